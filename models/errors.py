@@ -1,0 +1,151 @@
+"""Every error a user can meet, with its HTTP status and what to do about it.
+
+Code raises one of these and returns; `service.errors` renders them all as problem+json (RFC 9457) in one place,
+and the worker stores `detail` as the reason a run failed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class EpochalError(Exception):
+    """A failure that has a name, a status and a fix.
+
+    `detail` states the value received and the rule it broke; `fix` says what to do. Keyword arguments travel into the
+    problem document as extension members.
+    """
+
+    code = "error"
+    status = 500
+    title = "Something went wrong"
+
+    def __init__(self, detail: str, *, fix: str | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fix = fix
+        self.extra = extra
+
+
+class SpecError(EpochalError):
+    """A spec that cannot be run. `errors` has one entry a field: {"field", "message", "value"?, "nearest"?}."""
+
+    code = "invalid-spec"
+    status = 422
+    title = "The experiment cannot be run as it is written"
+
+    def __init__(self, errors: Sequence[dict[str, Any]], *, fix: str | None = None) -> None:
+        detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors)
+        super().__init__(detail, fix=fix, errors=list(errors))
+        self.errors = list(errors)
+
+
+class InvalidRequest(EpochalError):
+    """A parameter, header or part that breaks its rule. Same `errors` entries as SpecError, when there are several."""
+
+    code = "invalid-request"
+    status = 422
+    title = "The request cannot be understood"
+
+
+class ImageError(EpochalError):
+    """An uploaded image that cannot be read. Name which one in `detail` and as `image`/`index` extras."""
+
+    code = "unreadable-image"
+    status = 422
+    title = "An image cannot be read"
+
+
+class NotFound(EpochalError):
+    """Nothing has that id or name."""
+
+    code = "not-found"
+    status = 404
+    title = "There is no such thing"
+
+
+class Conflict(EpochalError):
+    """The request does not fit the state the thing is in."""
+
+    code = "conflict"
+    status = 409
+    title = "That cannot be done in this state"
+
+
+class Unauthorized(EpochalError):
+    """No API key, or one that is not known."""
+
+    code = "unauthorized"
+    status = 401
+    title = "An API key is needed"
+
+
+class Forbidden(EpochalError):
+    """A key without the right to do this, or a request from where none should come."""
+
+    code = "forbidden"
+    status = 403
+    title = "That is not allowed"
+
+
+class TooLarge(EpochalError):
+    """A body, part or image over its cap."""
+
+    code = "too-large"
+    status = 413
+    title = "That is too large"
+
+
+class UnsupportedMedia(EpochalError):
+    """A content type that this address does not read."""
+
+    code = "unsupported-media-type"
+    status = 415
+    title = "That content type is not read here"
+
+
+class TooManyRequests(EpochalError):
+    """A rate limit or quota. Carry `retry_after_seconds` as an extra when waiting helps."""
+
+    code = "too-many-requests"
+    status = 429
+    title = "Too many requests"
+
+
+class Unavailable(EpochalError):
+    """A part of the lab does not answer: broker, database, workers, a full queue. Carry `retry_after_seconds`."""
+
+    code = "unavailable"
+    status = 503
+    title = "A part of the lab does not answer"
+
+
+class StorageFull(EpochalError):
+    """The disk is full or cannot be written."""
+
+    code = "storage-full"
+    status = 507
+    title = "The disk is full or cannot be written"
+
+
+class DataUnavailable(EpochalError):
+    """A dataset or pretrained weights that could be fetched from none of their sources."""
+
+    code = "data-unavailable"
+    status = 503
+    title = "Data could not be fetched"
+
+
+class CorruptFile(EpochalError):
+    """A stored file whose digest or format does not hold."""
+
+    code = "corrupt-file"
+    status = 500
+    title = "A stored file is damaged"
+
+
+class LeaseLost(EpochalError):
+    """This attempt no longer owns the run: another has claimed it, or it was settled. Stop writing."""
+
+    code = "lease-lost"
+    status = 409
+    title = "Another worker owns this run"

@@ -1,0 +1,108 @@
+"""An experiment's spec: the whole of what was asked for, immutable, complete, and good for POSTing again."""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from models.spec.base import Spec
+from models.spec.data import AugmentationSpec, DatasetSpec
+from models.spec.model import ModelSpec
+from models.spec.training import (
+    ConstantSpec,
+    EarlyStoppingSpec,
+    FineTuningSpec,
+    LrSchedulerSpec,
+    OptimizerSpec,
+    ResizePhaseSpec,
+    SgdSpec,
+)
+
+SPEC_VERSION = 1
+
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True)]
+
+
+class Precision(StrEnum):
+    """The number format of the forward and backward pass."""
+
+    AUTO = "auto"
+    """fp32 on a CPU; bf16 on a GPU that has it, else fp16."""
+    FP32 = "fp32"
+    """32-bit floats."""
+    BF16 = "bf16"
+    """bfloat16 autocast."""
+    FP16 = "fp16"
+    """float16 autocast with loss scaling; CUDA only."""
+
+
+class OnDivergence(StrEnum):
+    """What is done when a loss, gradient or weight stops being finite."""
+
+    STOP = "stop"
+    """End the run; the last finite weights stay usable."""
+    LOWER_LR = "lower_lr"
+    """Go back to the last finite checkpoint with a tenth of the rate, at most three times."""
+
+
+class ExperimentSpec(Spec):
+    """What to train, on what, and how. Every field has a default but `model`."""
+
+    spec_version: Literal[1] = Field(default=1, description="Version of this format.")
+    name: str = Field(default="", max_length=200, description="For people; any text.")
+    tags: tuple[Tag, ...] = Field(default=(), max_length=20, description="For finding experiments again.")
+    dataset: DatasetSpec = Field(default=DatasetSpec(), description="Which images, and how they are split.")
+    model: ModelSpec = Field(description="Which network: a preset's name, or an object with a `name`.")
+    augmentation: AugmentationSpec = Field(default=AugmentationSpec(), description="What is done to training images.")
+    optimizer: OptimizerSpec = Field(default=SgdSpec(), description="What updates the weights.")
+    lr_scheduler: LrSchedulerSpec = Field(default=ConstantSpec(), description="How the learning rate moves.")
+    fine_tuning: FineTuningSpec = Field(default=FineTuningSpec(), description="How a pretrained body is held back.")
+    epochs: int = Field(default=10, ge=1, le=10_000, description="Passes over the training images.")
+    batch_size: int = Field(default=32, ge=1, le=65_536, description="Images in one batch.")
+    accumulate_batches: int = Field(
+        default=1, ge=1, le=1024, description="Batches whose gradients are averaged into one step."
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of weights, order, augmentation and dropout.")
+    precision: Precision = Field(default=Precision.AUTO, description="Number format of the computation.")
+    label_smoothing: float = Field(default=0.0, ge=0, le=0.99, description="Smoothing of the training targets.")
+    class_weights: Literal["balanced"] | tuple[Annotated[float, Field(ge=0, le=1e6)], ...] | None = Field(
+        default=None, description="Weights of the classes in the training loss; 'balanced' takes inverse frequencies."
+    )
+    clip_grad_norm: float | None = Field(
+        default=None, ge=1e-6, le=1e6, description="Largest norm of the gradient; larger ones are scaled down."
+    )
+    ema_decay: float | None = Field(
+        default=None, ge=0, le=0.999999, description="Decay a step of averaged weights, which are then what is measured."
+    )
+    test_time_augmentation: Literal["none", "mirror"] = Field(
+        default="none", description="'mirror' averages the outputs for an image and its mirror image."
+    )
+    progressive_resizing: tuple[ResizePhaseSpec, ...] = Field(
+        default=(), max_length=20, description="Smaller training images at first; empty for none."
+    )
+    early_stopping: EarlyStoppingSpec | None = Field(default=None, description="Stop when nothing improves.")
+    on_divergence: OnDivergence = Field(default=OnDivergence.STOP, description="What to do about NaN.")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "ExperimentSpec":
+        phases = [phase.from_epoch for phase in self.progressive_resizing]
+        if phases != sorted(set(phases)):
+            raise ValueError(f"progressive_resizing: from_epoch must ascend without repetition, not {phases}")
+        warmup = getattr(self.lr_scheduler, "warmup_epochs", 0)
+        if warmup > self.epochs:
+            raise ValueError(f"lr_scheduler.warmup_epochs is {warmup:g}, more than epochs, {self.epochs}")
+        if self.augmentation.mixup_alpha and self.class_weights is not None:
+            raise ValueError("augmentation.mixup_alpha and class_weights cannot be used together; set one of them off")
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """The spec as plain JSON data, complete with defaults."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """SHA-256 of what decides the result: the spec without its name and tags, keys sorted."""
+        body = self.as_json()
+        del body["name"], body["tags"]
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

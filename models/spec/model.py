@@ -1,0 +1,119 @@
+"""The `model` part of a spec: which network is trained."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from models.spec.base import Spec
+
+Channels = Annotated[int, Field(ge=1, le=4096)]
+InputSize = Annotated[int, Field(ge=8, le=512)]
+
+
+class ConvSpec(Spec):
+    """One convolution, followed by batch normalisation if asked, then ReLU."""
+
+    channels: Channels = Field(description="Output channels.")
+    kernel_size: int = Field(default=3, ge=1, le=31, description="Side of the square kernel.")
+    padding: int = Field(default=0, ge=0, le=31, description="Zeros added at each edge.")
+    stride: int = Field(default=1, ge=1, le=8, description="Step between kernel positions.")
+    batch_norm: bool = Field(default=False, description="Batch normalisation between the convolution and its ReLU.")
+
+
+class BlockSpec(Spec):
+    """Convolutions, then max pooling, then dropout of whole channels."""
+
+    convs: tuple[ConvSpec, ...] = Field(min_length=1, max_length=32, description="The block's convolutions in order.")
+    pool: int | None = Field(default=2, ge=2, le=8, description="Side of the max pooling window; null for none.")
+    dropout: float = Field(default=0.0, ge=0, le=0.95, description="Dropout2d probability after the pooling.")
+
+
+class HeadSpec(Spec):
+    """Linear layers with ReLU between them; the last one, to the classes, is added by itself."""
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
+        default=(), max_length=16, description="Sizes of the hidden layers."
+    )
+    dropout: tuple[Annotated[float, Field(ge=0, le=0.95)], ...] = Field(
+        default=(),
+        max_length=17,
+        description="Dropout probability before each linear layer, one more than `hidden` has; empty for none.",
+    )
+
+    @model_validator(mode="after")
+    def _dropout_fits_hidden(self) -> "HeadSpec":
+        if self.dropout and len(self.dropout) != len(self.hidden) + 1:
+            raise ValueError(
+                f"dropout has {len(self.dropout)} entries for {len(self.hidden)} hidden layers; "
+                f"give {len(self.hidden) + 1}, one before each linear layer"
+            )
+        return self
+
+
+class CnnSpec(Spec):
+    """A plain convolutional network, written down block by block."""
+
+    name: Literal["cnn"] = "cnn"
+    blocks: tuple[BlockSpec, ...] = Field(min_length=1, max_length=32, description="The blocks in order.")
+    head: HeadSpec = Field(default=HeadSpec(), description="What turns features into classes.")
+    input_size: InputSize | None = Field(
+        default=None, description="Side that images are resized to; null keeps the dataset's own size."
+    )
+
+
+class ZooName(StrEnum):
+    """Networks of torchvision that can be trained here."""
+
+    SQUEEZENET1_0 = "squeezenet1_0"
+    """SqueezeNet 1.0 (Iandola et al. 2016)."""
+    SQUEEZENET1_1 = "squeezenet1_1"
+    """SqueezeNet 1.1: 2.4 times less computation than 1.0 at the same accuracy."""
+    RESNET18 = "resnet18"
+    """ResNet-18 (He et al. 2015)."""
+    RESNET34 = "resnet34"
+    """ResNet-34."""
+    RESNET50 = "resnet50"
+    """ResNet-50."""
+    MOBILENET_V2 = "mobilenet_v2"
+    """MobileNetV2 (Sandler et al. 2018)."""
+    MOBILENET_V3_SMALL = "mobilenet_v3_small"
+    """MobileNetV3 small (Howard et al. 2019)."""
+    EFFICIENTNET_B0 = "efficientnet_b0"
+    """EfficientNet-B0 (Tan and Le 2019)."""
+    SHUFFLENET_V2_X1_0 = "shufflenet_v2_x1_0"
+    """ShuffleNetV2 (Ma et al. 2018)."""
+    VGG11_BN = "vgg11_bn"
+    """VGG-11 with batch normalisation (Simonyan and Zisserman 2014)."""
+    DENSENET121 = "densenet121"
+    """DenseNet-121 (Huang et al. 2016)."""
+
+
+class ZooSpec(Spec):
+    """A network of torchvision with a new head for the dataset's classes."""
+
+    name: ZooName = Field(description="Its name in torchvision.models.")
+    pretrained: bool = Field(default=False, description="Start from ImageNet weights; the head starts anew.")
+    input_size: InputSize | None = Field(
+        default=None, description="Side that images are resized to; null keeps the dataset's own size."
+    )
+
+
+class FastResNetSpec(Spec):
+    """A small residual network made to reach a good accuracy in little time (see models/networks/fast_resnet.py)."""
+
+    name: Literal["fast_resnet"] = "fast_resnet"
+    widths: tuple[Channels, Channels, Channels] = Field(
+        default=(32, 128, 128), description="Output channels of the three stages."
+    )
+    whiten: bool = Field(
+        default=True, description="First convolution fixed to whiten patches of the training images."
+    )
+    logit_scale: float = Field(default=0.125, ge=0.001, le=10, description="Factor on the outputs before the loss.")
+    input_size: InputSize | None = Field(
+        default=None, description="Side that images are resized to; null keeps the dataset's own size."
+    )
+
+
+ModelSpec = Annotated[CnnSpec | ZooSpec | FastResNetSpec, Field(union_mode="left_to_right")]
+"""Told apart by `name`; `models.spec.parse` picks the class before validation so that an error names one class only."""

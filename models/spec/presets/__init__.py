@@ -1,0 +1,29 @@
+"""Presets: networks (`models/`) and whole experiments (`experiments/`) as YAML files, read once."""
+
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).parent
+
+
+@lru_cache(maxsize=2)
+def _load(kind: str) -> dict[str, dict[str, Any]]:
+    root = FOLDER / kind
+    return {
+        path.relative_to(root).with_suffix("").as_posix(): yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in sorted(root.rglob("*.yaml"))
+    }
+
+
+def model_presets() -> dict[str, dict[str, Any]]:
+    """Every network preset by name, as the `model` part of a spec."""
+    return deepcopy(_load("models"))
+
+
+def experiment_presets() -> dict[str, dict[str, Any]]:
+    """Every experiment preset by name, as a spec's body with defaults left out."""
+    return deepcopy(_load("experiments"))
