@@ -45,7 +45,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=15.0, gt=0, description="How long a worker may be silent before its run is given to another."
     )
-    max_attempts: int = Field(default=3, ge=1, description="Attempts after which a run that kills its worker has failed.")
+    max_attempts: int = Field(
+        default=3, ge=1, description="Attempts after which a run that kills its worker has failed."
+    )
     stall_seconds: float = Field(
         default=300.0, gt=0, description="How long training may make no progress before it is ended."
     )

@@ -74,7 +74,10 @@ class ExperimentSpec(Spec):
         default=None, ge=1e-6, le=1e6, description="Largest norm of the gradient; larger ones are scaled down."
     )
     ema_decay: float | None = Field(
-        default=None, ge=0, le=0.999999, description="Decay a step of averaged weights, which are then what is measured."
+        default=None,
+        ge=0,
+        le=0.999999,
+        description="Decay a step of averaged weights, which are then what is measured.",
     )
     test_time_augmentation: Literal["none", "mirror"] = Field(
         default="none", description="'mirror' averages the outputs for an image and its mirror image."

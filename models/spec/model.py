@@ -106,9 +106,7 @@ class FastResNetSpec(Spec):
     widths: tuple[Channels, Channels, Channels] = Field(
         default=(32, 128, 128), description="Output channels of the three stages."
     )
-    whiten: bool = Field(
-        default=True, description="First convolution fixed to whiten patches of the training images."
-    )
+    whiten: bool = Field(default=True, description="First convolution fixed to whiten patches of the training images.")
     logit_scale: float = Field(default=0.125, ge=0.001, le=10, description="Factor on the outputs before the loss.")
     input_size: InputSize | None = Field(
         default=None, description="Side that images are resized to; null keeps the dataset's own size."

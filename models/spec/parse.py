@@ -1,9 +1,9 @@
 """From what a person wrote to an ExperimentSpec: presets, aliases and short forms in, one clear error a field out.
 
-    {"preset": "lab-report/6e", "epochs": 10}   that preset with one thing changed
-    {"model": "baseline"}                       a network preset by name
-    {"optimizer": "adam"}                       the short form of {"optimizer": {"name": "adam"}}
-    {"optimizer": {"learning_rate": 0.1}}       `learning_rate`, `wd` and `scheduler` are aliases
+{"preset": "lab-report/6e", "epochs": 10}   that preset with one thing changed
+{"model": "baseline"}                       a network preset by name
+{"optimizer": "adam"}                       the short form of {"optimizer": {"name": "adam"}}
+{"optimizer": {"learning_rate": 0.1}}       `learning_rate`, `wd` and `scheduler` are aliases
 """
 
 import difflib
@@ -114,7 +114,9 @@ def _merge(base: Body, changes: Body) -> Body:
     merged = deepcopy(base)
     for key, value in changes.items():
         old = merged.get(key)
-        same_kind = isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name")
+        same_kind = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name")
+        )
         merged[key] = _merge(old, value) if same_kind and isinstance(old, dict) else value
     return merged
 
@@ -129,7 +131,13 @@ def _expand_model(body: Body) -> Body:
         _fail("model", f"must be a preset's name or an object, not {_describe(model)}", value=model, nearest="baseline")
     name = model.get("name", "cnn" if "blocks" in model else None)
     if not isinstance(name, str) or (name not in known):
-        _fail("model.name", f"there is no network {_describe(name)}", value=name, nearest=_nearest(name, known), choices=known)
+        _fail(
+            "model.name",
+            f"there is no network {_describe(name)}",
+            value=name,
+            nearest=_nearest(name, known),
+            choices=known,
+        )
     presets = model_presets()
     expanded = {**presets[name], **model, "name": presets[name]["name"]} if name in presets else {**model, "name": name}
     result = {**body, "model": expanded}
@@ -190,7 +198,10 @@ def _keys_at(location: list[int | str]) -> list[str]:
         if isinstance(part, int):
             continue
         candidates = [
-            found for cls in candidates if part in cls.model_fields for found in _models_in(cls.model_fields[part].annotation)
+            found
+            for cls in candidates
+            if part in cls.model_fields
+            for found in _models_in(cls.model_fields[part].annotation)
         ]
     keys = [key for cls in candidates for key in cls.model_fields]
     return [*keys, "preset"] if not location else keys
