@@ -109,7 +109,7 @@ class MultiStepSpec(_Warmup):
 
 
 class CosineSpec(_Warmup):
-    """Half a cosine from the rate down to `eta_min` at the end of training (torch CosineAnnealingLR, a step at a time)."""
+    """Half a cosine from the rate down to `eta_min` at the end (torch CosineAnnealingLR, a step at a time)."""
 
     name: Literal["cosine"] = "cosine"
     eta_min: float = Field(default=0.0, ge=0, le=100, description="Rate at the end.")
