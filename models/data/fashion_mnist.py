@@ -1,0 +1,95 @@
+"""Fashion-MNIST: torchvision's own download first; else the same four files as Debian's package carries them."""
+
+import gzip
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.data.sources import Arrays, Progress, Source, SourceFailed, download, run_client
+
+FIRST_TRAIN_LABELS = (9, 0, 0, 3, 0, 2, 7, 2, 5, 5)
+FIRST_TEST_LABELS = (9, 2, 1, 1, 6, 1, 4, 6, 5, 7)
+
+# names and MD5 as in torchvision.datasets.FashionMNIST
+FILES = {
+    "train_images": ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+    "train_labels": ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
+    "test_images": ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
+    "test_labels": ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+}
+MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+DEBIAN_BYTES = 30_900_652
+INSTALLED = Path("/usr/share/datasets/fashion-mnist")
+
+
+def fetch_from_torchvision(work: Path, arrays: Arrays, progress: Progress) -> None:
+    """The four files from torchvision's address."""
+    for name, md5 in FILES.values():
+        download(MIRROR + name, work / name, md5=md5, progress=progress)
+    read_files(work, arrays)
+
+
+def fetch_from_debian(work: Path, arrays: Arrays, progress: Progress) -> None:
+    """Debian's package: as installed, or downloaded and unpacked beside, which needs no root."""
+    if (INSTALLED / FILES["train_images"][0]).is_file():
+        read_files(INSTALLED, arrays)
+        return
+    if not shutil.which("apt-get"):
+        raise SourceFailed(f"there is no {INSTALLED} and no apt-get to fetch {DEBIAN_PACKAGE} with")
+    run_client(
+        ["apt-get", "download", DEBIAN_PACKAGE],
+        work=work,
+        watch=[work],
+        label=f"downloading {DEBIAN_PACKAGE}",
+        total_bytes=DEBIAN_BYTES,
+        progress=progress,
+    )
+    packages = list(work.glob(f"{DEBIAN_PACKAGE}_*.deb"))
+    if not packages:
+        raise SourceFailed(f"`apt-get download {DEBIAN_PACKAGE}` left no package")
+    run_client(
+        ["dpkg-deb", "-x", packages[0].name, "unpacked"],
+        work=work,
+        watch=[work / "unpacked"],
+        label="unpacking",
+        total_bytes=DEBIAN_BYTES,
+        progress=progress,
+    )
+    read_files(work / "unpacked" / INSTALLED.relative_to("/"), arrays)
+
+
+def read_files(folder: Path, arrays: Arrays) -> None:
+    """Read the four files into the arrays.
+
+    No digest is compared here: Debian compresses the files again, and what they hold is checked afterwards.
+    """
+    for field, (name, _) in FILES.items():
+        target = getattr(arrays, field)
+        values = read_idx(folder / name)
+        if values.size != target.size:
+            raise SourceFailed(f"{name} holds {values.size} values, not {target.size}")
+        target[:] = values.reshape(target.shape)
+
+
+def read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a gzipped IDX file of unsigned bytes: two zeros, a type code, the number of dimensions, their sizes."""
+    try:
+        with gzip.open(path) as file:
+            zeros, kind, rank = struct.unpack(">HBB", file.read(4))
+            if zeros != 0 or kind != 8:
+                raise SourceFailed(f"{path} is not an IDX file of unsigned bytes")
+            shape: tuple[int, ...] = struct.unpack(f">{rank}I", file.read(4 * rank))
+            return np.frombuffer(file.read(), dtype=np.uint8).reshape(shape)
+    except (OSError, EOFError, ValueError, struct.error) as error:
+        raise SourceFailed(f"{path} could not be read: {error}") from error
+
+
+SOURCES = (
+    Source("torchvision's download (fashion-mnist.s3-website.eu-central-1.amazonaws.com)", fetch_from_torchvision),
+    Source(f"Debian's package {DEBIAN_PACKAGE} (`apt-get download`)", fetch_from_debian),
+)
