@@ -1,0 +1,65 @@
+# One verb a target. `make` alone lists them; each makes what it needs from nothing.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+comma := ,
+
+.PHONY: help install lint test demo lab bench faults load constraints clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Make .venv with the `epochal` command in it
+
+# $(call pip_install,WHAT,STAMPS): the pinned install, in one run of pip; a stamp says that it went through.
+define pip_install
+@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Epochal needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+@$(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+@echo "installing pinned dependencies (torch is the large one)"
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(1)'
+@touch $(2)
+endef
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(call pip_install,.,$@)
+
+$(VENV)/.installed-pretrained: pyproject.toml constraints.txt
+	$(call pip_install,.[pretrained],$@ $(VENV)/.installed)
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	$(call pip_install,.[pretrained$(comma)dev],$@ $(VENV)/.installed $(VENV)/.installed-pretrained)
+
+lint: $(VENV)/.installed-dev ## Style, types, import rules, known advisories
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	.ci/advisories
+
+test: $(VENV)/.installed-dev ## The whole suite, a real broker and worker included
+	$(BIN)/pytest
+
+demo: $(VENV)/.installed-pretrained ## Everything once, on real images: see demo/ afterwards
+	@$(BIN)/epochal demo
+
+lab: $(VENV)/.installed ## Start the lab in the foreground; Ctrl-C stops it
+	@$(BIN)/epochal up
+
+bench: $(VENV)/.installed-pretrained ## Speed of training beside a plain loop and the machine's ceiling
+	@$(BIN)/python -m benchmarks.training
+
+faults: $(VENV)/.installed-dev ## Do every fault for real and print what happened
+	@$(BIN)/python -m benchmarks.faults
+
+load: $(VENV)/.installed-dev ## 10,000 experiments in the store, streams and requests
+	@$(BIN)/python -m benchmarks.load
+
+constraints: $(VENV)/.installed-dev ## Write constraints.txt anew from what is installed
+	@$(BIN)/python -m pip freeze --exclude-editable --exclude epochal | sed -E 's/\+cpu$$//' | grep -vE '^(#|-e)' > constraints.txt
+
+clean: ## Remove what the targets above made, data of labs and caches of images aside
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
