@@ -1,0 +1,6 @@
+"""Where experiments are kept: tables, queries, artifacts on disk, migrations."""
+
+from models.store.states import Status
+from models.store.store import Store
+
+__all__ = ["Status", "Store"]

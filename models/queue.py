@@ -1,0 +1,119 @@
+"""What both sides know of Celery: the task's name, the queue, the settings, and how to put a message on it.
+
+A message is the number of an experiment and nothing else. It is a hint: the database says whether there is anything
+to do, so a message may be lost or come twice.
+"""
+
+import ssl
+from functools import lru_cache
+from urllib.parse import parse_qsl, urlsplit
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from models.errors import Unavailable
+from models.settings import Settings
+
+TRAIN_TASK = "worker.tasks.train"
+QUEUE = "experiments"
+DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
+"""Where Redis and Valkey listen unless told otherwise."""
+FOREVER_SECONDS = 365 * 24 * 3600
+"""Visibility timeout: after it the broker would deliver a message again that is still being worked on."""
+PATIENCE_SECONDS = 1.0
+"""How long an HTTP request may wait for the broker."""
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The Celery application of this lab; connects to nothing yet."""
+    url = broker_url(settings.broker_url or DEFAULT_BROKER)
+    app = Celery("epochal", broker=url, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_default_queue=QUEUE,
+        task_create_missing_queues=True,
+        task_ignore_result=True,
+        # Acknowledged when a worker takes it: a late one would be delivered again while it still trains, or be stranded
+        # until the visibility timeout when its worker is killed. The lease in the database does what it would do.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        task_publish_retry=False,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=PATIENCE_SECONDS,
+        broker_transport_options={
+            "visibility_timeout": FOREVER_SECONDS,
+            "socket_connect_timeout": PATIENCE_SECONDS,
+            "socket_keepalive": True,
+        },
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+    )
+    if url.startswith("rediss://") and "ssl_cert_reqs" not in url:
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return app
+
+
+def broker_url(url: str) -> str:
+    """The URL as Celery writes it: a socket is redis+socket:///path?virtual_host=0, for unix:///path?db=0 too."""
+    if not url.startswith("unix://"):
+        return url
+    parts = urlsplit(url)
+    database = dict(parse_qsl(parts.query)).get("db")
+    credentials = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return f"redis+socket://{credentials}{parts.path}" + (f"?virtual_host={database}" if database else "")
+
+
+def enqueue(celery: Celery, experiment_id: int) -> None:
+    """Put a message for an experiment on the queue. Raises Unavailable when the broker does not take it."""
+    try:
+        celery.send_task(TRAIN_TASK, args=[experiment_id], queue=QUEUE, ignore_result=True, retry=False)
+    except (OperationalError, redis.RedisError, OSError) as error:
+        raise Unavailable(
+            f"the queue does not take experiment {experiment_id} now: {error}",
+            fix="it is enqueued by itself once the broker answers and has memory",
+            retry_after_seconds=5,
+        ) from error
+
+
+def queue_length(celery: Celery) -> int | None:
+    """Messages that wait on the queue; None when the broker does not answer."""
+    try:
+        return int(_client(celery.conf.broker_url).llen(QUEUE))
+    except (redis.RedisError, OSError):
+        return None
+
+
+def ping(celery: Celery) -> bool:
+    """Whether the broker answers."""
+    try:
+        return bool(_client(celery.conf.broker_url).ping())
+    except (redis.RedisError, OSError):
+        return False
+
+
+def live_workers(celery: Celery, timeout_seconds: float = 0.7) -> list[str]:
+    """Names of the workers that answer within the timeout, sorted; none when the broker does not."""
+    if not ping(celery):
+        return []
+    try:
+        answers = celery.control.ping(timeout=timeout_seconds)
+    except (OperationalError, redis.RedisError, OSError):
+        return []
+    return sorted(name for answer in answers for name in answer)
+
+
+@lru_cache(maxsize=8)
+def _client(url: str) -> redis.Redis:
+    """A plain client with short timeouts: Celery's own connections wait and retry, as a worker's should."""
+    plain = url
+    if url.startswith("redis+socket://"):
+        plain = "unix://" + url.removeprefix("redis+socket://").replace("virtual_host=", "db=")
+    patience = PATIENCE_SECONDS / 2
+    return redis.Redis.from_url(plain, socket_timeout=patience, socket_connect_timeout=patience, retry=None)

@@ -1,0 +1,97 @@
+"""Files of experiments: where they are and which digest they were written with. Writing them is in files.py."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.store import files
+from models.store.rows import Lease, fenced, touch
+from models.store.states import ArtifactKind
+from models.store.tables import Artifact
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """One stored file."""
+
+    experiment_id: int
+    kind: ArtifactKind
+    epoch: int
+    """Epochs that were done when it was written; 0 for files that belong to none."""
+    attempt: int
+    path: str
+    """Relative to the experiments folder."""
+    sha256: str
+    num_bytes: int
+
+    def file(self, experiments_dir: Path) -> Path:
+        """Where it is."""
+        return experiments_dir / self.path
+
+
+def record(
+    session: Session, lease: Lease, kind: ArtifactKind, epoch: int, path: str, sha256: str, num_bytes: int
+) -> ArtifactRecord | None:
+    """Note a file that is whole and on the disk. Returns the record it took the place of, whose file can go."""
+    place = PurePosixPath(path)
+    if place.is_absolute() or ".." in place.parts:
+        raise ValueError(f"{path} leads out of the experiments folder")
+    kind = ArtifactKind(kind)
+    touch(fenced(session, lease))
+    row = session.get(Artifact, (lease.experiment_id, kind, epoch), populate_existing=True)
+    before = None if row is None else _record(row)
+    if row is None:
+        row = Artifact(experiment_id=lease.experiment_id, kind=kind, epoch=epoch)
+        session.add(row)
+    row.attempt, row.path, row.sha256, row.num_bytes = lease.attempt, path, sha256, num_bytes
+    return before if before is not None and before.path != path else None
+
+
+def find(session: Session, experiment_id: int, kind: ArtifactKind, epoch: int = 0) -> ArtifactRecord | None:
+    """One file's record."""
+    row = session.get(Artifact, (experiment_id, ArtifactKind(kind), epoch), populate_existing=True)
+    return None if row is None else _record(row)
+
+
+def newest(session: Session, experiment_id: int, kind: ArtifactKind) -> ArtifactRecord | None:
+    """The record of this kind with the highest epoch."""
+    found = _list(session, experiment_id, ArtifactKind(kind))
+    return found[0] if found else None
+
+
+def checkpoints(session: Session, experiment_id: int) -> list[ArtifactRecord]:
+    """An experiment's checkpoints, the newest first."""
+    return _list(session, experiment_id, ArtifactKind.CHECKPOINT)
+
+
+def list_for(session: Session, experiment_id: int) -> list[ArtifactRecord]:
+    """Every file of an experiment."""
+    return _list(session, experiment_id, None)
+
+
+def forget(session: Session, lease: Lease, kind: ArtifactKind, *, keep: int) -> list[ArtifactRecord]:
+    """Drop all but the newest `keep` records of a kind. Returns them; their files are removed after the commit."""
+    touch(fenced(session, lease))
+    dropped = _list(session, lease.experiment_id, ArtifactKind(kind))[keep:]
+    for old in dropped:
+        session.delete(session.get_one(Artifact, (old.experiment_id, old.kind, old.epoch)))
+    return dropped
+
+
+def remove_folder(experiments_dir: Path, experiment_id: int) -> None:
+    """Remove an experiment's folder, after the commit that deleted it."""
+    files.remove_tree(experiments_dir / str(int(experiment_id)))
+
+
+def _list(session: Session, experiment_id: int, kind: ArtifactKind | None) -> list[ArtifactRecord]:
+    query = select(Artifact).where(Artifact.experiment_id == experiment_id)
+    if kind is not None:
+        query = query.where(Artifact.kind == kind)
+    ordered = query.order_by(Artifact.kind, Artifact.epoch.desc()).execution_options(populate_existing=True)
+    return [_record(row) for row in session.scalars(ordered)]
+
+
+def _record(row: Artifact) -> ArtifactRecord:
+    return ArtifactRecord(row.experiment_id, row.kind, row.epoch, row.attempt, row.path, row.sha256, row.num_bytes)

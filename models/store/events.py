@@ -1,0 +1,28 @@
+"""What happened, in order: the source of the live streams. Ids only grow and are never used twice."""
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models.store.rows import tell
+from models.store.states import EventKind
+from models.store.tables import Event
+
+
+def add(session: Session, experiment_id: int, kind: EventKind, data: dict[str, Any]) -> Event:
+    """Tell something about an experiment."""
+    return tell(session, experiment_id, EventKind(kind), data)
+
+
+def since(session: Session, last_id: int, experiment_id: int | None = None, limit: int = 1000) -> list[Event]:
+    """Events after `last_id`, the oldest first, of one experiment or of all."""
+    query = select(Event).where(Event.id > min(max(last_id, 0), 2**63 - 1))
+    if experiment_id is not None:
+        query = query.where(Event.experiment_id == experiment_id)
+    return list(session.scalars(query.order_by(Event.id).limit(limit)))
+
+
+def latest_id(session: Session) -> int:
+    """Id of the newest event; 0 when there is none."""
+    return session.scalar(select(func.max(Event.id))) or 0

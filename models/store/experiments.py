@@ -1,0 +1,197 @@
+"""Experiments: accepted, found, cancelled, resumed, deleted. Who trains them is in runs.py, lists are in pages.py."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from models.errors import Conflict, InvalidRequest
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import model_label
+from models.store.columns import now
+from models.store.pages import Page, list_page
+from models.store.rows import enter, load, tell_state, touch
+from models.store.states import Status
+from models.store.tables import Experiment, ExperimentTag, IdempotencyKey, SummaryRow
+
+__all__ = [
+    "Page",
+    "count_by_status",
+    "count_queued",
+    "create",
+    "create_once",
+    "delete",
+    "get",
+    "list_page",
+    "mark_enqueued",
+    "queued_ids",
+    "request_cancel",
+    "request_resume",
+    "summaries",
+    "waiting",
+]
+
+MAX_KEY_LENGTH = 255
+
+
+def create(
+    session: Session,
+    spec: ExperimentSpec,
+    *,
+    layers: Sequence[dict[str, Any]] | None,
+    warnings: Sequence[dict[str, Any]],
+    owner: str | None = None,
+    reproduces: int | None = None,
+    dataset_fingerprint: str | None = None,
+) -> Experiment:
+    """Store a spec as a queued experiment. Enqueue it after the commit."""
+    experiment = Experiment(
+        name=spec.name,
+        model=model_label(spec.model),
+        dataset=spec.dataset.name,
+        status=Status.QUEUED,
+        owner=owner,
+        reproduces=reproduces,
+        spec_digest=spec.digest(),
+        dataset_fingerprint=dataset_fingerprint,
+        spec=spec.as_json(),
+        layers=None if layers is None else list(layers),
+        warnings=list(warnings),
+        tag_rows=[ExperimentTag(tag=tag, position=place) for place, tag in enumerate(dict.fromkeys(spec.tags))],
+    )
+    session.add(experiment)
+    session.flush()
+    tell_state(session, experiment)
+    return experiment
+
+
+def create_once(
+    session: Session, key: str, body_sha256: str, owner: str | None, make: Callable[[], Experiment]
+) -> tuple[Experiment, bool]:
+    """The experiment that a POST with this idempotency key makes, and whether it was made just now.
+
+    However many requests carry the key, one makes the experiment and the others get it. Raises InvalidRequest for a
+    key that came with another body before.
+    """
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise InvalidRequest(f"an Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters, not {len(key)}")
+    known = session.get(IdempotencyKey, (owner or "", key))
+    if known is None:
+        experiment = make()
+        session.add(IdempotencyKey(owner=owner or "", key=key, body_sha256=body_sha256, experiment_id=experiment.id))
+        return experiment, True
+    if known.body_sha256 != body_sha256:
+        raise InvalidRequest(
+            f"this Idempotency-Key made experiment {known.experiment_id} from another body",
+            fix="send the same body again, or take a new key",
+        )
+    return load(session, known.experiment_id), False
+
+
+def get(session: Session, experiment_id: int) -> Experiment:
+    """One experiment, or NotFound."""
+    return load(session, experiment_id)
+
+
+def summaries(session: Session, ids: Sequence[int]) -> dict[int, dict[str, dict[str, Any]]]:
+    """Best and last values of several experiments, by one query.
+
+    {id: {"best": {series: {"value", "epoch"}}, "last": {series: value or None}}}; a series without a finite value has
+    no best.
+    """
+    found: dict[int, dict[str, dict[str, Any]]] = {identifier: {"best": {}, "last": {}} for identifier in ids}
+    query = select(
+        SummaryRow.experiment_id, SummaryRow.series, SummaryRow.best, SummaryRow.best_epoch, SummaryRow.last
+    ).where(SummaryRow.experiment_id.in_(ids))
+    for identifier, series, best, best_epoch, last in session.execute(query):
+        found[identifier]["last"][series] = last
+        if best is not None:
+            found[identifier]["best"][series] = {"value": best, "epoch": best_epoch}
+    return found
+
+
+def mark_enqueued(session: Session, experiment_id: int) -> None:
+    """Note that a message for it is on the queue."""
+    session.execute(
+        update(Experiment)
+        .where(Experiment.id == experiment_id, Experiment.status == Status.QUEUED)
+        .values(enqueued_at=now())
+    )
+
+
+def waiting(session: Session, *, again_after_seconds: float | None = None) -> list[int]:
+    """Queued experiments that have no message on the queue yet, oldest first.
+
+    With `again_after_seconds` also those whose message is older than that and may be lost. A time in the future counts
+    as old too: it was written by a clock that was wrong.
+    """
+    due: ColumnElement[bool] = Experiment.enqueued_at.is_(None)
+    if again_after_seconds is not None:
+        span = timedelta(seconds=again_after_seconds)
+        due = or_(due, Experiment.enqueued_at < now() - span, Experiment.enqueued_at > now() + span)
+    query = select(Experiment.id).where(Experiment.status == Status.QUEUED, due).order_by(Experiment.id)
+    return list(session.scalars(query))
+
+
+def queued_ids(session: Session) -> list[int]:
+    """Every queued experiment, oldest first."""
+    return list(
+        session.scalars(select(Experiment.id).where(Experiment.status == Status.QUEUED).order_by(Experiment.id))
+    )
+
+
+def count_by_status(session: Session) -> dict[Status, int]:
+    """How many experiments stand where; every status is listed."""
+    counted = session.execute(select(Experiment.status, func.count()).group_by(Experiment.status))
+    return {**dict.fromkeys(Status, 0), **dict(counted.tuples().all())}
+
+
+def count_queued(session: Session, owner: str | None) -> int:
+    """How many queued experiments somebody has, for quotas."""
+    query = select(func.count()).where(Experiment.owner == owner, Experiment.status == Status.QUEUED)
+    return session.scalar(query) or 0
+
+
+def request_cancel(session: Session, experiment_id: int) -> Experiment:
+    """Cancel at once what is queued; ask the worker to stop what runs. Again is as good as once.
+
+    Raises Conflict for one that has ended otherwise.
+    """
+    experiment = load(session, experiment_id)
+    if experiment.status is Status.QUEUED:
+        enter(session, experiment, Status.CANCELLED, "cancelled while it was queued")
+    elif experiment.status is Status.RUNNING:
+        if not experiment.cancel_requested:
+            experiment.cancel_requested = True
+            touch(experiment)
+            tell_state(session, experiment)
+    elif experiment.status is not Status.CANCELLED:
+        raise Conflict(f"experiment {experiment_id} is {experiment.status}; there is nothing to cancel")
+    return experiment
+
+
+def request_resume(session: Session, experiment_id: int) -> Experiment:
+    """Queue again what failed, diverged or was cancelled; it goes on from its last checkpoint."""
+    experiment = load(session, experiment_id)
+    if experiment.status not in (Status.FAILED, Status.CANCELLED, Status.DIVERGED):
+        raise Conflict(
+            f"experiment {experiment_id} is {experiment.status}; only a failed, cancelled or diverged one resumes",
+            fix="POST its spec again to train it anew" if experiment.status is Status.COMPLETED else None,
+        )
+    experiment.failed_attempts = 0
+    experiment.test = None
+    enter(session, experiment, Status.QUEUED)
+    return experiment
+
+
+def delete(session: Session, experiment_id: int) -> None:
+    """Remove an experiment and all that is stored of it; Conflict while it runs.
+
+    Its folder is removed after the commit, by artifacts.remove_folder.
+    """
+    experiment = load(session, experiment_id)
+    if experiment.status is Status.RUNNING:
+        raise Conflict(f"experiment {experiment_id} is running", fix="cancel it first, then delete it")
+    session.delete(experiment)

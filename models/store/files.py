@@ -1,0 +1,85 @@
+"""Files that are either whole or not there: written beside, flushed to the disk, then renamed."""
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from models.errors import CorruptFile, StorageFull
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+TEMPORARY_SUFFIX = ".partial"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A file open for binary writing that appears at `path` when the block ends well, and never otherwise.
+
+    Readers see the old file or the new one. Raises StorageFull when the disk takes no more or cannot be written.
+    """
+    with placing(path) as temporary, temporary.open("w+b") as file:
+        yield file
+        file.flush()
+
+
+@contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """As atomic_write, for writers that want a path: what the block leaves at the yielded path is moved to `path`."""
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        detail = f"{path.name} cannot be written: {os.strerror(error.errno)}"
+        raise StorageFull(detail, fix="free some space, or make the data directory writable, and try again") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove what killed writers left below a folder that nobody writes to now. Returns how many files."""
+    found = list(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it; none there is as good."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file's contents, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Raise CorruptFile unless the file is there and has this digest."""
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise CorruptFile(f"{path.name} cannot be read: {error.strerror}") from error
+    if found != sha256:
+        raise CorruptFile(f"{path.name} has the digest {found[:12]}..., not {sha256[:12]}...")

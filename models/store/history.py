@@ -1,0 +1,118 @@
+"""Epoch metrics: appended by the owner of a run, read by everybody. Epochs are 1..N, each once, whatever fails."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from models.metrics import EMPTY, SERIES, EpochMetrics, Summary, summarise
+from models.store.rows import Lease, fenced, tell, touch
+from models.store.states import EventKind
+from models.store.tables import EpochRow, Run, SummaryRow
+
+COLUMNS = [EpochRow.epoch, *(getattr(EpochRow, series) for series in SERIES)]
+NAN = float("nan")
+
+
+def append_epoch(session: Session, lease: Lease, metrics: EpochMetrics) -> None:
+    """Store one epoch, bring the summaries up to date, and tell it.
+
+    An epoch that is there already is replaced, and later ones are dropped with it: they belong to a course that
+    training has left. Raises ValueError for an epoch that would leave a gap.
+    """
+    experiment = fenced(session, lease)
+    last_epoch = _last_epoch(session, lease.experiment_id)
+    if not 1 <= metrics.epoch <= last_epoch + 1:
+        raise ValueError(f"epoch {metrics.epoch} does not follow epoch {last_epoch} of {lease.experiment_id}")
+    if metrics.epoch <= last_epoch:
+        _drop_after(session, lease.experiment_id, metrics.epoch - 1)
+    values = metrics.as_json()
+    session.add(EpochRow(experiment_id=lease.experiment_id, attempt=lease.attempt, **values))
+    _extend_summaries(session, lease.experiment_id, metrics)
+    touch(experiment)
+    tell(session, lease.experiment_id, EventKind.EPOCH, values)
+
+
+def rewind(session: Session, lease: Lease, last_epoch: int) -> None:
+    """Drop the epochs after `last_epoch`, from where training goes on."""
+    experiment = fenced(session, lease)
+    session.execute(
+        update(Run).where(Run.id == lease.run_id, Run.start_epoch > last_epoch).values(start_epoch=last_epoch)
+    )
+    if _last_epoch(session, lease.experiment_id) <= last_epoch:
+        return
+    _drop_after(session, lease.experiment_id, last_epoch)
+    touch(experiment)
+    text = f"training goes on from the end of epoch {last_epoch}; later epochs are made again"
+    data = {"code": "rewound", "text": text, "data": {"last_epoch": last_epoch}}
+    tell(session, lease.experiment_id, EventKind.NOTICE, data)
+
+
+def read(session: Session, experiment_id: int) -> list[EpochMetrics]:
+    """An experiment's epochs in order; NaN stands for what was not finite."""
+    return _histories(session, _query().where(EpochRow.experiment_id == experiment_id)).get(experiment_id, [])
+
+
+def read_many(session: Session, ids: Sequence[int]) -> dict[int, list[EpochMetrics]]:
+    """The epochs of several experiments, by one query; an empty list for one without any."""
+    found = _histories(session, _query().where(EpochRow.experiment_id.in_(ids)))
+    return {identifier: found.get(identifier, []) for identifier in ids}
+
+
+def _query() -> Select[*tuple[Any, ...]]:
+    return select(EpochRow.experiment_id, *COLUMNS).order_by(EpochRow.experiment_id, EpochRow.epoch)
+
+
+def _histories(session: Session, query: Select[*tuple[Any, ...]]) -> dict[int, list[EpochMetrics]]:
+    histories: dict[int, list[EpochMetrics]] = {}
+    for row in session.execute(query):
+        histories.setdefault(row[0], []).append(_metrics(row))
+    return histories
+
+
+def _metrics(row: Row[*tuple[Any, ...]]) -> EpochMetrics:
+    numbers = {series: NAN if value is None else value for series, value in zip(SERIES, row[2:], strict=True)}
+    if row.grad_norm is None:
+        numbers["grad_norm"] = None
+    return EpochMetrics(epoch=row[1], **numbers)
+
+
+def _last_epoch(session: Session, experiment_id: int) -> int:
+    return session.scalar(select(func.max(EpochRow.epoch)).where(EpochRow.experiment_id == experiment_id)) or 0
+
+
+def _drop_after(session: Session, experiment_id: int, last_epoch: int) -> None:
+    """Delete later epochs and make the summaries anew from what is left."""
+    where = EpochRow.experiment_id == experiment_id, EpochRow.epoch > last_epoch
+    session.execute(delete(EpochRow).where(*where))
+    session.execute(delete(SummaryRow).where(SummaryRow.experiment_id == experiment_id))
+    _add_summaries(session, experiment_id, summarise(read(session, experiment_id)).items())
+
+
+def _extend_summaries(session: Session, experiment_id: int, metrics: EpochMetrics) -> None:
+    rows = session.scalars(select(SummaryRow).where(SummaryRow.experiment_id == experiment_id))
+    known = {row.series: row for row in rows}
+    fresh: list[tuple[str, Summary]] = []
+    for series in SERIES:
+        row = known.get(series)
+        before = EMPTY if row is None else Summary(row.best, row.best_epoch, row.last)
+        after = before.extended(series, metrics.epoch, getattr(metrics, series))
+        if row is None:
+            fresh.append((series, after))
+        else:
+            row.best, row.best_epoch, row.last = after.best, after.best_epoch, after.last
+    _add_summaries(session, experiment_id, fresh)
+
+
+def _add_summaries(session: Session, experiment_id: int, summaries: Iterable[tuple[str, Summary]]) -> None:
+    for series, summary in summaries:
+        session.add(
+            SummaryRow(
+                experiment_id=experiment_id,
+                series=series,
+                best=summary.best,
+                best_epoch=summary.best_epoch,
+                last=summary.last,
+            )
+        )

@@ -1,0 +1,57 @@
+"""API keys. A key is shown once, when it is made; only its digest is kept."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.errors import Conflict, InvalidRequest, NotFound
+from models.store.columns import now
+from models.store.states import Role
+from models.store.tables import ApiKey
+
+PREFIX = "epochal_"
+
+
+def create(session: Session, name: str, role: Role) -> tuple[ApiKey, str]:
+    """A new key and its text, which nobody can read later. Raises Conflict for a name that is taken."""
+    if not 1 <= len(name) <= 100:
+        raise InvalidRequest(f"a key's name has 1 to 100 characters, not {len(name)}")
+    if session.scalar(select(ApiKey.id).where(ApiKey.name == name)) is not None:
+        raise Conflict(f"there is a key named {name!r} already", fix="take another name")
+    text = PREFIX + secrets.token_urlsafe(32)
+    key = ApiKey(name=name, role=Role(role), key_sha256=_digest(text))
+    session.add(key)
+    session.flush()
+    return key, text
+
+
+def verify(session: Session, text: str) -> ApiKey | None:
+    """Whose key this is; None for an unknown or revoked one.
+
+    256 random bits need no slow hash. The look-up is by digest, so its time tells nothing about a stored key.
+    """
+    digest = _digest(text)
+    key = session.scalar(select(ApiKey).where(ApiKey.key_sha256 == digest, ApiKey.revoked_at.is_(None)))
+    return key if key is not None and hmac.compare_digest(key.key_sha256, digest) else None
+
+
+def revoke(session: Session, name: str) -> ApiKey:
+    """End a key's use; its name stays taken, for what was made with it."""
+    key = session.scalar(select(ApiKey).where(ApiKey.name == name))
+    if key is None:
+        raise NotFound(f"there is no key named {name!r}")
+    key.revoked_at = key.revoked_at or now()
+    return key
+
+
+def list(session: Session) -> Sequence[ApiKey]:  # noqa: A001 (read as keys.list)
+    """Every key, revoked ones too, by name."""
+    return session.scalars(select(ApiKey).order_by(ApiKey.name)).all()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

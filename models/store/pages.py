@@ -1,0 +1,194 @@
+"""Lists of experiments: filtered, sorted by anything measured, cut into pages by a cursor.
+
+A page begins after a (value, id) pair, never at an offset, so rows that are added meanwhile make it neither skip nor
+repeat. Experiments without a value for the series that is sorted by come last, the newest first, in either direction.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, defer
+
+from models.errors import InvalidRequest
+from models.metrics import SERIES
+from models.store.states import Status
+from models.store.tables import Experiment, ExperimentTag, SummaryRow
+
+MAX_LIMIT = 500
+COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
+    "created": Experiment.created_at,
+    "id": Experiment.id,
+    "name": Experiment.name,
+}
+SORTS = (*COLUMNS, *(f"{series}.{which}" for series in SERIES for which in ("best", "last")))
+NOT_LISTED = (Experiment.spec, Experiment.layers, Experiment.verdict, Experiment.environment)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of experiments; spec, layers, verdict and environment are loaded only when they are touched."""
+
+    items: list[Experiment]
+    next_cursor: str | None
+    """Where the next page begins; None at the end."""
+    total: int
+    """How many experiments the filters let through, on all pages."""
+
+
+@dataclass(frozen=True)
+class _Cursor:
+    """The last row of a page: its value (None among those without one) and id."""
+
+    value: Any
+    id: int
+
+
+def list_page(
+    session: Session,
+    *,
+    status: str | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+    tag: str | None = None,
+    sort: str = "created",
+    descending: bool = True,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page:
+    """One page. Raises InvalidRequest for an unknown sort or status, a limit out of bounds, or a damaged cursor."""
+    if sort not in SORTS:
+        raise InvalidRequest(f"there is no sort {sort!r}", fix=f"sort by one of {', '.join(SORTS)}")
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequest(f"limit must be from 1 to {MAX_LIMIT}, not {limit}")
+    filters = _filters(status, model, dataset, tag)
+    start = None if cursor is None else _decode(cursor, sort, descending)
+    if sort in COLUMNS:
+        found = _by_column(session, filters, sort, descending, start, limit + 1)
+    else:
+        found = _by_series(session, filters, sort, descending, start, limit + 1)
+    more = len(found) > limit
+    items = found[:limit]
+    total = session.scalar(select(func.count()).select_from(Experiment).where(*filters)) or 0
+    last = _encode(sort, descending, items[-1][1], items[-1][0].id) if more else None
+    return Page([experiment for experiment, _ in items], last, total)
+
+
+def _filters(status: str | None, model: str | None, dataset: str | None, tag: str | None) -> list[ColumnElement[bool]]:
+    filters: list[ColumnElement[bool]] = []
+    if status is not None:
+        if status not in list(Status):
+            raise InvalidRequest(f"there is no status {status!r}", fix=f"use one of {', '.join(Status)}")
+        filters.append(Experiment.status == Status(status))
+    if model is not None:
+        filters.append(Experiment.model == model)
+    if dataset is not None:
+        filters.append(Experiment.dataset == dataset)
+    if tag is not None:
+        filters.append(Experiment.id.in_(select(ExperimentTag.experiment_id).where(ExperimentTag.tag == tag)))
+    return filters
+
+
+Found = Sequence[tuple[Experiment, Any]]
+AnySelect = Select[*tuple[Any, ...]]
+
+
+def _by_column(
+    session: Session,
+    filters: list[ColumnElement[bool]],
+    sort: str,
+    descending: bool,
+    start: _Cursor | None,
+    count: int,
+) -> Found:
+    column = COLUMNS[sort]
+    query = _listed(select(Experiment, column).where(*filters))
+    return _run(session, _ordered(query, column, Experiment.id, descending, start).limit(count))
+
+
+def _by_series(
+    session: Session,
+    filters: list[ColumnElement[bool]],
+    sort: str,
+    descending: bool,
+    start: _Cursor | None,
+    count: int,
+) -> Found:
+    """First along the index of summaries, then the experiments that have no value there."""
+    series, which = sort.split(".")
+    value = SummaryRow.best if which == "best" else SummaryRow.last
+    here = and_(SummaryRow.series == series, value.is_not(None))
+    found: list[tuple[Experiment, Any]] = []
+    if start is None or start.value is not None:
+        query = select(Experiment, value).join(SummaryRow, SummaryRow.experiment_id == Experiment.id)
+        query = _listed(query.where(here, *filters))
+        query = _ordered(query, value, SummaryRow.experiment_id, descending, start)
+        found += _run(session, query.limit(count))
+        start = None
+    if len(found) < count:
+        measured = select(SummaryRow.experiment_id).where(here, SummaryRow.experiment_id == Experiment.id).exists()
+        rest = _listed(select(Experiment, literal(None)).where(~measured, *filters))
+        rest = _ordered(rest, Experiment.id, Experiment.id, True, start and _Cursor(start.id, start.id))
+        found += _run(session, rest.limit(count - len(found)))
+    return found
+
+
+def _listed(query: AnySelect) -> AnySelect:
+    return query.options(*(defer(column) for column in NOT_LISTED))
+
+
+def _ordered(query: AnySelect, column: Any, identifier: Any, descending: bool, start: _Cursor | None) -> AnySelect:
+    if start is not None:
+        value = literal(start.value, column.type)
+        beyond = column < value if descending else column > value
+        later = identifier < start.id if descending else identifier > start.id
+        # The first term alone bounds the walk along the index; SQLite does not see that in the second.
+        query = query.where(column <= value if descending else column >= value, or_(beyond, later))
+    if descending:
+        return query.order_by(column.desc(), identifier.desc())
+    return query.order_by(column.asc(), identifier.asc())
+
+
+def _run(session: Session, query: AnySelect) -> Found:
+    return [(experiment, value) for experiment, value in session.execute(query)]
+
+
+def _encode(sort: str, descending: bool, value: Any, identifier: int) -> str:
+    plain = value.isoformat() if isinstance(value, datetime) else value
+    text = json.dumps([sort, descending, plain, identifier], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, sort: str, descending: bool) -> _Cursor:
+    """Read a cursor back, trusting nothing in it: it comes from outside."""
+    try:
+        text = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        its_sort, its_direction, value, identifier = json.loads(text)
+        if (its_sort, its_direction) != (sort, descending):
+            raise InvalidRequest(
+                "this cursor belongs to a list sorted otherwise", fix="keep sort and order while paging"
+            )
+        if type(identifier) is not int or not 0 < identifier < 2**63:
+            raise ValueError(identifier)
+        return _Cursor(_checked_value(sort, value), identifier)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidRequest("the cursor is damaged", fix="use `next` of a list as it is, or start anew") from error
+
+
+def _checked_value(sort: str, value: Any) -> Any:
+    if sort == "created":
+        moment = datetime.fromisoformat(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if sort == "id" and type(value) is int and 0 < value < 2**63:
+        return value
+    if sort == "name" and isinstance(value, str):
+        value.encode()  # a lone surrogate is no name that was ever stored
+        return value
+    if sort not in COLUMNS and (value is None or (type(value) in (int, float) and math.isfinite(value))):
+        return None if value is None else float(value)
+    raise ValueError(value)

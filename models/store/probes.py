@@ -1,0 +1,79 @@
+"""Probes: short measurements that workers make at once, beside the queue. The database is their queue."""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from models.errors import NotFound
+from models.metrics import finite
+from models.spec.experiment import ExperimentSpec
+from models.store.columns import now
+from models.store.states import ProbeKind, ProbeStatus
+from models.store.tables import Probe
+
+
+class RunningProbe(NamedTuple):
+    """A probe that a worker holds; a reaper watches whether `heartbeat` moves."""
+
+    probe_id: int
+    heartbeat: int
+    worker: str
+
+
+def create(session: Session, kind: ProbeKind, spec: ExperimentSpec, options: dict[str, Any] | None = None) -> Probe:
+    """Ask for a measurement."""
+    probe = Probe(kind=ProbeKind(kind), spec=spec.as_json(), options=options or {}, status=ProbeStatus.QUEUED)
+    session.add(probe)
+    session.flush()
+    return probe
+
+
+def get(session: Session, probe_id: int) -> Probe:
+    """One probe, or NotFound."""
+    found = session.get(Probe, probe_id, populate_existing=True) if 0 < probe_id < 2**63 else None
+    if found is None:
+        raise NotFound(f"there is no measurement {probe_id}")
+    return found
+
+
+def claim_next(session: Session, worker: str) -> Probe | None:
+    """Take the oldest probe that waits; None when none does."""
+    oldest = select(Probe).where(Probe.status == ProbeStatus.QUEUED).order_by(Probe.id).limit(1)
+    probe = session.scalar(oldest.execution_options(populate_existing=True))
+    if probe is not None:
+        probe.status, probe.claimed_by = ProbeStatus.RUNNING, worker
+    return probe
+
+
+def beat(session: Session, probe_id: int) -> None:
+    """Show that the worker lives."""
+    session.execute(update(Probe).where(Probe.id == probe_id).values(heartbeat=Probe.heartbeat + 1))
+
+
+def running(session: Session) -> list[RunningProbe]:
+    """Every probe that a worker holds."""
+    query = select(Probe.id, Probe.heartbeat, Probe.claimed_by).where(Probe.status == ProbeStatus.RUNNING)
+    return [
+        RunningProbe(identifier, heartbeat, worker or "") for identifier, heartbeat, worker in session.execute(query)
+    ]
+
+
+def finish(session: Session, probe_id: int, result: dict[str, Any]) -> bool:
+    """Keep the result. False, and nothing kept, when the probe has ended already."""
+    return _end(session, probe_id, ProbeStatus.COMPLETED, result=finite(result))
+
+
+def fail(session: Session, probe_id: int, reason: str) -> bool:
+    """Keep why there is no result. False, and nothing kept, when the probe has ended already."""
+    return _end(session, probe_id, ProbeStatus.FAILED, reason=reason)
+
+
+def _end(session: Session, probe_id: int, status: ProbeStatus, **values: Any) -> bool:
+    probe = get(session, probe_id)
+    if probe.status in (ProbeStatus.COMPLETED, ProbeStatus.FAILED):
+        return False
+    probe.status, probe.finished_at = status, now()
+    for name, value in values.items():
+        setattr(probe, name, value)
+    return True

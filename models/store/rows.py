@@ -1,0 +1,90 @@
+"""Small steps that several of the store's modules share: load, fence, touch, tell."""
+
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session, lazyload
+
+from models.errors import LeaseLost, NotFound
+from models.store.columns import now
+from models.store.states import EventKind, Status
+from models.store.tables import Event, Experiment
+
+
+class Lease(Protocol):
+    """What a write must carry: a Claim, or a RunningRun that a reaper found."""
+
+    @property
+    def experiment_id(self) -> int:
+        """Whose run it is."""
+
+    @property
+    def run_id(self) -> int:
+        """The run."""
+
+    @property
+    def attempt(self) -> int:
+        """The fencing number that was given with the claim."""
+
+
+def load(session: Session, experiment_id: int) -> Experiment:
+    """The experiment as the database has it now, or NotFound."""
+    # SQLite's integers end at 2**63 - 1; a larger id is one that does not exist, not an overflow.
+    found = session.get(Experiment, experiment_id, populate_existing=True) if 0 < experiment_id < 2**63 else None
+    if found is None:
+        raise NotFound(f"there is no experiment {experiment_id}", fix="GET /api/v1/experiments lists them")
+    return found
+
+
+def fenced(session: Session, lease: Lease) -> Experiment:
+    """The experiment, if this lease still owns its run; LeaseLost otherwise. Writers are alone, so it stays so."""
+    only_it = [lazyload(Experiment.tag_rows)]
+    experiment = session.get(Experiment, lease.experiment_id, populate_existing=True, options=only_it)
+    if experiment is None:
+        raise LeaseLost(f"experiment {lease.experiment_id} was deleted")
+    check_lease(lease, experiment.attempt, experiment.status)
+    return experiment
+
+
+def check_lease(lease: Lease, attempt: int, status: Status) -> None:
+    """Raise LeaseLost unless the experiment runs, and in this attempt."""
+    if attempt != lease.attempt:
+        raise LeaseLost(f"experiment {lease.experiment_id} is at attempt {attempt}; this was attempt {lease.attempt}")
+    if status is not Status.RUNNING:
+        raise LeaseLost(f"attempt {lease.attempt} of experiment {lease.experiment_id} ended: it is {status}")
+
+
+def touch(experiment: Experiment) -> datetime:
+    """Mark a change that readers can see; returns its time."""
+    experiment.revision += 1
+    experiment.updated_at = now()
+    return experiment.updated_at
+
+
+def tell(session: Session, experiment_id: int, kind: EventKind, data: dict[str, Any]) -> Event:
+    """Add an event."""
+    event = Event(experiment_id=experiment_id, kind=kind, data=data)
+    session.add(event)
+    return event
+
+
+def enter(session: Session, experiment: Experiment, status: Status, reason: str | None = None) -> datetime:
+    """Change the experiment's status and tell it; returns the time."""
+    experiment.status = status
+    experiment.reason = reason
+    experiment.cancel_requested = False
+    moment = touch(experiment)
+    experiment.finished_at = moment if status.terminal else None
+    if status is Status.QUEUED:
+        experiment.enqueued_at = None
+        experiment.progress = None
+    tell_state(session, experiment)
+    return moment
+
+
+def tell_state(session: Session, experiment: Experiment) -> None:
+    """Add the event of the experiment's present state."""
+    data = {"status": experiment.status.value, "attempt": experiment.attempt, "reason": experiment.reason}
+    if experiment.cancel_requested:
+        data["cancel_requested"] = True
+    tell(session, experiment.id, EventKind.STATE, data)

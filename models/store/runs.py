@@ -1,0 +1,206 @@
+"""Who trains what: claims, leases, and the one way each of them ends.
+
+A claim gives an attempt number. Every write of that attempt carries it and raises LeaseLost once the experiment has
+moved on, so a worker that was only asleep can do no harm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from models.errors import LeaseLost
+from models.metrics import finite
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import load_spec
+from models.store import artifacts
+from models.store.artifacts import ArtifactRecord
+from models.store.columns import now
+from models.store.rows import Lease, check_lease, enter, fenced, tell, touch
+from models.store.states import EventKind, RunStatus, Status
+from models.store.tables import EpochRow, Experiment, Run
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A lease on one experiment: what to train, where to go on, and the number that every write carries."""
+
+    experiment_id: int
+    run_id: int
+    attempt: int
+    worker: str
+    spec: ExperimentSpec
+    checkpoints: list[ArtifactRecord]
+    """Newest first."""
+    start_epoch: int
+    """Epochs that the newest checkpoint has behind it; 0 without one."""
+
+
+class RunningRun(NamedTuple):
+    """A run that holds a lease. A reaper watches whether `heartbeat` moves."""
+
+    experiment_id: int
+    run_id: int
+    attempt: int
+    heartbeat: int
+    worker: str
+
+
+def claim(
+    session: Session,
+    experiment_id: int,
+    worker: str,
+    max_attempts: int,
+    environment: dict[str, Any] | None = None,
+) -> Claim | None:
+    """Take a queued experiment; None when it is not queued, so a second message for it does nothing.
+
+    An experiment of which `max_attempts` attempts were lost already is settled as failed instead.
+    """
+    experiment = session.get(Experiment, experiment_id, populate_existing=True)
+    if experiment is None or experiment.status is not Status.QUEUED:
+        return None
+    if experiment.failed_attempts >= max_attempts:
+        reason = f"{experiment.failed_attempts} attempts ended without a result; {max_attempts} are allowed"
+        enter(session, experiment, Status.FAILED, reason)
+        return None
+    checkpoints = artifacts.checkpoints(session, experiment_id)
+    start_epoch = checkpoints[0].epoch if checkpoints else 0
+    experiment.attempt += 1
+    run = Run(
+        experiment_id=experiment_id,
+        attempt=experiment.attempt,
+        max_attempts=max_attempts,
+        worker=worker,
+        status=RunStatus.RUNNING,
+        start_epoch=start_epoch,
+        environment=environment,
+    )
+    session.add(run)
+    if environment is not None:
+        experiment.environment = environment
+    experiment.progress = {
+        "epoch": start_epoch,
+        "epochs": experiment.spec["epochs"],
+        "step": 0,
+        "steps": None,
+        "seconds_left": None,
+        "images_per_second": None,
+        "phase": "starting",
+    }
+    moment = enter(session, experiment, Status.RUNNING)
+    experiment.started_at = experiment.started_at or moment
+    session.flush()
+    spec = load_spec(experiment.spec)
+    return Claim(experiment_id, run.id, experiment.attempt, worker, spec, checkpoints, start_epoch)
+
+
+def renew(session: Session, lease: Lease, progress: dict[str, Any] | None = None) -> bool:
+    """Show that the owner lives, and how far it is. Returns whether a cancel was requested."""
+    query = select(Experiment.attempt, Experiment.status, Experiment.cancel_requested)
+    found = session.execute(query.where(Experiment.id == lease.experiment_id)).one_or_none()
+    if found is None:
+        raise LeaseLost(f"experiment {lease.experiment_id} was deleted")
+    attempt, status, cancel_requested = found
+    check_lease(lease, attempt, status)
+    session.execute(update(Run).where(Run.id == lease.run_id).values(heartbeat=Run.heartbeat + 1))
+    if progress is not None:
+        changed = {"progress": finite(progress), "revision": Experiment.revision + 1, "updated_at": now()}
+        session.execute(update(Experiment).where(Experiment.id == lease.experiment_id).values(changed))
+    return bool(cancel_requested)
+
+
+def settle(
+    session: Session, lease: Lease, status: Status, *, reason: str | None = None, test: dict[str, Any] | None = None
+) -> None:
+    """End the run and the experiment with a terminal status."""
+    status = Status(status)
+    if not status.terminal:
+        raise ValueError(f"{status} is no end; hand_back() queues a run again")
+    experiment = fenced(session, lease)
+    if test is not None:
+        experiment.test = finite(test)
+    _end(session, lease, experiment, RunStatus(status.value), reason)
+    enter(session, experiment, status, reason)
+
+
+def hand_back(session: Session, lease: Lease, reason: str, *, counts: bool) -> Status:
+    """Give the experiment back to the queue, for the next worker to go on from the last checkpoint.
+
+    `counts` says whether the attempt was lost (its process or worker died, hung or fell silent) rather than handed back
+    in good order. Once as many as the claim allowed were lost, the experiment has failed. One that was to be cancelled
+    is cancelled. Returns where the experiment stands then.
+    """
+    experiment = fenced(session, lease)
+    run = _end(session, lease, experiment, RunStatus.LOST if counts else RunStatus.HANDED_BACK, reason)
+    experiment.failed_attempts += counts
+    if experiment.cancel_requested:
+        enter(session, experiment, Status.CANCELLED, "cancelled while it ran")
+    elif experiment.failed_attempts >= run.max_attempts:
+        times = f"{experiment.failed_attempts} attempts" if experiment.failed_attempts > 1 else "1 attempt"
+        enter(session, experiment, Status.FAILED, f"{reason} (given up after {times})")
+    else:
+        enter(session, experiment, Status.QUEUED)
+    return experiment.status
+
+
+def running(session: Session) -> list[RunningRun]:
+    """Every run that holds a lease."""
+    query = (
+        select(Run.experiment_id, Run.id, Run.attempt, Run.heartbeat, Run.worker)
+        .where(Run.status == RunStatus.RUNNING)
+        .order_by(Run.id)
+    )
+    return [RunningRun(*row) for row in session.execute(query)]
+
+
+def list_for(session: Session, experiment_id: int) -> list[Run]:
+    """The attempts at an experiment, the first one first."""
+    return list(session.scalars(select(Run).where(Run.experiment_id == experiment_id).order_by(Run.attempt)))
+
+
+def set_verdict(session: Session, lease: Lease, verdict: dict[str, Any]) -> None:
+    """Keep the verdict and tell it."""
+    experiment = fenced(session, lease)
+    experiment.verdict = finite(verdict)
+    touch(experiment)
+    tell(session, lease.experiment_id, EventKind.VERDICT, finite(verdict))
+
+
+def set_environment(session: Session, lease: Lease, environment: dict[str, Any]) -> None:
+    """Keep what the run is made with: versions, device, threads, dataset fingerprint."""
+    experiment = fenced(session, lease)
+    experiment.environment = environment
+    fingerprint = environment.get("dataset_fingerprint")
+    if isinstance(fingerprint, str):
+        experiment.dataset_fingerprint = fingerprint
+    touch(experiment)
+    session.execute(update(Run).where(Run.id == lease.run_id).values(environment=environment))
+
+
+def set_layers(session: Session, lease: Lease, layers: Sequence[dict[str, Any]]) -> None:
+    """Keep the layers as they were built."""
+    experiment = fenced(session, lease)
+    experiment.layers = list(layers)
+    touch(experiment)
+
+
+def notice(session: Session, lease: Lease, code: str, text: str, data: dict[str, Any]) -> None:
+    """Tell something worth knowing about the run."""
+    touch(fenced(session, lease))
+    tell(session, lease.experiment_id, EventKind.NOTICE, {"code": code, "text": text, "data": finite(data)})
+
+
+def _end(session: Session, lease: Lease, experiment: Experiment, status: RunStatus, reason: str | None) -> Run:
+    run = session.get_one(Run, lease.run_id, populate_existing=True)
+    run.status, run.reason, run.ended_at = status, reason, now()
+    done = session.scalar(select(func.max(EpochRow.epoch)).where(EpochRow.experiment_id == lease.experiment_id))
+    experiment.progress = {
+        **(experiment.progress or {}),
+        "epoch": done or 0,
+        "seconds_left": None,
+        "phase": status.value,
+    }
+    return run

@@ -1,0 +1,101 @@
+"""The closed choices of what is stored."""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where an experiment stands."""
+
+    QUEUED = "queued"
+    """Accepted; waits for a worker, at first or again after a worker was lost."""
+    RUNNING = "running"
+    """A worker holds the lease and trains."""
+    COMPLETED = "completed"
+    """Trained to the end, or stopped early as the spec asked."""
+    FAILED = "failed"
+    """Ended by an error that `reason` names."""
+    CANCELLED = "cancelled"
+    """Ended because somebody asked."""
+    DIVERGED = "diverged"
+    """Ended because a loss, gradient or weight was no longer finite."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more happens unless somebody resumes it."""
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+class RunStatus(StrEnum):
+    """How one attempt stands or ended."""
+
+    RUNNING = "running"
+    """Training now."""
+    COMPLETED = "completed"
+    """As the experiment's."""
+    FAILED = "failed"
+    """As the experiment's."""
+    CANCELLED = "cancelled"
+    """As the experiment's."""
+    DIVERGED = "diverged"
+    """As the experiment's."""
+    HANDED_BACK = "handed_back"
+    """Its worker shut down and gave it back after a checkpoint; does not count as a failed attempt."""
+    LOST = "lost"
+    """Its process or worker died or fell silent; counts as a failed attempt."""
+
+
+class EventKind(StrEnum):
+    """What an event tells."""
+
+    STATE = "state"
+    """The experiment's status changed."""
+    EPOCH = "epoch"
+    """An epoch was measured; the data are its metrics."""
+    VERDICT = "verdict"
+    """There is a new verdict; the data are it."""
+    NOTICE = "notice"
+    """Something worth telling: {"code", "text", "data"}."""
+
+
+class ArtifactKind(StrEnum):
+    """What a stored file is."""
+
+    CHECKPOINT = "checkpoint"
+    """All that is needed to go on training."""
+    WEIGHTS_BEST = "weights-best"
+    """Weights of the best epoch."""
+    WEIGHTS_LAST = "weights-last"
+    """Weights of the last finite epoch."""
+    KERNELS = "kernels"
+    """The first layer's kernels of every epoch."""
+
+
+class ProbeKind(StrEnum):
+    """A short measurement that a worker makes beside the queue."""
+
+    PREFLIGHT = "preflight"
+    """A few real steps of a spec that is not queued yet."""
+    LR_TEST = "lr-test"
+    """A learning rate range test."""
+
+
+class ProbeStatus(StrEnum):
+    """Where a probe stands."""
+
+    QUEUED = "queued"
+    """Waits for a worker."""
+    RUNNING = "running"
+    """A worker measures."""
+    COMPLETED = "completed"
+    """`result` is there."""
+    FAILED = "failed"
+    """`reason` says why there is no result."""
+
+
+class Role(StrEnum):
+    """What an API key may do."""
+
+    VIEWER = "viewer"
+    """Read everything, predict; change nothing."""
+    SUBMITTER = "submitter"
+    """Everything a viewer may; submit, cancel, resume and delete."""

@@ -1,0 +1,269 @@
+"""The tables. Small columns stand before JSON ones, since SQLite reads a row from its start.
+
+experiments 1--n runs, experiment_tags, epoch_metrics, summaries, events, artifacts, idempotency_keys
+probes, api_keys and workers stand alone.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Double, ForeignKey, Index, Integer, MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from models.metrics import EpochMetrics
+from models.store.columns import JsonColumn, UtcDateTime, now, words
+from models.store.states import ArtifactKind, EventKind, ProbeKind, ProbeStatus, Role, RunStatus, Status
+
+JsonObject = dict[str, Any]
+
+EXPERIMENT = "experiments.id"
+
+
+class Base(DeclarativeBase):
+    """Every table, with names for every constraint, which batch migrations on SQLite need."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: UtcDateTime,
+        float: Double,
+        JsonObject: JsonColumn,
+        list[JsonObject]: JsonColumn,
+        Status: words(Status),
+        RunStatus: words(RunStatus),
+        EventKind: words(EventKind),
+        ArtifactKind: words(ArtifactKind),
+        ProbeKind: words(ProbeKind),
+        ProbeStatus: words(ProbeStatus),
+        Role: words(Role),
+    }
+
+
+class Experiment(Base):
+    """What somebody asked for, and where it stands."""
+
+    __tablename__ = "experiments"
+    __table_args__ = (
+        Index(None, "created_at", "id"),
+        Index(None, "name", "id"),
+        Index(None, "status", "created_at", "id"),
+        Index(None, "model", "created_at", "id"),
+        Index(None, "dataset", "created_at", "id"),
+        Index(None, "owner", "status"),
+        Index(None, "spec_digest"),
+        Index(None, "reproduces"),
+        {"sqlite_autoincrement": True},  # an id is never given twice, even after a delete
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    model: Mapped[str] = mapped_column(String(100))
+    dataset: Mapped[str] = mapped_column(String(100))
+    status: Mapped[Status]
+    attempt: Mapped[int] = mapped_column(default=0)
+    """The fencing number: 0 before the first claim, one more with each; every write of a run carries it."""
+    failed_attempts: Mapped[int] = mapped_column(default=0)
+    """Attempts since the last submission or resume whose worker or process was lost."""
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    revision: Mapped[int] = mapped_column(default=1)
+    """One more with every change that a reader can see; ETags are made of it."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+    enqueued_at: Mapped[datetime | None]
+    """When a message for it was last put on the queue; None while it still has to be."""
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    owner: Mapped[str | None] = mapped_column(String(100))
+    """Name of the API key it came with."""
+    reproduces: Mapped[int | None] = mapped_column(ForeignKey(EXPERIMENT, ondelete="SET NULL"))
+    spec_digest: Mapped[str] = mapped_column(String(64))
+    dataset_fingerprint: Mapped[str | None] = mapped_column(String(100))
+    reason: Mapped[str | None] = mapped_column(Text)
+    """Why it failed, diverged or was cancelled."""
+    progress: Mapped[JsonObject | None]
+    """{"epoch", "epochs", "step", "steps", "seconds_left", "images_per_second", "phase"}"""
+    test: Mapped[JsonObject | None]
+    """{"loss", "accuracy", "epoch"} of the best weights on the test split."""
+    warnings: Mapped[list[JsonObject]] = mapped_column(default=list)
+    """Findings known from the spec alone."""
+    spec: Mapped[JsonObject]
+    layers: Mapped[list[JsonObject] | None]
+    verdict: Mapped[JsonObject | None]
+    environment: Mapped[JsonObject | None]
+
+    tag_rows: Mapped[list["ExperimentTag"]] = relationship(
+        lazy="selectin", order_by="ExperimentTag.position", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+    @property
+    def tags(self) -> list[str]:
+        """Its tags in the order they were given."""
+        return [row.tag for row in self.tag_rows]
+
+
+class ExperimentTag(Base):
+    """One tag of one experiment."""
+
+    __tablename__ = "experiment_tags"
+    __table_args__ = (Index(None, "tag", "experiment_id"),)
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+    position: Mapped[int]
+
+
+class Run(Base):
+    """One attempt at an experiment by one worker."""
+
+    __tablename__ = "runs"
+    __table_args__ = (Index(None, "experiment_id", "attempt", unique=True), Index(None, "status"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"))
+    attempt: Mapped[int]
+    max_attempts: Mapped[int]
+    worker: Mapped[str] = mapped_column(String(200))
+    status: Mapped[RunStatus]
+    heartbeat: Mapped[int] = mapped_column(default=0)
+    """A counter that the owner adds to. Whoever waits for it measures the silence on a clock of its own."""
+    start_epoch: Mapped[int] = mapped_column(default=0)
+    """Epochs that were already done when it began."""
+    started_at: Mapped[datetime] = mapped_column(default=now)
+    ended_at: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    environment: Mapped[JsonObject | None]
+
+
+class EpochRow(Base):
+    """The metrics of one epoch; NULL stands for what was not finite or not measured."""
+
+    __tablename__ = "epoch_metrics"
+    __table_args__ = ({"sqlite_with_rowid": False},)  # clustered by experiment: a history is one run of pages
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    train_loss: Mapped[float | None]
+    train_accuracy: Mapped[float | None]
+    val_loss: Mapped[float | None]
+    val_accuracy: Mapped[float | None]
+    lr: Mapped[float | None]
+    grad_norm: Mapped[float | None]
+    seconds: Mapped[float | None]
+    images_per_second: Mapped[float | None]
+    peak_memory_mb: Mapped[float | None]
+
+
+class SummaryRow(Base):
+    """The best and last value of one series, kept so that a list can be sorted by it."""
+
+    __tablename__ = "summaries"
+    __table_args__ = (
+        Index(None, "series", "best", "experiment_id"),
+        Index(None, "series", "last", "experiment_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
+    series: Mapped[str] = mapped_column(String(40), primary_key=True)
+    best: Mapped[float | None]
+    best_epoch: Mapped[int | None]
+    last: Mapped[float | None]
+
+
+class Event(Base):
+    """Something that happened to an experiment; its id is the id of the server-sent event."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index(None, "experiment_id", "id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"))
+    kind: Mapped[EventKind]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    data: Mapped[JsonObject]
+
+
+class Artifact(Base):
+    """A file below the experiments folder, with the digest it was written with."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[ArtifactKind] = mapped_column(primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    path: Mapped[str] = mapped_column(String(300))
+    sha256: Mapped[str] = mapped_column(String(64))
+    num_bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Probe(Base):
+    """A short measurement that waits in the database for a worker."""
+
+    __tablename__ = "probes"
+    __table_args__ = (Index(None, "status", "id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[ProbeKind]
+    status: Mapped[ProbeStatus]
+    claimed_by: Mapped[str | None] = mapped_column(String(200))
+    heartbeat: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    options: Mapped[JsonObject] = mapped_column(default=dict)
+    spec: Mapped[JsonObject]
+    result: Mapped[JsonObject | None]
+
+
+class IdempotencyKey(Base):
+    """Which experiment a POST with this key made, and the digest of that POST's body."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "experiment_id"),)
+
+    owner: Mapped[str] = mapped_column(String(100), primary_key=True)
+    """Name of the API key, empty where none is needed."""
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ApiKey(Base):
+    """Somebody who may come in. The key itself is not stored."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    role: Mapped[Role]
+    key_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    revoked_at: Mapped[datetime | None]
+
+
+class WorkerRow(Base):
+    """A worker that said it is there."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[int] = mapped_column(Integer)
+    device: Mapped[str] = mapped_column(String(100))
+    heartbeat: Mapped[int] = mapped_column(default=0)
+    seen_at: Mapped[datetime] = mapped_column(default=now)
+
+
+assert set(EpochMetrics.__dataclass_fields__) <= set(EpochRow.__table__.columns.keys())

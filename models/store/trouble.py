@@ -1,0 +1,30 @@
+"""What a database driver says, in the words of models.errors."""
+
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+
+from models.errors import EpochalError, InvalidRequest, StorageFull, Unavailable
+
+FREE_SPACE = "free some space, or make the data directory writable, and try again"
+BUSY_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
+FULL_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+FULL_POSTGRES = ("53100", "58030")  # disk_full, io_error
+
+
+def translate(error: DBAPIError) -> EpochalError | DBAPIError:
+    """The error a user can act on, or the same one when it is a mistake in the code."""
+    sqlite_name = str(getattr(error.orig, "sqlite_errorname", ""))
+    sqlstate = str(getattr(error.orig, "sqlstate", "") or "")
+    words = str(error.orig)
+    if words.startswith("attempt to write a readonly database") and sqlite_name == "SQLITE_READONLY":
+        return StorageFull("the database cannot be written", fix=FREE_SPACE)
+    if sqlite_name.startswith(BUSY_SQLITE) or sqlstate == "55P03":
+        return Unavailable("the database was busy for too long", fix="try again", retry_after_seconds=5)
+    if sqlite_name.startswith(FULL_SQLITE) or sqlstate in FULL_POSTGRES:
+        return StorageFull(f"the database cannot be written ({words})", fix=FREE_SPACE)
+    if "no such table" in words or sqlstate == "42P01":
+        return Unavailable("the database has no tables yet", fix="start the lab with `epochal up`, which makes them")
+    if isinstance(error, DataError):
+        return InvalidRequest("the database cannot hold a value that was sent", fix="leave out NUL characters")
+    if isinstance(error, OperationalError) and (sqlstate or not sqlite_name):
+        return Unavailable("the database does not answer", fix="try again", retry_after_seconds=5)
+    return error
