@@ -6,10 +6,9 @@ without asking whether it is there (pytorch/vision issues 9077, 9085). Declaring
 implementation, lets the import pass: models, datasets and transforms.v2 are plain Python on torch and then work. Box
 operators and torchvision's own image decoders do not; nothing here uses them.
 
-Import this module before torchvision, everywhere:
+Nothing else imports torchvision itself; it is taken from here, so that the order cannot be wrong:
 
-    import models.torchvision_compat  # noqa: F401
-    import torchvision
+    from models.torchvision_compat import torchvision
 """
 
 import importlib.machinery
@@ -17,6 +16,8 @@ import importlib.util
 from pathlib import Path
 
 import torch
+
+__all__ = ["torchvision"]
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _declared: torch.library.Library | None = None  # the declarations live as long as this object
@@ -52,3 +53,5 @@ def declare_missing_operators() -> bool:
 
 
 declare_missing_operators()
+
+import torchvision  # noqa: E402  (after the declarations)

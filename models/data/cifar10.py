@@ -32,11 +32,10 @@ def fetch_from_torchvision(work: Path, arrays: Arrays, progress: Progress, datas
     The download itself is done here, since torchvision's has no deadline and cannot report to a progress bar; the
     archive is put where torchvision looks for it, so that it finds nothing left to download.
     """
-    import models.torchvision_compat  # noqa: F401, I001  (torch takes seconds to import: only when it is needed)
-    from torchvision.datasets import CIFAR10
+    from models.torchvision_compat import torchvision  # takes seconds to import: only when it is needed
 
-    cls = dataset_class or CIFAR10
-    download(cls.url, work / cls.filename, md5=cls.tgz_md5, progress=progress)
+    cls = dataset_class or torchvision.datasets.CIFAR10
+    download(cls.url, work / cls.filename, digest=("md5", cls.tgz_md5), progress=progress)
     progress("unpacking", 0, None)
     try:
         train, test = cls(work, train=True, download=True), cls(work, train=False)

@@ -30,7 +30,7 @@ INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 def fetch_from_torchvision(work: Path, arrays: Arrays, progress: Progress) -> None:
     """The four files from torchvision's address."""
     for name, md5 in FILES.values():
-        download(MIRROR + name, work / name, md5=md5, progress=progress)
+        download(MIRROR + name, work / name, digest=("md5", md5), progress=progress)
     read_files(work, arrays)
 
 

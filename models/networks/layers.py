@@ -1,0 +1,24 @@
+"""Finding a network's first convolution and its head, whatever its family."""
+
+from torch import nn
+
+
+def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
+    """The name and module of the convolution that sees the image: the one whose kernels people want to look at."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return name, module
+    raise ValueError(f"{type(network).__name__} has no convolution")
+
+
+def head_name(network: nn.Module) -> str:
+    """The name of the last layer with weights, which turns features into classes."""
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    if not names:
+        raise ValueError(f"{type(network).__name__} has no layer with weights")
+    return str(names[-1])
+
+
+def head_of(network: nn.Module) -> nn.Module:
+    """The last layer with weights; everything else is the backbone."""
+    return network.get_submodule(head_name(network))
