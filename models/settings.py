@@ -52,6 +52,9 @@ class Settings(BaseSettings):
         default=300.0, gt=0, description="How long training may make no progress before it is ended."
     )
     max_upload_mb: int = Field(default=64, ge=1, description="Largest request body in megabytes.")
+    requests_per_minute: int = Field(default=1200, ge=1, description="Requests that one API key may make.")
+    max_queued: int = Field(default=200, ge=1, description="Experiments that one API key may have in the queue.")
+    upload_mb_per_hour: int = Field(default=4096, ge=1, description="Request bodies that one API key may send.")
 
     @property
     def resolved_database_url(self) -> str:

@@ -1,0 +1,25 @@
+"""How things stand with several experiments at once, read often and cheaply: for live streams and gauges."""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.store.states import Status
+from models.store.tables import Experiment
+
+
+class Glimpse(NamedTuple):
+    """What moves while an experiment runs."""
+
+    status: Status
+    reason: str | None
+    progress: dict[str, Any] | None
+
+
+def glimpse(session: Session, ids: Collection[int]) -> dict[int, Glimpse]:
+    """The state of each of these experiments that exists, by one query."""
+    query = select(Experiment.id, Experiment.status, Experiment.reason, Experiment.progress)
+    rows = session.execute(query.where(Experiment.id.in_(ids)))
+    return {identifier: Glimpse(status, reason, progress) for identifier, status, reason, progress in rows}

@@ -1,0 +1,216 @@
+"""Reading a JSON or YAML body that someone sent: bounded, plain data only, and nothing silently dropped.
+
+JSON's own loader takes NaN, repeated keys and half surrogate pairs; YAML's takes aliases that unfold to gigabytes and
+reads `no` as false and `1e-3` as text. What comes out of here is what was written, or an error that says where.
+"""
+
+import json
+import math
+import re
+from email.message import Message
+from typing import Any, NoReturn
+
+import yaml
+from starlette.requests import Request
+
+from models.errors import InvalidRequest, UnsupportedMedia
+
+MAX_BODY_BYTES = 1_000_000
+MAX_YAML_BYTES = 200_000  # an order of magnitude slower to parse, and hand-written files are small
+MAX_DEPTH = 32
+MAX_VALUES = 50_000
+MAX_INTEGER = 2**63 - 1
+MAX_DIGITS = 100
+
+YAML_TYPES = {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"}
+FIX = "GET /api/v1/schema describes a spec; docs/http.md shows examples"
+
+REQUEST_TYPES = ("application/json", "application/yaml")
+
+
+async def read_document(request: Request) -> tuple[Any, bytes]:
+    """The body as plain data, and its bytes (for the digest of an Idempotency-Key)."""
+    parse, limit = _parser_for(request.headers.get("content-type"))
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            _refuse("body", f"is longer than the {limit:,} bytes that are read here")
+    return parse(bytes(data)), bytes(data)
+
+
+def _parser_for(content_type: str | None) -> tuple[Any, int]:
+    header = Message()
+    header["content-type"] = content_type or ""
+    kind = header.get_content_type() if content_type else ""
+    if kind == "application/json" or kind.endswith("+json"):
+        return parse_json, MAX_BODY_BYTES
+    if kind in YAML_TYPES or kind.endswith("+yaml"):
+        return parse_yaml, MAX_YAML_BYTES
+    raise UnsupportedMedia(
+        f"the content type is '{kind}', and specs are read as JSON or YAML" if kind else "there is no Content-Type",
+        fix="send Content-Type: application/json or application/yaml",
+    )
+
+
+def parse_json(data: bytes) -> Any:
+    """Strict JSON: UTF-8, finite numbers, no repeated keys, bounded depth."""
+    try:
+        document = json.loads(
+            _decode(data),
+            object_pairs_hook=_without_repeats,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+        )
+    except RecursionError:
+        _refuse("body", f"is nested deeper than {MAX_DEPTH} levels")
+    except json.JSONDecodeError as error:
+        _refuse("body", f"is not valid JSON: {error}")
+    _check_values(document)
+    return document
+
+
+def parse_yaml(data: bytes) -> Any:
+    """One plain YAML document: no anchors, aliases or tags, no repeated keys, YAML 1.2's idea of numbers and truth."""
+    text = _decode(data)
+    try:
+        _check_events(text)
+        document = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        _refuse("body", f"is not valid YAML: {' '.join(str(error).split())[:300]}")
+    except RecursionError:
+        _refuse("body", f"is nested deeper than {MAX_DEPTH} levels")
+    _check_values(document)
+    return document
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        _refuse("body", f"is not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        _refuse(repeated, "is given twice; leave one out")
+    return document
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    _refuse("body", f"holds {word}, which is not a number that JSON knows")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse("body", f"holds {text[:40]}, which is beyond the range of a float")
+    return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        _refuse("body", f"holds an integer of {len(text):,} digits")
+    return int(text)
+
+
+class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Null, true, false, decimal integers and floats as YAML 1.2 writes them; all else is text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        return _integer(str(node.value))
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if repeated := next((key for key in keys if keys.count(key) > 1), None):
+            _refuse(str(repeated), "is given twice; leave one out")
+        return dict(super().construct_mapping(node, deep=deep))
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
+for _tag, _pattern, _first in (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
+    ("float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", list("-+0123456789.")),
+    ("float", r"^[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)$", list("-+.")),
+):
+    _PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def _check_events(text: str) -> None:
+    """Refuse what can hide size or meaning before anything is built from it."""
+    depth = documents = 0
+    for count, event in enumerate(yaml.parse(text, Loader=_PlainLoader)):
+        where = f"line {event.start_mark.line + 1}"
+        if count > 4 * MAX_VALUES:
+            _refuse("body", f"holds more than {MAX_VALUES:,} values")
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            _refuse("body", f"{where} has an anchor or alias, which are not read here; write the values out")
+        if getattr(event, "tag", None):
+            _refuse("body", f"{where} has the tag {event.tag[:60]}, and tags are not read here")
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            _refuse("body", f"{where} is nested deeper than {MAX_DEPTH} levels")
+        if documents > 1:
+            _refuse("body", f"{where} starts a second document; send one")
+
+
+def _check_values(document: Any) -> None:
+    """Walk what was read: depth, number of values, plain types, encodable text and numbers of a sane size."""
+    waiting: list[tuple[Any, str, int]] = [(document, "", 1)]
+    count = 0
+    while waiting:
+        value, place, depth = waiting.pop()
+        count += 1
+        if count > MAX_VALUES:
+            _refuse("body", f"holds more than {MAX_VALUES:,} values")
+        if depth > MAX_DEPTH:
+            _refuse(place.split(".")[0] or "body", f"is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    _refuse(place or "body", f"has the key {str(key)[:60]}, which is not text")
+                _check_text(key, place or "body")
+                waiting.append((inner, f"{place}.{key}" if place else key, depth + 1))
+        elif isinstance(value, list):
+            waiting.extend((inner, f"{place}.{index}", depth + 1) for index, inner in enumerate(value))
+        else:
+            _check_scalar(value, place or "body")
+
+
+def _check_scalar(value: Any, place: str) -> None:
+    if isinstance(value, str):
+        _check_text(value, place)
+    elif isinstance(value, bool) or value is None:
+        return
+    elif isinstance(value, int):
+        if abs(value) > MAX_INTEGER:
+            _refuse(place, "is an integer beyond 64 bits")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            _refuse(place, f"is {value}, and numbers must be finite")
+    else:
+        _refuse(place, f"is a {type(value).__name__}, not text, a number, true, false or null; put it in quotes")
+
+
+def _check_text(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        _refuse(place.encode("ascii", "replace").decode(), "holds half of a surrogate pair, which is not text")
+
+
+def _refuse(field: str, message: str) -> NoReturn:
+    raise InvalidRequest(f"{field}: {message}", fix=FIX, errors=[{"field": field, "message": message}])

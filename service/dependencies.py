@@ -1,0 +1,138 @@
+"""What routes ask for by type: the parts of the lab, the caller, an id from the path, a slot to work in."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any
+
+from celery import Celery
+from fastapi import Depends, Path, Request
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
+from starlette.responses import Response
+
+from models.settings import Settings
+from models.store import Store
+from models.store.states import Role
+from service.access import Caller, Doorkeeper, check_role
+from service.caching import Renderings
+from service.errors import invalid_fields, shown
+from service.instruments import Instruments
+from service.limits import Gate
+from service.live import LiveEvents
+from service.submission import Inspector, Submissions
+
+if TYPE_CHECKING:
+    from service.inference.predictor import Predictor
+
+MAX_ID = 2**31 - 1
+"""Ids count up from 1 one by one; a larger number is nobody's."""
+
+
+@dataclass
+class Services:
+    """The parts of the lab that requests use, made once a process."""
+
+    settings: Settings
+    store: Store
+    celery: Celery
+    doorkeeper: Doorkeeper
+    live: LiveEvents
+    instruments: Instruments
+    submissions: Submissions
+    inspector: Inspector = field(default_factory=Inspector)
+    renderings: Renderings = field(default_factory=Renderings)
+    predictions: Gate = field(default_factory=lambda: Gate("predictions", slots=8, waiting=120))
+    measurements: Gate = field(default_factory=lambda: Gate("pre-flights", slots=8, waiting=0, retry_after_seconds=10))
+    predictor: "Predictor | None" = None
+
+
+async def get_services(request: Request) -> Services:
+    """The parts of the lab."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+
+
+async def get_store(services: ServicesDep) -> Store:
+    """The database."""
+    return services.store
+
+
+async def get_submissions(services: ServicesDep) -> Submissions:
+    """What stores and enqueues experiments."""
+    return services.submissions
+
+
+async def get_renderings(services: ServicesDep) -> Renderings:
+    """What remembers pictures."""
+    return services.renderings
+
+
+async def get_caller(request: Request, services: ServicesDep) -> Caller:
+    """Whoever asks, known by a key or a session, and within their rate."""
+    return await services.doorkeeper.identify(request)
+
+
+StoreDep = Annotated[Store, Depends(get_store)]
+SubmissionsDep = Annotated[Submissions, Depends(get_submissions)]
+RenderingsDep = Annotated[Renderings, Depends(get_renderings)]
+CallerDep = Annotated[Caller, Depends(get_caller)]
+
+
+async def authorise(request: Request, caller: CallerDep) -> None:
+    """Let viewers read and submitters change."""
+    check_role(caller, request)
+
+
+async def authorise_viewer(request: Request, caller: CallerDep) -> None:
+    """Let viewers too: what is POSTed here changes nothing."""
+    check_role(caller, request, needed=Role.VIEWER)
+
+
+async def _one_slot() -> AsyncIterator[None]:
+    yield
+
+
+# Waiting for a slot holds no thread: however many writers wait for a locked database, readers find a thread.
+WriteSlot = Depends(_one_slot, scope="function", max_concurrency=8)
+DrawSlot = Depends(_one_slot, scope="function", max_concurrency=4)
+
+
+def _plain_number(text: Any) -> Any:
+    if isinstance(text, str) and not re.fullmatch(r"[1-9][0-9]{0,9}", text):
+        raise ValueError("not an id")
+    return text
+
+
+Id = Annotated[int, BeforeValidator(_plain_number), Path(ge=1, le=MAX_ID, description="An id, as lists give it.")]
+
+
+class StrictRoute(APIRoute):
+    """A route that refuses query parameters it does not know: a mistyped filter must not pass for no filter."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        known = sorted({name for name in _query_names(self.dependant)})
+
+        async def checked(request: Request) -> Response:
+            if unknown := [name for name in request.query_params if name not in known]:
+                raise invalid_fields(_unknown(name, known) for name in dict.fromkeys(unknown))
+            return await handle(request)
+
+        return checked
+
+
+def _query_names(dependant: Any) -> list[str]:
+    names = [parameter.alias for parameter in dependant.query_params]
+    return names + [name for inner in dependant.dependencies for name in _query_names(inner)]
+
+
+def _unknown(name: str, known: list[str]) -> dict[str, Any]:
+    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; known are {', '.join(known)}" if known else ""
+    entry = {"field": shown(name), "message": f"is not a parameter of this address{hint}"}
+    return {**entry, "nearest": nearest[0]} if nearest else entry

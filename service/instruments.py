@@ -1,0 +1,41 @@
+"""What the API measures of itself, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import Scope
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Instruments:
+    """Counters of requests, and gauges that are read when somebody asks."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "epochal_http_requests_total", "Requests answered.", ["method", "route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "epochal_http_request_seconds",
+            "Time until the answer began.",
+            ["method", "route"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.experiments = Gauge("epochal_experiments", "Experiments by status.", ["status"], registry=self.registry)
+        self.queue = Gauge(
+            "epochal_queue_messages", "Messages on the queue; -1 without a broker.", registry=self.registry
+        )
+        self.workers = Gauge("epochal_workers", "Workers seen lately.", registry=self.registry)
+        self.streams = Gauge("epochal_event_streams", "Event streams that are open.", registry=self.registry)
+
+    def count(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count one answer under its route's template, so that ids do not become labels."""
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE") else "other"
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(method, route).observe(seconds)
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)

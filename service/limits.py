@@ -1,0 +1,240 @@
+"""The perimeter: what every request must pass before the application sees it, and what every answer carries.
+
+One ASGI middleware, outside everything else: is the Host ours, is the Origin ours, is the body small enough and fast
+enough; and on the way out the security headers, and a problem document in place of whatever went wrong.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.errors import EpochalError, Forbidden, TooLarge, Unavailable
+from service.errors import RequestTimeout, problem_response, shown, unexpected
+
+logger = logging.getLogger(__name__)
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+BODY_GRACE_SECONDS = 20.0
+BODY_BYTES_PER_SECOND = 32_000
+"""A body must arrive at this rate after the grace; a slow uplink manages it, a client that drips does not."""
+DRAIN_SECONDS = 2.0
+"""How long an answer waits for a body that nobody will read, so that the client has sent it and reads the answer."""
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+SVG_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+
+
+class Perimeter:
+    """Host, Origin, body size and body speed on the way in; headers and problem documents on the way out."""
+
+    def __init__(self, app: ASGIApp, *, allowed_hosts: Iterable[str], any_address: bool, max_body_bytes: int) -> None:
+        self.app = app
+        self.allowed_hosts = {host.lower() for host in allowed_hosts}
+        self.any_address = any_address
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send, self.max_body_bytes)
+        try:
+            self._check_host(exchange.headers)
+            _check_origin(exchange.headers, scope["method"])
+            exchange.check_length()
+            await self.app(exchange.inner_scope(), exchange.receive, exchange.send)
+        except EpochalError as error:
+            await exchange.fail(error)
+        except ClientDisconnect:
+            return
+        except Exception:
+            incident = f"incident {secrets.token_hex(4)}"
+            logger.exception("%s: %s %s", incident, scope["method"], scope["path"])
+            await exchange.fail(unexpected(incident))
+
+    def _check_host(self, headers: Headers) -> None:
+        """Refuse names that are not this lab's: a page elsewhere can point its own name here (DNS rebinding)."""
+        host = _host_name(headers.get("host", ""))
+        if "*" in self.allowed_hosts or host in self.allowed_hosts or self._is_own_address(host):
+            return
+        raise Forbidden(
+            f"this lab does not answer to the host '{shown(host)}'",
+            fix="use an address in EPOCHAL_ALLOWED_HOSTS, or add this one there",
+            allowed_hosts=sorted(self.allowed_hosts),
+        )
+
+    def _is_own_address(self, host: str) -> bool:
+        """A number cannot be rebound; beyond loopback one is taken where a key is asked for anyway."""
+        try:
+            address = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            return False
+        return address.is_loopback or self.any_address
+
+
+def _host_name(header: str) -> str:
+    """The name in a Host header, without its port and in lower case."""
+    host = header.strip().lower()
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0].rstrip(".")
+
+
+def _check_origin(headers: Headers, method: str) -> None:
+    """Refuse changes that a page of another origin asks a browser for."""
+    if method in SAFE_METHODS:
+        return
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    foreign = site is not None and site not in ("same-origin", "none")
+    if origin is not None:
+        foreign = foreign or urlsplit(origin).netloc.lower() != headers.get("host", "").strip().lower()
+    if foreign:
+        raise Forbidden(
+            f"a page of {shown(origin or 'another site')} may not change anything here",
+            fix="send the request from this lab's own pages, or from a program without an Origin header",
+        )
+
+
+class Exchange:
+    """One request and its response, watched from outside the application."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
+        self.scope = scope
+        self.headers = Headers(scope=scope)
+        self.max_body_bytes = max_body_bytes
+        self._receive = receive
+        self._send = send
+        self._received = 0
+        self._deadline_base: float | None = None
+        length = self.headers.get("content-length")
+        self._length = int(length) if length and length.isdigit() and len(length) < 20 else None
+        self._body_complete = not self._length and "transfer-encoding" not in self.headers
+        self._started = self._finished = False
+
+    def check_length(self) -> None:
+        """Refuse a body that announces itself as too large."""
+        if self._length is not None and self._length > self.max_body_bytes:
+            raise self._too_large(self._length)
+
+    def inner_scope(self) -> Scope:
+        """The scope as the application sees it: HEAD as GET, and no Range (nothing here is served in parts)."""
+        headers = [(name, value) for name, value in self.scope["headers"] if name not in (b"range", b"if-range")]
+        method = "GET" if self.scope["method"] == "HEAD" else self.scope["method"]
+        return {**self.scope, "headers": headers, "method": method}
+
+    async def receive(self) -> Message:
+        """The next part of the body, counted and with a deadline that moves with what has arrived."""
+        if self._body_complete:
+            return await self._receive()
+        loop = asyncio.get_running_loop()
+        if self._deadline_base is None:
+            self._deadline_base = loop.time() + BODY_GRACE_SECONDS
+        try:
+            async with asyncio.timeout_at(self._deadline_base + self._received / BODY_BYTES_PER_SECOND):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeout(
+                f"{self._received:,} bytes of the body arrived in {BODY_GRACE_SECONDS:g} s and more",
+                fix=f"send at {BODY_BYTES_PER_SECOND // 1000} kB/s or faster",
+            ) from None
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            self._body_complete = not message.get("more_body", False)
+            if self._received > self.max_body_bytes:
+                raise self._too_large(self._received)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass the response on, with the headers that every answer carries."""
+        if self._finished:
+            return
+        if message["type"] == "http.response.start":
+            self._started = True
+            if not self._body_complete:
+                await self._drain()
+            headers = MutableHeaders(scope=message)
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            if not self._body_complete:
+                headers["Connection"] = "close"
+        elif self.scope["method"] == "HEAD":
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._finished = True
+
+    async def fail(self, error: EpochalError) -> None:
+        """Answer with a problem, or break off where an answer has begun."""
+        if self._started:
+            raise RuntimeError(f"the response had begun when this happened: {error.detail}") from error
+        await problem_response(error)(self.scope, self._receive, self.send)
+
+    async def _drain(self) -> None:
+        """Read and forget what is still coming, for a moment, so that the answer is not lost to a reset connection."""
+        if "expect" in self.headers:  # the client waits to be told to send; the answer tells it not to
+            return
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not self._body_complete:
+                    message = await self._receive()
+                    if message["type"] != "http.request":
+                        return
+                    self._body_complete = not message.get("more_body", False)
+        except TimeoutError:
+            return
+
+    def _too_large(self, num_bytes: int) -> TooLarge:
+        return TooLarge(
+            f"the body is {num_bytes:,} bytes or more; at most {self.max_body_bytes:,} are read",
+            fix="send fewer or smaller images, or raise EPOCHAL_MAX_UPLOAD_MB",
+        )
+
+
+class Gate:
+    """A bounded queue before something slow: `slots` inside at once, `waiting` outside, the rest are told to come back.
+
+    Waiting happens on the event loop and holds no thread, so that other requests go on.
+    """
+
+    def __init__(self, name: str, *, slots: int, waiting: int, retry_after_seconds: float = 1.0) -> None:
+        self.name = name
+        self._places = slots + waiting
+        self._taken = 0
+        self._slots = asyncio.Semaphore(slots)
+        self._retry_after_seconds = retry_after_seconds
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot; Unavailable when too many wait already."""
+        if self._taken >= self._places:
+            raise Unavailable(
+                f"{self._taken} {self.name} are being worked on or waiting already",
+                fix="wait and send it again",
+                retry_after_seconds=self._retry_after_seconds,
+            )
+        self._taken += 1
+        try:
+            async with self._slots:
+                yield
+        finally:
+            self._taken -= 1

@@ -1,0 +1,235 @@
+"""Live events: one poller reads the database, and every stream gets what concerns its experiment.
+
+A stream first replays what is stored after the id that its client saw last, then follows. However many streams there
+are, the database is asked once a quarter of a second, and not at all when nobody listens.
+"""
+
+import asyncio
+import json
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from anyio import to_thread
+
+from models.errors import EpochalError, Unavailable
+from models.store import Store, events
+from models.store.tables import Event
+from models.store.watching import Glimpse, glimpse
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+PING_SECONDS = 15.0
+RECONNECT_MILLISECONDS = 2000
+PAGE = 500
+MAX_STREAMS = 1000
+MAX_WAITING = 256
+"""Messages that a slow reader may fall behind before it is sent back to the database."""
+OVERLAP = 200
+"""Ids that are read again on PostgreSQL, where a transaction with a smaller id may commit after one with a larger."""
+PING = b": still here\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One server-sent event, encoded once for all its readers."""
+
+    id: int | None
+    """The stored event's id; None for what is not stored."""
+    data: bytes
+    ends: bool = False
+    """Whether the experiment has ended with it."""
+
+
+@dataclass(eq=False)
+class _Reader:
+    experiment_id: int
+    queue: asyncio.Queue[Message | None] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
+    lagging: bool = False
+
+    def offer(self, message: Message | None) -> None:
+        """Hand over a message; one too many marks the reader as lagging, and it reads the database instead."""
+        try:
+            self.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            self.lagging = True
+
+
+class LiveEvents:
+    """The poller and its readers."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._readers: dict[int, set[_Reader]] = defaultdict(set)
+        self._someone_listens = asyncio.Event()
+        self._closed = False
+        self._last_id = 0
+        self._seen: set[int] = set()
+        self._progress: dict[int, Any] = {}
+        self._threads = anyio.CapacityLimiter(4)  # of its own: a full thread pool must not stop the streams
+
+    @property
+    def num_streams(self) -> int:
+        """Streams that are open now."""
+        return sum(len(readers) for readers in self._readers.values())
+
+    async def run(self) -> None:
+        """Poll for as long as there are readers; never ends by itself."""
+        while True:
+            await self._someone_listens.wait()
+            try:
+                await self._poll()
+            except EpochalError as error:  # a busy or absent database: streams wait, then go on
+                logger.warning("live events: %s", error.detail)
+            await asyncio.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        """End every stream without its final event, so that clients connect again elsewhere or later."""
+        self._closed = True
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.lagging = True
+                reader.offer(None)
+
+    def check_room(self) -> None:
+        """Raise Unavailable when there are as many streams as one process should feed."""
+        if self.num_streams >= MAX_STREAMS:
+            raise Unavailable(f"{MAX_STREAMS} event streams are open already", retry_after_seconds=10)
+
+    async def stream(self, experiment_id: int, last_id: int) -> AsyncIterator[bytes]:
+        """An experiment's events after `last_id` as text/event-stream, until it has ended."""
+        reader = _Reader(experiment_id)
+        await self._add(reader)
+        try:
+            yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
+            lagging = True
+            while not self._closed:
+                if lagging:
+                    async for message in self._replay(experiment_id, last_id):
+                        last_id = message.id or last_id
+                        yield message.data
+                        if message.ends:
+                            return
+                try:
+                    next_message = await asyncio.wait_for(reader.queue.get(), PING_SECONDS)
+                except TimeoutError:
+                    yield PING
+                    continue
+                lagging = reader.lagging
+                if lagging or next_message is None:
+                    reader.lagging = False
+                    _empty(reader.queue)
+                    continue
+                if next_message.id is None or next_message.id > last_id:
+                    last_id = next_message.id or last_id
+                    yield next_message.data
+                    if next_message.ends:
+                        return
+        finally:
+            self._remove(reader)
+
+    async def _replay(self, experiment_id: int, last_id: int) -> AsyncIterator[Message]:
+        """What is stored after `last_id`, and the end if the experiment has ended."""
+        while True:
+            messages, now = await to_thread.run_sync(
+                self._read_page, experiment_id, last_id, limiter=self._threads
+            )
+            for message in messages:
+                last_id = message.id or last_id
+                yield message
+            if len(messages) < PAGE:
+                if now is None or now.status.terminal:
+                    yield _end(now)
+                elif now.progress:
+                    yield _progress(now.progress)
+                return
+
+    def _read_page(self, experiment_id: int, last_id: int) -> tuple[list[Message], Glimpse | None]:
+        with self._store.reading() as session:
+            rows = events.since(session, last_id, experiment_id, limit=PAGE)
+            now = glimpse(session, [experiment_id]).get(experiment_id)
+            return [_message(row) for row in rows], now
+
+    async def _poll(self) -> None:
+        watched = list(self._readers)
+        rows, states = await to_thread.run_sync(self._read_news, watched, limiter=self._threads)
+        for row in rows:
+            self._last_id = max(self._last_id, row.id)
+            if row.id in self._seen:
+                continue
+            self._seen.add(row.id)
+            if readers := self._readers.get(row.experiment_id):
+                message = _message(row)
+                for reader in readers:
+                    reader.offer(message)
+        self._seen = {identifier for identifier in self._seen if identifier > self._last_id - 2 * OVERLAP}
+        if len(rows) == PAGE:
+            return  # there are more events, and they come before any news of an end
+        for experiment_id in watched:
+            self._tell_state(experiment_id, states.get(experiment_id))
+
+    def _read_news(self, watched: list[int]) -> tuple[list[Event], dict[int, Glimpse]]:
+        start = self._last_id if self._store.is_sqlite else max(0, self._last_id - OVERLAP)
+        with self._store.reading() as session:
+            return events.since(session, start, limit=PAGE), glimpse(session, watched)
+
+    def _tell_state(self, experiment_id: int, now: Glimpse | None) -> None:
+        """Tell progress that has moved, and the end, to the readers of one experiment."""
+        message = None
+        if now is None or now.status.terminal:
+            message = _end(now)
+        elif now.progress and now.progress != self._progress.get(experiment_id):
+            self._progress[experiment_id] = now.progress
+            message = _progress(now.progress)
+        if message is not None:
+            for reader in self._readers.get(experiment_id, ()):
+                reader.offer(message)
+
+    async def _add(self, reader: _Reader) -> None:
+        if not self._someone_listens.is_set():
+            self._last_id = await to_thread.run_sync(self._latest_id, limiter=self._threads)
+        self._readers[reader.experiment_id].add(reader)
+        self._someone_listens.set()
+
+    def _remove(self, reader: _Reader) -> None:
+        readers = self._readers[reader.experiment_id]
+        readers.discard(reader)
+        if not readers:
+            del self._readers[reader.experiment_id]
+            self._progress.pop(reader.experiment_id, None)
+        if not self._readers:
+            self._someone_listens.clear()
+
+    def _latest_id(self) -> int:
+        with self._store.reading() as session:
+            return events.latest_id(session)
+
+
+def _empty(queue: asyncio.Queue[Message | None]) -> None:
+    while not queue.empty():
+        queue.get_nowait()
+
+
+def _message(row: Event) -> Message:
+    return Message(row.id, encode(row.kind, row.data, row.id))
+
+
+def _progress(progress: dict[str, Any]) -> Message:
+    return Message(None, encode("progress", progress))
+
+
+def _end(now: Glimpse | None) -> Message:
+    """The last event of a stream. A deleted experiment's says so."""
+    data = {"status": "deleted", "reason": None} if now is None else {"status": now.status, "reason": now.reason}
+    return Message(None, encode("end", data), ends=True)
+
+
+def encode(kind: str, data: dict[str, Any], event_id: int | None = None) -> bytes:
+    """One event as it goes over the wire. JSON in ASCII has no line breaks and cannot end an event early."""
+    head = f"id: {event_id}\n" if event_id is not None else ""
+    return f"{head}event: {kind}\ndata: {json.dumps(data)}\n\n".encode("ascii")
+
