@@ -1,0 +1,154 @@
+"""From a spec and a dataset to everything that a run needs, ready for its first step."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.data.dataset import ImageDataset
+from models.data.splits import split_indices
+from models.networks.build import build_network, initialise
+from models.networks.layers import head_of
+from models.networks.preprocessing import Preprocessing, preprocessing_for
+from models.spec.experiment import ExperimentSpec
+from worker.training.averaging import AveragedWeights
+from worker.training.batches import Batch, EpochBatches, InputFormat, Split
+from worker.training.guard import Guard
+from worker.training.objective import Objective
+from worker.training.optimizers import Freezing, build_optimizer, split_parameters
+from worker.training.precision import Arithmetic, resolve_precision
+from worker.training.schedules import Schedule
+from worker.training.seeds import Stream, derive_seed
+from worker.training.state import TrainingState
+from worker.training.stopping import EarlyStopping, Judgement
+from worker.training.tally import Tally
+from worker.training.tuning import Tuning
+
+INITIALISE_IMAGES = 5000
+"""Training images that a network which starts from data is shown (see models.networks.build.initialise)."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three splits of a run and what the network takes."""
+
+    train: Split
+    validation: Split
+    test: Split
+    preprocessing: Preprocessing
+    input_format: InputFormat
+
+
+def build_data(spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning) -> Data:
+    """The splits as tensors where they will be gathered from: in place on a CPU, copied once to a GPU."""
+    preprocessing = preprocessing_for(spec, dataset.info)
+    train, validation = split_indices(len(dataset.train_labels), spec.dataset)
+    images, labels = torch.from_numpy(dataset.train_images), torch.from_numpy(dataset.train_labels)
+    test_images, test_labels = torch.from_numpy(dataset.test_images), torch.from_numpy(dataset.test_labels)
+    if tuning.images_on_device:
+        images, labels = images.to(tuning.device), labels.to(tuning.device)
+        test_images, test_labels = test_images.to(tuning.device), test_labels.to(tuning.device)
+
+    def split(images: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> Split:
+        return Split(images, labels, indices.to(images.device))
+
+    return Data(
+        train=split(images, labels, torch.from_numpy(train)),
+        validation=split(images, labels, torch.from_numpy(validation)),
+        test=split(test_images, test_labels, torch.arange(len(test_labels))),
+        preprocessing=preprocessing,
+        input_format=InputFormat(
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+            size=preprocessing.input_size,
+            memory_format=torch.channels_last if tuning.channels_last else torch.contiguous_format,
+            device=tuning.device,
+        ),
+    )
+
+
+def build_batches(spec: ExperimentSpec, data: Data, tuning: Tuning) -> EpochBatches:
+    """The training batches of every epoch."""
+    return EpochBatches(
+        data.train,
+        data.input_format,
+        spec.augmentation,
+        batch_size=spec.batch_size,
+        seed=spec.seed,
+        chunk_images=tuning.chunk_images,
+        prefetch=tuning.prefetch,
+    )
+
+
+def build_state(
+    spec: ExperimentSpec, data: Data, batches: EpochBatches, tuning: Tuning, cache_dir: Path | None, *, fresh: bool
+) -> TrainingState:
+    """The state before the first step. It depends on the spec and its seed only, so it can be built again.
+
+    `fresh` is false when a checkpoint will overwrite it: what the network takes from the images is then left out.
+    """
+    num_classes = len(data.preprocessing.class_names)
+    torch.manual_seed(derive_seed(spec.seed, Stream.WEIGHTS))
+    network = build_network(
+        spec.model,
+        num_classes=num_classes,
+        in_channels=data.preprocessing.channels,
+        size=data.preprocessing.input_size,
+        cache_dir=cache_dir,
+    )
+    if fresh:
+        initialise(network, _first_images(data))
+    network = network.to(device=tuning.device, memory_format=data.input_format.memory_format)  # type: ignore[call-overload]
+    torch.manual_seed(derive_seed(spec.seed, Stream.DROPOUT))
+    head = head_of(network)
+    optimizer = build_optimizer(spec.optimizer, network, head, spec.fine_tuning, implementation=tuning.optimizer)
+    steps_per_epoch = -(-len(batches) // spec.accumulate_batches)
+    schedule = Schedule(
+        spec.lr_scheduler,
+        optimizer,
+        steps_per_epoch=steps_per_epoch,
+        epochs=spec.epochs,
+        base_lr=spec.optimizer.lr,
+    )
+    body, top = split_parameters(network, head)
+    return TrainingState(
+        network=network,
+        parameters=body + top,
+        optimizer=optimizer,
+        schedule=schedule,
+        objective=Objective(spec, data.train, num_classes, tuning.device),
+        arithmetic=Arithmetic(resolve_precision(spec.precision, tuning.device), tuning.device),
+        averaged=None if spec.ema_decay is None else AveragedWeights(network, spec.ema_decay),
+        freezing=Freezing(network, head, spec.fine_tuning),
+        guard=Guard(),
+        judgement=Judgement(EarlyStopping(spec.early_stopping)),
+        tally=Tally(tuning.device),
+        device=tuning.device,
+        steps_per_epoch=steps_per_epoch,
+        clip_grad_norm=spec.clip_grad_norm,
+    )
+
+
+def _first_images(data: Data) -> torch.Tensor:
+    positions = torch.arange(min(INITIALISE_IMAGES, len(data.train)), device=data.train.indices.device)
+    images, _ = data.train.take(positions, data.input_format.device)
+    return data.input_format.resize(data.input_format.normalise(images), data.input_format.size).cpu()
+
+
+def input_size_in(spec: ExperimentSpec, epoch: int, final_size: int) -> int:
+    """The side of the training images in an epoch: the latest phase that has begun, or the final size."""
+    sizes = [phase.input_size for phase in spec.progressive_resizing if phase.from_epoch <= epoch]
+    return sizes[-1] if sizes else final_size
+
+
+def steps(
+    batches: EpochBatches, epoch: int, size: int, first_step: int, accumulate: int
+) -> Iterator[tuple[Batch, float, bool]]:
+    """The batches of an epoch from a step on, each with its share of the step's images and whether it completes it."""
+    number = first_step * accumulate
+    for batch in batches.iterate(epoch, size, number):
+        first = number - number % accumulate
+        last = min(first + accumulate, len(batches))
+        number += 1
+        yield batch, len(batch) / batches.images_in(first, last), number == last

@@ -1,0 +1,70 @@
+"""What a run is computed with, recorded with it so that two runs that disagree can be told apart."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worker.training.tuning import Tuning
+
+PACKAGES = ("epochal", "torch", "torchvision", "numpy", "safetensors")
+
+
+def describe_environment(tuning: Tuning, fingerprint: str, precision: str) -> dict[str, Any]:
+    """Versions, device, threads, how the machine is used, the code's revision and the images' fingerprint."""
+    device = tuning.device
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device_type": device.type,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "cores": os.cpu_count(),
+        "threads": tuning.threads,
+        "precision": precision,
+        "tuning": tuning.as_json(),
+        "git_revision": git_revision(Path(__file__).parent),
+        "dataset_fingerprint": fingerprint,
+    }
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit that is checked out around a folder, read from the files that git keeps; None outside a checkout."""
+    for parent in (folder, *folder.parents):
+        if (parent / ".git").is_dir():
+            return _head_commit(parent / ".git")
+    return None
+
+
+def _head_commit(git: Path) -> str | None:
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        name = head.removeprefix("ref: ")
+        if (git / name).is_file():
+            return (git / name).read_text().strip()
+        packed = (line.split() for line in (git / "packed-refs").read_text().splitlines())
+        return next((parts[0] for parts in packed if parts[1:] == [name]), None)
+    except OSError:
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

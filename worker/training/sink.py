@@ -1,0 +1,93 @@
+"""Where the engine's results go. The worker's sink writes to the store; `MemorySink` keeps everything in lists."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from models.metrics import EpochMetrics
+
+ArtifactKind = Literal["checkpoint", "weights-best", "weights-last", "kernels"]
+
+
+class MetricSink(Protocol):
+    """What the engine tells of a run while it trains.
+
+    Nothing here may be slow: `progress` is called a few times a second, everything else about once an epoch. An
+    exception raised by a sink ends the run and reaches the caller of `train`.
+    """
+
+    def append_epoch(self, metrics: EpochMetrics) -> None:
+        """Take the figures of an epoch that has ended. Epochs come in order; a resumed run goes on where it was."""
+
+    def progress(self, epoch: int, step: int, num_steps: int, images_per_second: float | None, phase: str) -> None:
+        """Take notice of how far the epoch is. `phase` is preparing, training, validating or testing."""
+
+    def save(self, kind: ArtifactKind, epoch: int, path: Path) -> None:
+        """Take over a file that was written atomically. `epoch` is 0 where a kind has one file only.
+
+        A checkpoint of an epoch takes the place of an earlier one of the same epoch.
+        """
+
+    def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
+        """Take a message for people: resumed, checkpoint-unusable, lr-lowered, unfrozen, lr-reduced."""
+
+    def verdict(self, verdict: dict[str, Any]) -> None:
+        """Take the latest reading of the curves."""
+
+    def environment(self, environment: dict[str, Any]) -> None:
+        """Take what the run is being computed with."""
+
+
+@dataclass
+class MemorySink:
+    """Keeps what it is told; for tests and benchmarks."""
+
+    epochs: list[EpochMetrics] = field(default_factory=list)
+    saved: list[tuple[str, int, Path]] = field(default_factory=list)
+    notices: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    environments: list[dict[str, Any]] = field(default_factory=list)
+    progresses: list[tuple[int, int, int, float | None, str]] = field(default_factory=list)
+
+    def append_epoch(self, metrics: EpochMetrics) -> None:
+        """Keep the metrics; an epoch that was trained again replaces what was there."""
+        self.epochs = [known for known in self.epochs if known.epoch < metrics.epoch]
+        self.epochs.append(metrics)
+
+    def progress(self, epoch: int, step: int, num_steps: int, images_per_second: float | None, phase: str) -> None:
+        """Keep the report."""
+        self.progresses.append((epoch, step, num_steps, images_per_second, phase))
+
+    def save(self, kind: ArtifactKind, epoch: int, path: Path) -> None:
+        """Keep the file's name."""
+        self.saved.append((kind, epoch, path))
+
+    def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
+        """Keep the message."""
+        self.notices.append((code, text, data))
+
+    def verdict(self, verdict: dict[str, Any]) -> None:
+        """Keep the verdict."""
+        self.verdicts.append(verdict)
+
+    def environment(self, environment: dict[str, Any]) -> None:
+        """Keep the environment."""
+        self.environments.append(environment)
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that are still there, newest first: what `train` takes to go on from."""
+        newest_first = dict.fromkeys(path for kind, _, path in reversed(self.saved) if kind == "checkpoint")
+        return [path for path in newest_first if path.exists()]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended.
+
+    `handed_back` means that a shutdown was asked for: a checkpoint of this very step is written and another worker can
+    go on. `test` is {"loss", "accuracy", "epoch"} if the spec asks for the test split.
+    """
+
+    status: Literal["completed", "cancelled", "diverged", "handed_back"]
+    reason: str | None = None
+    test: dict[str, Any] | None = None

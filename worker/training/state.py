@@ -1,0 +1,91 @@
+"""Everything that moves while training: what a checkpoint must hold for a resumed run to be the same run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from worker.training.averaging import AveragedWeights
+from worker.training.guard import Guard
+from worker.training.objective import Objective
+from worker.training.optimizers import Freezing
+from worker.training.precision import Arithmetic
+from worker.training.schedules import Schedule
+from worker.training.stopping import Judgement
+from worker.training.tally import Tally
+
+
+@dataclass
+class TrainingState:
+    """The network, all that changes it, and the place in the training that has been reached."""
+
+    network: nn.Module
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    objective: Objective
+    arithmetic: Arithmetic
+    averaged: AveragedWeights | None
+    freezing: Freezing
+    guard: Guard
+    judgement: Judgement
+    tally: Tally
+    device: torch.device
+    steps_per_epoch: int
+    clip_grad_norm: float | None
+    epoch: int = 1
+    """The epoch that is being trained, from 1."""
+    step: int = 0
+    """Steps of it that are done."""
+    seconds: float = 0.0
+    """What it has taken so far, in earlier attempts too."""
+    times_lowered: int = 0
+    """How often divergence has lowered the learning rate."""
+
+    @property
+    def total_steps(self) -> int:
+        """Steps done since the start of training."""
+        return (self.epoch - 1) * self.steps_per_epoch + self.step
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Move on to the start of an epoch."""
+        self.epoch, self.step, self.seconds = epoch, 0, 0.0
+        self.tally = Tally(self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain data, nothing that has to be unpickled."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "times_lowered": self.times_lowered,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "arithmetic": self.arithmetic.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "judgement": self.judgement.state_dict(),
+            "tally": self.tally.state_dict(),
+            "random": {
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the run that was saved."""
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.times_lowered = state["times_lowered"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.arithmetic.load_state_dict(state["arithmetic"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.judgement.load_state_dict(state["judgement"])
+        self.tally = Tally(self.device)
+        self.tally.load_state_dict(state["tally"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if state["random"]["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)

@@ -1,0 +1,74 @@
+"""What happens beside the loop after a step: heed a request to stop, report progress, save a checkpoint."""
+
+import time
+from collections.abc import Callable
+
+from worker.training.batches import EpochBatches
+from worker.training.sink import MetricSink
+from worker.training.state import TrainingState
+
+REPORT_SECONDS = 0.5
+CHECKPOINT_SECONDS = 60.0
+"""A long epoch is saved this often, so that a killed worker loses no more."""
+
+
+class Interrupted(Exception):
+    """Training was asked to stop: `cancel` or `shutdown`."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(asked)
+        self.asked = asked
+
+
+class Watch:
+    """Looks up after every step. `should_stop` is asked each time, so it must only read a flag."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        batches: EpochBatches,
+        sink: MetricSink,
+        should_stop: Callable[[], str | None],
+        save: Callable[[], None],
+    ) -> None:
+        self.state = state
+        self.batches = batches
+        self.sink = sink
+        self.should_stop = should_stop
+        self.save = save
+        self.saved_at = self.reported_at = time.monotonic()
+        self.begin_phase("training")
+
+    def begin_phase(self, phase: str) -> None:
+        """Report the start of a phase of the epoch."""
+        self.phase = phase
+        self.began_at, self.began_step = time.monotonic(), self.state.step
+        self.report(None)
+
+    def after_step(self) -> None:
+        """Called by the training loop."""
+        self.heed()
+        now = time.monotonic()
+        if now - self.reported_at >= REPORT_SECONDS:
+            images = (self.state.step - self.began_step) * len(self.batches.split) / self.state.steps_per_epoch
+            self.report(images / (now - self.began_at))
+        if now - self.saved_at >= CHECKPOINT_SECONDS:
+            self.save()
+            self.saved_at = time.monotonic()
+
+    def after_measuring(self, num_images: int) -> None:
+        """Called by the measuring loop."""
+        self.heed()
+        now = time.monotonic()
+        if now - self.reported_at >= REPORT_SECONDS:
+            self.report(num_images / (now - self.began_at))
+
+    def heed(self) -> None:
+        """Raise Interrupted if training was asked to stop."""
+        if asked := self.should_stop():
+            raise Interrupted(asked)
+
+    def report(self, images_per_second: float | None) -> None:
+        """Tell the sink how far the epoch is."""
+        self.reported_at = time.monotonic()
+        self.sink.progress(self.state.epoch, self.state.step, self.state.steps_per_epoch, images_per_second, self.phase)
