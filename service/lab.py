@@ -23,10 +23,11 @@ from typing import IO, Any, Self
 
 from models.errors import EpochalError
 from models.settings import Settings
+from service.address import remove_address, running_lab, write_address
 from service.broker import EmbeddedBroker
 from service.processes import Part, describe_exit
 
-LOCK_FILE, ADDRESS_FILE = "lab.lock", "lab.json"
+LOCK_FILE = "lab.lock"
 POLL_SECONDS = 0.05
 SUPERVISE_SECONDS = 0.2
 BROKER_START_SECONDS = 10.0
@@ -70,6 +71,11 @@ class Lab:
         return self.settings.url
 
     @property
+    def stopping(self) -> bool:
+        """Whether a stop was requested."""
+        return self._stop_requested.is_set()
+
+    @property
     def parts(self) -> list[Part]:
         """Every process of the lab, in the order in which they are stopped."""
         return [part for part in (self.api, *self.workers, self.broker) if part]
@@ -89,8 +95,7 @@ class Lab:
         except BaseException:
             self.stop()
             raise
-        address = {"url": self.url, "pid": os.getpid()}
-        (self.settings.data_dir / ADDRESS_FILE).write_text(json.dumps(address), encoding="utf-8")
+        write_address(self.settings.data_dir, self.url)
         self._supervisor = threading.Thread(target=self._supervise, name="lab-supervisor", daemon=True)
         self._supervisor.start()
 
@@ -112,7 +117,7 @@ class Lab:
         if self._embedded:
             self._embedded.clean_up()
         if self._lock:
-            (self.settings.data_dir / ADDRESS_FILE).unlink(missing_ok=True)
+            remove_address(self.settings.data_dir)
             self._lock.close()
             self._lock = None
 
@@ -138,7 +143,7 @@ class Lab:
         data_dir = self.settings.data_dir.expanduser().resolve()
         try:
             (data_dir / "logs").mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(data_dir)
+            self._lock = lock_data_dir(data_dir)
         except OSError as error:
             raise LabFailed(
                 f"{data_dir} cannot be used as the data directory: {error.strerror}",
@@ -296,8 +301,8 @@ def names_of_this_machine(host: str) -> list[str]:
     return sorted({*bracketed, socket.gethostname(), socket.getfqdn(), host} - {"0.0.0.0", "::"})  # noqa: S104
 
 
-def _lock(data_dir: Path) -> IO[str]:
-    """Take the data directory for this lab. The kernel lets go of the lock when the process ends, however it ends."""
+def lock_data_dir(data_dir: Path) -> IO[str]:
+    """Take a data directory for one lab. The kernel lets go of the lock when the process ends, however it ends."""
     lock = (data_dir / LOCK_FILE).open("a", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -310,18 +315,6 @@ def _lock(data_dir: Path) -> IO[str]:
             fix="Use that one, stop it first, or start another with --data-dir and a folder of its own.",
         ) from None
     return lock
-
-
-def running_lab(data_dir: Path) -> dict[str, Any] | None:
-    """The address and process of the lab that says it uses a data directory, if that process lives."""
-    try:
-        found: dict[str, Any] = json.loads((data_dir / ADDRESS_FILE).read_text(encoding="utf-8"))
-        os.kill(found["pid"], 0)
-    except PermissionError:  # it lives, and is someone else's
-        return found
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found
 
 
 def _claim_port(host: str, port: int) -> int:

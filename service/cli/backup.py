@@ -1,0 +1,180 @@
+"""`epochal backup` and `restore`: database and artifacts as one tar file, consistent while workers train.
+
+A backup holds a snapshot of the database and, for every file the snapshot names, that very file by its digest. Training
+goes on meanwhile and replaces files; a snapshot that has been overtaken is taken again, and only the files that changed
+are read again.
+"""
+
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from models.errors import CorruptFile, EpochalError, StorageFull
+from service.cli import options
+from service.cli.output import Mode, print_json, say
+
+if TYPE_CHECKING:
+    from models.settings import Settings
+    from models.store.artifacts import ArtifactRecord
+
+DATABASE, EXPERIMENTS = "epochal.db", "experiments"
+SNAPSHOTS = 20
+"""A snapshot is overtaken when an epoch ends while files are copied, which takes milliseconds a file."""
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup, a .tar file.")]
+
+
+class BackupFailed(EpochalError):
+    """No consistent backup could be made, or none is in the file."""
+
+    code = "backup-failed"
+    title = "The backup failed"
+
+
+def backup(file: File, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
+    """Back up database and artifacts to a .tar file; the lab may be running."""
+    settings = options.settings_for(data_dir)
+    if not settings.database_url and not (settings.data_dir / DATABASE).exists():
+        raise BackupFailed(f"{settings.data_dir} holds no lab", fix="Name its folder: --data-dir or EPOCHAL_DATA_DIR.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as staging:
+        records = _stage(settings, Path(staging))
+        _pack(Path(staging), file)
+    if Mode.json:
+        print_json({"file": str(file), "artifacts": len(records), "bytes": file.stat().st_size})
+    say(f"backed up to {file}: the database and {len(records)} artifacts, {file.stat().st_size:,} bytes")
+
+
+def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
+    """Restore a backup into an empty data directory; runs that were going on are gone on with."""
+    from service.lab import lock_data_dir
+
+    target = options.settings_for(data_dir).data_dir.expanduser().resolve()
+    if not file.is_file():
+        raise BackupFailed(f"there is no file {file}")
+    target.mkdir(parents=True, exist_ok=True)
+    lock = lock_data_dir(target)
+    try:
+        if (target / DATABASE).exists() or (target / EXPERIMENTS).exists():
+            raise BackupFailed(f"{target} holds a lab already", fix="Restore into another folder: --data-dir.")
+        with tempfile.TemporaryDirectory(prefix=".restore-", dir=target) as unpacked:
+            count = _unpack(file, Path(unpacked))
+            for name in (EXPERIMENTS, DATABASE):  # the database last: without it the folder holds no lab
+                if (Path(unpacked) / name).exists():
+                    (Path(unpacked) / name).rename(target / name)
+    finally:
+        lock.close()
+    if Mode.json:
+        print_json({"data_dir": str(target), "artifacts": count})
+    say(f"restored {count} artifacts and the database to {target}; start it with `epochal up --data-dir {target}`")
+
+
+def _stage(settings: "Settings", staging: Path) -> list["ArtifactRecord"]:
+    """Database and artifacts under `staging`, each artifact as the database there describes it."""
+    from models.store import Store
+
+    store = Store(settings)
+    try:
+        for _ in range(SNAPSHOTS):
+            store.backup(staging / DATABASE)
+            records = _records(settings, staging / DATABASE)
+            if all(_have(record, settings, staging) for record in records):
+                _drop_unnamed(staging / EXPERIMENTS, {record.path for record in records})
+                return records
+    finally:
+        store.dispose()
+    raise BackupFailed(
+        f"files changed faster than they could be copied, {SNAPSHOTS} times",
+        fix="Try again when less is training, or see whether a stored file is damaged: the API's log names it.",
+    )
+
+
+def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool:
+    """Whether the staged file is the recorded one, copying it if it is not."""
+    from models.store.files import verify
+
+    staged = staging / EXPERIMENTS / record.path
+    try:
+        if staged.exists():
+            verify(staged, record.sha256)
+            return True
+    except CorruptFile:
+        pass
+    try:
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(record.file(settings.experiments_dir), staged)
+        verify(staged, record.sha256)
+    except (CorruptFile, FileNotFoundError):
+        return False
+    except OSError as error:
+        raise StorageFull(f"{staged.name} cannot be copied: {error.strerror}", fix="Choose another place.") from error
+    return True
+
+
+def _records(settings: "Settings", database: Path) -> list["ArtifactRecord"]:
+    """Every artifact that a database names."""
+    from sqlalchemy import select
+
+    from models.store import Store, artifacts
+    from models.store.tables import Experiment
+
+    store = Store(settings.model_copy(update={"database_url": f"sqlite:///{database}"}))
+    try:
+        with store.reading() as session:
+            numbers = session.scalars(select(Experiment.id)).all()
+            return [record for number in numbers for record in artifacts.list_for(session, number)]
+    finally:
+        store.dispose()
+
+
+def _drop_unnamed(folder: Path, named: set[str]) -> None:
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if path.relative_to(folder).as_posix() not in named:
+            path.unlink()
+
+
+def _pack(staging: Path, file: Path) -> None:
+    from models.store.files import placing
+
+    with placing(file) as temporary, tarfile.open(temporary, "w") as archive:
+        archive.add(staging / DATABASE, DATABASE)
+        if (staging / EXPERIMENTS).exists():
+            archive.add(staging / EXPERIMENTS, EXPERIMENTS)
+
+
+def _unpack(file: Path, folder: Path) -> int:
+    """Unpack and check a backup; returns how many artifacts it holds."""
+    from models.settings import Settings
+    from models.store.files import verify
+
+    try:
+        with tarfile.open(file, "r:") as archive:
+            for member in archive:
+                _extract(archive, member, folder)
+    except (tarfile.TarError, EOFError) as error:
+        raise BackupFailed(f"{file} is not a whole backup: {error}") from error
+    if not (folder / DATABASE).is_file():
+        raise BackupFailed(f"{file} holds no {DATABASE}")
+    records = _records(Settings(data_dir=folder), folder / DATABASE)
+    for record in records:
+        verify(folder / EXPERIMENTS / record.path, record.sha256)
+    return len(records)
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one member, if it is something that a backup holds: no links, nothing that leads out."""
+    place = PurePosixPath(member.name)
+    known = member.name == DATABASE or place.parts[:1] == (EXPERIMENTS,)
+    if not known or ".." in place.parts or place.is_absolute() or not (member.isfile() or member.isdir()):
+        raise BackupFailed(f"the archive holds {member.name!r}, which no backup has")
+    if member.isdir():
+        return
+    target = folder / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = archive.extractfile(member)
+    assert source is not None
+    with source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)

@@ -1,0 +1,300 @@
+"""Commands about experiments: submit, list, show, watch, cancel, resume, delete, verdict."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from service.cli import options
+from service.cli.output import (
+    SEVERITY_STYLES,
+    Mode,
+    age,
+    console,
+    duration,
+    figure,
+    pairs,
+    print_json,
+    say,
+    status_text,
+    table,
+)
+
+Spec = Annotated[
+    str, typer.Argument(metavar="SPEC", help="A YAML or JSON file, - for standard input, or a preset's name.")
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one thing: optimizer.lr=0.1")
+]
+
+
+def submit(
+    spec: Spec,
+    changes: Changes = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name it, for people.")] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="Tag it; may be repeated.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay and show how it goes.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure what it would cost; queue nothing.")] = False,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Submit an experiment: epochal submit baseline --set epochs=5 --watch"""
+    from service.cli.body import read_body
+
+    client = options.connect(url, api_key)
+    body = read_body(spec, changes or [], client)
+    if name is not None:
+        body["name"] = name
+    if tags:
+        body["tags"] = tags
+    if dry_run:
+        _show_dry_run(client.post("/experiments", body, dry_run="true"))
+        return
+    experiment = client.post("/experiments", body)
+    if Mode.json and not watch:
+        print_json(experiment)
+    say(f"experiment {experiment['id']} is queued: {client.url}/experiments/{experiment['id']}")
+    for warning in experiment.get("warnings") or ():
+        _say_finding(warning)
+    if watch:
+        _watch(client, experiment["id"])
+
+
+def list_experiments(
+    status: Annotated[
+        str | None, typer.Option(help="queued, running, completed, failed, cancelled or diverged.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A network's name, as in the list.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="A dataset's name.")] = None,
+    tag: Annotated[str | None, typer.Option(help="A tag.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="created, name, or a metric: val_accuracy.best, val_loss.last ...")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List experiments, newest first or by any metric."""
+    client = options.connect(url, api_key)
+    items: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while len(items) < limit:
+        page = client.get(
+            "/experiments",
+            status=status,
+            model=model,
+            dataset=dataset,
+            tag=tag,
+            sort=sort,
+            cursor=cursor,
+            limit=min(100, limit - len(items)),
+        )
+        items += page["items"]
+        cursor = page.get("next")
+        if not cursor:
+            break
+    if Mode.json:
+        print_json({"items": items, "next": cursor})
+        return
+    if not items:
+        say("no experiments; submit one with `epochal submit baseline`")
+        return
+    columns = ("id", "status", "model", "dataset", "epoch", "best val acc", "at", "last val loss", "created", "name")
+    right = ("id", "epoch", "best val acc", "at", "last val loss")
+    table(columns, [_row(item) for item in items], right=right)
+    if cursor:
+        say(f"there are more; --limit {limit * 2} shows them")
+
+
+def show(
+    experiment_id: options.Id,
+    spec: Annotated[bool, typer.Option("--spec", help="Print its spec as YAML, good for submitting again.")] = False,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show one experiment: how it stands, its figures, its runs."""
+    client = options.connect(url, api_key)
+    experiment = client.get(f"/experiments/{experiment_id}")
+    if spec:
+        import yaml
+
+        if Mode.json:
+            print_json(experiment["spec"])
+        else:
+            typer.echo(yaml.safe_dump(experiment["spec"], sort_keys=False, allow_unicode=True), nl=False)
+    elif Mode.json:
+        print_json(experiment)
+    else:
+        _show(experiment, client.url)
+
+
+def watch(
+    experiment_id: options.Id,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Follow an experiment until it ends. Exits 0 if it completed, else 1; --json writes one event a line."""
+    _watch(options.connect(url, api_key), experiment_id)
+
+
+def cancel(
+    experiment_id: options.Id,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Cancel an experiment that is queued or running; what it has learned so far is kept."""
+    _act(options.connect(url, api_key), experiment_id, "cancel")
+
+
+def resume(
+    experiment_id: options.Id,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Go on with an experiment that was cancelled, failed or diverged, from its last checkpoint."""
+    _act(options.connect(url, api_key), experiment_id, "resume")
+
+
+def delete(
+    experiment_id: options.Id,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete an experiment that is not running, with its curves, weights and kernels."""
+    options.connect(url, api_key).delete(f"/experiments/{experiment_id}")
+    if Mode.json:
+        print_json({"id": experiment_id, "deleted": True})
+    say(f"experiment {experiment_id} is deleted")
+
+
+def verdict(
+    experiment_id: options.Id,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say in plain words how an experiment went, and what to try."""
+    found = options.connect(url, api_key).get(f"/experiments/{experiment_id}/verdict")
+    if Mode.json:
+        print_json(found)
+        return
+    if found.get("summary"):
+        say(found["summary"], style="bold")
+    for finding in found.get("findings") or ():
+        _say_finding(finding)
+
+
+def _watch(client: Any, experiment_id: int) -> None:
+    from service.cli.watching import say_outcome, watch
+
+    experiment = watch(client, experiment_id)
+    say_outcome(experiment)
+    if experiment["status"] != "completed":
+        raise typer.Exit(1)
+
+
+def _act(client: Any, experiment_id: int, verb: str) -> None:
+    experiment = client.post(f"/experiments/{experiment_id}/{verb}")
+    if Mode.json:
+        print_json(experiment)
+    if verb == "cancel" and experiment["status"] == "running":
+        say(f"experiment {experiment_id} is being cancelled; it ends after its current step")
+    else:
+        say(f"experiment {experiment_id} is {experiment['status']}")
+
+
+def _row(item: dict[str, Any]) -> tuple[str, ...]:
+    best = (item.get("best") or {}).get("val_accuracy") or {}
+    progress = item.get("progress") or {}
+    epoch = f"{progress['epoch']}/{progress['epochs']}" if progress.get("epochs") else "-"
+    return (
+        str(item["id"]),
+        status_text(item["status"]),
+        escape(item["model"]),
+        escape(item["dataset"]),
+        epoch,
+        figure(best.get("value")),
+        str(best.get("epoch", "-")),
+        figure((item.get("last") or {}).get("val_loss")),
+        age(item["created_at"]),
+        escape(item["name"]),
+    )
+
+
+def _show(experiment: dict[str, Any], url: str) -> None:
+    progress, test = experiment.get("progress") or {}, experiment.get("test") or {}
+    rows = [
+        ("experiment", f"{experiment['id']} {escape(experiment['name'])}"),
+        ("status", status_text(experiment["status"])),
+        ("reason", escape(experiment.get("reason") or "")),
+        ("network", escape(experiment["model"])),
+        ("dataset", escape(experiment["dataset"])),
+        ("tags", escape(", ".join(experiment.get("tags") or ()))),
+        ("created", age(experiment["created_at"])),
+        ("epoch", f"{progress['epoch']} of {progress['epochs']}" if progress.get("epochs") else ""),
+        ("time left", duration(progress["seconds_left"]) if progress.get("seconds_left") is not None else ""),
+        ("test", f"accuracy {figure(test.get('accuracy'))}, loss {figure(test.get('loss'))}" if test else ""),
+        ("page", f"{url}/experiments/{experiment['id']}"),
+    ]
+    pairs((name, value) for name, value in rows if value)
+    best, last = experiment.get("best") or {}, experiment.get("last") or {}
+    if best:
+        console.print()
+        figures = [
+            (name, figure(found["value"]), str(found["epoch"]), figure(last.get(name))) for name, found in best.items()
+        ]
+        table(("metric", "best", "at epoch", "last"), figures, right=("best", "at epoch", "last"))
+    runs = experiment.get("runs") or ()
+    if runs:
+        console.print()
+        rows_of_runs = [
+            (
+                str(run["attempt"]),
+                escape(str(run["worker"])),
+                escape(str(run["status"])),
+                age(run.get("started_at")),
+                escape(str(run.get("reason") or "")),
+            )
+            for run in runs
+        ]
+        table(("run", "worker", "status", "started", "reason"), rows_of_runs, right=("run",))
+    for warning in experiment.get("warnings") or ():
+        _say_finding(warning)
+
+
+def _say_finding(finding: dict[str, Any]) -> None:
+    severity = str(finding.get("severity") or "warning")
+    text = finding.get("sentence") or finding.get("message") or finding.get("text") or finding.get("code") or ""
+    if Mode.json:
+        return
+    console.print(f"[{SEVERITY_STYLES.get(severity, 'yellow')}]{escape(severity):>8}[/]  {escape(str(text))}")
+    if finding.get("suggestion"):
+        console.print(f"{'try':>8}  {escape(str(finding['suggestion']))}", style="dim")
+
+
+def _show_dry_run(result: dict[str, Any]) -> None:
+    if Mode.json:
+        print_json(result)
+        return
+    pairs(
+        (escape(name.replace("_", " ")), escape(_plain(value))) for name, value in result.items() if name != "warnings"
+    )
+    for warning in result.get("warnings") or ():
+        _say_finding(warning)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return str(value)

@@ -1,0 +1,132 @@
+"""API keys, on the machine of the lab: made, listed and revoked in its database. Each is shown once, stored hashed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from service.cli import options
+from service.cli.output import Mode, age, errors, print_json, say, table
+
+if TYPE_CHECKING:
+    from models.store import Store
+
+FIRST_KEY_NAME = "first"
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")]
+
+app = typer.Typer(no_args_is_help=True, help="API keys of the lab on this machine.")
+
+
+class KeyRole(StrEnum):
+    """What a key is good for."""
+
+    VIEWER = "viewer"
+    """Reads."""
+    SUBMITTER = "submitter"
+    """Reads, submits, cancels and deletes."""
+
+
+@app.command()
+def create(
+    name: Name,
+    role: Annotated[KeyRole, typer.Option(help="A viewer reads; a submitter also submits.")] = KeyRole.SUBMITTER,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a key and show it, once."""
+    from models.store import keys
+    from models.store.states import Role
+
+    with _opened(data_dir) as store, store.writing() as session:
+        _, text = keys.create(session, name, Role(role.value))
+    if Mode.json:
+        print_json({"name": name, "role": role.value, "key": text})
+        return
+    say(
+        f"key of {name} ({role.value}), not shown again; send it as `Authorization: Bearer KEY` or set EPOCHAL_API_KEY:"
+    )
+    typer.echo(text)
+
+
+@app.command("list")
+def list_keys(data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
+    """List keys: names and roles, not the keys themselves."""
+    from models.store import keys
+
+    with _opened(data_dir) as store, store.reading() as session:
+        found = [
+            {
+                "name": key.name,
+                "role": key.role.value,
+                "created_at": key.created_at.isoformat(),
+                "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
+            }
+            for key in keys.list(session)
+        ]
+    if Mode.json:
+        print_json({"keys": found})
+    elif not found:
+        say("no keys; `epochal keys create NAME` makes one")
+    else:
+        rows = [
+            (escape(str(key["name"])), str(key["role"]), age(key["created_at"]), "revoked" if key["revoked_at"] else "")
+            for key in found
+        ]
+        table(("name", "role", "created", ""), rows)
+
+
+@app.command()
+def revoke(name: Name, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
+    """End a key's use, within seconds."""
+    from models.store import keys
+
+    with _opened(data_dir) as store, store.writing() as session:
+        keys.revoke(session, name)
+    if Mode.json:
+        print_json({"name": name, "revoked": True})
+    say(f"the key of {name} is revoked")
+
+
+def make_first_key(store: "Store") -> str | None:
+    """The text of a submitter's key, made if the lab has none in use; None if it has."""
+    from models.store import keys
+    from models.store.states import Role
+
+    with store.writing() as session:
+        known = keys.list(session)
+        if any(key.revoked_at is None and key.role is Role.SUBMITTER for key in known):
+            return None
+        taken = {key.name for key in known}
+        name = next(name for name in _first_names() if name not in taken)
+        _, text = keys.create(session, name, Role.SUBMITTER)
+        return text
+
+
+def _first_names() -> Iterator[str]:
+    yield FIRST_KEY_NAME
+    number = 2
+    while True:
+        yield f"{FIRST_KEY_NAME}-{number}"
+        number += 1
+
+
+@contextmanager
+def _opened(data_dir: Path | None) -> Iterator["Store"]:
+    """The lab's database, brought up to date; it may be in use by a running lab."""
+    from models.store import Store
+
+    settings = options.settings_for(data_dir)
+    if not settings.database_url and not (settings.data_dir / "epochal.db").exists():
+        errors.print(
+            f"no lab was started in {escape(str(settings.data_dir))} yet; making its database", style="yellow"
+        )
+    store = Store(settings)
+    try:
+        store.migrate()
+        yield store
+    finally:
+        store.dispose()

@@ -1,0 +1,159 @@
+"""Commands that fetch pictures or send some: curves, kernels, classify, lr-test."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from models.errors import EpochalError
+from service.cli import options
+from service.cli.output import Mode, console, figure, print_json, say, table
+
+PICTURE_SUFFIXES = (".png", ".svg")
+POLL_SECONDS = 0.5
+TEST_SECONDS = 600.0
+
+
+def curves(
+    experiment_id: options.Id,
+    output: options.Output = None,
+    compare: Annotated[str | None, typer.Option(help="Numbers of others to lay over it: 7,9")] = None,
+    x: Annotated[str, typer.Option("--x", help="epoch or seconds.")] = "epoch",
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Save loss and accuracy curves as a picture."""
+    path = _picture_path(output, f"curves-{experiment_id}.png")
+    client = options.connect(url, api_key)
+    picture = client.get_bytes(f"/experiments/{experiment_id}/curves{path.suffix}", x=x, compare=compare)
+    _save(path, picture)
+
+
+def kernels(
+    experiment_id: options.Id,
+    output: options.Output = None,
+    layer: Annotated[str | None, typer.Option(help="A convolution's name; the first one if not given.")] = None,
+    epoch: Annotated[str | None, typer.Option(help="best, last or a number.")] = None,
+    scaling: Annotated[str | None, typer.Option(help="layer: one scale for all; kernel: each its own.")] = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Save a convolution's kernels as a picture."""
+    path = _picture_path(output, f"kernels-{experiment_id}.png")
+    client = options.connect(url, api_key)
+    address = f"/experiments/{experiment_id}/kernels{path.suffix}"
+    _save(path, client.get_bytes(address, layer=layer, epoch=epoch, scaling=scaling))
+
+
+def classify(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="[ID] FILE...", help="Images; a number first picks whose weights.")
+    ],
+    top_k: Annotated[int, typer.Option("--top-k", min=1, max=1000, help="Labels an image.")] = 3,
+    weights: Annotated[str | None, typer.Option(help="best or last.")] = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Classify images with what an experiment learned: epochal classify 3 cat.jpg"""
+    names = list(arguments)
+    number = int(names.pop(0)) if names[0].isdecimal() and not Path(names[0]).is_file() else None
+    files = [Path(name) for name in names]
+    if not files:
+        raise typer.BadParameter("name at least one image", param_hint="FILE")
+    for file in files:
+        if not file.is_file():
+            raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
+    client = options.connect(url, api_key)
+    experiment_id = number if number is not None else _newest_completed(client)
+    found = client.post_images(f"/experiments/{experiment_id}/predictions", files, top_k=top_k, weights=weights)
+    if Mode.json:
+        print_json(found)
+        return
+    rows = [
+        (escape(file.name) if rank == 0 else "", escape(str(label["label"])), figure(label["probability"]))
+        for file, prediction in zip(files, found["predictions"], strict=True)
+        for rank, label in enumerate(prediction["top"])
+    ]
+    table(("image", "label", "probability"), rows, right=("probability",))
+
+
+def lr_test(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A YAML or JSON file, or a preset's name.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one thing.")] = None,
+    lr_min: Annotated[float | None, typer.Option("--min", help="Lowest rate.")] = None,
+    lr_max: Annotated[float | None, typer.Option("--max", help="Highest rate.")] = None,
+    output: options.Output = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find a learning rate: the loss over a sweep of rates, and a suggestion."""
+    from service.cli.body import read_body
+
+    path = _picture_path(output, "lr-test.png")
+    client = options.connect(url, api_key)
+    limits = {"lr_min": lr_min, "lr_max": lr_max}
+    body = {
+        **read_body(spec, changes or [], client),
+        **{name: value for name, value in limits.items() if value is not None},
+    }
+    started = client.post("/learning-rate-tests", body)
+    address = f"/learning-rate-tests/{started['id']}"
+    result = _await_test(client, address)
+    picture = client.get_bytes(f"{address}/curve{path.suffix}")
+    if Mode.json:
+        print_json(result)
+    suggestion = (result.get("result") or result).get("suggestion") or {}
+    if suggestion.get("lr") is not None:
+        say(f"suggested learning rate: {suggestion['lr']:.3g}", style="bold")
+    if suggestion.get("why"):
+        say(str(suggestion["why"]))
+    _save(path, picture, report=not Mode.json)
+
+
+def _await_test(client: Any, address: str) -> dict[str, Any]:
+    deadline = time.monotonic() + TEST_SECONDS
+    with console.status("testing learning rates"):
+        while True:
+            found: dict[str, Any] = client.get(address)
+            if found["status"] == "completed":
+                return found
+            if found["status"] == "failed":
+                raise EpochalError(str(found.get("reason") or "no reason given"), fix="The worker's log may say more.")
+            if time.monotonic() > deadline:
+                raise EpochalError(f"no result within {TEST_SECONDS:g} s", fix="See whether a worker is running.")
+            time.sleep(POLL_SECONDS)
+
+
+def _newest_completed(client: Any) -> int:
+    found = client.get("/experiments", status="completed", limit=1)["items"]
+    if not found:
+        raise EpochalError("no experiment has completed yet", fix="Train one: epochal submit baseline --watch")
+    say(f"with experiment {found[0]['id']}, {found[0]['model']}")
+    return int(found[0]["id"])
+
+
+def _picture_path(output: Path | None, default: str) -> Path:
+    path = output or Path(default)
+    if path.suffix not in PICTURE_SUFFIXES:
+        raise typer.BadParameter(f"{path} must end in .png or .svg", param_hint="--output")
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}", param_hint="--output")
+    return path
+
+
+def _save(path: Path, data: bytes, *, report: bool = True) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise EpochalError(
+            f"{path} cannot be written: {error.strerror}", fix="Choose another place with -o."
+        ) from error
+    if Mode.json and report:
+        print_json({"file": str(path), "bytes": len(data)})
+    say(f"saved {path} ({len(data):,} bytes)")

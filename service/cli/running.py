@@ -1,0 +1,84 @@
+"""`epochal up`: the lab in the foreground, until Ctrl-C."""
+
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from service.cli import options
+from service.cli.output import console, errors
+
+if TYPE_CHECKING:
+    from service.lab import Lab
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond loopback a key is demanded.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = None,
+    data_dir: options.DataDir = None,
+    workers: Annotated[int | None, typer.Option(min=0, max=64, help="Training workers to start here.")] = None,
+    broker_url: Annotated[str | None, typer.Option(help="A Redis or Valkey to use instead of the lab's own.")] = None,
+) -> None:
+    """Start the lab and stay; Ctrl-C stops all of it. Each flag is a variable too: EPOCHAL_PORT, EPOCHAL_WORKERS ..."""
+    from service.lab import Lab, LabStopped
+
+    settings = options.settings_for(data_dir, host=host, port=port, workers=workers, broker_url=broker_url)
+    lab = Lab(settings, say=lambda text: console.print(f"[yellow]{escape(text)}[/]"))
+    stop_on_signals(lab)
+    with console.status("starting the lab"):
+        try:
+            lab.start()
+        except LabStopped:
+            return
+    try:
+        _welcome(lab)
+        lab.wait()
+        console.print("stopping: the workers hand their runs back")
+    finally:
+        lab.stop()
+    console.print("stopped")
+
+
+def stop_on_signals(lab: "Lab", *, interrupt: bool = False) -> None:
+    """Ctrl-C, TERM and HUP ask the lab to stop in order; a second one ends its processes at once.
+
+    `interrupt` also raises KeyboardInterrupt, for a command that is busy with something else than waiting.
+    """
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            for part in lab.parts:
+                part.kill_group()
+            return
+        asked = True
+        was_stopping = lab.stopping
+        lab.request_stop()
+        if interrupt and not was_stopping:
+            raise KeyboardInterrupt
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, handle)
+
+
+def _welcome(lab: "Lab") -> None:
+    settings = lab.settings
+    workers = f"{settings.workers} worker{'' if settings.workers == 1 else 's'}"
+    console.print(f"[bold]the lab is at[/] [cyan]{lab.url}[/]  ({workers}; API below {lab.url}/api/v1)")
+    console.print(f"data in {escape(str(settings.data_dir))}, logs in {escape(str(lab.logs))}")
+    if lab.first_key:
+        console.print("[bold]API key[/], shown once and stored hashed; send it as `Authorization: Bearer KEY`")
+        console.print("or set EPOCHAL_API_KEY. `epochal keys` makes more:")
+        console.print(f"  {lab.first_key}", markup=False)
+    elif settings.auth:
+        console.print("an API key is demanded; `epochal keys create NAME` makes another")
+    if not settings.workers:
+        errors.print("no worker was started here: experiments wait until one is (python -m worker)", style="yellow")
+    console.print("Ctrl-C stops it")
+    sys.stdout.flush()

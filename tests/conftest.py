@@ -1,0 +1,19 @@
+"""What all tests share: no settings from outside, and no touching of this user's own lab."""
+
+import os
+
+import pytest
+
+KEPT = "EPOCHAL_CACHE_DIR"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests see the defaults, whatever the shell exports; only the cache of datasets is shared with the user."""
+    for name in [name for name in os.environ if name.startswith("EPOCHAL_") and name != KEPT]:
+        del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def _own_data_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lab that a test forgets to place lands in a temporary folder."""
+    monkeypatch.setenv("EPOCHAL_DATA_DIR", str(tmp_path_factory.getbasetemp() / "unplaced"))
