@@ -1,0 +1,97 @@
+"""A backup is the database and the very files that it names; a restore is checked before it counts."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from models.settings import Settings
+from models.spec.parse import parse_spec
+from models.store import Store, artifacts, experiments, runs
+from models.store.files import sha256_of
+from models.store.states import ArtifactKind
+from service.cli.main import app
+
+FILE = "1/attempt-1/weights-best.safetensors"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A data directory with one running experiment and one artifact, and a file that no row names."""
+    settings = Settings(data_dir=tmp_path / "lab")
+    store = Store(settings)
+    store.migrate()
+    file = settings.experiments_dir / FILE
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    (file.parent / "forgotten.bin").write_bytes(b"pruned")
+    with store.writing() as session:
+        row = experiments.create(session, parse_spec({"model": "baseline"}), layers=[], warnings=[])
+        claim = runs.claim(session, row.id, "worker", max_attempts=3)
+        assert claim is not None
+        artifacts.record(session, claim, ArtifactKind.WEIGHTS_BEST, 0, FILE, sha256_of(file), 7)
+    store.dispose()
+    return settings.data_dir
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.output
+
+
+def test_what_was_backed_up_is_restored(lab: Path, tmp_path: Path) -> None:
+    archive, copy = tmp_path / "backup.tar", tmp_path / "copy"
+    assert run("backup", str(archive), "--data-dir", str(lab))[0] == 0
+    with tarfile.open(archive) as opened:
+        assert "experiments/1/attempt-1/forgotten.bin" not in opened.getnames()
+    assert run("restore", str(archive), "--data-dir", str(copy))[0] == 0
+    assert (copy / "experiments" / FILE).read_bytes() == b"weights"
+    store = Store(Settings(data_dir=copy))
+    with store.reading() as session:
+        assert experiments.get(session, 1).model == "baseline"
+    store.dispose()
+
+
+def test_a_backup_whose_file_does_not_match_its_digest_is_not_restored(lab: Path, tmp_path: Path) -> None:
+    archive, copy = tmp_path / "backup.tar", tmp_path / "copy"
+    assert run("backup", str(archive), "--data-dir", str(lab))[0] == 0
+    data = archive.read_bytes()
+    archive.write_bytes(data.replace(b"weights\0", b"weightz\0", 1))
+    code, output = run("restore", str(archive), "--data-dir", str(copy))
+    assert code == 1
+    assert "digest" in output
+    assert not (copy / "epochal.db").exists()
+
+
+def test_a_damaged_artifact_is_not_backed_up_as_if_it_were_whole(lab: Path, tmp_path: Path) -> None:
+    (lab / "experiments" / FILE).write_bytes(b"weightz")
+    code, output = run("backup", str(tmp_path / "backup.tar"), "--data-dir", str(lab))
+    assert code == 1
+    assert "damaged" in output
+    assert not (tmp_path / "backup.tar").exists()
+
+
+def test_a_restore_does_not_overwrite_a_lab(lab: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "backup.tar"
+    assert run("backup", str(archive), "--data-dir", str(lab))[0] == 0
+    code, output = run("restore", str(archive), "--data-dir", str(lab))
+    assert code == 1
+    assert "holds a lab already" in output
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "experiments/../../outside", "other.txt"])
+def test_an_archive_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    archive = tmp_path / "backup.tar"
+    with tarfile.open(archive, "w") as opened:
+        opened.addfile(tarfile.TarInfo(name))
+    code, output = run("restore", str(archive), "--data-dir", str(tmp_path / "copy"))
+    assert code == 1
+    assert "no backup has" in output
+
+
+def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not a tar")
+    assert run("restore", str(tmp_path / "text"), "--data-dir", str(tmp_path / "copy"))[0] == 1
+    assert run("restore", str(tmp_path / "nothing"), "--data-dir", str(tmp_path / "copy"))[0] == 1
+    assert run("backup", str(tmp_path / "b.tar"), "--data-dir", str(tmp_path / "empty"))[0] == 1
