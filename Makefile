@@ -18,8 +18,8 @@ install: $(VENV)/.installed ## Make .venv with the `epochal` command in it
 define pip_install
 @$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Epochal needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 @$(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
-@echo "installing pinned dependencies (torch is the large one)"
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(1)'
+@echo "installing pinned dependencies; torch is the large one and takes its time"
+@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '$(1)'
 @touch $(2)
 endef
 
@@ -40,6 +40,7 @@ lint: $(VENV)/.installed-dev ## Style, types, import rules, known advisories
 	.ci/advisories
 
 test: $(VENV)/.installed-dev ## The whole suite, a real broker and worker included
+	@$(BIN)/python -m models.data fetch cifar10
 	$(BIN)/pytest
 
 demo: $(VENV)/.installed-pretrained ## Everything once, on real images: see demo/ afterwards

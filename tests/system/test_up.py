@@ -1,0 +1,85 @@
+"""`epochal up` as a process: it stops cleanly when asked to, and leaves nothing even when it is killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.system.waiting import wait_for
+
+EPOCHAL = str(Path(sys.executable).with_name("epochal"))
+
+
+@contextmanager
+def up(data_dir: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str, list[psutil.Process]]]:
+    """A lab of its own in a process group of its own: the process, its address, its descendants."""
+    environment = {**os.environ, "EPOCHAL_PORT": "0", "EPOCHAL_DATA_DIR": str(data_dir), "COLUMNS": "200", **variables}
+    with subprocess.Popen(
+        [EPOCHAL, "up"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            shown = ""
+            while "Ctrl-C stops it" not in shown:
+                line = process.stdout.readline()
+                assert line, f"the lab ended: {shown}"
+                shown += line
+            process.shown = shown  # type: ignore[attr-defined]
+            found = re.search(r"http://\S+", shown)
+            assert found is not None
+            yield process, found.group(), psutil.Process(process.pid).children(recursive=True)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(30)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether none of them runs; a zombie that waits for its new parent does not."""
+    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
+
+
+def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+    with up(tmp_path / "lab") as (process, url, children):
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert len(children) >= 3, "broker, API and worker"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
+        assert process.wait(30) == 0
+    assert gone(children)
+    left = {path.name for path in (tmp_path / "lab").rglob("*") if path.is_socket()}
+    assert not left
+    assert not (tmp_path / "lab" / "lab.json").exists()
+
+
+def test_a_killed_lab_takes_its_processes_with_it_and_can_be_started_again(tmp_path: Path) -> None:
+    with up(tmp_path / "lab") as (process, _, children):
+        process.kill()
+        process.wait(10)
+        wait_for(lambda: gone(children), "the end of the lab's processes", 15)
+    with up(tmp_path / "lab") as (_, url, _):
+        assert httpx.get(f"{url}/healthz").status_code == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_keys_are_demanded_where_they_are_switched_on_and_the_first_is_shown_once(tmp_path: Path) -> None:
+    with up(tmp_path / "lab", EPOCHAL_AUTH="true", EPOCHAL_WORKERS="0") as (process, url, _):
+        found = re.search(r"epochal_\S{20,}", process.shown)  # type: ignore[attr-defined]
+        assert found is not None
+        assert httpx.get(f"{url}/api/v1/experiments").status_code == 401
+        headers = {"Authorization": f"Bearer {found.group()}"}
+        assert httpx.get(f"{url}/api/v1/experiments", headers=headers).status_code == 200
+    with up(tmp_path / "lab", EPOCHAL_AUTH="true", EPOCHAL_WORKERS="0") as (process, _, _):
+        assert not re.search(r"epochal_\S{20,}", process.shown)  # type: ignore[attr-defined]

@@ -1,0 +1,58 @@
+"""Waiting on conditions of a running lab, never on time alone."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from service.cli.client import Client
+from service.cli.watching import TERMINAL
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.05)
+    return found
+
+
+def small_spec(**changes: Any) -> dict[str, Any]:
+    """A real experiment that takes about a second: baseline on a part of CIFAR-10."""
+    spec = {
+        "name": "small",
+        "dataset": {"name": "cifar10", "train_limit": 1000, "val_limit": 500},
+        "model": "baseline",
+        "optimizer": {"name": "sgd", "lr": 0.02, "momentum": 0.9},
+        "epochs": 3,
+        "batch_size": 50,
+        "seed": 1,
+    }
+    return {**spec, **changes}
+
+
+def long_spec(**changes: Any) -> dict[str, Any]:
+    """One that goes on until somebody cancels it, an epoch a second or so."""
+    return small_spec(name="long", epochs=2000, **changes)
+
+
+def epochs_done(client: Client, experiment_id: int) -> int:
+    """How many epochs are stored."""
+    return len(client.get(f"/experiments/{experiment_id}/metrics")["epochs"])
+
+
+def wait_until_ended(client: Client, experiment_id: int, seconds: float = 90.0) -> dict[str, Any]:
+    """The experiment once it is terminal."""
+
+    def ended() -> dict[str, Any] | None:
+        found: dict[str, Any] = client.get(f"/experiments/{experiment_id}")
+        return found if found["status"] in TERMINAL else None
+
+    return wait_for(ended, f"the end of experiment {experiment_id}", seconds)
+
+
+def wait_for_epochs(client: Client, experiment_id: int, number: int) -> None:
+    """Until so many epochs are stored."""
+    wait_for(lambda: epochs_done(client, experiment_id) >= number, f"{number} epochs of experiment {experiment_id}")
