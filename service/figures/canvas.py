@@ -1,0 +1,109 @@
+"""What every figure shares: its colours, text that survives any name, and bytes that are the same each time.
+
+matplotlib is used through `Figure` alone: pyplot keeps every figure of the process alive. Its settings and its font
+cache are global, so one figure is drawn at a time; a draw takes about as long as the lock would be waited for anyway,
+because it holds the interpreter throughout.
+"""
+
+import io
+import threading
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Literal
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from models.errors import InvalidRequest
+
+Format = Literal["png", "svg"]
+FORMATS: tuple[Format, ...] = ("png", "svg")
+
+# Okabe and Ito (2008), told apart with every kind of colour blindness; their yellow is left out as too light on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#3A3A3A")
+TRAIN_COLOR, VALIDATION_COLOR = PALETTE[0], PALETTE[1]
+INK, MUTED, FAINT = "#1F1F1F", "#6A6A6A", "#E3E3E3"
+DPI = 160
+
+STYLE: Any = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#9A9A9A",
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that every machine draws the same bytes
+    "font.size": 9,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "lines.solid_capstyle": "round",
+    "lines.solid_joinstyle": "round",
+    "path.simplify": True,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "epochal",
+    "xtick.color": "#9A9A9A",
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "xtick.major.size": 3,
+    "ytick.color": "#9A9A9A",
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 8.5,
+    "ytick.major.size": 0,
+}
+
+_DRAWING = threading.Lock()
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """One figure at a time, in the house style. Everything that makes or saves a Figure stands inside."""
+    with _DRAWING, matplotlib.rc_context(STYLE):
+        yield
+
+
+def save(figure: Figure, file_format: str, *, title: str, dpi: int = DPI) -> bytes:
+    """The figure as PNG or SVG bytes that depend on what is drawn and on nothing else, so that ETags hold."""
+    check_format(file_format)
+    buffer = io.BytesIO()
+    if file_format == "svg":
+        metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": printable(title, 300)}
+    else:
+        metadata = {"Software": "Epochal"}
+    # Level 3 writes a PNG in half of the default level's time for a tenth more bytes.
+    options: Any = {"pil_kwargs": {"compress_level": 3}} if file_format == "png" else {}
+    figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata, facecolor="white", **options)
+    return buffer.getvalue()
+
+
+def check_format(file_format: str) -> None:
+    """Refuse a picture format that figures are not drawn in."""
+    if file_format not in FORMATS:
+        raise InvalidRequest(
+            f"format is '{file_format[:20]}'; a figure is drawn as png or svg", fix="ask for png or svg"
+        )
+
+
+def printable(text: str, limit: int) -> str:
+    """A name as it can be drawn: one line, no control or direction marks, glyphs the font has, cut at `limit`.
+
+    Draw it with `parse_math=False`, else dollar signs would be taken for formulas.
+    """
+    glyphs = _glyphs()
+    kept: list[str] = []
+    for char in text[: 4 * limit]:
+        if char.isspace():
+            kept.append(" ")
+        elif unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn"):
+            kept.append(char if ord(char) in glyphs else "\u25a1")
+    line = " ".join("".join(kept).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "\u2026"
+
+
+@lru_cache(maxsize=1)
+def _glyphs() -> frozenset[int]:
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return frozenset(font.get_charmap())

@@ -1,0 +1,77 @@
+"""A verdict's findings, drawn lightly behind the curves they are about: where something begins, and what."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from service.figures import labels
+from service.figures.canvas import DPI, MUTED
+from service.figures.series import Floats
+
+SIZE = 7.5
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How one finding is drawn: on which plots, under which words, and whether it lasts from its epoch on."""
+
+    panels: tuple[str, ...]
+    words: str
+    lasts: bool = False
+    color: str = "#8A8A8A"
+
+
+MARKS = {
+    "overfitting": Mark(("Loss",), "overfitting from epoch {epoch}", lasts=True, color="#D55E00"),
+    "collapse": Mark(("Accuracy",), "collapse from epoch {epoch}", lasts=True, color="#D55E00"),
+    "divergence": Mark(("Loss", "Accuracy"), "diverged in epoch {epoch}", color="#B00020"),
+    "lr-lowered": Mark(("Loss", "Accuracy"), "rate lowered"),
+    "early-stopped": Mark(("Loss", "Accuracy"), "stopped early"),
+}
+
+
+def draw(ax: Axes, panel: str, verdict: dict[str, Any] | None, epochs: Floats, x: Floats) -> None:
+    """Draw the findings that belong on this plot. A verdict of another shape draws nothing rather than fail."""
+    row_ends: list[float] = []
+    for finding in _findings(verdict):
+        mark = MARKS.get(str(finding.get("code")))
+        epoch = _first_epoch(finding)
+        if mark is None or epoch is None or panel not in mark.panels or not len(x):
+            continue
+        place = float(np.interp(epoch, epochs, x))
+        if mark.lasts:
+            ax.axvspan(place, ax.get_xlim()[1], color=mark.color, alpha=0.07, lw=0, zorder=0)
+        ax.axvline(place, color=mark.color, lw=0.9, ls=(0, (1, 2)), zorder=1, gid="guide")
+        _write(ax, mark.words.format(epoch=f"{epoch:g}"), place, row_ends)
+
+
+def _write(ax: Axes, words: str, place: float, row_ends: list[float]) -> None:
+    """Write above the plot, at the mark if there is room to its right; one that would touch another is left out."""
+    width, _ = labels.text_size(words, SIZE, DPI)
+    frame = ax.get_window_extent()
+    left = min(float(ax.transData.transform((place, 0))[0]), frame.x1 - width)
+    if row_ends and left < row_ends[-1] + 6:
+        return
+    row_ends.append(left + width)
+    ax.annotate(
+        words,
+        labels.in_figure(ax, left, frame.y1 + 4),
+        xycoords="figure fraction",
+        fontsize=SIZE,
+        color=MUTED,
+        annotation_clip=False,
+    )
+
+
+def _findings(verdict: dict[str, Any] | None) -> list[dict[str, Any]]:
+    found = verdict.get("findings") if isinstance(verdict, dict) else None
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def _first_epoch(finding: dict[str, Any]) -> float | None:
+    evidence = finding.get("evidence")
+    epochs = evidence.get("epochs") if isinstance(evidence, dict) else None
+    numbers = [e for e in epochs if isinstance(e, int | float)] if isinstance(epochs, list) else []
+    return float(numbers[0]) if numbers else None
