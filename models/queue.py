@@ -4,6 +4,8 @@ A message is the number of an experiment and nothing else. It is a hint: the dat
 to do, so a message may be lost or come twice.
 """
 
+import base64
+import json
 import ssl
 from functools import lru_cache
 from urllib.parse import parse_qsl, urlsplit
@@ -48,6 +50,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_transport_options={
             "visibility_timeout": FOREVER_SECONDS,
             "socket_connect_timeout": PATIENCE_SECONDS,
+            "socket_timeout": 2 * PATIENCE_SECONDS,
             "socket_keepalive": True,
         },
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -73,10 +76,13 @@ def broker_url(url: str) -> str:
 def enqueue(celery: Celery, experiment_id: int) -> None:
     """Put a message for an experiment on the queue. Raises Unavailable when the broker does not take it."""
     try:
+        # Asked first, since Celery's own connection takes seconds to find out that nobody answers.
+        _client(celery.conf.broker_url).ping()
         celery.send_task(TRAIN_TASK, args=[experiment_id], queue=QUEUE, ignore_result=True, retry=False)
     except (OperationalError, redis.RedisError, OSError) as error:
+        full = "maxmemory" in str(error)
         raise Unavailable(
-            f"the queue does not take experiment {experiment_id} now: {error}",
+            f"the broker {'is out of memory' if full else 'does not answer'}; experiment {experiment_id} waits",
             fix="it is enqueued by itself once the broker answers and has memory",
             retry_after_seconds=5,
         ) from error
@@ -87,6 +93,27 @@ def queue_length(celery: Celery) -> int | None:
     try:
         return int(_client(celery.conf.broker_url).llen(QUEUE))
     except (redis.RedisError, OSError):
+        return None
+
+
+def queued_messages(celery: Celery) -> set[int] | None:
+    """The experiments that messages on the queue are for; None when the broker does not answer.
+
+    Reads the whole queue: for when its length says that messages are missing, not for every look.
+    """
+    try:
+        messages = _client(celery.conf.broker_url).lrange(QUEUE, 0, -1)
+    except (redis.RedisError, OSError):
+        return None
+    return {identifier for message in messages if (identifier := _experiment_of(message)) is not None}
+
+
+def _experiment_of(message: bytes | str) -> int | None:
+    """The experiment that a message as kombu stores it is for; None for one that is not ours."""
+    try:
+        args, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+        return int(args[0])
+    except (ValueError, KeyError, TypeError, IndexError):
         return None
 
 

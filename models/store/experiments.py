@@ -23,6 +23,7 @@ __all__ = [
     "create",
     "create_once",
     "delete",
+    "deleted_among",
     "get",
     "list_page",
     "mark_enqueued",
@@ -93,6 +94,16 @@ def create_once(
 def get(session: Session, experiment_id: int) -> Experiment:
     """One experiment, or NotFound."""
     return load(session, experiment_id)
+
+
+def deleted_among(session: Session, ids: Sequence[int]) -> set[int]:
+    """Those of these ids that an experiment had and none has now.
+
+    Only ids below the highest one in use count: a new or restored database knows nothing of what it has not seen.
+    """
+    known = set(session.scalars(select(Experiment.id)))
+    highest = max(known, default=0)
+    return {identifier for identifier in ids if identifier < highest} - known
 
 
 def summaries(session: Session, ids: Sequence[int]) -> dict[int, dict[str, dict[str, Any]]]:

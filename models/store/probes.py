@@ -37,6 +37,11 @@ def get(session: Session, probe_id: int) -> Probe:
     return found
 
 
+def any_waiting(session: Session) -> bool:
+    """Whether a probe waits: asked often, so without the writers' lock."""
+    return session.scalar(select(Probe.id).where(Probe.status == ProbeStatus.QUEUED).limit(1)) is not None
+
+
 def claim_next(session: Session, worker: str) -> Probe | None:
     """Take the oldest probe that waits; None when none does."""
     oldest = select(Probe).where(Probe.status == ProbeStatus.QUEUED).order_by(Probe.id).limit(1)
@@ -57,6 +62,15 @@ def running(session: Session) -> list[RunningProbe]:
     return [
         RunningProbe(identifier, heartbeat, worker or "") for identifier, heartbeat, worker in session.execute(query)
     ]
+
+
+def give_back(session: Session, probe_id: int) -> None:
+    """Let another worker make a measurement that this one, or one that was lost, has not finished."""
+    session.execute(
+        update(Probe)
+        .where(Probe.id == probe_id, Probe.status == ProbeStatus.RUNNING)
+        .values(status=ProbeStatus.QUEUED, claimed_by=None)
+    )
 
 
 def finish(session: Session, probe_id: int, result: dict[str, Any]) -> bool:

@@ -1,0 +1,39 @@
+"""`python -m worker`: one training worker, in the foreground, with its settings from EPOCHAL_* variables.
+
+SIGTERM, or Ctrl-C, hands a run back after a checkpoint and ends within 10 s.
+"""
+
+import argparse
+import os
+import signal
+import sys
+
+from worker.nursery import get_nursery
+
+
+def main() -> None:
+    """Start the nursery first, so that its imports go on during ours, then the Celery worker."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description="Train experiments from the lab's queue.")
+    parser.add_argument("--name", default=f"worker-{os.getpid()}", help="a name that no other worker of the lab has")
+    name = parser.parse_args().name
+    for signum in (signal.SIGTERM, signal.SIGINT):  # until the worker takes over there is nothing to hand back
+        signal.signal(signum, lambda *_: sys.exit(0))
+    get_nursery().start()
+
+    from worker.app import app
+
+    app.worker_main(
+        [
+            "--quiet",
+            "worker",
+            f"--hostname={name}@%h",
+            "--loglevel=INFO",
+            "--without-gossip",
+            "--without-mingle",  # it would wait a second for other workers' answers
+            "--without-heartbeat",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The Celery application of the worker: `python -m worker`, or `celery -A worker.app worker`.
+
+Celery brings messages and answers control commands. What makes a lab's worker of it is one step of its start: nursery,
+reaper and probes are started beside the consumer, and SIGTERM hands the run back instead of waiting for its end.
+"""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import structlog
+from celery import bootsteps, signals
+from celery.worker import state
+
+from models.queue import make_celery
+from models.settings import get_settings
+from worker.logs import configure_logs
+from worker.nursery import get_nursery
+from worker.probes import Probes
+from worker.reaper import Reaper
+from worker.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+_runtime: Runtime | None = None
+
+
+def current_runtime() -> Runtime:
+    """The runtime of the worker that this process is."""
+    assert _runtime is not None, "no worker was started in this process"
+    return _runtime
+
+
+class LabStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """What runs beside a worker's consumer. Celery starts it once its own signal handlers are in place."""
+
+    def start(self, parent: Any) -> None:
+        """Open the store, start the companions, take over the signals."""
+        global _runtime
+        _runtime = Runtime(get_settings(), parent.hostname, app, get_nursery())
+        _runtime.start(Reaper(_runtime), Probes(_runtime))
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(signum, _stopper(_runtime))
+        if state.should_stop is not None:  # asked to stop while it started
+            _runtime.shutdown.set()
+
+    def stop(self, parent: Any) -> None:
+        """Have the running task hand back; the pool then waits for it."""
+        current_runtime().shutdown.set()
+
+    def terminate(self, parent: Any) -> None:
+        """The same, however Celery ends."""
+        self.stop(parent)
+
+
+def _stopper(runtime: Runtime) -> Callable[[int, FrameType | None], None]:
+    def stop(_: int, __: FrameType | None) -> None:
+        """Celery's warm shutdown, with the running task told to hand back. A second signal changes nothing."""
+        runtime.shutdown.set()
+        state.should_stop = 0
+
+    return stop
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_logging(**_: Any) -> None:
+    configure_logs()
+
+
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _say_goodbye(**_: Any) -> None:
+    if _runtime is not None:
+        _runtime.close()
+
+
+app = make_celery(get_settings())
+app.conf.update(
+    imports=("worker.tasks",),
+    worker_pool="threads",
+    worker_concurrency=1,
+    worker_redirect_stdouts=False,
+)
+app.steps["worker"].add(LabStep)

@@ -1,0 +1,65 @@
+"""A job's ends of its two pipes: orders in, reports out, each a line.
+
+Reports are written without waiting: a supervisor that is stopped or busy must not stall training, so what does not fit
+into the pipe is dropped. Only the last word, the outcome, waits.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+ATOMIC_BYTES = 4096 if sys.platform == "linux" else 512
+"""A write to a pipe of at most this many bytes is all or nothing (PIPE_BUF), so that no report is ever cut."""
+
+
+class Channel:
+    """The two pipes to the supervisor."""
+
+    def __init__(self, orders: int, reports: int) -> None:
+        self._orders = orders
+        self._reports = reports
+        self._buffer = b""
+
+    def payload(self) -> dict[str, Any]:
+        """The first line, which says what to do. Waits for it."""
+        while b"\n" not in self._buffer:
+            piece = os.read(self._orders, 65536)
+            if not piece:
+                os._exit(1)  # the supervisor went before it had said anything
+            self._buffer += piece
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        os.set_blocking(self._orders, False)
+        os.set_blocking(self._reports, False)
+        return dict(json.loads(line))
+
+    def order(self) -> str | None:
+        """The newest order, if one has come. Never waits."""
+        try:
+            while piece := os.read(self._orders, 4096):
+                self._buffer += piece
+        except BlockingIOError:
+            pass
+        *words, self._buffer = self._buffer.split(b"\n")
+        return words[-1].decode() if words else None
+
+    def report(self, report: dict[str, Any]) -> None:
+        """Send a report if there is room for it."""
+        line = json.dumps(report).encode() + b"\n"
+        if len(line) <= ATOMIC_BYTES:
+            try:
+                os.write(self._reports, line)
+            except BlockingIOError:
+                pass
+            except BrokenPipeError:
+                os._exit(1)  # nobody is left to train for
+
+    def last_word(self, report: dict[str, Any]) -> None:
+        """Send the outcome, waiting for room."""
+        data = json.dumps(report).encode() + b"\n"
+        try:
+            os.set_blocking(self._reports, True)
+            while data:
+                data = data[os.write(self._reports, data) :]
+        except BrokenPipeError:
+            os._exit(1)

@@ -1,0 +1,191 @@
+"""What a forked process does: trains one run, or makes one short measurement, and tells its supervisor how it ended.
+
+The nursery imports this module and with it everything that a job needs. Nothing here may run torch at import: a fork
+of a process with OpenMP's or CUDA's threads is a broken one.
+"""
+
+import errno
+import faulthandler
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import structlog
+import torch
+
+import models.networks.zoo  # noqa: F401 (torchvision, which takes seconds to import)
+from models.data.dataset import load_dataset
+from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
+from models.settings import Settings
+from models.store import Status, Store, files, runs
+from worker.channel import Channel
+from worker.folders import attempt_folder, tidy
+from worker.lease import claim_from_json
+from worker.logs import configure_logs
+from worker.measure import measure_learning_rates, measure_spec
+from worker.sink import StoreSink
+from worker.training.engine import train
+from worker.training.sink import Outcome
+from worker.training.tuning import choose_tuning
+
+log = structlog.get_logger(__name__)
+
+Word = Literal["cancel", "shutdown"]
+
+OUT_OF_MEMORY = "the training process ran out of memory"
+OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc", "ALLOC_FAILED")
+FIRST_TO_GO = "500"
+"""Added to our badness: when memory is short the kernel ends a training process, not the worker or the API."""
+
+
+class StoppedEarly(BaseException):
+    """A cancel or shutdown that came before training had begun to look for it."""
+
+
+class Orders:
+    """What the supervisor has asked for. SIGTERM says that there is an order; alone it means a shutdown."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.word: Word | None = None
+        self._channel = channel
+        self._polled = False
+        signal.signal(signal.SIGTERM, self._take)
+
+    def polled(self) -> None:
+        """From now on `word` is looked at after every step; until now an order interrupted whatever was going on."""
+        self._polled = True
+        if self.word:
+            raise StoppedEarly
+
+    def _take(self, _: int, __: FrameType | None) -> None:
+        self.word = "cancel" if self._channel.order() == "cancel" else "shutdown"
+        if not self._polled:
+            self._polled = True  # once is enough: a second signal must not interrupt the report of the first
+            raise StoppedEarly
+
+
+def run_job(orders: int, reports: int) -> int:
+    """Do what the first order says. Returns the exit code."""
+    faulthandler.enable()
+    configure_logs()
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+    channel = Channel(orders, reports)
+    payload = channel.payload()
+    JOBS[payload["do"]](channel, Settings(**payload["settings"]), payload)
+    return 0
+
+
+def train_run(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
+    """Train one run and report how it ended: settle, handed_back, retry or lost."""
+    orders = Orders(channel)
+    claim = claim_from_json(payload["claim"])
+    outcome: dict[str, Any]
+    try:
+        outcome = _ended(_train(channel, settings, claim, orders))
+    except StoppedEarly:
+        outcome = _settled(Status.CANCELLED) if orders.word == "cancel" else {"kind": "handed_back"}
+    except LeaseLost:
+        outcome = {"kind": "lost"}
+    except Unavailable as error:
+        outcome = {"kind": "retry", "reason": error.detail}
+    except EpochalError as error:
+        outcome = _settled(Status.FAILED, f"{error.detail}. To mend it: {error.fix}" if error.fix else error.detail)
+    except Exception as error:  # whatever happens in a run is the run's end, and told as such
+        if is_out_of_memory(error):
+            outcome = _settled(Status.FAILED, f"{OUT_OF_MEMORY}: {_first_line(error)}")
+        else:
+            log.exception("training failed", experiment=claim.experiment_id, attempt=claim.attempt)
+            outcome = {"kind": "retry", "reason": f"training failed: {type(error).__name__}: {_first_line(error)}"}
+    channel.last_word({"outcome": outcome})
+
+
+def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orders) -> Outcome:
+    store = Store(settings)
+    sink = StoreSink(store, claim, settings.experiments_dir, channel.report)
+    tidy(settings.experiments_dir / str(claim.experiment_id))
+    checkpoints = _whole_checkpoints(sink, claim, settings.experiments_dir)
+    dataset = load_dataset(claim.spec.dataset.name, settings, sink.fetching)
+    orders.polled()
+    return train(
+        claim.spec,
+        dataset,
+        sink,
+        attempt_folder(settings.experiments_dir, claim.experiment_id, claim.attempt),
+        device=settings.device,
+        checkpoints=checkpoints,
+        should_stop=lambda: orders.word,
+        cache_dir=settings.cache_dir,
+    )
+
+
+def _whole_checkpoints(sink: StoreSink, claim: runs.Claim, experiments_dir: Path) -> list[Path]:
+    """The checkpoints whose digest holds, newest first. Says which ones it passes over."""
+    whole = []
+    for record in claim.checkpoints:
+        path = record.file(experiments_dir)
+        try:
+            files.verify(path, record.sha256)
+        except CorruptFile as error:
+            text = f"Passed over the checkpoint of epoch {record.epoch}: {error.detail}"
+            sink.notice("checkpoint-unusable", text, {"file": path.name, "epoch": record.epoch})
+        else:
+            whole.append(path)
+    return whole
+
+
+def _ended(outcome: Outcome) -> dict[str, Any]:
+    if outcome.status == "handed_back":
+        return {"kind": "handed_back"}
+    return _settled(Status(outcome.status), outcome.reason, outcome.test)
+
+
+def _settled(status: Status, reason: str | None = None, test: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"kind": "settle", "status": status.value, "reason": reason, "test": test}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is a want of memory. Torch's CPU allocator raises a plain RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+
+
+def run_probe(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
+    """Make a measurement and report its result, or why there is none."""
+    measure = {"preflight": measure_spec, "lr-test": measure_learning_rates}[payload["kind"]]
+    answer: dict[str, Any]
+    try:
+        answer = {"result": measure(payload["spec"], payload["options"], settings)}
+    except EpochalError as error:
+        answer = {"reason": error.detail}
+    except Exception as error:
+        log.exception("measurement failed", kind=payload["kind"])
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        answer = {"reason": f"the network does not fit into memory: {reason}" if is_out_of_memory(error) else reason}
+    channel.last_word(answer)
+
+
+def describe_device(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
+    """Report what this worker trains on."""
+    device = choose_tuning(settings.device).device
+    name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+    channel.last_word({"device": name})
+
+
+JOBS: dict[str, Callable[[Channel, Settings, dict[str, Any]], None]] = {
+    "train": train_run,
+    "probe": run_probe,
+    "describe-device": describe_device,
+}

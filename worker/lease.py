@@ -1,0 +1,94 @@
+"""The claim that a worker holds on a run: renewed from a thread of its own, and what becomes of the run at its end.
+
+The database decides who owns a run. A lease is a heartbeat counter that its owner adds to; whoever waits for it
+measures the silence on a clock of its own (worker.reaper), so that no two clocks are ever compared.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from models.errors import EpochalError, LeaseLost
+from models.spec.parse import load_spec
+from models.store import Status, Store, runs
+from models.store.artifacts import ArtifactRecord
+from models.store.states import ArtifactKind
+
+log = structlog.get_logger(__name__)
+
+RENEWALS_A_LEASE = 5
+LONGEST_RENEWAL_SECONDS = 1.0
+"""A cancel request is seen, and progress shown, at least this often, however long the lease."""
+
+RETRY_SECONDS = 2.0
+
+
+class Lease:
+    """One claim while it is held. The thread stops when the lease is released, or lost to another worker."""
+
+    def __init__(self, store: Store, claim: runs.Claim, lease_seconds: float) -> None:
+        self.claim = claim
+        self.progress: dict[str, Any] | None = None
+        self.cancel_requested = False
+        self.lost = False
+        self._store = store
+        self._interval = min(lease_seconds / RENEWALS_A_LEASE, LONGEST_RENEWAL_SECONDS)
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name=f"lease-{claim.experiment_id}", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._released.set()
+
+    def settle(self, status: Status, *, reason: str | None = None, test: dict[str, Any] | None = None) -> bool:
+        """Write the run's end. Waits as long as the database cannot take it; False when the run is no longer ours."""
+        return self._write(lambda session: runs.settle(session, self.claim, status, reason=reason, test=test))
+
+    def hand_back(self, reason: str, *, counts: bool) -> bool:
+        """Give the run back to the queue, or end it when its attempts are used up."""
+        return self._write(lambda session: runs.hand_back(session, self.claim, reason, counts=counts))
+
+    def _write(self, action: Callable[[Session], object]) -> bool:
+        while not self.lost:
+            try:
+                with self._store.writing() as session:
+                    action(session)
+            except LeaseLost:
+                self.lost = True
+            except EpochalError as error:
+                log.warning("a run's end cannot be stored yet", experiment=self.claim.experiment_id, why=str(error))
+                self._released.wait(RETRY_SECONDS)
+            else:
+                self._released.set()
+                return True
+        return False
+
+    def _renew(self) -> None:
+        while not self._released.wait(self._interval):
+            try:
+                with self._store.writing() as session:
+                    self.cancel_requested = runs.renew(session, self.claim, self.progress)
+            except LeaseLost:
+                if not self._released.is_set():  # else it is our own end that was stored a moment ago
+                    self.lost = True
+                return
+            except EpochalError as error:
+                log.warning("the lease cannot be renewed now", experiment=self.claim.experiment_id, why=str(error))
+
+
+def claim_to_json(claim: runs.Claim) -> dict[str, Any]:
+    """A claim as plain data, for the training process."""
+    return {**asdict(claim), "spec": claim.spec.as_json()}
+
+
+def claim_from_json(body: dict[str, Any]) -> runs.Claim:
+    """The claim again; its spec is validated once more."""
+    checkpoints = [ArtifactRecord(**{**each, "kind": ArtifactKind(each["kind"])}) for each in body["checkpoints"]]
+    return runs.Claim(**{**body, "spec": load_spec(body["spec"]), "checkpoints": checkpoints})

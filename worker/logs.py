@@ -1,0 +1,51 @@
+"""Logs on standard error: lines of JSON, or plain text on a terminal; never a secret."""
+
+import logging
+import re
+import sys
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*@")
+
+
+def _mask_credentials(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Broker and database URLs carry passwords, and libraries put URLs into their messages."""
+    return {key: _CREDENTIALS.sub("***@", value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def configure_logs(level: int = logging.INFO) -> None:
+    """Send structlog's and the standard library's records through one chain."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    terminal = sys.stderr.isatty()
+    last: list[structlog.typing.Processor] = (
+        [_mask_credentials, structlog.dev.ConsoleRenderer()]
+        if terminal
+        else [structlog.processors.format_exc_info, _mask_credentials, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)

@@ -1,0 +1,142 @@
+"""Short measurements made with the engine's own parts: what a spec would cost, and which learning rate it bears."""
+
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
+
+from models.data.catalogue import get_dataset
+from models.data.dataset import ImageDataset, is_fetched, load_dataset
+from models.errors import DataUnavailable
+from models.settings import Settings
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import load_spec
+from worker.training.batches import EpochBatches, plain_batches
+from worker.training.build import Data, build_batches, build_data, build_state, steps
+from worker.training.guard import Diverged
+from worker.training.loop import evaluate, train_epoch
+from worker.training.state import TrainingState
+from worker.training.tuning import Tuning, choose_tuning
+
+WARM_UP_STEPS = 3
+"""The first steps allocate, choose algorithms and fill caches."""
+TRAINING_SECONDS, VALIDATION_SECONDS = 4.0, 1.5
+"""How long is measured at most; a single step or batch may take longer."""
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Times a loop from outside: lets items through until a time is over, and counts from the end of the warm-up."""
+
+    def __init__(self, device: torch.device, warm_up: int, seconds: float) -> None:
+        self._device = device
+        self._warm_up = warm_up
+        self._began = self._counted_from = time.perf_counter()
+        self._ends = self._began + seconds
+        self.passed = 0
+        self.counted = 0
+        self.seconds = 0.0
+
+    def until_over(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, as long as there is time."""
+        for item in items:
+            if self.passed and time.perf_counter() >= self._ends:
+                return
+            yield item
+
+    def tick(self) -> None:
+        """One more is done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        self.passed += 1
+        if self.passed == self._warm_up and now < self._ends:
+            self._counted_from = now
+        elif self.passed > self._warm_up or now >= self._ends:
+            self.counted = self.passed - (self._warm_up if self.passed > self._warm_up else 0)
+            self.seconds = now - self._counted_from
+
+
+def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Train a few real steps and measure a few validation batches on this worker's device."""
+    spec = load_spec(body)
+    dataset = _dataset(spec, settings)
+    tuning = choose_tuning(settings.device)
+    with tuning.applied():
+        data = build_data(spec, dataset, tuning)
+        batches = build_batches(spec, data, tuning)
+        state = build_state(spec, data, batches, tuning, settings.cache_dir, fresh=True)
+        diverged, step_seconds, num_steps = _time_steps(spec, data, batches, state)
+        validation_seconds = _time_validation(spec, data, state, tuning)
+    mean_loss, _, _ = state.tally.means()
+    seconds = step_seconds * state.steps_per_epoch + validation_seconds
+    return {
+        "device": str(tuning.device),
+        "finite": diverged is None,
+        "diverged": None if diverged is None else {"step": diverged.step + 1, "what": diverged.what},
+        "steps_measured": num_steps,
+        "mean_loss": mean_loss,
+        "seconds_per_step": step_seconds,
+        "images_per_second": len(data.train) / (step_seconds * state.steps_per_epoch),
+        "seconds_per_epoch": seconds,
+        "seconds_in_all": seconds * spec.epochs,
+        "peak_memory_mb": _peak_memory_mb(tuning),
+    }
+
+
+def measure_learning_rates(body: dict[str, Any], options: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The loss over a sweep of learning rates, with a suggestion."""
+    from worker.training.range_test import range_test
+
+    spec = load_spec(body)
+    return range_test(spec, _dataset(spec, settings), **options, device=settings.device)
+
+
+def _dataset(spec: ExperimentSpec, settings: Settings) -> ImageDataset:
+    """The dataset, if it can be had at once: a measurement that somebody waits for does not download."""
+    info = get_dataset(spec.dataset.name)
+    if not is_fetched(info, settings.cache_dir):
+        raise DataUnavailable(
+            f"{info.title} has not been fetched yet; run `python -m models.data fetch {info.name}`, or train on it once"
+        )
+    return load_dataset(info.name, settings)
+
+
+def _time_steps(
+    spec: ExperimentSpec, data: Data, batches: EpochBatches, state: TrainingState
+) -> tuple[Diverged | None, float, int]:
+    """Where it diverged, seconds a step, and how many steps that was measured by. Images have their final size."""
+    state.freezing.set_training_mode(1)
+    clock = Clock(state.device, WARM_UP_STEPS, TRAINING_SECONDS)
+    some = clock.until_over(steps(batches, 1, data.input_format.size, 0, spec.accumulate_batches))
+    diverged = None
+    try:
+        train_epoch(state, some, clock.tick)
+    except Diverged as error:
+        diverged = error
+        clock.tick()
+    return diverged, clock.seconds / max(1, clock.counted), clock.counted
+
+
+def _time_validation(spec: ExperimentSpec, data: Data, state: TrainingState, tuning: Tuning) -> float:
+    """Seconds that measuring the whole validation split takes."""
+    clock = Clock(state.device, 1, VALIDATION_SECONDS)
+    measured = [0]
+
+    def after_batch(num_images: int) -> None:
+        clock.tick()
+        measured.append(num_images)
+
+    batches = clock.until_over(plain_batches(data.validation, data.input_format, tuning.eval_batch))
+    evaluate(state.network, batches, spec.test_time_augmentation, after_batch)
+    num_images = measured[-1] - measured[-1 - clock.counted]
+    return clock.seconds / max(1, num_images) * len(data.validation)
+
+
+def _peak_memory_mb(tuning: Tuning) -> float:
+    if tuning.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(tuning.device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,344 @@
+"""The nursery: a process that has imported torch, has run nothing in it, and forks a ready process for each job.
+
+Spawning a process costs seconds of importing; a fork of this one is ready in milliseconds. It is written here rather
+than taken from multiprocessing's forkserver because that one is kept alive by its own children (they hold its "alive"
+pipe, so kill -9 of the worker would leave a training process behind), dies of a SIGTERM that a service manager sends to
+every process of a group, and reads exit codes in a way that two threads must not do at once.
+
+Who dies with whom: the worker holds the only far end of the control socket, so its end is the nursery's end; each job
+asks the kernel to kill it when the nursery ends (PR_SET_PDEATHSIG), stopped or not.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from functools import lru_cache
+from typing import Any, NoReturn
+
+ENTRY = "worker.child:run_job"
+"""What a fork runs. The nursery imports its module before it forks, and with it torch and all that a job needs."""
+
+START_SECONDS = 120.0
+"""How long the first fork may wait for the nursery's imports (a cold disk and a busy machine included)."""
+
+_NUMBER = struct.Struct("q")
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NurseryError(Exception):
+    """No process could be forked."""
+
+
+class Job:
+    """A forked process with a session and process group of its own, and the two pipes to it.
+
+    Reports come from it as lines of JSON, orders go to it the same way. Only the thread that spawned a job uses it, but
+    for `kill`, which any may call.
+    """
+
+    def __init__(self, pid: int, reports: int, orders: int, status: int) -> None:
+        self.pid = pid
+        self.exit_code: int | None = None
+        self._reports, self._orders, self._status = reports, orders, status
+        self._buffer = b""
+        self._reports_ended = False
+        self._lock = threading.Lock()
+        self._closed = False
+        os.set_blocking(reports, False)
+        os.set_blocking(orders, False)
+
+    def read(self, timeout: float) -> list[dict[str, Any]]:
+        """Reports that have come, waiting up to `timeout` seconds for one or for the end.
+
+        Once `exit_code` is set, every report has been handed out.
+        """
+        with selectors.DefaultSelector() as selector:
+            if not self._reports_ended:
+                selector.register(self._reports, selectors.EVENT_READ)
+            if self.exit_code is None:
+                selector.register(self._status, selectors.EVENT_READ)
+            ready = {key.fd for key, _ in selector.select(timeout)} if selector.get_map() else set()
+        ended = self._status in ready
+        reports = self._drain() if self._reports in ready or ended else []
+        if ended:
+            try:
+                self.exit_code = _read_number(self._status)
+            except EOFError:  # the nursery itself is gone, and its jobs with it
+                self.exit_code = -signal.SIGKILL
+        return reports
+
+    def order(self, word: str) -> None:
+        """Send a word that the job understands. A job that is gone or does not read is left alone."""
+        with self._lock, contextlib.suppress(BrokenPipeError, BlockingIOError):
+            if not self._closed:
+                os.write(self._orders, word.encode() + b"\n")
+
+    def signal(self, signum: int) -> None:
+        """Signal every process of the job's group."""
+        with self._lock:
+            if not self._closed:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, signum)
+
+    def kill(self) -> None:
+        """End the whole group, whatever it is doing."""
+        self.signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Sweep away what is left of the group and close the pipes."""
+        self.kill()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for fd in (self._reports, self._orders, self._status):
+                os.close(fd)
+
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drain(self) -> list[dict[str, Any]]:
+        while not self._reports_ended:
+            try:
+                data = os.read(self._reports, 65536)
+            except BlockingIOError:
+                break
+            self._buffer += data
+            self._reports_ended = not data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+class Nursery:
+    """The worker's side: starts the nursery process, and another when it has died."""
+
+    def __init__(self, entry: str = ENTRY) -> None:
+        self._entry = entry
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The nursery's process id, when one has been started."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the nursery if none is running; its imports go on while this returns."""
+        with self._lock:
+            self._start()
+
+    def spawn(self, payload: dict[str, Any]) -> Job:
+        """Fork a process that does `payload` (see worker.child). Raises NurseryError when that cannot be had."""
+        for attempt in (1, 2):
+            with self._lock:
+                self._start()
+                try:
+                    return self._spawn(payload)
+                except (OSError, EOFError, TimeoutError) as error:
+                    self._stop()
+                    if attempt == 2:
+                        raise NurseryError(f"no training process could be started: {error!r}") from error
+        raise AssertionError("unreachable")
+
+    def stop(self) -> None:
+        """End the nursery, and with it every job."""
+        with self._lock:
+            self._stop()
+
+    def _start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._stop()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            safe_path = ["-P"] if sys.flags.safe_path else []
+            command = [sys.executable, *safe_path, "-m", "worker.nursery", str(theirs.fileno()), self._entry]
+            self._process = subprocess.Popen(  # noqa: S603 (our own command line)
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        self._control = ours
+
+    def _stop(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _spawn(self, payload: dict[str, Any]) -> Job:
+        assert self._control is not None
+        opened: list[int] = []
+        try:
+            reports_r, reports_w = _pipe(opened)
+            orders_r, orders_w = _pipe(opened)
+            status_r, status_w = _pipe(opened)
+            socket.send_fds(self._control, [b"f"], [orders_r, reports_w, status_w])
+            for fd in (orders_r, reports_w, status_w):
+                os.close(fd)
+                opened.remove(fd)
+            pid = _read_number(status_r, START_SECONDS)
+            if pid < 0:
+                raise OSError(-pid, f"fork: {os.strerror(-pid)}")
+            _write_all(orders_w, json.dumps(payload).encode() + b"\n")
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
+        return Job(pid, reports_r, orders_w, status_r)
+
+
+@lru_cache(maxsize=1)
+def get_nursery() -> Nursery:
+    """The nursery of this worker."""
+    return Nursery()
+
+
+def _pipe(opened: list[int]) -> tuple[int, int]:
+    ends = os.pipe()
+    opened.extend(ends)
+    return ends
+
+
+def _read_number(fd: int, timeout: float | None = None) -> int:
+    """Eight bytes as a number; EOFError when the other side is gone, TimeoutError past `timeout` seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    data = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while len(data) < _NUMBER.size:
+            if not selector.select(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                raise TimeoutError(f"the nursery did not answer within {timeout:g} s")
+            piece = os.read(fd, _NUMBER.size - len(data))
+            if not piece:
+                raise EOFError("the nursery is gone")
+            data += piece
+    return int(_NUMBER.unpack(data)[0])
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when `parent`, which forked it, ends; exit if it already has."""
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def serve(control: socket.socket, entry: str) -> NoReturn:
+    """The nursery's side: import, then fork a process for each request until the worker is gone.
+
+    A request is a byte with three descriptors: the job reads orders from the first, writes reports to the second, and
+    this process writes its pid and later its exit code to the third.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    module, _, function = entry.partition(":")
+    run_job: Callable[[int, int], int] = getattr(importlib.import_module(module), function)
+    status_of: dict[int, int] = {}
+    nursery = os.getpid()
+    requests = _requests(control, status_of)
+    for orders, reports, status in requests:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(status, _NUMBER.pack(-(error.errno or 1)))
+            pid = -1
+        if pid == 0:
+            requests.close()
+            for fd in (control.fileno(), status, *status_of.values()):
+                os.close(fd)
+            _be_a_job(nursery, orders, reports, run_job)
+        for fd in (orders, reports):
+            os.close(fd)
+        if pid > 0:
+            status_of[pid] = status
+            with contextlib.suppress(BrokenPipeError):
+                os.write(status, _NUMBER.pack(pid))
+        else:
+            os.close(status)
+    os._exit(0)
+
+
+def _requests(control: socket.socket, status_of: dict[int, int]) -> Generator[tuple[int, int, int]]:
+    """Requests as they come, reaping ended jobs in between; ends when the worker has."""
+    wake_r, wake_w = os.pipe()
+    os.set_blocking(wake_r, False)
+    os.set_blocking(wake_w, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the wakeup descriptor is written to
+    signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+    with os.fdopen(wake_r, "rb", 0), os.fdopen(wake_w, "wb", 0), selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        selector.register(wake_r, selectors.EVENT_READ)
+        while True:
+            ready = {key.fd for key, _ in selector.select()}
+            if wake_r in ready:
+                os.read(wake_r, 65536)
+                _reap(status_of)
+            if control.fileno() in ready:
+                try:
+                    word, fds, _, _ = socket.recv_fds(control, 1, 3)
+                except ConnectionError:
+                    return
+                if not word:
+                    return
+                yield fds[0], fds[1], fds[2]
+
+
+def _reap(status_of: dict[int, int]) -> None:
+    while True:
+        try:
+            pid, wait_status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        status = status_of.pop(pid, None)
+        if status is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(status, _NUMBER.pack(os.waitstatus_to_exitcode(wait_status)))
+            os.close(status)
+
+
+def _be_a_job(nursery: int, orders: int, reports: int, run_job: Callable[[int, int], int]) -> NoReturn:
+    """What a fork does first: a session of its own, default signals, a death tied to the nursery's; then its job."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(signum, signal.SIG_DFL)
+        os.setsid()
+        die_with(nursery)
+        code = run_job(orders, reports)
+    except BaseException:  # noqa: BLE001 - a fork must never return into the nursery's loop
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

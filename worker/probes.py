@@ -1,0 +1,95 @@
+"""Short measurements beside the queue: taken from the database, each made in a forked process with a deadline.
+
+They do not go through the broker: whoever asked waits for the answer, and a run that trains must not be in front of it.
+"""
+
+import time
+from typing import Any
+
+import structlog
+
+from models.errors import EpochalError
+from models.store import probes
+from models.store.states import ProbeKind
+from models.store.tables import Probe
+from worker.nursery import NurseryError
+from worker.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.25
+BEAT_SECONDS = 1.0
+
+DEADLINE_SECONDS = {ProbeKind.PREFLIGHT: 18.0, ProbeKind.LR_TEST: 60.0}
+"""After this a measurement is given up. Whoever asks for a pre-flight waits 20 s; a range test is fetched later."""
+
+
+class Probes:
+    """One worker's thread that looks for measurements to make."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def run(self) -> None:
+        """Make measurements, one at a time, until the worker shuts down."""
+        while not self._runtime.shutdown.wait(POLL_SECONDS):
+            try:
+                while not self._runtime.shutdown.is_set() and (probe := self._claim()):
+                    self._make(probe)
+            except EpochalError as error:
+                log.warning("measurements cannot be looked for now", why=str(error))
+
+    def _claim(self) -> Probe | None:
+        with self._runtime.store.reading() as session:
+            if not probes.any_waiting(session):
+                return None
+        with self._runtime.store.writing() as session:
+            return probes.claim_next(session, self._runtime.name)
+
+    def _make(self, probe: Probe) -> None:
+        began = time.monotonic()
+        beside_a_run = self._runtime.training
+        try:
+            answer = self._measure(probe)
+        except NurseryError as error:
+            answer = {"reason": str(error)}
+        if answer is None:
+            with self._runtime.store.writing() as session:
+                probes.give_back(session, probe.id)
+            return
+        with self._runtime.store.writing() as session:
+            if "result" in answer:
+                result = {**answer["result"], "beside_a_run": beside_a_run or self._runtime.training}
+                probes.finish(session, probe.id, result)
+            else:
+                probes.fail(session, probe.id, answer["reason"])
+        log.info("measured", probe=probe.id, kind=probe.kind, seconds=round(time.monotonic() - began, 2),
+                 reason=answer.get("reason"))  # fmt: skip
+
+    def _measure(self, probe: Probe) -> dict[str, Any] | None:
+        """The job's answer; None when the worker shuts down before there is one."""
+        payload = {
+            "do": "probe",
+            "kind": probe.kind.value,
+            "spec": probe.spec,
+            "options": probe.options,
+            "settings": self._runtime.settings.model_dump(mode="json"),
+        }
+        seconds = DEADLINE_SECONDS[probe.kind]
+        deadline = time.monotonic() + seconds
+        beat_at = time.monotonic()
+        answer = None
+        with self._runtime.nursery.spawn(payload) as job:
+            while job.exit_code is None:
+                for report in job.read(0.2):
+                    answer = report
+                if self._runtime.shutdown.is_set():
+                    return answer
+                now = time.monotonic()
+                if now > deadline:
+                    return answer or {"reason": f"it took longer than {seconds:g} s"}
+                if now > beat_at:
+                    beat_at = now + BEAT_SECONDS
+                    with self._runtime.store.writing() as session:
+                        probes.beat(session, probe.id)
+        return answer or {"reason": f"the measuring process ended with code {job.exit_code} and without a result"}

@@ -1,0 +1,198 @@
+"""Looks after what nobody else does: leases that ran out, lost messages, measurements and files that were left behind.
+
+Every worker has one; all of them may do everything, since each step is a compare-and-set in the database. Silence is
+counted in ticks of this process's own monotonic clock, each tick capped: no two clocks are compared, and a reaper that
+was stopped itself, or waited for a locked database, does not take its own absence for the others'.
+"""
+
+import os
+import time
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
+
+import structlog
+
+from models import queue
+from models.errors import EpochalError, LeaseLost, Unavailable
+from models.store import Status, experiments, probes, runs, workers
+from models.store.states import ProbeKind
+from worker import folders
+from worker.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 0.5
+LONGEST_TICK_SECONDS = 1.5
+
+BEAT_SECONDS = 2.0
+QUEUE_SECONDS = 1.0
+PROBES_SECONDS = 2.0
+NURSERY_SECONDS = 10.0
+PRUNE_SECONDS = 60.0
+
+PROBE_SILENCE_SECONDS = 15.0
+"""Measurements are renewed every second; one that was not for this long has lost its worker."""
+
+LONGEST_WAIT_SECONDS = 1.0
+"""A writer that had to wait longer leaves the others time to write first."""
+
+MISSING_LOOKS = 2
+"""Looks in a row at which a message must be missing: one that is just being sent or taken is not lost."""
+
+ENQUEUE_AT_ONCE = 1000
+
+H = TypeVar("H", bound=Hashable)
+
+
+class Silence:
+    """For each counter that is watched: how long it has not moved."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, tuple[int, float]] = {}
+
+    def watch(self, counters: dict[H, int], elapsed: float) -> dict[H, float]:
+        """Seconds of silence of each counter, after `elapsed` more of them. Counters that are gone are forgotten."""
+        silent: dict[H, float] = {}
+        for key, value in counters.items():
+            before, seconds = self._seen.get(key, (None, 0.0))
+            silent[key] = seconds + elapsed if value == before else 0.0
+        self._seen = {key: (value, silent[key]) for key, value in counters.items()}
+        return silent
+
+
+class Chore:
+    """Something that is done every so many seconds, and what it is called when it fails."""
+
+    def __init__(self, seconds: float, do: Callable[[float], None]) -> None:
+        self._seconds = seconds
+        self._do = do
+        self._last = time.monotonic()
+        self._next = self._last
+
+    def do_if_due(self) -> None:
+        """Do it if its time has come. A failure is logged and tried again next time."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        elapsed = min(now - self._last, max(self._seconds, TICK_SECONDS) + LONGEST_TICK_SECONDS)
+        self._last, self._next = now, now + self._seconds
+        try:
+            self._do(elapsed)
+        except EpochalError as error:
+            log.warning("a chore must wait", chore=self._do.__name__, why=str(error))
+        except Exception:
+            log.exception("a chore failed", chore=self._do.__name__)
+
+
+class Reaper:
+    """One worker's thread for all that."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._store = runtime.store
+        self._leases, self._probes = Silence(), Silence()
+        self._unsent: dict[int, int] = {}
+        self._short_looks = 0
+        self._chores = [
+            Chore(BEAT_SECONDS, self.beat),
+            Chore(0.0, self.end_silent_runs),
+            Chore(QUEUE_SECONDS, self.rebuild_queue),
+            Chore(PROBES_SECONDS, self.reclaim_probes),
+            Chore(NURSERY_SECONDS, self.keep_nursery),
+            Chore(PRUNE_SECONDS, self.prune),
+        ]
+
+    def run(self) -> None:
+        """Do the chores until the worker shuts down."""
+        while not self._runtime.shutdown.wait(TICK_SECONDS):
+            for chore in self._chores:
+                chore.do_if_due()
+
+    def beat(self, _: float) -> None:
+        """Show that this worker is there."""
+        runtime = self._runtime
+        with self._store.writing() as session:
+            workers.beat(session, runtime.name, host=runtime.host, pid=os.getpid(), device=runtime.device)
+
+    def keep_nursery(self, _: float) -> None:
+        """Have another nursery started, and warm, if something has ended it."""
+        self._runtime.nursery.start()
+
+    def end_silent_runs(self, elapsed: float) -> None:
+        """Give back the runs whose owners have been silent for longer than a lease."""
+        with self._store.reading() as session:
+            held = runs.running(session)
+        silent = self._leases.watch({(run.run_id, run.attempt): run.heartbeat for run in held}, elapsed)
+        for run in held:
+            if silent[run.run_id, run.attempt] > self._runtime.settings.lease_seconds:
+                self._end(run)
+
+    def _end(self, run: runs.RunningRun) -> None:
+        reason = (
+            f"worker {run.worker} was silent for longer than its lease of {self._runtime.settings.lease_seconds:g} s"
+        )
+        asked = time.monotonic()
+        try:
+            with self._store.writing() as session:
+                if time.monotonic() - asked > LONGEST_WAIT_SECONDS:  # the database was locked: nobody could renew
+                    return
+                if run not in runs.running(session):  # renewed, or ended, while this waited for its turn
+                    return
+                status = runs.hand_back(session, run, reason, counts=True)
+        except LeaseLost:
+            return
+        log.warning("lease ran out", experiment=run.experiment_id, attempt=run.attempt, worker=run.worker, now=status)
+        folders.tidy(self._runtime.settings.experiments_dir / str(run.experiment_id))
+        if status is Status.QUEUED:
+            self._enqueue([run.experiment_id])
+
+    def rebuild_queue(self, _: float) -> None:
+        """Put on the queue what the database says is queued and the broker does not have. It may come twice."""
+        with self._store.reading() as session:
+            queued = experiments.queued_ids(session)
+            unsent = experiments.waiting(session)
+        self._unsent = {each: self._unsent.get(each, 0) + 1 for each in unsent}
+        overdue = {each for each, looks in self._unsent.items() if looks >= MISSING_LOOKS}
+        length = queue.queue_length(self._runtime.celery) if queued else None
+        self._short_looks = self._short_looks + 1 if length is not None and length < len(queued) else 0
+        if self._short_looks >= MISSING_LOOKS:
+            self._short_looks = 0
+            there = queue.queued_messages(self._runtime.celery)
+            lost = set(queued).difference(queued if there is None else there)
+            log.warning("messages are missing from the queue", experiments=len(queued), messages=length, lost=len(lost))
+            overdue |= lost
+        self._enqueue(sorted(overdue)[:ENQUEUE_AT_ONCE])
+
+    def reclaim_probes(self, elapsed: float) -> None:
+        """Give back measurements whose worker was lost; a pre-flight fails, since nobody waits for it any more."""
+        with self._store.reading() as session:
+            held = probes.running(session)
+        silent = self._probes.watch({probe.probe_id: probe.heartbeat for probe in held}, elapsed)
+        for probe_id, seconds in silent.items():
+            if seconds > PROBE_SILENCE_SECONDS:
+                with self._store.writing() as session:
+                    if probes.get(session, probe_id).kind is ProbeKind.PREFLIGHT:
+                        probes.fail(session, probe_id, "the worker that measured it was lost")
+                    else:
+                        probes.give_back(session, probe_id)
+
+    def prune(self, _: float) -> None:
+        """Remove the folders of experiments that were deleted while their folder could not be."""
+        directory = self._runtime.settings.experiments_dir
+        numbered = folders.numbered_folders(directory)
+        with self._store.reading() as session:
+            deleted = experiments.deleted_among(session, numbered)
+        for number in sorted(deleted):
+            log.info("removing the folder of a deleted experiment", experiment=number)
+            folders.remove_folder(directory, number)
+
+    def _enqueue(self, ids: Iterable[int]) -> None:
+        for experiment_id in ids:
+            try:
+                queue.enqueue(self._runtime.celery, experiment_id)
+            except Unavailable as error:
+                log.warning("not enqueued yet", experiment=experiment_id, why=error.detail)
+                return
+            with self._store.writing() as session:
+                experiments.mark_enqueued(session, experiment_id)
+            log.info("enqueued", experiment=experiment_id)

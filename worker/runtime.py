@@ -1,0 +1,103 @@
+"""What one worker process has, and the threads that run beside Celery's consumer."""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from typing import Protocol
+
+import structlog
+from celery import Celery
+
+from models.errors import EpochalError
+from models.settings import Settings
+from models.store import Store, workers
+from worker.nursery import Nursery, NurseryError
+
+log = structlog.get_logger(__name__)
+
+EXIT_SECONDS = 9.0
+"""From the signal to the end of the process, whatever hangs: a shutdown is over within 10 s."""
+
+MIGRATION_RETRY_SECONDS = 2.0
+
+
+class Companion(Protocol):
+    """Something that runs in a thread of its own until the worker's shutdown."""
+
+    def run(self) -> None:
+        """Work until the shutdown event is set."""
+
+
+class Runtime:
+    """One worker: its settings, name, store and nursery, and the event that says it shall end."""
+
+    def __init__(self, settings: Settings, name: str, celery: Celery, nursery: Nursery) -> None:
+        self.settings = settings
+        self.name = name
+        self.celery = celery
+        self.nursery = nursery
+        self.store = Store(settings)
+        self.shutdown = threading.Event()
+        self.host = socket.gethostname()
+        self.device = settings.device
+        """What it trains on; a guess until the nursery has been asked."""
+        self.training = False
+        self._database_ready = threading.Event()
+
+    def start(self, *companions: Companion) -> None:
+        """Start the nursery and the companions; returns at once."""
+        self.nursery.start()
+        for companion in companions:
+            threading.Thread(
+                target=self._accompany, args=(companion,), name=type(companion).__name__.lower(), daemon=True
+            ).start()
+        threading.Thread(target=self._end_in_time, name="deadline", daemon=True).start()
+        threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
+
+    def wait_for_database(self) -> bool:
+        """Wait until the tables are there; False when the worker shuts down first."""
+        while not self.shutdown.is_set():
+            if self._database_ready.wait(0.2):
+                return True
+        return False
+
+    def close(self) -> None:
+        """Leave nothing behind: no nursery, no row that says this worker is there, no connection."""
+        self.nursery.stop()
+        with contextlib.suppress(EpochalError):
+            with self.store.writing() as session:
+                workers.leave(session, self.name)
+            self.store.dispose()
+
+    def _accompany(self, companion: Companion) -> None:
+        if self.wait_for_database():
+            companion.run()
+
+    def _prepare(self) -> None:
+        """Bring the database up to date, then ask the nursery for the device, which also warms it up."""
+        while not self.shutdown.is_set():
+            try:
+                self.store.migrate()
+                break
+            except EpochalError as error:
+                log.warning("the database is not ready", why=str(error))
+                self.shutdown.wait(MIGRATION_RETRY_SECONDS)
+        self._database_ready.set()
+        try:
+            with self.nursery.spawn(
+                {"do": "describe-device", "settings": self.settings.model_dump(mode="json")}
+            ) as job:
+                while job.exit_code is None:
+                    for report in job.read(1.0):
+                        self.device = report.get("device", self.device)
+        except NurseryError as error:
+            log.error("no training process can be started", why=str(error))
+        log.info("worker ready to train", worker=self.name, device=self.device, nursery=self.nursery.pid)
+
+    def _end_in_time(self) -> None:
+        self.shutdown.wait()
+        time.sleep(EXIT_SECONDS)
+        log.error("shutdown took too long; exiting", seconds=EXIT_SECONDS)
+        os._exit(0)

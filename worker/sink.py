@@ -1,0 +1,137 @@
+"""Writes what the training engine tells into the store, fenced by the claim, and passes progress to the supervisor."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from models.errors import Unavailable
+from models.metrics import EpochMetrics
+from models.store import Store, artifacts, history, runs
+from models.store.files import sha256_of
+from models.store.states import ArtifactKind
+from worker.folders import remove_files
+
+PERSISTENCE = 4
+"""How often a write is tried while the database is locked; each try waits for its busy timeout."""
+
+KEPT_CHECKPOINTS = 2
+"""The newest one, and the one before it should the newest be damaged."""
+
+FETCH_REPORT_SECONDS = 0.5
+
+T = TypeVar("T")
+
+
+class StoreSink:
+    """The MetricSink of a real run. Every write is refused with LeaseLost once another worker owns the run."""
+
+    def __init__(
+        self, store: Store, claim: runs.Claim, experiments_dir: Path, report: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._store = store
+        self._claim = claim
+        self._experiments_dir = experiments_dir
+        self._report = report
+        self._began = False
+        self._pace = Pace(claim.spec.epochs)
+        self._fetch_reported_at = 0.0
+
+    def append_epoch(self, metrics: EpochMetrics) -> None:
+        """Commit one epoch. What earlier attempts stored of it and of later ones goes."""
+
+        def action(session: Session) -> None:
+            if not self._began:
+                history.rewind(session, self._claim, metrics.epoch - 1)
+            history.append_epoch(session, self._claim, metrics)
+
+        self._write(action)
+        self._began = True
+        self._pace.epoch_ended(metrics)
+
+    def progress(self, epoch: int, step: int, num_steps: int, images_per_second: float | None, phase: str) -> None:
+        """Tell the supervisor, which tells the store with its next renewal. Never waits."""
+        left = self._pace.seconds_left(epoch, step, num_steps, phase)
+        self._tell(epoch, phase, step=step, steps=num_steps, seconds_left=left, images_per_second=images_per_second)
+
+    def fetching(self, label: str, done_bytes: int, total_bytes: int | None) -> None:
+        """Tell how far the download of a dataset is, a few times a second."""
+        now = time.monotonic()
+        if now - self._fetch_reported_at >= FETCH_REPORT_SECONDS:
+            self._fetch_reported_at = now
+            size = f": {done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB" if total_bytes else ""
+            self._tell(self._claim.start_epoch, f"{label}{size}")
+
+    def save(self, kind: str, epoch: int, path: Path) -> None:
+        """Record a file with its digest, then remove the files that it takes the place of."""
+        digest, num_bytes = sha256_of(path), path.stat().st_size
+        relative = path.relative_to(self._experiments_dir).as_posix()
+
+        def action(session: Session) -> list[artifacts.ArtifactRecord]:
+            artifact = ArtifactKind(kind)
+            replaced = artifacts.record(session, self._claim, artifact, epoch, relative, digest, num_bytes)
+            gone = [] if replaced is None else [replaced]
+            if artifact is ArtifactKind.CHECKPOINT:
+                gone += artifacts.forget(session, self._claim, artifact, keep=KEPT_CHECKPOINTS)
+            return gone
+
+        remove_files(self._experiments_dir, self._write(action))
+
+    def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
+        """Tell whoever follows the experiment."""
+        self._write(lambda session: runs.notice(session, self._claim, code, text, data))
+
+    def verdict(self, verdict: dict[str, Any]) -> None:
+        """Store the latest reading of the curves."""
+        self._write(lambda session: runs.set_verdict(session, self._claim, verdict))
+
+    def environment(self, environment: dict[str, Any]) -> None:
+        """Store what the run is being computed with."""
+        self._write(lambda session: runs.set_environment(session, self._claim, environment))
+
+    def _tell(self, epoch: int, phase: str, **more: Any) -> None:
+        nothing = {"step": 0, "steps": None, "seconds_left": None, "images_per_second": None}
+        place = {"epoch": epoch, "epochs": self._claim.spec.epochs, "phase": phase}
+        self._report({"progress": {**place, **nothing, **more}})
+
+    def _write(self, action: Callable[[Session], T]) -> T:
+        for _ in range(PERSISTENCE - 1):
+            try:
+                with self._store.writing() as session:
+                    return action(session)
+            except Unavailable:
+                self._report({"waiting": "the database is locked"})  # the run waits, it is not stalled
+        with self._store.writing() as session:
+            return action(session)
+
+
+class Pace:
+    """Estimates the seconds that are left from the epochs and steps that are done."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._epoch: int | None = None
+        self._epoch_began = 0.0
+        self._first_step = 0
+        self._last_seconds: float | None = None
+
+    def epoch_ended(self, metrics: EpochMetrics) -> None:
+        """Take an epoch's duration as the next ones' measure."""
+        self._last_seconds = metrics.seconds
+        self._epoch = None
+
+    def seconds_left(self, epoch: int, step: int, num_steps: int, phase: str) -> float | None:
+        """Seconds until training ends, None where nothing is known yet."""
+        now = time.monotonic()
+        if epoch != self._epoch:
+            self._epoch, self._epoch_began, self._first_step = epoch, now, step
+        elapsed = now - self._epoch_began
+        whole = self._last_seconds
+        if whole is None:
+            steps = step - self._first_step
+            if phase != "training" or steps <= 0 or num_steps <= 0:
+                return None
+            whole = elapsed * num_steps / steps
+        return max(0.0, whole - elapsed) + whole * max(0, self._epochs - epoch)

@@ -1,0 +1,130 @@
+"""Watches one training process until it has ended, and decides what that end means for the run."""
+
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+
+from models.store.states import Status
+from worker.lease import Lease
+from worker.memory import oom_kills
+from worker.nursery import Job
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 0.25
+LONGEST_TICK_SECONDS = 2.0
+"""A tick that took longer was a pause of this process (SIGSTOP, a suspended machine), not the child's silence."""
+
+CANCEL_GRACE_SECONDS = 15.0
+"""From asking for a cancel to SIGKILL: enough for one step and for saving the last weights."""
+
+SHUTDOWN_GRACE_SECONDS = 6.0
+"""The same for a shutdown, which must leave time to hand the run back within 10 s in all."""
+
+EXIT_GRACE_SECONDS = 5.0
+"""From a process's last word to its exit."""
+
+OUT_OF_MEMORY = "the training process ran out of memory"
+
+
+@dataclass(frozen=True)
+class End:
+    """What becomes of a run."""
+
+    action: Literal["settle", "hand_back", "leave"]
+    status: Status = Status.FAILED
+    reason: str | None = None
+    test: dict[str, Any] | None = None
+    counts: bool = True
+    """Whether a hand-back counts as a failed attempt."""
+
+
+class Supervisor:
+    """One training process, its lease, and what has been asked of it."""
+
+    def __init__(self, job: Job, lease: Lease, shutdown: threading.Event, stall_seconds: float) -> None:
+        self._job = job
+        self._lease = lease
+        self._shutdown = shutdown
+        self._stall_seconds = stall_seconds
+        self._outcome: dict[str, Any] | None = None
+        self._asked: Literal["cancel", "shutdown", "stall"] | None = None
+        self._kill_at = float("inf")
+        self._silent_seconds = 0.0
+        self._oom_kills = oom_kills()
+
+    def run(self) -> End:
+        """Watch until the process has ended; it and its whole group are gone when this returns."""
+        ticked = time.monotonic()
+        while self._job.exit_code is None:
+            reports = self._job.read(TICK_SECONDS)
+            for report in reports:
+                self._take(report)
+            now = time.monotonic()
+            self._silent_seconds = 0.0 if reports else self._silent_seconds + min(now - ticked, LONGEST_TICK_SECONDS)
+            ticked = now
+            self._decide(now)
+        self._job.close()
+        end = self._end(self._job.exit_code)
+        log.info("training process ended", experiment=self._lease.claim.experiment_id, pid=self._job.pid,
+                 exit_code=self._job.exit_code, action=end.action, reason=end.reason)  # fmt: skip
+        return end
+
+    def _take(self, report: dict[str, Any]) -> None:
+        if "progress" in report:
+            self._lease.progress = report["progress"]
+        elif "outcome" in report:
+            self._outcome = report["outcome"]
+            self._kill_at = min(self._kill_at, time.monotonic() + EXIT_GRACE_SECONDS)
+
+    def _decide(self, now: float) -> None:
+        """Pass on what is asked for, and end what does not answer."""
+        if self._lease.lost:
+            self._job.kill()
+        elif self._shutdown.is_set() and self._asked != "shutdown":
+            self._ask("shutdown", now + SHUTDOWN_GRACE_SECONDS)
+        elif self._asked is None and self._lease.cancel_requested:
+            self._ask("cancel", now + CANCEL_GRACE_SECONDS)
+        elif self._asked is None and self._silent_seconds > self._stall_seconds:
+            self._asked = "stall"
+            self._job.kill()
+        if now >= self._kill_at:
+            self._job.kill()
+
+    def _ask(self, word: Literal["cancel", "shutdown"], kill_at: float) -> None:
+        if self._asked is None:  # a process that has been told to cancel saves its weights and goes; no second word
+            self._job.order(word)
+            self._job.signal(signal.SIGTERM)
+        self._asked = word
+        self._kill_at = min(self._kill_at, kill_at)
+
+    def _end(self, exit_code: int) -> End:
+        if self._lease.lost:
+            return End("leave", reason="another worker owns the run")
+        outcome = self._outcome
+        kind = outcome["kind"] if outcome else None
+        if outcome and kind == "lost":
+            return End("leave", reason="another worker owns the run")
+        if outcome and kind == "settle":
+            return End("settle", Status(outcome["status"]), outcome.get("reason"), outcome.get("test"))
+        if self._lease.cancel_requested:
+            return End("settle", Status.CANCELLED)
+        if self._asked == "shutdown" or kind == "handed_back":
+            return End("hand_back", reason="the worker was shut down", counts=False)
+        if outcome and kind == "retry":
+            return End("hand_back", reason=outcome["reason"])
+        if self._asked == "stall":
+            return End("hand_back", reason=f"training made no progress for {self._stall_seconds:g} s and was ended")
+        if exit_code == -signal.SIGKILL and oom_kills() > self._oom_kills:
+            return End("settle", Status.FAILED, f"{OUT_OF_MEMORY} and was ended by the kernel")
+        return End("hand_back", reason=f"the training process {_how_it_died(exit_code)}")
+
+
+def _how_it_died(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"was ended by {signal.Signals(-exit_code).name}"
+    return f"exited with code {exit_code} without a result"

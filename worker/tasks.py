@@ -1,0 +1,91 @@
+"""The one task: take an experiment's number from the queue, and see its run through."""
+
+import structlog
+
+from models.errors import EpochalError, StorageFull, Unavailable
+from models.queue import TRAIN_TASK, enqueue
+from models.store import Status, experiments, runs
+from models.store.rows import enter
+from worker import folders
+from worker.app import app, current_runtime
+from worker.lease import Lease, claim_to_json
+from worker.nursery import NurseryError
+from worker.runtime import Runtime
+from worker.supervisor import End, Supervisor
+
+log = structlog.get_logger(__name__)
+
+
+@app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
+def train(experiment_id: int) -> None:
+    """Claim the experiment, have it trained, and write how that ended. A second message for it does nothing."""
+    runtime = current_runtime()
+    if runtime.shutdown.is_set() or not runtime.wait_for_database():
+        return  # a reaper enqueues it again
+    try:
+        claim = _claim(runtime, experiment_id)
+    except (Unavailable, StorageFull) as error:
+        log.warning("not claimed; it stays queued", experiment=experiment_id, why=error.detail)
+        return
+    if claim is None:
+        log.info("nothing to do", experiment=experiment_id)
+        return
+    log.info("claimed", experiment=experiment_id, attempt=claim.attempt, checkpoints=len(claim.checkpoints))
+    runtime.training = True
+    try:
+        with Lease(runtime.store, claim, runtime.settings.lease_seconds) as lease:
+            _write_end(runtime, lease, _supervise(runtime, lease))
+    finally:
+        runtime.training = False
+
+
+def _claim(runtime: Runtime, experiment_id: int) -> runs.Claim | None:
+    """A claim, or None if the experiment is not to be trained. One whose stored spec no longer holds has failed."""
+    try:
+        with runtime.store.writing() as session:
+            return runs.claim(session, experiment_id, runtime.name, runtime.settings.max_attempts)
+    except (Unavailable, StorageFull):
+        raise
+    except EpochalError as error:
+        with runtime.store.writing() as session:
+            enter(session, experiments.get(session, experiment_id), Status.FAILED, error.detail)
+        return None
+
+
+def _supervise(runtime: Runtime, lease: Lease) -> End:
+    settings = runtime.settings
+    payload = {"do": "train", "settings": settings.model_dump(mode="json"), "claim": claim_to_json(lease.claim)}
+    try:
+        job = runtime.nursery.spawn(payload)
+    except NurseryError as error:
+        return End("hand_back", reason=str(error))
+    with job:
+        end = Supervisor(job, lease, runtime.shutdown, settings.stall_seconds).run()
+    claim = lease.claim
+    folders.tidy(folders.attempt_folder(settings.experiments_dir, claim.experiment_id, claim.attempt))
+    return end
+
+
+def _write_end(runtime: Runtime, lease: Lease, end: End) -> None:
+    experiment_id = lease.claim.experiment_id
+    match end.action:
+        case "settle":
+            lease.settle(end.status, reason=end.reason, test=end.test)
+        case "hand_back":
+            if lease.hand_back(end.reason or "", counts=end.counts):
+                _enqueue_again(runtime, experiment_id)
+        case "leave":
+            log.warning("left a run to another worker", experiment=experiment_id, attempt=lease.claim.attempt)
+
+
+def _enqueue_again(runtime: Runtime, experiment_id: int) -> None:
+    """Put it on the queue at once; if that fails, a reaper does it. Nothing is sent for one that has ended."""
+    try:
+        with runtime.store.reading() as session:
+            queued = experiments.get(session, experiment_id).status is Status.QUEUED
+        if queued:
+            enqueue(runtime.celery, experiment_id)
+            with runtime.store.writing() as session:
+                experiments.mark_enqueued(session, experiment_id)
+    except EpochalError as error:
+        log.warning("not enqueued yet", experiment=experiment_id, why=error.detail)
