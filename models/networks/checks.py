@@ -1,0 +1,155 @@
+"""Specs that cannot be trained, here or anywhere: refused with the field and the nearest value that would do."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
+
+from models.data.catalogue import DatasetInfo
+from models.errors import SpecError
+from models.networks.architectures import minimum_size
+from models.networks.geometry import FLOAT_BYTES, Cost, cost_of, heaviest_field, largest_that_fits, walk
+from models.networks.memory import training_bytes, usable_bytes
+from models.spec.experiment import ExperimentSpec
+from models.spec.model import CnnSpec
+
+Fits = Callable[[ExperimentSpec], bool]
+
+MAX_SIZE = 512  # of model.input_size; stands in for a null, which means the dataset's own
+
+
+def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
+    """What a spec says of the dataset must hold of it."""
+    weights = spec.class_weights
+    if isinstance(weights, tuple) and len(weights) != info.num_classes:
+        _refuse(
+            "class_weights",
+            f"has {len(weights)} entries for the {info.num_classes} classes of {info.name}",
+            value=list(weights)[:20],
+            nearest=(list(weights) + [1.0] * info.num_classes)[: info.num_classes],
+            fix="give one weight a class, or 'balanced'",
+        )
+    if isinstance(weights, tuple) and not any(weights):
+        _refuse(
+            "class_weights", "are all 0, which leaves nothing to learn", value=list(weights)[:20], nearest="balanced"
+        )
+
+
+def check_geometry(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
+    """Every layer's input must be large enough, at the final size and in every phase of progressive resizing."""
+    model = spec.model
+    if isinstance(model, CnnSpec):
+        for _ in walk(model, num_classes=info.num_classes, in_channels=channels, size=size):
+            pass
+    elif size < (least := minimum_size(model.name)):
+        _refuse(
+            "model.input_size",
+            f"{model.name} halves its input too often for {size} pixels; it needs {least}",
+            value=model.input_size,
+            nearest=least,
+        )
+    for place, phase in enumerate(spec.progressive_resizing):
+        field = f"progressive_resizing.{place}.input_size"
+        if isinstance(model, CnnSpec) and phase.input_size != size:
+            _refuse(
+                field,
+                f"the linear layers of a cnn fit one size of input, {size}, and no other",
+                value=phase.input_size,
+                nearest=size,
+                fix="leave progressive_resizing out, or take a network that ends in global pooling",
+            )
+        if not isinstance(model, CnnSpec) and phase.input_size < (least := minimum_size(model.name)):
+            _refuse(field, f"{model.name} needs {least} pixels", value=phase.input_size, nearest=least)
+
+
+def check_norms(spec: ExperimentSpec, smallest_norm_values: int | None) -> None:
+    """Batch normalisation needs two values a channel to find a deviation."""
+    if smallest_norm_values == 1 and spec.batch_size == 1:
+        _refuse(
+            "batch_size",
+            "with one image a batch, batch normalisation of a feature map of one pixel has a single value a channel",
+            value=spec.batch_size,
+            nearest=2,
+        )
+
+
+def check_cnn_memory(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
+    """Refuse by arithmetic a declarative network that is too large, before it is built even without content."""
+    if not isinstance(spec.model, CnnSpec):
+        return
+
+    def needed(changed: ExperimentSpec) -> int:
+        assert isinstance(changed.model, CnnSpec)
+        side = changed.model.input_size or size
+        cost = cost_of(changed.model, num_classes=info.num_classes, in_channels=channels, size=side)
+        return training_bytes_of(changed, cost)
+
+    def fits(changed: ExperimentSpec) -> bool:
+        try:
+            return needed(changed) <= usable_bytes()
+        except SpecError:
+            return False  # an image too small for a kernel
+
+    if not fits(spec):
+        heaviest = heaviest_field(
+            spec.model, num_classes=info.num_classes, in_channels=channels, size=size, batch_size=spec.batch_size
+        )
+        candidates = [("batch_size", 1), *([(heaviest, 1)] if heaviest != "model.input_size" else [])]
+        _refuse_memory(spec, needed(spec), [*candidates, ("model.input_size", 8)], fits)
+
+
+def check_memory(spec: ExperimentSpec, cost: Cost) -> None:
+    """Refuse what this machine's memory does not hold."""
+
+    def fits(changed: ExperimentSpec) -> bool:
+        return training_bytes_of(changed, cost) <= usable_bytes()
+
+    if not fits(spec):
+        _refuse_memory(spec, training_bytes_of(spec, cost), [("batch_size", 1)], fits)
+
+
+def training_bytes_of(spec: ExperimentSpec, cost: Cost) -> int:
+    """Bytes that training a network of this cost, as this spec asks, holds at once."""
+    weights = cost.num_parameters * FLOAT_BYTES
+    return training_bytes(spec, weights, cost.activation_bytes, cost.largest_activation_bytes)
+
+
+def _refuse_memory(spec: ExperimentSpec, needed: int, candidates: list[tuple[str, int]], fits: Fits) -> NoReturn:
+    """Name the first field, of (field, least value) candidates, that can be made small enough; else the network."""
+    text = f"training would need {_gigabytes(needed)}, and this machine has {_gigabytes(usable_bytes())} to give"
+    fix = "make the batch, the images or the largest layer smaller"
+    for field, least in candidates:
+        value = _get(spec, field)
+        nearest = largest_that_fits(least, (value or MAX_SIZE) - 1, partial(_fits_with, spec, field, fits))
+        if nearest is not None:
+            _refuse(field, text, value=value, nearest=nearest, fix=fix)
+    _refuse("model", text, value=spec.model.name, nearest="three_blocks", fix=fix)
+
+
+def _fits_with(spec: ExperimentSpec, field: str, fits: Fits, value: int) -> bool:
+    return fits(_replace(spec, field, value))
+
+
+def _get(spec: ExperimentSpec, field: str) -> Any:
+    part: Any = spec.as_json()
+    for key in field.split("."):
+        part = part[int(key) if key.isdigit() else key]
+    return part
+
+
+def _replace(spec: ExperimentSpec, field: str, value: Any) -> ExperimentSpec:
+    body = spec.as_json()
+    *path, last = [int(key) if key.isdigit() else key for key in field.split(".")]
+    part: Any = body
+    for key in path:
+        part = part[key]
+    part[last] = value
+    return ExperimentSpec.model_validate_json(json.dumps(body))
+
+
+def _gigabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB"
+
+
+def _refuse(field: str, message: str, *, value: Any, nearest: Any, fix: str | None = None) -> NoReturn:
+    raise SpecError([{"field": field, "message": message, "value": value, "nearest": nearest}], fix=fix)

@@ -1,0 +1,65 @@
+"""What a network is made of and what training it needs, found without allocating it; impossible ones are refused.
+
+What is impossible by its arithmetic is refused first, in about a millisecond; then the network is built on torch's meta
+device, where tensors have shapes and no content.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from models.data.catalogue import DatasetInfo
+from models.networks import checks
+from models.networks.preprocessing import preprocessing_for
+from models.networks.probe import probe_network
+from models.spec.experiment import ExperimentSpec
+from models.spec.model import ZooName, ZooSpec
+
+
+@dataclass(frozen=True)
+class NetworkSummary:
+    """What a network is made of. Bytes are those of 32-bit training.
+
+    `layers` has an entry a layer: {"name", "type", "output_shape", "kernel_shape" or null, "parameters"}, shapes
+    without the batch. `activation_bytes` is what the backward pass needs of a whole batch, `weight_bytes` the
+    parameters and buffers, `training_bytes` everything that training holds at once: weights, gradients, optimizer,
+    activations.
+    """
+
+    layers: list[dict[str, Any]]
+    num_parameters: int
+    macs_per_image: int
+    activation_bytes: int
+    weight_bytes: int
+    training_bytes: int
+
+
+def describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
+    """Describe the network of a spec, or refuse it.
+
+    Raises SpecError that names the field and the nearest valid value when the network cannot be built for its input,
+    cannot be trained at this batch size, or needs more memory than this machine has.
+    """
+    preprocessing = preprocessing_for(spec, info)
+    channels, size = preprocessing.channels, preprocessing.input_size
+    checks.check_fields(spec, info)
+    checks.check_geometry(spec, info, channels=channels, size=size)
+    checks.check_cnn_memory(spec, info, channels=channels, size=size)
+    probe = probe_network(spec.model, num_classes=info.num_classes, in_channels=channels, size=size)
+    checks.check_norms(spec, probe.smallest_norm_values)
+    checks.check_memory(spec, probe.cost)
+    return NetworkSummary(
+        layers=[dict(layer) for layer in probe.layers],
+        num_parameters=probe.cost.num_parameters,
+        macs_per_image=probe.macs,
+        activation_bytes=probe.cost.activation_bytes * spec.batch_size,
+        weight_bytes=probe.weight_bytes,
+        training_bytes=checks.training_bytes_of(spec, probe.cost),
+    )
+
+
+def warm_up() -> None:
+    """Have torch load what describes shapes on the meta device, and torchvision: two seconds, spent once a process.
+
+    A server calls this from a thread when it starts, so that the first torchvision network is described quickly too.
+    """
+    probe_network(ZooSpec(name=ZooName.SQUEEZENET1_1), num_classes=10, in_channels=3, size=64)

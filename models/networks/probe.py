@@ -1,0 +1,169 @@
+"""What a network is made of, from its modules on the meta device, where tensors have shapes and no content.
+
+Plain sequences of layers (the declarative CNN, fast_resnet) are followed layer by layer. torchvision's networks are run
+there once, while autograd reports every tensor that it keeps for the backward pass: that costs tenths of a second, and
+seconds the first time, when torch loads what describes its operators' shapes.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.networks.build import build_network
+from models.networks.fast_resnet import FastResNet
+from models.networks.geometry import FLOAT_BYTES, INDEX_BYTES, Cost
+from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
+
+ModelPart = CnnSpec | ZooSpec | FastResNetSpec
+
+PROBE_IMAGES = 2  # batch normalisation cannot be run on one value a channel
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the modules of a network tell. `layers` is as NetworkSummary has it."""
+
+    layers: tuple[dict[str, Any], ...]
+    cost: Cost
+    macs: int
+    weight_bytes: int
+    smallest_norm_values: int | None
+    """Values a channel that the batch norm with the smallest feature map sees of one image; None without one."""
+
+
+@lru_cache(maxsize=256)
+def probe_network(model: ModelPart, *, num_classes: int, in_channels: int, size: int) -> Probe:
+    """Build the network on the meta device and look at it."""
+    # building draws random numbers, even on the meta device: the caller's are put back
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        network = build_network(model, num_classes=num_classes, in_channels=in_channels, size=size)
+    record = _Record()
+    if isinstance(model, ZooSpec):
+        run(network, in_channels, size, record)
+    else:
+        follow(network, in_channels, size, record)
+    parameters = list(network.parameters())
+    return Probe(
+        layers=tuple(record.layers.values()),
+        cost=Cost(
+            num_parameters=sum(parameter.numel() for parameter in parameters),
+            activation_bytes=sum(record.kept),
+            largest_activation_bytes=max(record.kept),
+        ),
+        macs=record.macs,
+        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *network.buffers())),
+        smallest_norm_values=record.smallest_norm_values,
+    )
+
+
+class _Record:
+    """What is noted of each layer, and the bytes of one image that training keeps."""
+
+    def __init__(self) -> None:
+        self.layers: dict[str, dict[str, Any]] = {}
+        self.macs = 0
+        self.smallest_norm_values: int | None = None
+        self.kept: list[int] = []
+
+    def note(self, name: str, module: nn.Module, output_shape: tuple[int, ...]) -> None:
+        """A layer was used; `output_shape` leaves out the batch."""
+        weight = getattr(module, "weight", None)
+        is_convolution = isinstance(module, nn.Conv2d)
+        if isinstance(weight, Tensor) and (is_convolution or isinstance(module, nn.Linear)):
+            self.macs += (
+                math.prod(output_shape) * weight[0].numel()
+            )  # every value that comes out is a sum over one filter
+        if isinstance(module, nn.BatchNorm2d):
+            values = math.prod(output_shape[1:])
+            self.smallest_norm_values = min(values, self.smallest_norm_values or values)
+        if name not in self.layers:  # a layer that is used twice is listed once
+            self.layers[name] = {
+                "name": name,
+                "type": type(module).__name__,
+                "output_shape": list(output_shape),
+                "kernel_shape": list(weight.shape) if is_convolution and isinstance(weight, Tensor) else None,
+                "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            }
+
+
+def follow(network: nn.Module, in_channels: int, size: int, record: _Record) -> None:
+    """Follow an image through a network whose layers stand in the order in which they are used."""
+    shape: tuple[int, ...] = (in_channels, size, size)
+    record.kept.append(math.prod(shape) * FLOAT_BYTES)
+    for name, module in _leaves(network):
+        shape = _output_shape(module, shape)
+        record.note(name, module, shape)
+        record.kept.append(_kept_values(module, shape))
+    if isinstance(network, FastResNet):
+        for stage in range(len(network.stages)):
+            # the activation listed once is used twice, and the sum with the residual is kept as well
+            activation = record.layers[f"stages.{stage}.activation"]["output_shape"]
+            record.kept += [math.prod(activation) * FLOAT_BYTES] * 2
+
+
+def _leaves(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, module) for name, module in network.named_modules() if not next(module.children(), None)]
+
+
+def _output_shape(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    match module:
+        case nn.Conv2d(padding="same"):
+            return (module.out_channels, *shape[1:])
+        case nn.Conv2d():
+            size, kernel, stride = shape[1], module.kernel_size[0], module.stride[0]
+            side = (size + 2 * int(module.padding[0]) - kernel) // stride + 1
+            return (module.out_channels, side, side)
+        case nn.MaxPool2d():
+            side = shape[1] // int(module.kernel_size)  # type: ignore[arg-type]
+            return (shape[0], side, side)
+        case nn.Linear():
+            return (module.out_features,)
+        case nn.Dropout():
+            return (math.prod(shape),)  # only the head has one: its input was flattened
+        case _:
+            return shape
+
+
+def _kept_values(module: nn.Module, output_shape: tuple[int, ...]) -> int:
+    """Bytes kept of one image because of a layer: its output, which the next layer needs, and what it needs itself."""
+    values = math.prod(output_shape)
+    match module:
+        case nn.ReLU():
+            return 0  # in place
+        case nn.MaxPool2d():
+            return values * (FLOAT_BYTES + INDEX_BYTES)
+        case nn.Dropout():
+            return values * 2 * FLOAT_BYTES
+        case _:
+            return values * FLOAT_BYTES
+
+
+def run(network: nn.Module, in_channels: int, size: int, record: _Record) -> None:
+    """Send images without content through any network, noting what autograd keeps of them."""
+    weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    kept: dict[int, int] = {}
+    alive: list[Tensor] = []  # an address is an identity only as long as its tensor lives
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes() // PROBE_IMAGES
+            alive.append(tensor)
+        return tensor
+
+    def noting(name: str) -> Any:
+        def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            record.note(name, module, tuple(output.shape[1:]))
+
+        return note
+
+    hooks = [module.register_forward_hook(noting(name)) for name, module in _leaves(network)]
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network.train()(torch.empty(PROBE_IMAGES, in_channels, size, size, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    record.kept += kept.values()
