@@ -37,6 +37,10 @@ MAX_REMEMBERED = 1000
 FAILED_LOGINS_PER_MINUTE = 30
 
 
+class LoginNeeded(Unauthorized):
+    """A page that a browser without a session asked for: it is sent to the login form."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whoever sent the request: the name of a key, or nobody in particular where none is needed."""

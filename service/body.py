@@ -148,13 +148,13 @@ def _check_events(text: str) -> None:
     """Refuse what can hide size or meaning before anything is built from it."""
     depth = documents = 0
     for count, event in enumerate(yaml.parse(text, Loader=_PlainLoader)):
-        where = f"line {event.start_mark.line + 1}"
+        where = f"line {event.start_mark.line + 1}" if event.start_mark else "the body"
         if count > 4 * MAX_VALUES:
             _refuse("body", f"holds more than {MAX_VALUES:,} values")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             _refuse("body", f"{where} has an anchor or alias, which are not read here; write the values out")
-        if getattr(event, "tag", None):
-            _refuse("body", f"{where} has the tag {event.tag[:60]}, and tags are not read here")
+        if tag := getattr(event, "tag", None):
+            _refuse("body", f"{where} has the tag {tag[:60]}, and tags are not read here")
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
         if isinstance(event, yaml.CollectionStartEvent):

@@ -4,8 +4,10 @@ import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import anyio
+from anyio import to_thread
 from celery import Celery
 from fastapi import Depends, Path, Request
 from fastapi.routing import APIRoute
@@ -16,6 +18,7 @@ from models.settings import Settings
 from models.store import Store
 from models.store.states import Role
 from service.access import Caller, Doorkeeper, check_role
+from service.body import read_document
 from service.caching import Renderings
 from service.errors import invalid_fields, shown
 from service.instruments import Instruments
@@ -25,6 +28,8 @@ from service.submission import Inspector, Submissions
 
 if TYPE_CHECKING:
     from service.inference.predictor import Predictor
+
+Answer = TypeVar("Answer")
 
 MAX_ID = 2**31 - 1
 """Ids count up from 1 one by one; a larger number is nobody's."""
@@ -43,9 +48,24 @@ class Services:
     submissions: Submissions
     inspector: Inspector = field(default_factory=Inspector)
     renderings: Renderings = field(default_factory=Renderings)
-    predictions: Gate = field(default_factory=lambda: Gate("predictions", slots=8, waiting=120))
+    predictions: Gate = field(default_factory=lambda: Gate("predictions", slots=8, waiting=120, max_bytes=512_000_000))
     measurements: Gate = field(default_factory=lambda: Gate("pre-flights", slots=8, waiting=0, retry_after_seconds=10))
+    writers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
     predictor: "Predictor | None" = None
+
+    def close(self) -> None:
+        """Give back what is held beyond memory."""
+        if self.predictor is not None:
+            self.predictor.close()
+        self.store.dispose()
+
+    async def in_writer(self, work: Callable[..., Answer], *args: Any) -> Answer:
+        """Run something that may wait for the database in a thread of the writers' own."""
+        return await to_thread.run_sync(work, *args, limiter=self.writers)
+
+    async def in_reader(self, work: Callable[..., Answer], *args: Any) -> Answer:
+        """Run something that blocks for a moment in a thread."""
+        return await to_thread.run_sync(work, *args)
 
 
 async def get_services(request: Request) -> Services:
@@ -83,6 +103,24 @@ RenderingsDep = Annotated[Renderings, Depends(get_renderings)]
 CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What was sent: as plain data, and as bytes."""
+
+    document: Any
+    raw: bytes
+
+
+async def read_body(request: Request, caller: CallerDep, services: ServicesDep) -> Body:
+    """The JSON or YAML body of a request by somebody who may send one."""
+    document, raw = await read_document(request)
+    services.doorkeeper.count_upload(caller, len(raw))
+    return Body(document, raw)
+
+
+BodyDep = Annotated[Body, Depends(read_body)]
+
+
 async def authorise(request: Request, caller: CallerDep) -> None:
     """Let viewers read and submitters change."""
     check_role(caller, request)
@@ -116,7 +154,7 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        known = sorted({name for name in _query_names(self.dependant)})
+        known = sorted(set(_query_names(self.dependant)))
 
         async def checked(request: Request) -> Response:
             if unknown := [name for name in request.query_params if name not in known]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.errors import Conflict
 from models.metrics import EpochMetrics
 from models.store.states import ProbeStatus, RunStatus, Status
 from models.store.tables import Experiment, Probe, Run
@@ -127,6 +128,50 @@ class ProbeDocument(Document):
     created_at: datetime
     finished_at: datetime | None
     links: dict[str, str]
+
+
+class LayersDocument(Document):
+    """The layers of a network, in order."""
+
+    experiment_id: int
+    layers: list[dict[str, Any]] = Field(description="name, type, output_shape, kernel_shape or null, parameters.")
+
+    @classmethod
+    def of(cls, row: Experiment) -> "LayersDocument":
+        """The layers of an experiment's network, known since its spec was accepted."""
+        return cls(experiment_id=row.id, layers=row.layers or [])
+
+
+class Finding(BaseModel):
+    """One thing that a careful reader would say about a history."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    severity: str = Field(description="good, info, warning or problem.")
+    sentence: str
+    evidence: dict[str, Any] | None = None
+    suggestion: str | None = None
+
+
+class VerdictDocument(BaseModel):
+    """How training went, in plain words."""
+
+    model_config = ConfigDict(extra="allow")
+
+    experiment_id: int
+    summary: str
+    findings: list[Finding]
+
+    @classmethod
+    def of(cls, row: Experiment) -> "VerdictDocument":
+        """The stored verdict. Raises Conflict while there is none."""
+        if row.verdict is None:
+            raise Conflict(
+                f"experiment {row.id} is {row.status} and has no verdict yet",
+                fix="wait until its first epochs are measured" if not row.status.terminal else None,
+            )
+        return cls(**{**row.verdict, "experiment_id": row.id})
 
 
 def links_of(experiment_id: int) -> dict[str, str]:

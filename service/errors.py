@@ -11,8 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from models.errors import EpochalError, InvalidRequest, NotFound, StorageFull
+from service.negotiation import choose_type
+from service.web.rendering import render
 
 PROBLEM_TYPE = "application/problem+json"
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -21,6 +24,7 @@ STARLETTE_FIXES = {
     405: "the Allow header lists the methods that this address takes",
 }
 SHOWN_CHARACTERS = 200
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class RequestTimeout(EpochalError):
@@ -76,7 +80,7 @@ ANY_PROBLEM: dict[int | str, dict[str, Any]] = {"default": {"description": "A pr
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer beside success, for the OpenAPI document; anything else is under `default`."""
-    named = {
+    named: dict[int | str, dict[str, Any]] = {
         status: {"description": HTTPStatus(status).phrase + ".", "content": PROBLEM_CONTENT} for status in statuses
     }
     return {**named, **ANY_PROBLEM}
@@ -93,7 +97,7 @@ def problem_document(error: EpochalError) -> dict[str, Any]:
     }
     if error.fix:
         document["fix"] = error.fix
-    return {**{key: value for key, value in error.extra.items() if key not in document}, **document}
+    return document | {key: value for key, value in error.extra.items() if key not in document}
 
 
 def problem_response(error: EpochalError, headers: Mapping[str, str] | None = None) -> Response:
@@ -127,17 +131,17 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(OSError, _render_disk)
 
 
-async def _render_own(_request: Request, error: Exception) -> Response:
+async def _render_own(request: Request, error: Exception) -> Response:
     assert isinstance(error, EpochalError)
-    return problem_response(error)
+    return _respond(request, error)
 
 
 async def _render_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     details = error.errors()
     if any(item["loc"][:1] == ("path",) for item in details):
-        return problem_response(NotFound(f"there is nothing at {shown(request.url.path)}", fix=STARLETTE_FIXES[404]))
-    return problem_response(invalid_fields(_field_problem(item) for item in details))
+        return _respond(request, NotFound(f"there is nothing at {shown(request.url.path)}", fix=STARLETTE_FIXES[404]))
+    return _respond(request, invalid_fields(_field_problem(item) for item in details))
 
 
 async def _render_starlette(request: Request, error: Exception) -> Response:
@@ -146,19 +150,41 @@ async def _render_starlette(request: Request, error: Exception) -> Response:
     failure = EpochalError(str(error.detail), fix=STARLETTE_FIXES.get(error.status_code))
     failure.status, failure.title = error.status_code, phrase
     failure.code = phrase.lower().replace(" ", "-").replace("'", "")
+    headers = dict(error.headers or {})
     if error.status_code == 404:
-        failure.detail = f"there is nothing at {shown(request.url.path)}"
+        failure = NotFound(f"there is nothing at {shown(request.url.path)}", fix=STARLETTE_FIXES[404])
     elif error.status_code == 405:
         failure.detail = f"{shown(request.url.path)} does not take {request.method}"
-    return problem_response(failure, error.headers)
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return _respond(request, failure, headers)
 
 
-async def _render_disk(_request: Request, error: Exception) -> Response:
+async def _render_disk(request: Request, error: Exception) -> Response:
     if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
-        return problem_response(
-            StorageFull(f"the request could not be kept on disk: {error.strerror}", fix="make room and send it again")
-        )
+        detail = f"the request could not be kept on disk: {error.strerror}"
+        return _respond(request, StorageFull(detail, fix="make room and send it again"))
     raise error
+
+
+def _respond(request: Request, error: EpochalError, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem document or, for a browser that looks at pages, the same as one."""
+    forms = (PROBLEM_TYPE, "text/html")
+    if request.url.path.startswith("/api/") or choose_type(request.headers.get("accept"), forms) != "text/html":
+        return problem_response(error, headers)
+    page = render("problem.html", status_code=error.status, caller=None, problem=problem_document(error))
+    page.headers.update(headers or {})
+    return page
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Every method that some route takes at this path: the router itself names those of the first one only."""
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.router.routes
+        )
+    ]
 
 
 def invalid_fields(entries: Iterable[dict[str, Any]]) -> InvalidRequest:

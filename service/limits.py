@@ -8,8 +8,9 @@ import asyncio
 import ipaddress
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import EpochalError, Forbidden, TooLarge, Unavailable
 from service.errors import RequestTimeout, problem_response, shown, unexpected
+from service.headers import SECURITY_HEADERS
 
 logger = logging.getLogger(__name__)
 
@@ -28,27 +30,21 @@ BODY_BYTES_PER_SECOND = 32_000
 DRAIN_SECONDS = 2.0
 """How long an answer waits for a body that nobody will read, so that the client has sent it and reads the answer."""
 
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
-SVG_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
-
 
 class Perimeter:
     """Host, Origin, body size and body speed on the way in; headers and problem documents on the way out."""
 
-    def __init__(self, app: ASGIApp, *, allowed_hosts: Iterable[str], any_address: bool, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allowed_hosts: Iterable[str],
+        any_address: bool,
+        max_body_bytes: int,
+        observe: Callable[[Scope, int, float], None],
+    ) -> None:
         self.app = app
+        self.observe = observe
         self.allowed_hosts = {host.lower() for host in allowed_hosts}
         self.any_address = any_address
         self.max_body_bytes = max_body_bytes
@@ -58,11 +54,12 @@ class Perimeter:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self.max_body_bytes)
+        inner, began = exchange.inner_scope(), time.monotonic()
         try:
             self._check_host(exchange.headers)
             _check_origin(exchange.headers, scope["method"])
             exchange.check_length()
-            await self.app(exchange.inner_scope(), exchange.receive, exchange.send)
+            await self.app(inner, exchange.receive, exchange.send)
         except EpochalError as error:
             await exchange.fail(error)
         except ClientDisconnect:
@@ -71,6 +68,9 @@ class Perimeter:
             incident = f"incident {secrets.token_hex(4)}"
             logger.exception("%s: %s %s", incident, scope["method"], scope["path"])
             await exchange.fail(unexpected(incident))
+        finally:
+            if exchange.status:
+                self.observe(inner, exchange.status, (exchange.answered_at or time.monotonic()) - began)
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse names that are not this lab's: a page elsewhere can point its own name here (DNS rebinding)."""
@@ -130,6 +130,8 @@ class Exchange:
         self._length = int(length) if length and length.isdigit() and len(length) < 20 else None
         self._body_complete = not self._length and "transfer-encoding" not in self.headers
         self._started = self._finished = False
+        self.status = 0
+        self.answered_at: float | None = None
 
     def check_length(self) -> None:
         """Refuse a body that announces itself as too large."""
@@ -169,7 +171,7 @@ class Exchange:
         if self._finished:
             return
         if message["type"] == "http.response.start":
-            self._started = True
+            self._started, self.status, self.answered_at = True, message["status"], time.monotonic()
             if not self._body_complete:
                 await self._drain()
             headers = MutableHeaders(scope=message)
@@ -211,30 +213,42 @@ class Exchange:
 
 
 class Gate:
-    """A bounded queue before something slow: `slots` inside at once, `waiting` outside, the rest are told to come back.
+    """A bounded queue before something slow: `slots` at work, `waiting` before them, the rest told to come back.
 
-    Waiting happens on the event loop and holds no thread, so that other requests go on.
+    Waiting happens on the event loop and holds no thread, so that other requests go on. A place is taken before a body
+    is read, a slot after, so that a slow upload keeps nobody from working.
     """
 
-    def __init__(self, name: str, *, slots: int, waiting: int, retry_after_seconds: float = 1.0) -> None:
+    def __init__(
+        self, name: str, *, slots: int, waiting: int, max_bytes: int = 0, retry_after_seconds: float = 1.0
+    ) -> None:
         self.name = name
         self._places = slots + waiting
         self._taken = 0
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
         self._slots = asyncio.Semaphore(slots)
         self._retry_after_seconds = retry_after_seconds
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a slot; Unavailable when too many wait already."""
-        if self._taken >= self._places:
+    @contextmanager
+    def place(self, num_bytes: int = 0) -> Iterator[None]:
+        """Stand in the queue with so many bytes in hand; Unavailable when it is full of people or of bytes."""
+        if self._taken >= self._places or (self._taken and self._num_bytes + num_bytes > self._max_bytes):
             raise Unavailable(
                 f"{self._taken} {self.name} are being worked on or waiting already",
                 fix="wait and send it again",
                 retry_after_seconds=self._retry_after_seconds,
             )
         self._taken += 1
+        self._num_bytes += num_bytes
         try:
-            async with self._slots:
-                yield
+            yield
         finally:
             self._taken -= 1
+            self._num_bytes -= num_bytes
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a turn."""
+        async with self._slots:
+            yield

@@ -135,9 +135,7 @@ class LiveEvents:
     async def _replay(self, experiment_id: int, last_id: int) -> AsyncIterator[Message]:
         """What is stored after `last_id`, and the end if the experiment has ended."""
         while True:
-            messages, now = await to_thread.run_sync(
-                self._read_page, experiment_id, last_id, limiter=self._threads
-            )
+            messages, now = await to_thread.run_sync(self._read_page, experiment_id, last_id, limiter=self._threads)
             for message in messages:
                 last_id = message.id or last_id
                 yield message
@@ -232,4 +230,3 @@ def encode(kind: str, data: dict[str, Any], event_id: int | None = None) -> byte
     """One event as it goes over the wire. JSON in ASCII has no line breaks and cannot end an event early."""
     head = f"id: {event_id}\n" if event_id is not None else ""
     return f"{head}event: {kind}\ndata: {json.dumps(data)}\n\n".encode("ascii")
-

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 from celery import Celery
 from sqlalchemy.orm import Session
 
@@ -74,7 +73,7 @@ class Submissions:
     celery: Celery
 
     def submit(
-        self, accepted: Accepted, caller: Caller, *, key: str | None = None, body: bytes = b""
+        self, accepted: Accepted, caller: Caller, key: str | None = None, body: bytes = b""
     ) -> tuple[ExperimentDocument, bool]:
         """Store and enqueue an experiment, or find the one that this idempotency key made; whether it is new."""
 
@@ -187,7 +186,7 @@ def describe(session: Session, row: Experiment) -> ExperimentDocument:
 def _broker_is_full(error: BaseException) -> bool:
     cause = error.__cause__
     while cause is not None:
-        if isinstance(cause, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in str(cause):
+        if "maxmemory" in str(cause):
             return True
         cause = cause.__cause__
     return False

@@ -1,0 +1,129 @@
+"""The API and its pages: put together here, and nothing decided."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from models.queue import make_celery
+from models.settings import Settings, get_settings
+from models.store import Store
+from service.access import Doorkeeper, LoginNeeded, keys_needed
+from service.dependencies import Services, authorise, authorise_viewer
+from service.documents import API
+from service.errors import ANY_PROBLEM, install_handlers
+from service.instruments import Instruments
+from service.limits import Perimeter
+from service.live import LiveEvents
+from service.protocol import CLOSING
+from service.routes import (
+    catalogue,
+    curves,
+    events,
+    experiments,
+    health,
+    kernels,
+    pages,
+    predictions,
+    range_tests,
+    sessions,
+)
+from service.schema import install_openapi
+from service.submission import Submissions
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application of one lab; its parts are made when it starts and given back when it ends."""
+    settings = settings or get_settings()
+    instruments = Instruments()
+    app = FastAPI(
+        title="Epochal",
+        version=metadata.version("epochal"),
+        lifespan=_lifespan(settings, instruments),
+        docs_url=None,  # its assets would come from a CDN; pages.py has a page of its own
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        responses=ANY_PROBLEM,
+    )
+    app.add_middleware(
+        Perimeter,
+        allowed_hosts=settings.allowed_hosts,
+        any_address=keys_needed(settings),
+        max_body_bytes=settings.max_upload_mb * 1_000_000,
+        observe=instruments.count,
+    )
+    install_handlers(app)
+    app.add_exception_handler(LoginNeeded, pages.send_to_login)
+    install_openapi(app)
+    app.include_router(_api())
+    app.include_router(health.router)
+    app.include_router(sessions.router)
+    app.include_router(pages.router)
+    app.mount("/static", pages.static_files(), name="static")
+    return app
+
+
+def _api() -> APIRouter:
+    api = APIRouter(prefix=API)
+    for module in (experiments, curves, kernels, events, range_tests, catalogue):
+        api.include_router(module.router, dependencies=[Depends(authorise)])
+    api.include_router(predictions.router, dependencies=[Depends(authorise_viewer)])
+    api.include_router(health.router, include_in_schema=False)
+    return api
+
+
+def _lifespan(settings: Settings, instruments: Instruments) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        services = await run_in_threadpool(_build_services, settings, instruments)
+        app.state.services = services
+        closing = asyncio.Event()
+        tasks = [asyncio.create_task(services.live.run()), asyncio.create_task(_close_streams(services, closing))]
+        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+        try:
+            yield {CLOSING: closing}
+        finally:
+            services.live.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await run_in_threadpool(services.close)
+
+    return lifespan
+
+
+def _build_services(settings: Settings, instruments: Instruments) -> Services:
+    store = Store(settings)
+    store.migrate()
+    if not store.sqlite_safe:
+        logger.warning("SQLite %s can damage a database that several processes write", store.sqlite_version)
+    celery = make_celery(settings)
+    return Services(
+        settings=settings,
+        store=store,
+        celery=celery,
+        doorkeeper=Doorkeeper(settings, store),
+        live=LiveEvents(store),
+        instruments=instruments,
+        submissions=Submissions(settings, store, celery),
+    )
+
+
+async def _close_streams(services: Services, closing: asyncio.Event) -> None:
+    await closing.wait()
+    services.live.close()
+
+
+def _warm_up() -> None:
+    """Import torch beside the first requests, so that the first one that needs it does not wait for it."""
+    import service.inference.describe
+    import service.inference.predictor  # noqa: F401

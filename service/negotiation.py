@@ -1,0 +1,37 @@
+"""Which of the forms that an address offers a client would rather have (RFC 9110, section 12.5.1)."""
+
+from collections.abc import Sequence
+
+
+def choose_type(accept: str | None, offered: Sequence[str]) -> str | None:
+    """The offered media type that an Accept header likes best, the first of equals; None if it refuses all."""
+    if accept is None or not accept.strip():
+        return offered[0]
+    ranges = [_read_range(part) for part in accept.split(",")[:50]]
+    best, best_quality = None, 0.0
+    for media_type in offered:
+        quality = _quality(media_type, ranges)
+        if quality > best_quality:
+            best, best_quality = media_type, quality
+    return best
+
+
+def _read_range(text: str) -> tuple[str, float]:
+    name, *parameters = (part.strip().lower() for part in text.split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                return name, min(max(float(value), 0.0), 1.0)
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
+
+
+def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
+    """The quality of the most specific range that the type falls into."""
+    for wanted in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
+        found = [quality for name, quality in ranges if name == wanted]
+        if found:
+            return max(found)
+    return 0.0

@@ -1,0 +1,53 @@
+"""Whether the API lives, whether the lab can work, and what it measures of itself."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Response
+
+from service.dependencies import ServicesDep, StrictRoute, authorise
+from service.documents import Document
+from service.errors import problems
+from service.health import check_readiness, measure
+from service.instruments import CONTENT_TYPE
+
+router = APIRouter(tags=["health"], route_class=StrictRoute)
+
+
+class Alive(Document):
+    """The API answers."""
+
+    status: str
+
+
+class Ready(Document):
+    """Broker, database and a worker answer."""
+
+    status: str
+    checks: dict[str, Any]
+
+
+@router.get("/healthz", responses=problems(422))
+async def get_health() -> Alive:
+    """Say that the API is there. Asks nothing of anything else, and of no thread."""
+    return Alive(status="ok")
+
+
+@router.get("/readyz", responses=problems(422, 503))
+def get_readiness(services: ServicesDep) -> Ready:
+    """Say whether the lab can work: the broker, the database, a live worker."""
+    return Ready(status="ready", checks=check_readiness(services.store, services.celery))
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    dependencies=[Depends(authorise)],
+    responses={
+        200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **problems(401, 422, 503),
+    },
+)
+def get_instruments(services: ServicesDep) -> Response:
+    """Read counters and gauges for Prometheus."""
+    text = measure(services.instruments, services.store, services.celery, services.live.num_streams)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE})

@@ -1,0 +1,89 @@
+"""The pages: the list, one experiment, a form for a new one, and a description of the API."""
+
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from models.errors import EpochalError, Unauthorized
+from models.store import Status
+from service.access import Caller, LoginNeeded, check_role
+from service.dependencies import Id, ServicesDep, StoreDep, StrictRoute
+from service.web.context import experiment_context, form_context, list_context
+from service.web.reference import reference_context
+from service.web.rendering import FOLDER, render
+
+FilterText = Annotated[str | None, Query(max_length=100)]
+
+
+async def page_caller(request: Request, services: ServicesDep) -> Caller:
+    """Whoever looks at a page; a browser that has not logged in is sent to do so."""
+    try:
+        caller = await services.doorkeeper.identify(request)
+    except Unauthorized as error:
+        raise LoginNeeded(error.detail) from error
+    check_role(caller, request)
+    return caller
+
+
+PageCaller = Annotated[Caller, Depends(page_caller)]
+router = APIRouter(route_class=StrictRoute, include_in_schema=False)
+
+
+def static_files() -> StaticFiles:
+    """Style, script and icon."""
+    return StaticFiles(directory=FOLDER / "static")
+
+
+async def send_to_login(request: Request, error: Exception) -> Response:
+    """Answer a page without a session: log in first, then come back."""
+    assert isinstance(error, EpochalError)
+    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"/login?next={quote(target, safe='')}", status_code=303)
+
+
+@router.get("/")
+def show_list(
+    caller: PageCaller,
+    store: StoreDep,
+    status: Status | None = None,
+    model: FilterText = None,
+    dataset: FilterText = None,
+    tag: FilterText = None,
+    sort: Annotated[str, Query(max_length=60)] = "created",
+    order: Literal["asc", "desc"] | None = None,
+    cursor: Annotated[str | None, Query(max_length=2000)] = None,
+) -> Response:
+    """The experiments, newest first, with their curves in small."""
+    with store.reading() as session:
+        context = list_context(
+            session, status=status, model=model, dataset=dataset, tag=tag, sort=sort, order=order, cursor=cursor
+        )
+    return render("list.html", caller=caller, **context)
+
+
+@router.get("/experiments/{experiment_id}")
+def show_experiment(
+    experiment_id: Id,
+    caller: PageCaller,
+    store: StoreDep,
+    compare: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    """One experiment, live while it trains."""
+    with store.reading() as session:
+        context = experiment_context(session, experiment_id, compare)
+    return render("experiment.html", caller=caller, **context)
+
+
+@router.get("/new")
+async def show_form(caller: PageCaller, preset: FilterText = None) -> Response:
+    """A form for a new experiment."""
+    return render("new.html", caller=caller, chosen=preset, **form_context())
+
+
+@router.get("/docs")
+async def show_reference(request: Request, caller: PageCaller) -> Response:
+    """Every address of the API, from its OpenAPI document."""
+    return render("reference.html", caller=caller, **reference_context(request.app.openapi()))

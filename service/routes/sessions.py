@@ -1,0 +1,71 @@
+"""Logging in and out of the pages."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from models.errors import EpochalError, UnsupportedMedia
+from service.access import FORM_COOKIE, SESSION_COOKIE, SESSION_SECONDS, set_cookie
+from service.dependencies import ServicesDep, StrictRoute
+from service.web.rendering import render
+
+FORM_SECONDS = 3600
+MAX_FIELD_BYTES = 4096
+
+router = APIRouter(route_class=StrictRoute, include_in_schema=False)
+
+
+@router.get("/login")
+async def show_login(
+    request: Request, services: ServicesDep, target: Annotated[str, Query(alias="next", max_length=500)] = "/"
+) -> Response:
+    """The form that asks for a key."""
+    if not services.doorkeeper.needed:
+        return RedirectResponse(_own_path(target), status_code=303)
+    return _form(request, services, target)
+
+
+@router.post("/login")
+async def log_in(request: Request, services: ServicesDep) -> Response:
+    """Exchange a key for a session."""
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        raise UnsupportedMedia("the login form is sent as application/x-www-form-urlencoded")
+    form = await request.form(max_files=0, max_fields=5, max_part_size=MAX_FIELD_BYTES)
+    target = str(form.get("next", "/"))
+    try:
+        services.doorkeeper.check_form_token(str(form.get("token", "")), request.cookies.get(FORM_COOKIE, ""))
+        _, cookie = await services.doorkeeper.log_in(str(form.get("key", "")), request)
+    except EpochalError as error:
+        return _form(request, services, target, error)
+    response = RedirectResponse(_own_path(target), status_code=303)
+    set_cookie(response, SESSION_COOKIE, cookie, request, SESSION_SECONDS)
+    response.delete_cookie(FORM_COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+@router.post("/logout")
+async def log_out() -> Response:
+    """End the session in this browser."""
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+def _form(request: Request, services: ServicesDep, target: str, error: EpochalError | None = None) -> Response:
+    token = services.doorkeeper.form_token()
+    response = render(
+        "login.html",
+        status_code=error.status if error else 200,
+        caller=None,
+        token=token,
+        next=_own_path(target),
+        error=error.detail if error else None,
+    )
+    set_cookie(response, FORM_COOKIE, token, request, FORM_SECONDS)
+    return response
+
+
+def _own_path(target: str) -> str:
+    """A path of this lab: nothing that a browser could read as another site's address."""
+    return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"

@@ -1,0 +1,66 @@
+"""The API as a process: `python -m service.server` serves it until SIGTERM or Ctrl-C."""
+
+import logging
+import resource
+import sys
+
+import uvicorn
+
+from models.settings import Settings, get_settings
+from models.store import Store
+from service.access import keys_needed
+from service.app import create_app
+from service.protocol import GuardedProtocol
+
+KEEP_ALIVE_SECONDS = 15
+SHUTDOWN_SECONDS = 3
+"""How long requests may still take once the server stops; event streams end at once by themselves."""
+OPEN_FILES = 16_384
+
+
+def serve(settings: Settings | None = None) -> None:
+    """Serve until told to stop."""
+    settings = settings or get_settings()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _allow_many_connections()
+    if keys_needed(settings):
+        _show_first_key(settings)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files: a thousand clients and their database connections pass the usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _show_first_key(settings: Settings) -> None:
+    """Make an API key at the first start of a lab that others can reach, and show it this once."""
+    from service.cli.keys import make_first_key
+
+    store = Store(settings)
+    try:
+        store.migrate()
+        if key := make_first_key(store):
+            sys.stdout.write(f"API key (shown once, stored hashed): {key}\n")
+            sys.stdout.flush()
+    finally:
+        store.dispose()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,115 @@
+"""What the pages show: rows and experiments made ready for the templates."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models.metrics import EpochMetrics
+from models.spec.presets import experiment_presets, model_presets
+from models.store import Status, artifacts, events, experiments, history
+from models.store.states import ArtifactKind
+from service import listing
+from service.documents import ExperimentDocument, ExperimentItem
+from service.submission import describe
+from service.web.sparklines import Sparkline, sparkline
+
+PAGE_SIZE = 25
+SORTS = (
+    ("created", "newest"),
+    ("val_accuracy.best", "best validation accuracy"),
+    ("val_loss.best", "lowest validation loss"),
+    ("val_accuracy.last", "last validation accuracy"),
+    ("name", "name"),
+)
+SEVERITIES = {"good": "good", "info": "note", "warning": "warning", "problem": "problem"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the list."""
+
+    item: ExperimentItem
+    line: Sparkline | None
+    done: float | None
+    """Fraction of the training that is done, while it runs."""
+
+
+def list_context(session: Session, **filters: Any) -> dict[str, Any]:
+    """The list of experiments with their sparklines, and how many stand where."""
+    page = listing.page(session, limit=PAGE_SIZE, **filters)
+    histories = history.read_many(session, [item.id for item in page.items])
+    rows = [
+        Row(item, sparkline([epoch.val_accuracy for epoch in histories[item.id]]), fraction_done(item))
+        for item in page.items
+    ]
+    counts = experiments.count_by_status(session)
+    return {
+        "rows": rows,
+        "next": page.next,
+        "total": page.total,
+        "counts": [(status.value, counts[status]) for status in Status if counts[status]],
+        "all": sum(counts.values()),
+        "sorts": SORTS,
+        "filters": {name: value or "" for name, value in filters.items() if name != "cursor"},
+        "busy": bool(counts[Status.QUEUED] or counts[Status.RUNNING]),
+    }
+
+
+def fraction_done(item: ExperimentItem) -> float | None:
+    """How much of the training is done, by epochs and steps."""
+    progress = item.progress
+    if item.status is not Status.RUNNING or progress is None or not progress.epochs or progress.epoch is None:
+        return None
+    within = (progress.step or 0) / progress.steps if progress.steps else 0.0
+    return min(1.0, (progress.epoch - 1 + within) / progress.epochs)
+
+
+def experiment_context(session: Session, experiment_id: int, compare: str | None) -> dict[str, Any]:
+    """One experiment with everything that its page shows."""
+    row = experiments.get(session, experiment_id)
+    document = describe(session, row)
+    epochs = history.read(session, experiment_id)
+    kinds = {record.kind for record in artifacts.list_for(session, experiment_id)}
+    verdict = row.verdict or {}
+    return {
+        "experiment": document,
+        "done": fraction_done(document),
+        "revision": f"{len(epochs)}-{row.updated_at.timestamp():.0f}" if row.status.terminal else str(len(epochs)),
+        "num_epochs": len(epochs),
+        "seconds": sum(epoch.seconds for epoch in epochs if epoch.seconds == epoch.seconds) if epochs else None,
+        "tiles": tiles(document, epochs),
+        "verdict": verdict,
+        "findings": [
+            {**finding, "severity": SEVERITIES.get(str(finding.get("severity")), "note")}
+            for finding in verdict.get("findings", ())
+        ],
+        "layers": row.layers or [],
+        "parameters": sum(layer.get("parameters") or 0 for layer in row.layers or []),
+        "has_kernels": ArtifactKind.KERNELS in kinds,
+        "has_weights": bool(kinds & {ArtifactKind.WEIGHTS_BEST, ArtifactKind.WEIGHTS_LAST}),
+        "compare": compare,
+        "last_event": events.latest_id(session),
+    }
+
+
+def tiles(document: ExperimentDocument, epochs: list[EpochMetrics]) -> list[dict[str, Any]]:
+    """The figures that a reader looks for first."""
+    best, last = document.best, epochs[-1] if epochs else None
+    found = []
+    if accuracy := best.get("val_accuracy"):
+        found.append({"name": "best validation accuracy", "percent": accuracy.value, "note": f"epoch {accuracy.epoch}"})
+    if loss := best.get("val_loss"):
+        found.append({"name": "lowest validation loss", "value": loss.value, "note": f"epoch {loss.epoch}"})
+    if document.test:
+        note = f"weights of epoch {document.test.get('epoch')}"
+        found.append({"name": "test accuracy", "percent": document.test.get("accuracy"), "note": note})
+    if last:
+        found.append({"name": "last validation accuracy", "percent": last.val_accuracy, "note": f"epoch {last.epoch}"})
+        found.append({"name": "images a second", "value": last.images_per_second, "note": "training part"})
+    return found
+
+
+def form_context() -> dict[str, Any]:
+    """What the form for a new experiment offers."""
+    return {"experiments": experiment_presets(), "models": list(model_presets())}

@@ -1,0 +1,288 @@
+// What the pages do beyond showing: live updates, actions, forms. The server renders; this fetches the page again and
+// puts the parts that changed in place, so that there is one truth about how things look.
+"use strict";
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+let toastTimer;
+function toast(text) {
+  $("#toast").textContent = text;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => ($("#toast").textContent = ""), 6000);
+}
+
+async function problemOf(response) {
+  try {
+    return await response.json();
+  } catch {
+    return { title: `The lab answered ${response.status}`, detail: "" };
+  }
+}
+
+// Send a request that changes something; shows what went wrong and returns null then.
+async function send(address, options) {
+  try {
+    const response = await fetch(address, { headers: { Accept: "application/json" }, ...options });
+    if (response.ok) return response.status === 204 ? {} : await response.json();
+    const problem = await problemOf(response);
+    toast([problem.detail || problem.title, problem.fix].filter(Boolean).join(". "));
+  } catch {
+    toast("The lab does not answer.");
+  }
+  return null;
+}
+
+// ---- live parts -----------------------------------------------------------------------------------------------------
+
+const choices = {}; // image id -> query parameters that the reader chose
+
+function addressOf(image) {
+  const address = new URL(image.getAttribute("src"), location.href);
+  for (const [name, value] of Object.entries(choices[image.id] ?? {})) address.searchParams.set(name, value);
+  if (image.dataset.version) address.searchParams.delete("v");
+  return address.pathname + address.search;
+}
+
+// Show another picture only once it is there, so that nothing flickers.
+async function show(image, address, version) {
+  const response = await fetch(address);
+  if (!response.ok) return toast((await problemOf(response)).detail);
+  const loaded = URL.createObjectURL(await response.blob());
+  const before = image.src;
+  image.src = loaded;
+  image.dataset.address = address;
+  if (version) image.dataset.version = version;
+  if (before.startsWith("blob:")) URL.revokeObjectURL(before);
+}
+
+function replace(part, fresh) {
+  if (part.innerHTML === fresh.innerHTML) return;
+  const image = $("img[data-version]", part);
+  const freshImage = image && $("img[data-version]", fresh);
+  if (freshImage) {
+    const slider = $("input[type=range]", part), freshSlider = $("input[type=range]", fresh);
+    if (slider && freshSlider) {
+      const following = slider.value === slider.max;
+      slider.max = freshSlider.max;
+      slider.disabled = freshSlider.disabled;
+      if (following) slider.value = slider.max;
+      $("output", part).textContent = slider.value;
+    }
+    if (image.dataset.version !== freshImage.dataset.version) show(image, addressOf(freshImage), freshImage.dataset.version);
+    return;
+  }
+  if (part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
+  const checked = $$("input:checked", part).map((box) => box.value);
+  part.innerHTML = fresh.innerHTML;
+  $$("input[type=checkbox]", part).forEach((box) => (box.checked = checked.includes(box.value)));
+  part.toggleAttribute("data-busy", fresh.hasAttribute("data-busy"));
+}
+
+let refreshing = false, again = false;
+async function refresh() {
+  if (refreshing) return void (again = true);
+  refreshing = true;
+  try {
+    const response = await fetch(location.href);
+    if (response.ok && !response.redirected) {
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      for (const part of $$("[data-live]")) {
+        const fresh = page.getElementById(part.id);
+        if (fresh) replace(part, fresh);
+      }
+    }
+  } catch { /* the stream connects again, and refreshes then */ }
+  refreshing = false;
+  if (again) { again = false; refresh(); }
+}
+
+function duration(seconds) {
+  if (seconds == null) return "";
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+function showProgress(progress) {
+  const text = $("[data-progress]"), bar = $("#state .bar");
+  if (!text || !bar || !progress.epochs) return;
+  const within = progress.steps ? progress.step / progress.steps : 0;
+  const percent = Math.min(100, (100 * (progress.epoch - 1 + within)) / progress.epochs);
+  $("rect", bar).setAttribute("width", percent);
+  bar.setAttribute("aria-valuenow", Math.round(percent));
+  const speed = progress.images_per_second ? `, ${Math.round(progress.images_per_second).toLocaleString("en")} images/s` : "";
+  const left = progress.seconds_left == null ? "" : `, ${duration(progress.seconds_left)} left`;
+  const phase = progress.phase && progress.phase !== "training" ? ` (${progress.phase})` : "";
+  text.textContent = `epoch ${progress.epoch} of ${progress.epochs}${phase}${speed}${left}`;
+}
+
+let stream;
+function follow(article) {
+  if (stream) stream.close();
+  stream = new EventSource(`/api/v1/experiments/${article.dataset.experiment}/events?after=${article.dataset.after}`);
+  for (const kind of ["state", "epoch", "verdict", "notice"]) stream.addEventListener(kind, refresh);
+  stream.addEventListener("notice", (event) => toast(JSON.parse(event.data).text));
+  stream.addEventListener("progress", (event) => showProgress(JSON.parse(event.data)));
+  stream.addEventListener("end", (event) => {
+    stream.close();
+    if (JSON.parse(event.data).status === "deleted") location.href = "/";
+    else refresh();
+  });
+}
+
+// ---- pictures -------------------------------------------------------------------------------------------------------
+
+function choose(id, name, value) {
+  choices[id] = { ...choices[id], [name]: value };
+  const image = document.getElementById(id);
+  if (!image) return;
+  const address = new URL(image.dataset.address ?? image.getAttribute("src"), location.href);
+  for (const [key, chosen] of Object.entries(choices[id])) address.searchParams.set(key, chosen);
+  show(image, address.pathname + address.search);
+}
+
+let slideTimer;
+document.addEventListener("input", (event) => {
+  const slider = event.target.closest("[data-slide]");
+  if (!slider) return;
+  $("output", slider.closest("label")).textContent = slider.value;
+  clearTimeout(slideTimer);
+  slideTimer = setTimeout(() => choose(slider.dataset.slide, slider.dataset.parameter, slider.value), 120);
+});
+
+// ---- predictions ----------------------------------------------------------------------------------------------------
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
+  made.append(...children);
+  return made;
+}
+
+function probabilityBar(fraction) {
+  const holder = document.createElement("div");
+  holder.innerHTML = '<svg preserveAspectRatio="none" viewBox="0 0 100 1" aria-hidden="true"><rect height="1"/></svg>';
+  $("rect", holder).setAttribute("width", 100 * fraction);
+  return holder.firstChild;
+}
+
+async function predict(form, files) {
+  const list = $("#predictions");
+  if (!files.length) return;
+  const body = new FormData();
+  [...files].forEach((file) => body.append("image", file));
+  const weights = $("select", form).value;
+  const answer = await send(`${form.dataset.predict}?top_k=3&weights=${weights}`, { method: "POST", body });
+  if (!answer) return;
+  const items = answer.predictions.map((prediction, index) => {
+    const picture = element("img", { alt: "", src: URL.createObjectURL(files[index]) });
+    const classes = prediction.top.map((one) =>
+      element("div", { class: "class" }, element("span", {}, one.label), element("span", { class: "num" },
+        `${(100 * one.probability).toFixed(1)} %`), probabilityBar(one.probability)));
+    return element("li", {}, picture, element("div", { class: "bars" }, element("div", { class: "name" }, files[index].name), ...classes));
+  });
+  list.prepend(...items);
+}
+
+document.addEventListener("change", (event) => {
+  const form = event.target.closest("[data-predict]");
+  if (form && event.target.type === "file") predict(form, event.target.files).then(() => (event.target.value = ""));
+  if (event.target.closest("[data-auto]")) event.target.form.submit();
+  if (event.target.name === "compare") offerComparison();
+  if (event.target.name === "preset") fillSpec(event.target);
+});
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    const drop = event.target.closest?.(".drop");
+    if (!drop) return;
+    event.preventDefault();
+    drop.classList.toggle("over", kind === "dragover");
+    if (kind === "drop") predict(drop.closest("form"), event.dataTransfer.files);
+  });
+}
+
+// ---- the list and the form ------------------------------------------------------------------------------------------
+
+const picked = () => $$("input[name=compare]:checked").map((box) => box.value);
+
+function offerComparison() {
+  const button = $("#compare");
+  button.hidden = picked().length < 2;
+  button.textContent = `Compare ${picked().length} curves`;
+}
+
+function fillSpec(select) {
+  $("textarea[name=spec]").value = select.selectedOptions[0].dataset.body;
+}
+
+function showProblem(form, problem) {
+  const box = $(".problem", form);
+  box.hidden = !problem;
+  if (!problem) return;
+  const entries = (problem.errors ?? []).map((error) => {
+    const nearest = error.nearest === undefined ? "" : ` (nearest: ${JSON.stringify(error.nearest)})`;
+    return element("li", {}, element("code", {}, error.field), ` ${error.message}${nearest}`);
+  });
+  box.replaceChildren(element("strong", {}, problem.title), entries.length ? element("ul", {}, ...entries) : `: ${problem.detail}`);
+}
+
+async function submitSpec(form, dryRun) {
+  let body = form.elements.spec.value;
+  const name = form.elements.name.value.trim();
+  if (name) body = /^\s*\{/.test(body) ? JSON.stringify({ ...JSON.parse(body), name }) : `${body.replace(/^name:.*\n?/m, "").trimEnd()}\nname: ${JSON.stringify(name)}\n`;
+  const type = /^\s*\{/.test(body) ? "application/json" : "application/yaml";
+  const buttons = $$("button", form);
+  buttons.forEach((button) => (button.disabled = true));
+  showProblem(form, null);
+  try {
+    const response = await fetch(form.dataset.submit + (dryRun ? "?dry_run=true" : ""), { method: "POST", body, headers: { "Content-Type": type } });
+    const answer = await problemOf(response);
+    if (!response.ok) showProblem(form, answer);
+    else if (dryRun) {
+      $(".measured", form).hidden = false;
+      $(".measured", form).textContent = JSON.stringify(answer, null, 2);
+    } else location.href = answer.links.page;
+  } catch {
+    toast("The lab does not answer.");
+  }
+  buttons.forEach((button) => (button.disabled = false));
+}
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.dataset.submit) return;
+  event.preventDefault();
+  submitSpec(event.target, false);
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const { post, delete: gone, confirm: question, copy } = button.dataset;
+  const choice = button.closest("[data-switch]");
+  if (choice) {
+    $$("button", choice).forEach((one) => one.setAttribute("aria-pressed", one === button));
+    choose(choice.dataset.switch, choice.dataset.parameter, button.dataset.value);
+  } else if (post) {
+    button.disabled = true;
+    const answer = await send(post, { method: "POST" });
+    button.disabled = false;
+    if (answer && "follow" in button.dataset) location.href = answer.links.page;
+    else if (answer) { refresh(); follow($("[data-experiment]")); }
+  } else if (gone) {
+    if (window.confirm(question) && (await send(gone, { method: "DELETE" }))) location.href = "/";
+  } else if (copy) {
+    await navigator.clipboard.writeText(document.getElementById(copy).textContent);
+    toast("Copied.");
+  } else if (button.id === "compare") {
+    const [first, ...others] = picked();
+    location.href = `/experiments/${first}?compare=${others.join(",")}`;
+  } else if ("dryRun" in button.dataset) {
+    submitSpec(button.form, true);
+  }
+});
+
+const article = $("[data-experiment]");
+if (article && ["queued", "running"].includes(article.dataset.status)) follow(article);
+if ($("#rows")) setInterval(() => $("#rows").hasAttribute("data-busy") && !document.hidden && refresh(), 3000);
+if ($("[data-submit] select[name=preset]")) fillSpec($("[data-submit] select[name=preset]"));
