@@ -1,0 +1,342 @@
+"""Uploads: every way of storing the same picture gives the same pixels, and nothing else gets in."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.errors import ImageError
+from service.inference.decoding import MAX_PIXELS, decode_image
+from service.inference.headers import MAX_JPEG_SCANS, read_orientation
+from tests.service.inference.pictures import (
+    COLOUR,
+    GRAY,
+    GRAY_FOR_THREE,
+    SIZE,
+    STORED,
+    chunk,
+    encode,
+    exif,
+    gradient,
+    gray_gradient,
+    png,
+    png_of,
+)
+
+RGB = gradient()
+L = gray_gradient()
+ALPHA = np.where(np.arange(SIZE)[:, None] + np.arange(SIZE) > SIZE, 255, 0).astype(np.uint8)
+RGB_ON_WHITE = np.where(ALPHA[..., None] > 0, RGB, 255).astype(np.uint8)
+L_AS_RGB = np.repeat(L[..., None], 3, axis=2)
+L_ON_WHITE = np.repeat(np.where(ALPHA > 0, L, 255)[..., None], 3, axis=2).astype(np.uint8)
+FEW = (RGB // 64 * 64).astype(np.uint8)  # 64 colours at most: a palette holds them exactly
+
+
+def decoded(data: bytes) -> NDArray[np.uint8]:
+    """The upload as (height, width, channels)."""
+    return decode_image(data, COLOUR).transpose(1, 2, 0)
+
+
+def palette_png(with_alpha: bool) -> bytes:
+    """An exact palette image, with one transparent entry if asked."""
+    colours = np.unique(FEW.reshape(-1, 3), axis=0)
+    index = np.array([[np.flatnonzero((colours == pixel).all(axis=1))[0] for pixel in row] for row in FEW])
+    extra = [chunk(b"PLTE", colours.astype(np.uint8).tobytes())]
+    if with_alpha:
+        extra.append(chunk(b"tRNS", b"\x00"))  # entry 0, black
+    return png_of(index, 8, 3, *extra)
+
+
+FEW_ON_WHITE = np.where((FEW == 0).all(axis=2, keepdims=True), 255, FEW).astype(np.uint8)
+ONE_BIT = np.where(L > 127, 255, 0).astype(np.uint8)
+
+EXACT = {
+    "png": (encode(Image.fromarray(RGB), "PNG"), RGB),
+    "bmp": (encode(Image.fromarray(RGB), "BMP"), RGB),
+    "bmp-palette": (encode(Image.fromarray(L), "BMP"), L_AS_RGB),
+    "webp-lossless": (encode(Image.fromarray(RGB), "WEBP", lossless=True), RGB),
+    "gif": (encode(Image.fromarray(FEW).quantize(64, method=Image.Quantize.MEDIANCUT), "GIF"), FEW),
+    "palette": (palette_png(False), FEW),
+    "palette-alpha": (palette_png(True), FEW_ON_WHITE),
+    "l": (encode(Image.fromarray(L), "PNG"), L_AS_RGB),
+    "la": (encode(Image.merge("LA", [Image.fromarray(L), Image.fromarray(ALPHA)]), "PNG"), L_ON_WHITE),
+    "rgba": (encode(Image.fromarray(np.dstack([RGB, ALPHA])), "PNG"), RGB_ON_WHITE),
+    "webp-alpha": (encode(Image.fromarray(np.dstack([RGB, ALPHA])), "WEBP", lossless=True, exact=True), RGB_ON_WHITE),
+    "one-bit": (encode(Image.fromarray(ONE_BIT).convert("1"), "PNG"), np.repeat(ONE_BIT[..., None], 3, axis=2)),
+    "one-bit-bmp": (encode(Image.fromarray(ONE_BIT).convert("1"), "BMP"), np.repeat(ONE_BIT[..., None], 3, axis=2)),
+    "gray-16": (png_of(L[..., None].astype(np.uint32) * 257, 16, 0), L_AS_RGB),
+    "rgb-16": (png_of(RGB.astype(np.uint32) * 257, 16, 2), RGB),
+    "la-16": (png_of(np.dstack([L, ALPHA]).astype(np.uint32) * 257, 16, 4), L_ON_WHITE),
+    "rgba-16": (png_of(np.dstack([RGB, ALPHA]).astype(np.uint32) * 257, 16, 6), RGB_ON_WHITE),
+    "gray-transparent": (
+        png_of(L[..., None], 8, 0, chunk(b"tRNS", struct.pack(">H", int(L[3, 3])))),
+        np.where(L[3, 3] == L_AS_RGB, 255, L_AS_RGB),
+    ),
+    "gray-16-transparent": (
+        png_of(L[..., None].astype(np.uint32) * 257, 16, 0, chunk(b"tRNS", struct.pack(">H", int(L[3, 3]) * 257))),
+        np.where(L[3, 3] == L_AS_RGB, 255, L_AS_RGB),
+    ),
+    "rgb-transparent": (
+        png_of(RGB, 8, 2, chunk(b"tRNS", struct.pack(">HHH", *map(int, RGB[5, 5])))),
+        np.where((RGB[5, 5] == RGB).all(axis=2, keepdims=True), 255, RGB),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EXACT)
+def test_every_lossless_form_gives_the_right_pixels(case: str) -> None:
+    data, expected = EXACT[case]
+    assert (decoded(data) == expected).all()
+
+
+def test_every_bit_of_16_is_rounded_not_clipped() -> None:
+    values = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint32).reshape(SIZE, SIZE, 1)
+    expected = np.rint(values[..., 0] / 257)
+    assert (decoded(png_of(values, 16, 0))[..., 0] == expected).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpegs_are_close_to_the_picture(mode: str) -> None:
+    smooth = np.stack([np.linspace(30, 200, SIZE)[None].repeat(SIZE, 0)] * 3, axis=2).astype(np.uint8)
+    data = encode(Image.fromarray(smooth).convert(mode), "JPEG", quality=98)
+    assert np.abs(decoded(data).astype(int) - smooth).max() <= 4
+
+
+def test_a_jpeg_gives_what_its_decoder_gives() -> None:
+    data = encode(Image.fromarray(RGB), "JPEG", quality=80, comment=b"hello", dpi=(72, 72))
+    assert (decoded(data) == np.asarray(Image.open(io.BytesIO(data)))).all()
+    progressive = encode(Image.fromarray(RGB), "JPEG", quality=80, progressive=True)
+    assert (decoded(progressive) == np.asarray(Image.open(io.BytesIO(progressive)))).all()
+
+
+def test_half_transparent_pixels_are_mixed_with_white() -> None:
+    pixels = np.full((SIZE, SIZE, 4), (10, 100, 200, 128), dtype=np.uint8)
+    expected = np.rint((np.array([10, 100, 200]) * 128 + 255 * 127) / 255)
+    assert np.abs(decoded(encode(Image.fromarray(pixels), "PNG"))[0, 0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
+def test_an_animation_gives_its_first_frame(file_format: str) -> None:
+    first, second = Image.fromarray(FEW), Image.fromarray(255 - FEW)
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    data = encode(first, file_format, save_all=True, append_images=[second], duration=50, **options)
+    still = encode(first, file_format, **options)
+    assert (decoded(data) == decoded(still)).all()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG"])
+def test_every_orientation_gives_the_same_pixels(file_format: str, orientation: int, order: str) -> None:
+    upright = np.kron(gradient(4, 4), np.ones((16, 16, 1))).astype(np.uint8)  # flat squares: JPEG keeps them
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(file_format, {})
+    data = encode(stored, file_format, exif=exif(orientation, order), **options)
+    difference = np.abs(decoded(data).astype(int) - decoded(encode(Image.fromarray(upright), "PNG")))
+    assert difference.max() <= (2 if file_format == "JPEG" else 0)
+
+
+def test_an_orientation_that_makes_no_sense_is_upright() -> None:
+    assert [read_orientation(exif(value)[6:]) for value in (0, 9, 65535)] == [1, 1, 1]
+    assert read_orientation(b"") == read_orientation(b"II*\x00\xff\xff\xff\xff") == 1
+    assert read_orientation(b"MM\x00*\x00\x00\x00\x08\xff\xff") == 1
+
+
+def test_gray_networks_get_gray_in_as_many_channels_as_they_want() -> None:
+    data = encode(Image.fromarray(L), "PNG")
+    assert (decode_image(data, GRAY) == L[None]).all()
+    assert (decode_image(data, GRAY_FOR_THREE) == np.repeat(L[None], 3, axis=0)).all()
+    luma = np.asarray(Image.fromarray(RGB).convert("L"))
+    assert (decode_image(encode(Image.fromarray(RGB), "PNG"), GRAY)[0] == luma).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (10_000, 1), (2, 3), (7, 300), (500, 400), (31, 33)])
+def test_any_shape_becomes_the_right_size(shape: tuple[int, int]) -> None:
+    pixels = np.full((*shape, 3), (250, 120, 3), dtype=np.uint8)
+    assert (decoded(encode(Image.fromarray(pixels), "PNG")) == (250, 120, 3)).all()
+
+
+def test_the_centre_square_is_what_counts() -> None:
+    wide = np.zeros((40, 100, 3), dtype=np.uint8)
+    wide[:, 30:70] = 200
+    pixels = decoded(encode(Image.fromarray(wide), "PNG"))
+    assert (pixels[:, 1:-1] == 200).all()  # antialiasing looks a pixel beyond the edge, as resizing the whole would
+    assert (pixels > 150).all()
+
+
+def test_resizing_is_antialiased_and_leaves_the_right_size_alone() -> None:
+    stripes = np.zeros((320, 320, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(decoded(encode(Image.fromarray(stripes), "PNG")).astype(int) - 127).max() <= 8
+
+
+# What is refused
+
+
+def refusal_of(data: bytes) -> ImageError:
+    """The error that this upload meets."""
+    with pytest.raises(ImageError) as caught:
+        decode_image(data, COLOUR, index=2, name="cat.png")
+    error = caught.value
+    assert error.status == 422
+    assert error.detail.startswith("image 3, 'cat.png', ")
+    assert error.extra == {"image": "cat.png", "index": 2}
+    return error
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "is empty"),
+        (b"\x00", "of no known kind"),
+        (bytes(range(256)) * 40, "of no known kind"),
+        (b"<!DOCTYPE html><html>hello</html>", "is a web page"),
+        (b"  \n<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "is an SVG drawing"),
+        (b"<?xml version='1.0'?><svg/>", "is an SVG drawing"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is PostScript"),
+        (b"SIMPLE  =                    T" + b" " * 2850, "is a FITS file"),
+        (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "is JPEG 2000"),
+        (b"\xff\x4f\xff\x51\x00\x2f", "is JPEG 2000"),
+        (encode(Image.fromarray(RGB), "ICO"), "is an icon file"),
+        (encode(Image.fromarray(RGB), "TIFF"), "is TIFF"),
+        (encode(Image.fromarray(RGB), "PPM"), "of no known kind"),
+        (b"\x00\x00\x00\x18ftypheic", "is HEIC"),
+        (b"\x89PNG\r\n\x1a\n", "is a damaged PNG"),
+        (b"\xff\xd8\xff", "ends within its header"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8X", "ends within its header"),
+        (b"GIF89a", "ends within its header"),
+        (b"BM" + b"\x00" * 12, "ends within its header"),
+    ],
+    ids=range(19),
+)
+def test_what_is_no_picture_of_the_five_kinds_is_named_and_refused(data: bytes, what: str) -> None:
+    assert what in refusal_of(data).detail
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_a_file_that_was_cut_off_is_refused(file_format: str, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encode(Image.fromarray(noise), file_format)
+    refusal_of(data[: int(kept * len(data))])
+
+
+def huge(file_format: str) -> bytes:
+    """A small file that claims 100,000 x 100,000 pixels, or as many as its format can say."""
+    if file_format == "PNG":
+        return png(100_000, 100_000, 8, 2, b"\x00")
+    if file_format == "GIF":
+        return b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b"\x2c"
+    if file_format == "BMP":
+        head = struct.pack("<IiiHHIIiiII", 40, 100_000, -100_000, 1, 24, 0, 0, 0, 0, 0, 0)
+        return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + head
+    if file_format == "WEBP":
+        canvas = struct.pack("<I", 0)[:4] + b"\xff\xff\xff" * 2
+        return b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + canvas
+    data = bytearray(encode(Image.fromarray(RGB), "JPEG"))
+    place = data.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = b"\xff\xff\xff\xff"
+    return bytes(data)
+
+
+def bombs() -> dict[str, bytes]:
+    """Small files that would cost a careless reader hundreds of megabytes."""
+    text = chunk(b"zTXt", b"Comment\x00\x00" + zlib.compress(b"a" * 300_000_000, 1))
+    many = b"".join(chunk(b"zTXt", b"k%d\x00\x00" % n + zlib.compress(b"a" * 1_000_000)) for n in range(60))
+    profile = chunk(b"iCCP", b"icc\x00\x00" + zlib.compress(b"a" * 200_000_000, 1))
+    row = b"\x00" + bytes(3)
+    # 5,000 EXIF entries that each claim the whole segment
+    entries = b"".join(struct.pack("<HHII", tag, 7, 60_000, 0) for tag in range(5000))
+    segment = b"Exif\x00\x00II*\x00" + struct.pack("<IH", 8, 5000) + entries
+    jpeg = encode(Image.fromarray(RGB), "JPEG")
+    return {
+        "text": png(1, 1, 8, 2, row, text),
+        "texts": png(1, 1, 8, 2, row, many),
+        "profile": png(1, 1, 8, 2, row, profile),
+        "pixels": png(1, 1, 8, 2, row + bytes(100_000_000)),
+        "exif": jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:],
+    }
+
+
+def growth_of(data: bytes) -> tuple[float, float]:
+    """Megabytes that decoding adds: Python's own at their peak, and what the process holds afterwards."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    tracemalloc.start()
+    try:
+        decode_image(data, COLOUR)
+    except ImageError:
+        pass
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return peak / 1e6, (process.memory_info().rss - before) / 1e6
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_a_header_that_claims_too_much_is_refused_from_the_header(file_format: str) -> None:
+    data = huge(file_format)
+    assert "million are read" in refusal_of(data).detail
+    assert max(growth_of(data)) < 5
+
+
+@pytest.mark.parametrize("name", ["text", "texts", "profile", "pixels", "exif"])
+def test_bombs_cost_no_memory(name: str) -> None:
+    data = bombs()[name]
+    assert len(data) < 2_000_000
+    assert max(growth_of(data)) < 20
+
+
+def test_a_gif_whose_frame_is_larger_than_its_header_says_is_refused() -> None:
+    screen = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes(6)
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0) + b"\x02\x02\x44\x01\x00\x3b"
+    refusal_of(screen + frame)
+
+
+def test_the_limit_is_on_pixels_not_on_sides() -> None:
+    assert decoded(png(MAX_PIXELS // 1000, 1, 1, 0, bytes(1 + MAX_PIXELS // 8000))).shape == (SIZE, SIZE, 3)
+    refusal_of(png(MAX_PIXELS + 1, 1, 1, 0, bytes(1)))
+    refusal_of(png(0, 5, 8, 0, b""))
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    jpeg = encode(Image.fromarray(RGB), "JPEG", progressive=True)
+    place = jpeg.rindex(b"\xff\xda")
+    refusal_of(jpeg[:place] + jpeg[place:-2] * (MAX_JPEG_SCANS + 1) + b"\xff\xd9")
+
+
+SAMPLES = [
+    data
+    for file_format in ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+    for data in (encode(Image.fromarray(FEW), file_format), encode(Image.fromarray(L), file_format))
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SAMPLES), st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=8))
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(data: bytes, changes: list[tuple[int, int]]) -> None:
+    damaged = bytearray(data)
+    for place, value in changes:
+        damaged[place % len(damaged)] = value
+    try:
+        pixels = decode_image(bytes(damaged), COLOUR)
+    except ImageError:
+        return
+    assert pixels.shape == (3, SIZE, SIZE)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([b"", *(data[:64] for data in SAMPLES)]), st.binary(max_size=200))
+def test_any_bytes_behind_a_good_beginning_are_refused_cleanly(start: bytes, rest: bytes) -> None:
+    try:
+        decode_image(start + rest, COLOUR)
+    except ImageError as error:
+        assert error.detail.startswith("image 1 ")  # noqa: PT017
