@@ -12,6 +12,7 @@ from models.store.states import EventKind
 from models.store.tables import EpochRow, Run, SummaryRow
 
 COLUMNS = [EpochRow.epoch, *(getattr(EpochRow, series) for series in SERIES)]
+GRAD_NORM = SERIES.index("grad_norm")
 NAN = float("nan")
 
 
@@ -72,10 +73,11 @@ def _histories(session: Session, query: Select[*tuple[Any, ...]]) -> dict[int, l
 
 
 def _metrics(row: Row[*tuple[Any, ...]]) -> EpochMetrics:
-    numbers = {series: NAN if value is None else value for series, value in zip(SERIES, row[2:], strict=True)}
-    if row.grad_norm is None:
-        numbers["grad_norm"] = None
-    return EpochMetrics(epoch=row[1], **numbers)
+    _, epoch, *values = row
+    grad_norm = values[GRAD_NORM]
+    values = [NAN if value is None else value for value in values]
+    values[GRAD_NORM] = grad_norm  # the one series that may not have been measured at all
+    return EpochMetrics(epoch, *values)
 
 
 def _last_epoch(session: Session, experiment_id: int) -> int:

@@ -7,7 +7,6 @@ repeat. Experiments without a value for the series that is sorted by come last, 
 import base64
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +20,7 @@ from models.store.states import Status
 from models.store.tables import Experiment, ExperimentTag, SummaryRow
 
 MAX_LIMIT = 500
+FEW = 1000
 COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
     "created": Experiment.created_at,
     "id": Experiment.id,
@@ -66,20 +66,39 @@ def list_page(
         raise InvalidRequest(f"there is no sort {sort!r}", fix=f"sort by one of {', '.join(SORTS)}")
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidRequest(f"limit must be from 1 to {MAX_LIMIT}, not {limit}")
-    filters = _filters(status, model, dataset, tag)
+    filters = _filters(status, model, dataset)
+    total = _count(session, filters, tag)
     start = None if cursor is None else _decode(cursor, sort, descending)
-    if sort in COLUMNS:
-        found = _by_column(session, filters, sort, descending, start, limit + 1)
-    else:
-        found = _by_series(session, filters, sort, descending, start, limit + 1)
+    ask = _Ask(filters, tag, total <= FEW, sort, descending, start)
+    find = _by_column if sort in COLUMNS else _by_series
+    found = find(session, ask, limit + 1) if total else []
+    items = _load(session, [identifier for identifier, _ in found[:limit]])
     more = len(found) > limit
-    items = found[:limit]
-    total = session.scalar(select(func.count()).select_from(Experiment).where(*filters)) or 0
-    last = _encode(sort, descending, items[-1][1], items[-1][0].id) if more else None
-    return Page([experiment for experiment, _ in items], last, total)
+    return Page(items, _encode(sort, descending, found[limit - 1]) if more else None, total)
 
 
-def _filters(status: str | None, model: str | None, dataset: str | None, tag: str | None) -> list[ColumnElement[bool]]:
+@dataclass(frozen=True)
+class _Ask:
+    """What a list is asked for."""
+
+    filters: list[ColumnElement[bool]]
+    tag: str | None
+    few: bool
+    """Whether the filters leave so little that sorting it beats walking along a sorted index."""
+    sort: str
+    descending: bool
+    start: _Cursor | None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Every filter. A tag that many have is probed row by row, one that few have is looked up."""
+        if self.tag is None:
+            return self.filters
+        if self.few:
+            return [*self.filters, Experiment.id.in_(_tagged(self.tag))]
+        return [*self.filters, _tagged(self.tag).where(ExperimentTag.experiment_id == Experiment.id).exists()]
+
+
+def _filters(status: str | None, model: str | None, dataset: str | None) -> list[ColumnElement[bool]]:
     filters: list[ColumnElement[bool]] = []
     if status is not None:
         if status not in list(Status):
@@ -89,76 +108,85 @@ def _filters(status: str | None, model: str | None, dataset: str | None, tag: st
         filters.append(Experiment.model == model)
     if dataset is not None:
         filters.append(Experiment.dataset == dataset)
-    if tag is not None:
-        filters.append(Experiment.id.in_(select(ExperimentTag.experiment_id).where(ExperimentTag.tag == tag)))
     return filters
 
 
-Found = Sequence[tuple[Experiment, Any]]
+def _tagged(tag: str) -> Select[int]:
+    return select(ExperimentTag.experiment_id).where(ExperimentTag.tag == tag)
+
+
+def _count(session: Session, filters: list[ColumnElement[bool]], tag: str | None) -> int:
+    if tag is not None and not filters:
+        query = select(func.count()).select_from(ExperimentTag).where(ExperimentTag.tag == tag)
+    else:
+        query = select(func.count()).select_from(Experiment).where(*filters)
+        query = query if tag is None else query.where(Experiment.id.in_(_tagged(tag)))
+    return session.scalar(query) or 0
+
+
+Found = list[tuple[int, Any]]
+"""Ids and the values they are sorted by."""
 AnySelect = Select[*tuple[Any, ...]]
 
 
-def _by_column(
-    session: Session,
-    filters: list[ColumnElement[bool]],
-    sort: str,
-    descending: bool,
-    start: _Cursor | None,
-    count: int,
-) -> Found:
-    column = COLUMNS[sort]
-    query = _listed(select(Experiment, column).where(*filters))
-    return _run(session, _ordered(query, column, Experiment.id, descending, start).limit(count))
+def _by_column(session: Session, ask: _Ask, count: int) -> Found:
+    column = COLUMNS[ask.sort]
+    query = select(Experiment.id, column).where(*ask.conditions())
+    return _run(session, _ordered(query, column, Experiment.id, ask.descending, ask.start).limit(count))
 
 
-def _by_series(
-    session: Session,
-    filters: list[ColumnElement[bool]],
-    sort: str,
-    descending: bool,
-    start: _Cursor | None,
-    count: int,
-) -> Found:
-    """First along the index of summaries, then the experiments that have no value there."""
-    series, which = sort.split(".")
+def _by_series(session: Session, ask: _Ask, count: int) -> Found:
+    """First the experiments that have a value, then those that have none."""
+    series, which = ask.sort.split(".")
     value = SummaryRow.best if which == "best" else SummaryRow.last
     here = and_(SummaryRow.series == series, value.is_not(None))
-    found: list[tuple[Experiment, Any]] = []
+    found: Found = []
+    start = ask.start
     if start is None or start.value is not None:
-        query = select(Experiment, value).join(SummaryRow, SummaryRow.experiment_id == Experiment.id)
-        query = _listed(query.where(here, *filters))
-        query = _ordered(query, value, SummaryRow.experiment_id, descending, start)
+        if ask.few:  # looked up experiment by experiment
+            one = SummaryRow.series == series, SummaryRow.experiment_id == Experiment.id
+            key: Any = select(value).where(*one).scalar_subquery()
+            query = select(Experiment.id, key).where(key.is_not(None), *ask.conditions())
+        else:
+            key = value
+            query = select(Experiment.id, key).join(SummaryRow, SummaryRow.experiment_id == Experiment.id)
+            query = query.where(here, *ask.conditions())
+        query = _ordered(query, key, Experiment.id if ask.few else SummaryRow.experiment_id, ask.descending, start)
         found += _run(session, query.limit(count))
         start = None
     if len(found) < count:
         measured = select(SummaryRow.experiment_id).where(here, SummaryRow.experiment_id == Experiment.id).exists()
-        rest = _listed(select(Experiment, literal(None)).where(~measured, *filters))
+        rest = select(Experiment.id, literal(None)).where(~measured, *ask.conditions())
         rest = _ordered(rest, Experiment.id, Experiment.id, True, start and _Cursor(start.id, start.id))
         found += _run(session, rest.limit(count - len(found)))
     return found
 
 
-def _listed(query: AnySelect) -> AnySelect:
-    return query.options(*(defer(column) for column in NOT_LISTED))
-
-
-def _ordered(query: AnySelect, column: Any, identifier: Any, descending: bool, start: _Cursor | None) -> AnySelect:
+def _ordered(query: AnySelect, key: Any, identifier: Any, descending: bool, start: _Cursor | None) -> AnySelect:
     if start is not None:
-        value = literal(start.value, column.type)
-        beyond = column < value if descending else column > value
+        value = literal(start.value, key.type)
+        beyond = key < value if descending else key > value
         later = identifier < start.id if descending else identifier > start.id
         # The first term alone bounds the walk along the index; SQLite does not see that in the second.
-        query = query.where(column <= value if descending else column >= value, or_(beyond, later))
+        query = query.where(key <= value if descending else key >= value, or_(beyond, later))
     if descending:
-        return query.order_by(column.desc(), identifier.desc())
-    return query.order_by(column.asc(), identifier.asc())
+        return query.order_by(key.desc(), identifier.desc())
+    return query.order_by(key.asc(), identifier.asc())
 
 
 def _run(session: Session, query: AnySelect) -> Found:
-    return [(experiment, value) for experiment, value in session.execute(query)]
+    return [(identifier, value) for identifier, value in session.execute(query)]
 
 
-def _encode(sort: str, descending: bool, value: Any, identifier: int) -> str:
+def _load(session: Session, ids: list[int]) -> list[Experiment]:
+    """The experiments in the order of their ids' list. Sorting was done on ids alone: the rows are wide."""
+    query = select(Experiment).where(Experiment.id.in_(ids)).options(*(defer(column) for column in NOT_LISTED))
+    rows = {row.id: row for row in session.scalars(query.execution_options(populate_existing=True))}
+    return [rows[identifier] for identifier in ids]
+
+
+def _encode(sort: str, descending: bool, last: tuple[int, Any]) -> str:
+    identifier, value = last
     plain = value.isoformat() if isinstance(value, datetime) else value
     text = json.dumps([sort, descending, plain, identifier], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
