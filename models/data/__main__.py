@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from rich.table import Table
 
 from models.data.catalogue import DatasetInfo, get_dataset, list_datasets
-from models.data.dataset import ensure_dataset, is_fetched
+from models.data.dataset import fetch_dataset, is_fetched
 from models.errors import EpochalError
 from models.settings import Settings
 
@@ -60,7 +60,7 @@ def _fetch(info: DatasetInfo, cache_dir: Path) -> None:
                 bar.add_task(description, total=total_bytes)
             bar.update(bar.tasks[-1].id, completed=done_bytes)
 
-        folder = ensure_dataset(info, cache_dir, progress)
+        folder = fetch_dataset(info, cache_dir, progress)
         _finish_last(bar)
     print(f"{info.title} is in {folder}")
 

