@@ -156,7 +156,7 @@ def queued_ids(session: Session) -> list[int]:
 def count_by_status(session: Session) -> dict[Status, int]:
     """How many experiments stand where; every status is listed."""
     counted = session.execute(select(Experiment.status, func.count()).group_by(Experiment.status))
-    return {**dict.fromkeys(Status, 0), **dict(counted.tuples().all())}
+    return {**dict.fromkeys(Status, 0), **dict(counted.all())}
 
 
 def count_queued(session: Session, owner: str | None) -> int:

@@ -1,0 +1,84 @@
+import logging
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from models.errors import Conflict, Unavailable
+from models.settings import Settings
+from models.store import Store, experiments, migrations
+from models.store.tables import Base
+from tests.models.store.helpers import add_experiment, in_processes
+
+
+def test_the_migrated_schema_is_the_one_the_tables_describe(store: Store) -> None:
+    engine = create_engine(store.url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+        inspector = inspect(connection)
+        for name, table in Base.metadata.tables.items():
+            found = {index["name"]: index["column_names"] for index in inspector.get_indexes(name)}
+            wanted = {str(index.name): [column.name for column in index.columns] for index in table.indexes}
+            assert wanted.items() <= found.items(), name
+            assert inspector.get_pk_constraint(name)["name"] in (f"pk_{name}", None), name
+            rules = {key["name"]: key["options"] for key in inspector.get_foreign_keys(name)}
+            for key in table.foreign_key_constraints:
+                assert rules[str(key.name)] == {"ondelete": key.ondelete}
+        definitions = dict(connection.execute(text("SELECT name, sql FROM sqlite_master")).all())
+        for name in ("experiments", "events", "probes"):
+            assert "AUTOINCREMENT" in definitions[name]
+        for name in ("epoch_metrics", "summaries", "artifacts"):
+            assert "WITHOUT ROWID" in definitions[name]
+    engine.dispose()
+
+
+def test_a_database_is_migrated_down_to_nothing_and_up_again(store: Store) -> None:
+    engine = create_engine(store.url)
+    with engine.begin() as connection:
+        command.downgrade(migrations.make_config(connection), "base")
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+    engine.dispose()
+    store.migrate()
+    assert add_experiment(store) == 1
+
+
+def test_processes_that_migrate_at_once_get_one_schema(tmp_path: Path) -> None:
+    def work(store: Store, number: int) -> int:
+        store.migrate()
+        return add_experiment(store)
+
+    found = in_processes(6, work, tmp_path / "new" / "lab")
+    assert sorted(found) == [1, 2, 3, 4, 5, 6]
+
+
+def test_migrating_touches_no_logger(tmp_path: Path) -> None:
+    def state() -> dict[str, tuple[int, list[logging.Handler], bool]]:
+        names = ["", "alembic", "alembic.runtime.migration", "sqlalchemy", "celery", "uvicorn"]
+        loggers = [logging.getLogger(name) for name in names]
+        return {logger.name: (logger.level, list(logger.handlers), logger.disabled) for logger in loggers}
+
+    before = state()
+    store = Store(Settings(data_dir=tmp_path))
+    store.migrate()
+    store.dispose()
+    assert state() == before
+
+
+def test_a_database_of_a_later_version_is_left_alone(store: Store) -> None:
+    with store.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(Conflict, match="another version"):
+        store.migrate()
+    with store.reading() as session:
+        assert experiments.queued_ids(session) == []
+
+
+def test_a_database_that_was_never_migrated_says_so(tmp_path: Path) -> None:
+    store = Store(Settings(data_dir=tmp_path))
+    with pytest.raises(Unavailable, match="no tables"), store.reading() as session:
+        experiments.queued_ids(session)
+    store.dispose()
