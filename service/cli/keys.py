@@ -121,9 +121,7 @@ def _opened(data_dir: Path | None) -> Iterator["Store"]:
 
     settings = options.settings_for(data_dir)
     if not settings.database_url and not (settings.data_dir / "epochal.db").exists():
-        errors.print(
-            f"no lab was started in {escape(str(settings.data_dir))} yet; making its database", style="yellow"
-        )
+        errors.print(f"no lab was started in {escape(str(settings.data_dir))} yet; making its database", style="yellow")
     store = Store(settings)
     try:
         store.migrate()

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,15 +71,16 @@ def stop_on_signals(lab: "Lab", *, interrupt: bool = False) -> None:
 def _welcome(lab: "Lab") -> None:
     settings = lab.settings
     workers = f"{settings.workers} worker{'' if settings.workers == 1 else 's'}"
-    console.print(f"[bold]the lab is at[/] [cyan]{lab.url}[/]  ({workers}; API below {lab.url}/api/v1)")
-    console.print(f"data in {escape(str(settings.data_dir))}, logs in {escape(str(lab.logs))}")
+    say = partial(console.print, soft_wrap=True)  # addresses and keys are copied: no line breaks in them
+    say(f"[bold]the lab is at[/] [cyan]{lab.url}[/]  ({workers}; API below {lab.url}/api/v1)")
+    say(f"data in {escape(str(settings.data_dir))}, logs in {escape(str(lab.logs))}")
     if lab.first_key:
-        console.print("[bold]API key[/], shown once and stored hashed; send it as `Authorization: Bearer KEY`")
-        console.print("or set EPOCHAL_API_KEY. `epochal keys` makes more:")
-        console.print(f"  {lab.first_key}", markup=False)
+        say("[bold]API key[/], shown once and stored hashed; send it as `Authorization: Bearer KEY`")
+        say("or set EPOCHAL_API_KEY. `epochal keys` makes more:")
+        say(f"  {lab.first_key}", markup=False)
     elif settings.auth:
-        console.print("an API key is demanded; `epochal keys create NAME` makes another")
+        say("an API key is demanded; `epochal keys create NAME` makes another")
     if not settings.workers:
         errors.print("no worker was started here: experiments wait until one is (python -m worker)", style="yellow")
-    console.print("Ctrl-C stops it")
+    say("Ctrl-C stops it")
     sys.stdout.flush()
