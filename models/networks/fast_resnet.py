@@ -50,14 +50,15 @@ class Stage(nn.Module):
         self.conv1 = _convolution(in_channels, out_channels)
         self.pool = nn.MaxPool2d(2)
         self.norm1 = _norm(out_channels)
+        self.activation1 = nn.GELU()
         self.conv2 = _convolution(out_channels, out_channels)
         self.norm2 = _norm(out_channels)
-        self.activation = nn.GELU()
+        self.activation2 = nn.GELU()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Half the height and width, `out_channels` channels."""
-        inputs = self.activation(self.norm1(self.pool(self.conv1(inputs))))
-        return inputs + self.activation(self.norm2(self.conv2(inputs)))  # type: ignore[no-any-return]
+        inputs = self.activation1(self.norm1(self.pool(self.conv1(inputs))))
+        return inputs + self.activation2(self.norm2(self.conv2(inputs)))  # type: ignore[no-any-return]
 
 
 def _convolution(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -170,12 +170,11 @@ def _read(path: Path) -> Weights | None:
 
 def _write(path: Path, weights: Weights) -> None:
     """Under a temporary name first, so that a file under the final name is always whole."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
-    os.close(descriptor)
+    temporary = path.with_suffix(".part")  # the lock is held: nobody else writes it
     try:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
-        with open(temporary, "rb") as file:
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -100,9 +100,9 @@ def follow(network: nn.Module, in_channels: int, size: int, record: _Record) -> 
         record.kept.append(_kept_values(module, shape))
     if isinstance(network, FastResNet):
         for stage in range(len(network.stages)):
-            # the activation listed once is used twice, and the sum with the residual is kept as well
-            activation = record.layers[f"stages.{stage}.activation"]["output_shape"]
-            record.kept += [math.prod(activation) * FLOAT_BYTES] * 2
+            # a residual sum is no layer, and is kept all the same
+            summed = record.layers[f"stages.{stage}.activation2"]["output_shape"]
+            record.kept.append(math.prod(summed) * FLOAT_BYTES)
 
 
 def _leaves(network: nn.Module) -> list[tuple[str, nn.Module]]:

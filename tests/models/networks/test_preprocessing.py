@@ -1,0 +1,30 @@
+"""What an image becomes is decided by the spec and the dataset, and survives being stored."""
+
+import json
+
+import pytest
+
+from models.data.catalogue import CIFAR10, FASHION_MNIST, DatasetInfo
+from models.networks.preprocessing import IMAGENET_MEAN, Preprocessing, preprocessing_for
+from models.spec.parse import parse_spec
+
+
+def test_a_network_from_scratch_gets_the_datasets_own_channels_and_statistics() -> None:
+    found = preprocessing_for(parse_spec({"model": "baseline"}), FASHION_MNIST)
+    assert (found.channels, found.grayscale, found.source_size, found.input_size) == (1, True, 28, 28)
+    assert found.mean == FASHION_MNIST.mean
+    assert found.class_names == FASHION_MNIST.class_names
+
+
+def test_a_pretrained_network_gets_three_channels_in_imagenets_normalisation() -> None:
+    spec = parse_spec({"model": {"name": "squeezenet1_1", "pretrained": True, "input_size": 64}})
+    found = preprocessing_for(spec, FASHION_MNIST)
+    assert (found.channels, found.grayscale, found.source_size, found.input_size) == (3, True, 28, 64)
+    assert found.mean == IMAGENET_MEAN
+    assert not preprocessing_for(spec, CIFAR10).grayscale
+
+
+@pytest.mark.parametrize("info", [CIFAR10, FASHION_MNIST])
+def test_it_is_read_back_as_it_was_written(info: DatasetInfo) -> None:
+    found = preprocessing_for(parse_spec({"model": "three_blocks"}), info)
+    assert Preprocessing.from_json(json.loads(json.dumps(found.to_json()))) == found
