@@ -75,6 +75,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_of(data: bytes) -> str:
+    """Digest of contents that are in memory, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def verify(path: Path, sha256: str) -> None:
     """Raise CorruptFile unless the file is there and has this digest."""
     try:

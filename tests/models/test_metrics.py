@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -87,7 +88,7 @@ def test_a_long_history_is_thinned_to_the_number_of_points_asked_for(length: int
     ]
     thinned = thin(history, 200)
     assert 190 <= len(thinned) <= 200
-    gaps = [after.epoch - before.epoch for before, after in zip(thinned, thinned[1:], strict=False)]
+    gaps = [after.epoch - before.epoch for before, after in pairwise(thinned)]
     assert max(gaps) <= 3 * length / 190, "no part of the curve is left out"
 
 
