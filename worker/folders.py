@@ -4,22 +4,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from models.store.artifacts import ArtifactRecord
-from models.store.files import remove_leftovers, remove_tree
-
-TRAINING_TEMPORARIES = ".*.tmp"
-"""What worker.training.files names a file that is not whole yet."""
+from models.store.files import remove_tree
 
 
 def attempt_folder(experiments_dir: Path, experiment_id: int, attempt: int) -> Path:
     """Where one attempt writes."""
     return experiments_dir / str(experiment_id) / f"attempt-{attempt}"
-
-
-def tidy(folder: Path) -> None:
-    """Remove half-written files below a folder that nobody writes to now."""
-    remove_leftovers(folder)
-    for path in folder.rglob(TRAINING_TEMPORARIES):
-        path.unlink(missing_ok=True)
 
 
 def remove_files(experiments_dir: Path, records: list[ArtifactRecord]) -> None:

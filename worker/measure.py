@@ -17,6 +17,7 @@ from worker.training.batches import EpochBatches, plain_batches
 from worker.training.build import Data, build_batches, build_data, build_state, steps
 from worker.training.guard import Diverged
 from worker.training.loop import evaluate, train_epoch
+from worker.training.range_test import range_test
 from worker.training.state import TrainingState
 from worker.training.tuning import Tuning, choose_tuning
 
@@ -71,7 +72,7 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
         state = build_state(spec, data, batches, tuning, settings.cache_dir, fresh=True)
         diverged, step_seconds, num_steps = _time_steps(spec, data, batches, state)
         validation_seconds = _time_validation(spec, data, state, tuning)
-    mean_loss, _, _ = state.tally.means()
+    mean_loss = state.tally.means()[0]
     seconds = step_seconds * state.steps_per_epoch + validation_seconds
     return {
         "device": str(tuning.device),
@@ -89,8 +90,6 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
 
 def measure_learning_rates(body: dict[str, Any], options: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """The loss over a sweep of learning rates, with a suggestion."""
-    from worker.training.range_test import range_test
-
     spec = load_spec(body)
     return range_test(spec, _dataset(spec, settings), **options, device=settings.device)
 

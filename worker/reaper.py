@@ -15,6 +15,7 @@ import structlog
 from models import queue
 from models.errors import EpochalError, LeaseLost, Unavailable
 from models.store import Status, experiments, probes, runs, workers
+from models.store.files import remove_leftovers
 from models.store.states import ProbeKind
 from worker import folders
 from worker.runtime import Runtime
@@ -142,7 +143,7 @@ class Reaper:
         except LeaseLost:
             return
         log.warning("lease ran out", experiment=run.experiment_id, attempt=run.attempt, worker=run.worker, now=status)
-        folders.tidy(self._runtime.settings.experiments_dir / str(run.experiment_id))
+        remove_leftovers(self._runtime.settings.experiments_dir / str(run.experiment_id))
         if status is Status.QUEUED:
             self._enqueue([run.experiment_id])
 

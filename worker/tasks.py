@@ -5,6 +5,7 @@ import structlog
 from models.errors import EpochalError, StorageFull, Unavailable
 from models.queue import TRAIN_TASK, enqueue
 from models.store import Status, experiments, runs
+from models.store.files import remove_leftovers
 from models.store.rows import enter
 from worker import folders
 from worker.app import app, current_runtime
@@ -62,7 +63,7 @@ def _supervise(runtime: Runtime, lease: Lease) -> End:
     with job:
         end = Supervisor(job, lease, runtime.shutdown, settings.stall_seconds).run()
     claim = lease.claim
-    folders.tidy(folders.attempt_folder(settings.experiments_dir, claim.experiment_id, claim.attempt))
+    remove_leftovers(folders.attempt_folder(settings.experiments_dir, claim.experiment_id, claim.attempt))
     return end
 
 

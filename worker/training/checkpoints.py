@@ -1,5 +1,6 @@
 """Checkpoints: one file with all that is needed to go on training, written whole or not at all."""
 
+import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,10 @@ def save_checkpoint(folder: Path, state: dict[str, Any], run: dict[str, str]) ->
     `run` says which run this is: a checkpoint of another spec or other images is refused when it is loaded.
     """
     path = folder / f"checkpoint-{state['epoch']:05d}-{state['step']:07d}.pt"
-    with atomic(path) as temporary:
-        torch.save({"version": VERSION, "run": run, "state": state}, temporary)
+    content = io.BytesIO()
+    torch.save({"version": VERSION, "run": run, "state": state}, content)
+    with atomic(path) as file:
+        file.write(content.getbuffer())
     for old in sorted(folder.glob("checkpoint-*.pt"))[:-KEPT]:
         old.unlink()
     return path

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from models.networks.layers import first_convolution
@@ -29,8 +29,8 @@ class Recorder:
         """Write the network's weights as `best` or `last`."""
         path = self.folder / f"weights-{which}.safetensors"
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-        with atomic(path) as temporary:
-            save_file(tensors, temporary, {"epochal": json.dumps({**self.about, "epoch": epoch}, sort_keys=True)})
+        with atomic(path) as file:
+            file.write(save(tensors, {"epochal": json.dumps({**self.about, "epoch": epoch}, sort_keys=True)}))
         self.sink.save("weights-best" if which == "best" else "weights-last", 0, path)
         return path
 
@@ -39,6 +39,6 @@ class Recorder:
         layer, convolution = first_convolution(network)
         self.kernels.append(convolution.weight.detach().float().cpu().clone(memory_format=torch.contiguous_format))
         path = self.folder / "kernels.safetensors"
-        with atomic(path) as temporary:
-            save_file({"kernels": torch.stack(self.kernels)}, temporary, {"layer": layer})
+        with atomic(path) as file:
+            file.write(save({"kernels": torch.stack(self.kernels)}, {"layer": layer}))
         self.sink.save("kernels", 0, path)

