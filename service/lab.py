@@ -225,7 +225,7 @@ class Lab:
             code = part.exit_code()
             if code is not None or time.monotonic() > deadline:
                 what = f"ended ({describe_exit(code)})" if code is not None else f"did not answer within {seconds:g} s"
-                raise LabFailed(f"{part.name} {what}", fix=f"Read {part.log}; it ends with:\n{part.last_lines()}")
+                raise LabFailed(f"{part.name} {what}; its log ends with:\n{part.last_lines()}", fix=f"Read {part.log}")
             if self._stop_requested.wait(POLL_SECONDS):
                 raise LabStopped
 

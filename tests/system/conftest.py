@@ -1,5 +1,6 @@
 """One real lab for all system tests: an embedded broker, the API and a worker, in a temporary data directory."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The running lab, with a lease short enough to see one expire."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("lab"), port=0, workers=1, lease_seconds=4.0)
     load_dataset("cifar10", settings)
+    # Tiny networks gain nothing from a second thread, and wait for it when the machine is busy.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     said: list[str] = []
     with Lab(settings, say=said.append) as running:
         yield running
@@ -24,9 +27,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def client(lab: Lab) -> Client:
+def client(lab: Lab) -> Iterator[Client]:
     """An HTTP client of it."""
-    return Client(lab.url)
+    with Client(lab.url) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from service.cli.watching import TERMINAL
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, seconds: float = 100.0) -> T:
     """The first true value of `condition`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -43,7 +43,7 @@ def epochs_done(client: Client, experiment_id: int) -> int:
     return len(client.get(f"/experiments/{experiment_id}/metrics")["epochs"])
 
 
-def wait_until_ended(client: Client, experiment_id: int, seconds: float = 90.0) -> dict[str, Any]:
+def wait_until_ended(client: Client, experiment_id: int, seconds: float = 100.0) -> dict[str, Any]:
     """The experiment once it is terminal."""
 
     def ended() -> dict[str, Any] | None:
