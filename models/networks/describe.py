@@ -14,6 +14,8 @@ from models.networks.probe import probe_network
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import ZooName, ZooSpec
 
+__all__ = ["NetworkSummary", "describe", "probe_network", "warm_up"]
+
 
 @dataclass(frozen=True)
 class NetworkSummary:
