@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -18,6 +19,7 @@ from service.access import Doorkeeper, LoginNeeded, keys_needed
 from service.dependencies import Services, authorise, authorise_viewer
 from service.documents import API
 from service.errors import ANY_PROBLEM, install_handlers
+from service.inference.predictor import Predictor
 from service.instruments import Instruments
 from service.limits import Perimeter
 from service.live import LiveEvents
@@ -115,6 +117,7 @@ def _build_services(settings: Settings, instruments: Instruments) -> Services:
         live=LiveEvents(store),
         instruments=instruments,
         submissions=Submissions(settings, store, celery),
+        predictor=Predictor(store, settings),
     )
 
 
@@ -123,7 +126,9 @@ async def _close_streams(services: Services, closing: asyncio.Event) -> None:
     services.live.close()
 
 
+@lru_cache(maxsize=1)
 def _warm_up() -> None:
     """Import torch beside the first requests, so that the first one that needs it does not wait for it."""
-    import service.inference.describe
-    import service.inference.predictor  # noqa: F401
+    from service.inference.describe import warm_up
+
+    warm_up()

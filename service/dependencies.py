@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -21,13 +21,11 @@ from service.access import Caller, Doorkeeper, check_role
 from service.body import read_document
 from service.caching import Renderings
 from service.errors import invalid_fields, shown
+from service.inference.predictor import Predictor
 from service.instruments import Instruments
-from service.limits import Gate
+from service.limits import MEGABYTE, Gate
 from service.live import LiveEvents
 from service.submission import Inspector, Submissions
-
-if TYPE_CHECKING:
-    from service.inference.predictor import Predictor
 
 Answer = TypeVar("Answer")
 
@@ -46,17 +44,17 @@ class Services:
     live: LiveEvents
     instruments: Instruments
     submissions: Submissions
+    predictor: Predictor
     inspector: Inspector = field(default_factory=Inspector)
     renderings: Renderings = field(default_factory=Renderings)
-    predictions: Gate = field(default_factory=lambda: Gate("predictions", slots=8, waiting=120, max_bytes=512_000_000))
-    measurements: Gate = field(default_factory=lambda: Gate("pre-flights", slots=8, waiting=0, retry_after_seconds=10))
+    predictions: Gate = field(default_factory=lambda: Gate("predictions", places=128, max_bytes=512 * MEGABYTE))
+    measurements: Gate = field(default_factory=lambda: Gate("pre-flights", places=8, retry_after_seconds=10))
     writers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
-    predictor: "Predictor | None" = None
+    predictors: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(32))
 
     def close(self) -> None:
         """Give back what is held beyond memory."""
-        if self.predictor is not None:
-            self.predictor.close()
+        self.predictor.close()
         self.store.dispose()
 
     async def in_writer(self, work: Callable[..., Answer], *args: Any) -> Answer:

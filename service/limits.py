@@ -9,8 +9,8 @@ import ipaddress
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +23,7 @@ from service.headers import SECURITY_HEADERS
 
 logger = logging.getLogger(__name__)
 
+MEGABYTE = 1_000_000
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 BODY_GRACE_SECONDS = 20.0
 BODY_BYTES_PER_SECOND = 32_000
@@ -195,12 +196,14 @@ class Exchange:
         """Read and forget what is still coming, for a moment, so that the answer is not lost to a reset connection."""
         if "expect" in self.headers:  # the client waits to be told to send; the answer tells it not to
             return
+        most = self._received + self.max_body_bytes
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while not self._body_complete:
+                while not self._body_complete and self._received < most:
                     message = await self._receive()
                     if message["type"] != "http.request":
                         return
+                    self._received += len(message.get("body", b""))
                     self._body_complete = not message.get("more_body", False)
         except TimeoutError:
             return
@@ -213,21 +216,14 @@ class Exchange:
 
 
 class Gate:
-    """A bounded queue before something slow: `slots` at work, `waiting` before them, the rest told to come back.
+    """A bounded queue before something slow: so many may stand in it, with so many bytes; the rest shall come back."""
 
-    Waiting happens on the event loop and holds no thread, so that other requests go on. A place is taken before a body
-    is read, a slot after, so that a slow upload keeps nobody from working.
-    """
-
-    def __init__(
-        self, name: str, *, slots: int, waiting: int, max_bytes: int = 0, retry_after_seconds: float = 1.0
-    ) -> None:
+    def __init__(self, name: str, *, places: int, max_bytes: int = MEGABYTE, retry_after_seconds: float = 1.0) -> None:
         self.name = name
-        self._places = slots + waiting
+        self._places = places
         self._taken = 0
         self._max_bytes = max_bytes
         self._num_bytes = 0
-        self._slots = asyncio.Semaphore(slots)
         self._retry_after_seconds = retry_after_seconds
 
     @contextmanager
@@ -246,9 +242,3 @@ class Gate:
         finally:
             self._taken -= 1
             self._num_bytes -= num_bytes
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a turn."""
-        async with self._slots:
-            yield

@@ -13,7 +13,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from models.errors import EpochalError, Unavailable
 from service.errors import PROBLEM_TYPE, BadRequest, RequestTimeout, problem_document
 
-HEAD_SECONDS = 10.0
 MAX_OVERHEAD_BYTES = 64 * 1024
 """What a request may hold beside its body: the head, chunk framing, trailers."""
 FRAMING_PER_BODY_BYTE = 2
@@ -33,6 +32,8 @@ class HeadTooLarge(EpochalError):
 
 class GuardedProtocol(HttpToolsProtocol):
     """One connection. The body's deadline is the perimeter's (service.limits), since only it knows who reads it."""
+
+    head_seconds = 10.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,7 +90,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().shutdown()
 
     def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+        self._head_timer = self.loop.call_later(self.head_seconds, self._head_is_late)
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:
@@ -99,7 +100,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         if not self.transport.is_closing():
-            self._refuse(RequestTimeout(f"the request's head was not complete after {HEAD_SECONDS:g} s"))
+            self._refuse(RequestTimeout(f"the request's head was not complete after {self.head_seconds:g} s"))
 
     def _overhead_error(self, overhead: int) -> EpochalError:
         if not self._head_complete:

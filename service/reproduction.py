@@ -186,7 +186,7 @@ def _num_validation_images(spec: dict[str, Any]) -> int | None:
 
     dataset = spec["dataset"]
     try:
-        num_held_out = round(dataset["val_fraction"] * get_dataset(dataset["name"]).num_train)
+        num_held_out = round(float(dataset["val_fraction"]) * get_dataset(dataset["name"]).num_train)
     except SpecError:  # a dataset that is gone from the catalogue
         return None
     return min(num_held_out, int(dataset.get("val_limit") or num_held_out))

@@ -1,0 +1,81 @@
+"""Kernels as pictures and numbers, of the layer and epoch that was asked for."""
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from models.store.runs import Claim
+from models.store.states import ArtifactKind
+from tests.service.lab_of_one import Filled, epoch
+
+API = "/api/v1/experiments"
+FIRST = np.arange(3 * 4 * 3 * 5 * 5, dtype=np.float32).reshape(3, 4, 3, 5, 5)
+
+
+@pytest.fixture
+def claim(filled: Filled) -> Claim:
+    """A running experiment with three epochs of kernels, and best weights."""
+    claim = filled.start(filled.add())
+    filled.append(claim, [epoch(1), epoch(2), epoch(3)])
+    filled.keep(claim, ArtifactKind.KERNELS, {"kernels": FIRST}, {"layer": "features.0"})
+    weights = {"features.0.weight": FIRST[1], "features.2.weight": np.ones((2, 4, 3, 3), np.float32)}
+    filled.keep(claim, ArtifactKind.WEIGHTS_BEST, weights, {})
+    return claim
+
+
+def values(client: TestClient, claim: Claim, **params: str) -> np.ndarray:
+    answer = client.get(f"{API}/{claim.experiment_id}/kernels.json", params=params)
+    assert answer.status_code == 200, answer.text
+    document = answer.json()
+    assert document["layer"] == params.get("layer", "features.0")
+    return np.array([kernel["values"] for kernel in document["kernels"]], np.float32)
+
+
+def test_the_epoch_that_was_asked_for(client: TestClient, claim: Claim) -> None:
+    for number in (1, 2, 3):
+        assert np.array_equal(values(client, claim, epoch=str(number)), FIRST[number - 1])
+    assert np.array_equal(values(client, claim), FIRST[1])
+    assert np.array_equal(values(client, claim, epoch="best"), FIRST[1])
+    assert np.array_equal(values(client, claim, epoch="last"), FIRST[2])
+    assert values(client, claim, layer="features.2", epoch="best").shape == (2, 4, 3, 3)
+
+
+def test_pictures(client: TestClient, claim: Claim) -> None:
+    address = f"{API}/{claim.experiment_id}/kernels"
+    png = client.get(f"{address}.png")
+    assert png.content.startswith(b"\x89PNG")
+    assert client.get(f"{address}.svg?scaling=kernel&layer=features.2").content.startswith(b"<?xml")
+    assert client.get(f"{address}.png", headers={"If-None-Match": png.headers["etag"]}).status_code == 304
+    assert client.get(f"{address}.png?scaling=kernel").headers["etag"] != png.headers["etag"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("layer=features.1", "layer"),
+        ("layer=../../x", "layer"),
+        ("epoch=0", "epoch"),
+        ("epoch=4", "epoch"),
+        ("epoch=-1", "epoch"),
+        ("epoch=first", "epoch"),
+        ("epoch=\u0661", "epoch"),
+        ("epoch=99999999999", "epoch"),
+        ("layer=features.2&epoch=1", "epoch"),
+        ("scaling=none", "scaling"),
+        ("scale=0", "scale"),
+    ],
+)
+def test_what_there_is_not_is_named(client: TestClient, claim: Claim, query: str, field: str) -> None:
+    answer = client.get(f"{API}/{claim.experiment_id}/kernels.png?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field
+
+
+def test_before_there_are_any(client: TestClient, filled: Filled) -> None:
+    assert client.get(f"{API}/{filled.add()}/kernels.png").status_code == 409
+
+
+def test_a_file_that_is_gone_is_a_conflict_and_no_fault(client: TestClient, filled: Filled, claim: Claim) -> None:
+    for path in filled.settings.experiments_dir.rglob("*.safetensors"):
+        path.unlink()
+    assert client.get(f"{API}/{claim.experiment_id}/kernels.png").status_code == 409

@@ -1,0 +1,134 @@
+"""Images in, labels out; what is no image is named."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from starlette.testclient import TestClient
+
+from models.data.catalogue import get_dataset
+from models.networks.build import build_network
+from models.networks.preprocessing import preprocessing_for
+from models.spec.parse import parse_spec
+from models.store.files import sha256_of
+from models.store.states import ArtifactKind
+from service import uploads
+from tests.service.lab_of_one import SMALL, Filled, epoch
+
+API = "/api/v1/experiments"
+
+
+@pytest.fixture
+def trained(filled: Filled) -> int:
+    """An experiment with the weights of an untrained network, as the engine writes them."""
+    import json
+
+    spec, info = parse_spec(SMALL), get_dataset("cifar10")
+    torch.manual_seed(0)
+    network = build_network(spec.model, num_classes=10, in_channels=3, size=32)
+    tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    about = {
+        "model": spec.as_json()["model"],
+        "preprocessing": preprocessing_for(spec, info).to_json(),
+        "epoch": 1,
+    }
+    claim = filled.start(filled.add())
+    filled.append(claim, [epoch(1)])
+    filled.keep(claim, ArtifactKind.WEIGHTS_BEST, tensors, {"epochal": json.dumps(about)})
+    return claim.experiment_id
+
+
+def picture(color: str = "red", size: tuple[int, int] = (40, 32), file_format: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, color).save(out, file_format)
+    return out.getvalue()
+
+
+def post(client: TestClient, experiment_id: int, images: list[tuple[str, bytes]], query: str = "") -> Any:
+    files = [("image", (name, data)) for name, data in images]
+    return client.post(f"{API}/{experiment_id}/predictions{query}", files=files)
+
+
+def test_many_images_are_answered_in_order_and_as_one_by_one(client: TestClient, trained: int) -> None:
+    images = [(f"{color}.{kind.lower()}", picture(color, file_format=kind)) for color, kind in
+              [("red", "PNG"), ("blue", "JPEG"), ("green", "WEBP"), ("white", "BMP"), ("black", "GIF")]]  # fmt: skip
+    answer = post(client, trained, images, "?top_k=3")
+    assert answer.status_code == 200, answer.text
+    document = answer.json()
+    assert (document["weights"], document["epoch"]) == ("best", 1)
+    assert [one["image"] for one in document["predictions"]] == [name for name, _ in images]
+    assert [one["index"] for one in document["predictions"]] == [0, 1, 2, 3, 4]
+    for one in document["predictions"]:
+        chances = [likely["probability"] for likely in one["top"]]
+        assert len(chances) == 3
+        assert chances == sorted(chances, reverse=True)
+        assert (one["label"], one["probability"]) == (one["top"][0]["label"], chances[0])
+    alone = [post(client, trained, [image], "?top_k=3").json()["predictions"][0]["top"] for image in images]
+    assert alone == [one["top"] for one in document["predictions"]]
+    everything = post(client, trained, images[:1], "?top_k=1000").json()["predictions"][0]["top"]
+    assert np.isclose(sum(likely["probability"] for likely in everything), 1)
+    assert {likely["label"] for likely in everything} == set(get_dataset("cifar10").class_names)
+
+
+@pytest.mark.parametrize("broken", [b"", b"\x89PNG\r\n\x1a\n", b"<html>", picture()[:-30], b"\x00" * 1000])
+def test_the_broken_image_is_named(client: TestClient, trained: int, broken: bytes) -> None:
+    answer = post(client, trained, [("good.png", picture()), ("../bad\u202e.png", broken)])
+    assert answer.status_code == 422, answer.text
+    problem = answer.json()
+    assert problem["code"] == "unreadable-image"
+    assert problem["index"] == 1
+    assert "image 2" in problem["detail"]
+
+
+def test_before_there_are_weights(client: TestClient, filled: Filled, trained: int) -> None:
+    assert post(client, filled.add(), [("a.png", picture())]).status_code == 409
+    assert post(client, trained, [("a.png", picture())], "?weights=last").status_code == 409
+    assert post(client, 999, [("a.png", picture())]).status_code == 404
+
+
+def test_damaged_weights_are_not_used(client: TestClient, filled: Filled, trained: int) -> None:
+    path = next(filled.settings.experiments_dir.rglob("weights-best*"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    assert sha256_of(path)
+    answer = post(client, trained, [("a.png", picture())])
+    assert answer.status_code == 409
+    assert "weights=last" in answer.json()["fix"]
+
+
+def test_bodies_that_are_no_upload(client: TestClient, trained: int) -> None:
+    address = f"{API}/{trained}/predictions"
+    assert client.post(address, json={}).status_code == 415
+    assert client.post(address, content=b"x", headers={"Content-Type": "image/png"}).status_code == 415
+    form = "multipart/form-data; boundary=x"
+    for body in (b"", b"garbage", b"--x\r\n", b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n"):
+        answer = client.post(address, content=body, headers={"Content-Type": form})
+        assert answer.status_code in (400, 422), body
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert client.post(address, content=b"x", headers={"Content-Type": "multipart/form-data"}).status_code == 400
+    assert client.post(address, files={"picture": ("a.png", picture())}).status_code == 422
+    both = [("image", ("a.png", picture())), ("other", ("a.png", picture()))]
+    assert client.post(address, files=both).status_code == 422
+    assert client.post(address, files={"image": (None, b"text")}).status_code == 422
+    assert client.post(f"{address}?top_k=0", files={"image": ("a.png", picture())}).status_code == 422
+    assert client.post(f"{address}?weights=worst", files={"image": ("a.png", picture())}).status_code == 422
+
+
+def test_hundreds_of_parts_and_huge_fields_are_refused(client: TestClient, trained: int) -> None:
+    many = [("image", (f"{n}.png", b"x")) for n in range(uploads.MAX_IMAGES + 1)]
+    assert client.post(f"{API}/{trained}/predictions", files=many).status_code == 413
+    huge = {"image": (None, b"x" * (uploads.MAX_FIELD_BYTES + 1))}
+    assert client.post(f"{API}/{trained}/predictions", files=huge).status_code == 413
+    fields = [("image", (None, b"x"))] * 20
+    assert client.post(f"{API}/{trained}/predictions", files=fields).status_code == 413
+
+
+def test_a_full_queue_says_when_to_come_back(client: TestClient, trained: int) -> None:
+    gate = client.app.state.services.predictions  # type: ignore[attr-defined]
+    gate._places = 0
+    answer = post(client, trained, [("a.png", picture())])
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

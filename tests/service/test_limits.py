@@ -1,0 +1,263 @@
+"""Slow, endless, lying and foreign requests, over real connections."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from models.settings import Settings
+from service import limits
+from service.app import create_app
+from service.protocol import GuardedProtocol
+from tests.service.lab_of_one import Filled, LiveServer, client_of, read_all, settings_in
+
+API = "/api/v1/experiments"
+HEAD = "POST /api/v1/experiments HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+
+
+class Impatient(GuardedProtocol):
+    """As the real one, with less patience."""
+
+    head_seconds = 0.5
+
+
+@pytest.fixture
+def server(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveServer]:
+    monkeypatch.setattr(limits, "BODY_GRACE_SECONDS", 0.7)
+    monkeypatch.setattr(limits, "DRAIN_SECONDS", 0.3)
+    with LiveServer(create_app(settings), http=Impatient) as server:
+        yield server
+
+
+def problem_in(answer: bytes) -> dict[str, object]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head, answer
+    problem = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 %d " % problem["status"])
+    return dict(problem)
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"\r\n\r\n", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "]
+)
+def test_a_head_that_does_not_come_is_not_waited_for(server: LiveServer, start: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(start)
+        assert problem_in(read_all(connection))["code"] == "request-timeout"
+
+
+def test_a_head_that_drips_meets_the_same_deadline(server: LiveServer) -> None:
+    with server.connect() as connection:
+        stop = threading.Event()
+
+        def drip() -> None:
+            try:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+                while not stop.wait(0.05):
+                    connection.sendall(b"X-A: b\r\n")
+            except OSError:
+                return
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        assert problem_in(read_all(connection))["code"] == "request-timeout"
+        stop.set()
+        dripping.join()
+
+
+def test_a_second_request_that_stalls_is_ended_too(server: LiveServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b'"ok"}'):
+            answer += connection.recv(65536)
+        connection.sendall(b"GET /healthz HT")
+        assert problem_in(read_all(connection))["code"] == "request-timeout"
+
+
+def test_a_body_that_drips_is_ended(server: LiveServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD.encode() + b"Content-Length: 1000\r\n\r\n{")
+        answer = read_all(connection)
+        assert problem_in(answer)["code"] == "request-timeout"
+        assert b"connection: close" in answer
+
+
+def test_a_content_length_that_lies_is_ended(server: LiveServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD.encode() + b'Content-Length: 200\r\n\r\n{"model": "baseline"}')
+        assert problem_in(read_all(connection))["code"] == "request-timeout"
+    with server.connect() as connection:
+        connection.sendall(HEAD.encode() + b'Content-Length: 5\r\n\r\n{"model": "baseline"}')
+        assert b"HTTP/1.1 4" in read_all(connection)
+    for both in (b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"Content-Length: 5\r\nContent-Length: 6"):
+        with server.connect() as connection:
+            connection.sendall(HEAD.encode() + both + b"\r\n\r\n5\r\nabcde\r\n0\r\n\r\n")
+            assert problem_in(read_all(connection))["status"] == 400
+
+
+def test_a_huge_head_is_cut_off(server: LiveServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 200_000)
+        assert problem_in(read_all(connection))["status"] == 431
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\n \r\n", b"1;" + b"a" * 1000 + b"\r\n \r\n"])
+def test_a_flood_of_tiny_chunks_is_cut_off(server: LiveServer, chunk: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
+        sent = 0
+        try:
+            while sent < 20_000_000:
+                connection.sendall(chunk * 500)
+                sent += len(chunk) * 500
+        except OSError:
+            pass
+        assert sent < 20_000_000
+        try:
+            answer = read_all(connection)
+        except OSError:
+            return  # reset: what we were still sending met a closed door
+        assert not answer or b"HTTP/1.1 4" in answer
+
+
+def test_an_endless_body_is_cut_off_at_the_cap(settings: Settings) -> None:
+    small = settings.model_copy(update={"max_upload_mb": 1})
+    with LiveServer(create_app(small)) as server, server.connect() as connection:
+        connection.sendall(
+            f"POST {API}/1/predictions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            "Content-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        )
+        part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+        sent = 0
+        try:
+            while sent < 200_000_000:
+                connection.sendall(b"10000\r\n" + b"a" * 65536 + b"\r\n")
+                sent += 65536
+        except OSError:  # reset or broken pipe, as it comes
+            pass
+        assert sent < 200_000_000
+
+
+def test_the_lab_answers_others_meanwhile(server: LiveServer) -> None:
+    slow = [server.connect() for _ in range(50)]
+    try:
+        for connection in slow:
+            connection.sendall(HEAD.encode() + b"Content-Length: 1000\r\n\r\n{")
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_an_announced_body_over_the_cap_is_refused_and_the_answer_arrives(server: LiveServer) -> None:
+    answer = httpx.post(f"{server.url}{API}", content=b"0" * 65_000_000, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too-large"
+
+
+def test_garbage_is_answered_with_a_problem(server: LiveServer) -> None:
+    for garbage in (
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x00" * 100 + b"\r\n\r\n",
+    ):
+        with server.connect() as connection:
+            connection.sendall(garbage)
+            assert problem_in(read_all(connection))["status"] in (400, 408)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "[::2]", "10.0.0.1"]
+)
+def test_other_names_for_this_machine_are_refused(client: TestClient, host: str) -> None:
+    answer = client.get(API, headers={"Host": host})
+    assert answer.status_code == 403
+    assert answer.json()["code"] == "forbidden"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:80", "127.0.0.2"])
+def test_own_names_are_answered(client: TestClient, host: str) -> None:
+    assert client.get(API, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1234"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_pages_of_other_origins_change_nothing(client: TestClient, filled: Filled, headers: dict[str, str]) -> None:
+    identifier = filled.add()
+    assert client.post(f"{API}/{identifier}/cancel", headers=headers).status_code == 403
+    assert client.delete(f"{API}/{identifier}", headers=headers).status_code == 403
+    assert client.get(f"{API}/{identifier}").json()["status"] == "queued"
+    own = {"Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin"}
+    assert client.post(f"{API}/{identifier}/cancel", headers=own).status_code == 200
+
+
+def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
+    for path in ("/", "/healthz", API, "/nothing", "/static/epochal.css"):
+        headers = client.get(path).headers
+        assert "frame-ancestors 'none'" in headers["content-security-policy"], path
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+
+
+def test_ranges_are_not_served(client: TestClient) -> None:
+    many = "bytes=" + ",".join(f"{n}-{n}" for n in range(500))
+    answer = client.get("/static/epochal.css", headers={"Range": many})
+    assert answer.status_code == 200
+
+
+def test_an_unexpected_error_tells_nothing_but_where_to_look(
+    settings: Settings, filled: Filled, caplog: pytest.LogCaptureFixture
+) -> None:
+    with client_of(settings) as client:
+        client.app.state.services.inspector = None  # type: ignore[attr-defined]
+        answer = client.post(API, json={"model": "baseline"})
+    assert answer.status_code == 500
+    problem = answer.json()
+    assert "Traceback" not in answer.text
+    assert "NoneType" not in answer.text
+    assert problem["incident"] in caplog.text
+    assert "NoneType" in caplog.text
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_methods_that_an_address_does_not_take(client: TestClient) -> None:
+    answer = client.put(API)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert client.request("BREW", API).status_code == 405
+    assert client.get(f"{API}/").status_code == 404
+
+
+def test_sockets_are_given_back(settings: Settings) -> None:
+    with LiveServer(create_app(settings)) as server:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                assert connection.recv(100)
+        deadline = time.monotonic() + 10
+        while server.server.server_state.connections and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        assert not server.server.server_state.connections
+
+
+def test_a_lab_that_others_reach_answers_to_its_addresses(tmp_path: object) -> None:
+    settings = settings_in(tmp_path, host="0.0.0.0", allowed_hosts=["lab.example"])  # type: ignore[arg-type]
+    with client_of(settings) as client:
+        assert client.get("/healthz", headers={"Host": "10.1.2.3:8000"}).status_code == 200
+        assert client.get("/healthz", headers={"Host": "lab.example"}).status_code == 200
+        assert client.get("/healthz", headers={"Host": "other.example"}).status_code == 403
