@@ -29,7 +29,7 @@ from worker.measure import measure_learning_rates, measure_spec
 from worker.sink import StoreSink
 from worker.training.engine import train
 from worker.training.sink import Outcome
-from worker.training.tuning import choose_tuning
+from worker.training.tuning import resolve_device
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +179,7 @@ def run_probe(channel: Channel, settings: Settings, payload: dict[str, Any]) -> 
 
 def describe_device(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
     """Report what this worker trains on."""
-    device = choose_tuning(settings.device).device
+    device = resolve_device(settings.device)
     name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
     channel.last_word({"device": name})
 

@@ -65,7 +65,7 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
     """Train a few real steps and measure a few validation batches on this worker's device."""
     spec = load_spec(body)
     dataset = _dataset(spec, settings)
-    tuning = choose_tuning(settings.device)
+    tuning = choose_tuning(spec, dataset, settings.device)
     with tuning.applied():
         data = build_data(spec, dataset, tuning)
         batches = build_batches(spec, data, tuning)

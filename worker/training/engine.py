@@ -56,7 +56,7 @@ def train(
     must only read a flag: on "shutdown" a checkpoint of that very step is written and the outcome is handed_back.
     Uses torch's global random state and thread count: one run at a time in a process.
     """
-    tuning = choose_tuning(device)
+    tuning = choose_tuning(spec, dataset, device)
     with tuning.applied():
         run = _Run(spec, dataset, sink, folder, tuning, should_stop, cache_dir)
         run.start(checkpoints)

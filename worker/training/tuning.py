@@ -1,11 +1,32 @@
-"""The one place that decides how the machine is used, from the device and the network."""
+"""The one place that decides how the machine is used, from the device and the network.
 
+What was measured for each choice, and what was tried and dropped, is in docs/decisions/engine.md.
+"""
+
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+
+from models.data.catalogue import DatasetInfo
+from models.data.dataset import ImageDataset
+from models.networks.describe import probe_network
+from models.networks.preprocessing import preprocessing_for
+from models.spec.experiment import ExperimentSpec
+from models.spec.model import ZooSpec
+
+MACS_PER_THREAD = 25e6
+"""Multiply-accumulates of a step below which one more thread costs more in hand-offs than it computes."""
+
+CPU_CHUNK_IMAGES = 512
+"""Prepared at once on a CPU: enough to make each operation's overhead small, little enough to stay in the cache."""
+GPU_CHUNK_IMAGES = 16_384
+DEVICE_SHARE = 0.4
+"""Share of the GPU's free memory that the images may take; a larger dataset stays on the host."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +39,15 @@ class Tuning:
     channels_last: bool
     optimizer: str
     """fused, foreach or forloop."""
-    prefetch: bool
-    """Prepare the next chunk of batches in a thread."""
+    images_on_device: bool
+    """Keep the images on the GPU; on a CPU they stay memory-mapped."""
     chunk_images: int
     """Images that are prepared at once."""
+    prefetch: bool
+    """Prepare the next chunk of batches in a thread."""
     eval_batch: int
-    images_on_device: bool
+    keep_memory: bool
+    """Keep freed memory for the next step instead of giving it back (see `_kept_memory`)."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for the run's record."""
@@ -35,22 +59,83 @@ class Tuning:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            yield
+            with _kept_memory(self.keep_memory):
+                yield
         finally:
             torch.set_num_threads(before)
 
 
-def choose_tuning(device: str) -> Tuning:
-    """Decide."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+def resolve_device(name: str) -> torch.device:
+    """The device of a name: auto (a GPU if there is one), cpu, cuda or cuda:N."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> Tuning:
+    """Decide how to train this spec on the device of this name."""
+    chosen = resolve_device(device)
+    if chosen.type == "cpu":
+        return Tuning(
+            device=chosen,
+            threads=_threads(spec, dataset.info),
+            channels_last=True,
+            optimizer="fused",
+            images_on_device=False,
+            chunk_images=CPU_CHUNK_IMAGES,
+            prefetch=False,
+            eval_batch=512,
+            keep_memory=True,
+        )
+    free, _ = torch.cuda.mem_get_info(chosen)
+    image_bytes = dataset.train_images.nbytes + dataset.test_images.nbytes
+    on_device = image_bytes <= DEVICE_SHARE * free
     return Tuning(
-        device=torch.device(device),
+        device=chosen,
         threads=torch.get_num_threads(),
-        channels_last=False,
+        channels_last=True,
         optimizer="fused",
-        prefetch=False,
-        chunk_images=512,
-        eval_batch=500,
-        images_on_device=device != "cpu",
+        images_on_device=on_device,
+        chunk_images=GPU_CHUNK_IMAGES,
+        prefetch=not on_device,
+        eval_batch=2000,
+        keep_memory=False,
     )
+
+
+def _threads(spec: ExperimentSpec, info: DatasetInfo) -> int:
+    """As many as the work of a step keeps busy, and no more than this process may use (OMP_NUM_THREADS, or all cores).
+
+    torchvision's networks keep any number busy, and counting their operations takes seconds.
+    """
+    available = torch.get_num_threads()
+    if isinstance(spec.model, ZooSpec):
+        return available
+    seen = preprocessing_for(spec, info)
+    probe = probe_network(spec.model, num_classes=info.num_classes, in_channels=seen.channels, size=seen.input_size)
+    step_macs = 3 * probe.macs * spec.batch_size  # a backward pass costs two forward passes
+    return max(1, min(available, round(step_macs / MACS_PER_THREAD)))
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 * 1024, 65_536
+
+
+@contextmanager
+def _kept_memory(wanted: bool) -> Iterator[None]:
+    """Have glibc keep freed memory within this block.
+
+    It returns every block above 32 MB to the kernel at once, which clears each page anew when the next step asks for
+    as much: a fifth of the time of three_blocks at batch 128, a third of SqueezeNet's. Elsewhere (macOS, musl) nothing
+    is done.
+    """
+    libc = ctypes.CDLL(None) if wanted and sys.platform == "linux" else None
+    if libc is None or not hasattr(libc, "mallopt") or not hasattr(libc, "gnu_get_libc_version"):
+        yield
+        return
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(M_MMAP_MAX, DEFAULT_MMAP_MAX)
+        libc.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
+        libc.malloc_trim(0)

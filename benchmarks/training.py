@@ -1,0 +1,270 @@
+"""How fast the engine trains: against the lab report's own loop, and against the machine's ceiling.
+
+    python -m benchmarks.training                  the table, about ten minutes
+    python -m benchmarks.training --quick --json   the same with fewer rounds, as JSON and nothing else
+
+Three programs train the same network, on the same images, one after the other and again, round after round:
+
+    a  report    the report's loop as a user would write it today: a DataLoader with two workers, PIL transforms one
+                 image at a time, .item() in every step
+    b  engine    worker.training.engine.train() as the worker runs it, with metrics, guard, progress and checkpoints; what is
+                 written at the end of an epoch is charged as for an epoch of 40,000 images
+    c  ceiling   forward, backward and step of the same network on one batch that stays in memory, with the threads,
+                 layout, memory and optimizer that the engine uses
+
+`speedup` is b/a and `of_ceiling` b/c in images per second, each the median of the rounds' own ratios, so that a machine that
+slows down for a while slows all three.
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from worker.training.threads import limit_spinning
+
+limit_spinning()  # before torch is imported, as the worker does
+
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+import models.torchvision_compat  # noqa: F401
+from models.data.dataset import ImageDataset, load_dataset
+from models.data.splits import split_indices
+from models.metrics import EpochMetrics
+from models.networks.build import build_network
+from models.networks.preprocessing import preprocessing_for
+from models.settings import get_settings
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import parse_spec
+from worker.training.build import build_batches, build_data, build_state
+from worker.training.engine import train
+from worker.training.sink import MemorySink
+from worker.training.tuning import choose_tuning
+
+EPOCH_IMAGES = 40_000
+"""The training split of CIFAR-10, which what happens once an epoch is charged to."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained, and for how many images a round."""
+
+    name: str
+    spec: ExperimentSpec
+    images: int
+    report_images: int
+
+
+def cases(scale: float) -> list[Case]:
+    """The four cases; `scale` multiplies the images of a round."""
+    turns = {"hflip": 0.5, "vflip": 0.5, "rotation_degrees": 15}
+    squeezenet = {"name": "squeezenet1_1", "input_size": 64}
+
+    def case(name: str, images: int, report_images: int, body: dict[str, Any]) -> Case:
+        spec = parse_spec({"epochs": 1, "dataset": {"name": "cifar10", "val_limit": 100}, **body})
+        return Case(name, spec, int(images * scale), int(report_images * scale))
+
+    return [
+        case("baseline-16", 16_000, 4_800, {"model": "baseline", "batch_size": 16}),
+        case("baseline-128", 25_600, 7_680, {"model": "baseline", "batch_size": 128}),
+        case("three_blocks-128", 1_024, 768, {"model": "three_blocks", "batch_size": 128, "augmentation": turns}),
+        case("squeezenet-64px", 2_560, 2_048, {"model": squeezenet, "batch_size": 128}),
+    ]
+
+
+class _Pictures(Dataset[tuple[torch.Tensor, int]]):
+    """Images one at a time through a PIL transform, as torchvision's datasets hand them out."""
+
+    def __init__(self, dataset: ImageDataset, indices: Sequence[int], transform: Callable[[Image.Image], Any]) -> None:
+        self.images = dataset.train_images[indices].transpose(0, 2, 3, 1)
+        self.labels = dataset.train_labels[indices]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
+
+
+WARM_UP_BATCHES = 4
+"""Batches before the clock starts: the loader's workers start, algorithms are chosen, memory is taken."""
+
+
+def report_loop(case: Case, dataset: ImageDataset) -> float:
+    """Images per second of the report's own loop."""
+    spec, seen = case.spec, preprocessing_for(case.spec, dataset.info)
+    steps: list[Any] = [] if seen.input_size == seen.source_size else [transforms.Resize(seen.input_size)]
+    if spec.augmentation.rotation_degrees:
+        steps += [
+            transforms.RandomHorizontalFlip(spec.augmentation.hflip),
+            transforms.RandomVerticalFlip(spec.augmentation.vflip),
+            transforms.RandomRotation(spec.augmentation.rotation_degrees),
+        ]
+    steps += [transforms.ToTensor(), transforms.Normalize(seen.mean, seen.std)]
+    indices, _ = split_indices(len(dataset.train_labels), spec.dataset)
+    warm_up = WARM_UP_BATCHES * spec.batch_size
+    pictures = _Pictures(dataset, indices[: case.report_images + warm_up], transforms.Compose(steps))
+    loader = DataLoader(pictures, batch_size=spec.batch_size, shuffle=True, num_workers=2)
+    network = _network(case, dataset).train()
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    total_loss, correct, began = 0.0, 0, 0.0
+    for number, (images, labels) in enumerate(loader):
+        if number == WARM_UP_BATCHES:
+            began = time.perf_counter()
+        optimizer.zero_grad()
+        outputs = network(images)
+        loss = criterion(outputs, labels)
+        loss.backward()
+        optimizer.step()
+        total_loss += loss.item()
+        correct += (outputs.argmax(1) == labels).sum().item()
+    return (len(pictures) - warm_up) / (time.perf_counter() - began)
+
+
+@dataclass
+class _Stopwatch(MemorySink):
+    """Notes when steps were done, and ends the run after enough images."""
+
+    batch_size: int = 0
+    images: int = 0
+    num_steps: int = 0
+    began: float = 0.0
+    ended: float = 0.0
+    marks: list[tuple[str, float]] = field(default_factory=list)
+
+    def should_stop(self) -> str | None:
+        """Asked by the engine after every step."""
+        self.num_steps += 1
+        if self.num_steps == WARM_UP_BATCHES:
+            self.began = time.perf_counter()
+        if self.num_steps * self.batch_size >= self.images + WARM_UP_BATCHES * self.batch_size:
+            self.ended = time.perf_counter()
+            return "cancel"
+        return None
+
+    def append_epoch(self, metrics: EpochMetrics) -> None:
+        """Note when an epoch's measuring was over and its writing began."""
+        super().append_epoch(metrics)
+        self.marks.append(("appended", time.perf_counter()))
+
+    def save(self, kind: Any, epoch: int, path: Path) -> None:
+        """Note when an epoch's checkpoint, the last of its files, was written."""
+        super().save(kind, epoch, path)
+        if kind == "checkpoint":
+            self.marks.append(("saved", time.perf_counter()))
+
+
+def engine(case: Case, dataset: ImageDataset, saving_seconds: float) -> float:
+    """Images per second of the engine in an epoch of the whole training split."""
+    with tempfile.TemporaryDirectory() as folder:
+        watch = _Stopwatch(batch_size=case.spec.batch_size, images=case.images)
+        train(case.spec, dataset, watch, Path(folder), device="cpu", should_stop=watch.should_stop)  # type: ignore[arg-type]
+    images = (watch.num_steps - WARM_UP_BATCHES) * case.spec.batch_size
+    return images / (watch.ended - watch.began + saving_seconds * images / EPOCH_IMAGES)
+
+
+def saving_seconds(case: Case, dataset: ImageDataset) -> float:
+    """What an epoch's metrics, weights, kernels and checkpoint cost: the median of a few tiny epochs."""
+    tiny = case.spec.model_dump(mode="json") | {"epochs": 4}
+    tiny["dataset"] |= {"train_limit": 2 * case.spec.batch_size}
+    with tempfile.TemporaryDirectory() as folder:
+        watch = _Stopwatch()
+        train(parse_spec(tiny), dataset, watch, Path(folder), device="cpu")
+    times = [
+        after - before
+        for (first, before), (second, after) in zip(watch.marks, watch.marks[1:], strict=False)
+        if (first, second) == ("appended", "saved")
+    ]
+    return statistics.median(times)
+
+
+def ceiling(case: Case, dataset: ImageDataset) -> float:
+    """Images per second of the same network's forward, backward and step on one batch that stays in memory."""
+    tuning = choose_tuning(case.spec, dataset, "cpu")
+    with tuning.applied():
+        data = build_data(case.spec, dataset, tuning)
+        batches = build_batches(case.spec, data, tuning)
+        state = build_state(case.spec, data, batches, tuning, None, fresh=True)
+        network, optimizer = state.network.train(), state.optimizer
+        batch = next(iter(batches.iterate(1, data.input_format.size)))
+        images, labels = batch.images.clone(memory_format=torch.preserve_format), batch.labels
+        num_steps = -(-case.images // len(labels))
+        began = 0.0
+        for step in range(WARM_UP_BATCHES + num_steps):
+            if step == WARM_UP_BATCHES:
+                began = time.perf_counter()
+            nn.functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return num_steps * len(labels) / (time.perf_counter() - began)
+
+
+def _network(case: Case, dataset: ImageDataset) -> nn.Module:
+    seen = preprocessing_for(case.spec, dataset.info)
+    return build_network(
+        case.spec.model, num_classes=dataset.info.num_classes, in_channels=seen.channels, size=seen.input_size
+    )
+
+
+def compare(case: Case, dataset: ImageDataset, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """All three programs on one case, interleaved."""
+    saving = saving_seconds(case, dataset)
+    measured: dict[str, list[float]] = {"report": [], "engine": [], "ceiling": []}
+    for number in range(rounds):
+        measured["report"].append(report_loop(case, dataset))
+        # the two that are close stand in turn before and after each other, so that a drift favours neither
+        pair: list[tuple[str, Callable[[], float]]] = [
+            ("engine", lambda: engine(case, dataset, saving)),
+            ("ceiling", lambda: ceiling(case, dataset)),
+        ]
+        for name, run in pair if number % 2 == 0 else pair[::-1]:
+            measured[name].append(run())
+        now = {name: round(values[-1]) for name, values in measured.items()}
+        say(f"{case.name} round {number + 1}/{rounds}: {now} images/s")
+    return {
+        "case": case.name,
+        "speedup": round(_median_ratio(measured["engine"], measured["report"]), 3),
+        "of_ceiling": round(_median_ratio(measured["engine"], measured["ceiling"]), 3),
+        "images_per_second": {name: round(statistics.median(values), 1) for name, values in measured.items()},
+        "saving_seconds": round(saving, 4),
+        "rounds": rounds,
+    }
+
+
+def _median_ratio(upper: list[float], lower: list[float]) -> float:
+    return statistics.median(above / below for above, below in zip(upper, lower, strict=True))
+
+
+def main() -> None:
+    """Run the comparison and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: under eight minutes")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    parser.add_argument("--case", action="append", help="only this case (may be repeated)")
+    parser.add_argument("--rounds", type=int, help="rounds a case")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the images of a round")
+    options = parser.parse_args()
+    say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr, flush=True))
+    logging.disable(logging.INFO)
+    dataset = load_dataset("cifar10", get_settings(), lambda label, done, total: None)
+    rounds = options.rounds or (5 if options.quick else 9)
+    chosen = [case for case in cases(options.scale) if not options.case or case.name in options.case]
+    results = {"throughput": [compare(case, dataset, rounds, say) for case in chosen]}
+    print(json.dumps(results, indent=None if options.json else 2))
+
+
+if __name__ == "__main__":
+    main()
