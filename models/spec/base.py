@@ -1,6 +1,9 @@
 """What every part of a spec shares: frozen, strict, no unknown keys, no NaN."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 
 class Spec(BaseModel):
@@ -9,3 +12,9 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, use_enum_values=False
     )
+
+
+def broken_rule(message: str, *, field: str, nearest: Any = None) -> PydanticCustomError:
+    """To be raised by validators of rules between fields: `field` is the one to change, `nearest` what would do."""
+    context = {"message": message, "field": field}
+    return PydanticCustomError("rule", "{message}", context if nearest is None else {**context, "nearest": nearest})

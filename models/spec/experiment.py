@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from models.spec.base import Spec
+from models.spec.base import Spec, broken_rule
 from models.spec.data import AugmentationSpec, DatasetSpec
 from models.spec.model import ModelSpec
 from models.spec.training import (
@@ -92,12 +92,15 @@ class ExperimentSpec(Spec):
     def _parts_fit(self) -> "ExperimentSpec":
         phases = [phase.from_epoch for phase in self.progressive_resizing]
         if phases != sorted(set(phases)):
-            raise ValueError(f"progressive_resizing: from_epoch must ascend without repetition, not {phases}")
+            message = f"from_epoch must ascend without repetition, not {phases}"
+            raise broken_rule(message, field="progressive_resizing")
         warmup = getattr(self.lr_scheduler, "warmup_epochs", 0)
         if warmup > self.epochs:
-            raise ValueError(f"lr_scheduler.warmup_epochs is {warmup:g}, more than epochs, {self.epochs}")
+            message = f"is {warmup:g}, more than epochs, which is {self.epochs}"
+            raise broken_rule(message, field="lr_scheduler.warmup_epochs", nearest=self.epochs)
         if self.augmentation.mixup_alpha and self.class_weights is not None:
-            raise ValueError("augmentation.mixup_alpha and class_weights cannot be used together; set one of them off")
+            message = "cannot be used together with class_weights; leave one of them out"
+            raise broken_rule(message, field="augmentation.mixup_alpha", nearest=0)
         return self
 
     def as_json(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from models.spec.base import Spec
+from models.spec.base import Spec, broken_rule
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
 InputSize = Annotated[int, Field(ge=8, le=512)]
@@ -44,9 +44,12 @@ class HeadSpec(Spec):
     @model_validator(mode="after")
     def _dropout_fits_hidden(self) -> "HeadSpec":
         if self.dropout and len(self.dropout) != len(self.hidden) + 1:
-            raise ValueError(
-                f"dropout has {len(self.dropout)} entries for {len(self.hidden)} hidden layers; "
-                f"give {len(self.hidden) + 1}, one before each linear layer"
+            wanted = len(self.hidden) + 1
+            raise broken_rule(
+                f"has {len(self.dropout)} entries for {len(self.hidden)} hidden layers; "
+                f"give {wanted}, one before each linear layer",
+                field="dropout",
+                nearest=(list(self.dropout) + [0.0] * wanted)[:wanted],
             )
         return self
 

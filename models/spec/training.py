@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from models.spec.base import Spec
+from models.spec.base import Spec, broken_rule
 
 LearningRate = Annotated[float, Field(ge=1e-12, le=100)]
 WeightDecay = Annotated[float, Field(ge=0, le=10)]
@@ -24,7 +24,8 @@ class SgdSpec(Spec):
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "SgdSpec":
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0; set momentum, or nesterov to false")
+            message = "needs a momentum above 0; set momentum, or nesterov to false"
+            raise broken_rule(message, field="nesterov", nearest=False)
         return self
 
 
@@ -104,7 +105,8 @@ class MultiStepSpec(_Warmup):
     @model_validator(mode="after")
     def _milestones_ascend(self) -> "MultiStepSpec":
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must ascend without repetition, not {list(self.milestones)}")
+            message = f"must ascend without repetition, not {list(self.milestones)}"
+            raise broken_rule(message, field="milestones", nearest=sorted(set(self.milestones)))
         return self
 
 
@@ -188,5 +190,6 @@ class EarlyStoppingSpec(Spec):
         if self.mode is None:
             object.__setattr__(self, "mode", natural)
         elif self.mode != natural:
-            raise ValueError(f"mode '{self.mode}' does not fit monitor '{self.monitor}'; use '{natural}'")
+            message = f"is '{self.mode}', which does not fit the monitor {self.monitor}; use '{natural}'"
+            raise broken_rule(message, field="mode", nearest=natural)
         return self

@@ -1,0 +1,262 @@
+"""What is wrong with a spec, in plain words: one entry a field, with the nearest value that would do.
+
+Pydantic finds the errors; its words are for programmers, and of a union it reports every member that did not fit.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from models.errors import SpecError
+from models.spec import training
+from models.spec.experiment import ExperimentSpec
+from models.spec.model import CnnSpec, FastResNetSpec, ZooName, ZooSpec
+
+Location = list[int | str]
+Entry = dict[str, Any]
+
+FAMILIES: dict[str, type[BaseModel]] = {
+    "cnn": CnnSpec,
+    "fast_resnet": FastResNetSpec,
+    **{name.value: ZooSpec for name in ZooName},
+}
+"""The classes of the `model` part by its name."""
+PARTS: dict[str, dict[str, type[BaseModel]]] = {
+    part: {cls.model_fields["name"].default: cls for cls in get_args(get_args(union)[0])}
+    for part, union in (("optimizer", training.OptimizerSpec), ("lr_scheduler", training.LrSchedulerSpec))
+}
+"""The classes of the parts that come in kinds, by name."""
+
+LONGEST = 60
+"""Characters of a value that are shown."""
+MOST_ENTRIES = 50
+SCHEMA = "GET /api/v1/schema describes every field"
+
+KINDS = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of a sensible size",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "string_unicode": "must be text",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "model_type": "must be an object with keys",
+    "model_attributes_type": "must be an object with keys",
+    "dict_type": "must be an object with keys",
+    "greater_than_equal": "must be at least {ge:.10g}",
+    "less_than_equal": "must be at most {le:.10g}",
+    "too_short": "needs at least {min_length} entries",
+    "too_long": "may have at most {max_length} entries",
+    "string_too_short": "needs at least {min_length} character",
+    "string_too_long": "may have at most {max_length} characters",
+    "missing": "is missing",
+}
+"""What each of pydantic's kinds of error means to somebody who wrote JSON."""
+
+
+def fail(field: str, message: str, **extra: Any) -> NoReturn:
+    """Raise a SpecError about one field; extras that are None are left out."""
+    entry = {"field": field, "message": message, **{key: value for key, value in extra.items() if value is not None}}
+    if isinstance(entry.get("value"), str):
+        entry["value"] = shorten(entry["value"])
+    raise SpecError([entry], fix=f"{SCHEMA}; GET /api/v1/presets lists what is ready")
+
+
+def explain(error: ValidationError, body: dict[str, Any]) -> SpecError:
+    """The errors of a body whose `model`, `optimizer` and `lr_scheduler` name kinds that exist."""
+    entries: list[Entry] = []
+    weights: list[ErrorDetails] = []
+    for item in error.errors(include_url=False):
+        location = _locate(item["loc"], body)
+        if location is None or _follows_from_another(item):
+            continue
+        if location[:1] == ["class_weights"]:
+            weights.append(item)
+        else:
+            entries.append(_explain_one(item, location, body))
+    if weights:
+        entries.append(_explain_class_weights(body["class_weights"]))
+    if (more := len(entries) - MOST_ENTRIES) > 0:
+        entries[MOST_ENTRIES:] = [{"field": "body", "message": f"and {more} more of the kind"}]
+    return SpecError(entries, fix=SCHEMA)
+
+
+def _locate(loc: Sequence[int | str], body: dict[str, Any]) -> Location | None:
+    """A place in the body; None for a complaint of a class that was tried and not meant."""
+    location = list(loc)
+    if location[:1] == ["model"] and len(location) > 1:
+        if location[1] != FAMILIES[body["model"]["name"]].__name__:
+            return None
+        del location[1]
+    elif location[:1] and location[0] in PARTS and len(location) > 1:
+        del location[1]
+    return location
+
+
+def _follows_from_another(item: ErrorDetails) -> bool:
+    """Whether a list was called too short only because its entries were dropped for errors of their own."""
+    given = item["input"]
+    return item["type"] == "too_short" and isinstance(given, list) and len(given) >= item["ctx"]["min_length"]
+
+
+def _explain_one(item: ErrorDetails, location: Location, body: dict[str, Any]) -> Entry:
+    context, kind, value = item.get("ctx", {}), item["type"], item["input"]
+    if kind == "extra_forbidden":
+        return _explain_unknown_key(location, body)
+    if kind == "rule":
+        location = [*location, *([context["field"]] if context.get("field") else [])]
+        entry: Entry = {"field": field_of(location), "message": context["message"]}
+        return {**entry, "nearest": context["nearest"]} if "nearest" in context else entry
+    message = KINDS.get(kind, item["msg"][:1].lower() + item["msg"][1:]).format(**context)
+    if kind in ("enum", "literal_error"):
+        message = f"must be {context['expected']}"
+    if context.get("min_length") == 1:
+        message = message.replace("entries", "entry")
+    entry = {"field": field_of(location), "message": message}
+    if kind == "missing":
+        return entry
+    if kind in ("too_short", "too_long"):
+        entry["message"] += f", not {len(value)}"
+    else:
+        entry["message"] += f", not {describe(value)}"
+    if isinstance(value, str | int | float | bool) or value is None:
+        entry["value"] = shorten(value) if isinstance(value, str) else value
+    nearest = _nearest_value(kind, context, value)
+    if kind == "string_too_short":
+        default = _class_at(location[:-1], body)[0].model_fields.get(str(location[-1]))
+        nearest = default.default if default is not None and isinstance(default.default, str) else None
+    return entry if nearest is None else {**entry, "nearest": nearest}
+
+
+def _nearest_value(kind: str, context: dict[str, Any], value: Any) -> Any:
+    """The closest value that keeps this one rule, if it can be told from the value given."""
+    if "ge" in context or "le" in context:
+        return context.get("ge", context.get("le"))
+    if kind in ("enum", "literal_error"):
+        choices = [word.strip(" '") for word in context["expected"].replace(" or ", ", ").split(",")]
+        choice = nearest_word(value, choices) or choices[0]
+        return int(choice) if choice.isdigit() else choice
+    if kind == "bool_type" and value in (0, 1, "true", "false", "yes", "no"):
+        return value in (1, "true", "yes")
+    if kind == "int_from_float" or (kind == "int_type" and isinstance(value, float)):
+        return round(value)
+    if kind == "string_too_long":
+        return value[: context["max_length"]]
+    if kind == "too_long" and len(json.dumps(value)) < 1000:
+        return value[: context["max_length"]]
+    if kind in ("int_type", "float_type", "int_parsing", "float_parsing") and isinstance(value, str):
+        return _number_in(value, whole=kind.startswith("int"))
+    return None
+
+
+def _number_in(text: str, *, whole: bool) -> int | float | None:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        return None
+
+
+def _explain_unknown_key(location: Location, body: dict[str, Any]) -> Entry:
+    key = str(location[-1])
+    cls, kind = _class_at(location[:-1], body)
+    known = [name for name in cls.model_fields if not (kind and name == "name")]
+    nearest = nearest_word(key, [*known, "preset"] if len(location) == 1 else known)
+    message = f"{kind} has no '{shorten(key)}'" if kind else f"unknown key '{shorten(key)}'"
+    entry: Entry = {"field": field_of(location)}
+    if nearest:
+        return {**entry, "message": f"{message}; did you mean '{nearest}'?", "nearest": nearest}
+    if len(location) == 1 and (home := _home_of(key, body)):
+        return {**entry, "message": f"{message} here; it belongs to {home}", "nearest": f"{home}.{key}"}
+    return {**entry, "message": f"{message}; it has {', '.join(known)}" if kind else message}
+
+
+def _class_at(location: Location, body: dict[str, Any]) -> tuple[type[BaseModel], str | None]:
+    """The class that a place in the body is read into, and its kind's name if it is one of several."""
+    cls: type[BaseModel] = ExperimentSpec
+    kind: str | None = None
+    for depth, part in enumerate(location):
+        if isinstance(part, int):
+            continue
+        chosen = {"model": FAMILIES, **PARTS}.get(part) if depth == 0 else None
+        if chosen is not None:
+            kind = body[part]["name"]
+            cls = chosen[str(kind)]
+        else:
+            kind = None
+            cls = next(_models_in(cls.model_fields[part].annotation))
+    return cls, kind
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
+def _home_of(key: str, body: dict[str, Any]) -> str | None:
+    """The part of the spec that has such a key, for keys that were written one level too high."""
+    parts = ("model", "optimizer", "lr_scheduler", "dataset", "augmentation", "fine_tuning")
+    named = [part for part in parts if part not in {"model", *PARTS} or isinstance(body.get(part), dict)]
+    return next((part for part in named if key in _class_at([part], body)[0].model_fields), None)
+
+
+def _explain_class_weights(value: Any) -> Entry:
+    """One entry for a field that may be null, a word or a list."""
+    entry: Entry = {"field": "class_weights"}
+    rule = "must be null, 'balanced', or a list of one number a class, each from 0 to 1000000"
+    if isinstance(value, list):
+        wrong = [index for index, weight in enumerate(value) if not _is_weight(weight)]
+        entry["message"] = f"{rule}; entry {wrong[0]} is {describe(value[wrong[0]])}"
+        mended = [weight if _is_weight(weight) else _mend_weight(weight) for weight in value[:1000]]
+        return {**entry, "nearest": mended}
+    entry["message"] = f"{rule}, not {describe(value)}"
+    if isinstance(value, str | int | float | bool):
+        entry["value"] = shorten(value) if isinstance(value, str) else value
+    return {**entry, "nearest": "balanced"}
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e6
+
+
+def _mend_weight(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return min(max(float(value), 0.0), 1e6) if is_number else 1.0
+
+
+def field_of(location: Sequence[int | str]) -> str:
+    """A place as it is written in messages: model.blocks.0.convs."""
+    return ".".join(shorten(str(part)) for part in location) or "body"
+
+
+def nearest_word(word: Any, choices: Iterable[str]) -> str | None:
+    """The choice that is spelled most like the word, if any is close."""
+    found = difflib.get_close_matches(str(word)[:100], [str(choice) for choice in choices], n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def describe(value: Any) -> str:
+    """A value as a message shows it: as JSON if it is a single one, else what it is."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, str):
+        return json.dumps(shorten(value), ensure_ascii=False)
+    return shorten(json.dumps(value)) if isinstance(value, int | float | None) else f"a {type(value).__name__}"
+
+
+def shorten(text: str) -> str:
+    """Text of at most 60 characters, with three dots where it was cut."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
