@@ -1,0 +1,83 @@
+"""Stored weights: finding the file, checking its digest, and reading what it says of itself. No torch needed."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import Conflict, CorruptFile, InvalidRequest
+from models.networks.preprocessing import Preprocessing
+from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
+from models.spec.parse import load_model
+from models.store import Store, artifacts, experiments
+from models.store.artifacts import ArtifactRecord
+from models.store.states import ArtifactKind
+
+KINDS = {"best": ArtifactKind.WEIGHTS_BEST, "last": ArtifactKind.WEIGHTS_LAST}
+READ_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Which weights of which experiment, and what an image becomes for them."""
+
+    experiment_id: int
+    which: str
+    """best or last."""
+    epoch: int | None
+    sha256: str
+    model: CnnSpec | ZooSpec | FastResNetSpec
+    preprocessing: Preprocessing
+
+
+def find_record(store: Store, experiment_id: int, which: str) -> ArtifactRecord:
+    """The newest record of an experiment's best or last weights.
+
+    Raises NotFound if there is no such experiment, Conflict if it has no weights (yet).
+    """
+    if which not in KINDS:
+        raise InvalidRequest(f"weights is '{which[:20]}'; an experiment keeps its best and its last", fix="use best")
+    with store.reading() as session:
+        row = experiments.get(session, experiment_id)
+        found = artifacts.newest(session, experiment_id, KINDS[which])
+    if found is None:
+        raise Conflict(
+            f"experiment {experiment_id} is {row.status} and has no {which} weights"
+            + ("" if row.status.terminal else " yet"),
+            fix=None if row.status.terminal else "wait until its first epoch has ended",
+        )
+    return found
+
+
+def read_weights(record: ArtifactRecord, which: str, experiments_dir: Path) -> tuple[Weights, bytes]:
+    """A weights file's description and content.
+
+    Raises CorruptFile if the content is not what was recorded: damaged, or replaced since by a run that goes on.
+    """
+    try:
+        data = record.file(experiments_dir).read_bytes()
+    except OSError as error:
+        raise CorruptFile(f"the {which} weights of experiment {record.experiment_id} cannot be read") from error
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise CorruptFile(f"the {which} weights of experiment {record.experiment_id} do not match their digest")
+    about = read_about(data)
+    weights = Weights(
+        experiment_id=record.experiment_id,
+        which=which,
+        epoch=about.get("epoch"),
+        sha256=record.sha256,
+        model=load_model(about["model"]),
+        preprocessing=Preprocessing.from_json(about["preprocessing"]),
+    )
+    return weights, data
+
+
+def read_about(data: bytes) -> dict[str, Any]:
+    """What the engine wrote into a safetensors file beside its tensors: the network's spec and the preprocessing."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["epochal"])
+        return about
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptFile("a weights file does not say what network it is of") from error
