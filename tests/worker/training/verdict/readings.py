@@ -25,10 +25,11 @@ class Reading:
 CURVES = {
     "baseline": Reading(
         notes=(
-            "Best at epoch 6 by both measures, 1.171 and 0.607, though epochs 3 to 8 are hardly told apart. From there the "
-            "validation loss climbs without a break to 1.96 while the training loss still falls, to 0.95 at epoch 15: "
-            "overfitting, beyond doubt. From about epoch 20 the training loss rises too, to 1.80, and by the end accuracy has "
-            "fallen from 0.61 to 0.36: a second trouble, steps too large for where the network has got to. 44 epochs wasted."
+            "Best at epoch 6 by both measures, 1.171 and 0.607, though epochs 3 to 8 are hardly told apart. From "
+            "there the validation loss climbs without a break to 1.96 while the training loss still falls, to 0.95 "
+            "at epoch 15: overfitting, beyond doubt. From about epoch 20 the training loss rises too, to 1.80, and "
+            "by the end accuracy has fallen from 0.61 to 0.36: a second trouble, steps too large for where the "
+            "network has got to. 44 epochs wasted."
         ),
         best_loss=6,
         best_accuracy=6,
@@ -41,9 +42,10 @@ CURVES = {
     ),
     "narrow": Reading(
         notes=(
-            "Lowest loss at epoch 4, 1.278; from there it climbs to 1.64 while the training loss goes on falling: overfitting "
-            "for sure. The accuracy of 0.5686 at epoch 15 is one lucky epoch among values that swing between 0.50 and 0.57; "
-            "its level did not change much after epoch 7 and ends a little lower. No collapse."
+            "Lowest loss at epoch 4, 1.278; from there it climbs to 1.64 while the training loss goes on falling: "
+            "overfitting for sure. The accuracy of 0.5686 at epoch 15 is one lucky epoch among values that swing "
+            "between 0.50 and 0.57; its level did not change much after epoch 7 and ends a little lower. No "
+            "collapse."
         ),
         best_loss=4,
         best_accuracy=15,
@@ -56,9 +58,10 @@ CURVES = {
     ),
     "three_conv": Reading(
         notes=(
-            "Best at epoch 6 by both, 1.212 and 0.573. The validation loss then climbs to 1.40. The training loss falls only "
-            "to epoch 8 and then rises as well, from 1.24 to 1.37, so the gap opens early and the rest is training itself "
-            "getting worse: too large a rate for the end. Accuracy slips from 0.57 to 0.53, far from a collapse."
+            "Best at epoch 6 by both, 1.212 and 0.573. The validation loss then climbs to 1.40. The training loss "
+            "falls only to epoch 8 and then rises as well, from 1.24 to 1.37, so the gap opens early and the rest "
+            "is training itself getting worse: too large a rate for the end. Accuracy slips from 0.57 to 0.53, far "
+            "from a collapse."
         ),
         best_loss=6,
         best_accuracy=6,
@@ -71,9 +74,9 @@ CURVES = {
     ),
     "three_blocks": Reading(
         notes=(
-            "Lowest loss at epoch 10, best accuracy at 14; between them nothing is told apart. Accuracy holds 0.66 to 0.69 to "
-            "epoch 19, then falls to 0.35: collapse. The training loss rises with it from epoch 14, 0.84 to 1.62, faster than the "
-            "gap opens, so this is not overfitting in the main: training fell apart."
+            "Lowest loss at epoch 10, best accuracy at 14; between them nothing is told apart. Accuracy holds 0.66 "
+            "to 0.69 to epoch 19, then falls to 0.35: collapse. The training loss rises with it from epoch 14, 0.84 "
+            "to 1.62, faster than the gap opens, so this is not overfitting in the main: training fell apart."
         ),
         best_loss=10,
         best_accuracy=14,
@@ -84,10 +87,10 @@ CURVES = {
     ),
     "squeezenet1_1": Reading(
         notes=(
-            "Every epoch is a little better than the one before, to the last: loss 23.1 to 3.0, accuracy 0.001 to 0.16. Still "
-            "improving, and hopelessly slowly: after 100 epochs the loss is above 2.303, which guessing gives. The first "
-            "accuracies are far below 0.1, which no guess over ten classes gives: the network answers with classes that do "
-            "not exist. Smooth as glass."
+            "Every epoch is a little better than the one before, to the last: loss 23.1 to 3.0, accuracy 0.001 to "
+            "0.16. Still improving, and hopelessly slowly: after 100 epochs the loss is above 2.303, which guessing "
+            "gives. The first accuracies are far below 0.1, which no guess over ten classes gives: the network "
+            "answers with classes that do not exist. Smooth as glass."
         ),
         best_loss=100,
         best_accuracy=99,
@@ -98,8 +101,9 @@ CURVES = {
     ),
     "three_blocks_scheduler": Reading(
         notes=(
-            "Best at the last epoch by both, 0.710 and 0.786. Accuracy has risen by 0.045 over the last ten epochs: still "
-            "improving, train longer. The training loss is half of the validation loss: a gap is opening, no overfitting yet."
+            "Best at the last epoch by both, 0.710 and 0.786. Accuracy has risen by 0.045 over the last ten epochs: "
+            "still improving, train longer. The training loss is half of the validation loss: a gap is opening, no "
+            "overfitting yet."
         ),
         best_loss=30,
         best_accuracy=30,
@@ -119,9 +123,9 @@ CURVES = {
     ),
     "three_blocks_dropout": Reading(
         notes=(
-            "Lowest loss at epoch 39, but 33 to 39 are not told apart; then it climbs from 0.69 to 0.77, more than its "
-            "wobble, while the training loss falls on to 0.18: overfitting, mild, and the accuracy of 0.80 does not suffer. "
-            "Nothing is won after about epoch 44. A wide gap."
+            "Lowest loss at epoch 39, but 33 to 39 are not told apart; then it climbs from 0.69 to 0.77, more than "
+            "its wobble, while the training loss falls on to 0.18: overfitting, mild, and the accuracy of 0.80 does "
+            "not suffer. Nothing is won after about epoch 44. A wide gap."
         ),
         best_loss=39,
         best_accuracy=45,

@@ -1,0 +1,90 @@
+"""How often each channel of a convolution fires on some images: what a ReLU behind it lets through."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+CUTS = (nn.ReLU, nn.ReLU6)
+"""Activations that are exactly zero where a channel does not fire."""
+PASSES = (nn.BatchNorm2d, nn.Dropout2d, nn.Dropout, nn.Identity, nn.MaxPool2d)
+"""Layers that may stand between a convolution and its activation."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """For each output channel: the part of places at which it fires, over all images and in the image with most."""
+
+    fires: NDArray[np.float64]
+    fires_at_most: NDArray[np.float64]
+
+
+def watch_activity(network: nn.Module, images: Tensor) -> dict[str, Activity]:
+    """Run images through in evaluation mode and look behind every convolution that a ReLU module follows.
+
+    Convolutions followed by anything else (GELU, SiLU, a sum) are left out: their channels are never exactly silent.
+    The network's mode is put back.
+    """
+    watcher = _Watcher(network)
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():  # not inference mode, which would not count changes in place
+            network(images)
+    finally:
+        watcher.remove()
+        for module, mode in modes:
+            module.training = mode
+    return watcher.activity
+
+
+class _Watcher:
+    """Follows each convolution's output to the ReLU that takes it: the same memory, not changed in between."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.activity: dict[str, Activity] = {}
+        self._pending: dict[int, tuple[str, Tensor, int]] = {}
+        self._handles: list[RemovableHandle] = []
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Conv2d):
+                self._handles.append(module.register_forward_hook(partial(self._after_convolution, name)))
+            elif isinstance(module, CUTS):
+                self._handles.append(module.register_forward_hook(self._after_cut))
+            elif isinstance(module, PASSES):
+                self._handles.append(module.register_forward_hook(self._after_pass))
+
+    def remove(self) -> None:
+        """Take the hooks off again."""
+        for handle in self._handles:
+            handle.remove()
+        self._pending.clear()
+
+    def _after_convolution(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._expect(name, output)
+
+    def _after_pass(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        name = self._came_from(inputs[0], module)
+        if name is not None:
+            self._expect(name, output)
+
+    def _after_cut(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        name = self._came_from(inputs[0], module)
+        if name is None:
+            return
+        positive = (output > 0).flatten(2).double().mean(dim=2)
+        fires, most = positive.mean(dim=0), positive.amax(dim=0)
+        self.activity[name] = Activity(fires.cpu().numpy(), most.cpu().numpy())
+
+    def _expect(self, name: str, output: Tensor) -> None:
+        # The tensor is kept so that its memory is not given to another.
+        self._pending[output.data_ptr()] = (name, output, output._version)
+
+    def _came_from(self, taken: Tensor, module: nn.Module) -> str | None:
+        """The convolution whose output this is; None if something was added to it in place, as a shortcut is."""
+        name, _, version = self._pending.pop(taken.data_ptr(), (None, None, 0))
+        own = 1 if getattr(module, "inplace", False) else 0
+        return name if taken._version == version + own else None

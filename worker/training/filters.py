@@ -1,0 +1,162 @@
+"""The health of every convolution's filters, how far each layer moved, and when the first layer settled.
+
+A filter (output channel) is
+    dead       its weights are near zero beside its layer's, or it never fired on the images shown;
+    saturated  (first layer) it fires everywhere on every image, so that it tells nothing apart, or its weights are
+               many times as large as its layer's;
+    duplicate  another one points the same way (cosine similarity);
+    noise      (kernels of 3x3 and more) neighbouring weights differ as much as weights drawn at random do.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from worker.training.activity import Activity, watch_activity
+
+DEAD_NORM = 0.01
+"""Of the layer's median norm."""
+SATURATED_NORM = 10.0
+"""The same."""
+ALWAYS = 0.995
+"""Part of all places at which a saturated filter fires."""
+ALIKE = 0.95
+"""Cosine similarity of duplicates. Random filters of 9 weights come this close once in some 100,000 pairs."""
+FEWEST_WEIGHTS = 9
+"""Filters with fewer weights are alike by chance too often to be called duplicates."""
+ROUGH_SIGMAS = 2.0
+"""A filter has structure when its roughness lies this many standard deviations below that of random weights."""
+SETTLED = 0.1
+"""The first layer has settled when it stays within this part of its final self."""
+MOST_PAIRS = 50
+"""Duplicate pairs that are named; the number of filters concerned is exact."""
+
+
+def filter_health(
+    network: nn.Module, initial_state: Mapping[str, Tensor] | None = None, *, images: Tensor | None = None
+) -> dict[str, Any]:
+    """What `judge(filters=...)` takes: {"convolutions": {name: {...}}, "movement": {name: relative distance}}.
+
+    `initial_state` are the weights that training started from (for fine-tuning: the pretrained ones). `images` are a
+    few hundred normalised ones (N, C, H, W) of the network's input size, by which never and always firing filters are
+    found; without them, dead and saturated are told by weights alone. The network is left as it was.
+    """
+    activity = watch_activity(network, images) if images is not None else {}
+    first = True
+    convolutions: dict[str, Any] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            convolutions[name] = _examine(module, activity.get(name), first=first)
+            first = False
+    return {
+        "convolutions": convolutions,
+        "movement": layer_movement(network, initial_state),
+        "images": 0 if images is None else len(images),
+    }
+
+
+def _examine(convolution: nn.Conv2d, activity: Activity | None, *, first: bool) -> dict[str, Any]:
+    weight = convolution.weight.detach().double().cpu().numpy()
+    flat = weight.reshape(len(weight), -1)
+    norms = np.linalg.norm(flat, axis=1)
+    typical = float(np.median(norms))
+    dead = norms <= DEAD_NORM * typical
+    saturated = (norms >= SATURATED_NORM * typical) & (typical > 0) if first else np.zeros(len(norms), dtype=bool)
+    if activity is not None:
+        dead |= activity.fires_at_most == 0
+        if first:
+            saturated |= activity.fires >= ALWAYS
+    pairs = duplicate_pairs(flat, norms > DEAD_NORM * typical)
+    noise = noise_like(weight) & ~dead if min(weight.shape[2:]) >= 3 else None
+    return {
+        "filters": len(weight),
+        "fixed": not convolution.weight.requires_grad,
+        "kernel_size": list(weight.shape[2:]),
+        "dead": [int(i) for i in np.flatnonzero(dead)],
+        "saturated": [int(i) for i in np.flatnonzero(saturated & ~dead)] if first else None,
+        "duplicates": [[int(a), int(b), round(float(c), 4)] for a, b, c in pairs[:MOST_PAIRS]],
+        "num_duplicates": len({int(b) for _, b, _ in pairs}),
+        "noise_like": None if noise is None else [int(i) for i in np.flatnonzero(noise)],
+        "norm_median": typical,
+    }
+
+
+def duplicate_pairs(filters: NDArray[np.float64], usable: NDArray[np.bool_]) -> list[tuple[int, int, float]]:
+    """Pairs (a, b, cosine) with a < b of filters that point the same way, the most alike first."""
+    if filters.shape[1] < FEWEST_WEIGHTS:
+        return []
+    unit = np.where(usable[:, None], filters / np.maximum(np.linalg.norm(filters, axis=1, keepdims=True), 1e-300), 0.0)
+    cosine = np.triu(unit @ unit.T, k=1)
+    first, second = np.nonzero(cosine >= ALIKE)
+    order = np.argsort(-cosine[first, second], kind="stable")
+    return [(int(first[i]), int(second[i]), float(cosine[first[i], second[i]])) for i in order]
+
+
+def noise_like(weight: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which filters (out, in, h, w) have no spatial structure.
+
+    Roughness: the mean squared difference of neighbouring weights over twice their variance within a channel (Geary's
+    C). It is 1 for weights that know nothing of their place, whatever their size, and less for edges, blobs and
+    stripes. Its spread for random weights is simulated for one channel, and smaller by the root of the channels that
+    count.
+    """
+    _, _, height, width = weight.shape
+    centred = weight - weight.mean(axis=(2, 3), keepdims=True)
+    energy = (centred**2).sum(axis=(2, 3))
+    count = np.maximum(energy.sum(axis=1) ** 2 / np.maximum((energy**2).sum(axis=1), 1e-300), 1.0)
+    spread = _roughness_spread(height, width) / np.sqrt(count)
+    return np.asarray(_roughness(centred) > 1 - ROUGH_SIGMAS * spread)
+
+
+@lru_cache
+def _roughness_spread(height: int, width: int) -> float:
+    random = np.random.default_rng(0).standard_normal((4000, 1, height, width))
+    return float(_roughness(random - random.mean(axis=(2, 3), keepdims=True)).std())
+
+
+def _roughness(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    down, right = np.diff(centred, axis=2), np.diff(centred, axis=3)
+    steps = (down.size + right.size) // len(centred)
+    differences = (down**2).sum(axis=(1, 2, 3)) + (right**2).sum(axis=(1, 2, 3))
+    variance = (centred**2).sum(axis=(1, 2, 3)) / (centred.shape[1] * (centred.shape[2] * centred.shape[3] - 1))
+    return np.asarray(differences / steps / np.maximum(2 * variance, 1e-300))
+
+
+def layer_movement(network: nn.Module, initial_state: Mapping[str, Tensor] | None) -> dict[str, float] | None:
+    """How far each layer's weights are from where they started, as a part of their size there: |w - w0| / |w0|.
+
+    Convolutions and linear layers only. None without a start; a layer whose start is missing or has another shape (a
+    new head) is left out.
+    """
+    if initial_state is None:
+        return None
+    movement: dict[str, float] = {}
+    for name, module in network.named_modules():
+        start = initial_state.get(f"{name}.weight")
+        if not isinstance(module, nn.Conv2d | nn.Linear) or start is None or start.shape != module.weight.shape:
+            continue
+        before = start.detach().double().cpu()
+        moved = torch.linalg.vector_norm(module.weight.detach().double().cpu() - before)
+        movement[name] = float(moved / torch.linalg.vector_norm(before).clamp_min(1e-30))
+    return movement
+
+
+def settling_epoch(kernels: NDArray[np.floating[Any]]) -> int | None:
+    """The first epoch (from 1) from which the first layer stays within 10% of its final kernels, by relative L2.
+
+    `kernels` are (epochs, out, in, h, w). None with fewer than three epochs, or when it moved on to the last tenth of
+    the run: it had not settled then.
+    """
+    count = len(kernels)
+    flat = kernels.reshape(count, -1).astype(np.float64)
+    if count < 3 or not np.isfinite(flat).all():
+        return None
+    final = float(np.linalg.norm(flat[-1]))
+    away = np.linalg.norm(flat - flat[-1], axis=1) > SETTLED * max(final, 1e-30)
+    settled = int(np.flatnonzero(away)[-1]) + 2 if away.any() else 1
+    return settled if settled <= count - max(1, count // 10) else None

@@ -1,0 +1,254 @@
+"""The learning rate range test (Smith 2015): train a few hundred steps while the rate grows exponentially, and look.
+
+Too small a rate leaves the loss where it is, a good one brings it down, too large a one blows it up. The suggestion
+lies between: a stated factor below the rate at which the loss began to blow up (`suggest`).
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.data.dataset import ImageDataset
+from models.spec.experiment import ExperimentSpec
+from worker.training.batches import Batch
+from worker.training.build import build_batches, build_data, build_state
+from worker.training.tuning import choose_tuning
+
+Array = NDArray[np.float64]
+
+BLOWN_UP = 4.0
+"""The sweep ends when the smoothed loss is this many times the lowest one, or not finite."""
+IMAGES_A_RATE = 128
+"""Small batches are so noisy that each rate is tried on several, until it has seen about this many images."""
+SECONDS = 18.0
+"""What a sweep is planned to take; it ends at 1.4 times this. A test must answer within 30 s."""
+FEWEST_RATES = 30
+"""A slow network is swept at fewer rates, down to this many; then on part of each batch, down to FEWEST_IMAGES."""
+FEWEST_IMAGES = 16
+SMOOTHING = 0.12
+"""Decades of learning rate over which losses are averaged (standard deviation of a Gaussian)."""
+BELOW_EDGE = 6.0
+"""How far below the edge the suggestion lies: within the factor of 3 to 10 that leaves room for a longer training."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep saw: rates, the mean loss at each, and the rate at which it blew up (None when it never did)."""
+
+    rates: Array
+    losses: Array
+    diverged_at: float | None
+    complete: bool = True
+    """Whether it came to the end of its range or blew up; otherwise time was up."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A learning rate (None when none can be suggested) and how it was found, for people."""
+
+    lr: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a sweep spends its time: rates, steps at each, and images of each batch."""
+
+    num_rates: int
+    steps_a_rate: int
+    num_images: int
+
+
+def make_plan(num_rates: int, batch_size: int, seconds_a_step: float, seconds: float = SECONDS) -> Plan:
+    """As many steps a rate as noise asks for, as many rates as were asked for, whole batches: as far as time goes."""
+    affordable = seconds / max(seconds_a_step, 1e-9)
+    wanted = max(1, min(8, round(IMAGES_A_RATE / batch_size)))
+    if affordable >= num_rates:
+        return Plan(num_rates, max(1, min(wanted, int(affordable / num_rates))), batch_size)
+    rates = min(num_rates, max(FEWEST_RATES, int(affordable)))
+    part = min(1.0, affordable / rates)
+    return Plan(rates, 1, min(batch_size, max(FEWEST_IMAGES, int(batch_size * part))))
+
+
+def range_test(
+    spec: ExperimentSpec,
+    dataset: ImageDataset,
+    *,
+    lr_min: float = 1e-6,
+    lr_max: float = 1.0,
+    steps: int = 100,
+    device: str = "auto",
+    seconds: float = SECONDS,
+) -> dict[str, Any]:
+    """Sweep this spec's learning rate on its own network, images, optimizer and batch size.
+
+    Returns {"points": [{"lr", "loss", "smoothed"}], "suggestion": {"lr", "why"}, "diverged_at", "seconds", ...}; losses
+    that are not finite are null. The schedule plays no part; clipping, smoothing and augmentation do.
+    """
+    began = time.perf_counter()
+    tuning = choose_tuning(spec, dataset, device)
+    with tuning.applied():
+        data = build_data(spec, dataset, tuning)
+        batches = build_batches(spec, data, tuning)
+        state = build_state(spec, data, batches, tuning, None, fresh=True)
+        state.freezing.set_training_mode(spec.epochs + 1)  # nothing frozen: the whole network is what a rate must suit
+        endless = itertools.chain.from_iterable(
+            batches.iterate(epoch, data.input_format.size) for epoch in itertools.count(1)
+        )
+        groups = [(group, group["lr"] / spec.optimizer.lr) for group in state.optimizer.param_groups]
+
+        def train_step(rate: float, num_images: int = spec.batch_size) -> float:
+            batch = _first_images(next(endless), num_images)
+            for group, factor in groups:
+                group["lr"] = rate * factor
+            with state.arithmetic.autocast():
+                loss = state.objective(state.network(batch.images), batch)
+            return take_step(state.optimizer, loss, state.parameters, spec.clip_grad_norm)
+
+        plan = make_plan(steps, spec.batch_size, _seconds_a_step(lambda: train_step(lr_min)), seconds)
+        rates = np.geomspace(lr_min, lr_max, plan.num_rates)
+        sweep = sweep_rates(
+            lambda rate: train_step(rate, plan.num_images), rates, steps_a_rate=plan.steps_a_rate, seconds=seconds
+        )
+    return {
+        **as_json(sweep, suggest(sweep)),
+        "images_a_rate": plan.num_images * plan.steps_a_rate,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+
+
+def _seconds_a_step(train_step: Callable[[], float]) -> float:
+    """Seconds of one step, after one that warms up; at the smallest rate neither changes much."""
+    train_step()
+    began = time.perf_counter()
+    train_step()
+    return time.perf_counter() - began
+
+
+def _first_images(batch: Batch, count: int) -> Batch:
+    if count >= len(batch):
+        return batch
+    others = None if batch.other_labels is None else batch.other_labels[:count]
+    return Batch(batch.images[:count], batch.labels[:count], others, batch.share)
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer,
+    loss: torch.Tensor,
+    parameters: Sequence[torch.nn.Parameter],
+    clip_grad_norm: float | None,
+) -> float:
+    """One step in full precision; returns the loss before it. A loss that is not finite changes nothing."""
+    value = loss.item()
+    if not math.isfinite(value):
+        return value
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if clip_grad_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, clip_grad_norm)
+    optimizer.step()
+    return value
+
+
+def sweep_rates(
+    train_step: Callable[[float], float], rates: Array, *, steps_a_rate: int = 1, seconds: float = SECONDS
+) -> Sweep:
+    """Call `train_step(rate)`, which trains one step and returns its loss, for each rate in turn.
+
+    Ends when the running mean of the losses is BLOWN_UP times its lowest, when a loss is not finite, or when time is
+    up.
+    """
+    began = time.perf_counter()
+    seen: list[float] = []
+    mean, lowest = 0.0, math.inf
+    for index, rate in enumerate(rates.tolist()):
+        if index >= 5 and time.perf_counter() - began > 1.4 * seconds:
+            return Sweep(rates[:index], np.array(seen), None, complete=False)
+        seen.append(float(np.mean(list(_finite_losses(train_step, rate, steps_a_rate)))))
+        if not math.isfinite(seen[-1]):
+            return Sweep(rates[: index + 1], np.array(seen), rate)
+        mean = seen[-1] if index == 0 else 0.7 * mean + 0.3 * seen[-1]
+        lowest = min(lowest, mean)
+        if index >= 3 and mean > BLOWN_UP * lowest:
+            return Sweep(rates[: index + 1], np.array(seen), rate)
+    return Sweep(rates, np.array(seen), None)
+
+
+def _finite_losses(train_step: Callable[[float], float], rate: float, count: int) -> Iterator[float]:
+    for _ in range(count):
+        loss = train_step(rate)
+        yield loss
+        if not math.isfinite(loss):
+            return
+
+
+def smooth(rates: Array, losses: Array) -> Array:
+    """Losses averaged over neighbouring rates, SMOOTHING decades wide or one rate; what is not finite stays so."""
+    places = np.log10(rates)
+    width = max(SMOOTHING, float(np.diff(places).mean()) if len(places) > 1 else 0.0)
+    usable = np.isfinite(losses)
+    if not usable.any():
+        return losses.copy()
+    weights = np.exp(-0.5 * ((places[:, None] - places[None, usable]) / width) ** 2)
+    return np.where(usable, weights @ losses[usable] / np.maximum(weights.sum(axis=1), 1e-300), losses)
+
+
+def suggest(sweep: Sweep) -> Suggestion:
+    """A learning rate a stated factor below the edge.
+
+    The edge is where the smoothed loss has climbed back from its lowest by a tenth of what it had fallen, or where it
+    blew up. The suggestion is the edge over BELOW_EDGE, and not above a third of the rate of the lowest loss. Where the
+    sweep was too short for the loss to fall by 2%, the edge is where it rose by 5%, and the factor 10. A loss that fell
+    and never rose again has no edge within the range: then it is the rate of the steepest fall.
+    """
+    usable = np.isfinite(sweep.losses)
+    if usable.sum() < 5:
+        cause = "the loss was not finite at the smallest rates already" if sweep.complete else "time was up at once"
+        return Suggestion(None, f"No rate can be suggested: {cause}.")
+    rates, losses = sweep.rates[usable], smooth(sweep.rates, sweep.losses)[usable]
+    start = float(np.median(losses[: max(3, len(losses) // 10)]))
+    lowest = int(np.argmin(losses))
+    fallen = start - float(losses[lowest])
+    if fallen < 0.02 * abs(start):
+        edge = _first_rate(rates, losses > start + 0.05 * abs(start)) or sweep.diverged_at
+        if edge is None:
+            return Suggestion(None, "The loss neither fell nor rose at any rate of this range; try larger rates.")
+        return Suggestion(
+            edge / 10, f"10 times below {edge:.2g}, where the loss began to rise; it had not fallen before."
+        )
+    edge = _first_rate(rates[lowest:], losses[lowest:] > losses[lowest] + 0.1 * fallen) or sweep.diverged_at
+    if edge is None:
+        slope = np.gradient(losses, np.log10(rates))
+        end = "the loss did not rise again within this range" if sweep.complete else "time was up before it rose again"
+        return Suggestion(float(rates[int(np.argmin(slope))]), f"The rate of the steepest fall; {end}.")
+    lr = min(edge / BELOW_EDGE, float(rates[lowest]) / 3)
+    return Suggestion(lr, f"{edge / lr:.1f} times below {edge:.2g}, where the loss began to rise again.")
+
+
+def _first_rate(rates: Array, where: NDArray[np.bool_]) -> float | None:
+    found = np.flatnonzero(where)
+    return float(rates[found[0]]) if len(found) else None
+
+
+def as_json(sweep: Sweep, suggestion: Suggestion) -> dict[str, Any]:
+    """Plain JSON data; losses that are not finite are null."""
+    smoothed = smooth(sweep.rates, sweep.losses)
+    return {
+        "points": [
+            {
+                "lr": float(rate),
+                "loss": float(loss) if math.isfinite(loss) else None,
+                "smoothed": float(mean) if math.isfinite(mean) else None,
+            }
+            for rate, loss, mean in zip(sweep.rates, sweep.losses, smoothed, strict=True)
+        ],
+        "suggestion": {"lr": suggestion.lr, "why": suggestion.why},
+        "diverged_at": sweep.diverged_at,
+    }

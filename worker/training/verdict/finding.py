@@ -1,0 +1,68 @@
+"""One finding: what was seen, how bad it is, in words a student understands, with the numbers and what to try."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from models.metrics import finite
+
+Finding = dict[str, Any]
+
+
+class Severity(StrEnum):
+    """How much a finding should worry its reader."""
+
+    GOOD = "good"
+    """As it should be."""
+    INFO = "info"
+    """Worth knowing."""
+    WARNING = "warning"
+    """Costs accuracy or time."""
+    PROBLEM = "problem"
+    """The result is not worth having."""
+
+
+ORDER = [Severity.PROBLEM, Severity.WARNING, Severity.INFO, Severity.GOOD]
+
+
+def make_finding(
+    code: str,
+    severity: Severity,
+    sentence: str,
+    *,
+    epochs: Iterable[int] = (),
+    values: Mapping[str, Any] | None = None,
+    suggestion: str = "",
+) -> Finding:
+    """A finding as JSON data. Epochs count from 1; numbers that are not finite become null."""
+    return {
+        "code": code,
+        "severity": str(severity),
+        "sentence": sentence,
+        "evidence": {"epochs": [int(epoch) for epoch in epochs], "values": finite(dict(values or {}))},
+        "suggestion": suggestion,
+    }
+
+
+def number(value: float) -> str:
+    """A loss or rate for people: three significant figures or so."""
+    if value != 0 and (abs(value) < 0.001 or abs(value) >= 1e5):
+        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def percent(value: float) -> str:
+    """An accuracy for people."""
+    return f"{100 * value:.1f}%"
+
+
+def plural(count: int, noun: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def how_sure(confidence: float) -> str:
+    """A confidence in words, with the number."""
+    if confidence >= 0.99:
+        return "more than 99% sure"
+    return f"{100 * confidence:.0f}% sure"

@@ -1,0 +1,166 @@
+"""What the filters and the first layer's kernels tell."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from worker.training.filters import SETTLED, settling_epoch
+from worker.training.verdict.finding import Finding, Severity, make_finding, percent, plural
+
+Layers = Mapping[str, Mapping[str, Any]]
+
+OVERWRITTEN = 0.5
+"""A pretrained layer that moved by this part of its size has little left of what it brought."""
+
+
+def report_kernels(
+    kernels: np.ndarray | None, filters: Mapping[str, Any] | None, *, pretrained: bool = False
+) -> list[Finding]:
+    """Findings on the filters of the network as it is now, and on how the first layer came to be."""
+    findings: list[Finding] = []
+    layers: Layers = filters["convolutions"] if filters else {}
+    if filters and layers:
+        findings += _dead(layers, int(filters.get("images", 0)))
+        findings += _saturated(layers)
+        findings += _duplicates(layers)
+        findings += _noise(layers)
+    if filters and filters.get("movement"):
+        findings.append(_movement(filters["movement"], pretrained=pretrained))
+    if kernels is not None and len(kernels) >= 3:
+        findings += _settled(kernels)
+    return findings
+
+
+def _dead(layers: Layers, num_images: int) -> list[Finding]:
+    dead = {name: layer for name, layer in layers.items() if layer["dead"]}
+    if not dead:
+        return []
+    shares = {name: len(layer["dead"]) / layer["filters"] for name, layer in dead.items()}
+    worst = max(shares, key=lambda name: shares[name])
+    silent = [name for name, share in shares.items() if share == 1]
+    total = sum(len(layer["dead"]) for layer in dead.values())
+    everything = sum(layer["filters"] for layer in layers.values())
+    how = f"they never fire on any of {num_images} images" if num_images else "their weights are next to zero"
+    sentence = (
+        f"{total} of {plural(everything, 'filter')} are dead: {how}. Worst is {worst}, {len(dead[worst]['dead'])} of "
+        f"{dead[worst]['filters']}."
+    )
+    if silent:
+        sentence = f"Every filter of {silent[0]} is dead, so nothing gets through it. {sentence}"
+    first = next(iter(layers))
+    serious = shares[worst] >= 0.25 or shares.get(first, 0) >= 0.1
+    return [
+        make_finding(
+            "dead-kernels",
+            Severity.PROBLEM if silent else Severity.WARNING if serious else Severity.INFO,
+            sentence,
+            values={
+                "layers": {name: layer["dead"][:100] for name, layer in dead.items()},
+                "shares": {name: round(share, 4) for name, share in shares.items()},
+            },
+            suggestion="A lower learning rate or a warm-up keeps filters alive; batch normalisation does too.",
+        )
+    ]
+
+
+def _saturated(layers: Layers) -> list[Finding]:
+    name, layer = next(iter(layers.items()))
+    if not layer["saturated"] or layer["fixed"]:
+        return []
+    count = len(layer["saturated"])
+    return [
+        make_finding(
+            "saturated-kernels",
+            Severity.WARNING if count >= 0.25 * layer["filters"] else Severity.INFO,
+            f"{count} of the {layer['filters']} kernels of the first layer ({name}) are saturated: they fire "
+            "everywhere on every image, or their weights dwarf the others', so they tell nothing apart.",
+            values={"layer": name, "kernels": layer["saturated"]},
+            suggestion="Check that images are normalised; lower the learning rate or add weight decay.",
+        )
+    ]
+
+
+def _duplicates(layers: Layers) -> list[Finding]:
+    first = next(iter(layers))
+    alike = {
+        name: layer["num_duplicates"]
+        for name, layer in layers.items()
+        if layer["num_duplicates"] and (name == first or layer["num_duplicates"] >= 0.1 * layer["filters"])
+    }
+    if not alike:
+        return []
+    worst = max(alike, key=lambda name: alike[name] / layers[name]["filters"])
+    return [
+        make_finding(
+            "duplicate-kernels",
+            Severity.INFO,
+            f"{alike[worst]} of the {layers[worst]['filters']} filters of {worst} nearly repeat another one "
+            f"({plural(len(alike), 'layer')} with such filters): a smaller layer would do as well.",
+            values={"layers": alike, "pairs": layers[worst]["duplicates"][:20]},
+            suggestion="Fewer channels there would train faster and lose little.",
+        )
+    ]
+
+
+def _noise(layers: Layers) -> list[Finding]:
+    judged = {name: layer for name, layer in layers.items() if layer["noise_like"] is not None and not layer["fixed"]}
+    shares = {name: len(layer["noise_like"]) / layer["filters"] for name, layer in judged.items()}
+    first = next(iter(layers))
+    noisy = [name for name, share in shares.items() if share >= (0.5 if name == first else 0.8)]
+    if not noisy:
+        return []
+    where = noisy[0] if len(noisy) == 1 else f"{len(noisy)} of {plural(len(judged), 'layer')} ({', '.join(noisy[:4])})"
+    return [
+        make_finding(
+            "noise-kernels",
+            Severity.INFO,
+            f"Most filters of {where} look like noise: neighbouring weights know nothing of each other, as before "
+            "training.",
+            values={"shares": {name: round(share, 4) for name, share in shares.items()}},
+            suggestion="Longer training, weight decay or a larger learning rate give kernels a shape.",
+        )
+    ]
+
+
+def _movement(movement: Mapping[str, float], *, pretrained: bool) -> Finding:
+    most, least = max(movement, key=lambda name: movement[name]), min(movement, key=lambda name: movement[name])
+    start = "its pretrained weights" if pretrained else "its start"
+    overwritten = [name for name, moved in movement.items() if moved >= OVERWRITTEN] if pretrained else []
+    sentence = (
+        f"Layers moved between {percent(movement[least])} ({least}) and {percent(movement[most])} ({most}) of their "
+        f"size away from {start}."
+    )
+    if overwritten:
+        sentence += f" In {plural(len(overwritten), 'layer')} little is left of what pretraining brought."
+    return make_finding(
+        "layer-movement",
+        Severity.WARNING if overwritten else Severity.INFO,
+        sentence,
+        values={"movement": {name: round(moved, 5) for name, moved in movement.items()}},
+        suggestion=(
+            "Lower fine_tuning.backbone_lr_factor or freeze the body for the first epochs." if overwritten else ""
+        ),
+    )
+
+
+def _settled(kernels: np.ndarray) -> list[Finding]:
+    if not np.isfinite(kernels).all():
+        return []
+    epoch = settling_epoch(kernels)
+    if epoch is None:
+        sentence = f"The first layer's kernels were still changing by more than {percent(SETTLED)} near the end."
+    else:
+        sentence = (
+            f"The first layer's kernels had settled by epoch {epoch}: from there on they stay within "
+            f"{percent(SETTLED)} of what they became."
+        )
+    return [
+        make_finding(
+            "first-layer-settled" if epoch is not None else "first-layer-moving",
+            Severity.INFO,
+            sentence,
+            epochs=[epoch] if epoch is not None else [len(kernels)],
+            values={"epoch": epoch, "epochs": len(kernels)},
+        )
+    ]
