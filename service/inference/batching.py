@@ -81,6 +81,11 @@ class Batcher(Generic[Key, Item, Result]):
                 f"no prediction was made within {timeout_seconds:g} s", fix="try again later", retry_after_seconds=10
             ) from None
 
+    @property
+    def num_waiting(self) -> int:
+        """Items that wait to be worked on."""
+        return self._num_waiting
+
     def close(self, timeout_seconds: float = 5.0) -> None:
         """Stop the thread; whatever still waits is told so."""
         with self._changed:

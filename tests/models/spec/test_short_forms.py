@@ -10,8 +10,8 @@ from models.spec.training import AdamSpec, AdamWSpec, ConstantSpec, ExponentialS
 
 
 def test_names_stand_for_objects() -> None:
-    spec = parse_spec({"model": "wide", "optimizer": "adam", "lr_scheduler": "cosine", "dataset": "fashion_mnist"})
-    assert (spec.optimizer.name, spec.lr_scheduler.name, spec.dataset.name) == ("adam", "cosine", "fashion_mnist")
+    spec = parse_spec({"model": "wide", "optimizer": "adam", "lr_scheduler": "cosine", "dataset": "fashion-mnist"})
+    assert (spec.optimizer.name, spec.lr_scheduler.name, spec.dataset.name) == ("adam", "cosine", "fashion-mnist")
     assert parse_spec({"model": "baseline", "lr_scheduler": None}).lr_scheduler == ConstantSpec()
 
 
