@@ -5,9 +5,9 @@ probes, api_keys and workers stand alone.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from sqlalchemy import Double, ForeignKey, Index, Integer, MetaData, String, Text
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from models.metrics import EpochMetrics
@@ -15,6 +15,8 @@ from models.store.columns import JsonColumn, UtcDateTime, now, words
 from models.store.states import ArtifactKind, EventKind, ProbeKind, ProbeStatus, Role, RunStatus, Status
 
 JsonObject = dict[str, Any]
+# SQLite's integers all have 64 bits, but only one declared INTEGER numbers itself.
+BigInt = Annotated[int, mapped_column(BigInteger().with_variant(Integer(), "sqlite"))]
 
 EXPERIMENT = "experiments.id"
 
@@ -62,7 +64,7 @@ class Experiment(Base):
         {"sqlite_autoincrement": True},  # an id is never given twice, even after a delete
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[BigInt] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     model: Mapped[str] = mapped_column(String(100))
     dataset: Mapped[str] = mapped_column(String(100))
@@ -82,7 +84,7 @@ class Experiment(Base):
     finished_at: Mapped[datetime | None]
     owner: Mapped[str | None] = mapped_column(String(100))
     """Name of the API key it came with."""
-    reproduces: Mapped[int | None] = mapped_column(ForeignKey(EXPERIMENT, ondelete="SET NULL"))
+    reproduces: Mapped[BigInt | None] = mapped_column(ForeignKey(EXPERIMENT, ondelete="SET NULL"))
     spec_digest: Mapped[str] = mapped_column(String(64))
     dataset_fingerprint: Mapped[str | None] = mapped_column(String(100))
     reason: Mapped[str | None] = mapped_column(Text)
@@ -114,7 +116,7 @@ class ExperimentTag(Base):
     __tablename__ = "experiment_tags"
     __table_args__ = (Index(None, "tag", "experiment_id"),)
 
-    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
+    experiment_id: Mapped[BigInt] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(String(64), primary_key=True)
     position: Mapped[int]
 
@@ -125,8 +127,8 @@ class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (Index(None, "experiment_id", "attempt", unique=True), Index(None, "status"))
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"))
+    id: Mapped[BigInt] = mapped_column(primary_key=True)
+    experiment_id: Mapped[BigInt] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"))
     attempt: Mapped[int]
     max_attempts: Mapped[int]
     worker: Mapped[str] = mapped_column(String(200))
@@ -147,7 +149,7 @@ class EpochRow(Base):
     __tablename__ = "epoch_metrics"
     __table_args__ = ({"sqlite_with_rowid": False},)  # clustered by experiment: a history is one run of pages
 
-    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
+    experiment_id: Mapped[BigInt] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
     epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     attempt: Mapped[int]
     train_loss: Mapped[float | None]
@@ -171,7 +173,7 @@ class SummaryRow(Base):
         {"sqlite_with_rowid": False},
     )
 
-    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
+    experiment_id: Mapped[BigInt] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
     series: Mapped[str] = mapped_column(String(40), primary_key=True)
     best: Mapped[float | None]
     best_epoch: Mapped[int | None]
@@ -184,8 +186,8 @@ class Event(Base):
     __tablename__ = "events"
     __table_args__ = (Index(None, "experiment_id", "id"), {"sqlite_autoincrement": True})
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"))
+    id: Mapped[BigInt] = mapped_column(primary_key=True)
+    experiment_id: Mapped[BigInt] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"))
     kind: Mapped[EventKind]
     created_at: Mapped[datetime] = mapped_column(default=now)
     data: Mapped[JsonObject]
@@ -197,13 +199,13 @@ class Artifact(Base):
     __tablename__ = "artifacts"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
+    experiment_id: Mapped[BigInt] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"), primary_key=True)
     kind: Mapped[ArtifactKind] = mapped_column(primary_key=True)
     epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     attempt: Mapped[int]
     path: Mapped[str] = mapped_column(String(300))
     sha256: Mapped[str] = mapped_column(String(64))
-    num_bytes: Mapped[int]
+    num_bytes: Mapped[BigInt]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -213,7 +215,7 @@ class Probe(Base):
     __tablename__ = "probes"
     __table_args__ = (Index(None, "status", "id"), {"sqlite_autoincrement": True})
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[BigInt] = mapped_column(primary_key=True)
     kind: Mapped[ProbeKind]
     status: Mapped[ProbeStatus]
     claimed_by: Mapped[str | None] = mapped_column(String(200))
@@ -236,7 +238,7 @@ class IdempotencyKey(Base):
     """Name of the API key, empty where none is needed."""
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
-    experiment_id: Mapped[int] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"))
+    experiment_id: Mapped[BigInt] = mapped_column(ForeignKey(EXPERIMENT, ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -245,7 +247,7 @@ class ApiKey(Base):
 
     __tablename__ = "api_keys"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[BigInt] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     role: Mapped[Role]
     key_sha256: Mapped[str] = mapped_column(String(64), unique=True)

@@ -1,9 +1,11 @@
 """Small things that the store's tests make again and again."""
 
 import multiprocessing
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+import pytest
 
 from models.metrics import EpochMetrics
 from models.settings import Settings
@@ -11,6 +13,11 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 from models.store import Store, experiments, runs
 from models.store.runs import Claim
+
+POSTGRES = os.environ.get("EPOCHAL_TEST_POSTGRES")
+"""URL of a PostgreSQL server; with it the same tests run there, each in a database of its own."""
+
+sqlite_only = pytest.mark.skipif(POSTGRES is not None, reason="about SQLite's files")
 
 
 def make_spec(**body: Any) -> ExperimentSpec:
@@ -52,13 +59,13 @@ def make_metrics(epoch: int, val_loss: float = 1.0, **changed: Any) -> EpochMetr
     return EpochMetrics(epoch=epoch, val_loss=val_loss, **{**values, **changed})
 
 
-def in_processes(count: int, work: Callable[[Store, int], Any], data_dir: Path) -> list[Any]:
+def in_processes(count: int, work: Callable[[Store, int], Any], settings: Settings) -> list[Any]:
     """Run `work(store, number)` in so many forked processes at once, each with its own store; what each returned."""
     context = multiprocessing.get_context("fork")
     gate, answers = context.Barrier(count), context.Queue()
 
     def body(number: int) -> None:
-        store = Store(Settings(data_dir=data_dir))
+        store = Store(settings)
         gate.wait(60)
         try:
             answers.put(work(store, number))

@@ -31,9 +31,9 @@ def test_a_time_without_a_zone_is_refused(store: Store) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_json_columns_refuse_what_is_not_json(store: Store, value: float) -> None:
     experiment_id = add_experiment(store)
-    with pytest.raises(StatementError, match="not JSON compliant"), store.writing() as session:
+    with pytest.raises((StatementError, ValueError), match="not JSON compliant"), store.writing() as session:
         events.add(session, experiment_id, "notice", {"deep": [{"value": value}]})
-    with pytest.raises(StatementError, match="not JSON compliant"), store.writing() as session:
+    with pytest.raises((StatementError, ValueError), match="not JSON compliant"), store.writing() as session:
         experiments.get(session, experiment_id).progress = {"seconds_left": value}
 
 

@@ -59,5 +59,5 @@ def test_a_reader_that_remembers_the_last_id_misses_no_event_of_any_writer(store
                         seen.append(tuple(event.data["from"]))
         return seen
 
-    seen = max(in_processes(3, work, settings.data_dir), key=len)
+    seen = max(in_processes(3, work, settings), key=len)
     assert sorted(seen) == [(number, count) for number in (1, 2) for count in range(40)]

@@ -6,6 +6,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.engine import Connection
 
 from models.errors import Conflict, Unavailable
 from models.settings import Settings
@@ -28,12 +29,17 @@ def test_the_migrated_schema_is_the_one_the_tables_describe(store: Store) -> Non
             rules = {key["name"]: key["options"] for key in inspector.get_foreign_keys(name)}
             for key in table.foreign_key_constraints:
                 assert rules[str(key.name)] == {"ondelete": key.ondelete}
-        definitions = dict(connection.execute(text("SELECT name, sql FROM sqlite_master")).all())
-        for name in ("experiments", "events", "probes"):
-            assert "AUTOINCREMENT" in definitions[name]
-        for name in ("epoch_metrics", "summaries", "artifacts"):
-            assert "WITHOUT ROWID" in definitions[name]
+        if store.is_sqlite:
+            _check_sqlite_tables(connection)
     engine.dispose()
+
+
+def _check_sqlite_tables(connection: Connection) -> None:
+    definitions = dict(connection.execute(text("SELECT name, sql FROM sqlite_master")).all())
+    for name in ("experiments", "events", "probes"):
+        assert "AUTOINCREMENT" in definitions[name]
+    for name in ("epoch_metrics", "summaries", "artifacts"):
+        assert "WITHOUT ROWID" in definitions[name]
 
 
 def test_a_database_is_migrated_down_to_nothing_and_up_again(store: Store) -> None:
@@ -51,7 +57,7 @@ def test_processes_that_migrate_at_once_get_one_schema(tmp_path: Path) -> None:
         store.migrate()
         return add_experiment(store)
 
-    found = in_processes(6, work, tmp_path / "new" / "lab")
+    found = in_processes(6, work, Settings(data_dir=tmp_path / "new" / "lab"))
     assert sorted(found) == [1, 2, 3, 4, 5, 6]
 
 

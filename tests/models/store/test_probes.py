@@ -57,7 +57,7 @@ def test_of_many_processes_one_gets_each_probe(store: Store, settings: Settings)
                 return won
             won.append(probe.id)
 
-    won = [probe_id for group in in_processes(4, work, settings.data_dir) for probe_id in group]
+    won = [probe_id for group in in_processes(4, work, settings) for probe_id in group]
     assert sorted(won) == wanted
 
 

@@ -86,7 +86,7 @@ def test_of_many_processes_that_claim_at_once_one_wins(store: Store, settings: S
                     won.append(experiment_id)
         return won
 
-    won = [experiment_id for group in in_processes(6, work, settings.data_dir) for experiment_id in group]
+    won = [experiment_id for group in in_processes(6, work, settings) for experiment_id in group]
     assert sorted(won) == wanted
     with store.reading() as session:
         assert [row.experiment_id for row in runs.running(session)] == sorted(won)
@@ -146,7 +146,7 @@ def test_an_owner_that_slept_and_the_new_one_write_from_two_processes(store: Sto
                 refused += 1
         return refused
 
-    assert sorted(in_processes(2, work, settings.data_dir)) == [0, 30]
+    assert sorted(in_processes(2, work, settings)) == [0, 30]
     with store.reading() as session:
         found = history.read(session, old.experiment_id)
     assert [(metrics.epoch, metrics.val_loss) for metrics in found] == [(epoch, 1.0) for epoch in range(1, 31)]

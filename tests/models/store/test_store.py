@@ -17,7 +17,7 @@ from models.settings import Settings
 from models.store import Store, experiments, history, runs
 from models.store import store as store_module
 from models.store.sqlite import dbapi, is_safe
-from tests.models.store.helpers import add_experiment, in_processes, make_metrics, start
+from tests.models.store.helpers import add_experiment, in_processes, make_metrics, sqlite_only, start
 
 
 @contextmanager
@@ -47,6 +47,7 @@ def test_sqlite_versions_with_the_wal_reset_bug_are_known(version: str) -> None:
     assert is_safe(version) is (version in MENDED)
 
 
+@sqlite_only
 def test_the_store_says_which_sqlite_it_uses(store: Store) -> None:
     assert store.sqlite_version is not None
     assert store.sqlite_safe is is_safe(store.sqlite_version)
@@ -83,6 +84,7 @@ def test_a_reader_sees_one_snapshot_while_others_write(store: Store) -> None:
         assert experiments.queued_ids(session) == [1, 2]
 
 
+@sqlite_only
 def test_while_the_database_is_locked_reads_go_on_and_a_write_waits(store: Store, settings: Settings) -> None:
     add_experiment(store)
     with somebody_writing(settings) as other, ThreadPoolExecutor(max_workers=30) as pool:
@@ -94,6 +96,7 @@ def test_while_the_database_is_locked_reads_go_on_and_a_write_waits(store: Store
         assert sorted(future.result(60) for future in waiting) == list(range(2, 12))
 
 
+@sqlite_only
 def test_a_write_that_waited_too_long_is_unavailable(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
     store = Store(settings)
@@ -114,6 +117,7 @@ def test_a_write_behind_a_long_one_of_the_same_process_is_unavailable(
             pool.submit(add_experiment, store).result(60)
 
 
+@sqlite_only
 def test_the_busy_timeout_outlasts_a_lock_of_thirty_seconds(store: Store) -> None:
     with store.writing() as session:
         assert session.execute(text("PRAGMA busy_timeout")).scalar_one() >= 35_000
@@ -131,7 +135,7 @@ def test_read_then_write_from_several_processes_loses_nothing(store: Store, sett
                 experiment = experiments.get(session, experiment_id)
                 experiment.failed_attempts = experiment.failed_attempts + 1
 
-    in_processes(3, work, settings.data_dir)
+    in_processes(3, work, settings)
     with store.reading() as session:
         assert experiments.get(session, experiment_id).failed_attempts == 75
 
@@ -186,6 +190,7 @@ def test_a_file_system_that_turned_read_only_is_storage_full(small_disk: Path) -
     store.dispose()
 
 
+@sqlite_only
 def test_a_store_from_before_a_fork_refuses_to_be_used(store: Store) -> None:
     add_experiment(store)
     context = multiprocessing.get_context("fork")
@@ -204,6 +209,7 @@ def test_a_store_from_before_a_fork_refuses_to_be_used(store: Store) -> None:
     assert add_experiment(store) == 2
 
 
+@sqlite_only
 def test_a_backup_made_while_others_write_is_consistent(store: Store, settings: Settings, tmp_path: Path) -> None:
     claim = start(store)
     stop, appended = threading.Event(), threading.Event()
@@ -239,6 +245,7 @@ def test_a_backup_made_while_others_write_is_consistent(store: Store, settings: 
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["epochal.db"]
 
 
+@sqlite_only
 def test_a_backup_onto_a_full_disk_leaves_nothing_behind(store: Store, small_disk: Path) -> None:
     for _ in range(3):
         add_experiment(store)

@@ -8,12 +8,14 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     """Make them all."""
     op.create_table(
         "api_keys",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", BIG, nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("role", sa.String(length=20), nullable=False),
         sa.Column("key_sha256", sa.String(length=64), nullable=False),
@@ -25,7 +27,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "experiments",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", BIG, nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("model", sa.String(length=100), nullable=False),
         sa.Column("dataset", sa.String(length=100), nullable=False),
@@ -40,7 +42,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("owner", sa.String(length=100), nullable=True),
-        sa.Column("reproduces", sa.Integer(), nullable=True),
+        sa.Column("reproduces", BIG, nullable=True),
         sa.Column("spec_digest", sa.String(length=64), nullable=False),
         sa.Column("dataset_fingerprint", sa.String(length=100), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
@@ -74,7 +76,7 @@ def upgrade() -> None:
 
     op.create_table(
         "probes",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", BIG, nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("status", sa.String(length=20), nullable=False),
         sa.Column("claimed_by", sa.String(length=200), nullable=True),
@@ -102,13 +104,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "artifacts",
-        sa.Column("experiment_id", sa.Integer(), nullable=False),
+        sa.Column("experiment_id", BIG, nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("epoch", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("path", sa.String(length=300), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("num_bytes", sa.Integer(), nullable=False),
+        sa.Column("num_bytes", BIG, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["experiment_id"],
@@ -121,7 +123,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "epoch_metrics",
-        sa.Column("experiment_id", sa.Integer(), nullable=False),
+        sa.Column("experiment_id", BIG, nullable=False),
         sa.Column("epoch", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("train_loss", sa.Double(), nullable=True),
@@ -144,8 +146,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "events",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("experiment_id", sa.Integer(), nullable=False),
+        sa.Column("id", BIG, nullable=False),
+        sa.Column("experiment_id", BIG, nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
@@ -159,7 +161,7 @@ def upgrade() -> None:
 
     op.create_table(
         "experiment_tags",
-        sa.Column("experiment_id", sa.Integer(), nullable=False),
+        sa.Column("experiment_id", BIG, nullable=False),
         sa.Column("tag", sa.String(length=64), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -179,7 +181,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(length=100), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("body_sha256", sa.String(length=64), nullable=False),
-        sa.Column("experiment_id", sa.Integer(), nullable=False),
+        sa.Column("experiment_id", BIG, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["experiment_id"],
@@ -193,8 +195,8 @@ def upgrade() -> None:
 
     op.create_table(
         "runs",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("experiment_id", sa.Integer(), nullable=False),
+        sa.Column("id", BIG, nullable=False),
+        sa.Column("experiment_id", BIG, nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("max_attempts", sa.Integer(), nullable=False),
         sa.Column("worker", sa.String(length=200), nullable=False),
@@ -215,7 +217,7 @@ def upgrade() -> None:
 
     op.create_table(
         "summaries",
-        sa.Column("experiment_id", sa.Integer(), nullable=False),
+        sa.Column("experiment_id", BIG, nullable=False),
         sa.Column("series", sa.String(length=40), nullable=False),
         sa.Column("best", sa.Double(), nullable=True),
         sa.Column("best_epoch", sa.Integer(), nullable=True),
