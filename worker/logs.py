@@ -7,6 +7,9 @@ import sys
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+QUIET = ("alembic", "celery.app.trace", "celery.worker.strategy")
+"""Libraries that tell at every message what we tell ourselves, with the experiment's number."""
+
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*@")
 
 
@@ -46,6 +49,9 @@ def configure_logs(level: int = logging.INFO) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    logging.captureWarnings(True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -168,7 +168,8 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             safe_path = ["-P"] if sys.flags.safe_path else []
-            command = [sys.executable, *safe_path, "-m", "worker.nursery", str(theirs.fileno()), self._entry]
+            arguments = [str(theirs.fileno()), self._entry, str(os.getpid())]
+            command = [sys.executable, *safe_path, "-m", "worker.nursery", *arguments]
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )
@@ -246,16 +247,24 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def serve(control: socket.socket, entry: str) -> NoReturn:
+def live_on() -> None:
+    """Undo `die_with`."""
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
+def serve(control: socket.socket, entry: str, worker: int) -> NoReturn:
     """The nursery's side: import, then fork a process for each request until the worker is gone.
 
     A request is a byte with three descriptors: the job reads orders from the first, writes reports to the second, and
     this process writes its pid and later its exit code to the third.
     """
+    die_with(worker)  # while it imports it cannot see that the control socket ends
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     module, _, function = entry.partition(":")
     run_job: Callable[[int, int], int] = getattr(importlib.import_module(module), function)
+    live_on()  # the kernel ties it to the thread that started it, which may end before the worker does
     status_of: dict[int, int] = {}
     nursery = os.getpid()
     requests = _requests(control, status_of)
@@ -341,4 +350,4 @@ def _be_a_job(nursery: int, orders: int, reports: int, run_job: Callable[[int, i
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2], int(sys.argv[3]))

@@ -29,13 +29,17 @@ def lab(cache_dir: Path) -> Iterator[Lab]:
         try:
             yield lab
         finally:
-            import shutil; shutil.copytree(folder, "/tmp/wk/last", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock","experiments"))
+            import shutil
+
+            shutil.copytree(
+                folder, "/tmp/wk/last", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock", "experiments")
+            )
             lab.close()
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that fails half-way leaves the lab's workers free for the next one."""
+    """A test, also one that fails half-way, leaves the next one an idle lab."""
     yield
     if "lab" in request.fixturenames:
         request.getfixturevalue("lab").cancel_all()

@@ -115,10 +115,7 @@ class Lab:
         self.workers: list[WorkerProcess] = []
 
     def close(self) -> None:
-        for worker in self.workers:
-            if worker.process.poll() is None:
-                worker.process.send_signal(signal.SIGCONT)
-                worker.kill()
+        self.kill_workers()
         self.celery.close()
         self.store.dispose()
         self.broker.kill()
@@ -131,8 +128,20 @@ class Lab:
         name = name or f"w{len(self.workers) + 1}"
         worker = WorkerProcess(name, self.folder, {**environment, "OMP_NUM_THREADS": "1"})
         self.workers.append(worker)
-        wait_until(lambda: b"ready to train" in worker.log.read_bytes(), 60, f"{name} to be ready")
+        wait_until(lambda: b"ready to train" in worker.log.read_bytes(), 180, f"{name} to be ready")
         return worker
+
+    def stop_workers(self) -> None:
+        """End every worker in good order."""
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                assert worker.stop() == 0
+
+    def kill_workers(self) -> None:
+        """kill -9 of every worker."""
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.kill()
 
     def worker(self) -> WorkerProcess:
         """A live worker, started if there is none."""
@@ -214,7 +223,7 @@ class Lab:
         assert epochs == list(range(1, len(epochs) + 1))
         assert all(run.status != "running" and run.ended_at for run in self.runs(experiment_id))
         folder = self.settings.experiments_dir / str(experiment_id)
-        assert not [path for path in folder.rglob(".*")]
+        assert not list(folder.rglob(".*"))
 
 
 def short_spec() -> dict[str, Any]:

@@ -12,6 +12,8 @@ from models.store.states import ArtifactKind, RunStatus
 from tests.worker.lab import Lab, endless
 from tests.worker.processes import wait_until
 
+pytestmark = pytest.mark.timeout(300)  # a busy machine may take a minute to import torch
+
 
 def test_an_experiment_is_trained_and_its_files_are_there(lab: Lab) -> None:
     lab.worker()

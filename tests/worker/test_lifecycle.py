@@ -1,0 +1,131 @@
+"""Workers are told to end, killed, stopped and started while they train; no run is lost and none is trained twice.
+
+Starting a worker takes seconds of imports, so each test takes over the workers that the one before has left alive.
+"""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from models.store import Status, workers
+from models.store.states import RunStatus
+from tests.worker.lab import LEASE_SECONDS, Lab, endless
+from tests.worker.processes import alive, wait_until
+
+ROUNDS = int(os.environ.get("EPOCHAL_FAULT_ROUNDS", "2"))
+"""Rounds of kill and restart; `make faults` does more."""
+
+pytestmark = pytest.mark.timeout(300)  # a busy machine may take a minute to import torch
+
+
+def test_a_worker_that_is_told_to_end_checkpoints_hands_back_and_exits_in_time(lab: Lab) -> None:
+    worker = lab.worker()
+    experiment_id = lab.submit(**endless(dataset={"name": "cifar10", "train_limit": 20_000, "val_limit": 500}))
+    lab.training_process(experiment_id, worker)
+    wait_until(lambda: (lab.experiment(experiment_id).progress or {})["step"] > 5, 60, "a few steps")
+    assert worker.stop() == 0
+    assert lab.status(experiment_id) is Status.QUEUED
+    [run] = lab.runs(experiment_id)
+    assert run.status is RunStatus.HANDED_BACK
+    assert lab.experiment(experiment_id).failed_attempts == 0
+    folder = lab.settings.experiments_dir / str(experiment_id) / "attempt-1"
+    assert list(folder.glob("checkpoint-00001-*.pt")), "the middle of the first epoch was saved"
+    with lab.store.reading() as session:
+        assert workers.live(session) == []
+
+    lab.start_worker()
+    wait_until(lambda: "resumed" in lab.notices(experiment_id), 30)
+    lab.cancel(experiment_id)
+    lab.wait_for(experiment_id, Status.CANCELLED)
+    lab.check(experiment_id)
+
+
+def test_ctrl_c_is_the_same_and_further_signals_change_nothing(lab: Lab) -> None:
+    worker = lab.worker()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 1)
+    for _ in range(3):
+        worker.process.send_signal(signal.SIGINT)
+        worker.process.send_signal(signal.SIGTERM)
+    assert worker.stop(signal.SIGINT) == 0
+    assert lab.runs(experiment_id)[0].status is RunStatus.HANDED_BACK
+
+
+def test_a_training_process_that_does_not_heed_is_ended_and_its_run_handed_back(lab: Lab) -> None:
+    worker = lab.worker()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 1)
+    os.kill(lab.training_process(experiment_id, worker), signal.SIGSTOP)
+    assert worker.stop() == 0
+    assert lab.experiment(experiment_id).failed_attempts == 0
+    assert lab.status(experiment_id) is Status.QUEUED
+
+
+def test_a_run_of_a_killed_worker_is_gone_on_with_within_the_lease_and_five_seconds(lab: Lab) -> None:
+    first = lab.worker()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 2)
+    second = lab.start_worker()
+    first.kill()
+    ends = time.monotonic() + LEASE_SECONDS + 5
+    wait_until(lambda: lab.runs(experiment_id)[0].status is RunStatus.LOST, LEASE_SECONDS + 5, "the lease to run out")
+    wait_until(lambda: len(lab.runs(experiment_id)) == 2, ends - time.monotonic(), "another claim")
+    assert lab.runs(experiment_id)[1].worker.startswith(second.name)
+    wait_until(lambda: "resumed" in lab.notices(experiment_id), 30)
+    lab.cancel(experiment_id)
+    lab.wait_for(experiment_id, Status.CANCELLED)
+    lab.check(experiment_id)
+
+
+def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_any_more(lab: Lab) -> None:
+    sleeper = lab.worker()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 1)
+    old_job = lab.training_process(experiment_id, sleeper)
+    for pid in (sleeper.pid, old_job):
+        os.kill(pid, signal.SIGSTOP)
+    lab.start_worker()
+    wait_until(lambda: len(lab.runs(experiment_id)) == 2, LEASE_SECONDS + 20, "another worker to claim it")
+    for pid in (old_job, sleeper.pid):
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not alive(old_job), 20, "the old training process to give up")
+    wait_until(lambda: b"left a run to another worker" in sleeper.log.read_bytes(), 10)
+    lab.wait_for_epoch(experiment_id, len(lab.history(experiment_id)) + 1)
+    lab.cancel(experiment_id)
+    lab.wait_for(experiment_id, Status.CANCELLED)
+    assert [run.status for run in lab.runs(experiment_id)] == [RunStatus.LOST, RunStatus.CANCELLED]
+    lab.check(experiment_id)
+    assert sleeper.process.poll() is None
+
+
+def test_a_cancel_request_of_a_run_whose_worker_is_gone_is_granted(lab: Lab) -> None:
+    lab.worker()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 1)
+    lab.kill_workers()
+    lab.cancel(experiment_id)
+    lab.start_worker()
+    lab.wait_for(experiment_id, Status.CANCELLED, seconds=LEASE_SECONDS + 5)
+    lab.check(experiment_id)
+
+
+def test_work_survives_rounds_of_kill_and_restart_without_growth(lab: Lab) -> None:
+    watcher = lab.worker()
+    lab.wait_for(lab.submit(epochs=1), Status.COMPLETED)
+    process = psutil.Process(watcher.pid)
+    descriptors = process.num_fds()
+    ids = [lab.submit(epochs=4) for _ in range(2 * ROUNDS)]
+    for round_number in range(ROUNDS):
+        victim = lab.start_worker(f"victim-{round_number}")
+        victim.kill()
+        for pid in watcher.jobs():
+            os.kill(pid, signal.SIGKILL)
+    for experiment_id in ids:
+        lab.wait_for(experiment_id, Status.COMPLETED)
+        lab.check(experiment_id)
+    wait_until(lambda: process.num_fds() <= descriptors + 2, 10, "descriptors to be given back")
+    assert not [child for child in process.children(recursive=True) if child.status() == psutil.STATUS_ZOMBIE]
+    assert len(process.children(recursive=True)) == 1, "the nursery"
