@@ -26,6 +26,8 @@ from collections.abc import Callable, Generator
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from worker.training.threads import limit_spinning
+
 ENTRY = "worker.child:run_job"
 """What a fork runs. The nursery imports its module before it forks, and with it torch and all that a job needs."""
 
@@ -262,6 +264,7 @@ def serve(control: socket.socket, entry: str, worker: int) -> NoReturn:
     die_with(worker)  # while it imports it cannot see that the control socket ends
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
+    limit_spinning()
     module, _, function = entry.partition(":")
     run_job: Callable[[int, int], int] = getattr(importlib.import_module(module), function)
     live_on()  # the kernel ties it to the thread that started it, which may end before the worker does
