@@ -132,7 +132,7 @@ def _explain_one(item: ErrorDetails, location: Location, body: dict[str, Any]) -
     if isinstance(value, str | int | float | bool) or value is None:
         entry["value"] = shorten(value) if isinstance(value, str) else value
     nearest = _nearest_value(kind, context, value)
-    if kind == "string_too_short":
+    if kind == "string_too_short" and isinstance(location[-1], str):
         default = _class_at(location[:-1], body)[0].model_fields.get(str(location[-1]))
         nearest = default.default if default is not None and isinstance(default.default, str) else None
     return entry if nearest is None else {**entry, "nearest": nearest}
