@@ -57,7 +57,8 @@ def claim(
 ) -> Claim | None:
     """Take a queued experiment; None when it is not queued, so a second message for it does nothing.
 
-    An experiment of which `max_attempts` attempts were lost already is settled as failed instead.
+    An experiment that cannot be trained any more (its attempts are used up, or this version does not read its spec)
+    is settled as failed instead.
     """
     experiment = session.get(Experiment, experiment_id, populate_existing=True)
     if experiment is None or experiment.status is not Status.QUEUED:
@@ -65,6 +66,11 @@ def claim(
     if experiment.failed_attempts >= max_attempts:
         reason = f"{experiment.failed_attempts} attempts ended without a result; {max_attempts} are allowed"
         enter(session, experiment, Status.FAILED, reason)
+        return None
+    try:
+        spec = load_spec(experiment.spec)
+    except ValueError as error:
+        enter(session, experiment, Status.FAILED, f"this version cannot read the stored spec: {error}")
         return None
     checkpoints = artifacts.checkpoints(session, experiment_id)
     start_epoch = checkpoints[0].epoch if checkpoints else 0
@@ -93,7 +99,6 @@ def claim(
     moment = enter(session, experiment, Status.RUNNING)
     experiment.started_at = experiment.started_at or moment
     session.flush()
-    spec = load_spec(experiment.spec)
     return Claim(experiment_id, run.id, experiment.attempt, worker, spec, checkpoints, start_epoch)
 
 

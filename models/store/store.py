@@ -47,6 +47,7 @@ class Store:
             raise ValueError(f"{self.url} is in memory, where no other process sees it; give a file's path")
         self._pid = os.getpid()
         self._turn = threading.Lock()
+        self._writing_thread: int | None = None
         self._readers = _make_engine(self.url, writes=False)
         self._writer = _make_engine(self.url, writes=True)
 
@@ -74,12 +75,16 @@ class Store:
         Raises Unavailable when its turn does not come within BUSY_SECONDS, StorageFull when the disk takes no more.
         """
         self._check_process()
+        if self._writing_thread == threading.get_ident():
+            raise RuntimeError("writing() inside writing() would wait for itself; pass the session on")
         if not self._turn.acquire(timeout=BUSY_SECONDS):
             raise Unavailable(f"the database was busy for {BUSY_SECONDS} s", fix="try again", retry_after_seconds=5)
         try:
+            self._writing_thread = threading.get_ident()
             with _translated(), Session(self._writer, expire_on_commit=False) as session, session.begin():
                 yield session
         finally:
+            self._writing_thread = None
             self._turn.release()
 
     def migrate(self) -> None:

@@ -2,11 +2,12 @@
 
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
-from models.errors import EpochalError, InvalidRequest, StorageFull, Unavailable
+from models.errors import CorruptFile, EpochalError, InvalidRequest, StorageFull, Unavailable
 
 FREE_SPACE = "free some space, or make the data directory writable, and try again"
 BUSY_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
 FULL_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+DAMAGED_SQLITE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 FULL_POSTGRES = ("53100", "58030")  # disk_full, io_error
 
 
@@ -21,6 +22,8 @@ def translate(error: DBAPIError) -> EpochalError | DBAPIError:
         return Unavailable("the database was busy for too long", fix="try again", retry_after_seconds=5)
     if sqlite_name.startswith(FULL_SQLITE) or sqlstate in FULL_POSTGRES:
         return StorageFull(f"the database cannot be written ({words})", fix=FREE_SPACE)
+    if sqlite_name.startswith(DAMAGED_SQLITE):
+        return CorruptFile(f"the database is damaged ({words})", fix="stop the lab and restore a backup")
     if "no such table" in words or sqlstate == "42P01":
         return Unavailable("the database has no tables yet", fix="start the lab with `epochal up`, which makes them")
     if isinstance(error, DataError):

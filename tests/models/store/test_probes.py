@@ -45,6 +45,22 @@ def test_what_has_ended_does_not_end_again(store: Store) -> None:
         assert probes.claim_next(session, "worker") is None
 
 
+def test_a_probe_that_is_given_back_goes_to_the_next_worker(store: Store) -> None:
+    probe_id = create(store)
+    with store.writing() as session:
+        assert probes.any_waiting(session)
+        probes.claim_next(session, "lost")
+        assert not probes.any_waiting(session)
+        probes.give_back(session, probe_id)
+    with store.writing() as session:
+        again = probes.claim_next(session, "next")
+        assert again is not None
+        assert (again.id, again.claimed_by) == (probe_id, "next")
+        probes.finish(session, probe_id, {})
+        probes.give_back(session, probe_id)
+        assert probes.get(session, probe_id).status is ProbeStatus.COMPLETED, "what has ended stays ended"
+
+
 def test_of_many_processes_one_gets_each_probe(store: Store, settings: Settings) -> None:
     wanted = [create(store) for _ in range(12)]
 

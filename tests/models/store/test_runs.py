@@ -253,6 +253,20 @@ def test_lowered_limits_fail_what_has_had_its_attempts(store: Store) -> None:
         assert found.reason is not None
 
 
+def test_a_stored_spec_that_cannot_be_read_fails_the_experiment(store: Store) -> None:
+    experiment_id = add_experiment(store)
+    with store.writing() as session:
+        found = experiments.get(session, experiment_id)
+        found.spec = {**found.spec, "a_key_of_another_version": 1}
+    with store.writing() as session:
+        assert runs.claim(session, experiment_id, "worker", 3) is None
+    with store.reading() as session:
+        found = experiments.get(session, experiment_id)
+        assert (found.status, found.attempt) == (Status.FAILED, 0)
+        assert found.reason is not None
+        assert "a_key_of_another_version" in found.reason
+
+
 def test_the_next_attempt_goes_on_from_the_newest_checkpoint(store: Store) -> None:
     claimed = start(store)
     with store.writing() as session:

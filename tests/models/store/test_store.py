@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from models.errors import NotFound, StorageFull, Unavailable
+from models.errors import CorruptFile, NotFound, StorageFull, Unavailable
 from models.settings import Settings
 from models.store import Store, experiments, history, runs
 from models.store import store as store_module
@@ -207,6 +207,22 @@ def test_a_store_from_before_a_fork_refuses_to_be_used(store: Store) -> None:
     assert "before a fork" in answers.get(timeout=60)
     process.join(60)
     assert add_experiment(store) == 2
+
+
+def test_writing_inside_writing_is_refused_at_once(store: Store) -> None:
+    with store.writing(), pytest.raises(RuntimeError, match="inside"), store.writing():
+        pass
+    with store.writing(), store.reading() as session:
+        assert experiments.queued_ids(session) == []
+
+
+@sqlite_only
+def test_a_damaged_database_is_named_as_such(settings: Settings) -> None:
+    (settings.data_dir / "epochal.db").write_bytes(b"<html>" * 2000)
+    store = Store(settings)
+    with pytest.raises(CorruptFile, match="damaged"), store.reading() as session:
+        experiments.queued_ids(session)
+    store.dispose()
 
 
 @sqlite_only
