@@ -36,9 +36,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
-import models.torchvision_compat  # noqa: F401
 from models.data.dataset import ImageDataset, load_dataset
 from models.data.splits import split_indices
 from models.metrics import EpochMetrics
@@ -47,6 +45,7 @@ from models.networks.preprocessing import preprocessing_for
 from models.settings import get_settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
+from models.torchvision_compat import torchvision
 from worker.training.build import build_batches, build_data, build_state
 from worker.training.engine import train
 from worker.training.sink import MemorySink
@@ -105,17 +104,17 @@ WARM_UP_BATCHES = 4
 def report_loop(case: Case, dataset: ImageDataset) -> float:
     """Images per second of the report's own loop."""
     spec, seen = case.spec, preprocessing_for(case.spec, dataset.info)
-    steps: list[Any] = [] if seen.input_size == seen.source_size else [transforms.Resize(seen.input_size)]
+    steps: list[Any] = [] if seen.input_size == seen.source_size else [torchvision.transforms.Resize(seen.input_size)]
     if spec.augmentation.rotation_degrees:
         steps += [
-            transforms.RandomHorizontalFlip(spec.augmentation.hflip),
-            transforms.RandomVerticalFlip(spec.augmentation.vflip),
-            transforms.RandomRotation(spec.augmentation.rotation_degrees),
+            torchvision.transforms.RandomHorizontalFlip(spec.augmentation.hflip),
+            torchvision.transforms.RandomVerticalFlip(spec.augmentation.vflip),
+            torchvision.transforms.RandomRotation(spec.augmentation.rotation_degrees),
         ]
-    steps += [transforms.ToTensor(), transforms.Normalize(seen.mean, seen.std)]
+    steps += [torchvision.transforms.ToTensor(), torchvision.transforms.Normalize(seen.mean, seen.std)]
     indices, _ = split_indices(len(dataset.train_labels), spec.dataset)
     warm_up = WARM_UP_BATCHES * spec.batch_size
-    pictures = _Pictures(dataset, indices[: case.report_images + warm_up], transforms.Compose(steps))
+    pictures = _Pictures(dataset, indices[: case.report_images + warm_up], torchvision.transforms.Compose(steps))
     loader = DataLoader(pictures, batch_size=spec.batch_size, shuffle=True, num_workers=2)
     network = _network(case, dataset).train()
     criterion = nn.CrossEntropyLoss()
