@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DATASET = "cifar10"
 SPEC: dict[str, Any] = {
-    "name": "demo: the lab report's baseline",
+    "name": "demo: baseline",
     "tags": ["demo"],
     "dataset": {"name": DATASET, "val_fraction": 0.2, "split_seed": 0},
     "model": "baseline",

@@ -28,6 +28,10 @@ Changes = Annotated[
 ]
 
 
+PAGE = 200
+"""Experiments that the lab hands out at once."""
+
+
 def submit(
     spec: Spec,
     changes: Changes = None,
@@ -68,9 +72,8 @@ def list_experiments(
     model: Annotated[str | None, typer.Option(help="A network's name, as in the list.")] = None,
     dataset: Annotated[str | None, typer.Option(help="A dataset's name.")] = None,
     tag: Annotated[str | None, typer.Option(help="A tag.")] = None,
-    sort: Annotated[
-        str | None, typer.Option(help="created, name, or a metric: val_accuracy.best, val_loss.last ...")
-    ] = None,
+    sort: Annotated[str | None, typer.Option(help="A metric's best or last, as val_accuracy.best; name.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Oldest, or worst, first.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
     url: options.Url = None,
     api_key: options.ApiKey = None,
@@ -87,9 +90,9 @@ def list_experiments(
             model=model,
             dataset=dataset,
             tag=tag,
-            sort=sort,
+            sort=f"-{sort or 'created'}" if reverse else sort,
             cursor=cursor,
-            limit=min(100, limit - len(items)),
+            limit=min(PAGE, limit - len(items)),
         )
         items += page["items"]
         cursor = page.get("next")
@@ -101,8 +104,8 @@ def list_experiments(
     if not items:
         say("no experiments; submit one with `epochal submit baseline`")
         return
-    columns = ("id", "status", "model", "dataset", "epoch", "best val acc", "at", "last val loss", "created", "name")
-    right = ("id", "epoch", "best val acc", "at", "last val loss")
+    columns = ("id", "status", "model", "dataset", "epoch", "best acc", "at", "loss", "created", "name")
+    right = ("id", "epoch", "best acc", "at", "loss")
     table(columns, [_row(item) for item in items], right=right)
     if cursor:
         say(f"there are more; --limit {limit * 2} shows them")

@@ -1,6 +1,7 @@
 """What people see: tables, pairs, figures in columns; or, with --json, the lab's own JSON and nothing else."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -22,7 +23,10 @@ STATUS_STYLES = {
 }
 SEVERITY_STYLES = {"good": "green", "info": "cyan", "warning": "yellow", "problem": "red"}
 
-console = Console(highlight=False, soft_wrap=False)
+PIPED_WIDTH = 160
+"""Columns where output goes to a file or a pipe, which have no width of their own."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -77,10 +81,15 @@ def print_error(error: EpochalError) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """A plain table; the columns named in `right` hold figures. Cells may carry markup."""
+    """A plain table; the columns named in `right` hold figures, the last one holds text that may be long.
+
+    Cells may carry markup.
+    """
     grid = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
-        grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        grid.add_column(
+            name, justify="right" if name in right else "left", no_wrap=name != columns[-1], overflow="fold"
+        )
     for row in rows:
         grid.add_row(*row)
     console.print(grid)
