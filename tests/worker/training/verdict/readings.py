@@ -181,7 +181,7 @@ ROWS = {
     "3c": Row(30, (0.5726, 6), 0.5330, 6, frozenset({"overfitting", "wasted-epochs"}), _HELD),
     "3d": Row(30, (0.6924, 14), 0.3531, 10, _COLLAPSED, frozenset({"still-improving", "no-problem"})),
     "6a": Row(30, (0.7158, 10), 0.4269, 10, _COLLAPSED, frozenset({"still-improving", "no-problem"})),
-    "6b": Row(30, (0.7856, 30), 0.7856, 30, frozenset({"still-improving"}), _HELD - {"still-improving"}),
+    "6b": Row(30, (0.7856, 30), 0.7856, 30, frozenset({"still-improving"}), _HELD - {"still-improving", "no-problem"}),
     "6c": Row(50, (0.7986, 50), 0.7986, 29, frozenset({"overfitting"}), _HELD - {"still-improving"}),
     "6d": Row(50, (0.8043, 45), 0.8011, 39, frozenset({"overfitting"}), _HELD - {"still-improving"}),
     "6e": Row(50, (0.8192, 49), 0.8167, 37, frozenset({"overfitting"}), _HELD - {"still-improving"}),
