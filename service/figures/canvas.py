@@ -87,20 +87,24 @@ def check_format(file_format: str) -> None:
         )
 
 
-def printable(text: str, limit: int) -> str:
+def printable(text: str, limit: int, *, keep_end: int = 0) -> str:
     """A name as it can be drawn: one line, no control or direction marks, glyphs the font has, cut at `limit`.
 
-    Draw it with `parse_math=False`, else dollar signs would be taken for formulas.
+    What is cut is before the last `keep_end` characters. Draw it with `parse_math=False`, else dollar signs would be
+    taken for formulas.
     """
     glyphs = _glyphs()
     kept: list[str] = []
-    for char in text[: 4 * limit]:
+    for char in text[:2000]:
         if char.isspace():
             kept.append(" ")
         elif unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn"):
             kept.append(char if ord(char) in glyphs else "\u25a1")
     line = " ".join("".join(kept).split())
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "\u2026"
+    if len(line) <= limit:
+        return line
+    end = line[len(line) - keep_end :] if keep_end else ""
+    return line[: limit - 1 - len(end)].rstrip() + "\u2026" + end
 
 
 @lru_cache(maxsize=1)

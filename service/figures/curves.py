@@ -146,8 +146,8 @@ def _frame(runs: list[Run]) -> tuple[Figure, list[Axes]]:
 
     write(0.18, _title([run.data for run in runs]), fontsize=12, fontweight="bold", color=INK)
     if len(runs) == 1:
-        summary = (runs[0].data.verdict or {}).get("summary")
-        write(0.45, printable(str(summary), 140) if summary else "", fontsize=9, color=MUTED)
+        summary = printable(str((runs[0].data.verdict or {}).get("summary") or ""), 165)
+        write(0.45, summary, fontsize=9 if len(summary) <= 146 else 8, color=MUTED)
     else:
         others = f"compared with {len(runs) - 1} other{'s' if len(runs) > 2 else ''}"
         write(0.45, f"{others}; validation solid, training dashed", fontsize=9, color=MUTED)

@@ -26,6 +26,8 @@ class Mark:
 MARKS = {
     "overfitting": Mark(("Loss",), "overfitting from epoch {epoch}", lasts=True, color="#D55E00"),
     "collapse": Mark(("Accuracy",), "collapse from epoch {epoch}", lasts=True, color="#D55E00"),
+    "passing-collapse": Mark(("Accuracy",), "collapse in epoch {epoch}"),
+    "training-loss-rising": Mark(("Loss",), "training loss rises from epoch {epoch}"),
     "divergence": Mark(("Loss", "Accuracy"), "diverged in epoch {epoch}", color="#B00020"),
     "lr-lowered": Mark(("Loss", "Accuracy"), "rate lowered"),
     "early-stopped": Mark(("Loss", "Accuracy"), "stopped early"),
@@ -33,36 +35,45 @@ MARKS = {
 
 
 def draw(ax: Axes, panel: str, verdict: dict[str, Any] | None, epochs: Floats, x: Floats) -> None:
-    """Draw the findings that belong on this plot. A verdict of another shape draws nothing rather than fail."""
-    row_ends: list[float] = []
+    """Draw the findings that belong on this plot. A verdict of another shape draws nothing rather than fail.
+
+    Each is named above the plot. A finding whose words would touch those of a graver one, which come first in a
+    verdict, is left out.
+    """
+    taken: list[labels.Box] = []
     for finding in _findings(verdict):
         mark = MARKS.get(str(finding.get("code")))
         epoch = _first_epoch(finding)
         if mark is None or epoch is None or panel not in mark.panels or not len(x):
             continue
         place = float(np.interp(epoch, epochs, x))
-        if mark.lasts:
-            ax.axvspan(place, ax.get_xlim()[1], color=mark.color, alpha=0.07, lw=0, zorder=0)
-        ax.axvline(place, color=mark.color, lw=0.9, ls=(0, (1, 2)), zorder=1, gid="guide")
-        _write(ax, mark.words.format(epoch=f"{epoch:g}"), place, row_ends)
+        if _write(ax, mark.words.format(epoch=f"{epoch:g}"), place, taken):
+            if mark.lasts:
+                ax.axvspan(
+                    place, _end_of(finding, epochs, x, ax.get_xlim()[1]), color=mark.color, alpha=0.07, lw=0, zorder=0
+                )
+            ax.axvline(place, color=mark.color, lw=0.9, ls=(0, (1, 2)), zorder=1, gid="guide")
 
 
-def _write(ax: Axes, words: str, place: float, row_ends: list[float]) -> None:
-    """Write above the plot, at the mark if there is room to its right; one that would touch another is left out."""
-    width, _ = labels.text_size(words, SIZE, DPI)
+def _end_of(finding: dict[str, Any], epochs: Floats, x: Floats, edge: float) -> float:
+    """Where what the finding tells of is over: at the epoch of its recovery, or not at all."""
+    values = finding["evidence"].get("values")
+    recovered = values.get("recovered") if isinstance(values, dict) else None
+    return float(np.interp(recovered, epochs, x)) if isinstance(recovered, int | float) else edge
+
+
+def _write(ax: Axes, words: str, place: float, taken: list[labels.Box]) -> bool:
+    """Write above the plot, to the right of the mark if there is room. Returns whether there was any."""
+    width, height = labels.text_size(words, SIZE, DPI)
     frame = ax.get_window_extent()
-    left = min(float(ax.transData.transform((place, 0))[0]), frame.x1 - width)
-    if row_ends and left < row_ends[-1] + 6:
-        return
-    row_ends.append(left + width)
-    ax.annotate(
-        words,
-        labels.in_figure(ax, left, frame.y1 + 4),
-        xycoords="figure fraction",
-        fontsize=SIZE,
-        color=MUTED,
-        annotation_clip=False,
-    )
+    left = min(float(ax.transData.transform((place, ax.get_ylim()[0]))[0]), frame.x1 - width)
+    box = labels.Box(left - 8, frame.y1, left + width + 8, frame.y1 + height)
+    if any(box.overlaps(other) for other in taken):
+        return False
+    taken.append(box)
+    above = labels.in_figure(ax, left, frame.y1 + 4)
+    ax.annotate(words, above, xycoords="figure fraction", fontsize=SIZE, color=MUTED, annotation_clip=False)
+    return True
 
 
 def _findings(verdict: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -125,7 +125,7 @@ def _draw(picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title:
         figure.text(*place, text, fontsize=size, color=color, parse_math=False, **style)
 
     characters = int((total_width - 2 * MARGIN) / (12 * DPI / 72 * 0.66))
-    write(MARGIN, MARGIN, printable(title, characters), 12, INK, fontweight="bold", va="top")
+    write(MARGIN, MARGIN, printable(title, characters, keep_end=characters // 2), 12, INK, fontweight="bold", va="top")
     for number, line in enumerate(lines):
         write(MARGIN, MARGIN + 36 + LINE * number, line, 8.5, MUTED, va="top")
     tile = grid.images.shape[1] * scale + gap

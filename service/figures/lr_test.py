@@ -20,7 +20,10 @@ def render_lr_test(
     title: str = "Learning rate test",
     format: str = "png",  # noqa: A002
 ) -> bytes:
-    """Draw {"points": [{"lr", "loss"}], "suggestion": {"lr", "why"} or None, "diverged_at": lr or None}."""
+    """Draw what a range test found.
+
+    {"points": [{"lr", "loss", "smoothed"?}], "suggestion": {"lr", "why"}, "diverged_at"}, where both rates may be None.
+    """
     check_format(format)
     with drawing():
         return save(draw_lr_test(result, title), format, title=title)
@@ -28,7 +31,7 @@ def render_lr_test(
 
 def draw_lr_test(result: dict[str, Any], title: str) -> Figure:
     """The figure itself; stands inside `drawing`."""
-    lr, loss = _points(result)
+    lr, loss, smoothed = _points(result)
     suggestion = result.get("suggestion") or {}
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
     ax = figure.add_axes((0.09, 0.135, 0.87, 0.62))
@@ -36,36 +39,38 @@ def draw_lr_test(result: dict[str, Any], title: str) -> Figure:
     figure.text(0.09, 0.96, heading, fontsize=12, fontweight="bold", color=INK, va="top", parse_math=False)
     why = printable(str(suggestion.get("why") or ""), 105)
     figure.text(0.09, 0.895, why, fontsize=9, color=MUTED, va="top", parse_math=False)
-    _draw_curve(ax, lr, loss)
+    _draw_curve(ax, lr, loss, smoothed)
     if len(lr):
-        _mark(ax, lr, loss, suggestion.get("lr"), result.get("diverged_at"))
+        _mark(ax, lr, smoothed, suggestion.get("lr"), result.get("diverged_at"))
     return figure
 
 
-def _points(result: dict[str, Any]) -> tuple[Floats, Floats]:
-    """Rates and losses in the order of the rates; a loss that is not finite becomes a gap."""
-    pairs = sorted((float(p["lr"]), p["loss"]) for p in result["points"] if p["lr"] and p["lr"] > 0)
-    lr = np.array([pair[0] for pair in pairs], dtype=np.float64)
-    loss = np.array([pair[1] for pair in pairs], dtype=np.float64)
-    loss[~np.isfinite(loss)] = np.nan
-    return lr, loss
+def _points(result: dict[str, Any]) -> tuple[Floats, Floats, Floats]:
+    """Rates, losses and smoothed losses in the order of the rates; what is not finite becomes a gap."""
+    points = sorted((p for p in result["points"] if p["lr"] and p["lr"] > 0), key=lambda point: float(point["lr"]))
+    columns = [np.array([point.get(name) for point in points], dtype=np.float64) for name in ("lr", "loss", "smoothed")]
+    for values in columns:
+        values[~np.isfinite(values)] = np.nan
+    lr, loss, smoothed = columns
+    return lr, loss, smoothed if np.isfinite(smoothed).any() else loss
 
 
-def _draw_curve(ax: Axes, lr: Floats, loss: Floats) -> None:
+def _draw_curve(ax: Axes, lr: Floats, loss: Floats, smoothed: Floats) -> None:
     ax.set_xscale("log")
     ax.set_xlabel("learning rate, log scale")
     ax.grid(axis="y")
     ax.set_title("Training loss", loc="left", y=1, pad=18, fontsize=10, fontweight="bold", color=INK)
     ax.xaxis.set_major_locator(ticker.LogLocator(numticks=12))
-    ax.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    ax.xaxis.set_minor_locator(ticker.LogLocator(subs=tuple(range(2, 10)), numticks=12))
-    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
-    finite = loss[np.isfinite(loss)]
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate:g}".replace("e-0", "e-")))
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    finite = smoothed[np.isfinite(smoothed)]
     if not len(finite):
         ax.set_yticks([])
         ax.text(0.5, 0.5, "no finite loss", transform=ax.transAxes, ha="center", va="center", color=MUTED)
         return
-    ax.plot(lr, loss, color=PALETTE[0], lw=2)
+    if smoothed is not loss:
+        ax.plot(lr, loss, color=PALETTE[0], lw=0.9, alpha=0.4)
+    ax.plot(lr, smoothed, color=PALETTE[0], lw=2)
     room = 1.0 if lr[-1] > lr[0] else 3.0
     ax.set_xlim(lr[0] / room, lr[-1] * room)
     # What matters lies below the loss at the start; where it explodes the curve may leave the plot.

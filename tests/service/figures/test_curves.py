@@ -141,6 +141,7 @@ def test_any_name_is_drawn_and_the_svg_stays_well_formed(name: str, file_format:
 def test_a_printable_name_has_one_line_and_only_glyphs_that_exist() -> None:
     assert printable("a\n\tb\0\u202ec 日", 80) == "a bc □"
     assert printable("abcdef", 4) == "abc…"
+    assert printable("#1 a long name, features.0", 16, keep_end=10) == "#1 a…features.0"
 
 
 def test_the_same_figure_has_the_same_bytes_in_another_process() -> None:
