@@ -11,7 +11,7 @@ from anyio import to_thread
 from celery import Celery
 from fastapi import Depends, Path, Request
 from fastapi.routing import APIRoute
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.responses import Response
 
 from models.settings import Settings
@@ -144,7 +144,13 @@ def _plain_number(text: Any) -> Any:
     return text
 
 
-Id = Annotated[int, BeforeValidator(_plain_number), Path(ge=1, le=MAX_ID, description="An id, as lists give it.")]
+Id = Annotated[
+    int,
+    Field(ge=1, le=MAX_ID),
+    BeforeValidator(_plain_number),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_ID}),
+    Path(description="An id, as lists give it."),
+]
 
 
 class StrictRoute(APIRoute):

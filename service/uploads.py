@@ -64,6 +64,8 @@ async def _read(index: int, part: UploadFile | str) -> Upload:
 
 
 def _refuse(detail: str) -> None:
-    if "maximum" in detail.lower() or "exceeded" in detail.lower():
+    if "too many fields" in detail.lower():
+        raise InvalidRequest(f"{detail} Images are sent as files, and nothing else is read", fix=EXAMPLE)
+    if "too many files" in detail.lower() or "exceeded" in detail.lower():
         raise TooLarge(f"{detail} At most {MAX_IMAGES} images are read at once.", fix="send fewer in one request")
     raise BadRequest(f"the multipart body cannot be read: {detail}", fix=EXAMPLE)

@@ -76,7 +76,8 @@ def draw_curves(
     _: Annotated[None, DrawSlot],
     x: Annotated[Literal["epoch", "seconds"], Query(description="What the curves are drawn over.")] = "epoch",
     compare: Annotated[
-        str | None, Query(max_length=200, description="Ids of experiments to overlay, with commas between.")
+        str | None,
+        Query(max_length=200, examples=["7,9"], description="Ids of experiments to overlay, with commas between."),
     ] = None,
 ) -> Response:
     """Draw loss and accuracy, training and validation on one scale, with the best epoch marked."""

@@ -124,7 +124,7 @@ def test_hundreds_of_parts_and_huge_fields_are_refused(client: TestClient, train
     huge = {"image": (None, b"x" * (uploads.MAX_FIELD_BYTES + 1))}
     assert client.post(f"{API}/{trained}/predictions", files=huge).status_code == 413
     fields = [("image", (None, b"x"))] * 20
-    assert client.post(f"{API}/{trained}/predictions", files=fields).status_code == 413
+    assert client.post(f"{API}/{trained}/predictions", files=fields).status_code == 422
 
 
 def test_a_full_queue_says_when_to_come_back(client: TestClient, trained: int) -> None:
