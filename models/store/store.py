@@ -126,14 +126,12 @@ def _make_engine(url: URL, *, writes: bool) -> Engine:
         event.listen(engine, "begin", _begin_immediate if writes else _begin)
         return engine
     isolation = "READ COMMITTED" if writes else "REPEATABLE READ"
-    engine = create_engine(
-        url,
-        isolation_level=isolation,
-        json_serializer=to_json,
-        pool_pre_ping=True,
-        pool_timeout=BUSY_SECONDS,
-        **size,
-    )
+    options = {"isolation_level": isolation, "pool_pre_ping": True, "pool_timeout": BUSY_SECONDS}
+    try:
+        engine = create_engine(url, json_serializer=to_json, **options, **size)
+    except ModuleNotFoundError as error:
+        missing = f"the driver of {url.get_backend_name()} is not installed: {error.name}"
+        raise Unavailable(missing, fix="pip install 'psycopg[binary]' for PostgreSQL") from error
     event.listen(engine, "begin", _take_turn if writes else _read_only)
     return engine
 

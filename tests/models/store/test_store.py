@@ -60,6 +60,12 @@ def test_a_database_in_memory_is_refused() -> None:
         Store(Settings(database_url="sqlite://"))
 
 
+def test_a_database_without_its_driver_says_what_to_install() -> None:
+    with pytest.raises(Unavailable, match="pg8000") as caught:
+        Store(Settings(database_url="postgresql+pg8000://localhost/epochal"))
+    assert caught.value.fix is not None
+
+
 def test_an_error_rolls_everything_back(store: Store) -> None:
     experiment_id = add_experiment(store)
     with pytest.raises(NotFound), store.writing() as session:  # noqa: PT012
