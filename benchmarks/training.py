@@ -7,13 +7,13 @@ Three programs train the same network, on the same images, one after the other a
 
     a  report    the report's loop as a user would write it today: a DataLoader with two workers, PIL transforms one
                  image at a time, .item() in every step
-    b  engine    worker.training.engine.train() as the worker runs it, with metrics, guard, progress and checkpoints; what is
-                 written at the end of an epoch is charged as for an epoch of 40,000 images
+    b  engine    worker.training.engine.train() as the worker runs it, with metrics, guard, progress and checkpoints;
+                 what is written at the end of an epoch is charged as for an epoch of 40,000 images
     c  ceiling   forward, backward and step of the same network on one batch that stays in memory, with the threads,
                  layout, memory and optimizer that the engine uses
 
-`speedup` is b/a and `of_ceiling` b/c in images per second, each the median of the rounds' own ratios, so that a machine that
-slows down for a while slows all three.
+`speedup` is b/a and `of_ceiling` b/c in images per second, each the median of the rounds' own ratios, so that a machine
+that slows down for a while slows all three.
 """
 
 import argparse
@@ -196,7 +196,7 @@ def ceiling(case: Case, dataset: ImageDataset) -> float:
     with tuning.applied():
         data = build_data(case.spec, dataset, tuning)
         batches = build_batches(case.spec, data, tuning)
-        state = build_state(case.spec, data, batches, tuning, None, fresh=True)
+        state = build_state(case.spec, data, batches, tuning, None)
         network, optimizer = state.network.train(), state.optimizer
         batch = next(iter(batches.iterate(1, data.input_format.size)))
         images, labels = batch.images.clone(memory_format=torch.preserve_format), batch.labels

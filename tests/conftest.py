@@ -4,6 +4,10 @@ import os
 
 import pytest
 
+from worker.training.threads import limit_spinning
+
+limit_spinning()  # before anything imports torch
+
 KEPT = "EPOCHAL_CACHE_DIR"
 
 

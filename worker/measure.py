@@ -69,7 +69,7 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
     with tuning.applied():
         data = build_data(spec, dataset, tuning)
         batches = build_batches(spec, data, tuning)
-        state = build_state(spec, data, batches, tuning, settings.cache_dir, fresh=True)
+        state = build_state(spec, data, batches, tuning, settings.cache_dir)
         diverged, step_seconds, num_steps = _time_steps(spec, data, batches, state)
         validation_seconds = _time_validation(spec, data, state, tuning)
     mean_loss = state.tally.means()[0]

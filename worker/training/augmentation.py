@@ -84,13 +84,13 @@ def jitter_colors(images: Tensor, spec: AugmentationSpec, rng: Generator) -> Ten
     draw = _Draws(num, images.device, rng)
     jitter = spec.color_jitter
     changes: list[tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = []
-    for change, strength in (
+    for blend, strength in (
         (color.adjust_brightness, jitter.brightness),
         (color.adjust_contrast, jitter.contrast),
         (color.adjust_saturation, jitter.saturation),
     ):
         if strength:
-            changes.append((change, draw.uniform(1 - strength, 1 + strength).unsqueeze(1)))
+            changes.append((blend, draw.uniform(1 - strength, 1 + strength).unsqueeze(1)))
     if jitter.hue:
         changes.append((color.adjust_hue, draw.uniform(-jitter.hue, jitter.hue).unsqueeze(1)))
     order = torch.rand(num, len(changes), device=images.device, generator=rng).argsort(1)

@@ -181,6 +181,11 @@ def plain_batches(split: Split, input_format: InputFormat, batch_size: int) -> I
         yield Batch(input_format.resize(input_format.normalise(images), input_format.size), labels)
 
 
+def first_images(split: Split, input_format: InputFormat, count: int) -> Tensor:
+    """The first images of a split as they are measured."""
+    return next(plain_batches(split, input_format, count)).images
+
+
 def _ahead(prepare: Callable[[int], list[Batch]], chunks: Sequence[int]) -> Iterator[list[Batch]]:
     """prepare() of each chunk, the next one in a thread while the current one is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from models.data.dataset import ImageDataset
 from models.data.splits import split_indices
@@ -13,10 +14,10 @@ from models.networks.layers import head_of
 from models.networks.preprocessing import Preprocessing, preprocessing_for
 from models.spec.experiment import ExperimentSpec
 from worker.training.averaging import AveragedWeights
-from worker.training.batches import Batch, EpochBatches, InputFormat, Split
-from worker.training.guard import Guard
+from worker.training.batches import Batch, EpochBatches, InputFormat, Split, first_images
+from worker.training.guard import build_guard
 from worker.training.objective import Objective
-from worker.training.optimizers import Freezing, build_optimizer, split_parameters
+from worker.training.optimizers import Freezing, build_optimizer
 from worker.training.precision import Arithmetic, resolve_precision
 from worker.training.schedules import Schedule
 from worker.training.seeds import Stream, derive_seed
@@ -81,59 +82,53 @@ def build_batches(spec: ExperimentSpec, data: Data, tuning: Tuning) -> EpochBatc
     )
 
 
-def build_state(
-    spec: ExperimentSpec, data: Data, batches: EpochBatches, tuning: Tuning, cache_dir: Path | None, *, fresh: bool
-) -> TrainingState:
-    """The state before the first step. It depends on the spec and its seed only, so it can be built again.
-
-    `fresh` is false when a checkpoint will overwrite it: what the network takes from the images is then left out.
-    """
-    num_classes = len(data.preprocessing.class_names)
+def build_fresh_network(spec: ExperimentSpec, data: Data, cache_dir: Path | None) -> nn.Module:
+    """The network before its first step: it depends on the spec, its seed and the images only."""
     torch.manual_seed(derive_seed(spec.seed, Stream.WEIGHTS))
     network = build_network(
         spec.model,
-        num_classes=num_classes,
+        num_classes=len(data.preprocessing.class_names),
         in_channels=data.preprocessing.channels,
         size=data.preprocessing.input_size,
         cache_dir=cache_dir,
     )
-    if fresh:
-        initialise(network, _first_images(data))
-    network = network.to(device=tuning.device, memory_format=data.input_format.memory_format)  # type: ignore[call-overload]
+    initialise(network, first_images(data.train, data.input_format, INITIALISE_IMAGES).cpu())
+    return network.to(device=data.input_format.device, memory_format=data.input_format.memory_format)  # type: ignore[call-overload, no-any-return]
+
+
+def build_state(
+    spec: ExperimentSpec, data: Data, batches: EpochBatches, tuning: Tuning, cache_dir: Path | None
+) -> TrainingState:
+    """The state before the first step, the same whenever it is built."""
+    network = build_fresh_network(spec, data, cache_dir)
     torch.manual_seed(derive_seed(spec.seed, Stream.DROPOUT))
     head = head_of(network)
     optimizer = build_optimizer(spec.optimizer, network, head, spec.fine_tuning, implementation=tuning.optimizer)
     steps_per_epoch = -(-len(batches) // spec.accumulate_batches)
-    schedule = Schedule(
-        spec.lr_scheduler,
-        optimizer,
-        steps_per_epoch=steps_per_epoch,
-        epochs=spec.epochs,
-        base_lr=spec.optimizer.lr,
-    )
-    body, top = split_parameters(network, head)
+    arithmetic = Arithmetic(resolve_precision(spec.precision, tuning.device), tuning.device)
     return TrainingState(
         network=network,
-        parameters=body + top,
+        parameters=[parameter for parameter in network.parameters() if parameter.requires_grad],
         optimizer=optimizer,
-        schedule=schedule,
-        objective=Objective(spec, data.train, num_classes, tuning.device),
-        arithmetic=Arithmetic(resolve_precision(spec.precision, tuning.device), tuning.device),
+        schedule=Schedule(
+            spec.lr_scheduler,
+            optimizer,
+            steps_per_epoch=steps_per_epoch,
+            epochs=spec.epochs,
+            base_lr=spec.optimizer.lr,
+        ),
+        objective=Objective(spec, data.train, len(data.preprocessing.class_names), tuning.device),
+        arithmetic=arithmetic,
         averaged=None if spec.ema_decay is None else AveragedWeights(network, spec.ema_decay),
         freezing=Freezing(network, head, spec.fine_tuning),
-        guard=Guard(),
+        guard=build_guard(optimizer, tuning.device, scaled=arithmetic.scaler is not None),
         judgement=Judgement(EarlyStopping(spec.early_stopping)),
         tally=Tally(tuning.device),
         device=tuning.device,
         steps_per_epoch=steps_per_epoch,
         clip_grad_norm=spec.clip_grad_norm,
+        initial={name: tensor.cpu().clone() for name, tensor in network.state_dict().items()},
     )
-
-
-def _first_images(data: Data) -> torch.Tensor:
-    positions = torch.arange(min(INITIALISE_IMAGES, len(data.train)), device=data.train.indices.device)
-    images, _ = data.train.take(positions, data.input_format.device)
-    return data.input_format.resize(data.input_format.normalise(images), data.input_format.size).cpu()
 
 
 def input_size_in(spec: ExperimentSpec, epoch: int, final_size: int) -> int:

@@ -26,9 +26,14 @@ def save_checkpoint(folder: Path, state: dict[str, Any], run: dict[str, str]) ->
     torch.save({"version": VERSION, "run": run, "state": state}, content)
     with atomic(path) as file:
         file.write(content.getbuffer())
-    for old in sorted(folder.glob("checkpoint-*.pt"))[:-KEPT]:
+    for old in own_checkpoints(folder)[KEPT:]:
         old.unlink()
     return path
+
+
+def own_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, newest first."""
+    return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
 
 
 def load_checkpoint(path: Path, run: dict[str, str]) -> dict[str, Any]:

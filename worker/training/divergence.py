@@ -28,6 +28,7 @@ REPLAYED_STEPS = 40
 SWEEP_SECONDS = 10.0
 PROOF_STEPS = 60
 """Steps for which a suggested rate is trained at before it is called one that works."""
+FEWEST_PROOF_STEPS = 20
 PROOF_SECONDS = 4.0
 SHOWN_NORMS = 50
 
@@ -257,17 +258,20 @@ def _trainer(
 
 
 def _prove(step: Callable[[float], float], rate: float) -> tuple[float, float, int] | None:
-    """Mean loss of the first and of the last steps at a rate, and their number; None if it was not fit to train at."""
+    """The first loss, the mean of the last ones and their number after training at a rate; None if it is not fit.
 
-    losses: list[float] = []
+    Fit: every loss is finite and at most twice the first one, and the last quarter is no worse than the first.
+    """
     began = time.perf_counter()
-    while len(losses) < PROOF_STEPS and (len(losses) < 8 or time.perf_counter() - began < PROOF_SECONDS):
+    losses: list[float] = []
+    while len(losses) < PROOF_STEPS and (
+        len(losses) < FEWEST_PROOF_STEPS or time.perf_counter() - began < PROOF_SECONDS
+    ):
         losses.append(step(rate))
-        if not math.isfinite(losses[-1]):
+        if not losses[-1] <= 2 * losses[0]:  # NaN too
             return None
-    part = max(2, len(losses) // 5)
-    before, after = float(np.mean(losses[:part])), float(np.mean(losses[-part:]))
-    return (before, after, len(losses)) if after <= 1.1 * before else None
+    after = float(np.mean(losses[-len(losses) // 4 :]))
+    return (losses[0], after, len(losses)) if after <= 1.05 * losses[0] else None
 
 
 def _optimizer(network: nn.Module, spec: ExperimentSpec | None, lr: float | None) -> torch.optim.Optimizer:

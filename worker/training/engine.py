@@ -3,29 +3,27 @@
 build.py        everything a run needs          batches.py, augmentation.py    what the network is shown
 loop.py         train_epoch and evaluate        tally.py, guard.py, watch.py   what hangs on the loop
 state.py        all that moves                  checkpoints.py, recorder.py    what is written
-tuning.py       how the machine is used         environment.py                 what it was
+tuning.py       how the machine is used         reporter.py, environment.py    what is said about it
 """
 
 import math
-import resource
-import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from models.data.dataset import ImageDataset
 from models.metrics import EpochMetrics
 from models.spec.experiment import ExperimentSpec, OnDivergence
-from worker.training.batches import Split, plain_batches
+from worker.training.aftermath import explain_divergence, make_finite
+from worker.training.batches import Split, first_images, plain_batches
 from worker.training.build import build_batches, build_data, build_state, input_size_in, steps
-from worker.training.checkpoints import first_usable, save_checkpoint
-from worker.training.environment import describe_environment
+from worker.training.checkpoints import first_usable, own_checkpoints, save_checkpoint
+from worker.training.divergence import Divergence
+from worker.training.environment import describe_environment, peak_memory_mb
 from worker.training.guard import Diverged
 from worker.training.loop import evaluate, train_epoch
 from worker.training.recorder import Recorder
+from worker.training.reporter import Reporter
 from worker.training.sink import MetricSink, Outcome
 from worker.training.state import TrainingState
 from worker.training.tuning import Tuning, choose_tuning
@@ -34,6 +32,8 @@ from worker.training.watch import Interrupted, Watch
 MAX_LOWERED = 3
 """How often `on_divergence: lower_lr` tries again."""
 LOWERED_BY = 0.1
+FILTER_IMAGES = 256
+"""Validation images that the last verdict shows to the filters."""
 
 Stop = Callable[[], Literal["cancel", "shutdown"] | None]
 
@@ -66,6 +66,8 @@ def train(
 class _Run:
     """One call of train()."""
 
+    state: TrainingState
+
     def __init__(
         self,
         spec: ExperimentSpec,
@@ -88,35 +90,33 @@ class _Run:
         self.batches = build_batches(spec, self.data, tuning)
         about = {"model": spec.model.model_dump(mode="json"), "preprocessing": self.data.preprocessing.to_json()}
         self.recorder = Recorder(folder, sink, about)
-        self.state: TrainingState
+        self.reporter = Reporter(spec, dataset.info.num_classes, sink)
 
     def start(self, checkpoints: Sequence[Path]) -> None:
         """Build the first state, or the one that the newest usable checkpoint holds."""
         self.sink.progress(1, 0, 0, None, "preparing")
-        path, saved, refused = first_usable(checkpoints, self.identity)
-        for unusable, reason in refused:
-            self.sink.notice("checkpoint-unusable", f"Passed over a checkpoint: {reason}", {"file": unusable.name})
-        self.state = build_state(self.spec, self.data, self.batches, self.tuning, self.cache_dir, fresh=saved is None)
-        if path is not None and saved is not None:
-            self._restore(saved)
+        with self.reporter.phase("preparing"):
+            path, saved, refused = first_usable(checkpoints, self.identity)
+            for unusable, reason in refused:
+                self.sink.notice("checkpoint-unusable", f"Passed over a checkpoint: {reason}", {"file": unusable.name})
+            self._build(saved)
+        if path is not None:
+            self.recorder.carry_over(path.parent, self.state.judgement.best.epoch)
             where = f"epoch {self.state.epoch}, step {self.state.step}"
             data = {"epoch": self.state.epoch, "step": self.state.step, "file": path.name}
             self.sink.notice("resumed", f"Going on at {where} from {path.name}", data)
-        precision = self.state.arithmetic.precision.value
-        self.sink.environment(describe_environment(self.tuning, self.dataset.fingerprint, precision))
+        self._report_environment()
 
     def finish(self) -> Outcome:
         """Train the epochs that are left and say how it ended."""
         try:
-            while self.state.epoch <= self.spec.epochs:
+            while self.state.epoch <= self.spec.epochs and not self.state.judgement.stop:
                 try:
-                    stop = self._train_one_epoch()
+                    self._train_one_epoch()
                 except Diverged as diverged:
-                    if not self._lower_rate(diverged):
+                    if not self._go_back_slower(diverged):
                         return self._end_diverged(diverged)
-                else:
-                    if stop:
-                        break
+            self._judge_finally()
             test = self._test() if self.spec.dataset.evaluate_test else None
         except Interrupted as interrupted:
             if interrupted.asked == "shutdown":
@@ -124,21 +124,33 @@ class _Run:
                 return Outcome("handed_back", "the worker was asked to shut down")
             self._save_last(self.state.epoch)
             return Outcome("cancelled", "cancelled by request")
+        finally:
+            self._report_environment()
         return Outcome("completed", None, test)
 
-    def _train_one_epoch(self) -> bool:
-        """Train, evaluate, append, save, in this order. True if it is time to stop early."""
+    def _build(self, saved: dict[str, Any] | None) -> None:
+        """The state before the first step, and on it what a checkpoint holds."""
+        self.state = build_state(self.spec, self.data, self.batches, self.tuning, self.cache_dir)
+        self.recorder.kernels = []
+        if saved is not None:
+            self.recorder.kernels = saved.pop("kernels")
+            self.reporter.load_state_dict(saved.pop("report"))
+            self.state.load_state_dict(saved)
+
+    def _train_one_epoch(self) -> None:
+        """Train, evaluate, append, save, in this order."""
         state = self.state
         watch = Watch(state, self.batches, self.sink, self.should_stop, self._checkpoint)
-        seconds_before, began = state.seconds, time.perf_counter()
-        try:
+        state.clock.start()
+        with self.reporter.phase("training"):
             self._train_rest_of_epoch(watch)
-            trained = time.perf_counter()
+        training_seconds = state.clock.seconds()
+        with self.reporter.phase("validating"):
             watch.begin_phase("validating")
             val_loss, val_accuracy = self._measure(self.data.validation, watch.after_measuring)
-        finally:
-            state.seconds = seconds_before + time.perf_counter() - began
         train_loss, train_accuracy, grad_norm = state.tally.means()
+        if not math.isfinite(val_loss):
+            raise Diverged(state.epoch, state.step - 1, "loss")
         metrics = EpochMetrics(
             epoch=state.epoch,
             train_loss=train_loss,
@@ -147,88 +159,92 @@ class _Run:
             val_accuracy=val_accuracy,
             lr=state.schedule.lr_at(state.total_steps - 1),
             grad_norm=grad_norm,
-            seconds=state.seconds,
-            images_per_second=len(self.data.train) / (seconds_before + trained - began),
-            peak_memory_mb=self._peak_memory_mb(),
+            seconds=state.clock.seconds(),
+            images_per_second=len(self.data.train) / training_seconds,
+            peak_memory_mb=peak_memory_mb(self.tuning.device),
         )
-        self._end_epoch(metrics)
-        return state.judgement.stopping.take(metrics)
+        with self.reporter.phase("saving"):
+            self._end_epoch(metrics)
 
     def _train_rest_of_epoch(self, watch: Watch) -> None:
         state, spec = self.state, self.spec
-        state.freezing.set_training_mode(state.epoch)
+        state.begin_training()
         size = input_size_in(spec, state.epoch, self.data.input_format.size)
         if state.step < state.steps_per_epoch:
             rest = steps(self.batches, state.epoch, size, state.step, spec.accumulate_batches)
             train_epoch(state, rest, watch.after_step)
+            state.guard.settle()
 
     def _end_epoch(self, metrics: EpochMetrics) -> None:
         state = self.state
-        self.sink.append_epoch(metrics)
+        self.reporter.append(metrics)
         if state.schedule.end_epoch(metrics.val_loss):
             lr = state.schedule.lr_at(state.total_steps)
             self.sink.notice("lr-reduced", f"The validation loss stands still: rate {lr:.3g}", {"lr": lr})
-        self._save_last(metrics.epoch)
-        if state.judgement.best.take(metrics):
-            with self._measured_weights():
+        is_best = state.judgement.take(metrics)
+        with state.measured_weights():
+            self.recorder.save_weights("last", state.network, metrics.epoch)
+            if is_best:
                 self.recorder.save_weights("best", state.network, metrics.epoch)
-        with self._measured_weights():
-            self.recorder.add_kernels(state.network)
+            self.recorder.add_kernels(state.network, last=metrics.epoch == self.spec.epochs)
         state.begin_epoch(metrics.epoch + 1)
         self._checkpoint()
-
-    def _measured_weights(self) -> Any:
-        averaged = self.state.averaged
-        return nullcontext() if averaged is None else averaged.in_place()
+        self.reporter.judge(self.recorder.kernels)
 
     def _measure(self, split: Split, after_batch: Callable[[int], None]) -> tuple[float, float]:
         batches = plain_batches(split, self.data.input_format, self.tuning.eval_batch)
-        with self._measured_weights():
+        with self.state.measured_weights():
             return evaluate(self.state.network, batches, self.spec.test_time_augmentation, after_batch)
 
     def _test(self) -> dict[str, Any]:
         """Measure the best weights once on the test split."""
-        loss, accuracy = self._measure(self.data.test, lambda done: None)
-        return {"loss": loss, "accuracy": accuracy, "epoch": self.state.judgement.best.epoch}
+        best = self.state.judgement.best.epoch
+        with self.reporter.phase("testing"):
+            watch = Watch(self.state, self.batches, self.sink, self.should_stop, self._checkpoint)
+            watch.begin_phase("testing")
+            batches = plain_batches(self.data.test, self.data.input_format, self.tuning.eval_batch)
+            with self.state.weights_of(self.recorder.load_weights("best")):
+                loss, accuracy = evaluate(
+                    self.state.network, batches, self.spec.test_time_augmentation, watch.after_measuring
+                )
+        return {"loss": loss, "accuracy": accuracy, "epoch": best}
 
     def _save_last(self, epoch: int) -> None:
-        with self._measured_weights():
+        with self.state.measured_weights():
             self.recorder.save_weights("last", self.state.network, epoch)
 
     def _checkpoint(self) -> None:
         state = self.state.state_dict()
-        path = save_checkpoint(self.folder, {**state, "kernels": self.recorder.kernels}, self.identity)
-        done = state["epoch"] if state["step"] else state["epoch"] - 1
-        self.sink.save("checkpoint", done, path)
+        content = {**state, "kernels": self.recorder.kernels, "report": self.reporter.state_dict()}
+        path = save_checkpoint(self.folder, content, self.identity)
+        self.sink.save("checkpoint", state["epoch"] if state["step"] else state["epoch"] - 1, path)
 
-    def _restore(self, saved: dict[str, Any]) -> None:
-        self.recorder.kernels = saved.pop("kernels")
-        self.state.load_state_dict(saved)
-
-    def _lower_rate(self, diverged: Diverged) -> bool:
+    def _go_back_slower(self, diverged: Diverged) -> bool:
         """Go back to the last checkpoint with a tenth of the rate, if the spec asks for that and tries are left."""
         lowered = self.state.times_lowered
         if self.spec.on_divergence != OnDivergence.LOWER_LR or lowered >= MAX_LOWERED:
             return False
         scale = self.state.schedule.scale * LOWERED_BY
-        _, saved, _ = first_usable(sorted(self.folder.glob("checkpoint-*.pt"), reverse=True), self.identity)
-        self.state = build_state(self.spec, self.data, self.batches, self.tuning, self.cache_dir, fresh=saved is None)
-        if saved is not None:
-            self._restore(saved)
+        lr = self.state.schedule.lr_at(self.state.total_steps) * LOWERED_BY
+        self._explain(diverged, lowered_to=lr)
+        divergences = self.reporter.divergences
+        _, saved, _ = first_usable(own_checkpoints(self.folder), self.identity)
+        self._build(saved)
+        self.reporter.divergences = divergences
         self.state.schedule.scale = scale
         self.state.times_lowered = lowered + 1
-        lr = self.state.schedule.lr_at(self.state.total_steps)
-        data = {"epoch": diverged.epoch, "step": diverged.step, "what": diverged.what, "lr": lr}
-        self.sink.notice(
-            "lr-lowered", f"{str(diverged).capitalize()}; going back to epoch {self.state.epoch} at rate {lr:.3g}", data
-        )
+        text = f"{str(diverged).capitalize()}; going back to epoch {self.state.epoch} at rate {lr:.3g}"
+        data = {"epoch": diverged.epoch, "step": diverged.step + 1, "what": diverged.what, "lr": lr}
+        self.sink.notice("lr-lowered", text, data)
         return True
 
     def _end_diverged(self, diverged: Diverged) -> Outcome:
+        """Keep the last finite weights, add the epoch in which the figures end, and explain."""
+        state = self.state
+        make_finite(state, self.folder, self.identity)
         self._save_last(diverged.epoch - 1)
         nan = math.nan
-        state = self.state
-        self.sink.append_epoch(
+        self.reporter.append(
             EpochMetrics(
                 epoch=state.epoch,
                 train_loss=nan,
@@ -237,14 +253,35 @@ class _Run:
                 val_accuracy=nan,
                 lr=state.schedule.lr_at(state.total_steps),
                 grad_norm=nan,
-                seconds=state.seconds,
+                seconds=state.clock.seconds(),
                 images_per_second=nan,
-                peak_memory_mb=self._peak_memory_mb(),
+                peak_memory_mb=peak_memory_mb(self.tuning.device),
             )
         )
-        return Outcome("diverged", str(diverged))
+        found = self._explain(diverged, lowered_to=None)
+        self._judge_finally()
+        where = f", first in {found.layer} ({found.layer_type})" if found.layer else ""
+        advice = f"; {found.suggested_lr:.2g} would have worked as learning rate" if found.suggested_lr else ""
+        return Outcome("diverged", f"{diverged}{where}{advice}")
 
-    def _peak_memory_mb(self) -> float:
-        if self.tuning.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.tuning.device) / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    def _explain(self, diverged: Diverged, *, lowered_to: float | None) -> Divergence:
+        """Find out what happened, from the weights of before it."""
+        make_finite(self.state, self.folder, self.identity)
+        with self.reporter.phase("explaining"):
+            self.sink.progress(diverged.epoch, diverged.step, self.state.steps_per_epoch, None, "explaining")
+            found = explain_divergence(
+                diverged, self.spec, self.data, self.batches, self.state, self.cache_dir, lowered_to=lowered_to
+            )
+        self.reporter.divergences.append(found)
+        return found
+
+    def _judge_finally(self) -> None:
+        with self.reporter.phase("judging"), self.state.measured_weights():
+            images = first_images(self.data.validation, self.data.input_format, FILTER_IMAGES)
+            self.reporter.judge_finally(self.recorder.kernels, self.state.network, self.state.initial, images)
+
+    def _report_environment(self) -> None:
+        """Tell what the run is computed with: when it starts, and with the seconds of its phases when it ends."""
+        environment = describe_environment(self.tuning, self.dataset.fingerprint, self.state.arithmetic.precision)
+        seconds = {phase: round(value, 3) for phase, value in self.reporter.seconds.items()}
+        self.sink.environment({**environment, "seconds": seconds})

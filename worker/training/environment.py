@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +32,14 @@ def describe_environment(tuning: Tuning, fingerprint: str, precision: str) -> di
         "git_revision": git_revision(Path(__file__).parent),
         "dataset_fingerprint": fingerprint,
     }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory that this process has held: on the GPU, or of the machine's memory, shared pages included."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def git_revision(folder: Path) -> str | None:

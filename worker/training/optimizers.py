@@ -19,18 +19,17 @@ WITHOUT_FUSED = (RmspropSpec,)
 def build_optimizer(
     spec: OptimizerSpec, network: nn.Module, head: nn.Module, fine_tuning: FineTuningSpec, *, implementation: str
 ) -> torch.optim.Optimizer:
-    """The optimizer of everything that may ever be trained: one group for the body, one for the head.
+    """The optimizer of everything that may ever be trained.
 
-    Each group keeps its own `base_lr`, which the schedule multiplies. A body whose rate is 0 is left out.
-    `implementation` is fused, foreach or forloop; what torch does not fuse takes foreach.
+    Body and head are groups of their own where fine-tuning treats them differently. Each group keeps its `base_lr`,
+    which the schedule multiplies; a body whose rate is 0 is left out. `implementation` is fused, foreach or forloop;
+    what torch does not fuse takes foreach.
     """
     body, top = split_parameters(network, head)
-    rates = {"body": (body, spec.lr * fine_tuning.backbone_lr_factor), "head": (top, spec.lr)}
-    groups = [
-        {"params": parameters, "lr": lr, "base_lr": lr, "part": part}
-        for part, (parameters, lr) in rates.items()
-        if parameters and lr > 0
-    ]
+    parts = [(body + top, spec.lr)]
+    if fine_tuning.backbone_lr_factor != 1 or fine_tuning.freeze_backbone_epochs > 0:
+        parts = [(body, spec.lr * fine_tuning.backbone_lr_factor), (top, spec.lr)]
+    groups = [{"params": parameters, "lr": lr, "base_lr": lr} for parameters, lr in parts if parameters and lr > 0]
     options: dict[str, Any] = spec.model_dump(exclude={"name", "lr"})
     if implementation == "fused" and isinstance(spec, WITHOUT_FUSED):
         implementation = "foreach"

@@ -97,7 +97,7 @@ def range_test(
     with tuning.applied():
         data = build_data(spec, dataset, tuning)
         batches = build_batches(spec, data, tuning)
-        state = build_state(spec, data, batches, tuning, None, fresh=True)
+        state = build_state(spec, data, batches, tuning, None)
         state.freezing.set_training_mode(spec.epochs + 1)  # nothing frozen: the whole network is what a rate must suit
         endless = itertools.chain.from_iterable(
             batches.iterate(epoch, data.input_format.size) for epoch in itertools.count(1)

@@ -54,12 +54,21 @@ class Judgement:
 
     stopping: EarlyStopping
     best: Best = field(default_factory=Best)
+    stop: bool = False
+    """Nothing has improved for as long as the spec waits."""
+
+    def take(self, metrics: EpochMetrics) -> bool:
+        """Learn from an epoch; true if it is the best so far."""
+        self.stop = self.stopping.take(metrics)
+        return self.best.take(metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {"best": asdict(self.best), "waited": self.stopping.waited, "watched": self.stopping.best}
+        watching = {"best": self.stopping.best, "waited": self.stopping.waited}
+        return {"best": asdict(self.best), "stopping": watching, "stop": self.stop}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what was saved."""
         self.best = Best(**state["best"])
-        self.stopping.waited, self.stopping.best = state["waited"], state["watched"]
+        self.stopping.best, self.stopping.waited = state["stopping"]["best"], state["stopping"]["waited"]
+        self.stop = state["stop"]

@@ -1,0 +1,71 @@
+"""What is done when a run has diverged: get back to finite weights, and find out why."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.spec.experiment import ExperimentSpec
+from worker.training.batches import EpochBatches
+from worker.training.build import Data, build_fresh_network, input_size_in
+from worker.training.checkpoints import first_usable, own_checkpoints
+from worker.training.divergence import Divergence, explain
+from worker.training.guard import Diverged
+from worker.training.state import TrainingState
+
+
+def make_finite(state: TrainingState, folder: Path, identity: dict[str, str]) -> None:
+    """Leave nothing in the network that is not finite.
+
+    The guard stops a step before it changes weights, but its forward pass may have spoilt batch normalisation's running
+    statistics: they are put back to the epoch's start. Weights that are not finite all the same are the last
+    checkpoint's, or the first ones.
+    """
+    if not all(map(_is_finite, state.network.parameters())):
+        _, saved, _ = first_usable(own_checkpoints(folder), identity)
+        state.network.load_state_dict(state.initial if saved is None else saved["network"])
+    if not all(map(_is_finite, state.network.buffers())):
+        state.restore_buffers()
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def explain_divergence(
+    diverged: Diverged,
+    spec: ExperimentSpec,
+    data: Data,
+    batches: EpochBatches,
+    state: TrainingState,
+    cache_dir: Path | None,
+    *,
+    lowered_to: float | None,
+) -> Divergence:
+    """Run the guilty batch and those after it again, from the weights before it, and find a rate that works."""
+
+    def build_network() -> nn.Module:
+        return build_fresh_network(spec, data, cache_dir)
+
+    def guilty_first() -> Iterator[tuple[Tensor, Tensor]]:
+        size = input_size_in(spec, state.epoch, data.input_format.size)
+        following = batches.iterate(state.epoch, size, diverged.step * spec.accumulate_batches)
+        first = [] if diverged.batch is None else [diverged.batch]
+        for batch in itertools.chain(first, following):
+            yield batch.images, batch.labels
+
+    found = explain(
+        build_network,
+        state.network.state_dict(),
+        guilty_first(),
+        diverged.step + 1,
+        diverged.epoch,
+        [float(norm) for norm in state.guard.norms],
+        spec,
+        what=diverged.what,
+        lr=state.schedule.lr_at(state.total_steps),
+    )
+    return replace(found, lowered_to=lowered_to)

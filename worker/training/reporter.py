@@ -1,0 +1,87 @@
+"""What a run has to say about itself: its history, what diverged, seconds per phase, and the verdict on all of it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.metrics import EpochMetrics
+from models.spec.experiment import ExperimentSpec
+from worker.training.divergence import Divergence
+from worker.training.filters import filter_health
+from worker.training.sink import MetricSink
+from worker.training.verdict import judge
+
+PATIENCE = 20
+"""A verdict is given while training only when the last one's time, so many times, has passed: it costs 5% at most."""
+
+
+class Reporter:
+    """Keeps the history and gives verdicts to the sink."""
+
+    def __init__(self, spec: ExperimentSpec, num_classes: int, sink: MetricSink) -> None:
+        self.spec = spec
+        self.num_classes = num_classes
+        self.sink = sink
+        self.history: list[EpochMetrics] = []
+        self.divergences: list[Divergence] = []
+        self.seconds: dict[str, float] = {}
+        self.judge_again_at = 0.0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time of this block to a phase."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def append(self, metrics: EpochMetrics) -> None:
+        """Take an epoch and pass it on."""
+        self.history.append(metrics)
+        self.sink.append_epoch(metrics)
+
+    def judge(self, kernels: list[Tensor]) -> None:
+        """Give a verdict while training goes on, unless the last one was given a moment ago."""
+        began = time.monotonic()
+        if began >= self.judge_again_at:
+            self._judge(kernels, None, finished=False)
+            ended = time.monotonic()
+            self.judge_again_at = ended + PATIENCE * (ended - began)
+
+    def judge_finally(
+        self, kernels: list[Tensor], network: nn.Module, initial_state: dict[str, Tensor], images: Tensor
+    ) -> None:
+        """Give the last verdict, which looks at the network's filters too."""
+        self._judge(kernels, filter_health(network, initial_state, images=images), finished=True)
+
+    def _judge(self, kernels: list[Tensor], filters: dict[str, Any] | None, *, finished: bool) -> None:
+        verdict = judge(
+            self.history,
+            spec=self.spec,
+            num_classes=self.num_classes,
+            kernels=torch.stack(kernels).numpy() if kernels else None,
+            filters=filters,
+            divergence=self.divergences,
+            finished=finished,
+        )
+        self.sink.verdict(verdict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data for the checkpoint."""
+        return {
+            "history": [asdict(metrics) for metrics in self.history],
+            "divergences": [{**vars(found), "grad_norms": list(found.grad_norms)} for found in self.divergences],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with a saved history."""
+        self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
+        self.divergences = [
+            Divergence(**{**found, "grad_norms": tuple(found["grad_norms"])}) for found in state["divergences"]
+        ]
