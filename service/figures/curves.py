@@ -21,6 +21,7 @@ from service.figures.canvas import (
     VALIDATION_COLOR,
     check_format,
     drawing,
+    head,
     printable,
     save,
 )
@@ -197,12 +198,10 @@ def _draw_panel(ax: Axes, panel: Panel, runs: list[Run], x: str, x_label: str) -
     for index, run in enumerate(runs):
         _draw_line(ax, run, panel.train, run.train_color, train=True, alone=alone, dash="-" if alone else (0, (3, 2)))
         _draw_line(ax, run, panel.validation, run.color, train=False, alone=alone, dash=_validation_dash(index))
-    axis.set_limits(ax, [run.curves.series(name) for run in runs for name in panel.names], highest=panel.highest)
-    axis.set_x(ax, [run.x for run in runs], by_epoch=x == "epoch")
-    ax.set_xlabel(x_label)
-    ax.grid(axis="y")
+    axis.set_values(ax, [run.curves.series(name) for run in runs for name in panel.names], highest=panel.highest)
+    axis.set_bottom(ax, [run.x for run in runs], x_label, by_epoch=x == "epoch")
     scale = ", log scale" if ax.get_yscale() == "log" else ""
-    ax.set_title(f"{panel.title}{scale}", loc="left", y=1, pad=20, fontsize=10, fontweight="bold", color=INK)
+    head(ax, f"{panel.title}{scale}")
     if not any(np.isfinite(run.curves.series(name)).any() for run in runs for name in panel.names):
         _say_empty(ax, any(len(run.x) for run in runs))
     if alone:
@@ -253,9 +252,6 @@ def _mark_gaps(ax: Axes, panel: Panel, run: Run) -> None:
 
 
 def _say_empty(ax: Axes, ended: bool) -> None:
-    ax.set_yticks([])
-    if not ended:
-        ax.set_xticks([])
     text = "no finite value in any epoch" if ended else "no epoch has ended yet"
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=MUTED)
 

@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-from matplotlib import patheffects, ticker
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.figures import labels
-from service.figures.canvas import DPI, INK, MUTED, PALETTE, check_format, drawing, printable, save
+from service.figures import axis, labels
+from service.figures.canvas import DPI, INK, MUTED, PALETTE, check_format, drawing, head, printable, save
 from service.figures.series import Floats
 
 WIDTH, HEIGHT = 7.6, 4.3  # inches
@@ -57,15 +57,11 @@ def _points(result: dict[str, Any]) -> tuple[Floats, Floats, Floats]:
 
 def _draw_curve(ax: Axes, lr: Floats, loss: Floats, smoothed: Floats) -> None:
     ax.set_xscale("log")
-    ax.set_xlabel("learning rate, log scale")
-    ax.grid(axis="y")
-    ax.set_title("Training loss", loc="left", y=1, pad=18, fontsize=10, fontweight="bold", color=INK)
-    ax.xaxis.set_major_locator(ticker.LogLocator(numticks=12))
-    ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate:g}".replace("e-0", "e-")))
-    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    head(ax, "Training loss")
     finite = smoothed[np.isfinite(smoothed)]
     if not len(finite):
-        ax.set_yticks([])
+        axis.rule_values(ax, [], [])
+        axis.rule_bottom(ax, [], [], "learning rate")
         ax.text(0.5, 0.5, "no finite loss", transform=ax.transAxes, ha="center", va="center", color=MUTED)
         return
     if smoothed is not loss:
@@ -78,6 +74,10 @@ def _draw_curve(ax: Axes, lr: Floats, loss: Floats, smoothed: Floats) -> None:
     high = min(float(finite.max()), start + 1.2 * (start - low) + 0.3 * abs(start))
     span = (high - low) or max(0.2 * abs(high), 0.05)
     ax.set_ylim(low - 0.08 * span, high + 0.08 * span)
+    axis.rule_linear_values(ax)
+    left, right = ax.get_xlim()
+    powers = [10.0**power for power in range(-15, 6) if left * 0.999 <= 10.0**power <= right * 1.001]
+    axis.rule_bottom(ax, powers, [axis.plain(power) for power in powers], "learning rate, log scale")
 
 
 def _mark(ax: Axes, lr: Floats, loss: Floats, suggested: float | None, diverged_at: float | None) -> None:

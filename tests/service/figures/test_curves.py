@@ -193,7 +193,7 @@ def test_time_is_shown_in_the_unit_that_reads_best() -> None:
 def test_a_loss_scale_turns_logarithmic_only_when_a_linear_one_would_hide_the_curve() -> None:
     def scale_of(values: list[float]) -> str:
         ax = Figure().add_subplot()
-        axis.set_limits(ax, [np.array(values)], highest=False)
+        axis.set_values(ax, [np.array(values)], highest=False)
         return str(ax.get_yscale())
 
     assert scale_of([41.7, 5.0, 3.0, 2.5, 2.4, 2.3, 2.3]) == "log"
