@@ -126,23 +126,30 @@ def estimate_noise(values: Array, valley: Valley | None = None) -> Noise:
     """
     n = len(values)
     valley = valley or fit_valley(values)
-    floor = ROUNDING * float(np.median(np.abs(values))) if n else 0.0
+    floor = max(ROUNDING * float(np.median(np.abs(values))), 1e-12) if n else 0.0
     if n < 3:
         return Noise(np.full(n, floor), 0.0, 1.0)
     residuals = values - valley.fit
     levels = valley.num_levels / n
-    # The fit bends after the noise. On level noise of any length and carry-over it leaves 1 - 1.35 * levels of the
-    # variance, and lowers the correlation by about 0.43 * levels (simulated, 10 to 400 epochs).
-    inflate = min(2.5, 1 / math.sqrt(max(1 - 1.35 * levels, 0.16)))
     window = max(9, n // 3)
-    local = np.sqrt(_moving_mean(residuals**2, window)) * inflate
+    local = np.sqrt(_moving_mean(residuals**2, window)) * bending_allowance(levels)
     sigma = np.maximum(np.maximum(local, neighbour_noise(values, window)), floor)
+    # The bending lowers the correlation by about 0.43 * levels (simulated like `bending_allowance`).
     correlation = (_correlation(residuals) + 0.43 * levels) / (1 - 0.55 * levels) if n >= 8 else 0.0
     shocks = residuals / sigma
     spread = math.sqrt(float(np.mean(shocks**2)))
     usable = n >= 20 and spread > 0.2
     freedom = max(3.0, (n - 2) / 2, (n - valley.num_levels) / 2)
     return Noise(sigma, float(np.clip(correlation, 0.0, 0.9)), freedom, shocks / spread if usable else None)
+
+
+def bending_allowance(levels: float) -> float:
+    """What to multiply residuals' spread by, since the valley bends after the noise.
+
+    `levels` are the fit's levels per epoch. On level noise of any carry-over the fit leaves 1 - 1.35 * levels of the
+    variance (simulated, 10 to 400 epochs).
+    """
+    return min(2.5, 1 / math.sqrt(max(1 - 1.35 * levels, 0.16)))
 
 
 def neighbour_noise(values: Array, window: int) -> Array:
@@ -305,12 +312,20 @@ def fit_trend(values: Array, length: int) -> Trend:
     return Trend(slope, sigma / math.sqrt(float(times @ times)), slope * (m - 1), m)
 
 
-def student_tail(t: float, freedom: float) -> float:
-    """P(T > t) of Student's distribution (Hill's normal approximation, 1970; within 0.002 from 3 degrees on)."""
+def student_tail(t: float, freedom: int) -> float:
+    """P(T > t) of Student's distribution with a whole number of degrees of freedom, exactly (Abramowitz 26.7.3-4)."""
     if t < 0:
         return 1 - student_tail(-t, freedom)
-    nu = max(freedom, 1.0)
-    if nu <= 2:
-        return 0.5 - math.atan(t) / math.pi if nu < 2 else 0.5 - t / (2 * math.sqrt(2 + t * t))
-    z = math.sqrt(math.log1p(t * t / nu) * nu * (1 - 3 / (4 * nu + 1)))
-    return 0.5 * math.erfc(z / math.sqrt(2))
+    nu = max(freedom, 1)
+    if nu > 200:
+        return 0.5 * math.erfc(t * (1 - 1 / (4 * nu)) / math.sqrt(2 * (1 + t * t / (2 * nu))))
+    angle = math.atan(t / math.sqrt(nu))
+    sine, square = math.sin(angle), math.cos(angle) ** 2
+    odd = nu % 2
+    term = math.cos(angle) if odd else 1.0
+    total = term if nu > 1 else 0.0
+    for k in range(2 + odd, nu - 1, 2):
+        term *= square * (k - 1) / k
+        total += term
+    inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return max(0.0, (1 - inside) / 2)

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from models.curve_statistics import Array, fit_valley
+from models.curve_statistics import Array, bending_allowance, fit_valley, neighbour_noise
 from models.metrics import EpochMetrics
 
 WOBBLE_ACCURACY = 0.02
 """An accuracy that wobbles by two points from epoch to epoch halves the figure."""
 WOBBLE_LOSS = 0.06
 """So does a loss that wobbles by 6%."""
-RESAMPLES = 400
+CLEAR = 0.975
+"""How sure a difference must be either way to be called one."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Stability:
     """1 is a curve that goes one way, or turns once, without a wobble, and keeps what it reached.
 
     score = kept / (1 + wobble), where `wobble` is the mean of the accuracy's wobble over two points and the loss's over
-    6%, each the root mean square distance from the best fit that turns at most once; `kept` is the part of the best
-    accuracy's gain over chance that was left at the end.
+    6%. Each is the standard deviation around the best fit that turns at most once, or that around the neighbours' line
+    where it is larger; `kept` is the part of the best level's gain over chance that was left at the end.
     """
 
     score: float
@@ -32,12 +33,14 @@ class Stability:
     wobble_loss: float | None
     kept: float
     doubt: float
-    """Standard error of `score`, from resampling the epochs' distances."""
+    """Standard error of `score`."""
 
     def as_json(self) -> dict[str, Any]:
         """Rounded, for JSON."""
-        items = {name: getattr(self, name) for name in self.__slots__} if hasattr(self, "__slots__") else vars(self)
-        return {name: None if value is None else round(value, 4) for name, value in items.items()}
+        return {
+            name: round(value, 4) if value is not None and math.isfinite(value) else None
+            for name, value in vars(self).items()
+        }
 
 
 def measure_stability(history: Sequence[EpochMetrics], num_classes: int) -> Stability | None:
@@ -45,28 +48,25 @@ def measure_stability(history: Sequence[EpochMetrics], num_classes: int) -> Stab
     losses, accuracies = _finite(history, "val_loss"), _finite(history, "val_accuracy")
     if len(history) < 4:
         return None
+    broken = not _is_finite(history[-1].val_loss) and (len(losses) > 0 or not _is_finite(history[-1].train_loss))
     if len(losses) < 4 and len(accuracies) < 4:
-        return Stability(0.0, math.inf, None, None, 0.0, 0.0) if len(losses) < len(history) - 1 else None
-    off_loss = _distances(np.log(np.maximum(losses, 1e-12))) if len(losses) >= 4 else None
-    off_accuracy = _distances(accuracies) if len(accuracies) >= 4 else None
-    ended = history[-1].val_loss
-    broken = len(losses) > 0 and (ended is None or not math.isfinite(ended))
-    kept = 0.0 if broken else _kept(accuracies, 1 / max(num_classes, 2))
-    wobble = _wobble(off_accuracy, off_loss)
-    return Stability(
-        kept / (1 + wobble),
-        wobble,
-        None if off_accuracy is None else _rms(off_accuracy),
-        None if off_loss is None else _rms(off_loss),
-        kept,
-        kept * _doubt(off_accuracy, off_loss),
-    )
+        return Stability(0.0, math.inf, None, None, 0.0, 0.0) if broken else None
+    off_accuracy = _wobble_of(accuracies) if len(accuracies) >= 4 else None
+    off_loss = _wobble_of(np.log(np.maximum(losses, 1e-12))) if len(losses) >= 4 else None
+    kept, kept_doubt = _kept(accuracies, 1 / max(num_classes, 2), off_accuracy or 0.0)
+    parts = [off / unit for off, unit in ((off_accuracy, WOBBLE_ACCURACY), (off_loss, WOBBLE_LOSS)) if off is not None]
+    wobble = sum(parts) / len(parts)
+    # A standard deviation from n correlated residuals is itself uncertain by about 1/sqrt(n).
+    wobble_doubt = math.hypot(*parts) / len(parts) / math.sqrt(max(len(accuracies), len(losses)))
+    score = 0.0 if broken else kept / (1 + wobble)
+    doubt = math.hypot(kept_doubt / (1 + wobble), score * wobble_doubt / (1 + wobble))
+    return Stability(score, wobble, off_accuracy, off_loss, 0.0 if broken else kept, 0.0 if broken else doubt)
 
 
 def compare_stability(a: Sequence[EpochMetrics], b: Sequence[EpochMetrics], num_classes: int) -> dict[str, Any]:
     """Which of two histories is the more stable, and how sure that is.
 
-    `more_stable` is "a", "b" or None when the difference is within its doubt (95%) or smaller than 0.02.
+    `more_stable` is "a", "b" or None when the difference is within its doubt or smaller than 0.02.
     """
     first, second = measure_stability(a, num_classes), measure_stability(b, num_classes)
     if first is None or second is None:
@@ -82,7 +82,7 @@ def compare_stability(a: Sequence[EpochMetrics], b: Sequence[EpochMetrics], num_
     difference = second.score - first.score
     doubt = max(math.hypot(first.doubt, second.doubt), 1e-6)
     confidence = 0.5 * (1 + math.erf(abs(difference) / doubt / math.sqrt(2)))
-    clear = confidence >= 0.95 and abs(difference) >= 0.02
+    clear = confidence >= CLEAR and abs(difference) >= 0.02
     winner = ("b" if difference > 0 else "a") if clear else None
     names = {"a": "The first is", "b": "The second is"}
     verdict = f"{names[winner]} the more stable" if winner else "Neither is clearly the more stable"
@@ -99,50 +99,40 @@ def compare_stability(a: Sequence[EpochMetrics], b: Sequence[EpochMetrics], num_
 
 
 def _finite(history: Sequence[EpochMetrics], name: str) -> Array:
-    values = [getattr(metrics, name) for metrics in history]
-    return np.array([value for value in values if value is not None and math.isfinite(value)], dtype=np.float64)
+    return np.array([getattr(metrics, name) for metrics in history if _is_finite(getattr(metrics, name))], dtype=float)
 
 
-def _distances(values: Array) -> Array:
-    """How far each value lies from the best fit that turns at most once, whichever way it turns."""
-    valley, hill = values - fit_valley(values).fit, values + fit_valley(-values).fit
-    return valley if float(valley @ valley) <= float(hill @ hill) else hill
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
-def _kept(accuracies: Array, chance: float) -> float:
-    """What was left at the end of the best level's gain over chance, both read off the best rising-then-falling fit.
+def _wobble_of(values: Array) -> float:
+    """The standard deviation of a curve around its own shape.
 
-    Where the gain is too small to speak of, nothing could be lost.
+    The shape is the best fit that turns at most once, whichever way it turns. Where the curve is steep the fit hides
+    noise, which the neighbours' differences still show; single spikes show in the fit alone. So the larger one counts.
+    """
+    valley, hill = fit_valley(values), fit_valley(-values)
+    off_valley, off_hill = values - valley.fit, values + hill.fit
+    better, off = (valley, off_valley) if off_valley @ off_valley <= off_hill @ off_hill else (hill, off_hill)
+    around_fit = _rms(off) * bending_allowance(better.num_levels / len(values))
+    return max(around_fit, _rms(neighbour_noise(values, max(9, len(values) // 3))))
+
+
+def _kept(accuracies: Array, chance: float, wobble: float) -> tuple[float, float]:
+    """What was left at the end of the best level's gain over chance, and its standard error.
+
+    Both levels are read off the best rising-then-falling fit. Where the gain is too small to speak of, nothing could be
+    lost.
     """
     if len(accuracies) < 4:
-        return 1.0
+        return 1.0, 0.0
     hill = -fit_valley(-accuracies).fit
     gain = float(hill.max()) - chance
-    if gain <= max(0.05, 3 * _rms(accuracies - hill)):
-        return 1.0
-    return float(np.clip((float(hill[-1]) - chance) / gain, 0, 1))
-
-
-def _wobble(off_accuracy: Array | None, off_loss: Array | None) -> float:
-    parts = []
-    if off_accuracy is not None:
-        parts.append(_rms(off_accuracy) / WOBBLE_ACCURACY)
-    if off_loss is not None:
-        parts.append(_rms(off_loss) / WOBBLE_LOSS)
-    return sum(parts) / len(parts)
+    if gain <= max(0.05, 3 * wobble):
+        return 1.0, 0.0
+    return float(np.clip((float(hill[-1]) - chance) / gain, 0, 1)), 0.8 * wobble / gain
 
 
 def _rms(values: Array) -> float:
     return math.sqrt(float(np.mean(values**2)))
-
-
-def _doubt(off_accuracy: Array | None, off_loss: Array | None) -> float:
-    """Standard deviation of 1 / (1 + wobble) when the epochs are drawn again."""
-    rng = np.random.default_rng(0)
-    total = np.zeros(RESAMPLES)
-    parts = [(off_accuracy, WOBBLE_ACCURACY), (off_loss, WOBBLE_LOSS)]
-    for off, unit in parts:
-        if off is not None:
-            picks = rng.integers(0, len(off), size=(RESAMPLES, len(off)))
-            total += np.sqrt(np.mean(off[picks] ** 2, axis=1)) / unit
-    return float(np.std(1 / (1 + total / sum(off is not None for off, _ in parts))))

@@ -87,9 +87,13 @@ class Curves:
         return max(len(self.val_loss), len(self.val_accuracy)) < 4
 
 
-def read_curves(history: Sequence[EpochMetrics], num_classes: int) -> Curves:
-    """Split a history into curves, in order of epochs; of a repeated epoch the last one counts."""
-    rows = sorted({metrics.epoch: metrics for metrics in history}.values(), key=lambda metrics: metrics.epoch)
+def in_order(history: Sequence[EpochMetrics]) -> list[EpochMetrics]:
+    """The epochs in order; of one that comes twice the last counts."""
+    return sorted({metrics.epoch: metrics for metrics in history}.values(), key=lambda metrics: metrics.epoch)
+
+
+def read_curves(rows: Sequence[EpochMetrics], num_classes: int) -> Curves:
+    """Split a history, in order, into curves."""
     epochs = np.array([metrics.epoch for metrics in rows], dtype=np.int64)
     table = {
         name: np.array([_number(getattr(metrics, name)) for metrics in rows], dtype=np.float64)

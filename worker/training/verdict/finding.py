@@ -47,7 +47,7 @@ def make_finding(
 def number(value: float) -> str:
     """A loss or rate for people: three significant figures or so."""
     if value != 0 and (abs(value) < 0.001 or abs(value) >= 1e5):
-        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 

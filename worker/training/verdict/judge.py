@@ -12,7 +12,7 @@ from worker.training.divergence import Divergence
 from worker.training.verdict.best import find_best, report_best, report_wasted
 from worker.training.verdict.chance import report_below_chance, report_stuck, report_worse_than_guessing
 from worker.training.verdict.collapse import find_collapses, report_collapses
-from worker.training.verdict.curves import read_curves
+from worker.training.verdict.curves import in_order, read_curves
 from worker.training.verdict.diverged import report_divergence
 from worker.training.verdict.ending import report_ending, report_no_problem
 from worker.training.verdict.finding import ORDER, Finding, Severity
@@ -38,6 +38,7 @@ def judge(
     `kernels` are the first layer's after each epoch, (epochs, out, in, height, width); `filters` is what
     `worker.training.filters.filter_health` returned. Both are optional, as is everything else but the history.
     """
+    history = in_order(history)
     curves = read_curves(history, num_classes)
     divergences = _as_list(divergence)
     by_loss, by_accuracy = find_best(curves.val_loss), find_best(curves.val_accuracy, largest=True)
