@@ -22,6 +22,7 @@ def serve(settings: Settings | None = None) -> None:
     """Serve until told to stop."""
     settings = settings or get_settings()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     _allow_many_connections()
     if keys_needed(settings):
         _show_first_key(settings)

@@ -35,7 +35,7 @@ async def create_predictions(
     experiment_id: Id,
     services: ServicesDep,
     uploads: Annotated[list[Upload], Depends(read_uploads, scope="function")],
-    top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name for each image, if there are so many.")] = 5,
+    top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name, if there are so many.")] = 5,
     weights: Annotated[Literal["best", "last"], Query(description="Weights of the best or the last epoch.")] = "best",
 ) -> PredictionsDocument:
     """Say what images show: labels and probabilities for each part named `image`, in the order sent."""

@@ -59,8 +59,10 @@ def list_context(session: Session, **filters: Any) -> dict[str, Any]:
 def fraction_done(item: ExperimentItem) -> float | None:
     """How much of the training is done, by epochs and steps."""
     progress = item.progress
-    if item.status is not Status.RUNNING or progress is None or not progress.epochs or progress.epoch is None:
+    if item.status is not Status.RUNNING:
         return None
+    if progress is None or not progress.epochs or not progress.epoch:  # it starts, and counts epochs from 1 then
+        return 0.0
     within = (progress.step or 0) / progress.steps if progress.steps else 0.0
     return min(1.0, (progress.epoch - 1 + within) / progress.epochs)
 

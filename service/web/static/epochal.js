@@ -46,9 +46,11 @@ function addressOf(image) {
 
 // Show another picture only once it is there, so that nothing flickers.
 async function show(image, address, version) {
+  const turn = (image.turn = (image.turn ?? 0) + 1);
   const response = await fetch(address);
   if (!response.ok) return toast((await problemOf(response)).detail);
   const loaded = URL.createObjectURL(await response.blob());
+  if (turn !== image.turn) return URL.revokeObjectURL(loaded); // a later picture was asked for meanwhile
   const before = image.src;
   image.src = loaded;
   image.dataset.address = address;
@@ -107,6 +109,7 @@ function duration(seconds) {
 function showProgress(progress) {
   const text = $("[data-progress]"), bar = $("#state .bar");
   if (!text || !bar || !progress.epochs) return;
+  if (!progress.epoch) return void (text.textContent = progress.phase || "starting");
   const within = progress.steps ? progress.step / progress.steps : 0;
   const percent = Math.min(100, (100 * (progress.epoch - 1 + within)) / progress.epochs);
   $("rect", bar).setAttribute("width", percent);
