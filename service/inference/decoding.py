@@ -116,7 +116,7 @@ def _flatten(picture: Image.Image) -> Image.Image:
     if picture.mode in ("1", "L", "P", "RGB") and "transparency" not in picture.info:
         return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
     if picture.mode in ("1", "L", "P", "RGB", "LA", "PA", "RGBA", "RGBX"):
-        with_alpha = picture.convert("RGBA")
+        with_alpha = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         white = Image.new("RGB", picture.size, "white")
         white.paste(with_alpha, mask=with_alpha.getchannel("A"))
         return white

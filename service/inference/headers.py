@@ -15,6 +15,8 @@ ACCEPTED = "PNG, JPEG, WebP, BMP or GIF"
 PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 MAX_PNG_CHUNKS = 65_536  # 24 million pixels in libpng's usual chunks of 8 kB are 9,000
 MAX_JPEG_SCANS = 100  # a progressive photo has about 10; each costs a pass over the whole picture
+MAX_BLOCKS = 20_000  # segments or blocks before the picture itself; a photo with a large colour profile has 50
+MAX_RLE_BYTES = 1_000_000  # Pillow unpacks these run by run in Python: seconds a megabyte
 
 OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"%!PS", "PostScript"),
@@ -57,11 +59,10 @@ def identify(data: bytes) -> Header:
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp(data)
         if data[:6] in (b"GIF87a", b"GIF89a"):
-            width, height = struct.unpack_from("<HH", data, 6)
-            return Header("GIF", width, height, data)
+            return _gif(data)
         if data[:2] == b"BM":
             return _bmp(data)
-    except struct.error:
+    except (struct.error, IndexError):
         raise Refused("ends within its header") from None
     raise Refused(_what_else(data))
 
@@ -105,7 +106,7 @@ def _jpeg(data: bytes) -> Header:
     if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise Refused(f"is a JPEG of more than {MAX_JPEG_SCANS} scans")
     pieces, orientation, size, place = [data[:2]], 1, None, 2
-    while True:
+    for _ in range(MAX_BLOCKS):
         marker = struct.unpack_from(">BB", data, place)
         if marker[0] != 0xFF:
             raise Refused("is a damaged JPEG: its segments do not follow each other")
@@ -119,7 +120,9 @@ def _jpeg(data: bytes) -> Header:
         (length,) = struct.unpack_from(">H", data, place + 2)
         if kind == 0xDA:
             pieces.append(data[place:])
-            break
+            if size is None:
+                raise Refused("is a damaged JPEG: its size is missing")
+            return Header("JPEG", size[0], size[1], b"".join(pieces), orientation)
         if kind == 0xD9 or length < 2:
             raise Refused("is a damaged JPEG: it ends before its picture")
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and size is None:
@@ -131,9 +134,28 @@ def _jpeg(data: bytes) -> Header:
         if not (0xE1 <= kind <= 0xED or kind in (0xEF, 0xFE)):
             pieces.append(segment)
         place += 2 + length
-    if size is None:
-        raise Refused("is a damaged JPEG: its size is missing")
-    return Header("JPEG", size[0], size[1], b"".join(pieces), orientation)
+    raise Refused(f"is a JPEG of more than {MAX_BLOCKS:,} segments")
+
+
+def _gif(data: bytes) -> Header:
+    """Walk the blocks up to the first frame; keep the last one that says how to show it."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    start = place = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+    control, block = b"", place
+    inside = False  # an extension, whose parts are each preceded by their length, 0 for the end
+    for _ in range(MAX_BLOCKS):
+        if inside:
+            inside = data[place] > 0
+            place += 1 + data[place]
+            if not inside and data[block + 1] == 0xF9:
+                control = data[block:place]
+        elif data[place] == 0x21:
+            inside, block, place = True, place, place + 2
+        elif data[place] == 0x2C:
+            return Header("GIF", width, height, data[:start] + control + data[place:])
+        else:
+            raise Refused("is a damaged GIF, or one without a picture")
+    raise Refused(f"is a GIF of more than {MAX_BLOCKS:,} blocks before its picture")
 
 
 def _webp(data: bytes) -> Header:
@@ -156,7 +178,9 @@ def _bmp(data: bytes) -> Header:
     if header_size == 12:
         width, height = struct.unpack_from("<HH", data, 18)
     elif 40 <= header_size <= 124:
-        width, height = struct.unpack_from("<ii", data, 18)
+        width, height, compression = struct.unpack_from("<ii4xI", data, 18)
+        if compression in (1, 2) and len(data) > MAX_RLE_BYTES:
+            raise Refused("is a run-length encoded BMP of more than a megabyte; such files are read up to there")
     else:
         raise Refused("is a damaged BMP, or of a kind that is not read")
     return Header("BMP", width, abs(height), data)  # a negative height means that rows run downwards

@@ -4,6 +4,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from functools import cache
 
 import numpy as np
 import psutil
@@ -247,11 +248,12 @@ def huge(file_format: str) -> bytes:
     return bytes(data)
 
 
+@cache
 def bombs() -> dict[str, bytes]:
     """Small files that would cost a careless reader hundreds of megabytes."""
-    text = chunk(b"zTXt", b"Comment\x00\x00" + zlib.compress(b"a" * 300_000_000, 1))
+    text = chunk(b"zTXt", b"Comment\x00\x00" + zlib.compress(b"a" * 100_000_000, 1))
     many = b"".join(chunk(b"zTXt", b"k%d\x00\x00" % n + zlib.compress(b"a" * 1_000_000)) for n in range(60))
-    profile = chunk(b"iCCP", b"icc\x00\x00" + zlib.compress(b"a" * 200_000_000, 1))
+    profile = chunk(b"iCCP", b"icc\x00\x00" + zlib.compress(b"a" * 100_000_000, 1))
     row = b"\x00" + bytes(3)
     # 5,000 EXIF entries that each claim the whole segment
     entries = b"".join(struct.pack("<HHII", tag, 7, 60_000, 0) for tag in range(5000))
@@ -293,6 +295,25 @@ def test_bombs_cost_no_memory(name: str) -> None:
     data = bombs()[name]
     assert len(data) < 2_000_000
     assert max(growth_of(data)) < 20
+
+
+def test_files_that_would_keep_a_python_loop_busy_are_refused() -> None:
+    gif = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0)
+    assert "more than 20,000 blocks" in refusal_of(gif + b"\x21\xfe\x00" * 1_000_000).detail
+    assert "more than 20,000 blocks" in refusal_of(gif + b"\x21\xfe" + b"\x01a" * 1_000_000 + b"\x00").detail
+    assert "more than 20,000 segments" in refusal_of(b"\xff\xd8" + b"\xff" * 3_000_000).detail
+    assert "more than 20,000 segments" in refusal_of(b"\xff\xd8" + b"\xff\xe5\x00\x02" * 1_000_000).detail
+    chunks = chunk(b"abCd", b"") * 100_000
+    assert "more than 65,536 chunks" in refusal_of(png(1, 1, 8, 2, bytes(4), chunks)).detail
+    runs = struct.pack("<IiiHHIIiiII", 40, 4000, 4000, 1, 8, 1, 0, 0, 0, 2, 0) + bytes(8) + b"\x01\x00" * 1_000_000
+    assert "run-length encoded" in refusal_of(b"BM" + struct.pack("<IHHI", 62, 0, 0, 62) + runs).detail
+
+
+def test_comments_of_a_gif_are_left_out_and_its_transparency_is_not() -> None:
+    frame = Image.fromarray(FEW).quantize(64, method=Image.Quantize.MEDIANCUT)
+    black = int(np.asarray(frame)[(FEW == 0).all(axis=2)][0])
+    data = encode(frame, "GIF", comment=b"x" * 3000, transparency=black)
+    assert (decoded(data) == FEW_ON_WHITE).all()
 
 
 def test_a_gif_whose_frame_is_larger_than_its_header_says_is_refused() -> None:
