@@ -45,6 +45,8 @@ def load_pretrained(name: ZooName, cache_dir: Path, progress: Progress | None = 
     Raises DataUnavailable, with what to do, when they can be had from nowhere.
     """
     path = weights_path(name, cache_dir)
+    if (kept := _read(path)) is not None:
+        return kept
     report = progress or (lambda label, done, total: None)
     try:
         with file_lock(path.with_suffix(".lock"), lambda: report(f"waiting for the weights of {name}", 0, None)):

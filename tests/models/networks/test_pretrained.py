@@ -112,7 +112,9 @@ def test_weights_are_read_from_the_cache_afterwards(tmp_path: Path, monkeypatch:
         raise AssertionError("they were fetched again")
 
     monkeypatch.setattr(pretrained, "_fetch", unreachable)
+    weights_path(ZooName.SQUEEZENET1_1, tmp_path).with_suffix(".lock").unlink()
     second = load_pretrained(ZooName.SQUEEZENET1_1, tmp_path)
+    assert not weights_path(ZooName.SQUEEZENET1_1, tmp_path).with_suffix(".lock").exists()  # nothing is written either
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
