@@ -22,7 +22,9 @@ What = Literal["loss", "gradient", "weight"]
 Pair = tuple[Tensor, Tensor]
 
 MOST_BATCHES = 64
-"""Batches that are kept for the replay and the range test."""
+FEWEST_BATCHES = 4
+MOST_BYTES = 64 * 2**20
+"""Batches that are kept for the replay and the range test, and the memory that more than the fewest may take."""
 REPLAYED_STEPS = 40
 """Steps after which a replay that stays finite is given up."""
 SWEEP_SECONDS = 10.0
@@ -91,7 +93,7 @@ def explain(
     its device, the guilty one first; more of them make the range test more like the training. `step` and `epoch` count
     from 1. `what` is what the guard saw, used when the replay stays finite. `lr` is that step's rate, else the spec's.
     """
-    pairs = list(itertools.islice(batches, MOST_BATCHES))
+    pairs = _take(batches)
     rate = lr if lr is not None else spec.optimizer.lr if spec else None
     culprit = find_culprit(build_network, state, pairs, spec, rate) or Culprit(what, None, None)
     suggested, why = find_working_rate(build_network, pairs, spec, rate)
@@ -106,6 +108,17 @@ def explain(
         suggested_lr=suggested,
         why=why,
     )
+
+
+def _take(batches: Iterable[Pair]) -> list[Pair]:
+    pairs: list[Pair] = []
+    taken = 0
+    for inputs, targets in batches:
+        pairs.append((inputs, targets))
+        taken += inputs.numel() * inputs.element_size()
+        if len(pairs) >= MOST_BATCHES or (len(pairs) >= FEWEST_BATCHES and taken >= MOST_BYTES):
+            break
+    return pairs
 
 
 def find_culprit(
@@ -151,10 +164,9 @@ def _built(build_network: Callable[[], nn.Module], pairs: Sequence[Pair]) -> nn.
 
 
 def _broken_weight(network: nn.Module) -> Culprit | None:
-    """The first layer with a weight, or a running statistic, that is not finite."""
+    """The first layer with a weight that is not finite. (Running statistics are spoilt by any bad forward pass.)"""
     for name, module in network.named_modules():
-        own = itertools.chain(module.parameters(recurse=False), module.buffers(recurse=False))
-        if any(tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()) for tensor in own):
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters(recurse=False)):
             return Culprit("weight", name, type(module).__name__)
     return None
 

@@ -149,7 +149,7 @@ def layer_movement(network: nn.Module, initial_state: Mapping[str, Tensor] | Non
 def settling_epoch(kernels: NDArray[np.floating[Any]]) -> int | None:
     """The first epoch (from 1) from which the first layer stays within 10% of its final kernels, by relative L2.
 
-    `kernels` are (epochs, out, in, h, w). None with fewer than three epochs, or when it moved on to the last tenth of
+    `kernels` are (epochs, out, in, h, w). None with fewer than three epochs, or when it moved on into the last fifth of
     the run: it had not settled then.
     """
     count = len(kernels)
@@ -159,4 +159,4 @@ def settling_epoch(kernels: NDArray[np.floating[Any]]) -> int | None:
     final = float(np.linalg.norm(flat[-1]))
     away = np.linalg.norm(flat - flat[-1], axis=1) > SETTLED * max(final, 1e-30)
     settled = int(np.flatnonzero(away)[-1]) + 2 if away.any() else 1
-    return settled if settled <= count - max(1, count // 10) else None
+    return settled if settled <= count - max(2, count // 5) else None

@@ -219,7 +219,8 @@ def suggest(sweep: Sweep) -> Suggestion:
     if fallen < 0.02 * abs(start):
         edge = _first_rate(rates, losses > start + 0.05 * abs(start)) or sweep.diverged_at
         if edge is None:
-            return Suggestion(None, "The loss neither fell nor rose at any rate of this range; try larger rates.")
+            seen = "any rate of this range" if sweep.complete else f"{rates[-1]:.2g} or less, where time was up"
+            return Suggestion(None, f"The loss neither fell nor rose at {seen}; try larger rates.")
         return Suggestion(
             edge / 10, f"10 times below {edge:.2g}, where the loss began to rise; it had not fallen before."
         )

@@ -1,0 +1,152 @@
+"""A divergence is explained: what stopped being finite first, in which layer, and a rate that works."""
+
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import parse_spec
+from worker.training.divergence import Divergence, explain, find_culprit
+
+
+def batches(count: int = 12, size: int = 16) -> list[tuple[Tensor, Tensor]]:
+    """Images of two classes that a small network tells apart: bright above or bright below."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = []
+    for _ in range(count):
+        targets = torch.randint(0, 2, (size,), generator=generator)
+        images = 0.3 * torch.randn(size, 1, 8, 8, generator=generator)
+        images[targets == 0, :, :4] += 1
+        images[targets == 1, :, 4:] += 1
+        pairs.append((images, targets))
+    return pairs
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 16), nn.ReLU(), nn.Linear(16, 2)
+    )
+
+
+def spec_at(lr: float, **more: object) -> ExperimentSpec:
+    return parse_spec({"model": "baseline", "batch_size": 16, "optimizer": {"name": "sgd", "lr": lr}, **more})
+
+
+class Exploding(nn.Module):
+    """Squares its input until it overflows: not finite whatever the learning rate."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.exp().pow(60).pow(60)
+
+
+class SquareRoot(nn.Module):
+    """Finite at zero, with a gradient that is not."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images * (images > 0)).sqrt()
+
+
+def test_the_first_layer_whose_output_is_not_finite_is_named() -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Exploding(), nn.Flatten(), nn.Linear(144, 2))
+
+    found = find_culprit(build, None, batches(), spec_at(0.01), 0.01)
+    assert found is not None
+    assert (found.what, found.layer, found.layer_type) == ("loss", "2", "Exploding")
+
+
+def test_the_first_layer_of_the_backward_pass_whose_gradient_is_not_finite_is_named() -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), SquareRoot(), nn.Flatten(), nn.Linear(144, 2))
+
+    found = find_culprit(build, None, batches(), spec_at(0.01), 0.01)
+    assert found is not None
+    assert (found.what, found.layer) == ("gradient", "0")
+
+
+def test_a_weight_that_is_not_finite_before_the_step_is_named() -> None:
+    state = small().state_dict()
+    state["3.bias"][2] = math.inf
+    found = find_culprit(small, state, batches(), spec_at(0.01), 0.01)
+    assert found is not None
+    assert (found.what, found.layer, found.layer_type) == ("weight", "3", "Linear")
+
+
+def test_training_goes_on_from_the_given_weights_until_it_breaks() -> None:
+    found = find_culprit(small, small().state_dict(), batches(), spec_at(100.0), 1e9)
+    assert found is not None
+    assert found.layer is not None
+
+
+def test_a_replay_that_stays_finite_names_no_layer_and_keeps_what_the_guard_saw() -> None:
+    assert find_culprit(small, None, batches(), spec_at(0.001), 0.001) is None
+    found = explain(small, None, batches(), 3, 1, [1.0, 2.0], spec_at(0.001), what="gradient")
+    assert (found.what, found.layer) == ("gradient", None)
+
+
+@pytest.mark.parametrize("lr", [30.0, 100.0])
+def test_the_suggested_rate_trains_where_the_given_one_did_not(lr: float) -> None:
+    found = explain(small, None, batches(), 5, 2, [1.0, 50.0, math.inf], spec_at(lr))
+    assert found.suggested_lr is not None
+    assert found.suggested_lr <= lr / 3
+    assert (found.epoch, found.step, found.lr) == (2, 5, lr)
+    losses = train(small, found.suggested_lr)
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[-1] < losses[0]
+
+
+def train(build: Callable[[], nn.Module], lr: float) -> list[float]:
+    network = build()
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9)
+    losses = []
+    for images, targets in batches(40):
+        loss = nn.functional.cross_entropy(network(images), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_a_network_that_no_rate_can_train_gets_no_suggestion() -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), Exploding(), nn.Flatten(), nn.Linear(144, 2))
+
+    found = explain(build, None, batches(), 1, 1, [], spec_at(0.1))
+    assert found.suggested_lr is None
+    assert "not the learning rate" in found.why
+
+
+def test_no_batches_and_no_spec_are_borne() -> None:
+    found = explain(small, None, [], 1, 1, [math.nan], None)
+    assert found.suggested_lr is None
+    assert found.layer is None
+
+
+def test_the_network_it_is_given_is_not_changed() -> None:
+    state = {name: tensor.clone() for name, tensor in small().state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    explain(small, state, batches(), 1, 1, [], spec_at(100.0))
+    assert all(torch.equal(state[name], before[name]) for name in state)
+
+
+def test_its_json_has_null_for_norms_that_are_not_finite() -> None:
+    found = Divergence(1, 2, "loss", None, None, (1.0, math.inf, math.nan), 0.1, None, "")
+    body = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert body["grad_norms"] == [1.0, None, None]
+    assert body["lowered_to"] is None
+
+
+def test_clipping_and_other_optimizers_are_those_of_the_spec() -> None:
+    adam = parse_spec({"model": "baseline", "optimizer": {"name": "adam", "lr": 50.0}, "clip_grad_norm": 1.0})
+    found = explain(small, None, batches(), 1, 1, [], adam)
+    assert found.suggested_lr is not None
+    assert found.suggested_lr < 5
