@@ -20,9 +20,9 @@ import models.networks.zoo  # noqa: F401 (torchvision, which takes seconds to im
 from models.data.dataset import load_dataset
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
 from models.settings import Settings
-from models.store import Status, Store, files, runs
+from models.store import Status, Store, artifacts, files, runs
 from worker.channel import Channel
-from worker.folders import attempt_folder
+from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json
 from worker.logs import configure_logs
 from worker.measure import measure_learning_rates, measure_spec
@@ -106,7 +106,9 @@ def train_run(channel: Channel, settings: Settings, payload: dict[str, Any]) -> 
 def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orders) -> Outcome:
     store = Store(settings)
     sink = StoreSink(store, claim, settings.experiments_dir, channel.report)
-    files.remove_leftovers(settings.experiments_dir / str(claim.experiment_id))
+    with store.reading() as session:
+        records = artifacts.list_for(session, claim.experiment_id)
+    sweep(settings.experiments_dir, claim.experiment_id, records, claim.attempt)
     checkpoints = _whole_checkpoints(sink, claim, settings.experiments_dir)
     dataset = load_dataset(claim.spec.dataset.name, settings, sink.fetching)
     orders.polled()

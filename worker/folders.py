@@ -1,10 +1,23 @@
-"""The folders that runs write to: experiments_dir/<experiment>/attempt-<n>, and what killed processes left in them."""
+"""The folders that runs write to, and what of it is kept.
 
+    experiments_dir/<experiment>/attempt-<n>/
+        weights-best.safetensors, checkpoint-....pt      the engine's own names, written over as training goes on
+        stored-weights-best-3f2a91c40d55.safetensors     what the database records: never changed, only replaced
+
+A stored file is a second name (a hard link) of the engine's file. So a record's digest always fits its file: for who
+reads while a newer one is being written, and after a kill between the writing and the record.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from models.store.artifacts import ArtifactRecord
-from models.store.files import remove_tree
+from models.store.files import remove_leftovers, remove_tree
+
+STORED = "stored-"
 
 
 def attempt_folder(experiments_dir: Path, experiment_id: int, attempt: int) -> Path:
@@ -12,11 +25,46 @@ def attempt_folder(experiments_dir: Path, experiment_id: int, attempt: int) -> P
     return experiments_dir / str(experiment_id) / f"attempt-{attempt}"
 
 
-def remove_files(experiments_dir: Path, records: list[ArtifactRecord]) -> None:
-    """Remove files whose records are gone. One that cannot be removed is left for the experiment's deletion."""
+def keep(path: Path, digest: str) -> Path:
+    """Give a whole file a second name that it keeps whatever becomes of its first one. Returns the second."""
+    stored = path.with_name(f"{STORED}{path.stem}-{digest[:12]}{path.suffix}")
+    try:
+        os.link(path, stored)
+    except FileExistsError:
+        return stored
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, stored)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return stored
+
+
+def remove_files(experiments_dir: Path, records: Iterable[ArtifactRecord]) -> None:
+    """Remove files whose records are gone. One that cannot be removed now is swept later."""
     for record in records:
         with suppress(OSError):
             record.file(experiments_dir).unlink(missing_ok=True)
+
+
+def sweep(experiments_dir: Path, experiment_id: int, records: Iterable[ArtifactRecord], attempt: int) -> None:
+    """Remove what killed processes left of an experiment that nobody writes to now.
+
+    That is: half-written files, stored files without a record, and the folders of attempts other than `attempt` that
+    no record points into.
+    """
+    root = experiments_dir / str(experiment_id)
+    recorded = {record.file(experiments_dir) for record in records}
+    remove_leftovers(root)
+    for stored in root.glob(f"attempt-*/{STORED}*"):
+        if stored not in recorded:
+            stored.unlink(missing_ok=True)
+    needed = {path.parent for path in recorded} | {attempt_folder(experiments_dir, experiment_id, attempt)}
+    for folder in root.glob("attempt-*"):
+        if folder not in needed:
+            remove_tree(folder)
 
 
 def numbered_folders(experiments_dir: Path) -> list[int]:

