@@ -39,15 +39,14 @@ def find_record(store: Store, experiment_id: int, which: str) -> ArtifactRecord:
     if which not in KINDS:
         raise InvalidRequest(f"weights is '{which[:20]}'; an experiment keeps its best and its last", fix="use best")
     with store.reading() as session:
-        row = experiments.get(session, experiment_id)
         found = artifacts.newest(session, experiment_id, KINDS[which])
-    if found is None:
-        raise Conflict(
-            f"experiment {experiment_id} is {row.status} and has no {which} weights"
-            + ("" if row.status.terminal else " yet"),
-            fix=None if row.status.terminal else "wait until its first epoch has ended",
-        )
-    return found
+        if found is not None:
+            return found
+        status = experiments.get(session, experiment_id).status
+    raise Conflict(
+        f"experiment {experiment_id} is {status} and has no {which} weights" + ("" if status.terminal else " yet"),
+        fix=None if status.terminal else "wait until its first epoch has ended",
+    )
 
 
 def read_weights(record: ArtifactRecord, which: str, experiments_dir: Path) -> tuple[Weights, bytes]:
