@@ -55,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url="/openapi.json",
         redirect_slashes=False,
         responses=ANY_PROBLEM,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(
         Perimeter,

@@ -102,6 +102,8 @@ def test_the_document_is_valid_and_describes_every_route(address: str) -> None:
     for reference in {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}:
         assert reference in schemas, reference
     assert "ExperimentSpec" in schemas
+    names = [operation["operationId"] for found in document["paths"].values() for operation in found.values()]
+    assert len(names) == len(set(names))
     for path, operations in document["paths"].items():
         for operation in operations.values():
             assert operation.get("description"), path

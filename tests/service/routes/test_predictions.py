@@ -1,12 +1,15 @@
 """Images in, labels out; what is no image is named."""
 
+import errno
 import io
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 
 from models.data.catalogue import get_dataset
@@ -24,8 +27,6 @@ API = "/api/v1/experiments"
 @pytest.fixture
 def trained(filled: Filled) -> int:
     """An experiment with the weights of an untrained network, as the engine writes them."""
-    import json
-
     spec, info = parse_spec(SMALL), get_dataset("cifar10")
     torch.manual_seed(0)
     network = build_network(spec.model, num_classes=10, in_channels=3, size=32)
@@ -125,6 +126,15 @@ def test_hundreds_of_parts_and_huge_fields_are_refused(client: TestClient, train
     assert client.post(f"{API}/{trained}/predictions", files=huge).status_code == 413
     fields = [("image", (None, b"x"))] * 20
     assert client.post(f"{API}/{trained}/predictions", files=fields).status_code == 422
+
+
+def test_a_full_disk_is_said_to_be_one(client: TestClient, trained: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(self: UploadFile, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(UploadFile, "write", write)
+    answer = post(client, trained, [("a.png", picture())])
+    assert (answer.status_code, answer.json()["code"]) == (507, "storage-full")
 
 
 def test_a_full_queue_says_when_to_come_back(client: TestClient, trained: int) -> None:
