@@ -1,0 +1,405 @@
+"""What the cases of `make faults` are written with: a registry of cases, a real lab, a client that records, a prober.
+
+    @case(1, "kill -9 of the training process", done="...", promise="...")
+    def killed_training_process(bench: Bench) -> str:
+        ...
+        return "what happened, in a sentence with figures"
+
+A case that finds something else than was promised raises Broken; one that cannot be done on this machine raises
+Skipped. Cases with the same settings share a lab; oracle.py looks at it after each of them.
+"""
+
+import http.client
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+
+from benchmarks.faults.workers import ExtraWorker, jobs_of, wait_until_ready
+from models.metrics import EpochMetrics
+from models.settings import Settings
+from models.store import Status, Store, experiments, history, runs
+from models.store.tables import Event, Experiment, Run
+from service import processes
+from service.lab import Lab
+
+API = "/api/v1"
+LEASE_SECONDS = 3.0
+PROBE_SECONDS = 0.2
+
+T = TypeVar("T")
+
+
+class Broken(AssertionError):
+    """What happened is not what was promised."""
+
+
+class Skipped(Exception):
+    """This machine cannot do the case; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One fault: what is done, what is promised then, and the function that does it and says what happened."""
+
+    number: int
+    title: str
+    done: str
+    promise: str
+    run: Callable[["Bench"], str]
+    allowed: frozenset[int]
+    """The statuses of 500 and above that are promised; any other one breaks the case."""
+    settings: dict[str, Any]
+    """Settings of a lab of its own; none shares the lab of the cases before."""
+    own_lab: bool
+    """Whether the case starts what it needs itself, and gets a bench without a running lab."""
+
+
+CASES: dict[int, Case] = {}
+
+
+def case(
+    number: int,
+    title: str,
+    *,
+    done: str,
+    promise: str,
+    allowed: tuple[int, ...] = (),
+    settings: dict[str, Any] | None = None,
+    own_lab: bool = False,
+) -> Callable[[Callable[["Bench"], str]], Callable[["Bench"], str]]:
+    """Register a function as the case of this number."""
+
+    def register(run: Callable[["Bench"], str]) -> Callable[["Bench"], str]:
+        assert number not in CASES, f"two cases have the number {number}"
+        CASES[number] = Case(number, title, done, promise, run, frozenset(allowed), settings or {}, own_lab)
+        return run
+
+    return register
+
+
+def wait_until(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+    """The condition's first true value; Broken when it does not come in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise Broken(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(0.02)
+    return value
+
+
+def expect(true: object, what: str) -> None:
+    """Raise Broken unless `true`."""
+    if not true:
+        raise Broken(what)
+
+
+class Client:
+    """Requests to the lab, every answer's status recorded; several threads may share it."""
+
+    def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
+        self.url = url
+        self.seen: list[tuple[str, int]] = []
+        limits = httpx.Limits(max_connections=1100, max_keepalive_connections=50)
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=90.0, limits=limits, trust_env=False)
+
+    def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Any request; `path` is whole, as in /api/v1/experiments."""
+        response = self.http.request(method, path, **kwargs)
+        self.record(f"{method} {path}", response.status_code)
+        return response
+
+    def record(self, what: str, status: int) -> None:
+        """Note the status of an answer that came by another way, over a bare socket for example."""
+        self.seen.append((what, status))
+
+    def get(self, path: str, **kwargs: Any) -> httpx.Response:
+        return self.request("GET", path, **kwargs)
+
+    def post(self, path: str, **kwargs: Any) -> httpx.Response:
+        return self.request("POST", path, **kwargs)
+
+    def delete(self, path: str, **kwargs: Any) -> httpx.Response:
+        return self.request("DELETE", path, **kwargs)
+
+    def close(self) -> None:
+        self.http.close()
+
+
+class Prober:
+    """Asks for /healthz all the time and keeps the slowest answer."""
+
+    def __init__(self, url: str) -> None:
+        self.slowest_seconds = 0.0
+        self.unanswered: list[str] = []
+        self._host = url.removeprefix("http://")
+        self._stop = threading.Event()
+        self._asking = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Ask nothing: the API is away on purpose."""
+        with self._asking:
+            yield
+
+    def reset(self) -> None:
+        self.slowest_seconds = 0.0
+        self.unanswered = []
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(PROBE_SECONDS):
+            with self._asking:
+                began = time.monotonic()
+                connection = http.client.HTTPConnection(self._host, timeout=10.0)
+                try:
+                    connection.request("GET", "/healthz")
+                    status = connection.getresponse().status
+                    if status != 200:
+                        self.unanswered.append(f"status {status}")
+                except (OSError, http.client.HTTPException) as error:
+                    self.unanswered.append(repr(error))
+                finally:
+                    connection.close()
+                self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+
+
+@dataclass
+class Bench:
+    """A lab in a temporary folder, and the ways to look at it and to do it harm."""
+
+    settings_changes: dict[str, Any]
+    folder: Path = field(init=False)
+    lab: Lab = field(init=False)
+    store: Store = field(init=False)
+    client: Client = field(init=False)
+    prober: Prober = field(init=False)
+    said: list[str] = field(default_factory=list)
+    extra_workers: list[ExtraWorker] = field(default_factory=list)
+    running: bool = False
+
+    def __post_init__(self) -> None:
+        # A short name: the path of a socket must be short.
+        self.folder = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
+        self.temporary = self.folder / "tmp"
+        self.temporary.mkdir()
+
+    def start(self) -> "Bench":
+        """Start broker, API and a worker, and wait until they answer."""
+        processes.HEALTHY_AFTER_SECONDS = 0.0  # or every kill would double the pause before the next restart
+        values = {
+            "data_dir": self.folder / "data",
+            "port": 0,
+            "workers": 1,
+            "device": "cpu",
+            "lease_seconds": LEASE_SECONDS,
+            "api_key": None,
+            **self.settings_changes,
+        }
+        # One thread: two that meet after every small operation crawl when the machine's cores are busy elsewhere.
+        variables = {"TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"}
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
+            self.lab = Lab(Settings(**values), say=self.said.append)
+            self.lab.start()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+        self.running = True
+        self.store = Store(self.settings)
+        key = self.lab.first_key
+        self.client = Client(self.lab.url, {"Authorization": f"Bearer {key}"} if key else None)
+        self.prober = Prober(self.lab.url)
+        if self.lab.workers:
+            wait_until_ready(self.lab.workers[0].log, 0)
+        return self
+
+    def close(self) -> None:
+        """Stop the lab and remove its folder."""
+        if self.running:
+            self.running = False
+            self.prober.close()
+            for worker in self.extra_workers:
+                worker.end()
+            self.lab.stop()
+            self.client.close()
+            self.store.dispose()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def settings(self) -> Settings:
+        return self.lab.settings
+
+    # Processes
+
+    @property
+    def worker_pid(self) -> int:
+        """The lab's own worker, which is started again by the lab when it ends."""
+        pid = self.lab.workers[0].pid
+        assert pid is not None
+        return pid
+
+    def start_worker(self, name: str, **variables: str) -> ExtraWorker:
+        """Another worker beside the lab's; it is not started again when it ends."""
+        environment = {**self.lab.workers[0].environment, **variables}
+        worker = ExtraWorker(name, self.lab.logs, environment)
+        self.extra_workers.append(worker)
+        worker.wait_until_ready()
+        return worker
+
+    def end_extra_workers(self) -> None:
+        for worker in self.extra_workers:
+            worker.end()
+        self.extra_workers.clear()
+
+    def restart_worker(self, *, command: list[str] | None = None, **variables: str) -> None:
+        """Have the lab's worker started again, with other variables or another command line."""
+        part = self.lab.workers[0]
+        part.environment = {**part.environment, **variables}
+        if command is not None:
+            part.command = lambda: command
+        with self.worker_comes_back():
+            part.terminate()
+
+    @contextmanager
+    def worker_comes_back(self, seconds: float = 120.0) -> Iterator[None]:
+        """Within it the lab's worker is ended; returns once the lab has started it again and it is ready."""
+        part = self.lab.workers[0]
+        offset, restarts = part.log.stat().st_size, part.restarts
+        yield
+        wait_until(lambda: part.restarts > restarts, "the lab to start its worker again", seconds)
+        wait_until_ready(part.log, offset, seconds)
+
+    @contextmanager
+    def unattended(self) -> Iterator[None]:
+        """Nothing that dies is started again meanwhile."""
+        with self.lab._supervising:
+            yield
+
+    def training_process(self, experiment_id: int, worker_pid: int | None = None) -> int:
+        """The process that trains an experiment, once it does."""
+        self.wait_for(experiment_id, Status.RUNNING)
+        pid = worker_pid or self.worker_pid
+        return wait_until(lambda: jobs_of(pid), f"the training process of experiment {experiment_id}", 30)[0]
+
+    # Experiments, over HTTP
+
+    def submit(self, **changes: Any) -> int:
+        """POST a spec; the number of the experiment that was accepted."""
+        response = self.client.post(f"{API}/experiments", json=short_spec(**changes))
+        expect(response.status_code == 202, f"POST was answered {response.status_code}: {response.text[:300]}")
+        return int(response.json()["id"])
+
+    def cancel(self, experiment_id: int) -> httpx.Response:
+        return self.client.post(f"{API}/experiments/{experiment_id}/cancel")
+
+    # Experiments, as they are stored
+
+    def experiment(self, experiment_id: int) -> Experiment:
+        with self.store.reading() as session:
+            return experiments.get(session, experiment_id)
+
+    def status(self, experiment_id: int) -> Status:
+        return self.experiment(experiment_id).status
+
+    def history(self, experiment_id: int) -> list[EpochMetrics]:
+        with self.store.reading() as session:
+            return history.read(session, experiment_id)
+
+    def runs(self, experiment_id: int) -> list[Run]:
+        with self.store.reading() as session:
+            return runs.list_for(session, experiment_id)
+
+    def notices(self, experiment_id: int) -> list[str]:
+        """The codes of what was told of it."""
+        with self.store.reading() as session:
+            found = session.query(Event).filter(Event.experiment_id == experiment_id, Event.kind == "notice")
+            return [event.data["code"] for event in found.order_by(Event.id)]
+
+    def wait_for(self, experiment_id: int, *statuses: Status, seconds: float = 90.0) -> Experiment:
+        """The experiment once it has one of these statuses; Broken when it ends with another one."""
+
+        def reached() -> Experiment | None:
+            experiment = self.experiment(experiment_id)
+            if experiment.status in statuses:
+                return experiment
+            if experiment.status.terminal:
+                raise Broken(f"experiment {experiment_id} is {experiment.status}: {experiment.reason}")
+            return None
+
+        return wait_until(reached, f"experiment {experiment_id} to be {' or '.join(statuses)}", seconds)
+
+    def wait_for_epoch(self, experiment_id: int, epoch: int, seconds: float = 90.0) -> None:
+        """Until so many epochs are stored."""
+
+        def reached() -> bool:
+            if len(self.history(experiment_id)) >= epoch:
+                return True
+            experiment = self.experiment(experiment_id)
+            if experiment.status.terminal:
+                raise Broken(f"experiment {experiment_id} is {experiment.status}: {experiment.reason}")
+            return False
+
+        wait_until(reached, f"epoch {epoch} of experiment {experiment_id}", seconds)
+
+    def cancel_all(self) -> None:
+        """Leave nothing queued or running, also after a case that ended half-way."""
+        with self.store.writing() as session:
+            active = session.query(Experiment.id).filter(Experiment.status.in_([Status.QUEUED, Status.RUNNING]))
+            for (experiment_id,) in active.all():
+                experiments.request_cancel(session, experiment_id)
+
+
+def short_spec(**changes: Any) -> dict[str, Any]:
+    """Real images, few of them; about a second of training."""
+    return {
+        "model": "baseline",
+        "dataset": {"name": "cifar10", "train_limit": 640, "val_limit": 200},
+        "epochs": 3,
+        "batch_size": 32,
+        **changes,
+    }
+
+
+def endless(**changes: Any) -> dict[str, Any]:
+    """Changes that make a run go on until somebody ends it."""
+    return {"epochs": 10_000, **changes}
+
+
+def kill(pid: int, signum: int = signal.SIGKILL) -> None:
+    """Signal a process; one that is gone already is as good."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def progress(text: str) -> None:
+    """A line for whoever waits."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,145 @@
+"""What must hold after every case, whatever was done to the lab."""
+
+import time
+from pathlib import Path
+
+import psutil
+from safetensors import SafetensorError, safe_open
+from sqlalchemy import select
+
+from benchmarks.faults.harness import Bench, Case
+from models.errors import CorruptFile
+from models.store import Status, artifacts, history
+from models.store.files import verify
+from models.store.states import ArtifactKind, ProbeStatus, RunStatus
+from models.store.tables import Experiment, Probe, Run
+from worker.folders import STORED
+
+LONGEST_HEALTHZ_SECONDS = 1.0
+SETTLING_SECONDS = 30.0
+"""How long the lab has to come to rest once a case is over."""
+
+
+def examine(bench: Bench, case: Case) -> list[str]:
+    """What does not hold, in sentences; none when all is well."""
+    wrong = [
+        f"{what} was answered {status}"
+        for what, status in bench.client.seen
+        if status >= 500 and status not in case.allowed
+    ]
+    if bench.prober.slowest_seconds > LONGEST_HEALTHZ_SECONDS:
+        wrong.append(f"/healthz took {bench.prober.slowest_seconds:.2f} s")
+    if bench.prober.unanswered:
+        wrong.append(f"/healthz failed {len(bench.prober.unanswered)} times: {bench.prober.unanswered[0]}")
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while (unrest := _unrest(bench)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return [*wrong, *unrest, *_histories(bench), *_files(bench)]
+
+
+def leftovers(bench: Bench) -> list[str]:
+    """What a lab that has been stopped left behind."""
+    left = [f"process {one.pid} ({' '.join(one.cmdline()[-3:])}) outlived the lab" for one in _processes(bench)]
+    data = bench.settings.data_dir
+    left += [f"{path.name} was left" for path in data.rglob("*") if path.is_socket()]
+    if (data / "lab.json").exists():
+        left.append("lab.json was left")
+    return left + _temporary(bench)
+
+
+def _unrest(bench: Bench) -> list[str]:
+    """What may need a moment to end: rows, processes, temporary files."""
+    return [*_unfinished(bench), *_strangers(bench), *_temporary(bench)]
+
+
+def _unfinished(bench: Bench) -> list[str]:
+    with bench.store.reading() as session:
+        active = session.scalars(select(Experiment).where(Experiment.status.in_([Status.QUEUED, Status.RUNNING]))).all()
+        open_runs = session.scalars(select(Run).where(Run.status == RunStatus.RUNNING)).all()
+        ended = session.scalars(select(Run).where(Run.status != RunStatus.RUNNING, Run.ended_at.is_(None))).all()
+        open_probes = session.scalars(
+            select(Probe).where(Probe.status.in_([ProbeStatus.QUEUED, ProbeStatus.RUNNING]))
+        ).all()
+    return [
+        *(f"experiment {one.id} is still {one.status}" for one in active),
+        *(f"run {one.id} of experiment {one.experiment_id} is still open" for one in open_runs),
+        *(f"run {one.id} has ended at no time" for one in ended),
+        *(f"measurement {one.id} is still {one.status}" for one in open_probes),
+    ]
+
+
+def _processes(bench: Bench) -> list[psutil.Process]:
+    """Every process that was started for this lab, wherever it hangs now: known by its environment."""
+    mark = str(bench.settings.data_dir)
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("EPOCHAL_DATA_DIR") == mark:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue
+    return found
+
+
+def _strangers(bench: Bench) -> list[str]:
+    """Processes below none of the lab's parts, training processes though nothing trains, zombies."""
+    parts = [part.pid for part in bench.lab.parts] + [worker.pid for worker in bench.extra_workers]
+    belonging: set[int] = set()
+    wrong = []
+    for pid in parts:
+        if pid is None:
+            continue
+        try:
+            process = psutil.Process(pid)
+            below = process.children(recursive=True)
+            wrong += [f"{one.pid} is a zombie" for one in below if one.status() == psutil.STATUS_ZOMBIE]
+        except psutil.NoSuchProcess:
+            continue
+        belonging |= {pid, *(one.pid for one in process.children())}
+    return wrong + [f"process {one.pid} is an orphan" for one in _processes(bench) if one.pid not in belonging]
+
+
+def _temporary(bench: Bench) -> list[str]:
+    folders = (bench.settings.experiments_dir, bench.temporary)
+    hidden = list(folders[0].rglob(".*")) if folders[0].exists() else []
+    spooled = [path for path in folders[1].rglob("*") if path.is_file()]
+    return [f"the temporary file {path.name} was left" for path in (*hidden, *spooled)]
+
+
+def _histories(bench: Bench) -> list[str]:
+    wrong = []
+    with bench.store.reading() as session:
+        for number in session.scalars(select(Experiment.id)).all():
+            epochs = [metrics.epoch for metrics in history.read(session, number)]
+            if epochs != list(range(1, len(epochs) + 1)):
+                wrong.append(f"experiment {number} has the epochs {epochs}")
+            experiment = session.get_one(Experiment, number)
+            if experiment.status is Status.COMPLETED and not epochs:
+                wrong.append(f"experiment {number} has completed without an epoch")
+    return wrong
+
+
+def _files(bench: Bench) -> list[str]:
+    """Every recorded file is whole and its weights load; no stored file is without a record."""
+    wrong = []
+    with bench.store.reading() as session:
+        numbers = session.scalars(select(Experiment.id)).all()
+        records = [record for number in numbers for record in artifacts.list_for(session, number)]
+    recorded = set()
+    for record in records:
+        path = record.file(bench.settings.experiments_dir)
+        recorded.add(path)
+        try:
+            verify(path, record.sha256)
+            if record.kind is not ArtifactKind.CHECKPOINT:
+                _open_tensors(path)
+        except (CorruptFile, OSError, SafetensorError) as error:
+            wrong.append(f"{record.kind} of experiment {record.experiment_id} does not load: {error}")
+    stored = set(bench.settings.experiments_dir.rglob(f"{STORED}*"))
+    return wrong + [f"{path.name} is stored without a record" for path in sorted(stored - recorded)]
+
+
+def _open_tensors(path: Path) -> None:
+    with safe_open(path, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dictionary)
+            file.get_tensor(name)

@@ -1,0 +1,82 @@
+"""The outcomes of the cases as a table: on the terminal, and between two marks in docs/reliability.md."""
+
+import os
+import platform
+import re
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+HEADER = "| # | fault | what was done | what happened | seconds | as promised |\n|---|---|---|---|---|---|"
+ROW = re.compile(r"^\| (\d+) \|.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One case, done."""
+
+    number: int
+    title: str
+    done: str
+    promise: str
+    happened: str
+    seconds: float
+    as_promised: str
+    """yes, no, or skipped."""
+    healthz_seconds: float | None
+    """The slowest answer of /healthz meanwhile."""
+
+
+def print_table(outcomes: list[Outcome]) -> None:
+    """Print the outcomes and their sum."""
+    table = Table(show_lines=False)
+    for name in ("#", "fault", "what happened", "seconds", "as promised"):
+        table.add_column(name, justify="right" if name in ("#", "seconds") else "left")
+    for each in outcomes:
+        table.add_row(str(each.number), each.title, each.happened, f"{each.seconds:.1f}", each.as_promised)
+    Console().print(table)
+    print(summary(outcomes))
+
+
+def summary(outcomes: list[Outcome]) -> str:
+    """How many are as promised, and the slowest sign of life."""
+    counts = {word: sum(each.as_promised == word for each in outcomes) for word in ("yes", "no", "skipped")}
+    slowest = max((each.healthz_seconds or 0.0 for each in outcomes), default=0.0)
+    return (
+        f"{counts['yes']} of {len(outcomes)} as promised, {counts['no']} not, {counts['skipped']} cannot be run here; "
+        f"{sum(each.seconds for each in outcomes):.0f} s; slowest /healthz {slowest * 1000:.0f} ms"
+    )
+
+
+def machine() -> str:
+    """What the cases were run on."""
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GB of memory, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, torch {version('torch')}"
+    )
+
+
+def write_table(page: Path, outcomes: list[Outcome]) -> None:
+    """Put rows into the page; those of cases that were not run now stay as they are."""
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    old, _, after = rest.partition(END)
+    rows = {int(found.group(1)): found.group(0) for found in ROW.finditer(old)}
+    rows |= {each.number: _row(each) for each in outcomes}
+    held = sum(row.endswith("| yes |") for row in rows.values())
+    said = f"{time.strftime('%d %B %Y')}, {machine()}: {held} of {len(rows)} as promised."
+    table = "\n".join([HEADER, *(rows[number] for number in sorted(rows))])
+    page.write_text(f"{before}{BEGIN}\n{said}\n\n{table}\n{END}{after}", encoding="utf-8")
+
+
+def _row(outcome: Outcome) -> str:
+    cells = (outcome.title, outcome.done, outcome.happened)
+    clean = " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+    return f"| {outcome.number} | {clean} | {outcome.seconds:.1f} | {outcome.as_promised} |"

@@ -1,0 +1,82 @@
+"""Worker processes of a lab under test: ready ones, extra ones, and what trains below them."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from service.tether import tethered
+
+READY = b"worker ready to train"
+
+
+def wait_until_ready(log: Path, offset: int, seconds: float = 120.0) -> None:
+    """Until a worker says in its log, from `offset` on, that its nursery is warm."""
+    deadline = time.monotonic() + seconds
+    while READY not in log.read_bytes()[offset:]:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain for a worker; {log.name} ends: {tail(log)}")
+        time.sleep(0.05)
+
+
+def tail(log: Path, num_lines: int = 5) -> str:
+    """The end of a log."""
+    return " | ".join(log.read_text(errors="replace").splitlines()[-num_lines:])
+
+
+def jobs_of(worker_pid: int) -> list[int]:
+    """What was forked from a worker's nursery: the process that trains, and measurements."""
+    try:
+        nurseries = psutil.Process(worker_pid).children()
+        return [child.pid for nursery in nurseries for child in nursery.children()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def family_of(pid: int) -> list[int]:
+    """A process and all below it."""
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+class ExtraWorker:
+    """One `python -m worker` that dies with this process and that nobody starts again."""
+
+    def __init__(self, name: str, logs: Path, environment: Mapping[str, str], command: list[str] | None = None) -> None:
+        self.name = name
+        self.log = logs / f"{name}.log"
+        self._offset = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                tethered(command or [sys.executable, "-P", "-m", "worker", "--name", name]),
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    def wait_until_ready(self, seconds: float = 120.0) -> None:
+        wait_until_ready(self.log, self._offset, seconds)
+
+    def kill(self) -> None:
+        """kill -9 of the worker alone; what it leaves must go by itself."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def end(self) -> None:
+        """End it in good order, or else by force."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.send_signal(18)  # SIGCONT, should it be stopped
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
