@@ -208,7 +208,7 @@ def _windows(n: int, window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 def tame(values: Array, limit: float = 4.0) -> Array:
     """The curve with single-epoch spikes cut down to `limit` times the noise around the median of five."""
     n = len(values)
-    if n < 5:
+    if n < 8:
         return values
     padded = np.concatenate([values[:2], values, values[-2:]])
     padded[:2], padded[-2:] = values[1::-1][:2], values[:-3:-1][:2]

@@ -116,6 +116,8 @@ def _wobble_of(values: Array) -> float:
     off_valley, off_hill = values - valley.fit, values + hill.fit
     better, off = (valley, off_valley) if off_valley @ off_valley <= off_hill @ off_hill else (hill, off_hill)
     around_fit = _rms(off) * bending_allowance(better.num_levels / len(values))
+    if len(values) < 8:  # too few for the neighbours' differences to tell noise from a bend
+        return around_fit
     return max(around_fit, _rms(neighbour_noise(values, max(9, len(values) // 3))))
 
 

@@ -93,6 +93,8 @@ def report_wasted(curves: Curves, by_loss: Best | None, by_accuracy: Best | None
     if wasted < max(2, round(0.1 * curves.num_epochs)):
         return []
     worse = any(best is not None and best.stands_out for best in (by_loss, by_accuracy))
+    if not worse and curves.num_epochs < 10:
+        return []
     late = curves.seconds.since(useful + 1)
     seconds = float(late.values.sum()) if len(late) else 0.0
     cost = f" ({_duration(seconds)})" if seconds >= 60 else ""

@@ -131,12 +131,13 @@ def report_worse_than_guessing(curves: Curves) -> list[Finding]:
     if len(loss) < 2:
         return []
     best = float(loss.values.min())
+    severity = Severity.WARNING if len(loss) < 5 else Severity.PROBLEM
     if best <= 1.02 * curves.guessing_loss or at_chance_from(curves) == int(curves.epochs[0]):
         return []
     return [
         make_finding(
             "worse-than-guessing",
-            Severity.PROBLEM,
+            severity,
             f"The best validation loss, {number(best)}, is above {number(curves.guessing_loss)}, "
             f"ln({curves.num_classes}),  which a network gets that gives every class the same probability.",
             epochs=[loss.epoch(int(np.argmin(loss.values)))],

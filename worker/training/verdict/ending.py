@@ -86,7 +86,9 @@ def _missing(curves: Curves) -> Finding | None:
     )
 
 
-def report_no_problem(curves: Curves, findings: list[Finding], stability: Stability | None) -> list[Finding]:
+def report_no_problem(
+    curves: Curves, findings: list[Finding], stability: Stability | None, *, finished: bool
+) -> list[Finding]:
     """Said when nothing worse than a remark was found."""
     if stability is None or stability.score < 0.5:
         return []
@@ -96,7 +98,8 @@ def report_no_problem(curves: Curves, findings: list[Finding], stability: Stabil
         make_finding(
             "no-problem",
             Severity.GOOD,
-            "Nothing went wrong: the losses stayed finite and nothing that was learned was lost.",
+            f"{'Nothing went wrong' if finished else 'Nothing has gone wrong so far'}: the losses stayed finite and "
+            "nothing that was learned was lost.",
             epochs=[curves.last_epoch],
         )
     ]

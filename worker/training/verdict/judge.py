@@ -55,14 +55,14 @@ def judge(
         *report_overfitting(curves, by_loss, by_accuracy),
         *report_rising_training_loss(curves, spec),
         *report_wasted(curves, by_loss, by_accuracy, improving=progress.improving),
-        *([] if stuck else report_progress(curves, progress, spec)),
+        *([] if stuck else report_progress(curves, progress, spec, finished=finished)),
         *report_gap(curves, spec),
         *report_oscillation(curves, stability),
         *report_best(curves, by_loss, by_accuracy),
         *report_ending(curves, spec, finished=finished),
         *report_kernels(kernels, filters, pretrained=bool(getattr(spec and spec.model, "pretrained", False))),
     ]
-    findings += report_no_problem(curves, findings, stability)
+    findings += report_no_problem(curves, findings, stability, finished=finished)
     findings.sort(key=lambda finding: ORDER.index(Severity(finding["severity"])))
     verdict: dict[str, Any] = finite(
         {

@@ -13,12 +13,12 @@ PHRASES = {
     "overfitting": "it overfits from about epoch {epoch}",
     "training-loss-rising": "the training loss rises from epoch {epoch}",
     "below-chance": "some accuracies are below guessing",
-    "still-improving": "it was still improving at the end",
+    "still-improving": "it was still improving at the end|it is still improving",
     "dead-kernels": "some kernels are dead",
     "oscillation": "its curves swing widely",
-    "no-problem": "nothing went wrong",
+    "no-problem": "nothing went wrong|nothing has gone wrong",
 }
-"""Findings worth a place in the summary, the weightiest first, and how they are put."""
+"""Findings worth a place in the summary, the weightiest first, and how they are put: at the end, and while training."""
 
 
 def summarise(
@@ -30,7 +30,7 @@ def summarise(
     best = _best_words(by_loss, by_accuracy)
     length = plural(curves.num_epochs, "epoch")
     start = f"{'After' if finished else 'So far, after'} {length}{best}"
-    said = _phrases(findings)
+    said = _phrases(findings, finished=finished)
     if curves.is_short and not any(finding["severity"] == "problem" for finding in findings):
         said = [*said, "too few epochs to say more"]
     return f"{start}; {', and '.join(said[:2])}." if said else f"{start}."
@@ -44,7 +44,7 @@ def _best_words(by_loss: Best | None, by_accuracy: Best | None) -> str:
     return " there is no usable validation figure"
 
 
-def _phrases(findings: list[Finding]) -> list[str]:
+def _phrases(findings: list[Finding], *, finished: bool) -> list[str]:
     by_code = {finding["code"]: finding for finding in findings}
     said = []
     for code, phrase in PHRASES.items():
@@ -62,5 +62,6 @@ def _phrases(findings: list[Finding]) -> list[str]:
             if epochs
             else ""
         )
+        phrase = phrase.split("|")[0 if finished else -1]
         said.append(phrase.format(epoch=epochs[0] if epochs else "", at=at))
     return said

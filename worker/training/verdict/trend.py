@@ -56,7 +56,9 @@ def _gains(curve: Curve, length: int, *, sign: int) -> bool:
     return whole.confidence_rising >= SURE_TREND and half.confidence_rising >= 0.8 and half.slope * length >= matters
 
 
-def report_progress(curves: Curves, progress: Progress, spec: ExperimentSpec | None) -> list[Finding]:
+def report_progress(
+    curves: Curves, progress: Progress, spec: ExperimentSpec | None, *, finished: bool
+) -> list[Finding]:
     """Still improving, and whether that is a matter of more epochs or of a larger learning rate."""
     if not progress.improving:
         return []
@@ -71,17 +73,19 @@ def report_progress(curves: Curves, progress: Progress, spec: ExperimentSpec | N
         values["confidence_by_accuracy"] = round(progress.accuracy.confidence_rising, 4)
         parts.append(f"accuracy by {100 * progress.accuracy.change:+.1f} points")
     slow = _slow_epochs(curves, progress)
+    if slow is not None:
+        suggestion = "More epochs alone will not do: see slow-learning."
+    else:
+        suggestion = _suggest_longer(curves) if finished else "Let it go on."
+    state = "was still improving when training ended" if finished else "is still improving"
     findings = [
         make_finding(
             "still-improving",
             Severity.INFO,
-            f"The network was still improving when training ended: over the last {plural(progress.length, 'epoch')} "
-            f"{' and '.join(parts)}.",
+            f"The network {state}: over the last {plural(progress.length, 'epoch')} {' and '.join(parts)}.",
             epochs=[max(1, curves.last_epoch - progress.length + 1), curves.last_epoch],
             values=values,
-            suggestion=_suggest_longer(curves, spec)
-            if slow is None
-            else "More epochs alone will not do: see slow-learning.",
+            suggestion=suggestion,
         )
     ]
     if slow is not None:
@@ -89,7 +93,7 @@ def report_progress(curves: Curves, progress: Progress, spec: ExperimentSpec | N
     return findings
 
 
-def _suggest_longer(curves: Curves, spec: ExperimentSpec | None) -> str:
+def _suggest_longer(curves: Curves) -> str:
     epochs = curves.last_epoch
     if len(curves.lr) and float(curves.lr.values[-1]) < 0.05 * float(curves.lr.values.max()):
         return (

@@ -41,6 +41,8 @@ def test_one_to_three_epochs_name_the_best_and_claim_no_more(count: int) -> None
 def test_a_running_experiment_is_judged_so_far() -> None:
     verdict = judge(make_history(FALLING, RISING, FALLING), num_classes=10, finished=False)
     assert verdict["summary"].startswith("So far, after 10 epochs")
+    assert findings(verdict)["still-improving"]["sentence"].startswith("The network is still improving")
+    assert "it is still improving" in verdict["summary"]
 
 
 def test_one_epoch_at_chance_is_a_warning_and_many_a_problem() -> None:
