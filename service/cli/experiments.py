@@ -164,6 +164,28 @@ def resume(
     _act(options.connect(url, api_key), experiment_id, "resume")
 
 
+def reproduce(
+    experiment_id: options.Id,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Run the same spec again, and say whether both agree: to the bit, within noise, or not."""
+    from service.cli.watching import watch
+
+    client = options.connect(url, api_key)
+    repeated = client.post(f"/experiments/{experiment_id}/reproduce")["id"]
+    say(f"experiment {repeated} repeats experiment {experiment_id}")
+    watch(client, repeated, quiet=Mode.json)
+    comparison = client.get(f"/experiments/{repeated}/reproduction")
+    if Mode.json:
+        print_json(comparison)
+        return
+    say(str(comparison["sentence"]), style="bold")
+    for difference in comparison["environment_differences"]:
+        say(f"  {difference['name']}: {difference['original']} then, {difference['reproduction']} now")
+
+
 def delete(
     experiment_id: options.Id,
     url: options.Url = None,

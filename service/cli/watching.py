@@ -19,10 +19,13 @@ RECONNECT_SECONDS = 60.0
 TERMINAL = frozenset({"completed", "failed", "cancelled", "diverged"})
 
 
-def watch(client: "Client", experiment_id: int) -> dict[str, Any]:
-    """Show an experiment until it has ended, and return it as it then is."""
+def watch(client: "Client", experiment_id: int, *, quiet: bool = False) -> dict[str, Any]:
+    """Show an experiment until it has ended, and return it as it then is; `quiet` only waits."""
     experiment: dict[str, Any] = client.get(f"/experiments/{experiment_id}")
-    if Mode.json:
+    if quiet:
+        for _ in follow(client, experiment_id):
+            pass
+    elif Mode.json:
         for event in follow(client, experiment_id):
             sys.stdout.write(json.dumps({"event": event.kind, **event.data}) + "\n")
             sys.stdout.flush()

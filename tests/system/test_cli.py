@@ -117,6 +117,13 @@ def test_a_learning_rate_test_suggests_a_rate_and_draws_it(epochal, tmp_path: Pa
     assert (tmp_path / "lr.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_reproduction_on_the_same_machine_agrees_to_the_bit(epochal, completed: int) -> None:  # type: ignore[no-untyped-def]
+    found = json.loads(epochal("reproduce", str(completed), "--json").stdout)
+    assert found["original"] == completed
+    assert found["first_difference"] is None
+    assert found["weights_identical"] is True
+
+
 def test_a_refusal_is_shown_as_title_detail_and_fix_with_exit_code_1(epochal) -> None:  # type: ignore[no-untyped-def]
     refused = epochal("submit", "baselin", expect=1)
     assert "baseline" in refused.stderr
