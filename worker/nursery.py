@@ -31,8 +31,11 @@ from worker.training.threads import limit_spinning
 ENTRY = "worker.child:run_job"
 """What a fork runs. The nursery imports its module before it forks, and with it torch and all that a job needs."""
 
-START_SECONDS = 120.0
-"""How long the first fork may wait for the nursery's imports (a cold disk and a busy machine included)."""
+START_SECONDS = 600.0
+"""How long a fork may wait for the nursery's imports: seconds as a rule, minutes on a machine that is overwhelmed."""
+
+PATIENCE_SECONDS = 0.25
+"""How often a wait looks up."""
 
 _NUMBER = struct.Struct("q")
 _PR_SET_PDEATHSIG = 1
@@ -145,17 +148,27 @@ class Nursery:
         with self._lock:
             self._start()
 
-    def spawn(self, payload: dict[str, Any]) -> Job:
-        """Fork a process that does `payload` (see worker.child). Raises NurseryError when that cannot be had."""
+    def spawn(self, payload: dict[str, Any], give_up: Callable[[], bool] = lambda: False) -> Job:
+        """Fork a process that does `payload` (see worker.child).
+
+        Waits while the nursery imports, unless `give_up` says not to. Raises NurseryError when no process can be had.
+        """
         for attempt in (1, 2):
             with self._lock:
                 self._start()
-                try:
-                    return self._spawn(payload)
-                except (OSError, EOFError, TimeoutError) as error:
-                    self._stop()
-                    if attempt == 2:
-                        raise NurseryError(f"no training process could be started: {error!r}") from error
+                asked, pipes = self._process, self._ask()
+            try:
+                return pipes.job(payload, give_up)
+            except (OSError, EOFError) as error:
+                pipes.close()
+                with self._lock:
+                    if self._process is asked:
+                        self._stop()
+                if attempt == 2:
+                    raise NurseryError(f"no training process could be started: {error!r}") from error
+            except BaseException:
+                pipes.close()
+                raise
         raise AssertionError("unreachable")
 
     def stop(self) -> None:
@@ -186,26 +199,36 @@ class Nursery:
             self._process.wait()
             self._process = None
 
-    def _spawn(self, payload: dict[str, Any]) -> Job:
+    def _ask(self) -> "_Pipes":
+        """Send a request with the far ends of a new job's pipes."""
         assert self._control is not None
-        opened: list[int] = []
-        try:
-            reports_r, reports_w = _pipe(opened)
-            orders_r, orders_w = _pipe(opened)
-            status_r, status_w = _pipe(opened)
-            socket.send_fds(self._control, [b"f"], [orders_r, reports_w, status_w])
-            for fd in (orders_r, reports_w, status_w):
-                os.close(fd)
-                opened.remove(fd)
-            pid = _read_number(status_r, START_SECONDS)
-            if pid < 0:
-                raise OSError(-pid, f"fork: {os.strerror(-pid)}")
-            _write_all(orders_w, json.dumps(payload).encode() + b"\n")
-        except BaseException:
-            for fd in opened:
-                os.close(fd)
-            raise
-        return Job(pid, reports_r, orders_w, status_r)
+        pipes = _Pipes()
+        far = (pipes.orders[0], pipes.reports[1], pipes.status[1])
+        with contextlib.suppress(BrokenPipeError):  # then the status pipe ends, which says the same
+            socket.send_fds(self._control, [b"f"], far)
+        for fd in far:
+            os.close(fd)
+        return pipes
+
+
+class _Pipes:
+    """The pipes of a job that is being asked for; our ends of them once the request is sent."""
+
+    def __init__(self) -> None:
+        self.orders, self.reports, self.status = os.pipe(), os.pipe(), os.pipe()
+
+    def job(self, payload: dict[str, Any], give_up: Callable[[], bool]) -> Job:
+        """Wait for the job's process and tell it what to do."""
+        pid = _read_number(self.status[0], START_SECONDS, give_up)
+        if pid < 0:
+            raise OSError(-pid, f"fork: {os.strerror(-pid)}")
+        _write_all(self.orders[1], json.dumps(payload).encode() + b"\n")
+        return Job(pid, self.reports[0], self.orders[1], self.status[0])
+
+    def close(self) -> None:
+        """Close our ends."""
+        for fd in (self.orders[1], self.reports[0], self.status[0]):
+            os.close(fd)
 
 
 @lru_cache(maxsize=1)
@@ -214,21 +237,19 @@ def get_nursery() -> Nursery:
     return Nursery()
 
 
-def _pipe(opened: list[int]) -> tuple[int, int]:
-    ends = os.pipe()
-    opened.extend(ends)
-    return ends
-
-
-def _read_number(fd: int, timeout: float | None = None) -> int:
+def _read_number(fd: int, timeout: float = float("inf"), give_up: Callable[[], bool] = lambda: False) -> int:
     """Eight bytes as a number; EOFError when the other side is gone, TimeoutError past `timeout` seconds."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = time.monotonic() + timeout
     data = b""
     with selectors.DefaultSelector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         while len(data) < _NUMBER.size:
-            if not selector.select(None if deadline is None else max(0.0, deadline - time.monotonic())):
-                raise TimeoutError(f"the nursery did not answer within {timeout:g} s")
+            if not selector.select(PATIENCE_SECONDS):
+                if give_up():
+                    raise NurseryError("given up waiting for a training process")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the nursery did not answer within {timeout:g} s")
+                continue
             piece = os.read(fd, _NUMBER.size - len(data))
             if not piece:
                 raise EOFError("the nursery is gone")

@@ -79,7 +79,7 @@ class Probes:
         deadline = time.monotonic() + seconds
         beat_at = time.monotonic()
         answer = None
-        with self._runtime.nursery.spawn(payload) as job:
+        with self._runtime.nursery.spawn(payload, self._runtime.shutdown.is_set) as job:
             while job.exit_code is None:
                 for report in job.read(0.2):
                     answer = report

@@ -58,9 +58,9 @@ def _supervise(runtime: Runtime, lease: Lease) -> End:
     settings = runtime.settings
     payload = {"do": "train", "settings": settings.model_dump(mode="json"), "claim": claim_to_json(lease.claim)}
     try:
-        job = runtime.nursery.spawn(payload)
+        job = runtime.nursery.spawn(payload, give_up=lambda: lease.lost or runtime.shutdown.is_set())
     except NurseryError as error:
-        return End("hand_back", reason=str(error))
+        return End("hand_back", reason=str(error), counts=not runtime.shutdown.is_set())
     with job:
         return Supervisor(job, lease, runtime.shutdown, settings.stall_seconds).run()
 

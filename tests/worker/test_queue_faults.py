@@ -17,7 +17,7 @@ def test_an_idle_worker_consumes_again_after_each_restart_of_the_broker(lab: Lab
     for _ in range(ROUNDS):
         lab.broker.kill()
         lab.broker.start()
-        lab.wait_for(lab.submit(epochs=1), Status.COMPLETED, seconds=30)
+        lab.wait_for(lab.submit(epochs=1), Status.COMPLETED, seconds=60)
     assert worker.process.poll() is None
 
 
@@ -32,7 +32,7 @@ def test_a_run_goes_on_while_the_broker_is_away_and_the_next_one_follows(lab: La
     lab.wait_for_epoch(running, len(lab.history(running)) + 2)
     assert len(lab.runs(running)) == 1
     lab.cancel(running)
-    lab.wait_for(waiting, Status.COMPLETED, seconds=30)
+    lab.wait_for(waiting, Status.COMPLETED, seconds=60)
     assert len(lab.runs(waiting)) == 1
     assert worker.process.poll() is None
 
@@ -43,12 +43,12 @@ def test_what_was_stored_while_the_broker_was_down_is_enqueued_later(lab: Lab) -
     experiment_id = lab.store_experiment(epochs=1)
     assert not queue.ping(lab.celery)
     lab.broker.start()
-    lab.wait_for(experiment_id, Status.COMPLETED, seconds=30)
+    lab.wait_for(experiment_id, Status.COMPLETED, seconds=60)
 
 
 def test_an_experiment_that_was_stored_and_never_enqueued_is_found(lab: Lab) -> None:
     lab.worker()
-    lab.wait_for(lab.store_experiment(epochs=1), Status.COMPLETED, seconds=20)
+    lab.wait_for(lab.store_experiment(epochs=1), Status.COMPLETED, seconds=60)
 
 
 def test_an_emptied_broker_is_filled_again_from_the_database(lab: Lab) -> None:
@@ -57,7 +57,7 @@ def test_an_emptied_broker_is_filled_again_from_the_database(lab: Lab) -> None:
     lab.wait_for_epoch(running, 1)
     waiting = [lab.submit(epochs=1) for _ in range(3)]
     lab.broker.empty()
-    wait_until(lambda: queue.queued_messages(lab.celery) == set(waiting), 15, "the messages to be sent again")
+    wait_until(lambda: queue.queued_messages(lab.celery) == set(waiting), 30, "the messages to be sent again")
     lab.cancel(running)
     for experiment_id in waiting:
         lab.wait_for(experiment_id, Status.COMPLETED)
@@ -72,7 +72,7 @@ def test_one_lost_message_among_others_is_sent_again_and_the_others_are_not(lab:
     with lab.store.writing() as session:
         experiments.mark_enqueued(session, lost)
     there = lab.submit(epochs=1)
-    wait_until(lambda: queue.queued_messages(lab.celery) == {lost, there}, 15, "the message to be sent again")
+    wait_until(lambda: queue.queued_messages(lab.celery) == {lost, there}, 30, "the message to be sent again")
     assert queue.queue_length(lab.celery) == 2
     lab.cancel(running)
     for experiment_id in (lost, there):
@@ -85,7 +85,7 @@ def test_a_worker_that_starts_before_its_broker_consumes_once_it_is_there(lab: L
     worker = lab.start_worker()
     experiment_id = lab.store_experiment(epochs=1)
     lab.broker.start()
-    lab.wait_for(experiment_id, Status.COMPLETED, seconds=40)
+    lab.wait_for(experiment_id, Status.COMPLETED, seconds=90)
     lab.broker.kill()
     assert worker.stop() == 0, "a worker can be told to end while its broker is away"
     lab.broker.start()

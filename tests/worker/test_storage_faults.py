@@ -1,0 +1,84 @@
+"""The database is locked and the disk is full, while a run trains."""
+
+import os
+import resource
+import signal
+
+import pytest
+
+from models.store import Status, artifacts, experiments, files
+from models.store.sqlite import dbapi
+from tests.worker.lab import LEASE_SECONDS, Lab, endless
+from tests.worker.processes import wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_a_database_that_is_locked_for_longer_than_a_lease_costs_no_run_its_lease(lab: Lab) -> None:
+    lab.worker()
+    lab.start_worker()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 1)
+    connection = dbapi.connect(lab.store.url.database, isolation_level=None, timeout=30)
+    connection.execute("BEGIN IMMEDIATE")
+    before = len(lab.history(experiment_id))
+    locked = wait_for_seconds(3 * LEASE_SECONDS)
+    assert len(lab.history(experiment_id)) == before, "reads go on, writes wait"
+    connection.execute("ROLLBACK")
+    connection.close()
+    assert locked
+    lab.wait_for_epoch(experiment_id, before + 3)
+    assert len(lab.runs(experiment_id)) == 1
+    lab.cancel(experiment_id)
+    lab.wait_for(experiment_id, Status.CANCELLED)
+    lab.check(experiment_id)
+
+
+def wait_for_seconds(seconds: float) -> bool:
+    """The fault itself lasts this long."""
+    signal.sigtimedwait([], seconds)
+    return True
+
+
+def test_a_disk_that_fills_up_fails_the_run_by_name_and_the_last_checkpoint_is_gone_on_from(lab: Lab) -> None:
+    worker = lab.worker()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 2)
+    # The kernel refuses this process any file beyond 100 kB, as a full disk would.
+    pid = lab.training_process(experiment_id, worker)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    experiment = lab.wait_for(experiment_id, Status.FAILED)
+    assert "cannot be written" in experiment.reason
+    assert "space" in experiment.reason or "room" in experiment.reason
+    lab.check(experiment_id)
+    with lab.store.reading() as session:
+        records = artifacts.list_for(session, experiment_id)
+    for record in records:
+        files.verify(record.file(lab.settings.experiments_dir), record.sha256)
+    done = len(lab.history(experiment_id))
+    with lab.store.writing() as session:
+        experiments.request_resume(session, experiment_id)
+    lab.enqueue(experiment_id)
+    lab.wait_for_epoch(experiment_id, done + 2)
+    assert "resumed" in lab.notices(experiment_id)
+    lab.cancel(experiment_id)
+    lab.wait_for(experiment_id, Status.CANCELLED)
+    lab.check(experiment_id)
+
+
+def test_a_kill_in_the_middle_of_writing_a_file_leaves_whole_ones_and_no_remains(lab: Lab) -> None:
+    worker = lab.worker()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 1)
+    pid = lab.training_process(experiment_id, worker)
+    folder = lab.settings.experiments_dir / str(experiment_id) / "attempt-1"
+    wait_until(lambda: list(folder.glob(".*.partial")), 60, "a file that is being written")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "resumed" in lab.notices(experiment_id), 60)
+    lab.cancel(experiment_id)
+    lab.wait_for(experiment_id, Status.CANCELLED)
+    lab.check(experiment_id)
+    with lab.store.reading() as session:
+        records = artifacts.list_for(session, experiment_id)
+    for record in records:
+        files.verify(record.file(lab.settings.experiments_dir), record.sha256)
