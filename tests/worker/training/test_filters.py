@@ -35,22 +35,30 @@ def test_a_new_networks_filters_are_noise_and_neither_dead_nor_alike() -> None:
     assert list(found) == ["0", "3"]
     assert found["0"]["dead"] == []
     assert found["0"]["duplicates"] == []
-    assert len(found["0"]["noise_like"]) >= 14
+    assert len(found["0"]["noise_like"]) >= 13
 
 
 @pytest.mark.parametrize("size", [3, 5, 7])
 @pytest.mark.parametrize("channels", [1, 3, 64])
 def test_random_weights_are_noise_and_stripes_are_not(size: int, channels: int) -> None:
     random = np.random.default_rng(1).standard_normal((200, channels, size, size))
-    assert np.mean(noise_like(random)) > 0.93
+    assert np.mean(noise_like(random)) > 0.88
     if size * size * channels >= 25:
         assert np.mean(noise_like(gratings(200, channels, size))) < 0.1
+
+
+def test_edges_in_any_colour_and_fine_stripes_are_structure() -> None:
+    rng = np.random.default_rng(3)
+    gray = np.repeat(rng.standard_normal((100, 1, 3, 3)), 3, axis=1) + 0.2 * rng.standard_normal((100, 3, 3, 3))
+    assert np.mean(noise_like(gray)) < 0.05
+    board = np.indices((5, 5)).sum(axis=0) % 2 * 2.0 - 1
+    assert not noise_like(board + 0.3 * rng.standard_normal((20, 1, 5, 5))).any()
 
 
 def test_heavy_tails_and_unequal_channels_do_not_look_like_structure() -> None:
     rng = np.random.default_rng(2)
     weights = rng.standard_t(3, (300, 16, 3, 3)) * rng.gamma(0.3, size=(300, 16, 1, 1))
-    assert np.mean(noise_like(weights)) > 0.9
+    assert np.mean(noise_like(weights)) > 0.85
 
 
 def test_a_filter_without_weight_is_dead() -> None:

@@ -115,8 +115,7 @@ def _noise(layers: Layers) -> list[Finding]:
         make_finding(
             "noise-kernels",
             Severity.INFO,
-            f"Most filters of {where} look like noise: neighbouring weights know nothing of each other, as before "
-            "training.",
+            f"Most filters of {where} look like noise: they have no structure, as before training.",
             values={"shares": {name: round(share, 4) for name, share in shares.items()}},
             suggestion="Longer training, weight decay or a larger learning rate give kernels a shape.",
         )
