@@ -225,9 +225,11 @@ class Lab:
 
         wait_until(reached, seconds, f"epoch {epoch} of experiment {experiment_id}")
 
-    def training_process(self, experiment_id: int, worker: WorkerProcess) -> int:
+    def training_process(self, experiment_id: int) -> int:
         """The process that trains it, once it does."""
         self.wait_for(experiment_id, Status.RUNNING)
+        name = self.runs(experiment_id)[-1].worker.split("@")[0]
+        worker = next(worker for worker in reversed(self.workers) if worker.name == name)
         return wait_until(worker.jobs, 20, "a training process")[0]
 
     def check(self, experiment_id: int) -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(300)  # a busy machine may take a minute to imp
 def test_a_worker_that_is_told_to_end_checkpoints_hands_back_and_exits_in_time(lab: Lab) -> None:
     worker = lab.worker()
     experiment_id = lab.submit(**endless(dataset={"name": "cifar10", "train_limit": 20_000, "val_limit": 500}))
-    lab.training_process(experiment_id, worker)
+    lab.training_process(experiment_id)
     wait_until(lambda: (lab.experiment(experiment_id).progress or {})["step"] > 5, 60, "a few steps")
     assert worker.stop() == 0
     assert lab.status(experiment_id) is Status.QUEUED
@@ -60,7 +60,7 @@ def test_a_training_process_that_does_not_heed_is_ended_and_its_run_handed_back(
     worker = lab.worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
-    os.kill(lab.training_process(experiment_id, worker), signal.SIGSTOP)
+    os.kill(lab.training_process(experiment_id), signal.SIGSTOP)
     assert worker.stop() == 0
     assert lab.experiment(experiment_id).failed_attempts == 0
     assert lab.status(experiment_id) is Status.QUEUED
@@ -86,7 +86,7 @@ def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_any_more(lab: L
     sleeper = lab.worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
-    old_job = lab.training_process(experiment_id, sleeper)
+    old_job = lab.training_process(experiment_id)
     for pid in (sleeper.pid, old_job):
         os.kill(pid, signal.SIGSTOP)
     lab.start_worker()

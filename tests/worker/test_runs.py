@@ -47,7 +47,7 @@ def test_a_killed_training_process_is_gone_on_from_its_checkpoint_to_the_same_cu
     lab.wait_for(undisturbed, Status.COMPLETED)
     killed = lab.submit(epochs=6)
     lab.wait_for_epoch(killed, 2)
-    os.kill(lab.training_process(killed, worker), signal.SIGKILL)
+    os.kill(lab.training_process(killed), signal.SIGKILL)
     lab.wait_for(killed, Status.COMPLETED)
     first, second = lab.runs(killed)
     assert (first.status, second.status) == (RunStatus.LOST, RunStatus.COMPLETED)
@@ -89,10 +89,10 @@ def test_a_run_that_ends_its_process_every_time_fails_after_three_attempts_and_o
 
 
 def test_out_of_memory_fails_the_run_with_that_reason(lab: Lab) -> None:
-    worker = lab.worker()
+    lab.worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
-    pid = lab.training_process(experiment_id, worker)
+    pid = lab.training_process(experiment_id)
     full = psutil.Process(pid).memory_info().vms
     resource.prlimit(pid, resource.RLIMIT_AS, (full // 2, full // 2))
     experiment = lab.wait_for(experiment_id, Status.FAILED)
@@ -107,7 +107,7 @@ def test_a_run_without_progress_is_ended_by_the_watchdog(lab: Lab) -> None:
     worker = lab.start_worker(stall_seconds=2.0, max_attempts=1)
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
-    os.kill(lab.training_process(experiment_id, worker), signal.SIGSTOP)
+    os.kill(lab.training_process(experiment_id), signal.SIGSTOP)
     experiment = lab.wait_for(experiment_id, Status.FAILED)
     assert "no progress" in experiment.reason
     assert worker.process.poll() is None
@@ -155,10 +155,10 @@ def test_a_cancelled_experiment_is_resumed_where_it_was(lab: Lab) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated", "one bit flipped"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lab: Lab, damage: str) -> None:
-    worker = lab.worker()
+    lab.worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 3)
-    pid = lab.training_process(experiment_id, worker)
+    pid = lab.training_process(experiment_id)
     os.kill(pid, signal.SIGSTOP)  # so that the newest checkpoint is known, and can be damaged before it is read
     with lab.store.reading() as session:
         newest, before = artifacts.checkpoints(session, experiment_id)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(300)
 
 def test_a_database_that_is_locked_for_longer_than_a_lease_costs_no_run_its_lease(lab: Lab) -> None:
     lab.worker()
-    lab.start_worker()
+    other = lab.start_worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
     connection = dbapi.connect(lab.store.url.database, isolation_level=None, timeout=30)
@@ -32,6 +32,7 @@ def test_a_database_that_is_locked_for_longer_than_a_lease_costs_no_run_its_leas
     lab.cancel(experiment_id)
     lab.wait_for(experiment_id, Status.CANCELLED)
     lab.check(experiment_id)
+    other.stop()
 
 
 def wait_for_seconds(seconds: float) -> bool:
@@ -41,11 +42,11 @@ def wait_for_seconds(seconds: float) -> bool:
 
 
 def test_a_disk_that_fills_up_fails_the_run_by_name_and_the_last_checkpoint_is_gone_on_from(lab: Lab) -> None:
-    worker = lab.worker()
+    lab.worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 2)
     # The kernel refuses this process any file beyond 100 kB, as a full disk would.
-    pid = lab.training_process(experiment_id, worker)
+    pid = lab.training_process(experiment_id)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
     experiment = lab.wait_for(experiment_id, Status.FAILED)
     assert "cannot be written" in experiment.reason
@@ -67,10 +68,10 @@ def test_a_disk_that_fills_up_fails_the_run_by_name_and_the_last_checkpoint_is_g
 
 
 def test_a_kill_in_the_middle_of_writing_a_file_leaves_whole_ones_and_no_remains(lab: Lab) -> None:
-    worker = lab.worker()
+    lab.worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
-    pid = lab.training_process(experiment_id, worker)
+    pid = lab.training_process(experiment_id)
     folder = lab.settings.experiments_dir / str(experiment_id) / "attempt-1"
     wait_until(lambda: list(folder.glob(".*.partial")), 60, "a file that is being written")
     os.kill(pid, signal.SIGKILL)
