@@ -113,6 +113,18 @@ def until(condition: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.02)
 
 
+def send_until_taken(celery: Celery, worker: Worker, number: int) -> None:
+    """Send a number as the lab does: again after a while, since a message on a connection that breaks is lost."""
+    for _ in range(6):
+        queue.enqueue(celery, number)
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            if str(number) in worker.taken():
+                return
+            time.sleep(0.02)
+    raise AssertionError(f"{number} was never taken")
+
+
 def test_a_message_is_json_and_carries_the_number_alone(broker: Broker, celery: Celery) -> None:
     queue.enqueue(celery, 42)
     assert queue.queue_length(celery) == 1
@@ -225,8 +237,8 @@ def test_a_worker_consumes_again_after_its_broker_was_restarted(broker: Broker, 
     for number in (1, 2, 3):
         broker.stop()
         broker.start()
-        queue.enqueue(celery, number)
-        until(lambda number=number: worker.taken() == [str(done) for done in range(1, number + 1)])  # type: ignore[misc]
+        send_until_taken(celery, worker, number)
+    assert list(dict.fromkeys(worker.taken())) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("url", ["socket"], indirect=True)
@@ -237,9 +249,10 @@ def test_what_is_worked_on_while_the_broker_restarts_is_done_once(
     until(lambda: worker.taken() == ["0"])
     broker.stop()
     broker.start()
-    queue.enqueue(celery, 1)
     worker.gate.write_bytes(b"go")
-    until(lambda: worker.taken() == ["0", "let go", "1"])
+    send_until_taken(celery, worker, 1)
+    assert worker.taken()[:3] == ["0", "let go", "1"]
+    assert "0" not in worker.taken()[1:]
 
 
 @pytest.mark.parametrize("url", ["socket"], indirect=True)
