@@ -8,6 +8,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.faults import infrastructure_cases, input_cases, network_cases, queue_cases  # noqa: F401 (they register)
 from benchmarks.faults.harness import CASES, Bench, Case, Skipped, progress
-from benchmarks.faults.oracle import examine, leftovers
+from benchmarks.faults.oracle import inconsistencies, leftovers
 from benchmarks.faults.report import Outcome, print_table, write_table
 from models.data.dataset import load_dataset
 from models.settings import Settings
@@ -37,6 +38,7 @@ def main() -> int:
         for each in cases:
             print(f"{each.number:2}  {each.title}: {each.promise}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab is stopped and its folder removed
     load_dataset("cifar10", Settings())
     outcomes = list(run_all(cases))
     if arguments.json:
@@ -107,7 +109,7 @@ def run_one(bench: Bench, case: Case, began: float) -> Outcome:
     if not bench.running:
         return _outcome(case, began, happened, "yes")
     bench.end_extra_workers()
-    if wrong := examine(bench, case):
+    if wrong := inconsistencies(bench, case.allowed):
         return _outcome(case, began, f"{happened}; but {'; '.join(wrong[:4])}", "no")
     return _outcome(case, began, happened, "yes", round(bench.prober.slowest_seconds, 3))
 
@@ -121,12 +123,9 @@ def _outcome(
 
 def _close(bench: Bench) -> None:
     """Stop a lab; what it leaves is told, since it belongs to no one case."""
-    started = bench.running
-    if started:
+    if bench.running:
         bench.cancel_all()
-        bench.prober.close()
-        bench.end_extra_workers()
-        bench.lab.stop()
+        bench.stop()
         for text in leftovers(bench):
             progress(f"    not as promised, after the lab was stopped: {text}")
     bench.close()

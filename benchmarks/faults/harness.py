@@ -35,7 +35,7 @@ from service import processes
 from service.lab import Lab
 
 API = "/api/v1"
-LEASE_SECONDS = 3.0
+LEASE_SECONDS = 5.0
 PROBE_SECONDS = 0.2
 
 T = TypeVar("T")
@@ -234,16 +234,19 @@ class Bench:
             wait_until_ready(self.lab.workers[0].log, 0)
         return self
 
-    def close(self) -> None:
-        """Stop the lab and remove its folder."""
+    def stop(self) -> None:
+        """End every process of the lab. The folder stays."""
         if self.running:
             self.running = False
             self.prober.close()
-            for worker in self.extra_workers:
-                worker.end()
+            self.end_extra_workers()
             self.lab.stop()
             self.client.close()
             self.store.dispose()
+
+    def close(self) -> None:
+        """Stop the lab and remove its folder."""
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -289,6 +292,18 @@ class Bench:
         yield
         wait_until(lambda: part.restarts > restarts, "the lab to start its worker again", seconds)
         wait_until_ready(part.log, offset, seconds)
+
+    @contextmanager
+    def lab_worker_stopped(self) -> Iterator[None]:
+        """Only extra workers work meanwhile. What it held is finished first."""
+        part = self.lab.workers[0]
+        offset, restarts = part.log.stat().st_size, part.restarts
+        with self.unattended():
+            part.terminate()
+            wait_until(lambda: part.exit_code() is not None, "the lab's worker to end", 15)
+            yield
+        wait_until(lambda: part.restarts > restarts, "the lab to start its worker again")
+        wait_until_ready(part.log, offset)
 
     @contextmanager
     def unattended(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ import psutil
 from safetensors import SafetensorError, safe_open
 from sqlalchemy import select
 
-from benchmarks.faults.harness import Bench, Case
+from benchmarks.faults.harness import Bench
 from models.errors import CorruptFile
 from models.store import Status, artifacts, history
 from models.store.files import verify
@@ -20,12 +20,10 @@ SETTLING_SECONDS = 30.0
 """How long the lab has to come to rest once a case is over."""
 
 
-def examine(bench: Bench, case: Case) -> list[str]:
-    """What does not hold, in sentences; none when all is well."""
+def inconsistencies(bench: Bench, allowed: frozenset[int]) -> list[str]:
+    """What does not hold, in sentences; none when all is well. `allowed` are the statuses above 499 that may be."""
     wrong = [
-        f"{what} was answered {status}"
-        for what, status in bench.client.seen
-        if status >= 500 and status not in case.allowed
+        f"{what} was answered {status}" for what, status in bench.client.seen if status >= 500 and status not in allowed
     ]
     if bench.prober.slowest_seconds > LONGEST_HEALTHZ_SECONDS:
         wrong.append(f"/healthz took {bench.prober.slowest_seconds:.2f} s")
