@@ -134,6 +134,15 @@ def test_a_message_is_json_and_carries_the_number_alone(broker: Broker, celery: 
     assert message["headers"]["argsrepr"] == "[42]"
 
 
+def test_the_numbers_on_the_queue_are_known(broker: Broker, celery: Celery) -> None:
+    assert queue.queued_messages(celery) == set()
+    for number in (7, 9, 7):
+        queue.enqueue(celery, number)
+    assert queue.queued_messages(celery) == {7, 9}
+    broker.stop()
+    assert queue.queued_messages(celery) is None
+
+
 def test_a_broker_without_workers_answers_and_lists_none(celery: Celery) -> None:
     assert queue.ping(celery)
     assert queue.queue_length(celery) == 0

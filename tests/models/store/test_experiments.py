@@ -260,3 +260,12 @@ def test_experiments_are_counted_by_status_and_by_owner(store: Store) -> None:
         assert experiments.count_queued(session, "ada") == 1
         assert experiments.count_queued(session, None) == 1
         assert experiments.count_queued(session, "eve") == 0
+
+
+def test_numbers_of_deleted_experiments_are_told_from_unknown_ones(store: Store) -> None:
+    first, second = add_experiment(store), add_experiment(store)
+    with store.writing() as session:
+        experiments.delete(session, first)
+    with store.reading() as session:
+        assert experiments.deleted_among(session, [first, second, 99]) == {first}, "99 is not known to have been"
+        assert not experiments.deleted_among(session, [])
