@@ -12,6 +12,8 @@ from typing import Any
 import structlog
 from celery import bootsteps, signals
 from celery.worker import state
+from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
 
 from models.queue import make_celery
 from models.settings import get_settings
@@ -22,6 +24,8 @@ from worker.reaper import Reaper
 from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
+
+RECONNECT_SECONDS = 3.0
 
 _runtime: Runtime | None = None
 
@@ -54,6 +58,22 @@ class LabStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self.stop(parent)
 
 
+class LabConsumer(Consumer):  # type: ignore[misc]
+    """Celery's consumer, but for how soon it looks whether a broker is back: Celery's waits for up to 30 s."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, trying until the broker answers or the worker is to end."""
+
+        def tell(error: Exception, seconds: float) -> None:
+            log.warning("the broker does not answer", broker=conn.as_uri(), why=str(error), again_in_seconds=seconds)
+
+        conn.ensure_connection(
+            tell, interval_start=0.5, interval_step=0.5, interval_max=RECONNECT_SECONDS, callback=maybe_shutdown
+        )
+        self.first_connection_attempt = False
+        return conn
+
+
 def _stopper(runtime: Runtime) -> Callable[[int, FrameType | None], None]:
     def stop(_: int, __: FrameType | None) -> None:
         """Celery's warm shutdown, with the running task told to hand back. A second signal changes nothing."""
@@ -79,6 +99,7 @@ app.conf.update(
     imports=("worker.tasks",),
     worker_pool="threads",
     worker_concurrency=1,
+    worker_consumer="worker.app:LabConsumer",
     worker_redirect_stdouts=False,
 )
 app.steps["worker"].add(LabStep)

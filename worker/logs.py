@@ -28,7 +28,7 @@ def configure_logs(level: int = logging.INFO) -> None:
     ]
     terminal = sys.stderr.isatty()
     last: list[structlog.typing.Processor] = (
-        [_mask_credentials, structlog.dev.ConsoleRenderer()]
+        [_mask_credentials, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if terminal
         else [structlog.processors.format_exc_info, _mask_credentials, structlog.processors.JSONRenderer()]
     )

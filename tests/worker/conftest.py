@@ -29,11 +29,6 @@ def lab(cache_dir: Path) -> Iterator[Lab]:
         try:
             yield lab
         finally:
-            import shutil
-
-            shutil.copytree(
-                folder, "/tmp/wk/last", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock", "experiments")
-            )
             lab.close()
 
 

@@ -70,7 +70,7 @@ def test_a_disk_that_fills_up_fails_the_run_by_name_and_the_last_checkpoint_is_g
 def test_a_kill_in_the_middle_of_writing_a_file_leaves_whole_ones_and_no_remains(lab: Lab) -> None:
     lab.worker()
     experiment_id = lab.submit(**endless())
-    lab.wait_for_epoch(experiment_id, 1)
+    lab.wait_for_epoch(experiment_id, 2)  # so that epoch 1's checkpoint is stored
     pid = lab.training_process(experiment_id)
     folder = lab.settings.experiments_dir / str(experiment_id) / "attempt-1"
     wait_until(lambda: list(folder.glob(".*.partial")), 60, "a file that is being written")

@@ -1,0 +1,51 @@
+"""Logs are lines of JSON that tell no password."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from worker.logs import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_records_of_both_kinds_are_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs()
+    structlog.get_logger("ours").info("claimed", experiment=7)
+    logging.getLogger("theirs").warning("seen %d", 3)
+    ours, theirs = lines(capsys)
+    assert (ours["event"], ours["experiment"], ours["level"]) == ("claimed", 7, "info")
+    assert (theirs["event"], theirs["level"]) == ("seen 3", "warning")
+
+
+def test_credentials_in_addresses_are_masked_in_messages_values_and_tracebacks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logs()
+    log = structlog.get_logger("ours")
+    log.info("connected to redis://user:hunter2@host/0", broker="rediss://:hunter2@host:6379/1")
+    try:
+        raise ConnectionError("postgresql://lab:hunter2@db/lab refused")
+    except ConnectionError:
+        log.exception("failed")
+    logging.getLogger("theirs").error("cannot connect to %s", "redis://:hunter2@host/0")
+    found = lines(capsys)
+    assert len(found) == 3
+    assert "hunter2" not in json.dumps(found)
+    assert "redis://***@host/0" in str(found[0]["event"])
