@@ -93,7 +93,7 @@ def worker_killed(bench: Bench) -> str:
     promise="checkpoint, hand back, exit within 10 s; the next worker goes on in the middle of that epoch",
 )
 def worker_told_to_end(bench: Bench) -> str:
-    experiment_id = bench.submit(epochs=2, dataset={"name": "cifar10", "train_limit": 20_000, "val_limit": 200})
+    experiment_id = bench.submit(epochs=2, dataset={"name": "cifar10", "train_limit": 6_000, "val_limit": 200})
     bench.training_process(experiment_id)
     wait_until(lambda: (bench.experiment(experiment_id).progress or {}).get("step", 0) > 5, "a few steps")
     pid = bench.worker_pid
