@@ -42,3 +42,13 @@ def client(settings: Settings, filled: Filled) -> Iterator[TestClient]:
     """A client of the application on that store."""
     with client_of(settings) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A client of a lab with one queued experiment, shared by tests that change nothing."""
+    filled = Filled(settings_in(tmp_path_factory.mktemp("steady")))
+    filled.add()
+    with client_of(filled.settings) as client:
+        yield client
+    filled.store.dispose()

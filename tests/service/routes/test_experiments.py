@@ -144,8 +144,8 @@ def test_lists_filter_sort_and_page(client: TestClient, filled: Filled) -> None:
         ("order=up", "order"),
     ],
 )
-def test_wrong_parameters_are_named(client: TestClient, query: str, field: str | None) -> None:
-    answer = client.get(f"{API}?{query}")
+def test_wrong_parameters_are_named(steady: TestClient, query: str, field: str | None) -> None:
+    answer = steady.get(f"{API}?{query}")
     assert answer.status_code == 422
     problem = answer.json()
     assert problem["code"] == "invalid-request"
@@ -173,14 +173,13 @@ def test_wrong_parameters_are_named(client: TestClient, query: str, field: str |
         "\u0661",
     ],
 )
-def test_what_is_no_id_is_not_found(client: TestClient, filled: Filled, identifier: str) -> None:
-    filled.add()
+def test_what_is_no_id_is_not_found(steady: TestClient, identifier: str) -> None:
     for path in ("", "/metrics", "/curves.png", "/kernels.png", "/events", "/verdict", "/layers"):
-        answer = client.get(f"{API}/{identifier}{path}")
+        answer = steady.get(f"{API}/{identifier}{path}")
         assert answer.status_code == 404, path
         assert answer.headers["content-type"] == "application/problem+json"
-    assert client.post(f"{API}/{identifier}/cancel").status_code == 404
-    assert client.delete(f"{API}/{identifier}").status_code == 404
+    assert steady.post(f"{API}/{identifier}/cancel").status_code == 404
+    assert steady.delete(f"{API}/{identifier}").status_code == 404
 
 
 def test_cancelling_is_idempotent_and_knows_what_has_ended(client: TestClient, filled: Filled) -> None:
