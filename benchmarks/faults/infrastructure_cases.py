@@ -265,7 +265,7 @@ def disk_full(bench: Bench) -> str:
 def work_on_a_full_disk(bench: Bench) -> str:
     completed = bench.submit(epochs=1)
     bench.wait_for(completed, Status.COMPLETED)
-    running = bench.submit(epochs=60)
+    running = bench.submit(epochs=20)
     bench.wait_for_epoch(running, 2)
     with full_disk(bench.folder):
         with bench.store.reading() as session:
@@ -416,7 +416,7 @@ def clock_off(bench: Bench) -> str:
 def backup_and_restore(bench: Bench) -> str:
     completed = bench.submit(epochs=2)
     bench.wait_for(completed, Status.COMPLETED)
-    running = bench.submit(epochs=120)
+    running = bench.submit(epochs=20, dataset={"name": "cifar10", "train_limit": 2000, "val_limit": 200})
     bench.wait_for_epoch(running, 3)
     file, target = bench.folder / "backup.tar", bench.folder / "restored"
     said = epochal("backup", str(file), "--data-dir", str(bench.settings.data_dir))

@@ -1,5 +1,6 @@
 """What must hold after every case, whatever was done to the lab."""
 
+import os
 import time
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def inconsistencies(bench: Bench, allowed: frozenset[int]) -> list[str]:
         f"{what} was answered {status}" for what, status in bench.client.seen if status >= 500 and status not in allowed
     ]
     if bench.prober.slowest_seconds > LONGEST_HEALTHZ_SECONDS:
-        wrong.append(f"/healthz took {bench.prober.slowest_seconds:.2f} s")
+        load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+        wrong.append(f"/healthz took {bench.prober.slowest_seconds:.2f} s (load {load:.0f} on {cores} cores)")
     if bench.prober.unanswered:
         wrong.append(f"/healthz failed {len(bench.prober.unanswered)} times: {bench.prober.unanswered[0]}")
     deadline = time.monotonic() + SETTLING_SECONDS

@@ -65,19 +65,19 @@ def training_process_killed(bench: Bench) -> str:
     promise="the reaper gives the run back within lease + 5 s; it goes on and completes",
 )
 def worker_killed(bench: Bench) -> str:
-    experiment_id = bench.submit(epochs=40)
+    second = bench.start_worker("second")
+    experiment_id = bench.submit(epochs=12)
     bench.wait_for_epoch(experiment_id, 2)
-    bench.start_worker("second")
-    expect(bench.status(experiment_id) is Status.RUNNING, "the run ended before its worker could be killed")
-    family = family_of(bench.worker_pid)
-    with bench.worker_comes_back():
-        kill(bench.worker_pid)
-        began = time.monotonic()
-        allowed = LEASE_SECONDS + 5
-        wait_until(lambda: bench.runs(experiment_id)[0].status is RunStatus.LOST, "the lease to run out", allowed)
-        given_back = time.monotonic() - began
-        wait_until(lambda: len(bench.runs(experiment_id)) == 2, "another claim", allowed - given_back)
-        claimed = time.monotonic() - began
+    owner = bench.runs(experiment_id)[0].worker
+    victim = second.pid if owner.startswith("second") else bench.worker_pid
+    family = family_of(victim)
+    kill(victim)
+    began = time.monotonic()
+    allowed = LEASE_SECONDS + 5
+    wait_until(lambda: bench.runs(experiment_id)[0].status is RunStatus.LOST, "the lease to run out", allowed)
+    given_back = time.monotonic() - began
+    wait_until(lambda: len(bench.runs(experiment_id)) == 2, "another claim", allowed - given_back)
+    claimed = time.monotonic() - began
     wait_until(lambda: not any(alive(pid) for pid in family), "the killed worker's nursery and job to end", 30)
     bench.wait_for(experiment_id, Status.COMPLETED)
     return (
@@ -137,7 +137,7 @@ def inside_a_checkpoint_write(bench: Bench, experiment_id: int) -> Iterator[int]
     promise="the previous checkpoint loads; the half-written file is removed",
 )
 def killed_inside_a_checkpoint_write(bench: Bench) -> str:
-    experiment_id = bench.submit(epochs=60)
+    experiment_id = bench.submit(epochs=12)
     bench.wait_for_epoch(experiment_id, 2)
     with inside_a_checkpoint_write(bench, experiment_id) as pid:
         with bench.store.reading() as session:
@@ -161,7 +161,7 @@ def killed_inside_a_checkpoint_write(bench: Bench) -> str:
 def checkpoint_damaged(bench: Bench) -> str:
     found = []
     for damage in ("cut in half", "one bit flipped"):
-        experiment_id = bench.submit(epochs=60)
+        experiment_id = bench.submit(epochs=12)
         bench.wait_for_epoch(experiment_id, 3)
         pid = bench.training_process(experiment_id)
         kill(pid, signal.SIGSTOP)  # so that the newest one is known, and can be damaged before it is read
@@ -268,16 +268,18 @@ def visibility_timeout_short(bench: Bench) -> str:
         bench.extra_workers.append(worker)
         worker.wait_until_ready()
     with bench.lab_worker_stopped():
-        experiment_id = bench.submit(epochs=30)
+        experiment_id = bench.submit(**endless())
+        bench.wait_for_epoch(experiment_id, 1)
         began = time.monotonic()
-        bench.wait_for(experiment_id, Status.COMPLETED)
+        time.sleep(8)  # the fault is that time passes
+        bench.cancel(experiment_id)
+        bench.wait_for(experiment_id, Status.CANCELLED)
         seconds = time.monotonic() - began
-        expect(seconds > 3, f"the run took only {seconds:.1f} s")
         another = bench.submit(epochs=1)
         bench.wait_for(another, Status.COMPLETED)
     runs = bench.runs(experiment_id)
     expect(len(runs) == 1 and runs[0].worker.startswith("short"), f"{len(runs)} runs, by {runs[0].worker}")
-    return f"a run of {seconds:.0f} s was delivered and trained once"
+    return f"a run of {seconds:.0f} s was delivered and trained once; the next one followed"
 
 
 @case(
@@ -413,10 +415,10 @@ def out_of_memory(bench: Bench) -> str:
     promise="resumes as after a kill; the worker lives",
 )
 def native_crash(bench: Bench) -> str:
-    experiment_id = bench.submit(epochs=60)
+    experiment_id = bench.submit(epochs=14)
     worker = bench.worker_pid
     for number, signum in enumerate((signal.SIGSEGV, signal.SIGABRT), start=1):
-        bench.wait_for_epoch(experiment_id, 4 * number)
+        bench.wait_for_epoch(experiment_id, 3 * number - 1)
         kill(bench.training_process(experiment_id), signum)
         wait_until(lambda number=number: len(bench.runs(experiment_id)) > number, "the next attempt")  # type: ignore[misc]
     bench.wait_for(experiment_id, Status.COMPLETED)
@@ -434,7 +436,7 @@ def native_crash(bench: Bench) -> str:
     settings={"stall_seconds": 4.0},
 )
 def hang(bench: Bench) -> str:
-    experiment_id = bench.submit(epochs=40)
+    experiment_id = bench.submit(epochs=12)
     bench.wait_for_epoch(experiment_id, 2)
     pid = bench.training_process(experiment_id)
     kill(pid, signal.SIGSTOP)
