@@ -1,9 +1,9 @@
 """What is done when a run has diverged: get back to finite weights, and find out why."""
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from models.spec.experiment import ExperimentSpec
 from worker.training.batches import EpochBatches
 from worker.training.build import Data, build_fresh_network, input_size_in
-from worker.training.checkpoints import first_usable, own_checkpoints
 from worker.training.divergence import Divergence, explain
 from worker.training.guard import Diverged
 from worker.training.state import TrainingState
 
 
-def make_finite(state: TrainingState, folder: Path, identity: dict[str, str]) -> None:
+def make_finite(state: TrainingState, last_state: Callable[[], dict[str, Any] | None]) -> None:
     """Leave nothing in the network that is not finite.
 
     The guard stops a step before it changes weights, but its forward pass may have spoilt batch normalisation's running
@@ -25,7 +24,7 @@ def make_finite(state: TrainingState, folder: Path, identity: dict[str, str]) ->
     checkpoint's, or the first ones.
     """
     if not all(map(_is_finite, state.network.parameters())):
-        _, saved, _ = first_usable(own_checkpoints(folder), identity)
+        saved = last_state()
         state.network.load_state_dict(state.initial if saved is None else saved["network"])
     if not all(map(_is_finite, state.network.buffers())):
         state.restore_buffers()
@@ -52,9 +51,7 @@ def explain_divergence(
 
     def guilty_first() -> Iterator[tuple[Tensor, Tensor]]:
         size = input_size_in(spec, state.epoch, data.input_format.size)
-        following = batches.iterate(state.epoch, size, diverged.step * spec.accumulate_batches)
-        first = [] if diverged.batch is None else [diverged.batch]
-        for batch in itertools.chain(first, following):
+        for batch in batches.iterate(state.epoch, size, diverged.step * spec.accumulate_batches):
             yield batch.images, batch.labels
 
     found = explain(

@@ -15,6 +15,7 @@ from models.networks.preprocessing import Preprocessing, preprocessing_for
 from models.spec.experiment import ExperimentSpec
 from worker.training.averaging import AveragedWeights
 from worker.training.batches import Batch, EpochBatches, InputFormat, Split, first_images
+from worker.training.graphs import GraphedSteps, can_be_recorded
 from worker.training.guard import build_guard
 from worker.training.objective import Objective
 from worker.training.optimizers import Freezing, build_optimizer
@@ -106,7 +107,7 @@ def build_state(
     optimizer = build_optimizer(spec.optimizer, network, head, spec.fine_tuning, implementation=tuning.optimizer)
     steps_per_epoch = -(-len(batches) // spec.accumulate_batches)
     arithmetic = Arithmetic(resolve_precision(spec.precision, tuning.device), tuning.device)
-    return TrainingState(
+    state = TrainingState(
         network=network,
         parameters=[parameter for parameter in network.parameters() if parameter.requires_grad],
         optimizer=optimizer,
@@ -129,6 +130,9 @@ def build_state(
         clip_grad_norm=spec.clip_grad_norm,
         initial={name: tensor.cpu().clone() for name, tensor in network.state_dict().items()},
     )
+    if tuning.graphs and can_be_recorded(spec, arithmetic):
+        state.graphs = GraphedSteps(state)
+    return state
 
 
 def input_size_in(spec: ExperimentSpec, epoch: int, final_size: int) -> int:

@@ -16,7 +16,7 @@ from models.metrics import finite
 from models.networks.layers import head_of
 from models.spec.experiment import ExperimentSpec
 from worker.training.optimizers import build_optimizer
-from worker.training.range_test import make_plan, suggest, sweep_rates, take_step
+from worker.training.range_test import make_plan, suggest, sweep_rates, take_step, time_step
 
 What = Literal["loss", "gradient", "weight"]
 Pair = tuple[Tensor, Tensor]
@@ -223,7 +223,7 @@ def find_working_rate(
     high = lr if lr is not None else 1.0
     begin = _trainer(build_network, pairs, spec)
     step = begin()
-    plan = make_plan(60, len(pairs[0][0]), _timed(step, high * 1e-6), SWEEP_SECONDS)
+    plan = make_plan(60, len(pairs[0][0]), time_step(lambda: step(high * 1e-6)), SWEEP_SECONDS)
     rates = np.geomspace(high * 1e-5, high, plan.num_rates)
     sweep = sweep_rates(step, rates, steps_a_rate=plan.steps_a_rate, seconds=SWEEP_SECONDS)
     found = suggest(sweep)
@@ -236,14 +236,6 @@ def find_working_rate(
             return rate, f"{why} Trained at for {count} steps it took the loss from {before:.3g} to {after:.3g}."
         rate /= 10
     return None, "Training was not finite, or got worse, at far smaller rates too: the cause is not the learning rate."
-
-
-def _timed(step: Callable[[float], float], rate: float) -> float:
-
-    step(rate)
-    began = time.perf_counter()
-    step(rate)
-    return time.perf_counter() - began
 
 
 def _trainer(

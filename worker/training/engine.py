@@ -20,12 +20,14 @@ from worker.training.build import build_batches, build_data, build_state, input_
 from worker.training.checkpoints import first_usable, own_checkpoints, save_checkpoint
 from worker.training.divergence import Divergence
 from worker.training.environment import describe_environment, peak_memory_mb
+from worker.training.filters import filter_health
 from worker.training.guard import Diverged
 from worker.training.loop import evaluate, train_epoch
 from worker.training.recorder import Recorder
 from worker.training.reporter import Reporter
 from worker.training.sink import MetricSink, Outcome
 from worker.training.state import TrainingState
+from worker.training.stopping import Best
 from worker.training.tuning import Tuning, choose_tuning
 from worker.training.watch import Interrupted, Watch
 
@@ -85,6 +87,8 @@ class _Run:
         self.tuning = tuning
         self.should_stop = should_stop
         self.cache_dir = cache_dir
+        self.checkpoints: list[Path] = []
+        """Of earlier attempts, newest first."""
         self.identity = {"spec": spec.digest(), "dataset": dataset.fingerprint}
         self.data = build_data(spec, dataset, tuning)
         self.batches = build_batches(spec, self.data, tuning)
@@ -95,13 +99,15 @@ class _Run:
     def start(self, checkpoints: Sequence[Path]) -> None:
         """Build the first state, or the one that the newest usable checkpoint holds."""
         self.sink.progress(1, 0, 0, None, "preparing")
+        self.checkpoints = list(checkpoints)
         with self.reporter.phase("preparing"):
             path, saved, refused = first_usable(checkpoints, self.identity)
             for unusable, reason in refused:
                 self.sink.notice("checkpoint-unusable", f"Passed over a checkpoint: {reason}", {"file": unusable.name})
             self._build(saved)
         if path is not None:
-            self.recorder.carry_over(path.parent, self.state.judgement.best.epoch)
+            if not self.recorder.carry_over(path.parent, self.state.judgement.best.epoch):
+                self.state.judgement.best = Best()  # whose weights are lost: the best from here on
             where = f"epoch {self.state.epoch}, step {self.state.step}"
             data = {"epoch": self.state.epoch, "step": self.state.step, "file": path.name}
             self.sink.notice("resumed", f"Going on at {where} from {path.name}", data)
@@ -110,30 +116,28 @@ class _Run:
     def finish(self) -> Outcome:
         """Train the epochs that are left and say how it ended."""
         try:
-            while self.state.epoch <= self.spec.epochs and not self.state.judgement.stop:
-                try:
-                    self._train_one_epoch()
-                except Diverged as diverged:
-                    if not self._go_back_slower(diverged):
-                        return self._end_diverged(diverged)
-            self._judge_finally()
-            test = self._test() if self.spec.dataset.evaluate_test else None
+            outcome = self._train()
         except Interrupted as interrupted:
-            if interrupted.asked == "shutdown":
-                self._checkpoint()
-                return Outcome("handed_back", "the worker was asked to shut down")
-            self._save_last(self.state.epoch)
-            return Outcome("cancelled", "cancelled by request")
-        finally:
-            self._report_environment()
-        return Outcome("completed", None, test)
+            outcome = self._end_interrupted(interrupted.asked)
+        self._report_environment()
+        return outcome
+
+    def _train(self) -> Outcome:
+        while self.state.epoch <= self.spec.epochs and not self.state.judgement.stop:
+            try:
+                self._train_one_epoch()
+            except Diverged as diverged:
+                if not self._go_back_slower(diverged):
+                    return self._end_diverged(diverged)
+        self._judge_finally()
+        return Outcome("completed", None, self._test() if self.spec.dataset.evaluate_test else None)
 
     def _build(self, saved: dict[str, Any] | None) -> None:
         """The state before the first step, and on it what a checkpoint holds."""
         self.state = build_state(self.spec, self.data, self.batches, self.tuning, self.cache_dir)
-        self.recorder.kernels = []
+        self.recorder.kernels = [] if saved is None else saved.pop("kernels")
+        self.recorder.num_written = len(self.recorder.kernels)
         if saved is not None:
-            self.recorder.kernels = saved.pop("kernels")
             self.reporter.load_state_dict(saved.pop("report"))
             self.state.load_state_dict(saved)
 
@@ -173,7 +177,6 @@ class _Run:
         if state.step < state.steps_per_epoch:
             rest = steps(self.batches, state.epoch, size, state.step, spec.accumulate_batches)
             train_epoch(state, rest, watch.after_step)
-            state.guard.settle()
 
     def _end_epoch(self, metrics: EpochMetrics) -> None:
         state = self.state
@@ -186,7 +189,7 @@ class _Run:
             self.recorder.save_weights("last", state.network, metrics.epoch)
             if is_best:
                 self.recorder.save_weights("best", state.network, metrics.epoch)
-            self.recorder.add_kernels(state.network, last=metrics.epoch == self.spec.epochs)
+            self.recorder.add_kernels(state.network)
         state.begin_epoch(metrics.epoch + 1)
         self._checkpoint()
         self.reporter.judge(self.recorder.kernels)
@@ -198,26 +201,40 @@ class _Run:
 
     def _test(self) -> dict[str, Any]:
         """Measure the best weights once on the test split."""
-        best = self.state.judgement.best.epoch
-        with self.reporter.phase("testing"):
-            watch = Watch(self.state, self.batches, self.sink, self.should_stop, self._checkpoint)
-            watch.begin_phase("testing")
-            batches = plain_batches(self.data.test, self.data.input_format, self.tuning.eval_batch)
-            with self.state.weights_of(self.recorder.load_weights("best")):
-                loss, accuracy = evaluate(
-                    self.state.network, batches, self.spec.test_time_augmentation, watch.after_measuring
-                )
-        return {"loss": loss, "accuracy": accuracy, "epoch": best}
+        best, epoch = self.recorder.load_weights("best")
+        watch = Watch(self.state, self.batches, self.sink, self.should_stop, self._checkpoint)
+        watch.begin_phase("testing")
+        batches = plain_batches(self.data.test, self.data.input_format, self.tuning.eval_batch)
+        with self.reporter.phase("testing"), self.state.weights_of(best):
+            loss, accuracy = evaluate(
+                self.state.network, batches, self.spec.test_time_augmentation, watch.after_measuring
+            )
+        return {"loss": loss, "accuracy": accuracy, "epoch": epoch}
+
+    def _end_interrupted(self, asked: str) -> Outcome:
+        """Keep everything for another worker, or what a cancelled run has come to."""
+        if asked == "shutdown":
+            self._checkpoint()
+            return Outcome("handed_back", "the worker was asked to shut down")
+        self._save_last(self.state.epoch)
+        if self.reporter.history:
+            self.reporter.judge_finally(self.recorder.kernels, filters=None)
+        return Outcome("cancelled", "cancelled by request")
 
     def _save_last(self, epoch: int) -> None:
         with self.state.measured_weights():
             self.recorder.save_weights("last", self.state.network, epoch)
+        self.recorder.write_kernels()
 
     def _checkpoint(self) -> None:
         state = self.state.state_dict()
         content = {**state, "kernels": self.recorder.kernels, "report": self.reporter.state_dict()}
         path = save_checkpoint(self.folder, content, self.identity)
         self.sink.save("checkpoint", state["epoch"] if state["step"] else state["epoch"] - 1, path)
+
+    def _last_state(self) -> dict[str, Any] | None:
+        """What the newest usable checkpoint holds, this attempt's or an earlier one's."""
+        return first_usable([*own_checkpoints(self.folder), *self.checkpoints], self.identity)[1]
 
     def _go_back_slower(self, diverged: Diverged) -> bool:
         """Go back to the last checkpoint with a tenth of the rate, if the spec asks for that and tries are left."""
@@ -228,8 +245,7 @@ class _Run:
         lr = self.state.schedule.lr_at(self.state.total_steps) * LOWERED_BY
         self._explain(diverged, lowered_to=lr)
         divergences = self.reporter.divergences
-        _, saved, _ = first_usable(own_checkpoints(self.folder), self.identity)
-        self._build(saved)
+        self._build(self._last_state())
         self.reporter.divergences = divergences
         self.state.schedule.scale = scale
         self.state.times_lowered = lowered + 1
@@ -241,7 +257,7 @@ class _Run:
     def _end_diverged(self, diverged: Diverged) -> Outcome:
         """Keep the last finite weights, add the epoch in which the figures end, and explain."""
         state = self.state
-        make_finite(state, self.folder, self.identity)
+        make_finite(state, self._last_state)
         self._save_last(diverged.epoch - 1)
         nan = math.nan
         self.reporter.append(
@@ -266,7 +282,7 @@ class _Run:
 
     def _explain(self, diverged: Diverged, *, lowered_to: float | None) -> Divergence:
         """Find out what happened, from the weights of before it."""
-        make_finite(self.state, self.folder, self.identity)
+        make_finite(self.state, self._last_state)
         with self.reporter.phase("explaining"):
             self.sink.progress(diverged.epoch, diverged.step, self.state.steps_per_epoch, None, "explaining")
             found = explain_divergence(
@@ -278,10 +294,13 @@ class _Run:
     def _judge_finally(self) -> None:
         with self.reporter.phase("judging"), self.state.measured_weights():
             images = first_images(self.data.validation, self.data.input_format, FILTER_IMAGES)
-            self.reporter.judge_finally(self.recorder.kernels, self.state.network, self.state.initial, images)
+            filters = filter_health(self.state.network, self.state.initial, images=images)
+        self.recorder.write_kernels()
+        self.reporter.judge_finally(self.recorder.kernels, filters=filters)
 
     def _report_environment(self) -> None:
         """Tell what the run is computed with: when it starts, and with the seconds of its phases when it ends."""
         environment = describe_environment(self.tuning, self.dataset.fingerprint, self.state.arithmetic.precision)
         seconds = {phase: round(value, 3) for phase, value in self.reporter.seconds.items()}
-        self.sink.environment({**environment, "seconds": seconds})
+        graphs = None if self.state.graphs is None else self.state.graphs.failure or "recorded"
+        self.sink.environment({**environment, "cuda_graphs": graphs, "seconds": seconds})

@@ -3,38 +3,38 @@
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worker.training.batches import Batch
-from worker.training.guard import gradient_norm
 from worker.training.objective import predict
 from worker.training.state import TrainingState
+from worker.training.step import add_gradient, change_weights
 
 
 def train_epoch(
     state: TrainingState, batches: Iterable[tuple[Batch, float, bool]], after_step: Callable[[], None]
 ) -> None:
     """Train on the batches. Each comes with its share of the step's images and whether it completes the step."""
+    state.guard.begin(state.epoch, state.step)
     for batch, share, completes in batches:
-        with state.arithmetic.autocast():
-            outputs = state.network(batch.images)
-            loss = state.objective(outputs, batch)
-        state.arithmetic.backward(loss if share == 1 else loss * share)
-        state.tally.add(outputs, batch)
-        if not completes:
-            continue
-        state.arithmetic.unscale(state.optimizer)
-        norm = gradient_norm(state.parameters, state.clip_grad_norm)
-        state.guard.check(state.epoch, state.step, loss.detach(), norm, batch)
         state.schedule.apply(state.total_steps)
-        state.arithmetic.step(state.optimizer)
-        state.optimizer.zero_grad(set_to_none=True)
+        norm: Tensor | None
+        if state.graphs is not None and state.graphs.take(batch):
+            outputs, norm = state.graphs.replay(batch)
+        else:
+            outputs, loss = add_gradient(state, batch, share)
+            norm = change_weights(state, loss) if completes else None
+        state.tally.add(outputs, batch)
+        if norm is None:
+            continue
         if state.averaged is not None:
             state.averaged.update()
         state.tally.add_step(norm)
         state.step += 1
+        state.guard.look(norm)
         after_step()
+    state.guard.settle()
 
 
 @torch.inference_mode()

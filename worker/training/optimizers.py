@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch._dynamo  # optimizers import it when first built, which takes 1.4 s: a process forked to train has it now
 from torch import nn
 
 from models.spec.training import AdamSpec, AdamWSpec, FineTuningSpec, OptimizerSpec, RmspropSpec, SgdSpec

@@ -34,8 +34,10 @@ class Arithmetic:
         self.scaler = torch.amp.GradScaler(device.type) if precision == Precision.FP16 else None
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The forward pass is computed in the format within this block."""
-        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+        """The forward pass is computed in the format within this block. Every weight is used once: nothing to cache."""
+        return (
+            nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype, cache_enabled=False)
+        )
 
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradient to the parameters'."""

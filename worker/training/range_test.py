@@ -8,7 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,12 @@ BLOWN_UP = 4.0
 """The sweep ends when the smoothed loss is this many times the lowest one, or not finite."""
 IMAGES_A_RATE = 128
 """Small batches are so noisy that each rate is tried on several, until it has seen about this many images."""
-SECONDS = 18.0
-"""What a sweep is planned to take; it ends at 1.4 times this. A test must answer within 30 s."""
+SECONDS = 20.0
+"""What a sweep is planned to take; it ends at 1.3 times this. A test must answer within 30 s."""
 FEWEST_RATES = 30
 """A slow network is swept at fewer rates, down to this many; then on part of each batch, down to FEWEST_IMAGES."""
 FEWEST_IMAGES = 16
+FEW_STEPS = 100
 SMOOTHING = 0.12
 """Decades of learning rate over which losses are averaged (standard deviation of a Gaussian)."""
 BELOW_EDGE = 6.0
@@ -59,7 +60,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a sweep spends its time: rates, steps at each, and images of each batch."""
+    """How a sweep spends its time: rates, the most steps at each, and images of each batch."""
 
     num_rates: int
     steps_a_rate: int
@@ -67,11 +68,14 @@ class Plan:
 
 
 def make_plan(num_rates: int, batch_size: int, seconds_a_step: float, seconds: float = SECONDS) -> Plan:
-    """As many steps a rate as noise asks for, as many rates as were asked for, whole batches: as far as time goes."""
+    """As many rates as were asked for, and whole batches, as far as time goes.
+
+    How many steps a rate gets, up to what its noise asks for, is left to the sweep, which sees how time goes.
+    """
     affordable = seconds / max(seconds_a_step, 1e-9)
     wanted = max(1, min(8, round(IMAGES_A_RATE / batch_size)))
     if affordable >= num_rates:
-        return Plan(num_rates, max(1, min(wanted, int(affordable / num_rates))), batch_size)
+        return Plan(num_rates, wanted, batch_size)
     rates = min(num_rates, max(FEWEST_RATES, int(affordable)))
     part = min(1.0, affordable / rates)
     return Plan(rates, 1, min(batch_size, max(FEWEST_IMAGES, int(batch_size * part))))
@@ -93,18 +97,20 @@ def range_test(
     that are not finite are null. The schedule plays no part; clipping, smoothing and augmentation do.
     """
     began = time.perf_counter()
+    num_steps = itertools.count()
     tuning = choose_tuning(spec, dataset, device)
     with tuning.applied():
         data = build_data(spec, dataset, tuning)
         batches = build_batches(spec, data, tuning)
         state = build_state(spec, data, batches, tuning, None)
-        state.freezing.set_training_mode(spec.epochs + 1)  # nothing frozen: the whole network is what a rate must suit
+        state.freezing.set_training_mode(spec.fine_tuning.freeze_backbone_epochs + 1)  # the whole network must bear it
         endless = itertools.chain.from_iterable(
             batches.iterate(epoch, data.input_format.size) for epoch in itertools.count(1)
         )
         groups = [(group, group["lr"] / spec.optimizer.lr) for group in state.optimizer.param_groups]
 
         def train_step(rate: float, num_images: int = spec.batch_size) -> float:
+            next(num_steps)
             batch = _first_images(next(endless), num_images)
             for group, factor in groups:
                 group["lr"] = rate * factor
@@ -112,24 +118,37 @@ def range_test(
                 loss = state.objective(state.network(batch.images), batch)
             return take_step(state.optimizer, loss, state.parameters, spec.clip_grad_norm)
 
-        plan = make_plan(steps, spec.batch_size, _seconds_a_step(lambda: train_step(lr_min)), seconds)
+        plan = make_plan(steps, spec.batch_size, time_step(lambda: train_step(lr_min)), seconds)
         rates = np.geomspace(lr_min, lr_max, plan.num_rates)
         sweep = sweep_rates(
             lambda rate: train_step(rate, plan.num_images), rates, steps_a_rate=plan.steps_a_rate, seconds=seconds
         )
+    suggestion, taken = suggest(sweep), next(num_steps)
+    if suggestion.lr is None and taken < FEW_STEPS:
+        more = f"{suggestion.why} Only {taken} steps fitted the time; try again on a machine that is less busy."
+        suggestion = replace(suggestion, why=more)
     return {
-        **as_json(sweep, suggest(sweep)),
-        "images_a_rate": plan.num_images * plan.steps_a_rate,
+        **as_json(sweep, suggestion),
+        "num_steps": taken,
+        "images_a_step": plan.num_images,
         "seconds": round(time.perf_counter() - began, 3),
     }
 
 
-def _seconds_a_step(train_step: Callable[[], float]) -> float:
-    """Seconds of one step, after one that warms up; at the smallest rate neither changes much."""
+def time_step(train_step: Callable[[], float]) -> float:
+    """Seconds that one step needs, after one that warms up; at the smallest rate none of them changes much.
+
+    The quickest of three: on a busy machine one of them may have had to wait.
+    """
     train_step()
-    began = time.perf_counter()
-    train_step()
-    return time.perf_counter() - began
+    seconds = math.inf
+    for _ in range(3):
+        began = time.perf_counter()
+        train_step()
+        seconds = min(seconds, time.perf_counter() - began)
+        if seconds > 1:
+            break
+    return seconds
 
 
 def _first_images(batch: Batch, count: int) -> Batch:
@@ -160,32 +179,45 @@ def take_step(
 def sweep_rates(
     train_step: Callable[[float], float], rates: Array, *, steps_a_rate: int = 1, seconds: float = SECONDS
 ) -> Sweep:
-    """Call `train_step(rate)`, which trains one step and returns its loss, for each rate in turn.
+    """Call `train_step(rate)`, which trains one step and returns its loss, up to `steps_a_rate` times a rate.
 
-    Ends when the running mean of the losses is BLOWN_UP times its lowest, when a loss is not finite, or when time is
-    up.
+    Ends when the running mean of the losses is BLOWN_UP times its lowest, when a loss is not finite, or with time. A
+    sweep that falls behind its time leaves rates out, so that it still reaches the end of its range: at most as many as
+    leave FEWEST_RATES of them.
     """
     began = time.perf_counter()
+    tried: list[int] = []
     seen: list[float] = []
-    mean, lowest = 0.0, math.inf
-    for index, rate in enumerate(rates.tolist()):
-        if index >= 5 and time.perf_counter() - began > 1.4 * seconds:
-            return Sweep(rates[:index], np.array(seen), None, complete=False)
-        seen.append(float(np.mean(list(_finite_losses(train_step, rate, steps_a_rate)))))
+    stride = max(1, len(rates) // FEWEST_RATES)
+    index, mean, lowest = 0, 0.0, math.inf
+
+    def result(diverged_at: float | None, *, complete: bool = True) -> Sweep:
+        return Sweep(rates[tried], np.array(seen), diverged_at, complete)
+
+    while index < len(rates):
+        elapsed = time.perf_counter() - began
+        if len(seen) >= 5 and elapsed > 1.3 * seconds:
+            return result(None, complete=False)
+        rate, enough = float(rates[index]), began + seconds * (index + 1) / len(rates)
+        tried.append(index)
+        seen.append(float(np.mean(list(_finite_losses(train_step, rate, steps_a_rate, enough)))))
         if not math.isfinite(seen[-1]):
-            return Sweep(rates[: index + 1], np.array(seen), rate)
-        mean = seen[-1] if index == 0 else 0.7 * mean + 0.3 * seen[-1]
+            return result(rate)
+        mean = seen[-1] if len(seen) == 1 else 0.7 * mean + 0.3 * seen[-1]
         lowest = min(lowest, mean)
-        if index >= 3 and mean > BLOWN_UP * lowest:
-            return Sweep(rates[: index + 1], np.array(seen), rate)
-    return Sweep(rates, np.array(seen), None)
+        if len(seen) > 3 and mean > BLOWN_UP * lowest:
+            return result(rate)
+        due = int((time.perf_counter() - began) / max(seconds, 1e-9) * len(rates))
+        index += min(stride, max(1, due - index))
+    return result(None)
 
 
-def _finite_losses(train_step: Callable[[float], float], rate: float, count: int) -> Iterator[float]:
-    for _ in range(count):
+def _finite_losses(train_step: Callable[[float], float], rate: float, most: int, enough: float) -> Iterator[float]:
+    """Losses at a rate: one at least, `most` at most, until the clock shows `enough` or one is not finite."""
+    for _ in range(most):
         loss = train_step(rate)
         yield loss
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or time.perf_counter() > enough:
             return
 
 

@@ -28,7 +28,9 @@ class Recorder:
         self.folder = folder
         self.sink = sink
         self.about = about
+        self.layer = ""
         self.kernels: list[Tensor] = []
+        self.num_written = 0
 
     def save_weights(self, which: Which, network: nn.Module, epoch: int) -> None:
         """Write the network's weights as `best` or `last`."""
@@ -37,37 +39,51 @@ class Recorder:
         kind: ArtifactKind = "weights-best" if which == "best" else "weights-last"
         self._write(kind, self.folder / f"weights-{which}.safetensors", content)
 
-    def load_weights(self, which: Which) -> dict[str, Tensor]:
-        """Read back what `save_weights` wrote last."""
-        return load((self.folder / f"weights-{which}.safetensors").read_bytes())
+    def load_weights(self, which: Which) -> tuple[dict[str, Tensor], int]:
+        """Read back what `save_weights` wrote last, and the epoch that it is of."""
+        content = (self.folder / f"weights-{which}.safetensors").read_bytes()
+        return load(content), _epoch_of(content)
 
-    def carry_over(self, earlier: Path, best_epoch: int) -> None:
+    def carry_over(self, earlier: Path, best_epoch: int) -> bool:
         """Take an earlier attempt's best weights into this one's folder, if they are of the epoch that is the best.
 
         They are of a later one when the attempt died between an epoch's weights and its checkpoint; the epoch is
         trained again then, and its weights written anew.
         """
         path = earlier / "weights-best.safetensors"
-        if earlier == self.folder or not path.is_file():
-            return
-        content = path.read_bytes()
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        if json.loads(header["__metadata__"]["epochal"])["epoch"] == best_epoch:
+        content = path.read_bytes() if path.is_file() else None
+        if content is None or _epoch_of(content) != best_epoch:
+            return False
+        if earlier != self.folder:
             self._write("weights-best", self.folder / path.name, content)
+        return True
 
-    def add_kernels(self, network: nn.Module, *, last: bool) -> None:
+    def add_kernels(self, network: nn.Module) -> None:
         """Keep the first layer's kernels after an epoch and write those of all epochs, row 0 for epoch 1.
 
-        A file that has become large is written every few epochs only, and after the last.
+        Once the file has become large it is written every few epochs only, and at the end.
         """
-        layer, convolution = first_convolution(network)
+        self.layer, convolution = first_convolution(network)
         self.kernels.append(convolution.weight.detach().float().cpu().clone(memory_format=torch.contiguous_format))
         megabytes = len(self.kernels) * self.kernels[0].nbytes / 2**20
-        if last or len(self.kernels) % (1 + int(megabytes / KERNELS_MB)) == 0:
-            content = save({"kernels": torch.stack(self.kernels)}, {"layer": layer})
-            self._write("kernels", self.folder / "kernels.safetensors", content)
+        if len(self.kernels) % (1 + int(megabytes / KERNELS_MB)) == 0:
+            self.write_kernels()
+
+    def write_kernels(self) -> None:
+        """Write the kernels of all epochs, if there are any that have not been written."""
+        if len(self.kernels) == self.num_written:
+            return
+        content = save({"kernels": torch.stack(self.kernels)}, {"layer": self.layer})
+        self._write("kernels", self.folder / "kernels.safetensors", content)
+        self.num_written = len(self.kernels)
 
     def _write(self, kind: ArtifactKind, path: Path, content: bytes) -> None:
         with atomic(path) as file:
             file.write(content)
         self.sink.save(kind, 0, path)
+
+
+def _epoch_of(weights: bytes) -> int:
+    """The epoch that a weights file says it is of: in its header, whose length is in its first eight bytes."""
+    header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+    return int(json.loads(header["__metadata__"]["epochal"])["epoch"])

@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.metrics import EpochMetrics
 from models.spec.experiment import ExperimentSpec
 from worker.training.divergence import Divergence
-from worker.training.filters import filter_health
 from worker.training.sink import MetricSink
 from worker.training.verdict import judge
 
@@ -54,11 +53,9 @@ class Reporter:
             ended = time.monotonic()
             self.judge_again_at = ended + PATIENCE * (ended - began)
 
-    def judge_finally(
-        self, kernels: list[Tensor], network: nn.Module, initial_state: dict[str, Tensor], images: Tensor
-    ) -> None:
-        """Give the last verdict, which looks at the network's filters too."""
-        self._judge(kernels, filter_health(network, initial_state, images=images), finished=True)
+    def judge_finally(self, kernels: list[Tensor], filters: dict[str, Any] | None) -> None:
+        """Give the last verdict, with what is known of the network's filters."""
+        self._judge(kernels, filters, finished=True)
 
     def _judge(self, kernels: list[Tensor], filters: dict[str, Any] | None, *, finished: bool) -> None:
         verdict = judge(

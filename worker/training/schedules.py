@@ -97,7 +97,11 @@ class Schedule:
         """Give every group its rate for this step."""
         factor = self.lr_at(step) / self.base_lr
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+            lr = group["base_lr"] * factor
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(lr)  # a CUDA graph reads it there
+            else:
+                group["lr"] = lr
 
     def end_epoch(self, val_loss: float) -> bool:
         """Take the epoch's validation loss; true if it has lowered the rate (plateau only)."""

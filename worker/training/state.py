@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from worker.training.precision import Arithmetic
 from worker.training.schedules import Schedule
 from worker.training.stopping import Judgement
 from worker.training.tally import Tally
+
+if TYPE_CHECKING:
+    from worker.training.graphs import GraphedSteps
 
 
 @dataclass
@@ -53,6 +56,8 @@ class TrainingState:
     device: torch.device
     steps_per_epoch: int
     clip_grad_norm: float | None
+    graphs: "GraphedSteps | None" = None
+    """Steps recorded as CUDA graphs, on a GPU."""
     epoch: int = 1
     """The epoch that is being trained, from 1."""
     step: int = 0
@@ -127,6 +132,8 @@ class TrainingState:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.graphs is not None:
+            self.graphs.keep_rates_on_device()
         self.arithmetic.load_state_dict(state["arithmetic"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])

@@ -19,7 +19,7 @@ from models.networks.preprocessing import preprocessing_for
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import ZooSpec
 
-MACS_PER_THREAD = 25e6
+MACS_PER_THREAD = 20e6
 """Multiply-accumulates of a step below which one more thread costs more in hand-offs than it computes."""
 
 CPU_CHUNK_IMAGES = 512
@@ -46,6 +46,8 @@ class Tuning:
     prefetch: bool
     """Prepare the next chunk of batches in a thread."""
     eval_batch: int
+    graphs: bool
+    """Record steps as CUDA graphs where a spec allows it."""
     keep_memory: bool
     """Keep freed memory for the next step instead of giving it back (see `_kept_memory`)."""
 
@@ -58,11 +60,13 @@ class Tuning:
         """The process-wide part of it holds within this block."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
+        torch.backends.cudnn.benchmark, benchmark = self.device.type == "cuda", torch.backends.cudnn.benchmark
         try:
             with _kept_memory(self.keep_memory):
                 yield
         finally:
             torch.set_num_threads(before)
+            torch.backends.cudnn.benchmark = benchmark
 
 
 def resolve_device(name: str) -> torch.device:
@@ -74,15 +78,17 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
     """Decide how to train this spec on the device of this name."""
     chosen = resolve_device(device)
     if chosen.type == "cpu":
+        threads = _threads(spec, dataset.info)
         return Tuning(
             device=chosen,
-            threads=_threads(spec, dataset.info),
+            threads=threads,
             channels_last=True,
             optimizer="fused",
             images_on_device=False,
             chunk_images=CPU_CHUNK_IMAGES,
-            prefetch=False,
+            prefetch=threads < torch.get_num_threads(),  # a core is left over
             eval_batch=512,
+            graphs=False,
             keep_memory=True,
         )
     free, _ = torch.cuda.mem_get_info(chosen)
@@ -97,6 +103,7 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
         chunk_images=GPU_CHUNK_IMAGES,
         prefetch=not on_device,
         eval_batch=2000,
+        graphs=True,
         keep_memory=False,
     )
 

@@ -47,26 +47,26 @@ class Watch:
 
     def after_step(self) -> None:
         """Called by the training loop."""
-        self.heed()
-        now = time.monotonic()
+        asked, now = self.should_stop(), time.monotonic()
+        save = now - self.saved_at >= CHECKPOINT_SECONDS
+        if asked or save:
+            self.state.guard.settle()  # nothing is saved of steps that have not been looked at
+        if asked:
+            raise Interrupted(asked)
         if now - self.reported_at >= REPORT_SECONDS:
             images = (self.state.step - self.began_step) * len(self.batches.split) / self.state.steps_per_epoch
             self.report(images / (now - self.began_at))
-        if now - self.saved_at >= CHECKPOINT_SECONDS:
+        if save:
             self.save()
             self.saved_at = time.monotonic()
 
     def after_measuring(self, num_images: int) -> None:
         """Called by the measuring loop."""
-        self.heed()
+        if asked := self.should_stop():
+            raise Interrupted(asked)
         now = time.monotonic()
         if now - self.reported_at >= REPORT_SECONDS:
             self.report(num_images / (now - self.began_at))
-
-    def heed(self) -> None:
-        """Raise Interrupted if training was asked to stop."""
-        if asked := self.should_stop():
-            raise Interrupted(asked)
 
     def report(self, images_per_second: float | None) -> None:
         """Tell the sink how far the epoch is."""

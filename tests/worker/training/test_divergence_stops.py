@@ -11,10 +11,10 @@ from torch import nn
 
 from tests.worker.training.tiny import NETWORK, PLAIN, figures, images, run, spec
 from worker.training import engine as engine_module
-from worker.training.batches import Batch
 from worker.training.engine import train
-from worker.training.guard import LOOK_EVERY, DeferredGuard, Diverged, Guard, gradient_norm
+from worker.training.guard import LOOK_EVERY, DeferredGuard, Diverged, Guard
 from worker.training.sink import MemorySink
+from worker.training.step import gradient_norm
 
 HOPELESS = {"optimizer": {"name": "sgd", "lr": 100.0, "momentum": 0.9}, "model": PLAIN, "epochs": 4, "batch_size": 8}
 """Diverges within the first epoch."""
@@ -86,17 +86,18 @@ def test_lowering_is_tried_three_times(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("what", "loss", "norm"), [("loss", math.inf, 1.0), ("gradient", 1.0, math.nan)])
 def test_the_guard_names_what_was_not_finite(what: str, loss: float, norm: float) -> None:
+    guard = Guard(watch_gradient=True)
+    guard.begin(3, 6)
+    guard.note(torch.tensor(1.0), torch.tensor(1.0))
+    guard.look(torch.tensor(1.0))
     with pytest.raises(Diverged) as caught:
-        Guard(watch_gradient=True).check(3, 7, torch.tensor(loss), torch.tensor(norm), _batch())
+        guard.note(torch.tensor(loss), torch.tensor(norm))
     assert (caught.value.epoch, caught.value.step, caught.value.what) == (3, 7, what)
+    assert [float(value) for value in guard.norms] == pytest.approx([1.0, norm], nan_ok=True)
 
 
 def test_overflow_that_loss_scaling_deals_with_is_no_divergence() -> None:
-    Guard(watch_gradient=False).check(1, 0, torch.tensor(1.0), torch.tensor(math.inf), _batch())
-
-
-def _batch() -> Batch:
-    return Batch(torch.zeros(1), torch.zeros(1, dtype=torch.int64))
+    Guard(watch_gradient=False).note(torch.tensor(1.0), torch.tensor(math.inf))
 
 
 @pytest.mark.parametrize("guilty", [0, 1, 7, 8, 9, 16, 30])
@@ -106,32 +107,34 @@ def test_a_guard_that_looks_later_learns_in_time_and_the_weights_stay(guilty: in
     parameter = nn.Parameter(torch.ones(4))
     classes = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     optimizer = classes[name]([parameter], lr=0.1, fused=True)
-    guard = DeferredGuard(optimizer, torch.device("cpu"), watch_gradient=True)
-    batches = [_batch() for _ in range(60)]
+    guard = DeferredGuard(optimizer, torch.device("cpu"))
     before: dict[int, torch.Tensor] = {}
 
-    def train_on() -> None:
-        for step in range(60):
+    def train_on(first: int) -> None:
+        guard.begin(2, first)
+        for step in range(first, first + 60):
             before[step] = parameter.detach().clone()
-            parameter.grad = torch.full((4,), math.nan if step == guilty else 1.0)
+            parameter.grad = torch.full((4,), math.nan if step == first + guilty else 1.0)
             norm = gradient_norm([parameter], None)
-            guard.check(2, step, norm * 2, norm, batches[step])
+            guard.note(norm * 2, norm)
             optimizer.step()
+            guard.look(norm)
 
     with pytest.raises(Diverged) as caught:
-        train_on()
-    assert (caught.value.epoch, caught.value.step, caught.value.what) == (2, guilty, "loss")
-    assert caught.value.batch is batches[guilty]
-    assert max(before) - guilty <= 2 * LOOK_EVERY < 20
-    assert torch.equal(parameter, before[guilty])
+        train_on(100)
+    assert (caught.value.epoch, caught.value.step, caught.value.what) == (2, 100 + guilty, "loss")
+    assert max(before) - (100 + guilty) <= 2 * LOOK_EVERY < 20
+    assert torch.equal(parameter, before[100 + guilty])
 
 
 def test_a_guard_that_looks_later_looks_at_the_end_of_the_epoch() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1, fused=True)
-    guard = DeferredGuard(optimizer, torch.device("cpu"), watch_gradient=True)
-    guard.check(1, 0, torch.tensor(1.0), torch.tensor(1.0), _batch())
+    guard = DeferredGuard(optimizer, torch.device("cpu"))
+    guard.begin(1, 0)
+    guard.note(torch.tensor(1.0), torch.tensor(1.0))
+    guard.look(torch.tensor(1.0))
     guard.settle()
-    guard.check(1, 1, torch.tensor(1.0), torch.tensor(math.inf), _batch())
+    guard.note(torch.tensor(1.0), torch.tensor(math.inf))
     with pytest.raises(Diverged) as caught:
         guard.settle()
     assert (caught.value.step, caught.value.what) == (1, "gradient")

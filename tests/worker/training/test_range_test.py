@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_smoothing_keeps_a_straight_line_and_calms_noise() -> None:
     [
         (16, 0.005, Plan(100, 8, 16)),
         (128, 0.02, Plan(100, 1, 128)),
-        (16, 0.05, Plan(100, 3, 16)),
+        (16, 0.05, Plan(100, 8, 16)),
         (128, 0.4, Plan(45, 1, 128)),
         (128, 1.2, Plan(30, 1, 64)),
         (128, 60.0, Plan(30, 1, 16)),
@@ -100,6 +101,34 @@ def test_a_slow_network_is_swept_at_fewer_rates_then_on_fewer_images(
     batch_size: int, seconds_a_step: float, plan: Plan
 ) -> None:
     assert make_plan(100, batch_size, seconds_a_step, seconds=18.0) == plan
+
+
+def test_each_rate_gets_as_many_steps_as_its_time_allows() -> None:
+    calls: list[float] = []
+
+    def train_step(rate: float) -> float:
+        calls.append(rate)
+        return 2.3
+
+    sweep_rates(train_step, RATES, steps_a_rate=8, seconds=1e9)
+    assert len(calls) == 800
+    calls.clear()
+    sweep_rates(train_step, RATES[:5], steps_a_rate=8, seconds=0.0)
+    assert len(calls) == 5
+
+
+def test_a_sweep_behind_its_time_leaves_rates_out_to_reach_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def train_step(rate: float) -> float:
+        now[0] += 0.5
+        return 2.3
+
+    sweep = sweep_rates(train_step, RATES, steps_a_rate=8, seconds=18.0)
+    assert sweep.complete
+    assert 30 <= len(sweep.rates) < 100
+    assert sweep.rates[-1] > RATES[-4]
 
 
 def test_time_that_is_up_ends_a_sweep_and_is_said() -> None:
@@ -126,7 +155,9 @@ def test_a_real_network_gets_a_rate_that_people_use(dataset: ImageDataset) -> No
 
 def test_the_test_runs_on_one_rate_after_another_from_the_same_start_each_time(dataset: ImageDataset) -> None:
     spec = parse_spec({"model": "narrow", "batch_size": 16, "dataset": {"train_limit": 400, "val_limit": 100}})
-    first, second = (range_test(spec, dataset, lr_min=1e-5, lr_max=1.0, steps=10, device="cpu") for _ in range(2))
+    first, second = (
+        range_test(spec, dataset, lr_min=1e-5, lr_max=1.0, steps=10, device="cpu", seconds=60) for _ in range(2)
+    )
     assert first["points"][0]["lr"] == pytest.approx(1e-5)
-    if first["images_a_rate"] == second["images_a_rate"]:
-        assert [point["loss"] for point in first["points"]] == [point["loss"] for point in second["points"]]
+    assert first["num_steps"] == second["num_steps"]
+    assert [point["loss"] for point in first["points"]] == [point["loss"] for point in second["points"]]

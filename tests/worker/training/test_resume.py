@@ -103,6 +103,15 @@ def _at(sink: MemorySink, epochs: int) -> Any:
     return lambda: "cancel" if len(sink.epochs) >= epochs else None
 
 
+def test_best_weights_that_are_lost_are_chosen_anew(tmp_path: Path) -> None:
+    first = MemorySink()
+    train(spec(), images(), first, tmp_path / "first", device="cpu", should_stop=_shut_down(first))
+    (tmp_path / "first" / "weights-best.safetensors").unlink()
+    second = MemorySink()
+    train(spec(), images(), second, tmp_path / "second", device="cpu", checkpoints=first.checkpoints())
+    assert ("weights-best", 0, tmp_path / "second" / "weights-best.safetensors") in second.saved
+
+
 def test_the_best_weights_come_along_to_the_next_attempt(tmp_path: Path) -> None:
     """Only the first epoch can be the best here: the rate is next to nothing, and nothing later is better."""
     body = {
