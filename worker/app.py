@@ -65,7 +65,8 @@ class LabConsumer(Consumer):  # type: ignore[misc]
         """Connect, trying until the broker answers or the worker is to end."""
 
         def tell(error: Exception, seconds: float) -> None:
-            log.warning("the broker does not answer", broker=conn.as_uri(), why=str(error), again_in_seconds=seconds)
+            if seconds < RECONNECT_SECONDS:  # after the first attempts it has been said
+                log.warning("the broker does not answer", broker=conn.as_uri(), why=str(error))
 
         conn.ensure_connection(
             tell, interval_start=0.5, interval_step=0.5, interval_max=RECONNECT_SECONDS, callback=maybe_shutdown

@@ -94,6 +94,7 @@ class Reaper:
         self._leases, self._probes = Silence(), Silence()
         self._unsent: dict[int, int] = {}
         self._short_looks = 0
+        self._refused = False
         self._chores = [
             Chore(BEAT_SECONDS, self.beat),
             Chore(0.0, self.end_silent_runs),
@@ -192,8 +193,11 @@ class Reaper:
             try:
                 queue.enqueue(self._runtime.celery, experiment_id)
             except Unavailable as error:
-                log.warning("not enqueued yet", experiment=experiment_id, why=error.detail)
+                if not self._refused:
+                    log.warning("not enqueued yet", experiment=experiment_id, why=error.detail)
+                self._refused = True
                 return
+            self._refused = False
             with self._store.writing() as session:
                 experiments.mark_enqueued(session, experiment_id)
             log.info("enqueued", experiment=experiment_id)

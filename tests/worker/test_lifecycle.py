@@ -17,7 +17,7 @@ from models.store.states import RunStatus
 from tests.worker.lab import LEASE_SECONDS, Lab, endless
 from tests.worker.processes import alive, wait_until
 
-ROUNDS = int(os.environ.get("EPOCHAL_FAULT_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 """Rounds of kill and restart; `make faults` does more."""
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine may take a minute to import torch

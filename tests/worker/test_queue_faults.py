@@ -1,5 +1,7 @@
 """The broker is killed, emptied and started again: workers consume again unaided, and no experiment is forgotten."""
 
+import os
+
 import pytest
 
 from models import queue
@@ -7,7 +9,8 @@ from models.store import Status, experiments
 from tests.worker.lab import Lab, endless
 from tests.worker.processes import wait_until
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
+"""Restarts of the broker; `make faults` does more."""
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine may take a minute to import torch
 
@@ -26,10 +29,11 @@ def test_a_run_goes_on_while_the_broker_is_away_and_the_next_one_follows(lab: La
     running = lab.submit(**endless())
     waiting = lab.submit(epochs=1)
     lab.wait_for_epoch(running, 1)
-    lab.broker.kill()
-    lab.wait_for_epoch(running, len(lab.history(running)) + 2)
-    lab.broker.start()
-    lab.wait_for_epoch(running, len(lab.history(running)) + 2)
+    for _ in range(ROUNDS):
+        lab.broker.kill()
+        lab.wait_for_epoch(running, len(lab.history(running)) + 2)
+        lab.broker.start()
+        lab.wait_for_epoch(running, len(lab.history(running)) + 2)
     assert len(lab.runs(running)) == 1
     lab.cancel(running)
     lab.wait_for(waiting, Status.COMPLETED, seconds=60)
