@@ -24,8 +24,8 @@ SPEC: dict[str, Any] = {
     "dataset": {"name": DATASET, "val_fraction": 0.2, "split_seed": 0},
     "model": "baseline",
     "optimizer": {"name": "sgd", "lr": 0.02, "momentum": 0.9},
-    "lr_scheduler": {"name": "exponential", "gamma": 0.85},
-    "epochs": 8,
+    "lr_scheduler": {"name": "exponential", "gamma": 0.8},
+    "epochs": 6,
     "batch_size": 32,
     "seed": 0,
 }
