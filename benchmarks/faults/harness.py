@@ -89,7 +89,7 @@ def case(
     return register
 
 
-def wait_until(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:
     """The condition's first true value; Broken when it does not come in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

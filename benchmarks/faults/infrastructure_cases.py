@@ -95,7 +95,7 @@ def broker_restarted(bench: Bench) -> str:
 def broker_down(bench: Bench) -> str:
     part = bench.lab.broker
     assert part is not None
-    told = []
+    told: list[float] = []
     with bench.unattended():
         kill(part.pid or 0)
         wait_until(lambda: part.exit_code() is not None, "the broker to end", 10)
@@ -151,7 +151,7 @@ def broker_emptied(bench: Bench) -> str:
 )
 def broker_full(bench: Bench) -> str:
     with closing(broker_client(bench)) as client:
-        limit = client.config_get("maxmemory")["maxmemory"]
+        limit = str(client.config_get("maxmemory")["maxmemory"])
         before = count_experiments(bench)
         client.config_set("maxmemory", "1")
         try:
@@ -263,7 +263,7 @@ def disk_full(bench: Bench) -> str:
 
 
 def work_on_a_full_disk(bench: Bench) -> str:
-    completed = bench.submit(epochs=1)
+    completed, worker = bench.submit(epochs=1), bench.worker_pid
     bench.wait_for(completed, Status.COMPLETED)
     running = bench.submit(epochs=20)
     bench.wait_for_epoch(running, 2)
@@ -292,6 +292,7 @@ def work_on_a_full_disk(bench: Bench) -> str:
         expect(ended.status is Status.COMPLETED, f"the run is {ended.status}: {ended.reason}")
         how = f"the run waited and completed in {len(bench.runs(running))} attempts"
     bench.wait_for(int(again.json()["id"]), Status.COMPLETED)
+    expect(bench.worker_pid == worker, "the worker was started anew")
     return f"POST 507, upload {upload.status_code}, GET 200; {how} and completed; new ones are accepted"
 
 
@@ -416,7 +417,7 @@ def clock_off(bench: Bench) -> str:
 def backup_and_restore(bench: Bench) -> str:
     completed = bench.submit(epochs=2)
     bench.wait_for(completed, Status.COMPLETED)
-    running = bench.submit(epochs=20, dataset={"name": "cifar10", "train_limit": 2000, "val_limit": 200})
+    running = bench.submit(epochs=20, dataset={"name": "cifar10", "train_limit": 1000, "val_limit": 200})
     bench.wait_for_epoch(running, 3)
     file, target = bench.folder / "backup.tar", bench.folder / "restored"
     said = epochal("backup", str(file), "--data-dir", str(bench.settings.data_dir))
@@ -429,7 +430,7 @@ def backup_and_restore(bench: Bench) -> str:
         copy.start()
         then = len(copy.history(running))
         expect(copy.status(completed) is Status.COMPLETED, "the completed one is not there")
-        copy.wait_for(running, Status.COMPLETED, seconds=120)
+        copy.wait_for(running, Status.COMPLETED, seconds=240)
         attempts = len(copy.runs(running))
         if wrong := inconsistencies(copy, frozenset()):
             raise Broken("in the restored lab " + "; ".join(wrong[:4]))
