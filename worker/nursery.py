@@ -1,4 +1,4 @@
-"""The nursery: a process that has imported torch, has run nothing in it, and forks a ready process for each job.
+"""The worker's side of the nursery: a process that has imported torch and forks a ready process for each job.
 
 Spawning a process costs seconds of importing; a fork of this one is ready in milliseconds. It is written here rather
 than taken from multiprocessing's forkserver because that one is kept alive by its own children (they hold its "alive"
@@ -10,23 +10,20 @@ asks the kernel to kill it when the nursery ends (PR_SET_PDEATHSIG), stopped or 
 """
 
 import contextlib
-import ctypes
-import importlib
 import json
 import os
 import selectors
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
-from worker.training.threads import limit_spinning
+from worker.forking import NUMBER
 
 ENTRY = "worker.child:run_job"
 """What a fork runs. The nursery imports its module before it forks, and with it torch and all that a job needs."""
@@ -36,10 +33,6 @@ START_SECONDS = 600.0
 
 PATIENCE_SECONDS = 0.25
 """How often a wait looks up."""
-
-_NUMBER = struct.Struct("q")
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NurseryError(Exception):
@@ -159,16 +152,16 @@ class Nursery:
                 asked, pipes = self._process, self._ask()
             try:
                 return pipes.job(payload, give_up)
-            except (OSError, EOFError) as error:
+            except BaseException as error:
                 pipes.close()
-                with self._lock:
-                    if self._process is asked:
-                        self._stop()
+                if isinstance(error, EOFError | TimeoutError):  # it is dead or hangs; then so are its other jobs
+                    with self._lock:
+                        if self._process is asked:
+                            self._stop()
+                if not isinstance(error, OSError | EOFError):
+                    raise
                 if attempt == 2:
                     raise NurseryError(f"no training process could be started: {error!r}") from error
-            except BaseException:
-                pipes.close()
-                raise
         raise AssertionError("unreachable")
 
     def stop(self) -> None:
@@ -184,7 +177,7 @@ class Nursery:
         with theirs:
             safe_path = ["-P"] if sys.flags.safe_path else []
             arguments = [str(theirs.fileno()), self._entry, str(os.getpid())]
-            command = [sys.executable, *safe_path, "-m", "worker.nursery", *arguments]
+            command = [sys.executable, *safe_path, "-m", "worker.forking", *arguments]
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )
@@ -243,135 +236,20 @@ def _read_number(fd: int, timeout: float = float("inf"), give_up: Callable[[], b
     data = b""
     with selectors.DefaultSelector() as selector:
         selector.register(fd, selectors.EVENT_READ)
-        while len(data) < _NUMBER.size:
+        while len(data) < NUMBER.size:
             if not selector.select(PATIENCE_SECONDS):
                 if give_up():
                     raise NurseryError("given up waiting for a training process")
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"the nursery did not answer within {timeout:g} s")
                 continue
-            piece = os.read(fd, _NUMBER.size - len(data))
+            piece = os.read(fd, NUMBER.size - len(data))
             if not piece:
                 raise EOFError("the nursery is gone")
             data += piece
-    return int(_NUMBER.unpack(data)[0])
+    return int(NUMBER.unpack(data)[0])
 
 
 def _write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when `parent`, which forked it, ends; exit if it already has."""
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def live_on() -> None:
-    """Undo `die_with`."""
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
-
-
-def serve(control: socket.socket, entry: str, worker: int) -> NoReturn:
-    """The nursery's side: import, then fork a process for each request until the worker is gone.
-
-    A request is a byte with three descriptors: the job reads orders from the first, writes reports to the second, and
-    this process writes its pid and later its exit code to the third.
-    """
-    die_with(worker)  # while it imports it cannot see that the control socket ends
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
-    limit_spinning()
-    module, _, function = entry.partition(":")
-    run_job: Callable[[int, int], int] = getattr(importlib.import_module(module), function)
-    live_on()  # the kernel ties it to the thread that started it, which may end before the worker does
-    status_of: dict[int, int] = {}
-    nursery = os.getpid()
-    requests = _requests(control, status_of)
-    for orders, reports, status in requests:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            os.write(status, _NUMBER.pack(-(error.errno or 1)))
-            pid = -1
-        if pid == 0:
-            requests.close()
-            for fd in (control.fileno(), status, *status_of.values()):
-                os.close(fd)
-            _be_a_job(nursery, orders, reports, run_job)
-        for fd in (orders, reports):
-            os.close(fd)
-        if pid > 0:
-            status_of[pid] = status
-            with contextlib.suppress(BrokenPipeError):
-                os.write(status, _NUMBER.pack(pid))
-        else:
-            os.close(status)
-    os._exit(0)
-
-
-def _requests(control: socket.socket, status_of: dict[int, int]) -> Generator[tuple[int, int, int]]:
-    """Requests as they come, reaping ended jobs in between; ends when the worker has."""
-    wake_r, wake_w = os.pipe()
-    os.set_blocking(wake_r, False)
-    os.set_blocking(wake_w, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the wakeup descriptor is written to
-    signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
-    with os.fdopen(wake_r, "rb", 0), os.fdopen(wake_w, "wb", 0), selectors.DefaultSelector() as selector:
-        selector.register(control, selectors.EVENT_READ)
-        selector.register(wake_r, selectors.EVENT_READ)
-        while True:
-            ready = {key.fd for key, _ in selector.select()}
-            if wake_r in ready:
-                os.read(wake_r, 65536)
-                _reap(status_of)
-            if control.fileno() in ready:
-                try:
-                    word, fds, _, _ = socket.recv_fds(control, 1, 3)
-                except ConnectionError:
-                    return
-                if not word:
-                    return
-                yield fds[0], fds[1], fds[2]
-
-
-def _reap(status_of: dict[int, int]) -> None:
-    while True:
-        try:
-            pid, wait_status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        status = status_of.pop(pid, None)
-        if status is not None:
-            with contextlib.suppress(BrokenPipeError):
-                os.write(status, _NUMBER.pack(os.waitstatus_to_exitcode(wait_status)))
-            os.close(status)
-
-
-def _be_a_job(nursery: int, orders: int, reports: int, run_job: Callable[[int, int], int]) -> NoReturn:
-    """What a fork does first: a session of its own, default signals, a death tied to the nursery's; then its job."""
-    code = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(signum, signal.SIG_DFL)
-        os.setsid()
-        die_with(nursery)
-        code = run_job(orders, reports)
-    except BaseException:  # noqa: BLE001 - a fork must never return into the nursery's loop
-        sys.excepthook(*sys.exc_info())
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2], int(sys.argv[3]))

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.worker.processes import alive, wait_until
-from worker.nursery import Job, Nursery
+from worker.nursery import Job, Nursery, NurseryError
 
 ENTRY = "tests.worker.jobs:run_job"
 
@@ -126,3 +126,12 @@ def test_no_process_outlives_a_worker_that_was_killed(stopped: bool) -> None:
             os.kill(pids[1], signal.SIGSTOP)
         worker.kill()
     wait_until(lambda: not any(alive(pid) for pid in pids), what="nursery and job to end")
+
+
+def test_waiting_for_a_nursery_can_be_given_up() -> None:
+    nursery = Nursery("tests.worker.jobs:run_job")
+    nursery.start()
+    os.kill(nursery.pid, signal.SIGSTOP)
+    with pytest.raises(NurseryError, match="given up"):
+        nursery.spawn({"do": "describe"}, give_up=lambda: True)
+    nursery.stop()
