@@ -35,6 +35,8 @@ FEWEST_IMAGES = 16
 FEW_STEPS = 100
 SMOOTHING = 0.12
 """Decades of learning rate over which losses are averaged (standard deviation of a Gaussian)."""
+UNFALLEN = 30.0
+"""How far below the edge it lies when the loss had no time to fall: then the edge, too, was passed before it showed."""
 BELOW_EDGE = 6.0
 """How far below the edge the suggestion lies: within the factor of 3 to 10 that leaves room for a longer training."""
 
@@ -183,7 +185,7 @@ def sweep_rates(
 
     Ends when the running mean of the losses is BLOWN_UP times its lowest, when a loss is not finite, or with time. A
     sweep that falls behind its time leaves rates out, so that it still reaches the end of its range: at most as many as
-    leave FEWEST_RATES of them.
+    leave FEWEST_RATES of them. Time is shared out by the square, since little happens at small rates.
     """
     began = time.perf_counter()
     tried: list[int] = []
@@ -198,7 +200,7 @@ def sweep_rates(
         elapsed = time.perf_counter() - began
         if len(seen) >= 5 and elapsed > 1.3 * seconds:
             return result(None, complete=False)
-        rate, enough = float(rates[index]), began + seconds * (index + 1) / len(rates)
+        rate, enough = float(rates[index]), began + seconds * ((index + 1) / len(rates)) ** 2
         tried.append(index)
         seen.append(float(np.mean(list(_finite_losses(train_step, rate, steps_a_rate, enough)))))
         if not math.isfinite(seen[-1]):
@@ -207,7 +209,7 @@ def sweep_rates(
         lowest = min(lowest, mean)
         if len(seen) > 3 and mean > BLOWN_UP * lowest:
             return result(rate)
-        due = int((time.perf_counter() - began) / max(seconds, 1e-9) * len(rates))
+        due = int(math.sqrt((time.perf_counter() - began) / max(seconds, 1e-9)) * len(rates))
         index += min(stride, max(1, due - index))
     return result(None)
 
@@ -237,7 +239,8 @@ def suggest(sweep: Sweep) -> Suggestion:
 
     The edge is where the smoothed loss has climbed back from its lowest by a tenth of what it had fallen, or where it
     blew up. The suggestion is the edge over BELOW_EDGE, and not above a third of the rate of the lowest loss. Where the
-    sweep was too short for the loss to fall by 2%, the edge is where it rose by 5%, and the factor 10. A loss that fell
+    sweep was too short for the loss to fall by 2%, the edge is where it rose by 5%, and the factor UNFALLEN. A loss
+    that fell
     and never rose again has no edge within the range: then it is the rate of the steepest fall.
     """
     usable = np.isfinite(sweep.losses)
@@ -254,7 +257,8 @@ def suggest(sweep: Sweep) -> Suggestion:
             seen = "any rate of this range" if sweep.complete else f"{rates[-1]:.2g} or less, where time was up"
             return Suggestion(None, f"The loss neither fell nor rose at {seen}; try larger rates.")
         return Suggestion(
-            edge / 10, f"10 times below {edge:.2g}, where the loss began to rise; it had not fallen before."
+            edge / UNFALLEN,
+            f"{UNFALLEN:g} times below {edge:.2g}, where the loss began to rise; it had no time to fall before.",
         )
     edge = _first_rate(rates[lowest:], losses[lowest:] > losses[lowest] + 0.1 * fallen) or sweep.diverged_at
     if edge is None:

@@ -70,7 +70,7 @@ def test_a_sweep_too_short_for_the_loss_to_fall_still_finds_the_edge() -> None:
     losses = np.where(RATES < 0.03, 2.3, 2.3 * (RATES / 0.03) ** 0.5)
     found = suggest(Sweep(RATES, losses, None))
     assert found.lr is not None
-    assert 0.001 <= found.lr <= 0.01
+    assert 0.03 / 30 <= found.lr <= 0.05 / 30
 
 
 def test_losses_that_never_move_or_never_were_finite_give_no_rate() -> None:
@@ -156,7 +156,7 @@ def test_a_real_network_gets_a_rate_that_people_use(dataset: ImageDataset) -> No
 def test_the_test_runs_on_one_rate_after_another_from_the_same_start_each_time(dataset: ImageDataset) -> None:
     spec = parse_spec({"model": "narrow", "batch_size": 16, "dataset": {"train_limit": 400, "val_limit": 100}})
     first, second = (
-        range_test(spec, dataset, lr_min=1e-5, lr_max=1.0, steps=10, device="cpu", seconds=60) for _ in range(2)
+        range_test(spec, dataset, lr_min=1e-5, lr_max=1.0, steps=10, device="cpu", seconds=1e6) for _ in range(2)
     )
     assert first["points"][0]["lr"] == pytest.approx(1e-5)
     assert first["num_steps"] == second["num_steps"]
