@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -28,6 +29,9 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 BODY_GRACE_SECONDS = 20.0
 BODY_BYTES_PER_SECOND = 32_000
 """A body must arrive at this rate after the grace; a slow uplink manages it, a client that drips does not."""
+SIGN_OF_LIFE = "/healthz"
+ENTRIES_PER_ROUND = 8
+"""Requests that begin in one round of the event loop. Each costs a millisecond or two before it first waits."""
 DRAIN_SECONDS = 2.0
 """How long an answer waits for a body that nobody will read, so that the client has sent it and reads the answer."""
 
@@ -49,6 +53,7 @@ class Perimeter:
         self.allowed_hosts = {host.lower() for host in allowed_hosts}
         self.any_address = any_address
         self.max_body_bytes = max_body_bytes
+        self._turnstile = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,6 +65,8 @@ class Perimeter:
             self._check_host(exchange.headers)
             _check_origin(exchange.headers, scope["method"])
             exchange.check_length()
+            if not scope["path"].endswith(SIGN_OF_LIFE):
+                await self._turnstile.enter()
             await self.app(inner, exchange.receive, exchange.send)
         except EpochalError as error:
             await exchange.fail(error)
@@ -213,6 +220,39 @@ class Exchange:
             f"the body is {num_bytes:,} bytes or more; at most {self.max_body_bytes:,} are read",
             fix="send fewer or smaller images, or raise EPOCHAL_MAX_UPLOAD_MB",
         )
+
+
+class Turnstile:
+    """Lets requests in a few a round of the event loop, so that a thousand at once do not make one round of seconds.
+
+    It counts entries and not who is inside: a request that takes its time keeps nobody out.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._entered = 0
+
+    async def enter(self) -> None:
+        """Wait for one's turn; no wait at all while few come."""
+        loop = asyncio.get_running_loop()
+        if self._waiting or self._entered >= ENTRIES_PER_ROUND:
+            turn = loop.create_future()
+            self._waiting.append(turn)
+            await turn
+            return
+        if self._entered == 0:
+            loop.call_soon(self._next_round, loop)
+        self._entered += 1
+
+    def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._entered = 0
+        while self._waiting and self._entered < ENTRIES_PER_ROUND:
+            turn = self._waiting.popleft()
+            if not turn.done():  # whoever waited may have gone
+                turn.set_result(None)
+                self._entered += 1
+        if self._entered:
+            loop.call_soon(self._next_round, loop)
 
 
 class Gate:
