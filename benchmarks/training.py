@@ -63,6 +63,7 @@ class Case:
     spec: ExperimentSpec
     images: int
     report_images: int
+    quick_rounds: int
 
 
 def cases(scale: float) -> list[Case]:
@@ -70,15 +71,15 @@ def cases(scale: float) -> list[Case]:
     turns = {"hflip": 0.5, "vflip": 0.5, "rotation_degrees": 15}
     squeezenet = {"name": "squeezenet1_1", "input_size": 64}
 
-    def case(name: str, images: int, report_images: int, body: dict[str, Any]) -> Case:
+    def case(name: str, images: int, report_images: int, rounds: int, body: dict[str, Any]) -> Case:
         spec = parse_spec({"epochs": 1, "dataset": {"name": "cifar10", "val_limit": 100}, **body})
-        return Case(name, spec, int(images * scale), int(report_images * scale))
+        return Case(name, spec, int(images * scale), int(report_images * scale), rounds)
 
     return [
-        case("baseline-16", 16_000, 4_800, {"model": "baseline", "batch_size": 16}),
-        case("baseline-128", 25_600, 7_680, {"model": "baseline", "batch_size": 128}),
-        case("three_blocks-128", 1_024, 768, {"model": "three_blocks", "batch_size": 128, "augmentation": turns}),
-        case("squeezenet-64px", 2_560, 2_048, {"model": squeezenet, "batch_size": 128}),
+        case("baseline-16", 16_000, 4_800, 5, {"model": "baseline", "batch_size": 16}),
+        case("baseline-128", 25_600, 7_680, 5, {"model": "baseline", "batch_size": 128}),
+        case("three_blocks-128", 1_024, 768, 3, {"model": "three_blocks", "batch_size": 128, "augmentation": turns}),
+        case("squeezenet-64px", 2_560, 2_048, 3, {"model": squeezenet, "batch_size": 128}),
     ]
 
 
@@ -247,6 +248,18 @@ def _median_ratio(upper: list[float], lower: list[float]) -> float:
     return statistics.median(above / below for above, below in zip(upper, lower, strict=True))
 
 
+def as_table(results: dict[str, Any]) -> str:
+    """The results as a Markdown table."""
+    rows = [
+        "| case | report's loop | engine | ceiling | engine / report | engine / ceiling |",
+        "|---|---|---|---|---|---|",
+    ]
+    for found in results["throughput"]:
+        speeds = " | ".join(f"{found['images_per_second'][name]:,.0f}" for name in ("report", "engine", "ceiling"))
+        rows.append(f"| {found['case']} | {speeds} | {found['speedup']:.2f} | {found['of_ceiling']:.2f} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Run the comparison and print it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -258,11 +271,13 @@ def main() -> None:
     options = parser.parse_args()
     say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr, flush=True))
     logging.disable(logging.INFO)
-    dataset = load_dataset("cifar10", get_settings(), lambda label, done, total: None)
-    rounds = options.rounds or (5 if options.quick else 9)
-    chosen = [case for case in cases(options.scale) if not options.case or case.name in options.case]
-    results = {"throughput": [compare(case, dataset, rounds, say) for case in chosen]}
-    print(json.dumps(results, indent=None if options.json else 2))
+    dataset = load_dataset("cifar10", get_settings(), lambda label, done, total: say(label))
+    results: dict[str, Any] = {"throughput": []}
+    for case in cases(options.scale):
+        if not options.case or case.name in options.case:
+            rounds = options.rounds or (case.quick_rounds if options.quick else 2 * case.quick_rounds - 1)
+            results["throughput"].append(compare(case, dataset, rounds, say))
+    print(json.dumps(results) if options.json else as_table(results))
 
 
 if __name__ == "__main__":

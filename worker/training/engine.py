@@ -138,6 +138,7 @@ class _Run:
         self.recorder.kernels = [] if saved is None else saved.pop("kernels")
         self.recorder.num_written = len(self.recorder.kernels)
         if saved is not None:
+            self.tuning = self.tuning.with_threads(saved.pop("threads"))
             self.reporter.load_state_dict(saved.pop("report"))
             self.state.load_state_dict(saved)
 
@@ -229,6 +230,7 @@ class _Run:
     def _checkpoint(self) -> None:
         state = self.state.state_dict()
         content = {**state, "kernels": self.recorder.kernels, "report": self.reporter.state_dict()}
+        content["threads"] = self.tuning.threads
         path = save_checkpoint(self.folder, content, self.identity)
         self.sink.save("checkpoint", state["epoch"] if state["step"] else state["epoch"] - 1, path)
 

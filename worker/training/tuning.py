@@ -4,10 +4,11 @@ What was measured for each choice, and what was tried and dropped, is in docs/de
 """
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -54,6 +55,16 @@ class Tuning:
     def as_json(self) -> dict[str, Any]:
         """Plain data for the run's record."""
         return {**asdict(self), "device": str(self.device)}
+
+    def with_threads(self, threads: int) -> "Tuning":
+        """Go on with an earlier attempt's number of threads, if there are as many cores. Called within `applied`.
+
+        How many threads add up a sum decides its last bits.
+        """
+        if threads == self.threads or threads > (os.cpu_count() or 1):
+            return self
+        torch.set_num_threads(threads)
+        return replace(self, threads=threads)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

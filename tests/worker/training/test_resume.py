@@ -103,6 +103,19 @@ def _at(sink: MemorySink, epochs: int) -> Any:
     return lambda: "cancel" if len(sink.epochs) >= epochs else None
 
 
+def test_a_resumed_run_keeps_the_first_attempts_number_of_threads(tmp_path: Path) -> None:
+    large: dict[str, Any] = {"model": {"name": "cnn", "blocks": [{"convs": [{"channels": 64}]}]}, "batch_size": 128}
+    torch.set_num_threads(2)
+    _, whole = run(tmp_path / "whole", **large)
+    first, second = MemorySink(), MemorySink()
+    train(spec(**large), images(), first, tmp_path / "first", device="cpu", should_stop=_shut_down(first))
+    torch.set_num_threads(1)
+    train(spec(**large), images(), second, tmp_path / "second", device="cpu", checkpoints=first.checkpoints())
+    assert [sink.environments[-1]["threads"] for sink in (first, second)] == [2, 2]
+    assert figures(first.epochs + second.epochs) == figures(whole.epochs)
+    assert torch.get_num_threads() == 1
+
+
 def test_best_weights_that_are_lost_are_chosen_anew(tmp_path: Path) -> None:
     first = MemorySink()
     train(spec(), images(), first, tmp_path / "first", device="cpu", should_stop=_shut_down(first))
