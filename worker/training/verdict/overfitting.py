@@ -32,7 +32,9 @@ def report_overfitting(curves: Curves, by_loss: Best | None, by_accuracy: Best |
     span = f" (between {by_loss.first} and {by_loss.last})" if by_loss.last > by_loss.first else ""
     than_train = ""
     if share is not None and len(curves.train_loss):
-        than_train = f", more than the training loss does ({_path(curves.train_loss, by_loss.epoch)})"
+        falls = level(curves.train_loss) < curves.train_loss.around(by_loss.epoch)
+        than = "while the training loss goes on falling" if falls else "more than the training loss does"
+        than_train = f", {than} ({_path(curves.train_loss, by_loss.epoch)})"
     suffers = falls_back(by_accuracy)
     small = by_loss.after.amount < 0.05 * by_loss.after.low
     return [
