@@ -6,7 +6,7 @@
 Three programs train the same network, on the same images, one after the other and again, round after round:
 
     a  report    the report's loop as a user would write it today: a DataLoader with two workers, PIL transforms one
-                 image at a time, .item() in every step
+                 image at a time, .item() in every step (report_loop.py)
     b  engine    worker.training.engine.train() as the worker runs it, with metrics, guard, progress and checkpoints;
                  what is written at the end of an epoch is charged as for an epoch of 40,000 images
     c  ceiling   forward, backward and step of the same network on one batch that stays in memory, with the threads,
@@ -23,7 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,19 +33,14 @@ from worker.training.threads import limit_spinning
 limit_spinning()  # before torch is imported, as the worker does
 
 import torch
-from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.cases import CASES, WARM_UP_BATCHES, Case
+from benchmarks.report_loop import in_own_process
 from models.data.dataset import ImageDataset, load_dataset
-from models.data.splits import split_indices
 from models.metrics import EpochMetrics
-from models.networks.build import build_network
-from models.networks.preprocessing import preprocessing_for
 from models.settings import get_settings
-from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
-from models.torchvision_compat import torchvision
 from worker.training.build import build_batches, build_data, build_state
 from worker.training.engine import train
 from worker.training.sink import MemorySink
@@ -53,85 +48,6 @@ from worker.training.tuning import choose_tuning
 
 EPOCH_IMAGES = 40_000
 """The training split of CIFAR-10, which what happens once an epoch is charged to."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is trained, and for how many images a round."""
-
-    name: str
-    spec: ExperimentSpec
-    images: int
-    report_images: int
-    quick_rounds: int
-
-
-def cases(scale: float) -> list[Case]:
-    """The four cases; `scale` multiplies the images of a round."""
-    turns = {"hflip": 0.5, "vflip": 0.5, "rotation_degrees": 15}
-    squeezenet = {"name": "squeezenet1_1", "input_size": 64}
-
-    def case(name: str, images: int, report_images: int, rounds: int, body: dict[str, Any]) -> Case:
-        spec = parse_spec({"epochs": 1, "dataset": {"name": "cifar10", "val_limit": 100}, **body})
-        return Case(name, spec, int(images * scale), int(report_images * scale), rounds)
-
-    return [
-        case("baseline-16", 16_000, 4_800, 5, {"model": "baseline", "batch_size": 16}),
-        case("baseline-128", 25_600, 7_680, 5, {"model": "baseline", "batch_size": 128}),
-        case("three_blocks-128", 1_024, 768, 3, {"model": "three_blocks", "batch_size": 128, "augmentation": turns}),
-        case("squeezenet-64px", 2_560, 2_048, 3, {"model": squeezenet, "batch_size": 128}),
-    ]
-
-
-class _Pictures(Dataset[tuple[torch.Tensor, int]]):
-    """Images one at a time through a PIL transform, as torchvision's datasets hand them out."""
-
-    def __init__(self, dataset: ImageDataset, indices: Sequence[int], transform: Callable[[Image.Image], Any]) -> None:
-        self.images = dataset.train_images[indices].transpose(0, 2, 3, 1)
-        self.labels = dataset.train_labels[indices]
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
-
-
-WARM_UP_BATCHES = 4
-"""Batches before the clock starts: the loader's workers start, algorithms are chosen, memory is taken."""
-
-
-def report_loop(case: Case, dataset: ImageDataset) -> float:
-    """Images per second of the report's own loop."""
-    spec, seen = case.spec, preprocessing_for(case.spec, dataset.info)
-    steps: list[Any] = [] if seen.input_size == seen.source_size else [torchvision.transforms.Resize(seen.input_size)]
-    if spec.augmentation.rotation_degrees:
-        steps += [
-            torchvision.transforms.RandomHorizontalFlip(spec.augmentation.hflip),
-            torchvision.transforms.RandomVerticalFlip(spec.augmentation.vflip),
-            torchvision.transforms.RandomRotation(spec.augmentation.rotation_degrees),
-        ]
-    steps += [torchvision.transforms.ToTensor(), torchvision.transforms.Normalize(seen.mean, seen.std)]
-    indices, _ = split_indices(len(dataset.train_labels), spec.dataset)
-    warm_up = WARM_UP_BATCHES * spec.batch_size
-    pictures = _Pictures(dataset, indices[: case.report_images + warm_up], torchvision.transforms.Compose(steps))
-    loader = DataLoader(pictures, batch_size=spec.batch_size, shuffle=True, num_workers=2)
-    network = _network(case, dataset).train()
-    criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
-    total_loss, correct, began = 0.0, 0, 0.0
-    for number, (images, labels) in enumerate(loader):
-        if number == WARM_UP_BATCHES:
-            began = time.perf_counter()
-        optimizer.zero_grad()
-        outputs = network(images)
-        loss = criterion(outputs, labels)
-        loss.backward()
-        optimizer.step()
-        total_loss += loss.item()
-        correct += (outputs.argmax(1) == labels).sum().item()
-    return (len(pictures) - warm_up) / (time.perf_counter() - began)
 
 
 @dataclass
@@ -212,19 +128,18 @@ def ceiling(case: Case, dataset: ImageDataset) -> float:
         return num_steps * len(labels) / (time.perf_counter() - began)
 
 
-def _network(case: Case, dataset: ImageDataset) -> nn.Module:
-    seen = preprocessing_for(case.spec, dataset.info)
-    return build_network(
-        case.spec.model, num_classes=dataset.info.num_classes, in_channels=seen.channels, size=seen.input_size
-    )
-
-
-def compare(case: Case, dataset: ImageDataset, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def compare(
+    case: Case,
+    dataset: ImageDataset,
+    rounds: int,
+    report_loop: Callable[[Case], float],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     """All three programs on one case, interleaved."""
     saving = saving_seconds(case, dataset)
     measured: dict[str, list[float]] = {"report": [], "engine": [], "ceiling": []}
     for number in range(rounds):
-        measured["report"].append(report_loop(case, dataset))
+        measured["report"].append(report_loop(case))
         # the two that are close stand in turn before and after each other, so that a drift favours neither
         pair: list[tuple[str, Callable[[], float]]] = [
             ("engine", lambda: engine(case, dataset, saving)),
@@ -265,18 +180,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds: under eight minutes")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    parser.add_argument("--case", action="append", help="only this case (may be repeated)")
+    parser.add_argument("--case", action="append", choices=CASES, help="only this case (may be repeated)")
     parser.add_argument("--rounds", type=int, help="rounds a case")
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on the images of a round")
     options = parser.parse_args()
     say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr, flush=True))
     logging.disable(logging.INFO)
     dataset = load_dataset("cifar10", get_settings(), lambda label, done, total: say(label))
     results: dict[str, Any] = {"throughput": []}
-    for case in cases(options.scale):
-        if not options.case or case.name in options.case:
-            rounds = options.rounds or (case.quick_rounds if options.quick else 2 * case.quick_rounds - 1)
-            results["throughput"].append(compare(case, dataset, rounds, say))
+    with in_own_process() as report_loop:
+        for case in CASES.values():
+            if not options.case or case.name in options.case:
+                rounds = options.rounds or (case.quick_rounds if options.quick else 2 * case.quick_rounds - 1)
+                results["throughput"].append(compare(case, dataset, rounds, report_loop, say))
     print(json.dumps(results) if options.json else as_table(results))
 
 
