@@ -26,7 +26,7 @@ class Agreement(StrEnum):
 
     BIT_IDENTICAL = "bit-identical"
     """Every figure of every epoch is the same number."""
-    WITHIN_NOISE = "within noise"
+    WITHIN_NOISE = "within-noise"
     """They differ by no more than chance explains: each curve's own wobble, and what another seed would do."""
     DIFFERENT = "different"
     """They differ by more, or have different lengths."""

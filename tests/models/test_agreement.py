@@ -55,7 +55,7 @@ def test_one_bit_in_one_epoch_is_noticed_and_is_noise() -> None:
 
 
 def test_another_seed_is_within_noise() -> None:
-    wrong = [seed for seed in range(1, 60) if agreement(run(0), run(seed))["agreement"] != "within noise"]
+    wrong = [seed for seed in range(1, 60) if agreement(run(0), run(seed))["agreement"] != "within-noise"]
     assert len(wrong) <= 2
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 from starlette.testclient import TestClient
 
+from models.agreement import Agreement
 from models.metrics import EpochMetrics
 from models.store import experiments
 from models.store.states import ArtifactKind
-from service.reproduction import Agreement, judge
+from service.reproduction import compare_runs
 from tests.service.lab_of_one import NAN, Filled, epoch
 
 
@@ -17,29 +18,29 @@ def curve(*accuracies: float) -> list[EpochMetrics]:
 def test_equal_histories_agree_to_the_bit_whatever_the_clock_said() -> None:
     one = curve(0.3, 0.4, NAN)
     other = [EpochMetrics(*(getattr(e, n) for n in e.__dataclass_fields__)) for e in one]
-    found = judge(one, other, same_weights=True, num_images=1000)
-    assert found["agreement"] is Agreement.IDENTICAL
+    found = compare_runs(one, other, same_weights=True)
+    assert found["agreement"] == Agreement.BIT_IDENTICAL
     assert found["first_difference"] is None
 
 
 def test_a_last_digit_is_noise_and_a_gap_is_not() -> None:
     base = [0.30, 0.40, 0.45, 0.47, 0.46, 0.48]
-    nudged = judge(curve(*base), curve(*(a + 0.001 for a in base)), same_weights=None, num_images=10_000)
-    assert nudged["agreement"] is Agreement.WITHIN_NOISE
+    nudged = compare_runs(curve(*base), curve(*(a + 0.001 for a in base)), same_weights=None)
+    assert nudged["agreement"] == Agreement.WITHIN_NOISE
     assert nudged["first_difference"] == 1
-    apart = judge(curve(*base), curve(*(a - 0.2 for a in base)), same_weights=None, num_images=10_000)
-    assert apart["agreement"] is Agreement.DIFFERENT
+    apart = compare_runs(curve(*base), curve(*(a - 0.2 for a in base)), same_weights=None)
+    assert apart["agreement"] == Agreement.DIFFERENT
 
 
 def test_fewer_epochs_are_a_difference() -> None:
-    found = judge(curve(0.3, 0.4), curve(0.3), same_weights=None, num_images=100)
-    assert found["agreement"] is Agreement.DIFFERENT
+    found = compare_runs(curve(0.3, 0.4), curve(0.3), same_weights=None)
+    assert found["agreement"] == Agreement.DIFFERENT
     assert "2 epochs and the other 1" in found["sentence"]
 
 
 def test_other_weights_after_equal_curves_are_not_to_the_bit() -> None:
-    found = judge(curve(0.3, 0.4), curve(0.3, 0.4), same_weights=False, num_images=100)
-    assert found["agreement"] is Agreement.WITHIN_NOISE
+    found = compare_runs(curve(0.3, 0.4), curve(0.3, 0.4), same_weights=False)
+    assert found["agreement"] == Agreement.WITHIN_NOISE
 
 
 def test_reproducing_and_comparing(client: TestClient, filled: Filled) -> None:
@@ -63,7 +64,7 @@ def test_reproducing_and_comparing(client: TestClient, filled: Filled) -> None:
     filled.settle(second)
     for identifier in (claim.experiment_id, again["id"]):
         found = client.get(f"/api/v1/experiments/{identifier}/reproduction").json()
-        assert found["agreement"] == "identical"
+        assert found["agreement"] == "bit-identical"
         assert found["weights_identical"] is True
         assert (found["original"], found["reproduction"]) == (claim.experiment_id, again["id"])
         assert client.get(found["links"]["curves"]).status_code == 200
