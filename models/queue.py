@@ -46,6 +46,9 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A broker that answers and refuses (its disk is full, say) is waited for as one that is away: by default Celery
+        # ends the worker then.
+        broker_channel_error_retry=True,
         broker_connection_timeout=PATIENCE_SECONDS,
         broker_transport_options={
             "visibility_timeout": FOREVER_SECONDS,

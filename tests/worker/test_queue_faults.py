@@ -83,6 +83,24 @@ def test_one_lost_message_among_others_is_sent_again_and_the_others_are_not(lab:
         lab.wait_for(experiment_id, Status.COMPLETED)
 
 
+def test_a_broker_that_refuses_writes_as_with_a_full_disk_ends_no_worker_and_no_run(lab: Lab) -> None:
+    worker = lab.worker()
+    broker = queue._client(lab.broker.url)
+    running = lab.submit(**endless())
+    lab.wait_for_epoch(running, 1)
+    broker.config_set("min-replicas-to-write", 1)
+    try:
+        waiting = lab.store_experiment(epochs=1)
+        lab.cancel(running)  # from now on the worker asks for messages, and is refused
+        lab.wait_for(running, Status.CANCELLED)
+        wait_until(lambda: b"Connection to broker lost" in worker.log.read_bytes(), 20, "the worker to be refused")
+    finally:
+        broker.config_set("min-replicas-to-write", 0)
+    lab.wait_for(waiting, Status.COMPLETED, seconds=30)
+    assert worker.process.poll() is None
+    assert len(lab.runs(running)) == 1
+
+
 def test_a_worker_that_starts_before_its_broker_consumes_once_it_is_there(lab: Lab) -> None:
     lab.stop_workers()
     lab.broker.kill()
