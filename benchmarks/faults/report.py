@@ -55,11 +55,11 @@ def summary(outcomes: list[Outcome]) -> str:
 
 
 def machine() -> str:
-    """What the cases were run on."""
+    """What the cases were run on, and how busy it was: figures of a machine with more work than cores are long."""
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GB of memory, {platform.system()} {platform.machine()}, "
-        f"Python {platform.python_version()}, torch {version('torch')}"
+        f"Python {platform.python_version()}, torch {version('torch')}, load average {os.getloadavg()[2]:.0f}"
     )
 
 
