@@ -142,7 +142,10 @@ class Prober:
 
     def __init__(self, url: str) -> None:
         self.slowest_seconds = 0.0
+        self.slowest_at = 0.0
+        """Seconds from the case's begin to the slowest request."""
         self.unanswered: list[str] = []
+        self._since = time.monotonic()
         self._host = url.removeprefix("http://")
         self._stop = threading.Event()
         self._asking = threading.Lock()
@@ -156,8 +159,9 @@ class Prober:
             yield
 
     def reset(self) -> None:
-        self.slowest_seconds = 0.0
+        self.slowest_seconds = self.slowest_at = 0.0
         self.unanswered = []
+        self._since = time.monotonic()
 
     def close(self) -> None:
         self._stop.set()
@@ -177,7 +181,9 @@ class Prober:
                     self.unanswered.append(repr(error))
                 finally:
                     connection.close()
-                self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+                seconds = time.monotonic() - began
+                if seconds > self.slowest_seconds:
+                    self.slowest_seconds, self.slowest_at = seconds, began - self._since
 
 
 @dataclass

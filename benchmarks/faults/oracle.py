@@ -28,7 +28,8 @@ def inconsistencies(bench: Bench, allowed: frozenset[int]) -> list[str]:
     ]
     if bench.prober.slowest_seconds > LONGEST_HEALTHZ_SECONDS:
         load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
-        wrong.append(f"/healthz took {bench.prober.slowest_seconds:.2f} s (load {load:.0f} on {cores} cores)")
+        slowest, at = bench.prober.slowest_seconds, bench.prober.slowest_at
+        wrong.append(f"/healthz took {slowest:.2f} s, {at:.0f} s into the case (load {load:.0f} on {cores} cores)")
     if bench.prober.unanswered:
         wrong.append(f"/healthz failed {len(bench.prober.unanswered)} times: {bench.prober.unanswered[0]}")
     deadline = time.monotonic() + SETTLING_SECONDS
