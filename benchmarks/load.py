@@ -48,10 +48,10 @@ NUM_STREAMS, REQUESTS_PER_SECOND = 100, 50.0
 WINDOW_SECONDS = 20.0
 """How long training is watched at a time, under load or not; a few epochs."""
 PAIRS = 4
-TRAIN_IMAGES = 10_000
+TRAIN_IMAGES = 4_000
 SPEC = {
     "model": "baseline",
-    "dataset": {"name": "cifar10", "train_limit": TRAIN_IMAGES, "val_limit": 2_000},
+    "dataset": {"name": "cifar10", "train_limit": TRAIN_IMAGES, "val_limit": 1_000},
     "batch_size": 128,
     "epochs": 10_000,
 }
