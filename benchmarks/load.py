@@ -142,7 +142,8 @@ def measure_lists(client: httpx.Client) -> Figure:
 
 def _deep_pages(client: httpx.Client, query: dict[str, str]) -> list[float]:
     """The times of the later half of the first 120 pages, cursor by cursor."""
-    times, cursor = [], None
+    times: list[float] = []
+    cursor = None
     while len(times) < 120:
         milliseconds, document = timed(client, "/experiments", {**query, **({"cursor": cursor} if cursor else {})})
         times.append(milliseconds)
