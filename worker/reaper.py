@@ -7,10 +7,12 @@ was stopped itself, or waited for a locked database, does not take its own absen
 
 import os
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import structlog
+from sqlalchemy.orm import Session
 
 from models import queue
 from models.errors import EpochalError, LeaseLost, Unavailable
@@ -35,7 +37,7 @@ PROBE_SILENCE_SECONDS = 15.0
 """Measurements are renewed every second; one that was not for this long has lost its worker."""
 
 LONGEST_WAIT_SECONDS = 1.0
-"""A writer that had to wait longer leaves the others time to write first."""
+"""A reaper that had to wait longer for its turn to write supposes that the owners of runs had to as well."""
 
 MISSING_LOOKS = 2
 """Looks in a row at which a message must be missing: one that is just being sent or taken is not lost."""
@@ -59,6 +61,10 @@ class Silence:
             silent[key] = seconds + elapsed if value == before else 0.0
         self._seen = {key: (value, silent[key]) for key, value in counters.items()}
         return silent
+
+    def forgive(self) -> None:
+        """Let the silence of all begin anew."""
+        self._seen.clear()
 
 
 class Chore:
@@ -95,6 +101,7 @@ class Reaper:
         self._unsent: dict[int, int] = {}
         self._short_looks = 0
         self._refused = False
+        self._lenient_from = 0.0
         self._chores = [
             Chore(BEAT_SECONDS, self.beat),
             Chore(0.0, self.end_silent_runs),
@@ -110,10 +117,25 @@ class Reaper:
             for chore in self._chores:
                 chore.do_if_due()
 
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Session, bool]]:
+        """A writing session, and whether the database was locked until now, so that silence proves nothing.
+
+        That is believed once in two leases: where every write has to wait, a lost run must be given back all the same.
+        """
+        asked = time.monotonic()
+        with self._store.writing() as session:
+            now = time.monotonic()
+            locked = now - asked > LONGEST_WAIT_SECONDS and now >= self._lenient_from
+            if locked:
+                self._lenient_from = now + 2 * self._runtime.settings.lease_seconds
+                self._leases.forgive()
+            yield session, locked
+
     def beat(self, _: float) -> None:
         """Show that this worker is there."""
         runtime = self._runtime
-        with self._store.writing() as session:
+        with self._writing() as (session, _locked):
             workers.beat(session, runtime.name, host=runtime.host, pid=os.getpid(), device=runtime.device)
 
     def keep_nursery(self, _: float) -> None:
@@ -126,27 +148,28 @@ class Reaper:
             held = runs.running(session)
         silent = self._leases.watch({(run.run_id, run.attempt): run.heartbeat for run in held}, elapsed)
         for run in held:
-            if silent[run.run_id, run.attempt] > self._runtime.settings.lease_seconds:
-                self._end(run)
+            if silent[run.run_id, run.attempt] > self._runtime.settings.lease_seconds and not self._end(run):
+                return
 
-    def _end(self, run: runs.RunningRun) -> None:
+    def _end(self, run: runs.RunningRun) -> bool:
+        """Give a run back if it has not been renewed since it was looked at. False if the look proved nothing."""
         reason = (
             f"worker {run.worker} was silent for longer than its lease of {self._runtime.settings.lease_seconds:g} s"
         )
-        asked = time.monotonic()
         try:
-            with self._store.writing() as session:
-                if time.monotonic() - asked > LONGEST_WAIT_SECONDS:  # the database was locked: nobody could renew
-                    return
-                if run not in runs.running(session):  # renewed, or ended, while this waited for its turn
-                    return
+            with self._writing() as (session, locked):
+                if locked:
+                    return False
+                if run not in runs.running(session):
+                    return True
                 status = runs.hand_back(session, run, reason, counts=True)
         except LeaseLost:
-            return
+            return True
         log.warning("lease ran out", experiment=run.experiment_id, attempt=run.attempt, worker=run.worker, now=status)
         remove_leftovers(self._runtime.settings.experiments_dir / str(run.experiment_id))
         if status is Status.QUEUED:
             self._enqueue([run.experiment_id])
+        return True
 
     def rebuild_queue(self, _: float) -> None:
         """Put on the queue what the database says is queued and the broker does not have. It may come twice."""

@@ -37,4 +37,6 @@ def _nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test, also one that fails half-way, leaves the next one an idle lab."""
     yield
     if "lab" in request.fixturenames:
-        request.getfixturevalue("lab").cancel_all()
+        lab = request.getfixturevalue("lab")
+        lab.wake_workers()
+        lab.cancel_all()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from models.metrics import EpochMetrics
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, Store, experiments, history, runs
+from models.store.sqlite import dbapi
 from models.store.tables import Event, Experiment, Run
 from tests.worker.processes import alive, wait_until
 
@@ -144,6 +146,13 @@ class Lab:
             if worker.process.poll() is None:
                 worker.kill()
 
+    def wake_workers(self) -> None:
+        """Let go on what a test has stopped."""
+        for worker in self.workers:
+            for pid in worker.family():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def worker(self) -> WorkerProcess:
         """A live worker, started if there is none."""
         for worker in self.workers:
@@ -231,6 +240,26 @@ class Lab:
         name = self.runs(experiment_id)[-1].worker.split("@")[0]
         worker = next(worker for worker in reversed(self.workers) if worker.name == name)
         return wait_until(worker.jobs, 20, "a training process")[0]
+
+    def stop_outside_transactions(self, *pids: int) -> None:
+        """SIGSTOP processes at a moment at which they do not hold the database's lock, which nobody could take then."""
+
+        def stopped() -> bool:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            connection = dbapi.connect(self.store.url.database, isolation_level=None, timeout=1.0)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            except dbapi.OperationalError:
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+                return False
+            finally:
+                connection.close()
+            return True
+
+        wait_until(stopped, 60, "a moment without a transaction")
 
     def check(self, experiment_id: int) -> None:
         """What must hold of every experiment that has ended: epochs 1..N, no run open, no half-written file."""

@@ -1,8 +1,10 @@
 """The reaper's sense of silence, its chores, and what it does to runs and folders; on a real database."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from models import queue
 from models.settings import Settings
@@ -64,6 +66,29 @@ def test_nothing_ends_before_its_lease_is_over(runtime: Runtime) -> None:
     for elapsed in (99.0, 2.0, 2.0, 0.9):  # how long it was silent before it was first seen does not count
         reaper.end_silent_runs(elapsed)
     assert status(runtime, claim) is Status.RUNNING
+
+
+def test_a_reaper_that_had_to_wait_for_the_database_gives_everyone_a_new_lease_once(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reaper, claim = Reaper(runtime), claimed(runtime)
+    clock = [1000.0]
+    monkeypatch.setattr("worker.reaper.time.monotonic", lambda: clock[0])
+    writing = runtime.store.writing
+
+    def writing_late() -> AbstractContextManager[Session]:
+        clock[0] += 3.0
+        return writing()
+
+    monkeypatch.setattr(runtime.store, "writing", writing_late)
+    reaper.end_silent_runs(0.0)
+    reaper.end_silent_runs(LEASE_SECONDS + 1)  # and the write that would end it has to wait
+    assert status(runtime, claim) is Status.RUNNING
+    reaper.end_silent_runs(LEASE_SECONDS)
+    reaper.end_silent_runs(LEASE_SECONDS - 1)
+    assert status(runtime, claim) is Status.RUNNING
+    reaper.end_silent_runs(2.0)
+    assert status(runtime, claim) is Status.QUEUED
 
 
 def test_a_silent_run_that_was_to_be_cancelled_is_cancelled(runtime: Runtime) -> None:
