@@ -9,11 +9,16 @@ from models.networks.preprocessing import IMAGENET_MEAN, Preprocessing, preproce
 from models.spec.parse import parse_spec
 
 
-def test_a_network_from_scratch_gets_the_datasets_own_channels_and_statistics() -> None:
+def test_a_plain_cnn_gets_the_datasets_own_channels_from_minus_one_to_one() -> None:
     found = preprocessing_for(parse_spec({"model": "baseline"}), FASHION_MNIST)
     assert (found.channels, found.grayscale, found.source_size, found.input_size) == (1, True, 28, 28)
-    assert found.mean == FASHION_MNIST.mean
+    assert (found.mean, found.std) == ((0.5,), (0.5,))
     assert found.class_names == FASHION_MNIST.class_names
+
+
+def test_other_networks_from_scratch_get_the_datasets_statistics() -> None:
+    found = preprocessing_for(parse_spec({"model": "fast_resnet"}), CIFAR10)
+    assert (found.mean, found.std) == (CIFAR10.mean, CIFAR10.std)
 
 
 def test_a_pretrained_network_gets_three_channels_in_imagenets_normalisation() -> None:
