@@ -86,7 +86,7 @@ class _Record:
                 "type": type(module).__name__,
                 "output_shape": list(output_shape),
                 "kernel_shape": list(weight.shape) if is_convolution and isinstance(weight, Tensor) else None,
-                "parameters": sum(parameter.numel() for parameter in module.parameters()),
+                "parameters": sum(parameter.numel() for parameter in module.parameters(recurse=False)),
             }
 
 
