@@ -33,7 +33,7 @@ PROBES_SECONDS = 2.0
 NURSERY_SECONDS = 10.0
 PRUNE_SECONDS = 60.0
 
-PROBE_SILENCE_SECONDS = 15.0
+PROBE_SILENCE_SECONDS = 8.0
 """Measurements are renewed every second; one that was not for this long has lost its worker."""
 
 LONGEST_WAIT_SECONDS = 1.0

@@ -124,13 +124,14 @@ def open_pipes(pid: int) -> int:
 
 
 def test_work_survives_rounds_of_kill_and_restart_without_growth(lab: Lab) -> None:
-    watcher = lab.worker()
+    lab.stop_workers()
+    watcher = lab.start_worker("watcher", max_attempts=1000)  # the same experiment may be hit in every round
     lab.wait_for(lab.submit(epochs=1), Status.COMPLETED)
     process = psutil.Process(watcher.pid)
     pipes = open_pipes(watcher.pid)
     ids = [lab.submit(epochs=4) for _ in range(2 * ROUNDS)]
     for round_number in range(ROUNDS):
-        victim = lab.start_worker(f"victim-{round_number}")
+        victim = lab.start_worker(f"victim-{round_number}", max_attempts=1000)
         victim.kill()
         for pid in watcher.jobs():
             os.kill(pid, signal.SIGKILL)
