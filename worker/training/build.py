@@ -13,6 +13,7 @@ from models.networks.build import build_network, initialise
 from models.networks.layers import head_of
 from models.networks.preprocessing import Preprocessing, preprocessing_for
 from models.spec.experiment import ExperimentSpec
+from models.spec.model import FastResNetSpec
 from worker.training.averaging import AveragedWeights
 from worker.training.batches import Batch, EpochBatches, InputFormat, Split, first_images
 from worker.training.graphs import GraphedSteps, can_be_recorded
@@ -27,8 +28,8 @@ from worker.training.stopping import EarlyStopping, Judgement
 from worker.training.tally import Tally
 from worker.training.tuning import Tuning
 
-INITIALISE_IMAGES = 5000
-"""Training images that a network which starts from data is shown (see models.networks.build.initialise)."""
+INITIALISE_PIXELS = 5000 * 32**2
+"""Pixels of training images that a network which starts from them is shown (see models.networks.build.initialise)."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ def build_fresh_network(spec: ExperimentSpec, data: Data, cache_dir: Path | None
         size=data.preprocessing.input_size,
         cache_dir=cache_dir,
     )
-    initialise(network, first_images(data.train, data.input_format, INITIALISE_IMAGES).cpu())
+    if isinstance(spec.model, FastResNetSpec):
+        count = int(INITIALISE_PIXELS / data.preprocessing.input_size**2)
+        initialise(network, first_images(data.train, data.input_format, count).cpu())
     return network.to(device=data.input_format.device, memory_format=data.input_format.memory_format)  # type: ignore[call-overload, no-any-return]
 
 

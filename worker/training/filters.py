@@ -94,7 +94,7 @@ def duplicate_pairs(filters: NDArray[np.floating[Any]], usable: NDArray[np.bool_
     """Pairs (a, b, cosine) with a < b of filters that point the same way, the most alike first."""
     if filters.shape[1] < FEWEST_WEIGHTS:
         return []
-    unit = np.where(usable[:, None], filters / np.maximum(np.linalg.norm(filters, axis=1, keepdims=True), 1e-300), 0.0)
+    unit = np.where(usable[:, None], filters / np.maximum(np.linalg.norm(filters, axis=1, keepdims=True), 1e-30), 0.0)
     cosine = np.triu(unit @ unit.T, k=1)
     first, second = np.nonzero(cosine >= ALIKE)
     order = np.argsort(-cosine[first, second], kind="stable")

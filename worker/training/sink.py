@@ -29,7 +29,7 @@ class MetricSink(Protocol):
         """
 
     def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
-        """Take a message for people: resumed, checkpoint-unusable, lr-lowered, unfrozen, lr-reduced."""
+        """Take a message for people: resumed, checkpoint-unusable, lr-lowered, lr-reduced."""
 
     def verdict(self, verdict: dict[str, Any]) -> None:
         """Take the latest reading of the curves."""

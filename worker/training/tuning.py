@@ -23,9 +23,11 @@ from models.spec.model import ZooSpec
 MACS_PER_THREAD = 20e6
 """Multiply-accumulates of a step below which one more thread costs more in hand-offs than it computes."""
 
-CPU_CHUNK_IMAGES = 512
-"""Prepared at once on a CPU: enough to make each operation's overhead small, little enough to stay in the cache."""
-GPU_CHUNK_IMAGES = 16_384
+CPU_CHUNK = 512 * 32**2
+"""Pixels prepared at once on a CPU: enough to make each operation's overhead small, and few enough for the cache."""
+GPU_CHUNK = 16_384 * 32**2
+CPU_EVAL, GPU_EVAL = 512 * 64**2, 2048 * 64**2
+"""Pixels measured at once."""
 DEVICE_SHARE = 0.4
 """Share of the GPU's free memory that the images may take; a larger dataset stays on the host."""
 
@@ -69,9 +71,9 @@ class Tuning:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The process-wide part of it holds within this block."""
-        before = torch.get_num_threads()
+        before, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
         torch.set_num_threads(self.threads)
-        torch.backends.cudnn.benchmark, benchmark = self.device.type == "cuda", torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"  # shapes repeat: try convolutions out once
         try:
             with _kept_memory(self.keep_memory):
                 yield
@@ -88,6 +90,7 @@ def resolve_device(name: str) -> torch.device:
 def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> Tuning:
     """Decide how to train this spec on the device of this name."""
     chosen = resolve_device(device)
+    pixels = preprocessing_for(spec, dataset.info).input_size ** 2
     if chosen.type == "cpu":
         threads = _threads(spec, dataset.info)
         return Tuning(
@@ -96,9 +99,9 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
             channels_last=True,
             optimizer="fused",
             images_on_device=False,
-            chunk_images=CPU_CHUNK_IMAGES,
+            chunk_images=max(1, CPU_CHUNK // pixels),
             prefetch=threads < torch.get_num_threads(),  # a core is left over
-            eval_batch=512,
+            eval_batch=max(16, min(512, CPU_EVAL // pixels)),
             graphs=False,
             keep_memory=True,
         )
@@ -111,9 +114,9 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
         channels_last=True,
         optimizer="fused",
         images_on_device=on_device,
-        chunk_images=GPU_CHUNK_IMAGES,
+        chunk_images=max(1, GPU_CHUNK // pixels),
         prefetch=not on_device,
-        eval_batch=2000,
+        eval_batch=max(16, min(2048, GPU_EVAL // pixels)),
         graphs=True,
         keep_memory=False,
     )

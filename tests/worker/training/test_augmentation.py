@@ -16,7 +16,7 @@ from worker.training.augmentation import erase, jitter_colors, mix, move_pixels
 
 transforms, functional = torchvision.transforms, torchvision.transforms.functional
 
-DRAWS = 4000
+DRAWS = 2000
 SIZE = 16
 
 
@@ -48,8 +48,8 @@ def assert_same_distribution(ours: Tensor, theirs: Tensor) -> None:
     """Every pixel's mean and variance agree as those of two samples of one distribution do, and so do whole images.
 
     One draw changes all pixels together, so their z-scores are far from independent: a pixel's exceeds 4.5 once in
-    100,000 samples. The largest gap between the cumulative distributions of two samples of 4,000 exceeds 0.044 once in
-    1,000 (Kolmogorov and Smirnov).
+    100,000 samples. The largest gap between the cumulative distributions of two samples of 2,000 exceeds 0.075 once in
+    40,000 (Kolmogorov and Smirnov).
     """
     assert ours.shape[1:] == theirs.shape[1:]
     for moment in (lambda values: values, lambda values: (values - values.mean(0)) ** 2):
@@ -60,7 +60,7 @@ def assert_same_distribution(ours: Tensor, theirs: Tensor) -> None:
         one, two = (summary(values.double()).mul(1e4).round().sort().values for values in (ours, theirs))
         places = torch.cat((one, two)).unique()
         gap = torch.searchsorted(one, places, right=True) - torch.searchsorted(two, places, right=True)
-        assert gap.abs().max() / DRAWS < 0.044
+        assert gap.abs().max() / DRAWS < 0.075
 
 
 @pytest.mark.parametrize(

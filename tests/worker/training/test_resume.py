@@ -1,7 +1,7 @@
 """A run that is interrupted anywhere and resumed is the run that was never interrupted, to the bit."""
 
 import json
-import shutil
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +103,7 @@ def _at(sink: MemorySink, epochs: int) -> Any:
     return lambda: "cancel" if len(sink.epochs) >= epochs else None
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core runs one thread")
 def test_a_resumed_run_keeps_the_first_attempts_number_of_threads(tmp_path: Path) -> None:
     large: dict[str, Any] = {"model": {"name": "cnn", "blocks": [{"convs": [{"channels": 64}]}]}, "batch_size": 128}
     torch.set_num_threads(2)
@@ -215,4 +216,3 @@ def test_two_runs_side_by_side_are_identical_to_the_bit(tmp_path: Path) -> None:
     assert len(histories[0]) == 4
     one, two = (load_file(tmp_path / name / "weights-last.safetensors") for name in ("one", "two"))
     assert same_tensors(one, two)
-    shutil.rmtree(tmp_path / "one")
