@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -87,11 +86,12 @@ def _api() -> APIRouter:
 def _lifespan(settings: Settings, instruments: Instruments) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        services = await run_in_threadpool(_build_services, settings, instruments)
+        services, _ = await asyncio.gather(
+            run_in_threadpool(_build_services, settings, instruments), run_in_threadpool(_warm_up)
+        )
         app.state.services = services
         closing = asyncio.Event()
         tasks = [asyncio.create_task(services.live.run()), asyncio.create_task(_close_streams(services, closing))]
-        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
         try:
             yield {CLOSING: closing}
         finally:
@@ -129,7 +129,7 @@ async def _close_streams(services: Services, closing: asyncio.Event) -> None:
 
 @lru_cache(maxsize=1)
 def _warm_up() -> None:
-    """Import torch beside the first requests, so that the first one that needs it does not wait for it."""
+    """Import torch before the first request: while its libraries are loaded no other thread runs, for a second or so."""
     from service.inference.describe import warm_up
 
     warm_up()

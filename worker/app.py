@@ -77,9 +77,13 @@ class LabConsumer(Consumer):  # type: ignore[misc]
 
 def _stopper(runtime: Runtime) -> Callable[[int, FrameType | None], None]:
     def stop(_: int, __: FrameType | None) -> None:
-        """Celery's warm shutdown, with the running task told to hand back. A second signal changes nothing."""
-        runtime.shutdown.set()
-        state.should_stop = 0
+        """Celery's warm shutdown, with the running task told to hand back. A second signal changes nothing.
+
+        It may come while the first one is handled, inside the event's lock, which the same thread must not take again.
+        """
+        if state.should_stop is None:
+            state.should_stop = 0
+            runtime.shutdown.set()
 
     return stop
 
