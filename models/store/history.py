@@ -61,6 +61,15 @@ def read_many(session: Session, ids: Sequence[int]) -> dict[int, list[EpochMetri
     return {identifier: found.get(identifier, []) for identifier in ids}
 
 
+def read_series(session: Session, ids: Sequence[int], series: str) -> dict[int, list[float | None]]:
+    """One series of several experiments, by one query; None stands for what was not finite."""
+    query = select(EpochRow.experiment_id, getattr(EpochRow, series)).where(EpochRow.experiment_id.in_(ids))
+    found: dict[int, list[float | None]] = {identifier: [] for identifier in ids}
+    for identifier, value in session.execute(query.order_by(EpochRow.experiment_id, EpochRow.epoch)):
+        found[identifier].append(value)
+    return found
+
+
 def _query() -> Select[*tuple[Any, ...]]:
     return select(EpochRow.experiment_id, *COLUMNS).order_by(EpochRow.experiment_id, EpochRow.epoch)
 

@@ -38,11 +38,8 @@ class Row:
 def list_context(session: Session, **filters: Any) -> dict[str, Any]:
     """The list of experiments with their sparklines, and how many stand where."""
     page = listing.page(session, limit=PAGE_SIZE, **filters)
-    histories = history.read_many(session, [item.id for item in page.items])
-    rows = [
-        Row(item, sparkline([epoch.val_accuracy for epoch in histories[item.id]]), fraction_done(item))
-        for item in page.items
-    ]
+    accuracies = history.read_series(session, [item.id for item in page.items], "val_accuracy")
+    rows = [Row(item, sparkline(accuracies[item.id]), fraction_done(item)) for item in page.items]
     counts = experiments.count_by_status(session)
     return {
         "rows": rows,
