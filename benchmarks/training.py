@@ -40,6 +40,7 @@ from benchmarks.report_loop import in_own_process
 from models.data.dataset import ImageDataset, load_dataset
 from models.metrics import EpochMetrics
 from models.settings import get_settings
+from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 from worker.training.build import build_batches, build_data, build_state
 from worker.training.engine import train
@@ -109,17 +110,20 @@ def saving_seconds(case: Case, dataset: ImageDataset) -> float:
     return statistics.median(times)
 
 
-def ceiling(case: Case, dataset: ImageDataset) -> float:
-    """Images per second of the same network's forward, backward and step on one batch that stays in memory."""
-    tuning = choose_tuning(case.spec, dataset, "cpu")
+def ceiling(spec: ExperimentSpec, dataset: ImageDataset, num_images: int, size: int | None = None) -> float:
+    """Images per second of the same network's forward, backward and step on one batch that stays in memory.
+
+    `size` is the side of the images, where it is not that of the spec's validation.
+    """
+    tuning = choose_tuning(spec, dataset, "cpu")
     with tuning.applied():
-        data = build_data(case.spec, dataset, tuning)
-        batches = build_batches(case.spec, data, tuning)
-        state = build_state(case.spec, data, batches, tuning, None)
+        data = build_data(spec, dataset, tuning)
+        batches = build_batches(spec, data, tuning)
+        state = build_state(spec, data, batches, tuning, None)
         network, optimizer = state.network.train(), state.optimizer
-        batch = next(iter(batches.iterate(1, data.input_format.size)))
+        batch = next(iter(batches.iterate(1, size or data.input_format.size)))
         images, labels = batch.images.clone(memory_format=torch.preserve_format), batch.labels
-        num_steps = -(-case.images // len(labels))
+        num_steps = -(-num_images // len(labels))
         began = 0.0
         for step in range(WARM_UP_BATCHES + num_steps):
             if step == WARM_UP_BATCHES:
@@ -149,7 +153,7 @@ def compare(
         # the two that are close stand in turn before and after each other, so that a drift favours neither
         pair: list[tuple[str, Callable[[], float]]] = [
             ("engine", lambda: engine(case, dataset, saving)),
-            ("ceiling", lambda: ceiling(case, dataset)),
+            ("ceiling", lambda: ceiling(case.spec, dataset, case.images)),
         ]
         for name, run in pair if number % 2 == 0 else pair[::-1]:
             measured[name].append(run())

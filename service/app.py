@@ -129,7 +129,7 @@ async def _close_streams(services: Services, closing: asyncio.Event) -> None:
 
 @lru_cache(maxsize=1)
 def _warm_up() -> None:
-    """Import torch before the first request: while its libraries are loaded no other thread runs, for a second or so."""
+    """Import torch before the first request: while its libraries are loaded, no other thread runs for a while."""
     from service.inference.describe import warm_up
 
     warm_up()

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from models.errors import Conflict, CorruptFile
 from models.networks.build import build_network
 from models.networks.describe import probe_network
+from models.networks.predict import predict
 from service.inference.weights import Weights
 
 LARGEST_BATCH = 32
@@ -53,7 +54,8 @@ class TrainedNetwork:
             batch = np.zeros((self.batch_size, *part[0].shape), dtype=np.uint8)
             batch[: len(part)] = np.stack(part)
             with torch.inference_mode():
-                logits = self.network(self._prepare(torch.from_numpy(batch)))[: len(part)]
+                inputs = self._prepare(torch.from_numpy(batch))
+                logits = predict(self.network, inputs, self.weights.test_time_augmentation)[: len(part)]
                 answers.extend(torch.softmax(logits.double(), dim=1).numpy())
         if not all(np.isfinite(answer).all() for answer in answers):
             raise Conflict(

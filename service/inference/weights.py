@@ -29,6 +29,7 @@ class Weights:
     sha256: str
     model: CnnSpec | ZooSpec | FastResNetSpec
     preprocessing: Preprocessing
+    test_time_augmentation: str = "none"
 
 
 def find_record(store: Store, experiment_id: int, which: str) -> ArtifactRecord:
@@ -68,6 +69,7 @@ def read_weights(record: ArtifactRecord, which: str, experiments_dir: Path) -> t
         sha256=record.sha256,
         model=load_model(about["model"]),
         preprocessing=Preprocessing.from_json(about["preprocessing"]),
+        test_time_augmentation=str(about.get("test_time_augmentation", "none")),
     )
     return weights, data
 

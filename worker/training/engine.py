@@ -92,7 +92,11 @@ class _Run:
         self.identity = {"spec": spec.digest(), "dataset": dataset.fingerprint}
         self.data = build_data(spec, dataset, tuning)
         self.batches = build_batches(spec, self.data, tuning)
-        about = {"model": spec.model.model_dump(mode="json"), "preprocessing": self.data.preprocessing.to_json()}
+        about = {
+            "model": spec.model.model_dump(mode="json"),
+            "preprocessing": self.data.preprocessing.to_json(),
+            "test_time_augmentation": spec.test_time_augmentation,
+        }
         self.recorder = Recorder(folder, sink, about)
         self.reporter = Reporter(spec, dataset.info.num_classes, sink)
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.networks.predict import predict
 from worker.training.batches import Batch
-from worker.training.objective import predict
 from worker.training.state import TrainingState
 from worker.training.step import add_gradient, change_weights
 

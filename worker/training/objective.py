@@ -1,7 +1,7 @@
-"""What training minimises, and what a network's outputs are when it is measured."""
+"""What training minimises."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from models.errors import SpecError
@@ -37,11 +37,3 @@ def _class_weights(spec: ExperimentSpec, split: Split, num_classes: int, device:
         message = f"has {len(spec.class_weights)} weights for {num_classes} classes; give {num_classes}, or 'balanced'"
         raise SpecError([{"field": "class_weights", "message": message, "nearest": "balanced"}])
     return torch.tensor(spec.class_weights, device=device)
-
-
-def predict(network: nn.Module, images: Tensor, test_time_augmentation: str) -> Tensor:
-    """Outputs for images; 'mirror' averages those for an image and its mirror image."""
-    outputs: Tensor = network(images)
-    if test_time_augmentation == "mirror":
-        outputs = (outputs + network(images.flip(3))) / 2
-    return outputs

@@ -21,7 +21,8 @@ Which = Literal["best", "last"]
 class Recorder:
     """Writes the files and hands them to the sink.
 
-    `about` is what the weights need to be used: the network's spec and the preprocessing. It is in every weights file.
+    `about` is what the weights need to be used: the network's spec, the preprocessing, the test-time augmentation.
+    It is in every weights file.
     """
 
     def __init__(self, folder: Path, sink: MetricSink, about: dict[str, Any]) -> None:

@@ -56,6 +56,21 @@ def test_answers_in_company_are_those_alone_to_the_bit(lab: Lab, predictor: Pred
     assert all((a == b).all() for a, b in zip(backwards, together, strict=True))
 
 
+def test_an_image_and_its_mirror_image_get_one_answer_where_validation_averaged_them(
+    lab: Lab, predictor: Predictor
+) -> None:
+    plain = predictor.find(lab.train("wide").id)
+    mirrored = predictor.find(lab.train("wide", test_time_augmentation="mirror").id)
+    [image] = random_images(1, plain.weights.preprocessing)
+    flipped = np.ascontiguousarray(image[:, :, ::-1])
+    one, other = predictor.predict(mirrored, [image, flipped])
+    assert np.abs(one - other).max() < 1e-6
+    assert np.abs(np.subtract(*predictor.predict(plain, [image, flipped]))).max() > 1e-3
+    logits = [np.log(answer) for answer in predictor.predict(plain, [image, flipped])]
+    average = np.exp((logits[0] + logits[1]) / 2)
+    assert np.abs(one - average / average.sum()).max() < 1e-6
+
+
 def test_many_threads_and_several_networks_at_once_get_the_serial_answers(lab: Lab, predictor: Predictor) -> None:
     served = [
         predictor.find(lab.train(model, seed=seed).id) for seed, model in enumerate(["baseline", "narrow", "wide"])

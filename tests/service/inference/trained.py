@@ -50,9 +50,9 @@ class Lab:
     store: Store
     settings: Settings
 
-    def add_experiment(self, model: Any = "baseline", dataset: str = "cifar10") -> Claim:
+    def add_experiment(self, model: Any = "baseline", dataset: str = "cifar10", **changes: Any) -> Claim:
         """An experiment that is being trained and has no weights yet."""
-        spec = parse_spec({"model": model, "dataset": {"name": dataset}})
+        spec = parse_spec({"model": model, "dataset": {"name": dataset}, **changes})
         with self.store.writing() as session:
             row = experiments.create(session, spec, layers=[], warnings=[])
             claim = runs.claim(session, row.id, "worker", 3)
@@ -60,10 +60,10 @@ class Lab:
         return claim
 
     def train(
-        self, model: Any = "baseline", *, dataset: str = "cifar10", seed: int = 0, which: str = "best"
+        self, model: Any = "baseline", *, dataset: str = "cifar10", seed: int = 0, which: str = "best", **changes: Any
     ) -> Trained:
         """An experiment whose weights are random, but not a fresh network's: its norms have seen something."""
-        claim = self.add_experiment(model, dataset)
+        claim = self.add_experiment(model, dataset, **changes)
         preprocessing = preprocessing_for(claim.spec, get_dataset(dataset))
         torch.manual_seed(seed)
         part = claim.spec.model
@@ -91,6 +91,7 @@ class Lab:
         about = {
             "model": trained.claim.spec.model.model_dump(mode="json"),
             "preprocessing": trained.preprocessing.to_json(),
+            "test_time_augmentation": trained.claim.spec.test_time_augmentation,
             "epoch": epoch,
         }
         tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from models.errors import SpecError, StorageFull
 from models.metrics import EpochMetrics
+from models.networks.predict import predict
 from models.spec.experiment import Precision
 from models.spec.parse import parse_spec
 from models.spec.training import EarlyStoppingSpec
@@ -24,7 +25,7 @@ from worker.training.averaging import AveragedWeights
 from worker.training.batches import Batch, Split
 from worker.training.environment import describe_environment, git_revision
 from worker.training.files import atomic
-from worker.training.objective import Objective, predict
+from worker.training.objective import Objective
 from worker.training.precision import Arithmetic, resolve_precision
 from worker.training.stopping import EarlyStopping, Judgement
 from worker.training.tally import FLUSH_AFTER, Tally
