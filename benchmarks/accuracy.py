@@ -118,10 +118,12 @@ def main() -> None:
     """Run what was asked for and print it."""
     runs = {**PRESETS, **BUDGETS}
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", nargs="*", choices=[*runs, []], help=f"which runs: {', '.join(runs)}; all by default")
+    parser.add_argument("run", nargs="*", metavar="RUN", help=f"of {', '.join(runs)}; all by default")
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds a preset is trained with (3)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else on standard output")
     options = parser.parse_args()
+    if unknown := set(options.run) - set(runs):
+        parser.error(f"there is no run {', '.join(sorted(unknown))}; there are {', '.join(runs)}")
     logging.disable(logging.INFO)
     dataset = load_dataset("cifar10", get_settings())
     results = [
