@@ -17,6 +17,9 @@ from service.submission import Accepted
 
 PREFLIGHT_SECONDS = 20.0
 POLL_SECONDS = 0.1
+MAX_WAITING_TESTS = 20
+RANGE_TEST_SECONDS = 20
+"""About what one takes."""
 DEFAULT_RANGE = {"lr_min": 1e-6, "lr_max": 1.0, "steps": 100}
 BOUNDS: dict[str, tuple[float, float]] = {"lr_min": (1e-12, 100), "lr_max": (1e-12, 100), "steps": (10, 2000)}
 
@@ -52,7 +55,13 @@ async def measure_before_queueing(services: Services, accepted: Accepted) -> Pre
 
 
 def start_range_test(store: Store, accepted: Accepted, options: dict[str, Any]) -> ProbeDocument:
-    """Ask for a learning rate range test."""
+    """Ask for a learning rate range test. Raises Unavailable when many wait already."""
+    with store.reading() as session:
+        waiting = probes.count_waiting(session, ProbeKind.LR_TEST)
+    if waiting >= MAX_WAITING_TESTS:
+        raise Unavailable(
+            f"{waiting} learning rate tests wait already", fix="try again later", retry_after_seconds=RANGE_TEST_SECONDS
+        )
     return _read(store, _ask(store, ProbeKind.LR_TEST, accepted, options))
 
 

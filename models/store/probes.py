@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from models.errors import NotFound
@@ -35,6 +35,12 @@ def get(session: Session, probe_id: int) -> Probe:
     if found is None:
         raise NotFound(f"there is no measurement {probe_id}")
     return found
+
+
+def count_waiting(session: Session, kind: ProbeKind) -> int:
+    """How many probes of a kind no worker has taken yet."""
+    query = select(func.count()).where(Probe.kind == kind, Probe.status == ProbeStatus.QUEUED)
+    return session.scalar(query) or 0
 
 
 def any_waiting(session: Session) -> bool:

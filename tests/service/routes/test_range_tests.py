@@ -107,3 +107,15 @@ def test_a_dry_run_needs_a_worker(client: TestClient, filled: Filled, monkeypatc
     monkeypatch.setattr(measurements, "PREFLIGHT_SECONDS", 0.2)
     late = client.post("/api/v1/experiments?dry_run=true", json=SMALL)
     assert (late.status_code, late.headers["retry-after"]) == (503, "10")
+
+
+def test_no_more_tests_are_taken_than_workers_will_get_to(
+    client: TestClient, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurements, "MAX_WAITING_TESTS", 2)
+    answers = [client.post(API, json=SMALL) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 503]
+    assert int(answers[-1].headers["retry-after"]) > 0
+    with filled.store.writing() as session:
+        assert probes.claim_next(session, "worker-1")
+    assert client.post(API, json=SMALL).status_code == 202
