@@ -24,13 +24,10 @@ define pip_install
 endef
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(call pip_install,.,$@)
-
-$(VENV)/.installed-pretrained: pyproject.toml constraints.txt
-	$(call pip_install,.[pretrained],$@ $(VENV)/.installed)
+	$(call pip_install,.[pretrained],$@)
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	$(call pip_install,.[pretrained$(comma)dev],$@ $(VENV)/.installed $(VENV)/.installed-pretrained)
+	$(call pip_install,.[pretrained$(comma)dev],$@ $(VENV)/.installed)
 
 lint: $(VENV)/.installed-dev ## Style, types, import rules, known advisories
 	$(BIN)/ruff check .
@@ -43,13 +40,13 @@ test: $(VENV)/.installed-dev ## The whole suite, a real broker and worker includ
 	@$(BIN)/python -m models.data fetch cifar10
 	$(BIN)/pytest
 
-demo: $(VENV)/.installed-pretrained ## Everything once, on real images: see demo/ afterwards
+demo: $(VENV)/.installed ## Everything once, on real images: see demo/ afterwards
 	@$(BIN)/epochal demo
 
 lab: $(VENV)/.installed ## Start the lab in the foreground; Ctrl-C stops it
 	@$(BIN)/epochal up
 
-bench: $(VENV)/.installed-pretrained ## Speed of training beside a plain loop and the machine's ceiling
+bench: $(VENV)/.installed ## Speed of training beside a plain loop and the machine's ceiling
 	@$(BIN)/python -m benchmarks.training
 
 faults: $(VENV)/.installed-dev ## Do every fault for real and print what happened
