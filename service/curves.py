@@ -36,7 +36,7 @@ def read_metrics(session: Session, experiment_id: int, points: int | None) -> Me
 
 def read_epochs(session: Session, experiment_id: int, points: int | None) -> list[EpochMetrics]:
     """The epochs of an experiment, thinned to about `points`; NotFound if there is no such experiment."""
-    experiments.get(session, experiment_id)
+    experiments.require(session, experiment_id)
     epochs = history.read(session, experiment_id)
     return epochs if points is None else thin(epochs, points)
 

@@ -280,10 +280,11 @@ def _fuzz(bench: Bench, operation: Any, counts: Counter[int], number: int) -> No
         )
         def answers_conform(case: Any) -> None:
             parameters = case.path_parameters or {}
+            fits = case.meta.generation.mode is GenerationMode.POSITIVE
             if case.method == "DELETE":
                 if parameters.get("experiment_id") == number:
                     parameters["experiment_id"] = NO_EXPERIMENT  # the one that the others ask for must stay
-            elif mode is GenerationMode.POSITIVE and counts.total() % 2 == 0 and "experiment_id" in parameters:
+            elif fits and counts.total() % 2 == 0 and "experiment_id" in parameters:
                 parameters["experiment_id"] = number
             answer = case.call(timeout=60)
             bench.client.record(f"{case.method} {case.formatted_path}", answer.status_code)

@@ -12,7 +12,7 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
 from models.store.columns import now
 from models.store.pages import Page, list_page
-from models.store.rows import enter, load, tell_state, touch
+from models.store.rows import enter, load, not_found, tell_state, touch
 from models.store.states import Status
 from models.store.tables import Experiment, ExperimentTag, IdempotencyKey, SummaryRow
 
@@ -30,6 +30,7 @@ __all__ = [
     "queued_ids",
     "request_cancel",
     "request_resume",
+    "require",
     "summaries",
     "waiting",
 ]
@@ -94,6 +95,13 @@ def create_once(
 def get(session: Session, experiment_id: int) -> Experiment:
     """One experiment, or NotFound."""
     return load(session, experiment_id)
+
+
+def require(session: Session, experiment_id: int) -> None:
+    """Raise NotFound unless there is such an experiment; reads none of its columns."""
+    known = 0 < experiment_id < 2**63 and session.scalar(select(Experiment.id).where(Experiment.id == experiment_id))
+    if not known:
+        raise not_found(experiment_id)
 
 
 def deleted_among(session: Session, ids: Sequence[int]) -> set[int]:

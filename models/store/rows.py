@@ -32,8 +32,13 @@ def load(session: Session, experiment_id: int) -> Experiment:
     # SQLite's integers end at 2**63 - 1; a larger id is one that does not exist, not an overflow.
     found = session.get(Experiment, experiment_id, populate_existing=True) if 0 < experiment_id < 2**63 else None
     if found is None:
-        raise NotFound(f"there is no experiment {experiment_id}", fix="GET /api/v1/experiments lists them")
+        raise not_found(experiment_id)
     return found
+
+
+def not_found(experiment_id: int) -> NotFound:
+    """The error for an id that no experiment has."""
+    return NotFound(f"there is no experiment {experiment_id}", fix="GET /api/v1/experiments lists them")
 
 
 def fenced(session: Session, lease: Lease) -> Experiment:

@@ -3,13 +3,13 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from models.store import Store
 from service.caching import Renderings
 from service.curves import CSV_TYPE, as_csv, read_curves, read_epochs, read_metrics
 from service.dependencies import DrawSlot, Id, RenderingsDep, StoreDep, StrictRoute
-from service.documents import MetricsDocument
+from service.documents import MetricsDocument, respond
 from service.errors import NotAcceptable, problems
 from service.figures.curves import render_curves
 from service.negotiation import choose_type
@@ -43,7 +43,7 @@ def get_metrics(
     if chosen == "text/csv":
         return _csv(experiment_id, store, renderings, request, points)
     with store.reading() as session:
-        return JSONResponse(read_metrics(session, experiment_id, points).model_dump(mode="json"), headers=VARY)
+        return respond(read_metrics(session, experiment_id, points), VARY)
 
 
 @router.get(

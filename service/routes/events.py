@@ -52,7 +52,7 @@ async def stream_events(
 
 def _check_exists(store: Store, experiment_id: int) -> None:
     with store.reading() as session:
-        experiments.get(session, experiment_id)
+        experiments.require(session, experiment_id)
 
 
 def _read_id(text: str) -> int:

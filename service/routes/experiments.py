@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 from models.store import Status, experiments
 from service import listing
 from service.dependencies import BodyDep, CallerDep, Id, ServicesDep, StoreDep, StrictRoute, SubmissionsDep, WriteSlot
-from service.documents import ExperimentDocument, ExperimentPage, LayersDocument, VerdictDocument
+from service.documents import ExperimentDocument, ExperimentPage, LayersDocument, VerdictDocument, respond
 from service.errors import problems
 from service.measurements import PreflightDocument, measure_before_queueing
 from service.reproduction import ReproductionDocument, compare
@@ -63,7 +63,7 @@ async def create_experiment(
     return document
 
 
-@router.get("", responses=problems(401, 422))
+@router.get("", response_model=ExperimentPage, responses=problems(401, 422))
 def list_experiments(
     store: StoreDep,
     status: Annotated[Status | None, Query(description="Only those that stand there.")] = None,
@@ -76,10 +76,10 @@ def list_experiments(
     ] = None,
     cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Experiments on a page.")] = 50,
-) -> ExperimentPage:
+) -> Response:
     """List experiments, a page at a time."""
     with store.reading() as session:
-        return listing.page(
+        page = listing.page(
             session,
             status=status,
             model=model,
@@ -90,13 +90,14 @@ def list_experiments(
             cursor=cursor,
             limit=limit,
         )
+    return respond(page)
 
 
-@router.get("/{experiment_id}", responses=problems(401, 404))
-def get_experiment(experiment_id: Id, store: StoreDep) -> ExperimentDocument:
+@router.get("/{experiment_id}", response_model=ExperimentDocument, responses=problems(401, 404))
+def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
     """Look at one experiment: how it stands, its best and last metrics, its runs, its complete spec."""
     with store.reading() as session:
-        return describe(session, experiments.get(session, experiment_id))
+        return respond(describe(session, experiments.get(session, experiment_id)))
 
 
 @router.delete("/{experiment_id}", status_code=204, responses=problems(401, 403, 404, 409))
