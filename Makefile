@@ -38,7 +38,7 @@ lint: $(VENV)/.installed-dev ## Style, types, import rules, known advisories
 
 test: $(VENV)/.installed-dev ## The whole suite, a real broker and worker included
 	@$(BIN)/python -m models.data fetch cifar10
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 demo: $(VENV)/.installed ## Everything once, on real images: see demo/ afterwards
 	@$(BIN)/epochal demo
