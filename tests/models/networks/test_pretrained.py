@@ -99,7 +99,9 @@ class Evil:
         return os.system, ("echo a pickle was obeyed >&2; exit 1",)
 
 
-@pytest.mark.parametrize("content", [Evil(), {"conv1": [Evil()]}, Path("x"), np.float32], ids=str)
+@pytest.mark.parametrize(
+    "content", [Evil(), {"conv1": [Evil()]}, Path("x"), np.float32], ids=["command", "hidden command", "path", "class"]
+)
 def test_a_pickle_that_asks_for_more_than_arrays_is_refused(content: Any) -> None:
     with pytest.raises(pickle.UnpicklingError, match="no place in a file of arrays"):
         NumpyUnpickler(io.BytesIO(pickle.dumps(content))).load()
