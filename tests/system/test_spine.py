@@ -97,7 +97,7 @@ def test_the_list_filters_and_sorts(client: Client, completed: int) -> None:
     items = client.get("/experiments", tag="shared", status="completed", sort="val_accuracy.best")["items"]
     assert completed in [item["id"] for item in items]  # others reproduce it, tags and all
     assert all(item["status"] == "completed" and "shared" in item["tags"] for item in items)
-    bests = [item["metrics"]["best"]["val_accuracy"]["value"] for item in items]
+    bests = [item["best"]["val_accuracy"]["value"] for item in items]
     assert bests == sorted(bests, reverse=True)
     assert client.get("/experiments", model="wide", tag="shared")["items"] == []
 
