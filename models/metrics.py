@@ -31,10 +31,12 @@ class EpochMetrics:
 
     def as_json(self) -> dict[str, Any]:
         """The epoch as plain JSON data, with null for what is not finite."""
-        return {field.name: finite(getattr(self, field.name)) for field in fields(self)}
+        values = {name: getattr(self, name) for name in NAMES}
+        return {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
 
 
-SERIES: tuple[str, ...] = tuple(field.name for field in fields(EpochMetrics) if field.name != "epoch")
+NAMES: tuple[str, ...] = tuple(field.name for field in fields(EpochMetrics))
+SERIES: tuple[str, ...] = NAMES[1:]
 MAXIMISED = frozenset({"train_accuracy", "val_accuracy", "images_per_second"})
 """Series of which the largest value is the best; of the others it is the smallest."""
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from models.errors import Conflict
 from models.metrics import EpochMetrics
+from models.store.pages import Listed
 from models.store.states import ProbeStatus, RunStatus, Status
 from models.store.tables import Experiment, Probe, Run
 
@@ -197,7 +198,7 @@ def links_of(experiment_id: int) -> dict[str, str]:
     }
 
 
-def experiment_item(row: Experiment, summaries: Summaries) -> ExperimentItem:
+def experiment_item(row: Listed, summaries: Summaries) -> ExperimentItem:
     """An experiment as lists show it."""
     return ExperimentItem(**_item_members(row, summaries))
 
@@ -223,7 +224,7 @@ def experiment_document(row: Experiment, summaries: Summaries, runs: Sequence[Ru
     )
 
 
-def _item_members(row: Experiment, summaries: Summaries) -> dict[str, Any]:
+def _item_members(row: Experiment | Listed, summaries: Summaries) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,

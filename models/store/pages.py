@@ -7,12 +7,12 @@ repeat. Experiments without a value for the series that is sorted by come last, 
 import base64
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session, defer
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.errors import InvalidRequest
 from models.metrics import SERIES
@@ -27,14 +27,36 @@ COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
     "name": Experiment.name,
 }
 SORTS = (*COLUMNS, *(f"{series}.{which}" for series in SERIES for which in ("best", "last")))
-NOT_LISTED = (Experiment.spec, Experiment.layers, Experiment.verdict, Experiment.environment)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list tells of an experiment: its columns of the same names, without the wide ones."""
+
+    id: int
+    name: str
+    model: str
+    dataset: str
+    status: Status
+    reason: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: dict[str, Any] | None
+    test: dict[str, Any] | None
+    warnings: list[dict[str, Any]]
+    reproduces: int | None
+    tags: list[str]
+
+
+LISTED = [getattr(Experiment, field.name) for field in fields(Listed) if field.name != "tags"]
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page of experiments; spec, layers, verdict and environment are loaded only when they are touched."""
+    """A page of experiments."""
 
-    items: list[Experiment]
+    items: list[Listed]
     next_cursor: str | None
     """Where the next page begins; None at the end."""
     total: int
@@ -178,11 +200,15 @@ def _run(session: Session, query: AnySelect) -> Found:
     return [(identifier, value) for identifier, value in session.execute(query)]
 
 
-def _load(session: Session, ids: list[int]) -> list[Experiment]:
+def _load(session: Session, ids: list[int]) -> list[Listed]:
     """The experiments in the order of their ids' list. Sorting was done on ids alone: the rows are wide."""
-    query = select(Experiment).where(Experiment.id.in_(ids)).options(*(defer(column) for column in NOT_LISTED))
-    rows = {row.id: row for row in session.scalars(query.execution_options(populate_existing=True))}
-    return [rows[identifier] for identifier in ids]
+    tags: dict[int, list[str]] = {identifier: [] for identifier in ids}
+    tagged = select(ExperimentTag.experiment_id, ExperimentTag.tag).where(ExperimentTag.experiment_id.in_(ids))
+    for identifier, tag in session.execute(tagged.order_by(ExperimentTag.experiment_id, ExperimentTag.position)):
+        tags[identifier].append(tag)
+    rows = session.execute(select(*LISTED).where(Experiment.id.in_(ids)))
+    found = {row[0]: Listed(*row, tags=tags[row[0]]) for row in rows}
+    return [found[identifier] for identifier in ids]
 
 
 def _encode(sort: str, descending: bool, last: tuple[int, Any]) -> str:
