@@ -267,7 +267,7 @@ def fuzzed(bench: Bench) -> str:
 
 
 def _fuzz(bench: Bench, operation: Any, counts: Counter[int], number: int) -> None:
-    """Send what fits and what does not; of what fits every other request asks for an experiment that is there."""
+    """Send what fits and what does not; every other request asks for an experiment that is there."""
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
@@ -280,11 +280,12 @@ def _fuzz(bench: Bench, operation: Any, counts: Counter[int], number: int) -> No
         )
         def answers_conform(case: Any) -> None:
             parameters = case.path_parameters or {}
-            fits = case.meta.generation.mode is GenerationMode.POSITIVE
+            identifier = parameters.get("experiment_id")
+            is_id = isinstance(identifier, int) and identifier > 0  # and not what is wrong with the request
             if case.method == "DELETE":
-                if parameters.get("experiment_id") == number:
+                if identifier == number:
                     parameters["experiment_id"] = NO_EXPERIMENT  # the one that the others ask for must stay
-            elif fits and counts.total() % 2 == 0 and "experiment_id" in parameters:
+            elif is_id and counts.total() % 2 == 0:
                 parameters["experiment_id"] = number
             answer = case.call(timeout=60)
             bench.client.record(f"{case.method} {case.formatted_path}", answer.status_code)
