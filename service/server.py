@@ -1,11 +1,8 @@
 """The API as a process: `python -m service.server` serves it until SIGTERM or Ctrl-C."""
 
 import logging
-import os
 import resource
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 import uvicorn
 
@@ -24,11 +21,6 @@ SWITCH_SECONDS = 0.0005
 threads, is what the event loop would wait after each of its own system calls: /healthz then takes seconds."""
 
 
-PRIORITY = 5
-"""Of the API, as a nice value: a third of the weight of training on the same cores. What it needs it takes from the
-moments in which training waits for itself; at equal weight each request would hold up the threads of a whole step."""
-
-
 def serve(settings: Settings | None = None) -> None:
     """Serve until told to stop."""
     settings = settings or get_settings()
@@ -36,7 +28,6 @@ def serve(settings: Settings | None = None) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     sys.setswitchinterval(SWITCH_SECONDS)
     _allow_many_connections()
-    _let_training_go_first()
     if keys_needed(settings):
         _show_first_key(settings)
     uvicorn.run(
@@ -60,13 +51,6 @@ def _allow_many_connections() -> None:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _let_training_go_first() -> None:
-    """Lower this process's priority, and its session's where the kernel shares the cores by sessions (sched(7))."""
-    os.nice(PRIORITY)
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(PRIORITY))
 
 
 def _show_first_key(settings: Settings) -> None:
