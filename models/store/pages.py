@@ -207,7 +207,7 @@ def _load(session: Session, ids: list[int]) -> list[Listed]:
     for identifier, tag in session.execute(tagged.order_by(ExperimentTag.experiment_id, ExperimentTag.position)):
         tags[identifier].append(tag)
     rows = session.execute(select(*LISTED).where(Experiment.id.in_(ids)))
-    found = {row[0]: Listed(*row, tags=tags[row[0]]) for row in rows}
+    found = {row[0]: Listed(*row, tags[row[0]]) for row in rows}
     return [found[identifier] for identifier in ids]
 
 
