@@ -22,6 +22,9 @@ from models.spec.training import (
 
 SPEC_VERSION = 1
 
+PRETRAINED_CLIP = 1.0
+"""The first gradients through a new head are large: at the default rate they end most of SqueezeNet's ReLUs at once."""
+
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True)]
 
 
@@ -71,7 +74,11 @@ class ExperimentSpec(Spec):
         default=None, description="Weights of the classes in the training loss; 'balanced' takes inverse frequencies."
     )
     clip_grad_norm: float | None = Field(
-        default=None, ge=1e-6, le=1e6, description="Largest norm of the gradient; larger ones are scaled down."
+        default=None,
+        ge=1e-6,
+        le=1e6,
+        description="Largest norm of the gradient; larger ones are scaled down. Left out, it is 1 for a pretrained "
+        "network and none for others.",
     )
     ema_decay: float | None = Field(
         default=None,
@@ -94,6 +101,8 @@ class ExperimentSpec(Spec):
         if phases != sorted(set(phases)):
             message = f"from_epoch must ascend without repetition, not {phases}"
             raise broken_rule(message, field="progressive_resizing")
+        if "clip_grad_norm" not in self.model_fields_set and getattr(self.model, "pretrained", False):
+            object.__setattr__(self, "clip_grad_norm", PRETRAINED_CLIP)
         warmup = getattr(self.lr_scheduler, "warmup_epochs", 0)
         if warmup > self.epochs:
             message = f"is {warmup:g}, more than epochs, which is {self.epochs}"

@@ -206,8 +206,8 @@ def _load(session: Session, ids: list[int]) -> list[Listed]:
     tagged = select(ExperimentTag.experiment_id, ExperimentTag.tag).where(ExperimentTag.experiment_id.in_(ids))
     for identifier, tag in session.execute(tagged.order_by(ExperimentTag.experiment_id, ExperimentTag.position)):
         tags[identifier].append(tag)
-    rows = session.execute(select(*LISTED).where(Experiment.id.in_(ids)))
-    found = {row[0]: Listed(*row, tags[row[0]]) for row in rows}
+    rows = session.execute(select(*LISTED).where(Experiment.id.in_(ids))).mappings()
+    found = {row["id"]: Listed(**row, tags=tags[row["id"]]) for row in rows}
     return [found[identifier] for identifier in ids]
 
 

@@ -52,16 +52,14 @@ class InputFormat:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images normalised: uint8 ones, or floats in 0..1."""
-        num, _, height, width = images.shape
         unit = 1.0 if images.is_floating_point() else 255.0
-        mean = torch.tensor(self.mean, device=images.device)
-        std = torch.tensor(self.std, device=images.device)
         images = images.expand(-1, len(self.mean), -1, -1)  # a gray image is repeated for a network of three channels
-        # whole rows of pixels at a time: one channel's numbers alone are too few for vector instructions
-        rows = images.permute(0, 2, 3, 1).reshape(num, height, -1)
-        scale, shift = (1 / (unit * std)).repeat(width), (mean / std).repeat(width)
-        normalised = rows.float().mul_(scale).sub_(shift).view(num, height, width, -1).permute(0, 3, 1, 2)
-        return normalised.contiguous(memory_format=self.memory_format)
+        normalised = torch.empty(images.shape, device=images.device, memory_format=self.memory_format)
+        # a channel at a time: read, converted, scaled and written to its place in one pass over memory
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            shift = torch.full((), -mean / std, device=images.device)
+            torch.add(shift, images[:, channel], alpha=1 / (unit * std), out=normalised[:, channel])
+        return normalised
 
     def resize(self, images: Tensor, size: int) -> Tensor:
         """Float images at another size, bilinear."""

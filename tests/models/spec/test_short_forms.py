@@ -90,3 +90,14 @@ def test_a_presets_network_can_be_changed_or_replaced() -> None:
 
 def test_a_part_of_a_preset_can_be_switched_off() -> None:
     assert parse_spec({"preset": "lab-report/5", "clip_grad_norm": None}).clip_grad_norm is None
+
+
+def test_a_pretrained_network_has_its_gradients_clipped_unless_the_spec_says_otherwise() -> None:
+    pretrained = {"name": "squeezenet1_1", "pretrained": True, "input_size": 64}
+    assert parse_spec({"model": pretrained}).clip_grad_norm == 1.0
+    assert parse_spec({"model": pretrained, "clip_grad_norm": None}).clip_grad_norm is None
+    assert parse_spec({"model": pretrained, "clip_grad_norm": 5}).clip_grad_norm == 5.0
+    assert parse_spec({"model": {**pretrained, "pretrained": False}}).clip_grad_norm is None
+    assert parse_spec({"model": "baseline"}).clip_grad_norm is None
+    stored = parse_spec({"model": pretrained}).as_json()
+    assert parse_spec(stored).as_json() == stored
