@@ -14,16 +14,18 @@ class Cnn(nn.Module):
         layers: list[nn.Module] = []
         channels = in_channels
         for block in spec.blocks:
+            pool: list[nn.Module] = [] if block.pool is None else [nn.MaxPool2d(block.pool)]
             for conv in block.convs:
                 # the bias stays before a batch norm too, as in the report's networks, whose parameter counts are kept
                 layers.append(nn.Conv2d(channels, conv.channels, conv.kernel_size, conv.stride, conv.padding))
                 if conv.batch_norm:
                     layers.append(nn.BatchNorm2d(conv.channels))
+                if conv is block.convs[-1]:
+                    layers += pool  # the maximum of what ReLU leaves is what ReLU leaves of the maximum, for less work
                 layers.append(nn.ReLU(inplace=True))
                 channels = conv.channels
                 size = (size + 2 * conv.padding - conv.kernel_size) // conv.stride + 1
             if block.pool is not None:
-                layers.append(nn.MaxPool2d(block.pool))
                 size //= block.pool
             if block.dropout:
                 layers.append(nn.Dropout2d(block.dropout))

@@ -47,7 +47,7 @@ class _Watcher:
 
     def __init__(self, network: nn.Module) -> None:
         self.activity: dict[str, Activity] = {}
-        self._pending: dict[int, tuple[str, Tensor, int]] = {}
+        self._pending: dict[int, tuple[str, Tensor, int, Tensor]] = {}
         self._handles: list[RemovableHandle] = []
         for name, module in network.named_modules():
             if isinstance(module, nn.Conv2d):
@@ -64,27 +64,27 @@ class _Watcher:
         self._pending.clear()
 
     def _after_convolution(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._expect(name, output)
+        self._expect(name, output, output)
 
     def _after_pass(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        name = self._came_from(inputs[0], module)
+        name, fired = self._came_from(inputs[0], module)
         if name is not None:
-            self._expect(name, output)
+            self._expect(name, output, fired if isinstance(module, nn.MaxPool2d) else output)
 
     def _after_cut(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        name = self._came_from(inputs[0], module)
+        name, fired = self._came_from(inputs[0], module)
         if name is None:
             return
-        positive = (output > 0).flatten(2).double().mean(dim=2)
+        positive = (fired > 0).flatten(2).double().mean(dim=2)
         fires, most = positive.mean(dim=0), positive.amax(dim=0)
         self.activity[name] = Activity(fires.cpu().numpy(), most.cpu().numpy())
 
-    def _expect(self, name: str, output: Tensor) -> None:
-        # The tensor is kept so that its memory is not given to another.
-        self._pending[output.data_ptr()] = (name, output, output._version)
+    def _expect(self, name: str, output: Tensor, fired: Tensor) -> None:
+        # The tensor is kept so that its memory is not given to another. What fires is counted before a pooling.
+        self._pending[output.data_ptr()] = (name, output, output._version, fired)
 
-    def _came_from(self, taken: Tensor, module: nn.Module) -> str | None:
+    def _came_from(self, taken: Tensor, module: nn.Module) -> tuple[str | None, Tensor]:
         """The convolution whose output this is; None if something was added to it in place, as a shortcut is."""
-        name, _, version = self._pending.pop(taken.data_ptr(), (None, None, 0))
+        name, _, version, fired = self._pending.pop(taken.data_ptr(), (None, None, 0, taken))
         own = 1 if getattr(module, "inplace", False) else 0
-        return name if taken._version == version + own else None
+        return (name if taken._version == version + own else None), fired

@@ -64,7 +64,22 @@ def test_the_dropout_network_drops_where_the_report_does() -> None:
 
 def test_batch_norm_stands_between_a_blocks_first_convolution_and_its_relu() -> None:
     names = [type(module).__name__ for module in build("three_blocks_batch_norm").features]  # type: ignore[union-attr]
-    assert names[:6] == ["Conv2d", "BatchNorm2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d"]
+    assert names[:6] == ["Conv2d", "BatchNorm2d", "ReLU", "Conv2d", "MaxPool2d", "ReLU"]
+
+
+def test_pooling_before_relu_computes_what_relu_before_pooling_does() -> None:
+    torch.manual_seed(0)
+    ours = build("baseline").double()
+    layers = list(ours.features)  # type: ignore[arg-type]
+    written = nn.Sequential(*(layers[place] for place in (0, 2, 1, 3, 5, 4)), nn.Flatten(), *ours.classifier)  # type: ignore[misc]
+    images = torch.randn(4, 3, 32, 32, dtype=torch.double)
+    gradients = []
+    for network in (ours, written):
+        ours.zero_grad()
+        network(images).square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in ours.parameters() if parameter.grad is not None])
+    assert torch.equal(ours(images), written(images))
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("name", [*ZOO, "fast_resnet", "baseline"])
