@@ -15,12 +15,12 @@ class Cnn(nn.Module):
         channels = in_channels
         for block in spec.blocks:
             pool: list[nn.Module] = [] if block.pool is None else [nn.MaxPool2d(block.pool)]
-            for conv in block.convs:
+            for place, conv in enumerate(block.convs, start=1):
                 # the bias stays before a batch norm too, as in the report's networks, whose parameter counts are kept
                 layers.append(nn.Conv2d(channels, conv.channels, conv.kernel_size, conv.stride, conv.padding))
                 if conv.batch_norm:
                     layers.append(nn.BatchNorm2d(conv.channels))
-                if conv is block.convs[-1]:
+                if place == len(block.convs):
                     layers += pool  # the maximum of what ReLU leaves is what ReLU leaves of the maximum, for less work
                 layers.append(nn.ReLU(inplace=True))
                 channels = conv.channels
