@@ -163,7 +163,11 @@ def test_fashion_mnists_files_are_read(tmp_path: Path) -> None:
     assert arrays.train_labels.tolist() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("content", [b"", b"not gzip", gzip.compress(b"\0\0\x0d\1"), gzip.compress(b"\0\0\x08\3\0")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not gzip", gzip.compress(b"\0\0\x0d\1"), gzip.compress(b"\0\0\x08\3\0")],
+    ids=["empty", "not gzip", "another type", "cut off"],  # what is compressed holds the time
+)
 def test_a_damaged_idx_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.gz").write_bytes(content)
     with pytest.raises(SourceFailed):
