@@ -161,13 +161,13 @@ def test_one_idempotency_key_makes_one_experiment(client: Client) -> None:
 
 
 def test_a_wrong_spec_names_the_field_and_the_nearest_value_and_stores_nothing(client: Client) -> None:
-    before = client.get("/experiments", limit=1)["items"]
+    before = client.get("/experiments", limit=1)["total"]
     with pytest.raises(Problem) as caught:
         client.post("/experiments", small_spec(model="baselin"))
     assert caught.value.status == 422
     assert caught.value.document["errors"][0]["field"] == "model.name"
     assert caught.value.document["errors"][0]["nearest"] == "baseline"
-    assert client.get("/experiments", limit=1)["items"] == before
+    assert client.get("/experiments", limit=1)["total"] == before
 
 
 def test_the_lab_is_healthy_and_ready(lab: Lab) -> None:
