@@ -26,6 +26,7 @@ limit_spinning()  # before torch is imported, as the worker does
 
 from benchmarks.training import ceiling
 from models.data.dataset import ImageDataset, load_dataset
+from models.data.splits import split_indices
 from models.settings import get_settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
@@ -94,8 +95,7 @@ def ceiling_seconds(spec: ExperimentSpec, dataset: ImageDataset) -> float:
 
 def images_of(spec: ExperimentSpec, dataset: ImageDataset) -> int:
     """Training images of an epoch."""
-    available = round(len(dataset.train_labels) * (1 - spec.dataset.val_fraction))
-    return min(available, spec.dataset.train_limit or available)
+    return len(split_indices(len(dataset.train_labels), spec.dataset)[0])
 
 
 def as_table(results: list[dict[str, Any]]) -> str:
