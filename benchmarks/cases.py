@@ -34,7 +34,7 @@ CASES = {
     for case in (
         _case("baseline-16", 16_000, 4_800, 5, {"model": "baseline", "batch_size": 16}),
         _case("baseline-128", 25_600, 7_680, 5, {"model": "baseline", "batch_size": 128}),
-        _case("three_blocks-128", 1_024, 768, 3, {"model": "three_blocks", "batch_size": 128, "augmentation": _TURNS}),
-        _case("squeezenet-64px", 2_560, 2_048, 3, {"model": _SQUEEZENET, "batch_size": 128}),
+        _case("three_blocks-128", 2_048, 768, 3, {"model": "three_blocks", "batch_size": 128, "augmentation": _TURNS}),
+        _case("squeezenet-64px", 3_840, 1_280, 5, {"model": _SQUEEZENET, "batch_size": 128}),
     )
 }

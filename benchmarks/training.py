@@ -3,17 +3,18 @@
     python -m benchmarks.training                  the table, about ten minutes
     python -m benchmarks.training --quick --json   the same with fewer rounds, as JSON and nothing else
 
-Three programs train the same network, on the same images, one after the other and again, round after round:
+Three programs train the same network, on the same images:
 
     a  report    the report's loop as a user would write it today: a DataLoader with two workers, PIL transforms one
                  image at a time, .item() in every step (report_loop.py)
     b  engine    worker.training.engine.train() as the worker runs it, with metrics, guard, progress and checkpoints;
                  what is written at the end of an epoch is charged as for an epoch of 40,000 images
-    c  ceiling   forward, backward and step of the same network on one batch that stays in memory, with the threads,
-                 layout, memory and optimizer that the engine uses
+    c  ceiling   forward, backward and step of the same network on one batch that stays in memory: torch's fused
+                 optimizer, and the threads, layout and memory that the engine uses
 
-`speedup` is b/a and `of_ceiling` b/c in images per second, each the median of the rounds' own ratios, so that a machine
-that slows down for a while slows all three.
+Rounds of a, and of b with c, follow each other; within a round b and c take turns of some 500 images, a tenth of a
+second for small networks, since a virtual machine's speed changes from one second to the next by more than they differ.
+`speedup` is b/a and `of_ceiling` b/c in images per second, the medians of the rounds' and of the turns' own ratios.
 """
 
 import argparse
@@ -39,40 +40,82 @@ from benchmarks.cases import CASES, WARM_UP_BATCHES, Case
 from benchmarks.report_loop import in_own_process
 from models.data.dataset import ImageDataset, load_dataset
 from models.metrics import EpochMetrics
+from models.networks.layers import head_of
 from models.settings import get_settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 from worker.training.build import build_batches, build_data, build_state
 from worker.training.engine import train
+from worker.training.optimizers import build_optimizer
 from worker.training.sink import MemorySink
-from worker.training.tuning import choose_tuning
+from worker.training.tuning import Tuning, choose_tuning
 
 EPOCH_IMAGES = 40_000
 """The training split of CIFAR-10, which what happens once an epoch is charged to."""
-QUICK_SECONDS = 75.0
+QUICK_SECONDS = 70.0
 """For the rounds of a case with --quick: four cases stay under eight minutes on a busy machine too."""
+
+
+class Ceiling:
+    """Forward, backward and step of a spec's network on one batch that stays in memory.
+
+    `size` is the side of the images, where it is not that of the spec's validation. To be used within the tuning.
+    """
+
+    def __init__(self, spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning, size: int | None = None) -> None:
+        data = build_data(spec, dataset, tuning)
+        batches = build_batches(spec, data, tuning)
+        self.network = build_state(spec, data, batches, tuning, None).network.train()
+        self.optimizer = build_optimizer(
+            spec.optimizer, self.network, head_of(self.network), spec.fine_tuning, implementation="fused"
+        )
+        batch = next(iter(batches.iterate(1, size or data.input_format.size)))
+        self.images, self.labels = batch.images.clone(memory_format=torch.preserve_format), batch.labels
+        self.chunk_batches = batches.chunk_batches
+        self.seconds_of(WARM_UP_BATCHES)
+
+    def seconds_of(self, num_steps: int) -> float:
+        """How long so many steps take."""
+        began = time.perf_counter()
+        for _ in range(num_steps):
+            nn.functional.cross_entropy(self.network(self.images), self.labels).backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return time.perf_counter() - began
+
+
+class _Alternating(MemorySink):
+    """Lets the engine train for a chunk's steps and the ceiling for as many, by turns, until there are enough.
+
+    The engine asks after every step whether it should stop; the ceiling's turns are within that question, and so
+    outside the engine's.
+    """
+
+    def __init__(self, ceiling: Ceiling, num_turns: int) -> None:
+        super().__init__()
+        self.ceiling = ceiling
+        self.num_turns = num_turns
+        self.num_steps = 0
+        self.engine_seconds: list[float] = []
+        self.ceiling_seconds: list[float] = []
+
+    def should_stop(self) -> str | None:
+        """Asked by the engine after every step. The first turn, in which it warms up, does not count."""
+        self.num_steps += 1
+        if self.num_steps % self.ceiling.chunk_batches:
+            return None
+        if self.num_steps > self.ceiling.chunk_batches:
+            self.engine_seconds.append(time.perf_counter() - self.began)
+            self.ceiling_seconds.append(self.ceiling.seconds_of(self.ceiling.chunk_batches))
+        self.began = time.perf_counter()
+        return "cancel" if len(self.engine_seconds) == self.num_turns else None
 
 
 @dataclass
 class _Stopwatch(MemorySink):
-    """Notes when steps were done, and ends the run after enough images."""
+    """Notes when epochs were appended and saved."""
 
-    batch_size: int = 0
-    images: int = 0
-    num_steps: int = 0
-    began: float = 0.0
-    ended: float = 0.0
     marks: list[tuple[str, float]] = field(default_factory=list)
-
-    def should_stop(self) -> str | None:
-        """Asked by the engine after every step."""
-        self.num_steps += 1
-        if self.num_steps == WARM_UP_BATCHES:
-            self.began = time.perf_counter()
-        if self.num_steps * self.batch_size >= self.images + WARM_UP_BATCHES * self.batch_size:
-            self.ended = time.perf_counter()
-            return "cancel"
-        return None
 
     def append_epoch(self, metrics: EpochMetrics) -> None:
         """Note when an epoch's measuring was over and its writing began."""
@@ -86,13 +129,18 @@ class _Stopwatch(MemorySink):
             self.marks.append(("saved", time.perf_counter()))
 
 
-def engine(case: Case, dataset: ImageDataset, saving_seconds: float) -> float:
-    """Images per second of the engine in an epoch of the whole training split."""
-    with tempfile.TemporaryDirectory() as folder:
-        watch = _Stopwatch(batch_size=case.spec.batch_size, images=case.images)
-        train(case.spec, dataset, watch, Path(folder), device="cpu", should_stop=watch.should_stop)  # type: ignore[arg-type]
-    images = (watch.num_steps - WARM_UP_BATCHES) * case.spec.batch_size
-    return images / (watch.ended - watch.began + saving_seconds * images / EPOCH_IMAGES)
+def engine_and_ceiling(case: Case, dataset: ImageDataset, saving: float) -> tuple[list[float], list[float]]:
+    """Images per second of the engine, in an epoch of the whole training split, and of the ceiling, by turns."""
+    tuning = choose_tuning(case.spec, dataset, "cpu")
+    with tuning.applied():
+        ceiling = Ceiling(case.spec, dataset, tuning)
+        images = ceiling.chunk_batches * case.spec.batch_size
+        turns = _Alternating(ceiling, -(-case.images // images))
+        with tempfile.TemporaryDirectory() as folder:
+            train(case.spec, dataset, turns, Path(folder), device="cpu", should_stop=turns.should_stop)  # type: ignore[arg-type]
+    share = saving * images / EPOCH_IMAGES
+    engine = [images / (taken + share) for taken in turns.engine_seconds]
+    return engine, [images / taken for taken in turns.ceiling_seconds]
 
 
 def saving_seconds(case: Case, dataset: ImageDataset) -> float:
@@ -111,27 +159,12 @@ def saving_seconds(case: Case, dataset: ImageDataset) -> float:
 
 
 def ceiling(spec: ExperimentSpec, dataset: ImageDataset, num_images: int, size: int | None = None) -> float:
-    """Images per second of the same network's forward, backward and step on one batch that stays in memory.
-
-    `size` is the side of the images, where it is not that of the spec's validation.
-    """
+    """Images per second of the ceiling alone."""
     tuning = choose_tuning(spec, dataset, "cpu")
     with tuning.applied():
-        data = build_data(spec, dataset, tuning)
-        batches = build_batches(spec, data, tuning)
-        state = build_state(spec, data, batches, tuning, None)
-        network, optimizer = state.network.train(), state.optimizer
-        batch = next(iter(batches.iterate(1, size or data.input_format.size)))
-        images, labels = batch.images.clone(memory_format=torch.preserve_format), batch.labels
-        num_steps = -(-num_images // len(labels))
-        began = 0.0
-        for step in range(WARM_UP_BATCHES + num_steps):
-            if step == WARM_UP_BATCHES:
-                began = time.perf_counter()
-            nn.functional.cross_entropy(network(images), labels).backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        return num_steps * len(labels) / (time.perf_counter() - began)
+        steps = Ceiling(spec, dataset, tuning, size)
+        num_steps = -(-num_images // len(steps.labels))
+        return num_steps * len(steps.labels) / steps.seconds_of(num_steps)
 
 
 def compare(
@@ -145,32 +178,30 @@ def compare(
     """All three programs on one case, interleaved; no further round is begun after so many seconds."""
     saving = saving_seconds(case, dataset)
     measured: dict[str, list[float]] = {"report": [], "engine": [], "ceiling": []}
+    speedups: list[float] = []
+    of_ceiling: list[float] = []
     began = time.monotonic()
     for number in range(rounds):
         if number and time.monotonic() - began > seconds:
             break
-        measured["report"].append(report_loop(case))
-        # the two that are close stand in turn before and after each other, so that a drift favours neither
-        pair: list[tuple[str, Callable[[], float]]] = [
-            ("engine", lambda: engine(case, dataset, saving)),
-            ("ceiling", lambda: ceiling(case.spec, dataset, case.images)),
-        ]
-        for name, run in pair if number % 2 == 0 else pair[::-1]:
-            measured[name].append(run())
-        now = {name: round(values[-1]) for name, values in measured.items()}
+        report = report_loop(case)
+        engine, ceiling = engine_and_ceiling(case, dataset, saving)
+        of_ceiling += [ours / best for ours, best in zip(engine, ceiling, strict=True)]
+        of_round = {"report": report, "engine": statistics.median(engine), "ceiling": statistics.median(ceiling)}
+        speedups.append(of_round["engine"] / report)
+        for name, speed in of_round.items():
+            measured[name].append(speed)
+        now = {name: round(speed) for name, speed in of_round.items()}
         say(f"{case.name} round {number + 1}/{rounds}: {now} images/s")
     return {
         "case": case.name,
-        "speedup": round(_median_ratio(measured["engine"], measured["report"]), 3),
-        "of_ceiling": round(_median_ratio(measured["engine"], measured["ceiling"]), 3),
+        "speedup": round(statistics.median(speedups), 3),
+        "of_ceiling": round(statistics.median(of_ceiling), 3),
         "images_per_second": {name: round(statistics.median(values), 1) for name, values in measured.items()},
         "saving_seconds": round(saving, 4),
-        "rounds": len(measured["report"]),
+        "rounds": len(speedups),
+        "turns": len(of_ceiling),
     }
-
-
-def _median_ratio(upper: list[float], lower: list[float]) -> float:
-    return statistics.median(above / below for above, below in zip(upper, lower, strict=True))
 
 
 def as_table(results: dict[str, Any]) -> str:

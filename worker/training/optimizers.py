@@ -1,5 +1,6 @@
 """From the spec's `optimizer` to torch's, with the head and the rest of the network in groups of their own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,14 +18,55 @@ CLASSES: dict[type, type[torch.optim.Optimizer]] = {
 WITHOUT_FUSED = (RmspropSpec,)
 
 
+class DirectSGD(torch.optim.SGD):
+    """torch's fused SGD on a CPU without what torch wraps around its kernel: the same weights to the bit.
+
+    Hooks, the profiler's records and the grouping by device and type take 65 of a step's 100 microseconds.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Change the parameters that have a gradient."""
+        taken = [
+            [parameter for parameter in group["params"] if parameter.grad is not None] for group in self.param_groups
+        ]
+        buffers = [[self.state[parameter].get("momentum_buffer") for parameter in parameters] for parameters in taken]
+        if any(buffer is None for group in buffers for buffer in group):
+            super().step(closure)  # the first step, which makes the buffers, or one without momentum
+            return
+        for group, parameters, momenta in zip(self.param_groups, taken, buffers, strict=True):
+            if not parameters:
+                continue
+            torch._fused_sgd_(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                momenta,
+                lr=group["lr"],
+                momentum=group["momentum"],
+                weight_decay=group["weight_decay"],
+                dampening=group["dampening"],
+                nesterov=group["nesterov"],
+                maximize=group["maximize"],
+                is_first_step=False,
+            )
+
+    step.hooked = True  # type: ignore[attr-defined]  # or torch.optim.Optimizer wraps it
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
 def build_optimizer(
     spec: OptimizerSpec, network: nn.Module, head: nn.Module, fine_tuning: FineTuningSpec, *, implementation: str
 ) -> torch.optim.Optimizer:
     """The optimizer of everything that may ever be trained.
 
     Body and head are groups of their own where fine-tuning treats them differently. Each group keeps its `base_lr`,
-    which the schedule multiplies; a body whose rate is 0 is left out. `implementation` is fused, foreach or forloop;
-    what torch does not fuse takes foreach.
+    which the schedule multiplies; a body whose rate is 0 is left out. `implementation` is direct, fused, foreach or
+    forloop; direct is fused but for DirectSGD, and what torch does not fuse takes foreach.
     """
     body, top = split_parameters(network, head)
     parts = [(body + top, spec.lr)]
@@ -32,10 +74,10 @@ def build_optimizer(
         parts = [(body, spec.lr * fine_tuning.backbone_lr_factor), (top, spec.lr)]
     groups = [{"params": parameters, "lr": lr, "base_lr": lr} for parameters, lr in parts if parameters and lr > 0]
     options: dict[str, Any] = spec.model_dump(exclude={"name", "lr"})
-    if implementation == "fused" and isinstance(spec, WITHOUT_FUSED):
-        implementation = "foreach"
-    options |= {"fused": True} if implementation == "fused" else {"foreach": implementation == "foreach"}
-    return CLASSES[type(spec)](groups, **options)
+    fused = implementation in ("direct", "fused") and not isinstance(spec, WITHOUT_FUSED)
+    options |= {"fused": True} if fused else {"foreach": implementation != "forloop"}
+    direct = implementation == "direct" and isinstance(spec, SgdSpec)
+    return (DirectSGD if direct else CLASSES[type(spec)])(groups, **options)
 
 
 def split_parameters(network: nn.Module, head: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -41,7 +41,7 @@ class Tuning:
     """Threads inside one operation, on a CPU."""
     channels_last: bool
     optimizer: str
-    """fused, foreach or forloop."""
+    """direct, fused, foreach or forloop (see worker.training.optimizers)."""
     images_on_device: bool
     """Keep the images on the GPU; on a CPU they stay memory-mapped."""
     chunk_images: int
@@ -97,7 +97,7 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
             device=chosen,
             threads=threads,
             channels_last=True,
-            optimizer="fused",
+            optimizer="direct",
             images_on_device=False,
             chunk_images=max(1, CPU_CHUNK // pixels),
             prefetch=threads < torch.get_num_threads(),  # a core is left over

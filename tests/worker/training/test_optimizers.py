@@ -10,7 +10,7 @@ from models.networks.build import build_network
 from models.networks.layers import head_of
 from models.spec.parse import parse_spec
 from tests.worker.training.tiny import NETWORK
-from worker.training.optimizers import Freezing, build_optimizer
+from worker.training.optimizers import DirectSGD, Freezing, build_optimizer
 
 
 def network() -> nn.Module:
@@ -32,7 +32,7 @@ SPECS = [
 ]
 
 
-@pytest.mark.parametrize("implementation", ["fused", "foreach", "forloop"])
+@pytest.mark.parametrize("implementation", ["direct", "fused", "foreach", "forloop"])
 @pytest.mark.parametrize(("spec", "theirs"), SPECS, ids=["sgd", "nesterov", "adam", "adamw", "rmsprop"])
 def test_a_step_is_torchs(spec: dict[str, Any], theirs: Any, implementation: str) -> None:
     ours_network, their_network = network(), network()
@@ -46,6 +46,39 @@ def test_a_step_is_torchs(spec: dict[str, Any], theirs: Any, implementation: str
         plain.step()
     for parameter, other in zip(ours_network.parameters(), their_network.parameters(), strict=True):
         assert torch.allclose(parameter, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "sgd", "lr": 0.1},
+        {"name": "sgd", "lr": 0.1, "momentum": 0},
+        {"name": "sgd", "lr": 0.1, "nesterov": True, "weight_decay": 0.01},
+    ],
+    ids=["momentum", "plain", "nesterov"],
+)
+def test_direct_steps_are_fused_ones_to_the_bit(spec: dict[str, Any]) -> None:
+    """With the body frozen for two steps, and its state saved and loaded half way."""
+    nets = [network(), network()]
+    frozen = {"freeze_backbone_epochs": 1}
+    ours, theirs = (
+        optimizer(net, kind, optimizer=spec, fine_tuning=frozen)
+        for net, kind in zip(nets, ("direct", "fused"), strict=True)
+    )
+    assert type(ours) is DirectSGD
+    for step in range(6):
+        for net in nets:
+            random = torch.Generator().manual_seed(step)
+            for parameter in net.parameters() if step >= 2 else head_of(net).parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=random)
+        if step == 4:
+            ours.load_state_dict(ours.state_dict())
+        for one in (ours, theirs):
+            one.step()
+            one.zero_grad()
+    for parameter, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(parameter, other)
+        assert parameter.grad is None
 
 
 def test_body_and_head_have_rates_of_their_own() -> None:
