@@ -14,7 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from models.queue import make_celery
 from models.settings import Settings, get_settings
 from models.store import Store
+from models.store.stamps import Stamps
 from service.access import Doorkeeper, LoginNeeded, keys_needed
+from service.answers import Answers
 from service.dependencies import Services, authorise, authorise_viewer
 from service.documents import API
 from service.errors import ANY_PROBLEM, install_handlers
@@ -56,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         responses=ANY_PROBLEM,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.add_middleware(Answers)
     app.add_middleware(
         Perimeter,
         allowed_hosts=settings.allowed_hosts,
@@ -113,6 +116,7 @@ def _build_services(settings: Settings, instruments: Instruments) -> Services:
     return Services(
         settings=settings,
         store=store,
+        stamps=Stamps(store),
         celery=celery,
         doorkeeper=Doorkeeper(settings, store),
         live=LiveEvents(store),

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from models.settings import Settings
 from models.store import Store
+from models.store.stamps import Stamps
 from models.store.states import Role
 from service.access import Caller, Doorkeeper, check_role
 from service.body import read_document
@@ -24,6 +25,7 @@ from service.errors import invalid_fields, shown
 from service.inference.predictor import Predictor
 from service.instruments import Instruments
 from service.limits import MEGABYTE, Gate
+from service.listing import ListedItems
 from service.live import LiveEvents
 from service.submission import Inspector, Submissions
 
@@ -39,6 +41,7 @@ class Services:
 
     settings: Settings
     store: Store
+    stamps: Stamps
     celery: Celery
     doorkeeper: Doorkeeper
     live: LiveEvents
@@ -47,6 +50,7 @@ class Services:
     predictor: Predictor
     inspector: Inspector = field(default_factory=Inspector)
     renderings: Renderings = field(default_factory=Renderings)
+    listed: ListedItems = field(default_factory=ListedItems)
     predictions: Gate = field(default_factory=lambda: Gate("predictions", places=128, max_bytes=512 * MEGABYTE))
     measurements: Gate = field(default_factory=lambda: Gate("pre-flights", places=8, retry_after_seconds=10))
     writers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
@@ -55,6 +59,7 @@ class Services:
     def close(self) -> None:
         """Give back what is held beyond memory."""
         self.predictor.close()
+        self.stamps.close()
         self.store.dispose()
 
     async def in_writer(self, work: Callable[..., Answer], *args: Any) -> Answer:
@@ -92,7 +97,8 @@ async def get_renderings(services: ServicesDep) -> Renderings:
 
 async def get_caller(request: Request, services: ServicesDep) -> Caller:
     """Whoever asks, known by a key or a session, and within their rate."""
-    return await services.doorkeeper.identify(request)
+    caller: Caller | None = request.scope.get("caller")  # service.answers has asked already
+    return caller or await services.doorkeeper.identify(request)
 
 
 StoreDep = Annotated[Store, Depends(get_store)]

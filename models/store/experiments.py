@@ -11,7 +11,7 @@ from models.errors import Conflict, InvalidRequest
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
 from models.store.columns import now
-from models.store.pages import Page, list_page
+from models.store.pages import Page, list_page, load_listed, revisions
 from models.store.rows import enter, load, not_found, tell_state, touch
 from models.store.states import Status
 from models.store.tables import Experiment, ExperimentTag, IdempotencyKey, SummaryRow
@@ -26,11 +26,13 @@ __all__ = [
     "deleted_among",
     "get",
     "list_page",
+    "load_listed",
     "mark_enqueued",
     "queued_ids",
     "request_cancel",
     "request_resume",
     "require",
+    "revisions",
     "summaries",
     "waiting",
 ]
@@ -213,4 +215,6 @@ def delete(session: Session, experiment_id: int) -> None:
     experiment = load(session, experiment_id)
     if experiment.status is Status.RUNNING:
         raise Conflict(f"experiment {experiment_id} is running", fix="cancel it first, then delete it")
+    others = update(Experiment).where(Experiment.reproduces == experiment_id)  # they lose their original
+    session.execute(others.values(reproduces=None, revision=Experiment.revision + 1))
     session.delete(experiment)

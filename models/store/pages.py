@@ -7,6 +7,7 @@ repeat. Experiments without a value for the series that is sorted by come last, 
 import base64
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -54,9 +55,9 @@ LISTED = [getattr(Experiment, field.name) for field in fields(Listed) if field.n
 
 @dataclass(frozen=True)
 class Page:
-    """A page of experiments."""
+    """A page of experiments, by their ids."""
 
-    items: list[Listed]
+    ids: list[int]
     next_cursor: str | None
     """Where the next page begins; None at the end."""
     total: int
@@ -94,9 +95,12 @@ def list_page(
     ask = _Ask(filters, tag, total <= FEW, sort, descending, start)
     find = _by_column if sort in COLUMNS else _by_series
     found = find(session, ask, limit + 1) if total else []
-    items = _load(session, [identifier for identifier, _ in found[:limit]])
     more = len(found) > limit
-    return Page(items, _encode(sort, descending, found[limit - 1]) if more else None, total)
+    return Page(
+        [identifier for identifier, _ in found[:limit]],
+        _encode(sort, descending, found[limit - 1]) if more else None,
+        total,
+    )
 
 
 @dataclass(frozen=True)
@@ -200,8 +204,8 @@ def _run(session: Session, query: AnySelect) -> Found:
     return [(identifier, value) for identifier, value in session.execute(query)]
 
 
-def _load(session: Session, ids: list[int]) -> list[Listed]:
-    """The experiments in the order of their ids' list. Sorting was done on ids alone: the rows are wide."""
+def load_listed(session: Session, ids: Sequence[int]) -> list[Listed]:
+    """The experiments of a page, in the order of their ids' list. Sorting was done on ids alone: the rows are wide."""
     tags: dict[int, list[str]] = {identifier: [] for identifier in ids}
     tagged = select(ExperimentTag.experiment_id, ExperimentTag.tag).where(ExperimentTag.experiment_id.in_(ids))
     for identifier, tag in session.execute(tagged.order_by(ExperimentTag.experiment_id, ExperimentTag.position)):
@@ -209,6 +213,12 @@ def _load(session: Session, ids: list[int]) -> list[Listed]:
     rows = session.execute(select(*LISTED).where(Experiment.id.in_(ids))).mappings()
     found = {row["id"]: Listed(**row, tags=tags[row["id"]]) for row in rows}
     return [found[identifier] for identifier in ids]
+
+
+def revisions(session: Session, ids: Sequence[int]) -> dict[int, int]:
+    """How often each of these experiments has changed."""
+    query = select(Experiment.id, Experiment.revision).where(Experiment.id.in_(ids))
+    return {identifier: revision for identifier, revision in session.execute(query)}
 
 
 def _encode(sort: str, descending: bool, last: tuple[int, Any]) -> str:

@@ -65,7 +65,7 @@ async def create_experiment(
 
 @router.get("", response_model=ExperimentPage, responses=problems(401, 422))
 def list_experiments(
-    store: StoreDep,
+    services: ServicesDep,
     status: Annotated[Status | None, Query(description="Only those that stand there.")] = None,
     model: Annotated[str | None, Query(max_length=100, description="Only this network, as lists name it.")] = None,
     dataset: Annotated[str | None, Query(max_length=100, description="Only this dataset.")] = None,
@@ -78,8 +78,8 @@ def list_experiments(
     limit: Annotated[int, Query(ge=1, le=200, description="Experiments on a page.")] = 50,
 ) -> Response:
     """List experiments, a page at a time."""
-    with store.reading() as session:
-        page = listing.page(
+    with services.store.reading() as session:
+        page = services.listed.page(
             session,
             status=status,
             model=model,
@@ -90,7 +90,7 @@ def list_experiments(
             cursor=cursor,
             limit=limit,
         )
-    return respond(page)
+    return Response(page, media_type="application/json")
 
 
 @router.get("/{experiment_id}", response_model=ExperimentDocument, responses=problems(401, 404))

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from models.errors import InvalidRequest
 from models.store import Store, experiments, history, pages, runs
-from models.store.pages import SORTS, list_page
+from models.store.pages import SORTS, list_page, load_listed
 from models.store.states import Status
 from tests.models.store.helpers import add_experiment, make_metrics, make_spec, start
 
@@ -34,8 +34,8 @@ def walk(session: Session, limit: int, **asked: Any) -> list[int]:
     found, cursor = [], None
     while True:
         page = list_page(session, limit=limit, cursor=cursor, **asked)
-        found += [experiment.id for experiment in page.items]
-        assert len(page.items) == limit or page.next_cursor is None
+        found += page.ids
+        assert len(page.ids) == limit or page.next_cursor is None
         if page.next_cursor is None:
             return found
         cursor = page.next_cursor
@@ -98,13 +98,13 @@ def test_rows_that_are_added_while_paging_make_no_page_skip_or_repeat(
         before = [create(session, loss, name=name) for loss, name in rows]
         coming, seen = list(added), []
         page = list_page(session, sort=sort, descending=descending, limit=limit)
-        seen += [experiment.id for experiment in page.items]
+        seen += page.ids
         while page.next_cursor is not None:
             if coming:
                 loss, name = coming.pop()
                 create(session, loss, name=name)
             page = list_page(session, sort=sort, descending=descending, limit=limit, cursor=page.next_cursor)
-            seen += [experiment.id for experiment in page.items]
+            seen += page.ids
         assert len(seen) == len(set(seen)), "repeated"
         assert set(before) <= set(seen), "skipped"
         session.rollback()
@@ -122,10 +122,10 @@ def test_filters_narrow_the_list_and_the_total(store: Store, few: int, monkeypat
 
         def ids(**asked: Any) -> list[int]:
             page = list_page(session, sort="id", descending=False, **asked)
-            assert page.total == len(page.items)
+            assert page.total == len(page.ids)
             by_loss = list_page(session, sort="val_loss.best", descending=False, **asked)
-            assert sorted(experiment.id for experiment in by_loss.items) == [found.id for found in page.items]
-            return [experiment.id for experiment in page.items]
+            assert sorted(by_loss.ids) == page.ids
+            return page.ids
 
         assert ids() == [1, 2, 3, 4]
         assert ids(status="queued") == [3, 4]
@@ -145,7 +145,7 @@ def test_the_total_counts_every_page(store: Store) -> None:
     with store.reading() as session:
         page = list_page(session, limit=2)
         assert page.total == 5
-        assert [experiment.id for experiment in page.items] == [5, 4]
+        assert page.ids == [5, 4]
         assert page.next_cursor is not None
         assert list_page(session, limit=2, cursor=page.next_cursor).total == 5
 
@@ -162,8 +162,8 @@ def test_a_page_takes_few_queries_however_long_it_is(store: Store) -> None:
     try:
         with store.reading() as session:
             page = list_page(session, sort="val_loss.best")
-            experiments.summaries(session, [experiment.id for experiment in page.items])
-            assert all(experiment.tags == ["a", "b"] for experiment in page.items)
+            experiments.summaries(session, page.ids)
+            assert all(experiment.tags == ["a", "b"] for experiment in load_listed(session, page.ids))
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     selects = [statement for statement in statements if statement.startswith("SELECT")]

@@ -1,0 +1,43 @@
+"""What tells a reader that nothing has changed, without a transaction, a thread or a wait: some ten microseconds.
+
+SQLite only. A connection of its own, never inside a transaction, and with no patience: a lock or an error means that
+nothing is known, and whoever asks reads the database as always.
+"""
+
+from models.store.sqlite import dbapi
+from models.store.store import Store
+
+
+class Stamps:
+    """Stamps of one experiment and of everything. Equal stamps, equal content. For one thread at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self._connection = None
+        if store.is_sqlite:
+            self._connection = dbapi.connect(
+                str(store.url.database), timeout=0, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA query_only = ON")
+
+    def of_experiment(self, experiment_id: int) -> int | None:
+        """The experiment's revision; None if there is none, or it cannot be told now."""
+        return self._ask("SELECT revision FROM experiments WHERE id = ?", experiment_id)
+
+    def of_everything(self) -> int | None:
+        """A number that any process's commit changes; None if it cannot be told now."""
+        return self._ask("PRAGMA data_version")
+
+    def _ask(self, statement: str, *values: int) -> int | None:
+        if self._connection is None:
+            return None
+        try:
+            found = self._connection.execute(statement, values).fetchone()
+        except dbapi.Error:
+            return None
+        return None if found is None else int(found[0])
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,117 @@
+"""Answers that are kept until what they tell of changes, and sent again without asking for it.
+
+A lab's readers ask for the same few things: the list, the experiment that runs, its curves. The database numbers its
+changes (models.store.stamps): an answer is kept with the number of before it was made, and is good for as long as that
+is still the number. Nobody is told anything that a reader of the database would not be told at that moment.
+"""
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.store.stamps import Stamps
+from service.caching import is_known
+from service.documents import API
+
+MAX_BYTES = 16_000_000
+MAX_ANSWER_BYTES = 1_000_000
+PATH = re.compile(
+    rf"{API}/experiments(?:/([1-9][0-9]{{0,9}})(?:/(?:metrics|metrics\.csv|curves\.png|curves\.svg|layers|verdict))?)?"
+)
+"""Lists, and what is told of one experiment. Everything in it counts one up in the experiment's revision."""
+
+Key = tuple[str, bytes, str | None]
+"""Path, query and what form is preferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response, and the stamp of what it tells."""
+
+    stamp: int
+    start: Message
+    body: bytes
+    route: Any
+
+    async def send(self, scope: Scope, send: Send) -> None:
+        """Send it, or 304 if the client has it already."""
+        scope["route"] = self.route
+        headers = dict(self.start["headers"])
+        if (tag := headers.get(b"etag")) and is_known(Request(scope), tag.decode()):
+            kept = [pair for pair in self.start["headers"] if pair[0] not in (b"content-length", b"content-type")]
+            await send({"type": "http.response.start", "status": 304, "headers": kept})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        # whoever adds headers on the way out adds them to a list of this response's own
+        await send({**self.start, "headers": list(self.start["headers"])})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class Answers:
+    """ASGI middleware that answers repeated questions from memory. One maker at a time for each question."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._kept: OrderedDict[Key, Answer] = OrderedDict()
+        self._num_bytes = 0
+        self._making: dict[Key, asyncio.Future[None]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or not (found := PATH.fullmatch(scope["path"])):
+            await self.app(scope, receive, send)
+            return
+        services = scope["app"].state.services
+        scope["caller"] = await services.doorkeeper.identify(Request(scope))
+        key = (scope["path"], scope["query_string"], Request(scope).headers.get("accept"))
+        stamp_of = _stamp_of(services.stamps, found[1], scope["query_string"])
+        while (making := self._making.get(key)) is not None:
+            await asyncio.shield(making)  # a reader who goes must not take the others' maker along
+        stamp = stamp_of()
+        answer = self._kept.get(key)
+        if stamp is None:
+            await self.app(scope, receive, send)
+        elif answer is not None and answer.stamp == stamp:
+            self._kept.move_to_end(key)
+            await answer.send(scope, send)
+        else:
+            await self._make(key, stamp, scope, receive, send)
+
+    async def _make(self, key: Key, stamp: int, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application answer, keep the answer, and only then send it: a slow reader holds up nobody else."""
+        messages: list[Message] = []
+
+        async def collect(message: Message) -> None:
+            messages.append(message)
+
+        done = self._making[key] = asyncio.get_running_loop().create_future()
+        try:
+            await self.app(scope, receive, collect)
+            body = b"".join(message.get("body", b"") for message in messages[1:])
+            if messages and messages[0]["status"] == 200 and len(body) <= MAX_ANSWER_BYTES:
+                self._keep(key, Answer(stamp, messages[0], body, scope.get("route")))
+        finally:
+            del self._making[key]
+            done.set_result(None)
+        for message in messages:
+            await send({**message, "headers": list(message["headers"])} if "headers" in message else message)
+
+    def _keep(self, key: Key, answer: Answer) -> None:
+        if (old := self._kept.pop(key, None)) is not None:
+            self._num_bytes -= len(old.body)
+        self._kept[key] = answer
+        self._num_bytes += len(answer.body)
+        while self._num_bytes > MAX_BYTES:
+            _, dropped = self._kept.popitem(last=False)
+            self._num_bytes -= len(dropped.body)
+
+
+def _stamp_of(stamps: Stamps, experiment_id: str | None, query: bytes) -> Callable[[], int | None]:
+    if experiment_id is None or b"compare" in query:  # of more than one experiment
+        return stamps.of_everything
+    return lambda: stamps.of_experiment(int(experiment_id))
