@@ -7,14 +7,21 @@ prints what came of it as JSON. A process of its own, since what measures must n
 import asyncio
 import json
 import random
+import re
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import uvloop
+
 SETTLING_SECONDS = 1.0
 API = "/api/v1/experiments"
+LOOK_AT_RUNNING, LOOK_AT_NEW, NUM_NEW = 0.6, 0.3, 50
+"""Of the requests for one experiment: those for the one that trains, and for one of the newest; the rest is for any."""
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
@@ -54,7 +61,7 @@ class Traffic:
 
 @dataclass
 class Sender:
-    """What one process sends."""
+    """What one process sends, over connections that stay open as a browser's do."""
 
     host: str
     port: int
@@ -64,20 +71,22 @@ class Sender:
     messages: int = 0
     milliseconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    picks: random.Random = field(default_factory=lambda: random.Random(3))
+    picks: random.Random = field(default_factory=random.Random)
+    idle: list[Connection] = field(default_factory=list)
 
     async def listen(self) -> None:
         """Keep one event stream open and count what comes."""
-        reader, writer = await self._send(f"{API}/{self.experiment_id}/events")
+        reader, writer = await asyncio.open_connection(self.host, self.port)
         try:
-            status = await reader.readline()
-            if b" 200 " not in status:
-                self.errors.append(f"a stream: {status!r}")
+            self._write(writer, f"{API}/{self.experiment_id}/events")
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                self.errors.append(f"a stream: {head[:60]!r}")
                 return
             self.streams += 1
             try:
-                while line := await reader.readline():
-                    self.messages += line.startswith(b"event:")
+                while data := await reader.read(65536):
+                    self.messages += data.count(b"event: ")
                 self.streams -= 1  # it ended; one that is cancelled is open until then
             except OSError:
                 self.streams -= 1
@@ -97,22 +106,38 @@ class Sender:
             count += 1
 
     async def ask(self, path: str) -> None:
-        """One request, over a connection of its own."""
+        """One request."""
         began = time.perf_counter()
         try:
-            reader, writer = await self._send(path)
-            answer = await reader.read()
-            writer.close()
-        except OSError as error:
+            head = await self._exchange(path)
+        except (OSError, asyncio.IncompleteReadError) as error:
             self.errors.append(f"{path}: {error!r}")
             return
-        if not answer.startswith(b"HTTP/1.1 200"):
-            self.errors.append(f"{path}: {answer[:60]!r}")
+        if not head.startswith(b"HTTP/1.1 200"):
+            self.errors.append(f"{path}: {head[:60]!r}")
         self.milliseconds.append(round((time.perf_counter() - began) * 1000, 2))
+
+    async def _exchange(self, path: str) -> bytes:
+        """Send a request over an idle connection, or a new one, and read the answer; returns its head."""
+        while True:
+            used = bool(self.idle)
+            reader, writer = self.idle.pop() if used else await asyncio.open_connection(self.host, self.port)
+            try:
+                self._write(writer, path)
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"\r\ncontent-length: ([0-9]+)", head)
+                await reader.readexactly(int(length[1]) if length else 0)
+            except (OSError, asyncio.IncompleteReadError):
+                writer.close()
+                if not used:
+                    raise
+                continue  # the server had closed it meanwhile
+            self.idle.append((reader, writer))
+            return head
 
     def _next_path(self, count: int) -> str:
         """Of fifty: one picture, and lists, single experiments and metrics in equal parts."""
-        pick = self.picks.randint(1, self.num_experiments)
+        pick = self._next_experiment()
         if count % 50 == 0:
             return f"{API}/{pick}/curves.png"
         return [
@@ -121,10 +146,17 @@ class Sender:
             f"{API}/{pick}/metrics",
         ][count % 3]
 
-    async def _send(self, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection(self.host, self.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n\r\n".encode())
-        return reader, writer
+    def _next_experiment(self) -> int:
+        """What people look at: the experiment that trains, one of the last, seldom one of all."""
+        draw = self.picks.random()
+        if draw < LOOK_AT_RUNNING:
+            return self.experiment_id
+        if draw < LOOK_AT_RUNNING + LOOK_AT_NEW:
+            return self.picks.randint(max(1, self.num_experiments - NUM_NEW + 1), self.num_experiments)
+        return self.picks.randint(1, self.num_experiments)
+
+    def _write(self, writer: asyncio.StreamWriter, path: str) -> None:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode())
 
 
 async def send(sender: Sender, num_streams: int, rate: float) -> dict[str, object]:
@@ -152,7 +184,7 @@ def main() -> None:
     url, experiment_id, num_experiments, streams, rate = sys.argv[1:]
     host, _, port = url.removeprefix("http://").rpartition(":")
     sender = Sender(host, int(port), int(experiment_id), int(num_experiments))
-    print(json.dumps(asyncio.run(send(sender, int(streams), float(rate)))))
+    print(json.dumps(uvloop.run(send(sender, int(streams), float(rate)))))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from service.documents import API
 MAX_BYTES = 16_000_000
 MAX_ANSWER_BYTES = 1_000_000
 PATH = re.compile(
-    rf"{API}/experiments(?:/([1-9][0-9]{{0,9}})(?:/(?:metrics|metrics\.csv|curves\.png|curves\.svg|layers|verdict))?)?"
+    rf"{API}/experiments(?:/([1-9][0-9]{{0,9}})(/metrics|/metrics\.csv|/curves\.png|/curves\.svg|/verdict)?)?"
 )
-"""Lists, and what is told of one experiment. Everything in it counts one up in the experiment's revision."""
+"""Lists, one experiment, and what its events tell the changes of: its epochs and its verdict."""
 
 Key = tuple[str, bytes, str | None]
 """Path, query and what form is preferred."""
@@ -69,7 +69,7 @@ class Answers:
         services = scope["app"].state.services
         scope["caller"] = await services.doorkeeper.identify(Request(scope))
         key = (scope["path"], scope["query_string"], Request(scope).headers.get("accept"))
-        stamp_of = _stamp_of(services.stamps, found[1], scope["query_string"])
+        stamp_of = _stamp_of(services.stamps, found[1], found[2], scope["query_string"])
         while (making := self._making.get(key)) is not None:
             await asyncio.shield(making)  # a reader who goes must not take the others' maker along
         stamp = stamp_of()
@@ -111,7 +111,8 @@ class Answers:
             self._num_bytes -= len(dropped.body)
 
 
-def _stamp_of(stamps: Stamps, experiment_id: str | None, query: bytes) -> Callable[[], int | None]:
+def _stamp_of(stamps: Stamps, experiment_id: str | None, part: str | None, query: bytes) -> Callable[[], int | None]:
     if experiment_id is None or b"compare" in query:  # of more than one experiment
         return stamps.of_everything
-    return lambda: stamps.of_experiment(int(experiment_id))
+    ask = stamps.of_experiment if part is None else stamps.of_history
+    return lambda: ask(int(experiment_id))

@@ -7,6 +7,7 @@ are, the database is asked once a quarter of a second, and not at all when nobod
 import asyncio
 import json
 import logging
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -31,7 +32,6 @@ MAX_WAITING = 256
 """Messages that a slow reader may fall behind before it is sent back to the database."""
 OVERLAP = 200
 """Ids that are read again on PostgreSQL, where a transaction with a smaller id may commit after one with a larger."""
-PING = b": still here\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,19 @@ class Message:
     """Whether the experiment has ended with it."""
 
 
+PING = Message(None, b": still here\n\n")
+
+
 @dataclass(eq=False)
 class _Reader:
     experiment_id: int
     queue: asyncio.Queue[Message | None] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     lagging: bool = False
+    told_at: float = field(default_factory=time.monotonic)
 
     def offer(self, message: Message | None) -> None:
         """Hand over a message; one too many marks the reader as lagging, and it reads the database instead."""
+        self.told_at = time.monotonic()
         try:
             self.queue.put_nowait(message)
         except asyncio.QueueFull:
@@ -85,7 +90,16 @@ class LiveEvents:
                 await self._poll()
             except EpochalError as error:  # a busy or absent database: streams wait, then go on
                 logger.warning("live events: %s", error.detail)
+            self._ping()
             await asyncio.sleep(POLL_SECONDS)
+
+    def _ping(self) -> None:
+        """Show the readers that have not been told anything for a while that the stream lives."""
+        silent_since = time.monotonic() - PING_SECONDS
+        for readers in self._readers.values():
+            for reader in readers:
+                if reader.told_at <= silent_since:
+                    reader.offer(PING)
 
     def close(self) -> None:
         """End every stream without its final event, so that clients connect again elsewhere or later."""
@@ -114,11 +128,7 @@ class LiveEvents:
                         yield message.data
                         if message.ends:
                             return
-                try:
-                    next_message = await asyncio.wait_for(reader.queue.get(), PING_SECONDS)
-                except TimeoutError:
-                    yield PING
-                    continue
+                next_message = await reader.queue.get()
                 lagging = reader.lagging
                 if lagging or next_message is None:
                     reader.lagging = False

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from models.errors import Conflict, InvalidRequest
@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 MAX_KEY_LENGTH = 255
+SUMMARIES = select(
+    SummaryRow.experiment_id, SummaryRow.series, SummaryRow.best, SummaryRow.best_epoch, SummaryRow.last
+).where(SummaryRow.experiment_id.in_(bindparam("ids", expanding=True)))
 
 
 def create(
@@ -123,10 +126,7 @@ def summaries(session: Session, ids: Sequence[int]) -> dict[int, dict[str, dict[
     no best.
     """
     found: dict[int, dict[str, dict[str, Any]]] = {identifier: {"best": {}, "last": {}} for identifier in ids}
-    query = select(
-        SummaryRow.experiment_id, SummaryRow.series, SummaryRow.best, SummaryRow.best_epoch, SummaryRow.last
-    ).where(SummaryRow.experiment_id.in_(ids))
-    for identifier, series, best, best_epoch, last in session.execute(query):
+    for identifier, series, best, best_epoch, last in session.execute(SUMMARIES, {"ids": ids}):
         found[identifier]["last"][series] = last
         if best is not None:
             found[identifier]["best"][series] = {"value": best, "epoch": best_epoch}

@@ -218,7 +218,7 @@ def load_listed(session: Session, ids: Sequence[int]) -> list[Listed]:
 def revisions(session: Session, ids: Sequence[int]) -> dict[int, int]:
     """How often each of these experiments has changed."""
     query = select(Experiment.id, Experiment.revision).where(Experiment.id.in_(ids))
-    return {identifier: revision for identifier, revision in session.execute(query)}
+    return {row.id: row.revision for row in session.execute(query)}
 
 
 def _encode(sort: str, descending: bool, last: tuple[int, Any]) -> str:

@@ -23,6 +23,10 @@ class Stamps:
         """The experiment's revision; None if there is none, or it cannot be told now."""
         return self._ask("SELECT revision FROM experiments WHERE id = ?", experiment_id)
 
+    def of_history(self, experiment_id: int) -> int | None:
+        """The last event of an experiment: progress alone is none. 0 if there is none; None if it cannot be told."""
+        return self._ask("SELECT coalesce(max(id), 0) FROM events WHERE experiment_id = ?", experiment_id)
+
     def of_everything(self) -> int | None:
         """A number that any process's commit changes; None if it cannot be told now."""
         return self._ask("PRAGMA data_version")

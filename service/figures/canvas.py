@@ -8,6 +8,7 @@ because it holds the interpreter throughout.
 import io
 import threading
 import unicodedata
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,7 +17,10 @@ from typing import Any, Literal
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from models.errors import InvalidRequest
 
@@ -73,11 +77,18 @@ def save(figure: Figure, file_format: str, *, title: str, dpi: int = DPI) -> byt
     buffer = io.BytesIO()
     if file_format == "svg":
         metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": printable(title, 300)}
-    else:
-        metadata = {"Software": "Epochal"}
-    # Level 3 writes a PNG in half of the default level's time for a tenth more bytes.
-    options: Any = {"pil_kwargs": {"compress_level": 3}} if file_format == "png" else {}
-    figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata, facecolor="white", **options)
+        figure.savefig(buffer, format=file_format, metadata=metadata, facecolor="white")
+        return buffer.getvalue()
+    figure.set_dpi(dpi)
+    figure.set_facecolor("white")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    notes = PngInfo()
+    notes.add_text("Software", "Epochal")
+    # Without transparency, and compressed by runs alone: half of the default's time for no more bytes than its.
+    pixels: Any = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+    picture = Image.frombuffer("RGBA", canvas.get_width_height(), pixels).convert("RGB")
+    picture.save(buffer, "png", compress_level=1, compress_type=zlib.Z_RLE, dpi=(dpi, dpi), pnginfo=notes)
     return buffer.getvalue()
 
 

@@ -14,7 +14,7 @@ from service.answers import Answers
 from tests.service.lab_of_one import Filled, client_of, epoch
 
 API = "/api/v1/experiments"
-PARTS = ["", "/metrics", "/metrics.csv", "/metrics?points=2", "/curves.png", "/curves.svg?x=seconds", "/layers"]
+PARTS = ["", "/metrics", "/metrics.csv", "/metrics?points=2", "/curves.png", "/curves.svg?x=seconds"]
 
 
 @pytest.fixture
@@ -72,6 +72,7 @@ def test_progress_is_a_change(client: TestClient, filled: Filled) -> None:
         with filled.store.writing() as session:
             runs.renew(session, claim, {"epoch": 1, "step": step})
         assert client.get(path).json()["progress"]["step"] == step
+        assert client.get(f"{path}/metrics").json()["epochs"] == []
         assert client.get(API).json()["items"][0]["progress"]["step"] == step
 
 
@@ -177,7 +178,7 @@ def test_a_maker_that_fails_leaves_nobody_waiting() -> None:
         def of_experiment(self, experiment_id: int) -> int:
             return 1
 
-        of_everything = None
+        of_everything = of_history = None
 
     attempts: list[int] = []
 
@@ -227,8 +228,9 @@ def test_stamps_move_with_what_others_commit(filled: Filled) -> None:
     assert stamps.of_everything() != everything
     assert stamps.of_experiment(second) == revision
     assert stamps.of_experiment(first) != revision
+    told = stamps.of_history(first)
+    assert told is not None
+    assert stamps.of_history(second) == told - 1
     assert stamps.of_experiment(99) is None
     stamps.close()
     assert stamps.of_everything() is None
-
-

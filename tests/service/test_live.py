@@ -148,6 +148,19 @@ def test_deleting_ends_the_stream(server: LiveServer, filled: Filled) -> None:
         assert list(incoming)[-1]["data"]["status"] == "deleted"
 
 
+def test_a_stream_with_no_news_shows_that_it_lives(
+    settings: Settings, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PING_SECONDS", 0.3)
+    number = filled.add()
+    with (
+        LiveServer(create_app(settings)) as server,
+        httpx.stream("GET", f"{server.url}/api/v1/experiments/{number}/events", timeout=30) as answer,
+    ):
+        lines = answer.iter_lines()
+        assert [next(line for line in lines if line.startswith(":")) for _ in range(2)] == [": still here"] * 2
+
+
 def test_an_open_stream_does_not_hold_up_stopping(settings: Settings, filled: Filled) -> None:
     claim = filled.start(filled.add())
     server = LiveServer(create_app(settings))
