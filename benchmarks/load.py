@@ -181,7 +181,7 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 def measure_under_load(lab: Lab, client: httpx.Client, num_experiments: int, seconds: float) -> list[Figure]:
-    """Train by turns undisturbed and under load, then keep the load up for `seconds` in all."""
+    """Train by turns undisturbed and under load, which lasts `seconds` in all."""
     store = Store(lab.settings)
     number = int(client.post(f"{API}/experiments", json=SPEC).raise_for_status().json()["id"])
     assert lab.api is not None
@@ -192,16 +192,14 @@ def measure_under_load(lab: Lab, client: httpx.Client, num_experiments: int, sec
         training = Training(store, number)
         wait_until(lambda: training.place() > (1, 0), "the first epoch")
         window = min(WINDOW_SECONDS, seconds / PAIRS)
-        slowdowns, loaded = [], 0.0
+        slowdowns = []
         for pair in range(PAIRS):
             undisturbed = training.speed(window)
             with traffic, memory:
                 beside = training.speed(window)
-            loaded += window
+                time.sleep(seconds / PAIRS - window)
             slowdowns.append(100 * (1 - beside / undisturbed))
             say(f"pair {pair + 1}: {undisturbed:,.0f} images/s, then {beside:,.0f} under load ({slowdowns[-1]:+.1f}%)")
-        with traffic, memory:
-            time.sleep(max(0.0, seconds - loaded))
     finally:
         client.post(f"{API}/experiments/{number}/cancel")
         store.dispose()

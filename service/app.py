@@ -1,6 +1,7 @@
 """The API and its pages: put together here, and nothing decided."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -137,3 +138,7 @@ def _warm_up() -> None:
     from service.inference.describe import warm_up
 
     warm_up()
+    # What is there now stays: the collector need not look at it again, and then looks at what pictures leave behind
+    # often, which a heap of half a million objects would keep it from.
+    gc.collect()
+    gc.freeze()

@@ -12,7 +12,7 @@ from models.errors import InvalidRequest, NotFound
 from models.metrics import SERIES, EpochMetrics, finite, thin
 from models.store import experiments, history
 from service.dependencies import MAX_ID
-from service.documents import MetricsDocument, metrics_document
+from service.documents import metrics_json
 from service.figures.series import CurveData
 
 MAX_COMPARED = 11
@@ -28,10 +28,10 @@ class Drawable:
     key: tuple[object, ...]
 
 
-def read_metrics(session: Session, experiment_id: int, points: int | None) -> MetricsDocument:
+def read_metrics(session: Session, experiment_id: int, points: int | None) -> bytes:
     """The curves as JSON, thinned to about `points` epochs."""
     epochs = read_epochs(session, experiment_id, points)
-    return metrics_document(experiment_id, epochs, experiments.summaries(session, [experiment_id])[experiment_id])
+    return metrics_json(experiment_id, epochs, experiments.summaries(session, [experiment_id])[experiment_id])
 
 
 def read_epochs(session: Session, experiment_id: int, points: int | None) -> list[EpochMetrics]:

@@ -1,10 +1,11 @@
 """The JSON documents of the API, and how a stored row becomes one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from models.errors import Conflict
@@ -24,9 +25,9 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def respond(document: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
+def respond(document: BaseModel) -> Response:
     """A document as an answer, for routes that are asked often: FastAPI would check and convert it once more."""
-    return Response(document.model_dump_json(), headers=dict(headers or {}), media_type="application/json")
+    return Response(document.model_dump_json(), media_type="application/json")
 
 
 class Best(Document):
@@ -246,13 +247,10 @@ def _item_members(row: Experiment | Listed, summaries: Summaries) -> dict[str, A
     }
 
 
-def metrics_document(experiment_id: int, history: Iterable[EpochMetrics], summaries: Summaries) -> MetricsDocument:
-    """The curves as JSON."""
-    return MetricsDocument(
-        experiment_id=experiment_id,
-        epochs=[Epoch(**metrics.as_json()) for metrics in history],
-        best=summaries["best"],
-    )
+def metrics_json(experiment_id: int, history: Iterable[EpochMetrics], summaries: Summaries) -> bytes:
+    """The curves as JSON: a MetricsDocument, without an object for each of its epochs."""
+    epochs = [metrics.as_json() for metrics in history]
+    return to_json({"experiment_id": experiment_id, "epochs": epochs, "best": summaries["best"]})
 
 
 def probe_document(row: Probe) -> ProbeDocument:

@@ -9,7 +9,7 @@ from models.store import Store
 from service.caching import Renderings
 from service.curves import CSV_TYPE, as_csv, read_curves, read_epochs, read_metrics
 from service.dependencies import DrawSlot, Id, RenderingsDep, StoreDep, StrictRoute
-from service.documents import MetricsDocument, respond
+from service.documents import MetricsDocument
 from service.errors import NotAcceptable, problems
 from service.figures.curves import render_curves
 from service.negotiation import choose_type
@@ -43,7 +43,8 @@ def get_metrics(
     if chosen == "text/csv":
         return _csv(experiment_id, store, renderings, request, points)
     with store.reading() as session:
-        return respond(read_metrics(session, experiment_id, points), VARY)
+        metrics = read_metrics(session, experiment_id, points)
+    return Response(metrics, headers=VARY, media_type="application/json")
 
 
 @router.get(
