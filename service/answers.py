@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,8 @@ from service.documents import API
 
 MAX_BYTES = 16_000_000
 MAX_ANSWER_BYTES = 1_000_000
+BYTES_BESIDE = 2_000
+"""What an answer takes beside its body: headers, the objects themselves."""
 PATH = re.compile(
     rf"{API}/experiments(?:/([1-9][0-9]{{0,9}})(/metrics|/metrics\.csv|/curves\.png|/curves\.svg|/verdict)?)?"
 )
@@ -103,16 +106,20 @@ class Answers:
 
     def _keep(self, key: Key, answer: Answer) -> None:
         if (old := self._kept.pop(key, None)) is not None:
-            self._num_bytes -= len(old.body)
+            self._num_bytes -= _size(key, old)
         self._kept[key] = answer
-        self._num_bytes += len(answer.body)
+        self._num_bytes += _size(key, answer)
         while self._num_bytes > MAX_BYTES:
-            _, dropped = self._kept.popitem(last=False)
-            self._num_bytes -= len(dropped.body)
+            self._num_bytes -= _size(*self._kept.popitem(last=False))
+
+
+def _size(key: Key, answer: Answer) -> int:
+    """Memory that an answer takes, its question and Python's own share included."""
+    return len(answer.body) + len(key[0]) + len(key[1]) + len(key[2] or "") + BYTES_BESIDE
 
 
 def _stamp_of(stamps: Stamps, experiment_id: str | None, part: str | None, query: bytes) -> Callable[[], int | None]:
-    if experiment_id is None or b"compare" in query:  # of more than one experiment
+    if experiment_id is None or b"compare" in unquote_to_bytes(query):  # of more than one experiment
         return stamps.of_everything
     ask = stamps.of_experiment if part is None else stamps.of_history
     return lambda: ask(int(experiment_id))

@@ -90,10 +90,11 @@ def test_a_deleted_experiment_is_gone_and_its_copies_have_lost_their_original(
     assert client.get(API).json()["items"][0]["reproduces"] is None
 
 
-def test_what_is_compared_changes_with_each_of_both(client: TestClient, filled: Filled) -> None:
+@pytest.mark.parametrize("word", ["compare", "%63ompare", "c%6Fmpare"])
+def test_what_is_compared_changes_with_each_of_both(client: TestClient, filled: Filled, word: str) -> None:
     first, claim = filled.trained([epoch(1)]), filled.start(filled.add())
     filled.append(claim, [epoch(1, val_loss=0.7)])
-    path = f"{API}/{first}/curves.png?compare={claim.experiment_id}"
+    path = f"{API}/{first}/curves.png?{word}={claim.experiment_id}"
     before = client.get(path).content
     filled.append(claim, [epoch(2, val_loss=0.1)])
     assert client.get(path).content != before
@@ -143,7 +144,8 @@ def test_only_so_much_is_kept(client: TestClient, filled: Filled, made: list[str
     numbers = [filled.trained([epoch(1)]) for _ in range(3)]
     size = len(client.get(f"{API}/{numbers[0]}").content)
     made.clear()
-    monkeypatch.setattr(answers_module, "MAX_BYTES", size * 5 // 2)  # of the next application: two fit
+    room = (size + answers_module.BYTES_BESIDE + 100) * 5 // 2  # two fit
+    monkeypatch.setattr(answers_module, "MAX_BYTES", room)
     with client_of(filled.settings) as other:
         for number in (numbers[0], numbers[1], numbers[0], numbers[2], numbers[0], numbers[1]):
             assert other.get(f"{API}/{number}").json()["id"] == number
