@@ -48,6 +48,8 @@ class DirectSGD(torch.optim.SGD):
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
                 is_first_step=False,
+                grad_scale=getattr(self, "grad_scale", None),
+                found_inf=getattr(self, "found_inf", None),
             )
 
     step.hooked = True  # type: ignore[attr-defined]  # or torch.optim.Optimizer wraps it

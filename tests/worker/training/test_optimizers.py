@@ -81,6 +81,19 @@ def test_direct_steps_are_fused_ones_to_the_bit(spec: dict[str, Any]) -> None:
         assert parameter.grad is None
 
 
+def test_direct_steps_are_left_out_where_found_inf_says_so() -> None:
+    net = network()
+    ours = optimizer(net, "direct", optimizer={"name": "sgd", "lr": 0.1})
+    for step, skip in enumerate((0.0, 0.0, 1.0)):
+        ours.found_inf = torch.tensor(skip)  # type: ignore[attr-defined]
+        before = [parameter.detach().clone() for parameter in net.parameters()]
+        for parameter in net.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        ours.step()
+        changed = [not torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True)]
+        assert changed == [not skip] * len(changed), step
+
+
 def test_body_and_head_have_rates_of_their_own() -> None:
     net = network()
     groups = optimizer(net, optimizer={"name": "sgd", "lr": 0.1}, fine_tuning={"backbone_lr_factor": 0.1}).param_groups
