@@ -8,7 +8,6 @@ is still the number. Nobody is told anything that a reader of the database would
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -35,24 +34,23 @@ Key = tuple[str, bytes, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole response, and the stamp of what it tells."""
+    """A whole response of status 200, and the stamp of what it tells."""
 
     stamp: int
-    start: Message
+    headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     route: Any
 
     async def send(self, scope: Scope, send: Send) -> None:
         """Send it, or 304 if the client has it already."""
         scope["route"] = self.route
-        headers = dict(self.start["headers"])
-        if (tag := headers.get(b"etag")) and is_known(Request(scope), tag.decode()):
-            kept = [pair for pair in self.start["headers"] if pair[0] not in (b"content-length", b"content-type")]
+        if (tag := dict(self.headers).get(b"etag")) and is_known(Request(scope), tag.decode()):
+            kept = [pair for pair in self.headers if pair[0] not in (b"content-length", b"content-type")]
             await send({"type": "http.response.start", "status": 304, "headers": kept})
             await send({"type": "http.response.body", "body": b""})
             return
-        # whoever adds headers on the way out adds them to a list of this response's own
-        await send({**self.start, "headers": list(self.start["headers"])})
+        # a list of this response's own, to which headers are added on the way out
+        await send({"type": "http.response.start", "status": 200, "headers": list(self.headers)})
         await send({"type": "http.response.body", "body": self.body})
 
 
@@ -70,12 +68,12 @@ class Answers:
             await self.app(scope, receive, send)
             return
         services = scope["app"].state.services
-        scope["caller"] = await services.doorkeeper.identify(Request(scope))
-        key = (scope["path"], scope["query_string"], Request(scope).headers.get("accept"))
-        stamp_of = _stamp_of(services.stamps, found[1], found[2], scope["query_string"])
+        request = Request(scope)
+        scope["caller"] = await services.doorkeeper.identify(request)
+        key = (scope["path"], scope["query_string"], request.headers.get("accept"))
         while (making := self._making.get(key)) is not None:
             await asyncio.shield(making)  # a reader who goes must not take the others' maker along
-        stamp = stamp_of()
+        stamp = _stamp_of(services.stamps, found[1], found[2], scope["query_string"])
         answer = self._kept.get(key)
         if stamp is None:
             await self.app(scope, receive, send)
@@ -97,12 +95,12 @@ class Answers:
             await self.app(scope, receive, collect)
             body = b"".join(message.get("body", b"") for message in messages[1:])
             if messages and messages[0]["status"] == 200 and len(body) <= MAX_ANSWER_BYTES:
-                self._keep(key, Answer(stamp, messages[0], body, scope.get("route")))
+                self._keep(key, Answer(stamp, tuple(messages[0]["headers"]), body, scope.get("route")))
         finally:
             del self._making[key]
             done.set_result(None)
         for message in messages:
-            await send({**message, "headers": list(message["headers"])} if "headers" in message else message)
+            await send(message)
 
     def _keep(self, key: Key, answer: Answer) -> None:
         if (old := self._kept.pop(key, None)) is not None:
@@ -118,8 +116,8 @@ def _size(key: Key, answer: Answer) -> int:
     return len(answer.body) + len(key[0]) + len(key[1]) + len(key[2] or "") + BYTES_BESIDE
 
 
-def _stamp_of(stamps: Stamps, experiment_id: str | None, part: str | None, query: bytes) -> Callable[[], int | None]:
+def _stamp_of(stamps: Stamps, experiment_id: str | None, part: str | None, query: bytes) -> int | None:
     if experiment_id is None or b"compare" in unquote_to_bytes(query):  # of more than one experiment
-        return stamps.of_everything
+        return stamps.of_everything()
     ask = stamps.of_experiment if part is None else stamps.of_history
-    return lambda: ask(int(experiment_id))
+    return ask(int(experiment_id))

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from models.store import runs
+from models.store import keys, runs
 from models.store.stamps import Stamps
+from models.store.states import Role
 from service import answers as answers_module
 from service.answers import Answers
 from tests.service.lab_of_one import Filled, client_of, epoch
@@ -152,11 +153,8 @@ def test_only_so_much_is_kept(client: TestClient, filled: Filled, made: list[str
     assert made == [f"{API}/{numbers[place]}" for place in (0, 1, 2, 1)]
 
 
-def test_a_key_is_asked_for_all_the_same(filled: Filled, tmp_path: Any) -> None:
+def test_a_key_is_asked_for_all_the_same(filled: Filled) -> None:
     number = filled.trained([epoch(1)])
-    from models.store import keys
-    from models.store.states import Role
-
     settings = filled.settings.model_copy(update={"auth": True})
     with filled.store.writing() as session:
         key = keys.create(session, "reader", Role.VIEWER)[1]
