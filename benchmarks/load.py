@@ -46,7 +46,8 @@ SECTION = f"## Load\n\n`make load` prints this.\n\n{BEGIN}\n{END}\n"
 NUM_STREAMS, REQUESTS_PER_SECOND = 100, 50.0
 WINDOW_SECONDS = 20.0
 """How long training is watched at a time, under load or not."""
-PAIRS = 4
+TURNS = 8
+"""Spells of load. Training is watched undisturbed before and after each: a machine's speed drifts meanwhile."""
 BATCH_SIZE = 128
 SPEC = {"model": "baseline", "dataset": "cifar10", "batch_size": BATCH_SIZE, "epochs": 10_000}
 
@@ -191,15 +192,20 @@ def measure_under_load(lab: Lab, client: httpx.Client, num_experiments: int, sec
     try:
         training = Training(store, number)
         wait_until(lambda: training.place() > (1, 0), "the first epoch")
-        window = min(WINDOW_SECONDS, seconds / PAIRS)
+        window = min(WINDOW_SECONDS, seconds / TURNS)
         slowdowns = []
-        for pair in range(PAIRS):
-            undisturbed = training.speed(window)
+        before = training.speed(window)
+        for turn in range(TURNS):
             with traffic, memory:
                 beside = training.speed(window)
-                time.sleep(seconds / PAIRS - window)
-            slowdowns.append(100 * (1 - beside / undisturbed))
-            say(f"pair {pair + 1}: {undisturbed:,.0f} images/s, then {beside:,.0f} under load ({slowdowns[-1]:+.1f}%)")
+                time.sleep(seconds / TURNS - window)
+            after = training.speed(window)
+            slowdowns.append(100 * (1 - beside / statistics.mean((before, after))))
+            say(
+                f"turn {turn + 1} of {TURNS}: {beside:,.0f} images/s under load, {before:,.0f} before and "
+                f"{after:,.0f} after it ({slowdowns[-1]:+.1f}%)"
+            )
+            before = after
     finally:
         client.post(f"{API}/experiments/{number}/cancel")
         store.dispose()

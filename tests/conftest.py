@@ -4,9 +4,7 @@ import os
 
 import pytest
 
-from worker.training.threads import limit_spinning
-
-limit_spinning()  # before anything imports torch
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before anything imports torch: several trainings share the cores
 
 KEPT = "EPOCHAL_CACHE_DIR"
 

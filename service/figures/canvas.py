@@ -6,6 +6,7 @@ because it holds the interpreter throughout.
 """
 
 import io
+import struct
 import threading
 import unicodedata
 import zlib
@@ -15,12 +16,12 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from numpy.typing import NDArray
 
 from models.errors import InvalidRequest
 
@@ -83,13 +84,29 @@ def save(figure: Figure, file_format: str, *, title: str, dpi: int = DPI) -> byt
     figure.set_facecolor("white")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    notes = PngInfo()
-    notes.add_text("Software", "Epochal")
-    # Without transparency, and compressed by runs alone: half of the default's time for no more bytes than its.
-    pixels: Any = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
-    picture = Image.frombuffer("RGBA", canvas.get_width_height(), pixels).convert("RGB")
-    picture.save(buffer, "png", compress_level=1, compress_type=zlib.Z_RLE, dpi=(dpi, dpi), pnginfo=notes)
-    return buffer.getvalue()
+    return png(np.asarray(canvas.buffer_rgba())[:, :, :3], dpi)  # type: ignore[no-untyped-call]
+
+
+def png(pixels: NDArray[np.uint8], dpi: int) -> bytes:
+    """Pixels of shape (height, width, 3) as a PNG file (https://www.w3.org/TR/png-3/), every row unfiltered.
+
+    Lines on white compress as well without a filter as with one, and choosing filters row by row, which Pillow cannot
+    be kept from, takes as long as the rest together: 38 ms for curves, 23 ms so.
+    """
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # a row begins with the number of its filter: 0, none
+    rows[:, 1:] = pixels.reshape(height, 3 * width)
+    per_metre = round(dpi / 0.0254)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),  # 8 bits of red, green and blue
+        (b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)),
+        (b"tEXt", b"Software\0Epochal"),
+        (b"IDAT", zlib.compress(rows.tobytes(), 1)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
 
 
 def check_format(file_format: str) -> None:

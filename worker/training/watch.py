@@ -7,7 +7,7 @@ from worker.training.batches import EpochBatches
 from worker.training.sink import MetricSink
 from worker.training.state import TrainingState
 
-REPORT_SECONDS = 0.5
+REPORT_SECONDS = 1.0
 CHECKPOINT_SECONDS = 60.0
 """A long epoch is saved this often, so that a killed worker loses no more."""
 
