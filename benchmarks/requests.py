@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 import uvloop
 
-SETTLING_SECONDS = 1.0
+SETTLING_SECONDS = 4.0
+"""Until streams have been told what had happened before they were opened, and are live."""
 API = "/api/v1/experiments"
 LOOK_AT_RUNNING, LOOK_AT_NEW, NUM_NEW = 0.6, 0.3, 50
 """Of the requests for one experiment: those for the one that trains, and for one of the newest; the rest is for any."""
