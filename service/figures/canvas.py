@@ -95,13 +95,13 @@ def png(pixels: NDArray[np.uint8], dpi: int) -> bytes:
     """
     height, width, _ = pixels.shape
     rows = np.zeros((height, 1 + 3 * width), np.uint8)  # a row begins with the number of its filter: 0, none
-    rows[:, 1:] = pixels.reshape(height, 3 * width)
+    rows[:, 1:].reshape(height, width, 3)[:] = pixels  # splitting an axis is a view, so this writes into rows
     per_metre = round(dpi / 0.0254)
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),  # 8 bits of red, green and blue
         (b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)),
         (b"tEXt", b"Software\0Epochal"),
-        (b"IDAT", zlib.compress(rows.tobytes(), 1)),
+        (b"IDAT", zlib.compress(rows, 1)),
         (b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
