@@ -101,7 +101,7 @@ def png(pixels: NDArray[np.uint8], dpi: int) -> bytes:
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),  # 8 bits of red, green and blue
         (b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)),
         (b"tEXt", b"Software\0Epochal"),
-        (b"IDAT", zlib.compress(rows, 1)),
+        (b"IDAT", zlib.compress(rows.data, 1)),
         (b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
