@@ -1,12 +1,12 @@
 """The API as a process: `python -m service.server` serves it until SIGTERM or Ctrl-C."""
 
-import ctypes
 import logging
 import resource
 import sys
 
 import uvicorn
 
+from models.libc import glibc
 from models.settings import Settings, get_settings
 from models.store import Store
 from service.access import keys_needed
@@ -62,11 +62,10 @@ def _allow_many_connections() -> None:
 def _give_memory_back() -> None:
     """Have glibc return a picture's pixels to the system when they are freed, and share its heaps between threads.
 
-    By itself it learns from large blocks to keep them, in a heap of each of sixteen cores' threads. Elsewhere (macOS,
-    musl) nothing is done.
+    By itself it learns from large blocks to keep them, in up to eight heaps a core. Elsewhere (macOS, musl) nothing is
+    done.
     """
-    libc = ctypes.CDLL(None)
-    if sys.platform == "linux" and hasattr(libc, "gnu_get_libc_version"):
+    if (libc := glibc()) is not None:
         libc.mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)
         libc.mallopt(M_ARENA_MAX, NUM_ARENAS)
 

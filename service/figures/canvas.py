@@ -75,8 +75,8 @@ def head(ax: Axes, text: str) -> None:
 def save(figure: Figure, file_format: str, *, title: str, dpi: int = DPI) -> bytes:
     """The figure as PNG or SVG bytes that depend on what is drawn and on nothing else, so that ETags hold."""
     check_format(file_format)
-    buffer = io.BytesIO()
     if file_format == "svg":
+        buffer = io.BytesIO()
         metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": printable(title, 300)}
         figure.savefig(buffer, format=file_format, metadata=metadata, facecolor="white")
         return buffer.getvalue()

@@ -3,9 +3,7 @@
 What was measured for each choice, and what was tried and dropped, is in docs/decisions/engine.md.
 """
 
-import ctypes
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +13,7 @@ import torch
 
 from models.data.catalogue import DatasetInfo
 from models.data.dataset import ImageDataset
+from models.libc import glibc
 from models.networks.describe import probe_network
 from models.networks.preprocessing import preprocessing_for
 from models.spec.experiment import ExperimentSpec
@@ -148,8 +147,8 @@ def _kept_memory(wanted: bool) -> Iterator[None]:
     as much: a fifth of the time of three_blocks at batch 128, a third of SqueezeNet's. Elsewhere (macOS, musl) nothing
     is done.
     """
-    libc = ctypes.CDLL(None) if wanted and sys.platform == "linux" else None
-    if libc is None or not hasattr(libc, "mallopt") or not hasattr(libc, "gnu_get_libc_version"):
+    libc = glibc() if wanted else None
+    if libc is None:
         yield
         return
     libc.mallopt(M_MMAP_MAX, 0)
