@@ -1,8 +1,8 @@
 """What every figure shares: its colours, text that survives any name, and bytes that are the same each time.
 
-matplotlib is used through `Figure` alone: pyplot keeps every figure of the process alive. Its settings and its font
-cache are global, so one figure is drawn at a time; a draw takes about as long as the lock would be waited for anyway,
-because it holds the interpreter throughout.
+matplotlib draws, without pyplot, which keeps every figure of the process alive. Its settings and its font cache are
+global, so one figure is drawn at a time; a draw takes about as long as the lock would be waited for anyway, because it
+holds the interpreter throughout.
 """
 
 import io
@@ -18,7 +18,6 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -32,21 +31,11 @@ FORMATS: tuple[Format, ...] = ("png", "svg")
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#3A3A3A")
 TRAIN_COLOR, VALIDATION_COLOR = PALETTE[0], PALETTE[1]
 INK, MUTED, FAINT = "#1F1F1F", "#6A6A6A", "#E3E3E3"
+WARNING = "#B00020"
 DPI = 160
 
-STYLE: Any = {
-    "axes.edgecolor": "#9A9A9A",
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that every machine draws the same bytes
-    "font.size": 9,
-    "lines.solid_capstyle": "round",
-    "lines.solid_joinstyle": "round",
-    "path.simplify": True,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "epochal",
-}
+FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same bytes
+STYLE: Any = {"font.family": [FONT], "svg.fonttype": "path", "svg.hashsalt": "epochal"}
 
 _DRAWING = threading.Lock()
 
@@ -56,20 +45,6 @@ def drawing() -> Iterator[None]:
     """One figure at a time, in the house style. Everything that makes or saves a Figure stands inside."""
     with _DRAWING, matplotlib.rc_context(STYLE):
         yield
-
-
-def head(ax: Axes, text: str) -> None:
-    """Write what a plot shows above its left end, leaving a line between for what is found in it."""
-    ax.annotate(
-        text,
-        (0, 1),
-        (0, 20),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=10,
-        fontweight="bold",
-        color=INK,
-    )
 
 
 def save(figure: Figure, file_format: str, *, title: str, dpi: int = DPI) -> bytes:
@@ -95,7 +70,9 @@ def png(pixels: NDArray[np.uint8], dpi: int) -> bytes:
     """
     height, width, _ = pixels.shape
     rows = np.zeros((height, 1 + 3 * width), np.uint8)  # a row begins with the number of its filter: 0, none
-    rows[:, 1:].reshape(height, width, 3)[:] = pixels  # splitting an axis is a view, so this writes into rows
+    colours = rows[:, 1:].reshape(height, width, 3)  # splitting an axis is a view, so what follows writes into rows
+    for channel in range(3):  # seven times as fast as all three at once
+        colours[:, :, channel] = pixels[:, :, channel]
     per_metre = round(dpi / 0.0254)
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),  # 8 bits of red, green and blue
@@ -139,5 +116,5 @@ def printable(text: str, limit: int, *, keep_end: int = 0) -> str:
 
 @lru_cache(maxsize=1)
 def _glyphs() -> frozenset[int]:
-    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    font = font_manager.get_font(font_manager.findfont(FONT))
     return frozenset(font.get_charmap())

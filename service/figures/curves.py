@@ -2,39 +2,34 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from matplotlib import patheffects
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from models.errors import InvalidRequest
 from service.figures import axis, findings, labels
 from service.figures.canvas import (
-    DPI,
     INK,
     MUTED,
     PALETTE,
     TRAIN_COLOR,
     VALIDATION_COLOR,
+    WARNING,
     check_format,
     drawing,
-    head,
     printable,
-    save,
 )
+from service.figures.plot import HEAD_RISE, Plot
 from service.figures.series import CurveData, Curves, Floats, best_index, curves_of, lone_points, time_unit
+from service.figures.sheet import CROSS, Box, Sheet
 
-WIDTH, PANEL_HEIGHT = 10.4, 2.9  # inches
-LEFT, RIGHT, BETWEEN = 0.62, 0.92, 1.42
+WIDTH, PANEL_HEIGHT = 748.8, 208.8  # points, as all lengths here
+LEFT, RIGHT, BETWEEN = 44.6, 66.2, 102.2
 PANEL_WIDTH = (WIDTH - LEFT - RIGHT - BETWEEN) / 2
-HEADER, AXIS_LABEL, LEGEND_ROW = 1.06, 0.62, 0.235
+HEADER, AXIS_LABEL, LEGEND_ROW = 76.3, 44.6, 16.9
 MAX_RUNS = 12
 X_AXES = ("epoch", "seconds")
 
-Dash = str | tuple[int, tuple[float, ...]]
+Dash = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +87,17 @@ def render_curves(
             f"{len(runs)} experiments were asked for; one figure holds 1 to {MAX_RUNS}", fix="compare fewer of them"
         )
     with drawing():
-        return save(draw_curves(runs, x), format, title=_title(runs))
+        sheet = draw_curves(runs, x)
+        return sheet.png() if format == "png" else sheet.svg(_title(runs))
 
 
-def draw_curves(runs: Sequence[CurveData], x: str) -> Figure:
+def draw_curves(runs: Sequence[CurveData], x: str) -> Sheet:
     """The figure itself; stands inside `drawing`."""
     prepared, x_label = _prepare(runs, x)
-    figure, axes = _frame(prepared)
-    for ax, panel in zip(axes, (LOSS, ACCURACY), strict=True):
-        _draw_panel(ax, panel, prepared, x, x_label)
-    return figure
+    sheet, plots = _frame(prepared)
+    for plot, panel in zip(plots, (LOSS, ACCURACY), strict=True):
+        _draw_panel(plot, panel, prepared, x, x_label)
+    return sheet
 
 
 def _prepare(runs: Sequence[CurveData], x: str) -> tuple[list[Run], str]:
@@ -131,53 +127,42 @@ def _title(runs: Sequence[CurveData]) -> str:
     return printable(name, 80)
 
 
-def _frame(runs: list[Run]) -> tuple[Figure, list[Axes]]:
-    """The figure with its heading, its legend if there are several runs, and two empty axes."""
-    legend = LEGEND_ROW * (2 + (len(runs) - 1) // 2) + 0.1 if len(runs) > 1 else 0.0
-    height = HEADER + PANEL_HEIGHT + AXIS_LABEL + legend
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    bottom = (AXIS_LABEL + legend) / height
-    axes = [
-        figure.add_axes((left / WIDTH, bottom, PANEL_WIDTH / WIDTH, PANEL_HEIGHT / height))
+def _frame(runs: list[Run]) -> tuple[Sheet, list[Plot]]:
+    """The sheet with its heading, its legend if there are several runs, and two empty plots."""
+    legend = LEGEND_ROW * (2 + (len(runs) - 1) // 2) + 7 if len(runs) > 1 else 0.0
+    sheet = Sheet(WIDTH, HEADER + PANEL_HEIGHT + AXIS_LABEL + legend)
+    bottom = AXIS_LABEL + legend
+    plots = [
+        Plot(sheet, Box(left, bottom, left + PANEL_WIDTH, bottom + PANEL_HEIGHT))
         for left in (LEFT, LEFT + PANEL_WIDTH + BETWEEN)
     ]
-
-    def write(down: float, text: str, **style: Any) -> None:
-        figure.text(LEFT / WIDTH, 1 - down / height, text, va="top", parse_math=False, **style)
-
-    write(0.18, _title([run.data for run in runs]), fontsize=12, fontweight="bold", color=INK)
+    title = _title([run.data for run in runs])
+    sheet.words(LEFT, sheet.height - 13, title, size=12, color=INK, bold=True, up="top")
     if len(runs) == 1:
-        summary = printable(str((runs[0].data.verdict or {}).get("summary") or ""), 165)
-        write(0.45, summary, fontsize=9 if len(summary) <= 146 else 8, color=MUTED)
+        words = printable(str((runs[0].data.verdict or {}).get("summary") or ""), 165)
     else:
-        others = f"compared with {len(runs) - 1} other{'s' if len(runs) > 2 else ''}"
-        write(0.45, f"{others}; validation solid, training dashed", fontsize=9, color=MUTED)
-        _legend(figure, runs, height, legend)
-    return figure, axes
+        words = f"compared with {len(runs) - 1} other{'s' if len(runs) > 2 else ''}; validation solid, training dashed"
+        _legend(sheet, runs, legend)
+    sheet.words(LEFT, sheet.height - 32.5, words, size=9 if len(words) <= 146 else 8, color=MUTED, up="top")
+    return sheet, plots
 
 
-def _legend(figure: Figure, runs: list[Run], height: float, depth: float) -> None:
+def _legend(sheet: Sheet, runs: list[Run], depth: float) -> None:
     """A small table in two columns, one entry a run: its colour, its name, its two best values."""
     per_column = (len(runs) + 1) // 2
     for index, run in enumerate(runs):
         left = LEFT if index < per_column else LEFT + PANEL_WIDTH + BETWEEN
-        right = left + PANEL_WIDTH + 0.7
-        y = (depth - 0.06 - LEGEND_ROW * (1 + index % per_column)) / height
+        right = left + PANEL_WIDTH + 50
+        columns = (right - 73, LOSS, "lowest loss"), (right, ACCURACY, "best accuracy")
+        y = depth - 4 - LEGEND_ROW * (1 + index % per_column)
         if index % per_column == 0:
-            for place, words in ((right - 1.02, "lowest loss"), (right, "best accuracy")):
-                head = y + LEGEND_ROW / height
-                figure.text(place / WIDTH, head, words, va="center", ha="right", fontsize=7.5, color=MUTED)
-        dash = _validation_dash(index)
-        figure.add_artist(
-            Line2D(
-                [left / WIDTH, (left + 0.25) / WIDTH], [y, y], color=run.color, lw=2.4, ls=dash, solid_capstyle="butt"
-            )
-        )
+            for place, _, words in columns:
+                sheet.words(place, y + LEGEND_ROW, words, size=7.5, color=MUTED, across="right", up="center")
+        sheet.line([(left, y), (left + 18, y)], color=run.color, width=2.4, dash=_validation_dash(index))
         label = printable(f"#{run.data.id}  {run.data.name}", 34)
-        figure.text((left + 0.34) / WIDTH, y, label, va="center", fontsize=8.5, color=INK, parse_math=False)
-        for place, panel in ((right - 1.02, LOSS), (right, ACCURACY)):
-            words = _best_text(run, panel)
-            figure.text(place / WIDTH, y, words, va="center", ha="right", fontsize=8, color=MUTED)
+        sheet.words(left + 24.5, y, label, size=8.5, color=INK, up="center")
+        for place, panel, _ in columns:
+            sheet.words(place, y, _best_text(run, panel), size=8, color=MUTED, across="right", up="center")
 
 
 def _best_text(run: Run, panel: Panel) -> str:
@@ -190,75 +175,58 @@ def _best_text(run: Run, panel: Panel) -> str:
 
 def _validation_dash(index: int) -> Dash:
     """Runs past the palette's end take its colours again, dash-dotted."""
-    return "-" if index < len(PALETTE) else (0, (6, 1.5, 1.5, 1.5))
+    return () if index < len(PALETTE) else (6, 1.5, 1.5, 1.5)
 
 
-def _draw_panel(ax: Axes, panel: Panel, runs: list[Run], x: str, x_label: str) -> None:
+def _draw_panel(plot: Plot, panel: Panel, runs: list[Run], x: str, x_label: str) -> None:
     alone = len(runs) == 1
+    axis.set_values(plot, [run.curves.series(name) for run in runs for name in panel.names], highest=panel.highest)
+    axis.set_bottom(plot, [run.x for run in runs], x_label, by_epoch=x == "epoch")
     for index, run in enumerate(runs):
-        _draw_line(ax, run, panel.train, run.train_color, train=True, alone=alone, dash="-" if alone else (0, (3, 2)))
-        _draw_line(ax, run, panel.validation, run.color, train=False, alone=alone, dash=_validation_dash(index))
-    axis.set_values(ax, [run.curves.series(name) for run in runs for name in panel.names], highest=panel.highest)
-    axis.set_bottom(ax, [run.x for run in runs], x_label, by_epoch=x == "epoch")
-    scale = ", log scale" if ax.get_yscale() == "log" else ""
-    head(ax, f"{panel.title}{scale}")
+        _draw_line(plot, run, panel.train, run.train_color, train=True, alone=alone, dash=() if alone else (3, 2))
+        _draw_line(plot, run, panel.validation, run.color, train=False, alone=alone, dash=_validation_dash(index))
+    plot.head(f"{panel.title}{', log scale' if plot.y.log else ''}")
     if not any(np.isfinite(run.curves.series(name)).any() for run in runs for name in panel.names):
-        _say_empty(ax, any(len(run.x) for run in runs))
+        _say_empty(plot, any(len(run.x) for run in runs))
     if alone:
-        findings.draw(ax, panel.title, runs[0].data.verdict, runs[0].curves.epochs, runs[0].x)
-        _mark_gaps(ax, panel, runs[0])
-    taken = _label_ends(ax, panel, runs)
+        findings.draw(plot, panel.title, runs[0].data.verdict, runs[0].curves.epochs, runs[0].x)
+        _mark_gaps(plot, panel, runs[0])
+    taken = _label_ends(plot, panel, runs)
     for run in runs:
-        _mark_best(ax, panel, run, taken, labelled=alone)
+        _mark_best(plot, panel, run, taken, labelled=alone)
 
 
-def _draw_line(ax: Axes, run: Run, name: str, color: str, *, train: bool, alone: bool, dash: Dash) -> None:
+def _draw_line(plot: Plot, run: Run, name: str, color: str, *, train: bool, alone: bool, dash: Dash) -> None:
     values = run.curves.series(name)
     width = {(True, True): 1.5, (True, False): 2.0, (False, True): 1.1, (False, False): 1.6}[alone, train]
     if len(values) > 300:
         width *= 0.6
     alpha = 1.0 if alone or not train else 0.55
-    ax.plot(run.x, values, color=color, lw=width, ls=dash, alpha=alpha, zorder=3 if train else 4)
+    plot.curve(run.x, values, color=color, width=width, dash=dash, alpha=alpha, level=3 if train else 4)
     lone = lone_points(values)
     if lone.any():
-        ax.plot(run.x[lone], values[lone], color=color, ls="none", marker="o", ms=4.5, alpha=alpha, zorder=4)
+        plot.sheet.dots(plot.at(run.x[lone], values[lone]), color=color, size=4.5, alpha=alpha, level=4)
 
 
-def _mark_gaps(ax: Axes, panel: Panel, run: Run) -> None:
+def _mark_gaps(plot: Plot, panel: Panel, run: Run) -> None:
     """A cross on the axis where values stop being finite: a curve that just ends could be mistaken for a short run."""
     missing = np.isnan(run.curves.series(panel.train)) | np.isnan(run.curves.series(panel.validation))
     starts = missing & ~np.concatenate(([False], missing[:-1]))
     if starts.any():
-        style: Any = {
-            "color": "#B00020",
-            "marker": "x",
-            "ms": 5,
-            "mew": 1.4,
-            "ls": "none",
-            "clip_on": False,
-            "gid": "guide",
-        }
-        ax.plot(run.x[starts], np.zeros(starts.sum()), transform=ax.get_xaxis_transform(), zorder=6, **style)
-        ax.annotate(
-            "\u00d7 not finite from here",
-            (1, 1),
-            (0, 20),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            fontsize=7.5,
-            color="#B00020",
-        )
+        places = [(plot.across(x), plot.frame.bottom) for x in run.x[starts]]
+        plot.sheet.dots(places, color=WARNING, size=5, edge=1.4, shape=CROSS)
+        words = "\u00d7 not finite from here"
+        plot.sheet.words(plot.frame.right, plot.frame.top + HEAD_RISE, words, size=7.5, color=WARNING, across="right")
 
 
-def _say_empty(ax: Axes, ended: bool) -> None:
+def _say_empty(plot: Plot, ended: bool) -> None:
     text = "no finite value in any epoch" if ended else "no epoch has ended yet"
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=MUTED)
+    plot.sheet.words(*plot.frame.middle, text, size=9, color=MUTED, across="center", up="center")
 
 
-def _label_ends(ax: Axes, panel: Panel, runs: list[Run]) -> list[labels.Box]:
+def _label_ends(plot: Plot, panel: Panel, runs: list[Run]) -> list[Box]:
     """Name each curve at its end: train and validation of one run, the numbers of several. Returns the room taken."""
-    ends: list[tuple[float, float, str, str]] = []  # x and y in pixels, words, colour
+    ends: list[tuple[float, float, str, str]] = []  # x and y on the sheet, words, colour
     for run in runs:
         names = [(panel.train, "train", run.train_color), (panel.validation, "validation", run.color)]
         if len(runs) > 1:
@@ -267,54 +235,38 @@ def _label_ends(ax: Axes, panel: Panel, runs: list[Run]) -> list[labels.Box]:
             values = run.curves.series(name)
             finite = np.flatnonzero(np.isfinite(values))
             if len(finite):
-                end = ax.transData.transform((run.x[finite[-1]], values[finite[-1]]))
-                ends.append((float(end[0]), float(end[1]), words, color))
-    size = 9.0 if len(runs) == 1 else 8.0
-    weight = "normal" if len(runs) == 1 else "bold"
-    frame, covered = ax.get_window_extent(), []
+                ends.append((plot.across(run.x[finite[-1]]), plot.up(values[finite[-1]]), words, color))
+    bold = len(runs) > 1
+    size = 8.0 if bold else 9.0
+    frame, covered = plot.frame, []
     ends.sort()
-    last = max((float(ax.transData.transform((run.x[-1], 1))[0]) for run in runs if len(run.x)), default=0.0)
+    last = max((plot.across(run.x[-1]) for run in runs if len(run.x)), default=0.0)
     while ends:  # those that end at about the same place share a column; the longest have theirs beside the plot
-        column = [end for end in ends if end[0] < ends[0][0] + 30]
+        column = [end for end in ends if end[0] < ends[0][0] + 13.5]
         ends = ends[len(column) :]
-        left = frame.x1 + 5 if column[-1][0] >= last - 1 else column[-1][0] + 13
-        heights = labels.spread([end[1] for end in column], 1.2 * size * DPI / 72, frame.y0 + 9, frame.y1 - 4)
+        left = frame.right + 2.3 if column[-1][0] >= last - 0.5 else column[-1][0] + 6
+        heights = labels.spread([end[1] for end in column], 1.2 * size, frame.bottom + 4, frame.top - 2)
         for (_, _, words, color), height in zip(column, heights, strict=True):
-            covered.append(_write(ax, words, left, height, "left", size, color, weight=weight))
+            width, depth = labels.text_size(words, size, bold=bold)
+            covered.append(Box(left, height - depth / 2, left + width, height + depth / 2))
+            _write(plot.sheet, words, covered[-1], size, color, bold=bold)
     return covered
 
 
-def _write(
-    ax: Axes, words: str, x: float, y: float, align: str, size: float, color: str, *, weight: str = "normal"
-) -> labels.Box:
-    """Write over the curves at a place in pixels, with a white edge that keeps it legible; returns what it covers."""
-    ax.annotate(
-        words,
-        labels.in_figure(ax, x, y),
-        xycoords="figure fraction",
-        ha=align,
-        va="center",
-        color=color,
-        fontsize=size,
-        fontweight=weight,
-        annotation_clip=False,
-        zorder=7,
-        path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")],
-    )
-    width, height = labels.text_size(words, size, DPI)
-    left = x if align == "left" else x - width / 2
-    return labels.Box(left, y - height / 2, left + width, y + height / 2)
+def _write(sheet: Sheet, words: str, box: Box, size: float, color: str, *, bold: bool = False) -> None:
+    """Write over the curves in the middle of a box, with a white edge that keeps it legible."""
+    sheet.words(*box.middle, words, size=size, color=color, bold=bold, across="center", up="center", edge=2.5, level=7)
 
 
-def _mark_best(ax: Axes, panel: Panel, run: Run, taken: list[labels.Box], *, labelled: bool) -> None:
+def _mark_best(plot: Plot, panel: Panel, run: Run, taken: list[Box], *, labelled: bool) -> None:
     values = run.curves.series(panel.validation)
     best = best_index(values, highest=panel.highest)
     if best is None:
         return
-    x, y = float(run.x[best]), float(values[best])
-    size = 7 if labelled else 6
-    ax.plot([x], [y], marker="o", ms=size, mfc="white", mec=run.color, mew=1.8, ls="none", zorder=6, clip_on=False)
+    y = float(values[best])
+    place = plot.across(run.x[best]), plot.up(y)
+    plot.sheet.dots([place], color=run.color, size=7 if labelled else 6, edge=1.8)
     if labelled:
         words = f"{panel.best_word} {panel.text(y)}, epoch {run.curves.epochs[best]:.0f}"
-        box = labels.place(ax, (x, y), labels.text_size(words, 8.5, DPI), taken, above=panel.highest)
-        _write(ax, words, (box.left + box.right) / 2, (box.bottom + box.top) / 2, "center", 8.5, INK)
+        box = labels.place(plot, place, labels.text_size(words, 8.5), taken, above=panel.highest)
+        _write(plot.sheet, words, box, 8.5, INK)

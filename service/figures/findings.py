@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from service.figures import labels
-from service.figures.canvas import DPI, MUTED
+from service.figures.canvas import MUTED
+from service.figures.plot import Plot
 from service.figures.series import Floats
+from service.figures.sheet import Box
 
 SIZE = 7.5
 
@@ -34,25 +35,23 @@ MARKS = {
 }
 
 
-def draw(ax: Axes, panel: str, verdict: dict[str, Any] | None, epochs: Floats, x: Floats) -> None:
+def draw(plot: Plot, panel: str, verdict: dict[str, Any] | None, epochs: Floats, x: Floats) -> None:
     """Draw the findings that belong on this plot. A verdict of another shape draws nothing rather than fail.
 
     Each is named above the plot. A finding whose words would touch those of a graver one, which come first in a
     verdict, is left out.
     """
-    taken: list[labels.Box] = []
+    taken: list[Box] = []
     for finding in _findings(verdict):
         mark = MARKS.get(str(finding.get("code")))
         epoch = _first_epoch(finding)
         if mark is None or epoch is None or panel not in mark.panels or not len(x):
             continue
         place = float(np.interp(epoch, epochs, x))
-        if _write(ax, mark.words.format(epoch=f"{epoch:g}"), place, taken):
+        if _write(plot, mark.words.format(epoch=f"{epoch:g}"), place, taken):
             if mark.lasts:
-                ax.axvspan(
-                    place, _end_of(finding, epochs, x, ax.get_xlim()[1]), color=mark.color, alpha=0.07, lw=0, zorder=0
-                )
-            ax.axvline(place, color=mark.color, lw=0.9, ls=(0, (1, 2)), zorder=1, gid="guide")
+                plot.span(place, _end_of(finding, epochs, x, plot.x.high), color=mark.color, alpha=0.07)
+            plot.upright(place, color=mark.color, width=0.9, dash=(1, 2), level=1)
 
 
 def _end_of(finding: dict[str, Any], epochs: Floats, x: Floats, edge: float) -> float:
@@ -62,17 +61,16 @@ def _end_of(finding: dict[str, Any], epochs: Floats, x: Floats, edge: float) -> 
     return float(np.interp(recovered, epochs, x)) if isinstance(recovered, int | float) else edge
 
 
-def _write(ax: Axes, words: str, place: float, taken: list[labels.Box]) -> bool:
+def _write(plot: Plot, words: str, place: float, taken: list[Box]) -> bool:
     """Write above the plot, to the right of the mark if there is room. Returns whether there was any."""
-    width, height = labels.text_size(words, SIZE, DPI)
-    frame = ax.get_window_extent()
-    left = min(float(ax.transData.transform((place, ax.get_ylim()[0]))[0]), frame.x1 - width)
-    box = labels.Box(left - 8, frame.y1, left + width + 8, frame.y1 + height)
+    width, height = labels.text_size(words, SIZE)
+    frame = plot.frame
+    left = min(plot.across(place), frame.right - width)
+    box = Box(left - 4, frame.top, left + width + 4, frame.top + height)
     if any(box.overlaps(other) for other in taken):
         return False
     taken.append(box)
-    above = labels.in_figure(ax, left, frame.y1 + 4)
-    ax.annotate(words, above, xycoords="figure fraction", fontsize=SIZE, color=MUTED, annotation_clip=False)
+    plot.sheet.words(left, frame.top + 2, words, size=SIZE, color=MUTED)
     return True
 
 

@@ -1,62 +1,24 @@
-"""Where a label can stand without covering a curve or another label.
-
-Everything here is in the figure's pixels. Text is measured by an average width of the font's characters: exact
-enough for finding room, and the same on every machine.
-"""
-
-from dataclasses import dataclass
+"""Where a label can stand without covering a curve or another label."""
 
 import numpy as np
-from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
-CHARACTER_WIDTH = 0.60  # of the font size: DejaVu Sans, figures and small letters mixed
+from service.figures.plot import Plot
+from service.figures.sheet import Box, Points, width_of
+
 LINE_HEIGHT = 1.15
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle in pixels."""
-
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def overlaps(self, other: "Box") -> bool:
-        """Whether two rectangles share any area."""
-        return (
-            self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
-        )
-
-    def count_inside(self, points: NDArray[np.float64]) -> int:
-        """How many of the points (n, 2) lie inside."""
-        x, y = points[:, 0], points[:, 1]
-        return int(((x > self.left) & (x < self.right) & (y > self.bottom) & (y < self.top)).sum())
+def text_size(text: str, size: float, *, bold: bool = False) -> tuple[float, float]:
+    """How wide and high a line of text is."""
+    return width_of(text, size, bold=bold), LINE_HEIGHT * size
 
 
-def text_size(text: str, points: float, dpi: float) -> tuple[float, float]:
-    """About how wide and high a line of text is, in pixels."""
-    pixels = points * dpi / 72
-    return len(text) * CHARACTER_WIDTH * pixels, LINE_HEIGHT * pixels
+def along_curves(plot: Plot) -> Points:
+    """Points every few along every curve of the plot: where ink is."""
+    return np.concatenate([np.empty((0, 2)), *(_every_few(curve) for curve in plot.ink)])
 
 
-def in_figure(ax: Axes, x: float, y: float) -> tuple[float, float]:
-    """A place in pixels as a fraction of the figure: pixels differ between file formats, fractions do not."""
-    place = ax.figure.transFigure.inverted().transform((x, y))
-    return float(place[0]), float(place[1])
-
-
-def along_lines(ax: Axes) -> NDArray[np.float64]:
-    """Points (n, 2) every few pixels along every line of the axes: where ink is. Guides (by gid) are not counted."""
-    pieces = [np.empty((0, 2))]
-    for line in ax.get_lines():
-        if line.get_gid() != "guide":
-            pieces.append(_every_few_pixels(line.get_transform().transform(np.asarray(line.get_xydata(), np.float64))))
-    return np.concatenate(pieces)
-
-
-def _every_few_pixels(points: NDArray[np.float64], step: float = 4.0) -> NDArray[np.float64]:
+def _every_few(points: Points, step: float = 1.8) -> Points:
     if len(points) > 1:
         start, change = points[:-1], np.diff(points, axis=0)
         finite = np.isfinite(change).all(axis=1)
@@ -64,30 +26,30 @@ def _every_few_pixels(points: NDArray[np.float64], step: float = 4.0) -> NDArray
         counts = 1 + np.minimum(np.hypot(change[:, 0], change[:, 1]) / step, 2000).astype(int)
         index = np.repeat(np.arange(len(counts)), counts)
         fraction = (np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)) / counts[index]
-        between: NDArray[np.float64] = start[index] + change[index] * fraction[:, None]
+        between: Points = start[index] + change[index] * fraction[:, None]
         points = np.concatenate((points, between))
     return points[np.isfinite(points).all(axis=1)]
 
 
-def place(ax: Axes, anchor: tuple[float, float], size: tuple[float, float], taken: list[Box], *, above: bool) -> Box:
-    """The spot for a label of `size` near `anchor` (data coordinates) that covers least, `above` it if that is equal.
+def place(plot: Plot, anchor: tuple[float, float], size: tuple[float, float], taken: list[Box], *, above: bool) -> Box:
+    """The spot for a label of `size` near `anchor` that covers least, `above` it if that is equal.
 
-    The spot is added to `taken`.
+    `anchor` is a place on the sheet. The spot is added to `taken`.
     """
-    x, y = ax.transData.transform(anchor)
+    x, y = anchor
     width, height = size
-    frame = ax.get_window_extent()
-    ink = along_lines(ax)
+    frame = plot.frame
+    ink = along_curves(plot)
     best, least = Box(x, y, x + width, y + height), float("inf")
     for row, gap in enumerate((0.6, 1.2, 2.0, 3.0, 4.5, 6.5)):
         for upward in (above, not above):
             bottom = y + gap * height if upward else y - (gap + 1) * height
             for shift in (0.5, 0.0, 1.0, 0.25, 0.75):
-                left = min(max(x - shift * width, frame.x0 + 2), frame.x1 - width - 2)
+                left = min(max(x - shift * width, frame.left + 1), frame.right - width - 1)
                 box = Box(left, bottom, left + width, bottom + height)
                 cost = (
                     3 * box.count_inside(ink)
-                    + 50 * (max(0.0, frame.y0 - box.bottom) + max(0.0, box.top - frame.y1))
+                    + 100 * (max(0.0, frame.bottom - box.bottom) + max(0.0, box.top - frame.top))
                     + 500 * sum(box.overlaps(other) for other in taken)
                     + 2 * row
                     + (upward is not above)

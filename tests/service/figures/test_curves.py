@@ -8,15 +8,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from models.errors import InvalidRequest
 from service.figures import axis
 from service.figures.canvas import drawing, printable
 from service.figures.curves import LOSS, MAX_RUNS, draw_curves, render_curves
+from service.figures.plot import Plot
 from service.figures.series import CurveData, best_index, curves_of, lone_points, time_unit
+from service.figures.sheet import Box, Sheet
 from tests.service.figures.histories import history, nan_after, run
 
 OVERFITS = {
@@ -35,15 +35,10 @@ def picture_of(png: bytes) -> Image.Image:
     return image
 
 
-def words_in(figure: Figure) -> set[str]:
-    """Everything that is written in a figure."""
-    return {text.get_text() for text in figure.findobj(Text)}
-
-
-def drawn(*runs: CurveData) -> Figure:
-    """The figure of these runs by epoch."""
+def drawn(*runs: CurveData) -> set[str]:
+    """Everything that is written in the figure of these runs by epoch."""
     with drawing():
-        return draw_curves(runs, "epoch")
+        return set(draw_curves(runs, "epoch").texts)
 
 
 def comments_of(svg: bytes) -> list[str]:
@@ -82,14 +77,14 @@ def test_any_history_is_drawn(data: CurveData, x: str, file_format: str) -> None
 
 def test_the_best_epochs_are_named() -> None:
     data = run(3, 10, val_loss=lambda e: 1 + abs(e - 4) / 10, val_accuracy=lambda e: 0.7 - abs(e - 6) / 100)
-    words = words_in(drawn(data))
+    words = drawn(data)
     assert "lowest 1.000, epoch 4" in words
     assert "best 70.0%, epoch 6" in words
     assert {"train", "validation"} <= words
 
 
 def test_findings_are_drawn_and_a_verdict_of_another_shape_is_not() -> None:
-    words = words_in(drawn(run(3, 10, verdict=OVERFITS)))
+    words = drawn(run(3, 10, verdict=OVERFITS))
     assert {"overfitting from epoch 5", "diverged in epoch 9", "Overfits from epoch 5."} <= words
     for odd in ({}, {"findings": None}, {"findings": [3, {"code": "collapse"}, {"code": "collapse", "evidence": []}]}):
         render_curves([run(3, 10, verdict=odd)])
@@ -97,7 +92,7 @@ def test_findings_are_drawn_and_a_verdict_of_another_shape_is_not() -> None:
 
 def test_several_runs_are_told_apart_by_number_and_name() -> None:
     runs = [run(number, 10 + number, f"run {number}") for number in range(1, 8)]
-    words = words_in(drawn(*runs))
+    words = drawn(*runs)
     for number in range(1, 8):
         assert f"#{number}" in words
         assert f"#{number} run {number}" in words
@@ -192,12 +187,23 @@ def test_time_is_shown_in_the_unit_that_reads_best() -> None:
 
 def test_a_loss_scale_turns_logarithmic_only_when_a_linear_one_would_hide_the_curve() -> None:
     def scale_of(values: list[float]) -> str:
-        ax = Figure().add_subplot()
-        axis.set_values(ax, [np.array(values)], highest=False)
-        return str(ax.get_yscale())
+        plot = Plot(Sheet(300, 200), Box(50, 50, 250, 150))
+        axis.set_values(plot, [np.array(values)], highest=False)
+        return "log" if plot.y.log else "linear"
 
     assert scale_of([41.7, 5.0, 3.0, 2.5, 2.4, 2.3, 2.3]) == "log"
     assert scale_of([2.3, 1.0, 0.1, 0.01, 0.001]) == "linear"
+
+
+@pytest.mark.parametrize("exploding", [False, True])
+def test_every_tick_stands_at_the_plot(exploding: bool) -> None:
+    values = np.array([0.4, 10.0, 100.0, 1e8] if exploding else [0.4, 0.7, 2.3])
+    sheet = Sheet(300, 200)
+    plot = Plot(sheet, Box(50, 50, 250, 150))
+    axis.set_values(plot, [values], highest=False)
+    ticks = [float(words) for words in sheet.texts]
+    assert len(ticks) >= 3
+    assert all(plot.y.low <= tick <= plot.y.high for tick in ticks)
 
 
 def test_values_are_written_as_people_read_them() -> None:

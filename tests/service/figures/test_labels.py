@@ -3,9 +3,10 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 
-from service.figures.labels import Box, along_lines, place, spread
+from service.figures.labels import along_curves, place, spread
+from service.figures.plot import Plot, Scale
+from service.figures.sheet import Box, Sheet
 
 HEIGHTS = st.lists(st.floats(-50, 150), min_size=1, max_size=12)
 
@@ -27,23 +28,22 @@ def test_heights_that_are_far_enough_apart_stay_where_they_are() -> None:
 
 
 def test_a_label_keeps_off_the_curve_and_off_other_labels() -> None:
-    figure = Figure(figsize=(5, 4), dpi=100)
-    ax = figure.add_axes((0.1, 0.1, 0.8, 0.8))
-    ax.plot([0, 5, 10], [0, 10, 0])
-    ax.set_xlim(0, 10)
-    ax.set_ylim(0, 12)
+    plot = Plot(Sheet(360, 288), Box(36, 29, 324, 259))
+    plot.x, plot.y = Scale(0, 10), Scale(0, 12)
+    plot.curve(np.array([0, 5, 10]), np.array([0, 10, 0]), color="black", width=1)
+    peak = (plot.across(5), plot.up(10))
     taken: list[Box] = []
-    first = place(ax, (5, 10), (60, 12), taken, above=True)
-    second = place(ax, (5, 10), (60, 12), taken, above=True)
+    first = place(plot, peak, (43, 9), taken, above=True)
+    second = place(plot, peak, (43, 9), taken, above=True)
     assert not first.overlaps(second)
-    ink = along_lines(ax)
+    ink = along_curves(plot)
     assert first.count_inside(ink) == second.count_inside(ink) == 0
 
 
 def test_ink_is_found_between_the_points_of_a_line_but_not_across_a_gap() -> None:
-    ax = Figure(figsize=(5, 4), dpi=100).add_axes((0, 0, 1, 1))
-    ax.plot([0, 1, 2, 3], [0, 0, np.nan, 0])
-    ax.set_xlim(0, 3)
-    x = along_lines(ax)[:, 0]
-    assert ((x > 10) & (x < 160)).sum() > 20
-    assert not ((x > 170) & (x < 490)).any()
+    plot = Plot(Sheet(360, 288), Box(0, 0, 360, 288))
+    plot.x = Scale(0, 3)
+    plot.curve(np.array([0, 1, 2, 3]), np.array([0, 0, np.nan, 0]), color="black", width=1)
+    x = along_curves(plot)[:, 0]
+    assert ((x > 7) & (x < 115)).sum() > 20
+    assert not ((x > 125) & (x < 355)).any()

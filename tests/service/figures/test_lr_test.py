@@ -6,7 +6,7 @@ import pytest
 from models.errors import InvalidRequest
 from service.figures.canvas import drawing
 from service.figures.lr_test import draw_lr_test, render_lr_test
-from tests.service.figures.test_curves import picture_of, words_in
+from tests.service.figures.test_curves import picture_of
 
 POINTS = [{"lr": float(lr), "loss": float(2.3 - lr if lr < 0.5 else 2.3 + 9 * lr)} for lr in np.geomspace(1e-5, 10, 60)]
 
@@ -14,7 +14,7 @@ POINTS = [{"lr": float(lr), "loss": float(2.3 - lr if lr < 0.5 else 2.3 + 9 * lr
 def test_the_suggestion_and_the_divergence_are_marked() -> None:
     result = {"points": POINTS, "suggestion": {"lr": 0.05, "why": "The loss falls fastest there."}, "diverged_at": 3.0}
     with drawing():
-        words = words_in(draw_lr_test(result, "baseline on cifar10"))
+        words = set(draw_lr_test(result, "baseline on cifar10").texts)
     assert {"suggested: 0.05", "diverged at 3", "baseline on cifar10", "The loss falls fastest there."} <= words
     assert picture_of(render_lr_test(result)).width == 1216
 
