@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 
@@ -31,11 +32,14 @@ class EpochMetrics:
 
     def as_json(self) -> dict[str, Any]:
         """The epoch as plain JSON data, with null for what is not finite."""
-        values = {name: getattr(self, name) for name in NAMES}
-        return {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
+        return {
+            name: value if value is None or math.isfinite(value) else None
+            for name, value in zip(NAMES, _values(self), strict=True)
+        }
 
 
 NAMES: tuple[str, ...] = tuple(field.name for field in fields(EpochMetrics))
+_values = attrgetter(*NAMES)
 SERIES: tuple[str, ...] = NAMES[1:]
 MAXIMISED = frozenset({"train_accuracy", "val_accuracy", "images_per_second"})
 """Series of which the largest value is the best; of the others it is the smallest."""

@@ -117,7 +117,7 @@ def _size(key: Key, answer: Answer) -> int:
 
 
 def _stamp_of(stamps: Stamps, experiment_id: str | None, part: str | None, query: bytes) -> int | None:
-    if experiment_id is None or b"compare" in unquote_to_bytes(query):  # of more than one experiment
+    if experiment_id is None or (query and b"compare" in unquote_to_bytes(query)):  # of more than one experiment
         return stamps.of_everything()
     ask = stamps.of_experiment if part is None else stamps.of_history
     return ask(int(experiment_id))

@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url="/openapi.json",
         redirect_slashes=False,
         responses=ANY_PROBLEM,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # instruments.py counts
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(Answers)
@@ -111,16 +112,17 @@ def _lifespan(settings: Settings, instruments: Instruments) -> Callable[[FastAPI
 def _build_services(settings: Settings, instruments: Instruments) -> Services:
     store = Store(settings)
     store.migrate()
+    stamps = Stamps(store)
     if not store.sqlite_safe:
         logger.warning("SQLite %s can damage a database that several processes write", store.sqlite_version)
     celery = make_celery(settings)
     return Services(
         settings=settings,
         store=store,
-        stamps=Stamps(store),
+        stamps=stamps,
         celery=celery,
         doorkeeper=Doorkeeper(settings, store),
-        live=LiveEvents(store),
+        live=LiveEvents(store, stamps),
         instruments=instruments,
         submissions=Submissions(settings, store, celery),
         predictor=Predictor(store, settings),

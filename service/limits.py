@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -182,16 +182,21 @@ class Exchange:
             self._started, self.status, self.answered_at = True, message["status"], time.monotonic()
             if not self._body_complete:
                 await self._drain()
-            headers = MutableHeaders(scope=message)
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-            if not self._body_complete:
-                headers["Connection"] = "close"
+            message = {**message, "headers": self._complete(message["headers"])}
         elif self.scope["method"] == "HEAD":
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._finished = True
+
+    def _complete(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The response's headers and those that every answer carries; what is given stands."""
+        headers = [(name.lower(), value) for name, value in given]
+        names = {name for name, _ in headers}
+        headers += [pair for pair in SECURITY_HEADERS if pair[0] not in names]
+        if not self._body_complete:
+            headers = [*(pair for pair in headers if pair[0] != b"connection"), (b"connection", b"close")]
+        return headers
 
     async def fail(self, error: EpochalError) -> None:
         """Answer with a problem, or break off where an answer has begun."""

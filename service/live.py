@@ -1,7 +1,7 @@
 """Live events: one poller reads the database, and every stream gets what concerns its experiment.
 
 A stream first replays what is stored after the id that its client saw last, then follows. However many streams there
-are, the database is asked once a quarter of a second, and not at all when nobody listens.
+are, the database is asked once a quarter of a second whether it has changed, and not at all when nobody listens.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from anyio import to_thread
 
 from models.errors import EpochalError, Unavailable
 from models.store import Store, events
+from models.store.stamps import Stamps
 from models.store.tables import Event
 from models.store.watching import Glimpse, glimpse
 
@@ -67,8 +68,11 @@ class _Reader:
 class LiveEvents:
     """The poller and its readers."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, stamps: Stamps) -> None:
         self._store = store
+        self._stamps = stamps
+        self._stamp: int | None = None
+        """That of what every reader has been told."""
         self._readers: dict[int, set[_Reader]] = defaultdict(set)
         self._someone_listens = asyncio.Event()
         self._closed = False
@@ -163,6 +167,9 @@ class LiveEvents:
             return [_message(row) for row in rows], now
 
     async def _poll(self) -> None:
+        stamp = self._stamps.of_everything()
+        if stamp is not None and stamp == self._stamp:
+            return
         watched = list(self._readers)
         rows, states = await to_thread.run_sync(self._read_news, watched, limiter=self._threads)
         for row in rows:
@@ -179,6 +186,7 @@ class LiveEvents:
             return  # there are more events, and they come before any news of an end
         for experiment_id in watched:
             self._tell_state(experiment_id, states.get(experiment_id))
+        self._stamp = stamp
 
     def _read_news(self, watched: list[int]) -> tuple[list[Event], dict[int, Glimpse]]:
         start = self._last_id if self._store.is_sqlite else max(0, self._last_id - OVERLAP)

@@ -41,6 +41,7 @@ MAX_KEY_LENGTH = 255
 SUMMARIES = select(
     SummaryRow.experiment_id, SummaryRow.series, SummaryRow.best, SummaryRow.best_epoch, SummaryRow.last
 ).where(SummaryRow.experiment_id.in_(bindparam("ids", expanding=True)))
+KNOWN = select(Experiment.id).where(Experiment.id == bindparam("id"))
 
 
 def create(
@@ -104,7 +105,7 @@ def get(session: Session, experiment_id: int) -> Experiment:
 
 def require(session: Session, experiment_id: int) -> None:
     """Raise NotFound unless there is such an experiment; reads none of its columns."""
-    known = 0 < experiment_id < 2**63 and session.scalar(select(Experiment.id).where(Experiment.id == experiment_id))
+    known = 0 < experiment_id < 2**63 and session.scalar(KNOWN, {"id": experiment_id})
     if not known:
         raise not_found(experiment_id)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Row, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models.metrics import EMPTY, SERIES, EpochMetrics, Summary, summarise
@@ -12,6 +12,9 @@ from models.store.states import EventKind
 from models.store.tables import EpochRow, Run, SummaryRow
 
 COLUMNS = [EpochRow.epoch, *(getattr(EpochRow, series) for series in SERIES)]
+ROWS = select(EpochRow.experiment_id, *COLUMNS).order_by(EpochRow.experiment_id, EpochRow.epoch)
+OF_ONE = ROWS.where(EpochRow.experiment_id == bindparam("id"))
+OF_SEVERAL = ROWS.where(EpochRow.experiment_id.in_(bindparam("ids", expanding=True)))
 GRAD_NORM = SERIES.index("grad_norm")
 NAN = float("nan")
 
@@ -52,12 +55,12 @@ def rewind(session: Session, lease: Lease, last_epoch: int) -> None:
 
 def read(session: Session, experiment_id: int) -> list[EpochMetrics]:
     """An experiment's epochs in order; NaN stands for what was not finite."""
-    return _histories(session, _query().where(EpochRow.experiment_id == experiment_id)).get(experiment_id, [])
+    return _histories(session.execute(OF_ONE, {"id": experiment_id})).get(experiment_id, [])
 
 
 def read_many(session: Session, ids: Sequence[int]) -> dict[int, list[EpochMetrics]]:
     """The epochs of several experiments, by one query; an empty list for one without any."""
-    found = _histories(session, _query().where(EpochRow.experiment_id.in_(ids)))
+    found = _histories(session.execute(OF_SEVERAL, {"ids": ids}))
     return {identifier: found.get(identifier, []) for identifier in ids}
 
 
@@ -70,13 +73,9 @@ def read_series(session: Session, ids: Sequence[int], series: str) -> dict[int, 
     return found
 
 
-def _query() -> Select[*tuple[Any, ...]]:
-    return select(EpochRow.experiment_id, *COLUMNS).order_by(EpochRow.experiment_id, EpochRow.epoch)
-
-
-def _histories(session: Session, query: Select[*tuple[Any, ...]]) -> dict[int, list[EpochMetrics]]:
+def _histories(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[int, list[EpochMetrics]]:
     histories: dict[int, list[EpochMetrics]] = {}
-    for row in session.execute(query):
+    for row in rows:
         histories.setdefault(row[0], []).append(_metrics(row))
     return histories
 

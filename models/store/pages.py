@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.errors import InvalidRequest
@@ -51,6 +51,7 @@ class Listed:
 
 
 LISTED = [getattr(Experiment, field.name) for field in fields(Listed) if field.name != "tags"]
+REVISIONS = select(Experiment.id, Experiment.revision).where(Experiment.id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,7 @@ def load_listed(session: Session, ids: Sequence[int]) -> list[Listed]:
 
 def revisions(session: Session, ids: Sequence[int]) -> dict[int, int]:
     """How often each of these experiments has changed."""
-    query = select(Experiment.id, Experiment.revision).where(Experiment.id.in_(ids))
-    return {row.id: row.revision for row in session.execute(query)}
+    return dict(session.execute(REVISIONS, {"ids": ids}).all())
 
 
 def _encode(sort: str, descending: bool, last: tuple[int, Any]) -> str:
