@@ -1,7 +1,8 @@
 """Traffic for a lab: event streams that stay open, and requests at a steady rate, out of one process of its own.
 
-`python -m benchmarks.requests URL EXPERIMENT NUM_EXPERIMENTS STREAMS RATE` sends until its standard input closes, then
-prints what came of it as JSON. A process of its own, since what measures must not slow down what is measured with it.
+`python -m benchmarks.requests URL EXPERIMENT NUM_EXPERIMENTS STREAMS RATE` opens the streams, sends requests while the
+last line of its standard input was `ask`, and when that closes prints what came of it as JSON. A process of its own,
+since what measures must not slow down what is measured with it.
 """
 
 import asyncio
@@ -11,13 +12,15 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import uvloop
 
 SETTLING_SECONDS = 4.0
 """Until streams have been told what had happened before they were opened, and are live."""
+LAST_ANSWERS_SECONDS = 0.5
 API = "/api/v1/experiments"
 LOOK_AT_RUNNING, LOOK_AT_NEW, NUM_NEW = 0.6, 0.3, 50
 """Of the requests for one experiment: those for the one that trains, and for one of the newest; the rest is for any."""
@@ -27,7 +30,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass
 class Traffic:
-    """Traffic while a `with` block runs; what came of it adds up over several."""
+    """Streams that are open while a `with` block runs, and requests while one of `asking()` does."""
 
     url: str
     experiment_id: int
@@ -39,6 +42,7 @@ class Traffic:
     milliseconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    """How long requests were sent."""
 
     @property
     def requests_per_second(self) -> float:
@@ -54,10 +58,26 @@ class Traffic:
         output, _errors = self._process.communicate("")
         found = json.loads(output)
         self.num_streams = found["streams"]
-        self.num_messages += found["messages"]
-        self.milliseconds += found["milliseconds"]
-        self.errors += found["errors"]
-        self.seconds += found["seconds"]
+        self.num_messages = found["messages"]
+        self.milliseconds = found["milliseconds"]
+        self.errors = found["errors"]
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Send requests meanwhile."""
+        began = time.monotonic()
+        self._tell("ask")
+        try:
+            yield
+        finally:
+            self._tell("rest")
+            self.seconds += time.monotonic() - began
+            time.sleep(LAST_ANSWERS_SECONDS)
+
+    def _tell(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
 
 
 @dataclass
@@ -74,6 +94,7 @@ class Sender:
     errors: list[str] = field(default_factory=list)
     picks: random.Random = field(default_factory=random.Random)
     idle: list[Connection] = field(default_factory=list)
+    asking: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def listen(self) -> None:
         """Keep one event stream open and count what comes."""
@@ -95,12 +116,17 @@ class Sender:
             writer.close()
 
     async def ask_steadily(self, rate: float) -> None:
-        """Begin so many requests a second, whether or not the ones before are answered."""
+        """Begin so many requests a second while it is to ask, whether or not the ones before are answered."""
         loop = asyncio.get_running_loop()
-        began, count = loop.time(), 0
+        count = 0
         pending: set[asyncio.Task[None]] = set()
+        due = loop.time()
         while True:
-            await asyncio.sleep(max(0.0, began + count / rate - loop.time()))
+            if not self.asking.is_set():
+                await self.asking.wait()
+                due = loop.time()
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            due += 1 / rate
             task = asyncio.create_task(self.ask(self._next_path(count)))
             pending.add(task)
             task.add_done_callback(pending.discard)
@@ -161,12 +187,12 @@ class Sender:
 
 
 async def send(sender: Sender, num_streams: int, rate: float) -> dict[str, object]:
-    """Send until standard input closes."""
+    """Do as standard input says until it closes."""
     tasks = [asyncio.create_task(sender.listen()) for _ in range(num_streams)]
     tasks.append(asyncio.create_task(sender.ask_steadily(rate)))
-    began = time.monotonic()
-    await asyncio.to_thread(sys.stdin.read)
-    seconds, streams = time.monotonic() - began, sender.streams
+    while word := await asyncio.to_thread(sys.stdin.readline):
+        (sender.asking.set if word.strip() == "ask" else sender.asking.clear)()
+    streams = sender.streams
     for task in tasks:
         task.cancel()
     with suppress(asyncio.CancelledError):
@@ -176,7 +202,6 @@ async def send(sender: Sender, num_streams: int, rate: float) -> dict[str, objec
         "messages": sender.messages,
         "milliseconds": sender.milliseconds,
         "errors": sender.errors,
-        "seconds": seconds,
     }
 
 

@@ -63,39 +63,37 @@ def measure_stability(history: Sequence[EpochMetrics], num_classes: int) -> Stab
     return Stability(score, wobble, off_accuracy, off_loss, 0.0 if broken else kept, 0.0 if broken else doubt)
 
 
-def compare_stability(a: Sequence[EpochMetrics], b: Sequence[EpochMetrics], num_classes: int) -> dict[str, Any]:
+def compare_stability(
+    first: Stability | None, second: Stability | None, names: tuple[str, str] = ("the first", "the second")
+) -> dict[str, Any]:
     """Which of two histories is the more stable, and how sure that is.
 
-    `more_stable` is "a", "b" or None when the difference is within its doubt or smaller than 0.02.
+    `more_stable` is 0 for the first, 1 for the second, None when the difference is within its doubt or below 0.02.
     """
-    first, second = measure_stability(a, num_classes), measure_stability(b, num_classes)
     if first is None or second is None:
-        short = "The first" if first is None else "The second"
-        return {
-            "a": first and first.as_json(),
-            "b": second and second.as_json(),
-            "difference": None,
-            "confidence": None,
-            "more_stable": None,
-            "sentence": f"{short} history has fewer than four epochs, too few to measure how stable it is.",
-        }
+        short = names[0] if first is None else names[1]
+        nothing = dict.fromkeys(("difference", "confidence", "more_stable"))
+        text = f"{_sentence(short)} has fewer than four epochs, too few to measure how stable it is."
+        return {**nothing, "sentence": text}
     difference = second.score - first.score
     doubt = max(math.hypot(first.doubt, second.doubt), 1e-6)
     confidence = 0.5 * (1 + math.erf(abs(difference) / doubt / math.sqrt(2)))
     clear = confidence >= CLEAR and abs(difference) >= 0.02
-    winner = ("b" if difference > 0 else "a") if clear else None
-    names = {"a": "The first is", "b": "The second is"}
-    verdict = f"{names[winner]} the more stable" if winner else "Neither is clearly the more stable"
+    winner = int(difference > 0) if clear else None
+    verdict = "Neither is clearly" if winner is None else f"{_sentence(names[winner])} is"
     return {
-        "a": first.as_json(),
-        "b": second.as_json(),
         "difference": round(difference, 4),
         "confidence": round(confidence, 4),
         "more_stable": winner,
         "sentence": (
-            f"{verdict}: stability {first.score:.2f} against {second.score:.2f} ({100 * confidence:.0f}% sure)."
+            f"{verdict} the more stable: stability {first.score:.2f} against {second.score:.2f} "
+            f"({100 * confidence:.0f}% sure)."
         ),
     }
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _finite(history: Sequence[EpochMetrics], name: str) -> Array:

@@ -1,4 +1,4 @@
-"""Commands about experiments: submit, list, show, watch, cancel, resume, delete, verdict."""
+"""Commands about experiments: submit, list, show, watch, cancel, resume, reproduce, compare, delete, verdict."""
 
 from typing import Annotated, Any
 
@@ -184,6 +184,34 @@ def reproduce(
     say(str(comparison["sentence"]), style="bold")
     for difference in comparison["environment_differences"]:
         say(f"  {difference['name']}: {difference['original']} then, {difference['reproduction']} now")
+
+
+def stability(
+    experiment_id: options.Id,
+    other_id: Annotated[int, typer.Argument(metavar="OTHER", min=1, help="Number of the one to compare it with.")],
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say which of two experiments has the more stable curves, and how sure that is."""
+    found = options.connect(url, api_key).get(f"/experiments/{experiment_id}/stability?compare={other_id}")
+    if Mode.json:
+        print_json(found)
+        return
+    say(str(found["sentence"]), style="bold")
+    for number, figures in zip((experiment_id, other_id), found["stability"], strict=True):
+        if figures is not None:
+            say(f"  experiment {number}: {_wobble_of(figures)}")
+
+
+def _wobble_of(figures: dict[str, Any]) -> str:
+    parts = [f"stability {figures['score']:.2f}"]
+    if figures["wobble_accuracy"] is not None:
+        parts.append(f"accuracy wobbles by {100 * figures['wobble_accuracy']:.1f} points")
+    if figures["wobble_loss"] is not None:
+        parts.append(f"loss by {100 * figures['wobble_loss']:.1f}%")
+    parts.append(f"{100 * figures['kept']:.0f}% of the best accuracy's gain kept to the end")
+    return ", ".join(parts)
 
 
 def delete(

@@ -6,13 +6,24 @@ from fastapi import APIRouter, Header, Query, Response
 from starlette.responses import JSONResponse
 
 from models.store import Status, experiments
-from service import listing
-from service.dependencies import BodyDep, CallerDep, Id, ServicesDep, StoreDep, StrictRoute, SubmissionsDep, WriteSlot
+from service import listing, stability
+from service.dependencies import (
+    MAX_ID,
+    BodyDep,
+    CallerDep,
+    Id,
+    ServicesDep,
+    StoreDep,
+    StrictRoute,
+    SubmissionsDep,
+    WriteSlot,
+)
 from service.documents import ExperimentDocument, ExperimentPage, LayersDocument, VerdictDocument, respond
 from service.errors import problems
 from service.measurements import PreflightDocument, measure_before_queueing
 from service.reproduction import ReproductionDocument, compare
 from service.schema import SPEC_REQUEST_BODY
+from service.stability import StabilityDocument
 from service.submission import describe
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
@@ -160,6 +171,17 @@ def get_reproduction(experiment_id: Id, store: StoreDep, services: ServicesDep) 
     """Compare an experiment with the one it reproduces, or with the newest one that reproduces it."""
     with store.reading() as session:
         return compare(session, experiment_id, services.settings.experiments_dir)
+
+
+@router.get("/{experiment_id}/stability", responses=problems(401, 404, 422))
+def get_stability(
+    experiment_id: Id,
+    store: StoreDep,
+    compare: Annotated[int, Query(ge=1, le=MAX_ID, description="The experiment to compare with.", examples=[7])],
+) -> StabilityDocument:
+    """Compare how stable the curves of two experiments are."""
+    with store.reading() as session:
+        return stability.compare(session, experiment_id, compare)
 
 
 @router.get("/{experiment_id}/layers", responses=problems(401, 404))

@@ -56,22 +56,29 @@ def test_an_end_that_is_not_finite_scores_nothing() -> None:
     assert score(history) == 0
 
 
+def compared(first: list[EpochMetrics], second: list[EpochMetrics]) -> dict:
+    """The comparison of two histories over ten classes."""
+    return compare_stability(measure_stability(first, 10), measure_stability(second, 10))
+
+
 def test_three_epochs_have_no_stability() -> None:
     assert measure_stability(run(0.01)[:3], 10) is None
-    assert compare_stability(run(0.01)[:3], run(0.01), 10)["more_stable"] is None
+    found = compared(run(0.01)[:3], run(0.01))
+    assert found["more_stable"] is None
+    assert found["sentence"].startswith("The first has fewer than four epochs")
 
 
 def test_the_calmer_of_two_is_found_whichever_comes_first() -> None:
-    assert compare_stability(run(0.005), run(0.02, 1), 10)["more_stable"] == "a"
-    assert compare_stability(run(0.02), run(0.005, 1), 10)["more_stable"] == "b"
+    assert compared(run(0.005), run(0.02, 1))["more_stable"] == 0
+    assert compared(run(0.02), run(0.005, 1))["more_stable"] == 1
 
 
 def test_the_same_wobble_is_seldom_called_different() -> None:
-    called = [compare_stability(run(0.01, seed), run(0.01, 100 + seed), 10)["more_stable"] for seed in range(40)]
+    called = [compared(run(0.01, seed), run(0.01, 100 + seed))["more_stable"] for seed in range(40)]
     assert sum(name is not None for name in called) <= 6
 
 
 def test_the_comparison_is_json_with_a_sentence() -> None:
-    found = compare_stability(run(0.005), run(0.02, 1), 10)
+    found = compared(run(0.005), run(0.02, 1))
     json.dumps(found, allow_nan=False)
     assert found["sentence"].startswith("The first is the more stable: stability ")

@@ -124,6 +124,12 @@ def test_a_reproduction_on_the_same_machine_agrees_to_the_bit(epochal, completed
     assert found["weights_identical"] is True
 
 
+def test_an_experiment_is_not_more_stable_than_itself(epochal, completed: int) -> None:  # type: ignore[no-untyped-def]
+    found = json.loads(epochal("stability", str(completed), str(completed), "--json").stdout)
+    assert found["more_stable"] is None
+    assert found["sentence"] in epochal("stability", str(completed), str(completed)).stdout.replace("\n", " ")
+
+
 def test_a_refusal_is_shown_as_title_detail_and_fix_with_exit_code_1(epochal) -> None:  # type: ignore[no-untyped-def]
     refused = epochal("submit", "baselin", expect=1)
     assert "baseline" in refused.stderr
