@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvloop
 
@@ -24,8 +25,6 @@ LAST_ANSWERS_SECONDS = 0.5
 API = "/api/v1/experiments"
 LOOK_AT_RUNNING, LOOK_AT_NEW, NUM_NEW = 0.6, 0.3, 50
 """Of the requests for one experiment: those for the one that trains, and for one of the newest; the rest is for any."""
-
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
@@ -80,9 +79,77 @@ class Traffic:
         self._process.stdin.flush()
 
 
+class Stream(asyncio.Protocol):
+    """One event stream that stays open; what comes is counted."""
+
+    def __init__(self, sender: "Sender") -> None:
+        self.sender = sender
+        self.answered = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Ask for the events of the experiment that trains."""
+        transport.write(self.sender.request(f"{API}/{self.sender.experiment_id}/events"))
+
+    def data_received(self, data: bytes) -> None:
+        """Count messages; the head says whether the stream is one."""
+        if not self.answered:
+            self.answered = True
+            if data.startswith(b"HTTP/1.1 200"):
+                self.sender.streams += 1
+            else:
+                self.sender.errors.append(f"a stream: {data[:60]!r}")
+        self.sender.messages += data.count(b"event: ")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The stream has ended before its time."""
+        self.sender.streams -= self.answered
+
+
+class Connection(asyncio.Protocol):
+    """One connection for requests, one after another, as a browser's are."""
+
+    def __init__(self, sender: "Sender") -> None:
+        self.sender = sender
+        self.path = ""
+
+    def connection_made(self, transport: Any) -> None:
+        """Ready."""
+        self.transport = transport
+
+    def ask(self, path: str) -> None:
+        """Send a request."""
+        self.path, self.began = path, time.perf_counter()
+        self.head, self.missing = b"", -1
+        self.transport.write(self.sender.request(path))
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the last byte of the body."""
+        if self.missing < 0:
+            self.head += data
+            head, found, data = self.head.partition(b"\r\n\r\n")
+            if not found:
+                return
+            length = re.search(rb"\r\ncontent-length: ([0-9]+)", head)
+            self.missing = int(length[1]) if length else 0
+        self.missing -= len(data)
+        if self.missing <= 0:
+            self.sender.milliseconds.append(round((time.perf_counter() - self.began) * 1000, 2))
+            if not self.head.startswith(b"HTTP/1.1 200"):
+                self.sender.errors.append(f"{self.path}: {self.head[:60]!r}")
+            self.path = ""
+            self.sender.idle.append(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """An idle connection may be closed, one with a request may not."""
+        if self in self.sender.idle:
+            self.sender.idle.remove(self)
+        elif self.path:
+            self.sender.errors.append(f"{self.path}: the connection was closed")
+
+
 @dataclass
 class Sender:
-    """What one process sends, over connections that stay open as a browser's do."""
+    """What one process sends. As little work as can be: it runs on the machine that is measured."""
 
     host: str
     port: int
@@ -97,70 +164,28 @@ class Sender:
     asking: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def listen(self) -> None:
-        """Keep one event stream open and count what comes."""
-        reader, writer = await asyncio.open_connection(self.host, self.port)
-        try:
-            self._write(writer, f"{API}/{self.experiment_id}/events")
-            head = await reader.readuntil(b"\r\n\r\n")
-            if not head.startswith(b"HTTP/1.1 200"):
-                self.errors.append(f"a stream: {head[:60]!r}")
-                return
-            self.streams += 1
-            try:
-                while data := await reader.read(65536):
-                    self.messages += data.count(b"event: ")
-                self.streams -= 1  # it ended; one that is cancelled is open until then
-            except OSError:
-                self.streams -= 1
-        finally:
-            writer.close()
+        """Open an event stream."""
+        await asyncio.get_running_loop().create_connection(lambda: Stream(self), self.host, self.port)
 
     async def ask_steadily(self, rate: float) -> None:
         """Begin so many requests a second while it is to ask, whether or not the ones before are answered."""
         loop = asyncio.get_running_loop()
-        count = 0
-        pending: set[asyncio.Task[None]] = set()
-        due = loop.time()
+        count, due = 0, loop.time()
         while True:
             if not self.asking.is_set():
                 await self.asking.wait()
                 due = loop.time()
             await asyncio.sleep(max(0.0, due - loop.time()))
             due += 1 / rate
-            task = asyncio.create_task(self.ask(self._next_path(count)))
-            pending.add(task)
-            task.add_done_callback(pending.discard)
+            if not self.idle:
+                _, connection = await loop.create_connection(lambda: Connection(self), self.host, self.port)
+                self.idle.append(connection)
+            self.idle.pop().ask(self._next_path(count))
             count += 1
 
-    async def ask(self, path: str) -> None:
-        """One request."""
-        began = time.perf_counter()
-        try:
-            head = await self._exchange(path)
-        except (OSError, asyncio.IncompleteReadError) as error:
-            self.errors.append(f"{path}: {error!r}")
-            return
-        if not head.startswith(b"HTTP/1.1 200"):
-            self.errors.append(f"{path}: {head[:60]!r}")
-        self.milliseconds.append(round((time.perf_counter() - began) * 1000, 2))
-
-    async def _exchange(self, path: str) -> bytes:
-        """Send a request over an idle connection, or a new one, and read the answer; returns its head."""
-        while True:
-            used = bool(self.idle)
-            reader, writer = self.idle.pop() if used else await asyncio.open_connection(self.host, self.port)
-            try:
-                self._write(writer, path)
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"\r\ncontent-length: ([0-9]+)", head)
-                await reader.readexactly(int(length[1]) if length else 0)
-            except (OSError, asyncio.IncompleteReadError):
-                writer.close()
-                if not used:
-                    raise
-                continue  # the server had closed it meanwhile
-            self.idle.append((reader, writer))
-            return head
+    def request(self, path: str) -> bytes:
+        """A GET as bytes."""
+        return f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode()
 
     def _next_path(self, count: int) -> str:
         """Of fifty: one picture, and lists, single experiments and metrics in equal parts."""
@@ -182,23 +207,16 @@ class Sender:
             return self.picks.randint(max(1, self.num_experiments - NUM_NEW + 1), self.num_experiments)
         return self.picks.randint(1, self.num_experiments)
 
-    def _write(self, writer: asyncio.StreamWriter, path: str) -> None:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode())
-
 
 async def send(sender: Sender, num_streams: int, rate: float) -> dict[str, object]:
     """Do as standard input says until it closes."""
-    tasks = [asyncio.create_task(sender.listen()) for _ in range(num_streams)]
-    tasks.append(asyncio.create_task(sender.ask_steadily(rate)))
+    await asyncio.gather(*(sender.listen() for _ in range(num_streams)))
+    asking = asyncio.create_task(sender.ask_steadily(rate))
     while word := await asyncio.to_thread(sys.stdin.readline):
         (sender.asking.set if word.strip() == "ask" else sender.asking.clear)()
-    streams = sender.streams
-    for task in tasks:
-        task.cancel()
-    with suppress(asyncio.CancelledError):
-        await asyncio.gather(*tasks, return_exceptions=True)
+    asking.cancel()
     return {
-        "streams": streams,
+        "streams": sender.streams,
         "messages": sender.messages,
         "milliseconds": sender.milliseconds,
         "errors": sender.errors,

@@ -149,6 +149,7 @@ class Sheet:
         An edge is white and keeps words legible over lines.
         """
         left, base = x - ACROSS[across] * width_of(text, size, bold=bold), y - UP[up] * size
+        down = self.height - base
         self.texts.append(text)
 
         def draw(renderer: Renderer) -> None:
@@ -157,15 +158,16 @@ class Sheet:
                 pen = _pen(renderer, "white", edge)
                 pen.set_joinstyle("round")
                 renderer.draw_path(pen, outline(text, bold).path, place + _to_pixels(renderer))
-            x, y = renderer.points_to_pixels(left), renderer.points_to_pixels(self.height - base)
+            x, y = renderer.points_to_pixels(left), renderer.points_to_pixels(down)
             renderer.draw_text(_pen(renderer, color), x, y, text, _font(size, bold), 0)
 
         self._items.append((level, draw))
 
     def png(self, dpi: int = DPI) -> bytes:
-        """What is on it as a PNG file."""
+        """What is on it as a PNG file. Stands inside `drawing`, as one is drawn at a time."""
         width, height = (round(side * dpi / 72) for side in (self.width, self.height))
-        renderer = Outlines(width, height, dpi)
+        renderer = _pixels(width, height, dpi)
+        renderer.clear()
         self._draw(renderer)
         return png(np.asarray(renderer.buffer_rgba())[:, :, :3], dpi)
 
@@ -193,6 +195,12 @@ class Outlines(RendererAgg):
         place = Affine2D().scale(prop.get_size_in_points() * self.dpi / 72).translate(x, self.height - y)
         gc.set_linewidth(0.0)
         self.draw_path(gc, outline(s, prop.get_weight() == "bold").path, place, gc.get_rgb())
+
+
+@lru_cache(1)
+def _pixels(width: int, height: int, dpi: int) -> Outlines:
+    """Pixels to draw on. The last are kept: most pictures have one size, and fresh memory takes 3 ms."""
+    return Outlines(width, height, dpi)
 
 
 @dataclass(frozen=True, slots=True)
