@@ -19,7 +19,7 @@ from models.store.stamps import Stamps
 from service.caching import is_known
 from service.documents import API
 
-MAX_BYTES = 8_000_000
+MAX_BYTES = 12_000_000
 MAX_ANSWER_BYTES = 1_000_000
 BYTES_BESIDE = 2_000
 """What an answer takes beside its body: headers, the objects themselves."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-MAX_BYTES = 8_000_000
+MAX_BYTES = 4_000_000
 VERSION = "3"
 """Part of every tag; raise it when pictures of the same data look different."""
 

@@ -38,9 +38,10 @@ __all__ = [
 ]
 
 MAX_KEY_LENGTH = 255
-SUMMARIES = select(
-    SummaryRow.experiment_id, SummaryRow.series, SummaryRow.best, SummaryRow.best_epoch, SummaryRow.last
-).where(SummaryRow.experiment_id.in_(bindparam("ids", expanding=True)))
+EACH = SummaryRow.__table__.c
+SUMMARIES = select(EACH.experiment_id, EACH.series, EACH.best, EACH.best_epoch, EACH.last).where(
+    EACH.experiment_id.in_(bindparam("ids", expanding=True))
+)
 KNOWN = select(Experiment.id).where(Experiment.id == bindparam("id"))
 
 

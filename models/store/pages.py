@@ -51,7 +51,8 @@ class Listed:
 
 
 LISTED = [getattr(Experiment, field.name) for field in fields(Listed) if field.name != "tags"]
-REVISIONS = select(Experiment.id, Experiment.revision).where(Experiment.id.in_(bindparam("ids", expanding=True)))
+EXPERIMENTS = Experiment.__table__.c
+REVISIONS = select(EXPERIMENTS.id, EXPERIMENTS.revision).where(EXPERIMENTS.id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True)

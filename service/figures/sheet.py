@@ -2,7 +2,7 @@
 
 matplotlib's renderers draw it, in its fonts, but without its figures, axes and artists: those are made to be changed
 again, and took two thirds of a picture's time. Words are outlines that are kept, since most come again: the number at
-a tick, the name of a series.
+a tick, the name of a series, what a verdict says.
 """
 # mypy: disable-error-code="no-untyped-call"
 # matplotlib's renderers state no types
@@ -32,7 +32,9 @@ Renderer = Any
 ACROSS = {"left": 0.0, "center": 0.5, "right": 1.0}
 UP = {"baseline": 0.0, "center": 0.26, "top": 0.76, "bottom": -0.24}
 """How far the baseline lies below the place that is named, in font sizes: DejaVu Sans reaches from -0.24 to 0.76."""
-KEPT_WORDS, KEPT_LENGTH = 512, 24
+SPACE = 0.318
+"""Between two words, in font sizes."""
+KEPT_WORDS, KEPT_LENGTH = 1024, 16
 DOT = Path.unit_circle()
 CROSS = Path([(-1, -1), (1, 1), (-1, 1), (1, -1)], [Path.MOVETO, Path.LINETO] * 2)
 
@@ -211,9 +213,22 @@ class Outline:
     width: float
 
 
+@lru_cache(64)
 def outline(text: str, bold: bool) -> Outline:
-    """The outline of a text. Short ones are kept."""
-    return _kept_outline(text, bold) if len(text) <= KEPT_LENGTH else _make_outline(text, bold)
+    """The outline of a text, put together from its words, most of which were needed before.
+
+    What is not plain ASCII is set as a whole: there, words need not stand in the order in which they are written. A
+    sheet asks for each of its texts two or three times.
+    """
+    if not text.isascii():
+        return _set(text, bold)
+    words = [_outline_of_word(word, bold) for word in text.split(" ")]
+    if len(words) == 1:
+        return words[0]
+    starts = np.cumsum([0.0, *(word.width + SPACE for word in words)])
+    places = np.concatenate([word.path.vertices for word in words])
+    places[:, 0] += np.repeat(starts[:-1], [len(word.path) for word in words])
+    return Outline(Path(places, np.concatenate([word.path.codes for word in words])), float(starts[-1]) - SPACE)
 
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
@@ -221,13 +236,18 @@ def width_of(text: str, size: float, *, bold: bool = False) -> float:
     return size * outline(text, bold).width
 
 
-def _make_outline(text: str, bold: bool) -> Outline:
-    corners, codes = text_to_path.get_text_path(_font(1, bold), text)
-    places = np.reshape(corners, (-1, 2)) / text_to_path.FONT_SCALE
-    return Outline(Path(places, np.asarray(codes, Path.code_type)), float(places[:, 0].max(initial=0.0)))
+def _outline_of_word(word: str, bold: bool) -> Outline:
+    return _set_once(word, bold) if len(word) <= KEPT_LENGTH else _set(word, bold)
 
 
-_kept_outline = lru_cache(KEPT_WORDS)(_make_outline)
+def _set(text: str, bold: bool) -> Outline:
+    font = _font(1, bold)
+    corners, codes = text_to_path.get_text_path(font, text)
+    path = Path(np.reshape(corners, (-1, 2)) / text_to_path.FONT_SCALE, np.asarray(codes, Path.code_type))
+    return Outline(path, text_to_path.get_text_width_height_descent(text, font, False)[0] if text else 0.0)
+
+
+_set_once = lru_cache(KEPT_WORDS)(_set)
 
 
 @lru_cache(64)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.figures.canvas import drawing
+from service.figures.canvas import drawing, printable
 from service.figures.sheet import CROSS, Box, Sheet, width_of
 
 DPI = 144
@@ -105,14 +105,20 @@ def test_an_edge_keeps_words_legible_over_ink() -> None:
 @given(st.text(max_size=40), st.booleans())
 def test_any_words_have_a_width_and_can_be_drawn(text: str, bold: bool) -> None:
     sheet = Sheet(40, 30)
-    sheet.words(2, 2, "".join(char for char in text if char.isprintable()), size=9, color="black", bold=bold)
-    sheet.png()
+    sheet.words(2, 2, printable(text, 40), size=9, color="black", bold=bold)
+    pixels_of(sheet)
 
 
 def test_width_grows_with_size_and_weight() -> None:
     assert width_of("validation", 18) == 2 * width_of("validation", 9)
     assert width_of("validation", 9, bold=True) > width_of("validation", 9)
     assert width_of("", 9) == 0
+
+
+@given(st.text("abcXYZ019.,%#", min_size=1, max_size=12), st.text("abcXYZ019.,%#", min_size=1, max_size=12))
+def test_a_line_is_as_wide_as_its_words_and_the_space_between(first: str, second: str) -> None:
+    together = width_of(f"{first} {second}", 10)
+    assert abs(together - width_of(first, 10) - width_of(second, 10) - 3.18) < 1e-6
 
 
 def test_an_svg_has_the_sheets_size_and_words() -> None:
