@@ -8,6 +8,7 @@ is still the number. Nobody is told anything that a reader of the database would
 import asyncio
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -32,7 +33,7 @@ Key = tuple[str, bytes, str | None]
 """Path, query and what form is preferred."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A whole response of status 200, and the stamp of what it tells."""
 
@@ -40,6 +41,19 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     route: Any
+    listed: Sequence[int] = ()
+    """The experiments on a list's page."""
+    list_stamp: tuple[Any, ...] | None = None
+    """A list's own stamp: it outlives changes that the list does not tell of."""
+
+    def is_good(self, stamp: int, stamps: Stamps) -> bool:
+        """Whether it would be the same if it were made now. `stamp` is that of its question."""
+        if self.stamp == stamp:
+            return True
+        if self.list_stamp is None or stamps.of_list(self.listed) != self.list_stamp:
+            return False
+        self.stamp = stamp
+        return True
 
     async def send(self, scope: Scope, send: Send) -> None:
         """Send it, or 304 if the client has it already."""
@@ -77,7 +91,7 @@ class Answers:
         answer = self._kept.get(key)
         if stamp is None:
             await self.app(scope, receive, send)
-        elif answer is not None and answer.stamp == stamp:
+        elif answer is not None and answer.is_good(stamp, services.stamps):
             self._kept.move_to_end(key)
             await answer.send(scope, send)
         else:
@@ -95,7 +109,9 @@ class Answers:
             await self.app(scope, receive, collect)
             body = b"".join(message.get("body", b"") for message in messages[1:])
             if messages and messages[0]["status"] == 200 and len(body) <= MAX_ANSWER_BYTES:
-                self._keep(key, Answer(stamp, tuple(messages[0]["headers"]), body, scope.get("route")))
+                answer = Answer(stamp, tuple(messages[0]["headers"]), body, scope.get("route"))
+                _stamp_list(answer, scope)
+                self._keep(key, answer)
         finally:
             del self._making[key]
             done.set_result(None)
@@ -109,6 +125,16 @@ class Answers:
         self._num_bytes += _size(key, answer)
         while self._num_bytes > MAX_BYTES:
             self._num_bytes -= _size(*self._kept.popitem(last=False))
+
+
+def _stamp_list(answer: Answer, scope: Scope) -> None:
+    """Give a list its own stamp, unless the database has changed since before it was made."""
+    if (listed := scope.get("state", {}).get("listed")) is None:
+        return
+    stamps: Stamps = scope["app"].state.services.stamps
+    found = stamps.of_list(listed)
+    if stamps.of_everything() == answer.stamp:
+        answer.listed, answer.list_stamp = listed, found
 
 
 def _size(key: Key, answer: Answer) -> int:

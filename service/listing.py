@@ -33,8 +33,10 @@ class ListedItems:
         self._kept: dict[int, tuple[int, bytes]] = {}
         """By experiment: its revision, and its item in JSON."""
 
-    def page(self, session: Session, *, sort: str = "created", order: str | None = None, **asked: Any) -> bytes:
-        """What `page` tells, as JSON."""
+    def page(
+        self, session: Session, *, sort: str = "created", order: str | None = None, **asked: Any
+    ) -> tuple[bytes, list[int]]:
+        """What `page` tells, as JSON, and the ids on it."""
         found = _find(session, sort, order, **asked)
         revisions = experiments.revisions(session, found.ids)
         items = {one: self._known(one, revisions[one]) for one in found.ids}
@@ -42,7 +44,8 @@ class ListedItems:
             items[fresh.id] = fresh.model_dump_json().encode()
             self._keep(fresh.id, revisions[fresh.id], items[fresh.id])
         joined = b",".join(items[one] for one in found.ids)
-        return b'{"items":[%b],"next":%b,"total":%d}' % (joined, json.dumps(found.next_cursor).encode(), found.total)
+        text = b'{"items":[%b],"next":%b,"total":%d}' % (joined, json.dumps(found.next_cursor).encode(), found.total)
+        return text, found.ids
 
     def _known(self, experiment_id: int, revision: int) -> bytes:
         its_revision, item = self._kept.get(experiment_id, (0, b""))

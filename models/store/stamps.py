@@ -4,8 +4,17 @@ SQLite only. A connection of its own, never inside a transaction, and with no pa
 nothing is known, and whoever asks reads the database as always.
 """
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
 from models.store.sqlite import dbapi
 from models.store.store import Store
+
+LIST = """
+    SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'events'), (SELECT count(*) FROM experiments),
+           (SELECT sum(revision) FROM experiments WHERE id IN (SELECT value FROM json_each(?)))
+"""
 
 
 class Stamps:
@@ -31,14 +40,26 @@ class Stamps:
         """A number that any process's commit changes; None if it cannot be told now."""
         return self._ask("PRAGMA data_version")
 
+    def of_list(self, ids: Sequence[int]) -> tuple[Any, ...] | None:
+        """What a list with these experiments on its page depends on; None if it cannot be told now.
+
+        Whatever adds an experiment or moves it on a list tells an event, and events' numbers are never used twice.
+        Fewer experiments are fewer. What is shown of those on the page changes with their revisions.
+        """
+        return self._row(LIST, json.dumps(ids))
+
     def _ask(self, statement: str, *values: int) -> int | None:
+        found = self._row(statement, *values)
+        return None if found is None else int(found[0])
+
+    def _row(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
         if self._connection is None:
             return None
         try:
-            found = self._connection.execute(statement, values).fetchone()
+            found: tuple[Any, ...] | None = self._connection.execute(statement, values).fetchone()
         except dbapi.Error:
             return None
-        return None if found is None else int(found[0])
+        return found
 
     def close(self) -> None:
         """Give the connection back."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from models.store import Status, experiments
@@ -76,6 +76,7 @@ async def create_experiment(
 
 @router.get("", response_model=ExperimentPage, responses=problems(401, 422))
 def list_experiments(
+    request: Request,
     services: ServicesDep,
     status: Annotated[Status | None, Query(description="Only those that stand there.")] = None,
     model: Annotated[str | None, Query(max_length=100, description="Only this network, as lists name it.")] = None,
@@ -90,7 +91,7 @@ def list_experiments(
 ) -> Response:
     """List experiments, a page at a time."""
     with services.store.reading() as session:
-        page = services.listed.page(
+        page, request.state.listed = services.listed.page(
             session,
             status=status,
             model=model,

@@ -53,6 +53,48 @@ def test_lists_are_kept_until_anything_changes(client: TestClient, filled: Fille
     assert client.get(API, params={"limit": 1}).json()["items"] == client.get(API).json()["items"][:1]
 
 
+def test_a_list_is_kept_while_only_experiments_beyond_its_page_make_progress(
+    client: TestClient, filled: Filled, made: list[str]
+) -> None:
+    claim = filled.start(filled.add(name="below"))
+    filled.add(name="above")
+
+    def first() -> dict[str, Any]:
+        page = client.get(API, params={"limit": 1, "sort": "name", "order": "asc"}).json()
+        return {"name": page["items"][0]["name"], "total": page["total"], **page["items"][0]["best"]}
+
+    assert first() == {"name": "above", "total": 2}
+    made.clear()
+    for step in (1, 2):
+        with filled.store.writing() as session:
+            runs.renew(session, claim, {"epoch": 1, "step": step})
+        assert first() == {"name": "above", "total": 2}
+    assert made == []
+    filled.add(name="a third")
+    assert first() == {"name": "a third", "total": 3}
+
+
+def test_a_list_follows_epochs_that_reorder_it_and_experiments_that_are_deleted(
+    client: TestClient, filled: Filled
+) -> None:
+    leader = filled.trained([epoch(1, val_accuracy=0.6)])
+    claim = filled.start(filled.add())
+
+    def page() -> tuple[int, int]:
+        found = client.get(API, params={"limit": 1, "sort": "val_accuracy.best"}).json()
+        return found["items"][0]["id"], found["total"]
+
+    assert page() == page() == (leader, 2)
+    filled.append(claim, [epoch(1, val_accuracy=0.7)])
+    assert page() == page() == (claim.experiment_id, 2)
+    third = filled.trained([epoch(1, val_accuracy=0.1)])
+    assert page() == (claim.experiment_id, 3)
+    assert client.delete(f"{API}/{third}").status_code == 204
+    assert page() == (claim.experiment_id, 2)
+    filled.trained([epoch(1, val_accuracy=0.2)])
+    assert page() == (claim.experiment_id, 3)
+
+
 @pytest.mark.parametrize("part", ["", "/metrics", "/metrics.csv", "/curves.png", "/verdict"])
 def test_a_change_is_seen_at_once(client: TestClient, filled: Filled, part: str) -> None:
     claim = filled.start(filled.add())
