@@ -194,7 +194,7 @@ def stability(
     as_json: options.AsJson = False,
 ) -> None:
     """Say which of two experiments has the more stable curves, and how sure that is."""
-    found = options.connect(url, api_key).get(f"/experiments/{experiment_id}/stability?compare={other_id}")
+    found = options.connect(url, api_key).get(f"/experiments/{experiment_id}/stability", compare=other_id)
     if Mode.json:
         print_json(found)
         return
