@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
+from benchmarks.faults.stopping import stop_outside_transaction
 from benchmarks.faults.workers import ExtraWorker, jobs_of, wait_until_ready
 from models.metrics import EpochMetrics
 from models.settings import Settings
@@ -382,6 +383,11 @@ class Bench:
             return False
 
         wait_until(reached, f"epoch {epoch} of experiment {experiment_id}", seconds)
+
+    def put_to_sleep(self, *pids: int) -> None:
+        """SIGSTOP processes at a moment at which they do not hold the database's lock."""
+        database = Path(str(self.store.url.database))
+        wait_until(lambda: stop_outside_transaction(database, *pids), "a moment without a transaction", 60)
 
     def cancel_all(self) -> None:
         """Leave nothing queued or running, also after a case that ended half-way."""

@@ -227,8 +227,7 @@ def worker_asleep(bench: Bench) -> str:
     bench.wait_for_epoch(experiment_id, 1)
     sleeper, old_job = bench.worker_pid, bench.training_process(experiment_id)
     bench.start_worker("second")
-    for pid in (sleeper, old_job):
-        kill(pid, signal.SIGSTOP)
+    bench.put_to_sleep(sleeper, old_job)
     wait_until(lambda: len(bench.runs(experiment_id)) == 2, "another worker to claim it", LEASE_SECONDS + 20)
     for pid in (old_job, sleeper):
         kill(pid, signal.SIGCONT)
@@ -439,7 +438,7 @@ def hang(bench: Bench) -> str:
     experiment_id = bench.submit(epochs=12)
     bench.wait_for_epoch(experiment_id, 2)
     pid = bench.training_process(experiment_id)
-    kill(pid, signal.SIGSTOP)
+    bench.put_to_sleep(pid)
     began = time.monotonic()
     wait_until(lambda: not alive(pid), "the watchdog", 30)
     seconds = time.monotonic() - began

