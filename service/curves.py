@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from models.errors import InvalidRequest, NotFound
 from models.metrics import SERIES, EpochMetrics, finite, thin
 from models.store import experiments, history
+from models.store.tables import Experiment
 from service.dependencies import MAX_ID
 from service.documents import metrics_json
 from service.figures.series import CurveData
@@ -54,20 +55,20 @@ def as_csv(epochs: Sequence[EpochMetrics]) -> bytes:
 def read_curves(session: Session, experiment_id: int, compare: str | None) -> Drawable:
     """The curves of an experiment and of those it is compared with."""
     ids = list(dict.fromkeys([experiment_id, *_read_ids(compare)]))
-    rows = []
-    for identifier in ids:
-        try:
-            rows.append(experiments.get(session, identifier))
-        except NotFound as error:
-            if identifier == experiment_id:
-                raise
-            raise InvalidRequest(
-                f"there is no experiment {identifier} to compare with",
-                errors=[{"field": "compare", "message": f"there is no experiment {identifier}", "value": identifier}],
-            ) from error
+    rows = [experiments.get(session, experiment_id), *(get_compared(session, identifier) for identifier in ids[1:])]
     histories = history.read_many(session, ids)
     runs = [CurveData(row.id, row.name, histories[row.id], row.verdict) for row in rows]
     return Drawable(runs, tuple((run.id, run.name, run.history, run.verdict) for run in runs))
+
+
+def get_compared(session: Session, experiment_id: int) -> Experiment:
+    """An experiment that `compare` names. Raises InvalidRequest: the address itself is one that exists."""
+    try:
+        return experiments.get(session, experiment_id)
+    except NotFound as error:
+        message = f"there is no experiment {experiment_id}"
+        entry = {"field": "compare", "message": message, "value": experiment_id}
+        raise InvalidRequest(f"{message} to compare with", errors=[entry]) from error
 
 
 def _read_ids(text: str | None) -> list[int]:

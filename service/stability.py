@@ -4,10 +4,10 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from models.data.catalogue import get_dataset
-from models.errors import InvalidRequest, NotFound
 from models.stability import Stability, compare_stability, measure_stability
 from models.store import experiments, history
 from models.store.tables import Experiment
+from service.curves import get_compared
 from service.documents import API, Document
 
 
@@ -39,12 +39,7 @@ class StabilityDocument(Document):
 
 def compare(session: Session, experiment_id: int, other_id: int) -> StabilityDocument:
     """Compare an experiment's curves with another's, as far as both have come."""
-    row = experiments.get(session, experiment_id)
-    try:
-        other = experiments.get(session, other_id)
-    except NotFound as error:
-        entry = {"field": "compare", "message": f"there is no experiment {other_id}", "value": other_id}
-        raise InvalidRequest(f"there is no experiment {other_id} to compare with", errors=[entry]) from error
+    row, other = experiments.get(session, experiment_id), get_compared(session, other_id)
     first, second = (_measure(session, one) for one in (row, other))
     found = compare_stability(first, second, (f"experiment {row.id}", f"experiment {other.id}"))
     winner = found.pop("more_stable")

@@ -21,8 +21,8 @@ def set_values(plot: Plot, series: Sequence[Floats], *, highest: bool) -> None:
     values = np.concatenate(series)
     values = values[np.isfinite(values)]
     if not len(values):
-        rule_values(plot, [], [])
-    elif highest:
+        return
+    if highest:
         _set_accuracies(plot, float(values.min()), float(values.max()))
     elif values.max() > 20 and values.max() > 8 * np.median(values):
         _set_log_losses(plot, values[values > 0])  # a cross-entropy this high is no plain learning curve

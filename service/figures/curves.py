@@ -87,8 +87,7 @@ def render_curves(
             f"{len(runs)} experiments were asked for; one figure holds 1 to {MAX_RUNS}", fix="compare fewer of them"
         )
     with drawing():
-        sheet = draw_curves(runs, x)
-        return sheet.png() if format == "png" else sheet.svg(_title(runs))
+        return draw_curves(runs, x).save(format, title=_title(runs))
 
 
 def draw_curves(runs: Sequence[CurveData], x: str) -> Sheet:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from service.figures import labels
-from service.figures.canvas import MUTED
+from service.figures.canvas import MUTED, WARNING
 from service.figures.plot import Plot
 from service.figures.series import Floats
 from service.figures.sheet import Box
@@ -29,7 +29,7 @@ MARKS = {
     "collapse": Mark(("Accuracy",), "collapse from epoch {epoch}", lasts=True, color="#D55E00"),
     "passing-collapse": Mark(("Accuracy",), "collapse in epoch {epoch}"),
     "training-loss-rising": Mark(("Loss",), "training loss rises from epoch {epoch}"),
-    "divergence": Mark(("Loss", "Accuracy"), "diverged in epoch {epoch}", color="#B00020"),
+    "divergence": Mark(("Loss", "Accuracy"), "diverged in epoch {epoch}", color=WARNING),
     "lr-lowered": Mark(("Loss", "Accuracy"), "rate lowered"),
     "early-stopped": Mark(("Loss", "Accuracy"), "stopped early"),
 }

@@ -26,8 +26,7 @@ def render_lr_test(
     """
     check_format(format)
     with drawing():
-        sheet = draw_lr_test(result, title)
-        return sheet.png() if format == "png" else sheet.svg(title)
+        return draw_lr_test(result, title).save(format, title=title)
 
 
 def draw_lr_test(result: dict[str, Any], title: str) -> Sheet:

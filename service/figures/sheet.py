@@ -165,6 +165,10 @@ class Sheet:
 
         self._items.append((level, draw))
 
+    def save(self, file_format: str, *, title: str) -> bytes:
+        """What is on it as a PNG or SVG file; only the SVG has room for a title."""
+        return self.svg(title) if file_format == "svg" else self.png()
+
     def png(self, dpi: int = DPI) -> bytes:
         """What is on it as a PNG file. Stands inside `drawing`, as one is drawn at a time."""
         width, height = (round(side * dpi / 72) for side in (self.width, self.height))
