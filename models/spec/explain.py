@@ -5,31 +5,19 @@ Pydantic finds the errors; its words are for programmers, and of a union it repo
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NoReturn, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from models.errors import SpecError
-from models.spec import training
 from models.spec.experiment import ExperimentSpec
-from models.spec.model import CnnSpec, FastResNetSpec, ZooName, ZooSpec
+from models.spec.kinds import FAMILIES, KINDS_OF, PARTS
+from models.spec.owners import CLOSE_ELSEWHERE, Owner, closest, meant_fields, models_in, owners, owners_of
 
 Location = list[int | str]
 Entry = dict[str, Any]
-
-FAMILIES: dict[str, type[BaseModel]] = {
-    "cnn": CnnSpec,
-    "fast_resnet": FastResNetSpec,
-    **{name.value: ZooSpec for name in ZooName},
-}
-"""The classes of the `model` part by its name."""
-PARTS: dict[str, dict[str, type[BaseModel]]] = {
-    part: {cls.model_fields["name"].default: cls for cls in get_args(get_args(union)[0])}
-    for part, union in (("optimizer", training.OptimizerSpec), ("lr_scheduler", training.LrSchedulerSpec))
-}
-"""The classes of the parts that come in kinds, by name."""
 
 LONGEST = 60
 """Characters of a value that are shown."""
@@ -167,17 +155,42 @@ def _number_in(text: str, *, whole: bool) -> int | float | None:
 
 
 def _explain_unknown_key(location: Location, body: dict[str, Any]) -> Entry:
+    """A key that its place does not have: the field it means there, the part it belongs to, or the nearest spelling."""
     key = str(location[-1])
     cls, kind = _class_at(location[:-1], body)
     known = [name for name in cls.model_fields if not (kind and name == "name")]
-    nearest = nearest_word(key, [*known, "preset"] if len(location) == 1 else known)
-    message = f"{kind} has no '{shorten(key)}'" if kind else f"unknown key '{shorten(key)}'"
+    here = [*known, "preset"] if len(location) == 1 else known
+    what = f"{kind} has no '{shorten(key)}'" if kind else f"unknown key '{shorten(key)}'"
     entry: Entry = {"field": field_of(location)}
-    if nearest:
-        return {**entry, "message": f"{message}; did you mean '{nearest}'?", "nearest": nearest}
-    if len(location) == 1 and (home := _home_of(key, body)):
-        return {**entry, "message": f"{message} here; it belongs to {home}", "nearest": f"{home}.{key}"}
-    return {**entry, "message": f"{message}; it has {', '.join(known)}" if kind else message}
+    meant = next((field for field in meant_fields(key) if field in here), None)
+    if meant is None and (found := owners_of(key, tuple(location[:-1]), body)):
+        return {**entry, **_explain_owner(what, found, location, known if kind else None)}
+    if meant is None:
+        meant, alike = closest(key, here)
+        elsewhere, more_alike = closest(key, list(owners()), CLOSE_ELSEWHERE)
+        if elsewhere and elsewhere not in here and more_alike > alike:
+            found = owners_of(elsewhere, tuple(location[:-1]), body)
+            return {**entry, "message": f"{what}; did you mean {found[0].place}?", "nearest": found[0].place}
+    if meant:
+        return {**entry, "message": f"{what}; did you mean '{meant}'?", "nearest": meant}
+    return {**entry, "message": f"{what}; it has {', '.join(known)}" if kind else what}
+
+
+def _explain_owner(what: str, found: list[Owner], location: Location, known: list[str] | None) -> Entry:
+    """The part that has the field; where that is this part, of another kind, which kinds have it."""
+    first = found[0]
+    if known is not None and first.path == tuple(location[:-1]):
+        kinds = (
+            f"{', '.join(first.kinds[:-1])} and {first.kinds[-1]} have" if first.kinds[1:] else f"{first.kinds[0]} has"
+        )
+        return {"message": f"{what}; it has {', '.join(known)}; {kinds} '{first.field}'"}
+    homes = [field_of(owner.path) if owner.path else "the top level" for owner in found[:2]]
+    message = f"{what} here; it belongs to {' or '.join(homes)}"
+    if location[-1] != first.field:
+        message += f", as '{first.field}'"
+    if first.path:
+        message += f": {first.example()}"
+    return {"message": message, "nearest": first.place}
 
 
 def _class_at(location: Location, body: dict[str, Any]) -> tuple[type[BaseModel], str | None]:
@@ -187,28 +200,14 @@ def _class_at(location: Location, body: dict[str, Any]) -> tuple[type[BaseModel]
     for depth, part in enumerate(location):
         if isinstance(part, int):
             continue
-        chosen = {"model": FAMILIES, **PARTS}.get(part) if depth == 0 else None
+        chosen = KINDS_OF.get(part) if depth == 0 else None
         if chosen is not None:
             kind = body[part]["name"]
             cls = chosen[str(kind)]
         else:
             kind = None
-            cls = next(_models_in(cls.model_fields[part].annotation))
+            cls = next(models_in(cls.model_fields[part].annotation))
     return cls, kind
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models_in(part)
-
-
-def _home_of(key: str, body: dict[str, Any]) -> str | None:
-    """The part of the spec that has such a key, for keys that were written one level too high."""
-    parts = ("model", "optimizer", "lr_scheduler", "dataset", "augmentation", "fine_tuning")
-    named = [part for part in parts if part not in {"model", *PARTS} or isinstance(body.get(part), dict)]
-    return next((part for part in named if key in _class_at([part], body)[0].model_fields), None)
 
 
 def _explain_class_weights(value: Any) -> Entry:

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from models.spec.experiment import ExperimentSpec
-from models.spec.explain import FAMILIES, PARTS, describe, explain, fail, nearest_word
+from models.spec.explain import describe, explain, fail, nearest_word
+from models.spec.kinds import FAMILIES, PARTS
 from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
 from models.spec.plain import copy_plain
 from models.spec.presets import experiment_presets, model_presets

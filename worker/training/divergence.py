@@ -4,11 +4,12 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,9 +18,13 @@ from models.networks.layers import head_of
 from models.spec.experiment import ExperimentSpec
 from worker.training.optimizers import build_optimizer
 from worker.training.range_test import make_plan, suggest, sweep_rates, take_step, time_step
+from worker.training.step import gradient_norm
 
 What = Literal["loss", "gradient", "weight"]
 Pair = tuple[Tensor, Tensor]
+
+Array = NDArray[np.float64]
+WORDS: dict[What, str] = {"loss": "the loss", "gradient": "the gradient", "weight": "a weight"}
 
 MOST_BATCHES = 64
 FEWEST_BATCHES = 4
@@ -29,9 +34,12 @@ REPLAYED_STEPS = 40
 """Steps after which a replay that stays finite is given up."""
 SWEEP_SECONDS = 10.0
 PROOF_STEPS = 60
-"""Steps for which a suggested rate is trained at before it is called one that works."""
+"""Steps for which a suggested rate is trained at before it is asked whether the network has learned; then again."""
+MOST_PROOF_STEPS = 300
 FEWEST_PROOF_STEPS = 20
 PROOF_SECONDS = 4.0
+PROVEN_FALL = 0.02
+"""A trial that lowered the loss by less than this part of it has learned nothing."""
 SHOWN_NORMS = 50
 
 
@@ -55,9 +63,16 @@ class Divergence:
     suggested_lr: float | None
     """A learning rate that works, from a range test run there and then; None when none did."""
     why: str
-    """How that rate was chosen."""
+    """How that rate was chosen, or why none is advised."""
     lowered_to: float | None = None
     """The rate that training went on with (on_divergence: lower_lr); None when it stopped."""
+
+    @property
+    def what_happened(self) -> str:
+        """What stopped being finite, where: the one wording for the run's reason, its notices and its verdict."""
+        kind = f" ({self.layer_type})" if self.layer_type else ""
+        first = f", first in layer {self.layer}{kind}" if self.layer else ""
+        return f"{WORDS[self.what]} stopped being finite at step {self.step} of epoch {self.epoch}{first}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; non-finite norms are null."""
@@ -72,6 +87,8 @@ class Culprit:
     what: What
     layer: str | None
     layer_type: str | None
+    step: int = 0
+    """Of the replay, counted from 0."""
 
 
 def explain(
@@ -95,7 +112,9 @@ def explain(
     """
     pairs = _take(batches)
     rate = lr if lr is not None else spec.optimizer.lr if spec else None
-    culprit = find_culprit(build_network, state, pairs, spec, rate) or Culprit(what, None, None)
+    culprit = find_culprit(build_network, state, pairs, spec, rate)
+    if culprit is None or (culprit.step > 0 and culprit.what != what):
+        culprit = Culprit(what, None, None)  # what broke in a later step of the replay is not what the guard saw
     suggested, why = find_working_rate(build_network, pairs, spec, rate)
     return Divergence(
         epoch=epoch,
@@ -136,21 +155,21 @@ def find_culprit(
         return broken
     optimizer = _optimizer(network, spec, lr)
     watch = _Watch(network)
+    replayed = itertools.islice(itertools.cycle(pairs), REPLAYED_STEPS if pairs else 0)
     try:
-        for inputs, targets in itertools.islice(itertools.cycle(pairs), REPLAYED_STEPS if pairs else 0):
+        for step, (inputs, targets) in enumerate(replayed):
             watch.reset()
             loss = _loss(network, inputs, targets, spec)
             if not math.isfinite(loss.item()):
-                return watch.culprit("loss")
+                return replace(watch.culprit("loss"), step=step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            if any(p.grad is not None and not bool(torch.isfinite(p.grad).all()) for p in network.parameters()):
-                return watch.culprit("gradient")
-            if spec is not None and spec.clip_grad_norm is not None:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), spec.clip_grad_norm)
+            norm = gradient_norm(list(network.parameters()), spec.clip_grad_norm if spec else None)
+            if not math.isfinite(norm):
+                return replace(_largest_gradient(network) or watch.culprit("gradient"), step=step)
             optimizer.step()
             if (broken := _broken_weight(network)) is not None:
-                return broken
+                return replace(broken, step=step)
     finally:
         watch.remove()
     return None
@@ -169,6 +188,19 @@ def _broken_weight(network: nn.Module) -> Culprit | None:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters(recurse=False)):
             return Culprit("weight", name, type(module).__name__)
     return None
+
+
+def _largest_gradient(network: nn.Module) -> Culprit | None:
+    """The layer of the largest gradient, where each number is finite and the norm, a sum of their squares, is not."""
+    sizes: dict[tuple[str, str], float] = {}
+    for name, module in network.named_modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.grad is not None:
+                size = float(parameter.grad.abs().max())
+                if not math.isfinite(size):
+                    return None
+                sizes[name, type(module).__name__] = max(size, sizes.get((name, type(module).__name__), 0.0))
+    return Culprit("gradient", *max(sizes, key=sizes.__getitem__)) if sizes else None
 
 
 class _Watch:
@@ -228,13 +260,24 @@ def find_working_rate(
     sweep = sweep_rates(step, rates, steps_a_rate=plan.steps_a_rate, seconds=SWEEP_SECONDS)
     found = suggest(sweep)
     rate = min(found.lr, high / 3) if found.lr is not None else high / 100
+    unmoved: list[float] = []
     for _ in range(4):
-        losses = _prove(begin(), rate)
-        if losses is not None:
-            before, after, count = losses
+        trial = _try_rate(begin(), rate, len(pairs))
+        if trial.learned:
             why = found.why if found.lr == rate else f"{high / rate:.3g} times below the rate that diverged."
-            return rate, f"{why} Trained at for {count} steps it took the loss from {before:.3g} to {after:.3g}."
-        rate /= 10
+            return rate, f"{why} {trial}"
+        if trial.finite:
+            unmoved.append(rate)
+        higher = trial.finite and min(unmoved) == rate and 3 * rate <= high / 3
+        rate *= 3 if higher else 0.1
+        if any(math.isclose(rate, tried) for tried in unmoved):
+            break
+    if unmoved:
+        tried = " and ".join(f"{rate:.2g}" for rate in sorted(unmoved))
+        return (
+            None,
+            f"No rate is advised: at {tried} training stayed finite, and the loss did not fall in the steps tried.",
+        )
     return None, "Training was not finite, or got worse, at far smaller rates too: the cause is not the learning rate."
 
 
@@ -261,21 +304,48 @@ def _trainer(
     return begin
 
 
-def _prove(step: Callable[[float], float], rate: float) -> tuple[float, float, int] | None:
-    """The first loss, the mean of the last ones and their number after training at a rate; None if it is not fit.
+@dataclass(frozen=True)
+class _Trial:
+    """What training at a rate did: the losses before it, on the first batches, and those of its last steps."""
 
-    Fit: every loss is finite and at most twice the first one, and the last quarter is no worse than the first.
+    before: Array
+    after: Array
+    num_steps: int
+    finite: bool
+    """Whether every loss was finite and none above twice the mean of those before."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether the loss fell, by an amount that matters and by more than batches differ."""
+        if not self.finite:
+            return False
+        before, after = float(self.before.mean()), float(self.after.mean())
+        doubt = math.sqrt(self.before.var() / len(self.before) + self.after.var() / len(self.after))
+        return before - after > max(PROVEN_FALL * before, 2 * doubt)
+
+    def __str__(self) -> str:
+        before, after = float(self.before.mean()), float(self.after.mean())
+        return f"Trained at for {self.num_steps} steps it took the loss from {before:.3g} to {after:.3g}."
+
+
+def _try_rate(step: Callable[[float], float], rate: float, num_batches: int) -> _Trial:
+    """Train at a rate until the loss has fallen, is not fit, or time is up.
+
+    The losses before are measured on the same batches at a rate of 0.
     """
+    count = min(num_batches, FEWEST_PROOF_STEPS)
+    before = np.array([step(0.0) for _ in range(count)])
+    most = 2 * float(before.mean())
     began = time.perf_counter()
     losses: list[float] = []
-    while len(losses) < PROOF_STEPS and (
-        len(losses) < FEWEST_PROOF_STEPS or time.perf_counter() - began < PROOF_SECONDS
-    ):
+    while True:
         losses.append(step(rate))
-        if not losses[-1] <= 2 * losses[0]:  # NaN too
-            return None
-    after = float(np.mean(losses[-len(losses) // 4 :]))
-    return (losses[0], after, len(losses)) if after <= 1.05 * losses[0] else None
+        finite = losses[-1] <= most  # false for NaN too
+        trial = _Trial(before, np.array(losses[-max(count, len(losses) // 4) :]), len(losses), finite)
+        in_time = len(losses) < FEWEST_PROOF_STEPS or time.perf_counter() - began < PROOF_SECONDS
+        asked = len(losses) % PROOF_STEPS == 0 or not in_time
+        if not finite or (asked and (trial.learned or not in_time or len(losses) >= MOST_PROOF_STEPS)):
+            return trial
 
 
 def _optimizer(network: nn.Module, spec: ExperimentSpec | None, lr: float | None) -> torch.optim.Optimizer:

@@ -249,14 +249,15 @@ class _Run:
             return False
         scale = self.state.schedule.scale * LOWERED_BY
         lr = self.state.schedule.lr_at(self.state.total_steps) * LOWERED_BY
-        self._explain(diverged, lowered_to=lr)
+        found = self._explain(diverged, lowered_to=lr)
         divergences = self.reporter.divergences
         self._build(self._last_state())
         self.reporter.divergences = divergences
         self.state.schedule.scale = scale
         self.state.times_lowered = lowered + 1
-        text = f"{str(diverged).capitalize()}; going back to epoch {self.state.epoch} at rate {lr:.3g}"
-        data = {"epoch": diverged.epoch, "step": diverged.step + 1, "what": diverged.what, "lr": lr}
+        happened = found.what_happened
+        text = f"{happened[:1].upper()}{happened[1:]}; going back to epoch {self.state.epoch} at rate {lr:.3g}"
+        data = {"epoch": found.epoch, "step": found.step, "what": found.what, "lr": lr}
         self.sink.notice("lr-lowered", text, data)
         return True
 
@@ -282,9 +283,8 @@ class _Run:
         )
         found = self._explain(diverged, lowered_to=None)
         self._judge_finally()
-        where = f", first in {found.layer} ({found.layer_type})" if found.layer else ""
         advice = f"; {found.suggested_lr:.2g} would have worked as learning rate" if found.suggested_lr else ""
-        return Outcome("diverged", f"{diverged}{where}{advice}")
+        return Outcome("diverged", f"{found.what_happened}{advice}")
 
     def _explain(self, diverged: Diverged, *, lowered_to: float | None) -> Divergence:
         """Find out what happened, from the weights of before it."""

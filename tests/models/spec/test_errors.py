@@ -25,12 +25,12 @@ def error_of(**parts: Any) -> dict[str, Any]:
 def test_a_key_of_another_kind_is_explained_by_the_kind_that_was_chosen() -> None:
     assert error_of(optimizer={"name": "adam", "momentum": 0.9}) == {
         "field": "optimizer.momentum",
-        "message": "adam has no 'momentum'; it has lr, betas, eps, weight_decay",
+        "message": "adam has no 'momentum'; it has lr, betas, eps, weight_decay; sgd and rmsprop have 'momentum'",
     }
     assert error_of(optimizer="adam", momentum=0.9)["field"] == "optimizer.momentum"
     assert error_of(lr_scheduler={"name": "constant", "gamma": 0.9})["message"].startswith("constant has no 'gamma'")
     [entry] = errors_of({"model": {"name": "resnet18", "blocks": []}})
-    assert entry["message"] == "resnet18 has no 'blocks'; it has pretrained, input_size"
+    assert entry["message"] == "resnet18 has no 'blocks'; it has pretrained, input_size; cnn has 'blocks'"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,9 @@ def test_an_unknown_key_names_the_nearest_known_one(body: dict[str, Any], field:
 
 def test_a_key_one_level_too_high_is_sent_home() -> None:
     entry = error_of(hflip=0.5)
-    assert entry["message"] == "unknown key 'hflip' here; it belongs to augmentation"
+    assert entry["message"] == (
+        'unknown key \'hflip\' here; it belongs to augmentation: {"augmentation": {"hflip": ...}}'
+    )
     assert entry["nearest"] == "augmentation.hflip"
     assert error_of(gamma=0.9, lr_scheduler="exponential")["nearest"] == "lr_scheduler.gamma"
 

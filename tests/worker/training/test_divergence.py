@@ -150,3 +150,38 @@ def test_clipping_and_other_optimizers_are_those_of_the_spec() -> None:
     found = explain(small, None, batches(), 1, 1, [], adam)
     assert found.suggested_lr is not None
     assert found.suggested_lr < 5
+
+
+def test_a_norm_that_overflows_while_every_number_is_finite_is_the_gradients() -> None:
+    class Steep(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images * 1e-20 + (images - images.detach()) * 1e22
+
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), Steep(), nn.Flatten(), nn.Linear(144, 2))
+
+    found = find_culprit(build, None, batches(), spec_at(0.01), 0.01)
+    assert found is not None
+    assert (found.what, found.layer, found.step) == ("gradient", "0", 0)
+
+
+def test_what_breaks_in_a_later_step_of_the_replay_is_not_told_as_what_the_guard_saw() -> None:
+    found = explain(small, small().state_dict(), batches(), 5, 2, [], spec_at(100.0), what="gradient", lr=1e5)
+    assert found.what == "gradient"
+    assert found.what_happened.startswith("the gradient stopped being finite at step 5 of epoch 2")
+
+
+def test_a_rate_at_which_nothing_is_learned_is_not_advised() -> None:
+    """Targets that the images do not tell: every loss is finite at a small rate, and stays where it is."""
+    generator = torch.Generator().manual_seed(1)
+    noise = [(torch.zeros(16, 1, 8, 8), torch.randint(0, 2, (16,), generator=generator)) for _ in range(64)]
+    found = explain(small, None, noise, 1, 1, [math.inf], spec_at(100.0))
+    assert found.suggested_lr is None
+    assert "the loss did not fall" in found.why or "not the learning rate" in found.why
+
+
+def test_an_advised_rate_says_by_how_much_the_loss_fell() -> None:
+    found = explain(small, None, batches(), 5, 2, [1.0, 50.0, math.inf], spec_at(100.0))
+    before, after = (float(word.rstrip(".")) for word in found.why.split(" from ")[-1].split(" to "))
+    assert after < 0.98 * before

@@ -36,8 +36,9 @@ def test_a_diverged_run_stops_within_the_step_and_keeps_finite_weights(tmp_path:
     assert all_finite(tmp_path / "weights-last.safetensors")
     assert len(sink.epochs) == 1
     assert math.isnan(sink.epochs[0].train_loss)
-    codes = [finding["code"] for finding in sink.verdicts[-1]["findings"]]
-    assert "divergence" in codes
+    [found] = [finding for finding in sink.verdicts[-1]["findings"] if finding["code"] == "divergence"]
+    happened = outcome.reason.split(";")[0]
+    assert found["sentence"].startswith(f"Training diverged: {happened}."), "reason and verdict name the same thing"
 
 
 def test_a_divergence_of_batch_norm_leaves_finite_running_statistics(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from worker.training.divergence import Divergence
 from worker.training.verdict.curves import Curves
 from worker.training.verdict.finding import Finding, Severity, make_finding, number, plural
 
-WHAT = {"loss": "the loss", "gradient": "the gradient", "weight": "a weight"}
-
 
 def report_divergence(curves: Curves, divergences: Sequence[Divergence], spec: ExperimentSpec | None) -> list[Finding]:
     """The explained divergences; or what the curves alone tell of one."""
@@ -24,8 +22,6 @@ def report_divergence(curves: Curves, divergences: Sequence[Divergence], spec: E
 
 
 def _explained(divergence: Divergence, spec: ExperimentSpec | None) -> Finding:
-    kind = f" ({divergence.layer_type})" if divergence.layer_type else ""
-    first = f", first in layer {divergence.layer}{kind}" if divergence.layer else ""
     suggestion = "The last finite weights are kept."
     if divergence.suggested_lr is not None:
         before = f" instead of {number(divergence.lr)}" if divergence.lr else ""
@@ -35,8 +31,7 @@ def _explained(divergence: Divergence, spec: ExperimentSpec | None) -> Finding:
     return make_finding(
         "divergence",
         Severity.WARNING if divergence.lowered_to is not None else Severity.PROBLEM,
-        f"Training diverged at step {divergence.step} of epoch {divergence.epoch}: {WHAT[divergence.what]} stopped "
-        f"being a finite number{first}.{_path(divergence.grad_norms)}",
+        f"Training diverged: {divergence.what_happened}.{_path(divergence.grad_norms)}",
         epochs=[divergence.epoch],
         values={key: value for key, value in divergence.to_json().items() if key not in ("epoch", "why")},
         suggestion=suggestion,

@@ -226,8 +226,8 @@ def test_an_explained_divergence_names_step_layer_path_and_a_rate() -> None:
     verdict = judge(history, num_classes=10, divergence=DIVERGENCE)
     found = findings(verdict)["divergence"]
     assert found["sentence"] == (
-        "Training diverged at step 7 of epoch 2: the loss stopped being a finite number, first in layer features.3 "
-        "(Conv2d). The gradient's norm went 1.000 -> 3.000 -> 40.0 -> 9.0e5 -> not finite."
+        "Training diverged: the loss stopped being finite at step 7 of epoch 2, first in layer features.3 (Conv2d). "
+        "The gradient's norm went 1.000 -> 3.000 -> 40.0 -> 9.0e5 -> not finite."
     )
     assert found["evidence"]["values"]["suggested_lr"] == 0.01
     assert "0.0100 instead of 0.500" in found["suggestion"]
