@@ -4,12 +4,29 @@
 compose file all mean the same.
 """
 
+import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any
 
 import platformdirs
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.addresses import normal_origin, normal_prefix
+
+
+def _split(value: Any) -> Any:
+    """A list of words out of `a,b` or JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().startswith("["):
+        return json.loads(value)
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def _normal_origins(values: list[str]) -> list[str]:
+    return [normal_origin(value) for value in values]
 
 
 class Settings(BaseSettings):
@@ -40,6 +57,13 @@ class Settings(BaseSettings):
     allowed_hosts: list[str] = Field(
         default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"],
         description="Host names the API answers to; others are refused (DNS rebinding).",
+    )
+    allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_normal_origins)] = Field(
+        default_factory=list,
+        description="Origins of other sites whose pages may use the API from a browser (CORS), with commas between.",
+    )
+    root_path: Annotated[str, AfterValidator(normal_prefix)] = Field(
+        default="", description="The path under which a proxy shows the lab, like /epochal."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     lease_seconds: float = Field(

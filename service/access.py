@@ -25,6 +25,7 @@ from models.settings import Settings
 from models.store import Store, keys
 from models.store.states import Role
 from service.limits import SAFE_METHODS
+from service.prefix import under
 from service.quotas import Buckets
 
 SESSION_COOKIE = "epochal_session"
@@ -149,7 +150,7 @@ class Doorkeeper:
         name = stated.get("name") if stated.get("until", 0) > time.time() else None
         caller = await run_in_threadpool(self._find_by_name, name) if name else None
         if caller is None:
-            raise Unauthorized("the session has ended", fix="log in again at /login")
+            raise Unauthorized("the session has ended", fix="GET /login asks for the key again")
         return caller
 
     def _find_by_name(self, name: str) -> Caller | None:
@@ -192,7 +193,13 @@ def _comes_from_here(request: Request) -> bool:
 def set_cookie(response: Response, name: str, value: str, request: Request, max_age: int) -> None:
     """A cookie that scripts cannot read and that is sent along from this lab's own pages only."""
     secure = request.url.scheme == "https"
-    response.set_cookie(name, value, max_age=max_age, httponly=True, samesite="strict", secure=secure)
+    path = under("") or "/"
+    response.set_cookie(name, value, max_age=max_age, path=path, httponly=True, samesite="strict", secure=secure)
+
+
+def delete_cookie(response: Response, name: str) -> None:
+    """Have the browser forget a cookie of `set_cookie`."""
+    response.delete_cookie(name, path=under("") or "/", httponly=True, samesite="strict")
 
 
 def _key_of(request: Request) -> str | None:

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from models.store.stamps import Stamps
 from service.caching import is_known
 from service.documents import API
+from service.prefix import prefix
 
 MAX_BYTES = 12_000_000
 MAX_ANSWER_BYTES = 1_000_000
@@ -29,8 +30,8 @@ PATH = re.compile(
 )
 """Lists, one experiment, and what its events tell the changes of: its epochs and its verdict."""
 
-Key = tuple[str, bytes, str | None]
-"""Path, query and what form is preferred."""
+Key = tuple[str, str, bytes, str | None]
+"""Path prefix, path, query and what form is preferred."""
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Answers:
         services = scope["app"].state.services
         request = Request(scope)
         scope["caller"] = await services.doorkeeper.identify(request)
-        key = (scope["path"], scope["query_string"], request.headers.get("accept"))
+        key = (prefix(), scope["path"], scope["query_string"], request.headers.get("accept"))
         while (making := self._making.get(key)) is not None:
             await asyncio.shield(making)  # a reader who goes must not take the others' maker along
         stamp = _stamp_of(services.stamps, found[1], found[2], scope["query_string"])
@@ -139,7 +140,7 @@ def _stamp_list(answer: Answer, scope: Scope) -> None:
 
 def _size(key: Key, answer: Answer) -> int:
     """Memory that an answer takes, its question and Python's own share included."""
-    return len(answer.body) + len(key[0]) + len(key[1]) + len(key[2] or "") + BYTES_BESIDE
+    return len(answer.body) + sum(len(part or "") for part in key) + BYTES_BESIDE
 
 
 def _stamp_of(stamps: Stamps, experiment_id: str | None, part: str | None, query: bytes) -> int | None:

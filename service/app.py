@@ -25,6 +25,7 @@ from service.inference.predictor import Predictor
 from service.instruments import Instruments
 from service.limits import Perimeter
 from service.live import LiveEvents
+from service.prefix import UnderPrefix
 from service.protocol import CLOSING
 from service.routes import (
     catalogue,
@@ -43,6 +44,12 @@ from service.submission import Submissions
 
 logger = logging.getLogger(__name__)
 
+OWN_PATHS = (
+    *("", "api", "healthz", "readyz", "metrics", "openapi.json"),
+    *("docs", "experiments", "login", "logout", "new", "static"),
+)
+"""First words of every path."""
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application of one lab; its parts are made when it starts and given back when it ends."""
@@ -54,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan(settings, instruments),
         docs_url=None,  # its assets would come from a CDN; pages.py has a page of its own
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=None,  # pages.py too: its servers depend on the proxy
         redirect_slashes=False,
         responses=ANY_PROBLEM,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # instruments.py counts
@@ -68,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_body_bytes=settings.max_upload_mb * 1_000_000,
         observe=instruments.count,
     )
+    app.add_middleware(UnderPrefix, root_path=settings.root_path, trusts=lambda scope: False, own=OWN_PATHS)
     install_handlers(app)
     app.add_exception_handler(LoginNeeded, pages.send_to_login)
     install_openapi(app)

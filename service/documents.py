@@ -13,6 +13,7 @@ from models.metrics import EpochMetrics
 from models.store.pages import Listed
 from models.store.states import ProbeStatus, RunStatus, Status
 from models.store.tables import Experiment, Probe, Run
+from service.prefix import under, under_in
 
 API = "/api/v1"
 
@@ -179,15 +180,23 @@ class VerdictDocument(BaseModel):
                 f"experiment {row.id} is {row.status} and has no verdict yet",
                 fix="wait until its first epochs are measured" if not row.status.terminal else None,
             )
-        return cls(**{**row.verdict, "experiment_id": row.id})
+        return cls(**{**row.verdict, "findings": with_addresses(row.verdict), "experiment_id": row.id})
+
+
+def with_addresses(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """A verdict's findings, with the addresses that suggestions name as whoever asked has to write them."""
+    return [
+        {**finding, "suggestion": under_in(finding["suggestion"])} if finding.get("suggestion") else finding
+        for finding in verdict.get("findings", ())
+    ]
 
 
 def links_of(experiment_id: int) -> dict[str, str]:
     """Where everything about an experiment is found."""
-    root = f"{API}/experiments/{experiment_id}"
+    root = under(f"{API}/experiments/{experiment_id}")
     return {
         "self": root,
-        "page": f"/experiments/{experiment_id}",
+        "page": under(f"/experiments/{experiment_id}"),
         "metrics": f"{root}/metrics",
         "metrics_csv": f"{root}/metrics.csv",
         "curves": f"{root}/curves.png",
@@ -255,7 +264,7 @@ def metrics_json(experiment_id: int, history: Iterable[EpochMetrics], summaries:
 
 def probe_document(row: Probe) -> ProbeDocument:
     """A learning-rate test or pre-flight as JSON."""
-    root = f"{API}/learning-rate-tests/{row.id}"
+    root = under(f"{API}/learning-rate-tests/{row.id}")
     return ProbeDocument(
         id=row.id,
         status=row.status,

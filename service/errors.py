@@ -15,6 +15,7 @@ from starlette.routing import Match
 
 from models.errors import EpochalError, InvalidRequest, NotFound, StorageFull
 from service.negotiation import choose_type
+from service.prefix import under, under_in
 from service.web.rendering import render
 
 PROBLEM_TYPE = "application/problem+json"
@@ -89,14 +90,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def problem_document(error: EpochalError) -> dict[str, Any]:
     """An error as the members of a problem document."""
     document = {
-        "type": f"/docs#{error.code}",
+        "type": under(f"/docs#{error.code}"),
         "title": error.title,
         "status": error.status,
         "detail": error.detail,
         "code": error.code,
     }
     if error.fix:
-        document["fix"] = error.fix
+        document["fix"] = under_in(error.fix)
     return document | {key: value for key, value in error.extra.items() if key not in document}
 
 

@@ -9,6 +9,7 @@ from models.metrics import MAXIMISED, SERIES
 from models.store import experiments
 from models.store.pages import Page
 from service.documents import ExperimentItem, ExperimentPage, experiment_item
+from service.prefix import prefix
 
 MAX_ITEMS = 4096
 """Of some 1.5 kB each."""
@@ -30,8 +31,8 @@ class ListedItems:
     """Pages as JSON, put together from items that are kept until their experiments change."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[int, bytes]] = {}
-        """By experiment: its revision, and its item in JSON."""
+        self._kept: dict[tuple[str, int], tuple[int, bytes]] = {}
+        """By path prefix and experiment: its revision, and its item in JSON."""
 
     def page(
         self, session: Session, *, sort: str = "created", order: str | None = None, **asked: Any
@@ -48,13 +49,13 @@ class ListedItems:
         return text, found.ids
 
     def _known(self, experiment_id: int, revision: int) -> bytes:
-        its_revision, item = self._kept.get(experiment_id, (0, b""))
+        its_revision, item = self._kept.get((prefix(), experiment_id), (0, b""))
         return item if its_revision == revision else b""
 
     def _keep(self, experiment_id: int, revision: int, item: bytes) -> None:
         if len(self._kept) >= MAX_ITEMS:
             self._kept.clear()
-        self._kept[experiment_id] = revision, item
+        self._kept[prefix(), experiment_id] = revision, item
 
 
 def _find(session: Session, sort: str, order: str | None, **asked: Any) -> Page:

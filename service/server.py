@@ -11,6 +11,7 @@ from models.settings import Settings, get_settings
 from models.store import Store
 from service.access import keys_needed
 from service.app import create_app
+from service.prefix import set_prefix
 from service.protocol import GuardedProtocol
 
 KEEP_ALIVE_SECONDS = 15
@@ -34,6 +35,7 @@ def serve(settings: Settings | None = None) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     _give_memory_back()
     _allow_many_connections()
+    set_prefix(settings.root_path)  # for what the protocol answers by itself
     if keys_needed(settings):
         _show_first_key(settings)
     uvicorn.run(

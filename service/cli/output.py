@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from models import wording
 from models.errors import EpochalError
 
 STATUS_STYLES = {
@@ -116,15 +117,8 @@ def figure(value: float | None, digits: int = 4) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people read them: 42 s, 3 min 20 s, 1 h 02 min."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    """A span of time; a dash for none."""
+    return "-" if seconds is None else wording.duration(seconds)
 
 
 def age(moment: str | None) -> str:
@@ -134,4 +128,4 @@ def age(moment: str | None) -> str:
     then = datetime.fromisoformat(moment)
     if then.tzinfo is None:
         then = then.replace(tzinfo=UTC)
-    return f"{duration(max(0.0, (datetime.now(UTC) - then).total_seconds()))} ago"
+    return wording.ago((datetime.now(UTC) - then).total_seconds())

@@ -4,13 +4,14 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from models.errors import EpochalError, Unauthorized
 from models.store import Status
 from service.access import Caller, LoginNeeded, check_role
 from service.dependencies import Id, ServicesDep, StoreDep, StrictRoute
+from service.prefix import prefix, under
 from service.web.context import experiment_context, form_context, list_context
 from service.web.reference import reference_context
 from service.web.rendering import FOLDER, render
@@ -40,8 +41,8 @@ def static_files() -> StaticFiles:
 async def send_to_login(request: Request, error: Exception) -> Response:
     """Answer a page without a session: log in first, then come back."""
     assert isinstance(error, EpochalError)
-    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse(f"/login?next={quote(target, safe='')}", status_code=303)
+    target = under(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(under(f"/login?next={quote(target, safe='')}"), status_code=303)
 
 
 @router.get("/")
@@ -86,4 +87,11 @@ async def show_form(caller: PageCaller, preset: FilterText = None) -> Response:
 @router.get("/docs")
 async def show_reference(request: Request, caller: PageCaller) -> Response:
     """Every address of the API, from its OpenAPI document."""
-    return render("reference.html", caller=caller, **reference_context(request.app.openapi()))
+    address = f"{request.url.scheme}://{request.url.netloc}{prefix()}"
+    return render("reference.html", caller=caller, address=address, **reference_context(request.app.openapi()))
+
+
+@router.get("/openapi.json")
+async def show_openapi(request: Request) -> Response:
+    """The description of the API for programs."""
+    return JSONResponse({**request.app.openapi(), "servers": [{"url": prefix() or "/"}]})

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from models.errors import EpochalError, UnsupportedMedia
-from service.access import FORM_COOKIE, SESSION_COOKIE, SESSION_SECONDS, set_cookie
+from service.access import FORM_COOKIE, SESSION_COOKIE, SESSION_SECONDS, delete_cookie, set_cookie
 from service.dependencies import ServicesDep, StrictRoute
+from service.prefix import prefix, under
 from service.web.rendering import render
 
 FORM_SECONDS = 3600
@@ -40,15 +41,15 @@ async def log_in(request: Request, services: ServicesDep) -> Response:
         return _form(request, services, target, error)
     response = RedirectResponse(_own_path(target), status_code=303)
     set_cookie(response, SESSION_COOKIE, cookie, request, SESSION_SECONDS)
-    response.delete_cookie(FORM_COOKIE, httponly=True, samesite="strict")
+    delete_cookie(response, FORM_COOKIE)
     return response
 
 
 @router.post("/logout")
 async def log_out() -> Response:
     """End the session in this browser."""
-    response = RedirectResponse("/login", status_code=303)
-    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
+    response = RedirectResponse(under("/login"), status_code=303)
+    delete_cookie(response, SESSION_COOKIE)
     return response
 
 
@@ -67,5 +68,7 @@ def _form(request: Request, services: ServicesDep, target: str, error: EpochalEr
 
 
 def _own_path(target: str) -> str:
-    """A path of this lab: nothing that a browser could read as another site's address."""
-    return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
+    """An address of this lab, as a browser sees it: nothing that could be read as another site's."""
+    if not target.startswith("/") or target.startswith(("//", "/\\")):
+        return under("/")
+    return target if f"{target}/".startswith(f"{prefix()}/") else under(target)

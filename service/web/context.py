@@ -10,7 +10,7 @@ from models.spec.presets import experiment_presets, model_presets
 from models.store import Status, artifacts, events, experiments, history
 from models.store.states import ArtifactKind
 from service import listing
-from service.documents import ExperimentDocument, ExperimentItem
+from service.documents import ExperimentDocument, ExperimentItem, with_addresses
 from service.submission import describe
 from service.web.sparklines import Sparkline, sparkline
 
@@ -81,7 +81,7 @@ def experiment_context(session: Session, experiment_id: int, compare: str | None
         "verdict": verdict,
         "findings": [
             {**finding, "severity": SEVERITIES.get(str(finding.get("severity")), "note")}
-            for finding in verdict.get("findings", ())
+            for finding in with_addresses(verdict)
         ],
         "layers": row.layers or [],
         "parameters": sum(layer.get("parameters") or 0 for layer in row.layers or []),

@@ -12,15 +12,16 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from models import wording
 from service.headers import PAGE_POLICY
+from service.prefix import prefix, under
 
 FOLDER = Path(__file__).parent
-MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
 def render(template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
     """A page. Everything in it is escaped; it may load this lab's own script and style and nothing else."""
-    text = _environment().get_template(template).render(static=static_url, **context)
+    text = _environment().get_template(template).render(static=_static, root=prefix(), **context)
     headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-store"}
     return HTMLResponse(text, status_code=status_code, headers=headers)
 
@@ -41,6 +42,7 @@ def _environment() -> Environment:
         clock=clock,
         duration=duration,
         count=count,
+        plural=wording.plural,
         yaml=as_yaml,
         pretty=pretty,
     )
@@ -48,10 +50,14 @@ def _environment() -> Environment:
 
 
 @lru_cache(maxsize=16)
-def static_url(name: str) -> str:
-    """A static file's address, which changes with its contents."""
+def static_path(name: str) -> str:
+    """A static file's path, which changes with its contents."""
     digest = hashlib.sha256((FOLDER / "static" / name).read_bytes()).hexdigest()
     return f"/static/{name}?v={digest[:10]}"
+
+
+def _static(name: str) -> str:
+    return under(static_path(name))
 
 
 def percent(value: float | None) -> str:
@@ -72,16 +78,11 @@ def count(value: int | None) -> str:
 
 
 def ago(moment: datetime | None) -> str:
-    """How long ago something was."""
+    """How long ago something was; the day itself where that is long."""
     if moment is None:
         return "\u2013"
-    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    if seconds < 45:
-        return "just now"
-    for limit, unit, word in ((HOUR, MINUTE, "min"), (DAY, HOUR, "h"), (60 * DAY, DAY, "d")):
-        if seconds < limit:
-            return f"{max(1, round(seconds / unit))} {word} ago"
-    return moment.strftime("%d %b %Y")
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    return wording.ago(seconds) if seconds < 60 * wording.DAY else moment.strftime("%d %b %Y")
 
 
 def clock(moment: datetime | None) -> str:
@@ -90,16 +91,8 @@ def clock(moment: datetime | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time in the two largest units that it has."""
-    if seconds is None or not math.isfinite(seconds):
-        return "\u2013"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < MINUTE:
-        return f"{seconds:.0f} s"
-    if seconds < HOUR:
-        return f"{seconds // MINUTE:.0f} min {seconds % MINUTE:.0f} s"
-    return f"{seconds // HOUR:.0f} h {seconds % HOUR // MINUTE:.0f} min"
+    """A span of time."""
+    return "\u2013" if seconds is None or not math.isfinite(seconds) else wording.duration(seconds)
 
 
 def as_yaml(document: Any) -> str:

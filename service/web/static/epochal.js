@@ -4,6 +4,7 @@
 
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const ROOT = document.documentElement.dataset.root; // the path under which a proxy shows the lab; mostly empty
 
 let toastTimer;
 function toast(text) {
@@ -99,11 +100,19 @@ async function refresh() {
   if (again) { again = false; refresh(); }
 }
 
+// A span of time as models/wording.py writes it.
 function duration(seconds) {
-  if (seconds == null) return "";
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  const nearest = (value) => Math.floor(value + 0.5);
+  const tenths = nearest(10 * Math.max(0, seconds));
+  if (tenths < 100) return `${(tenths / 10).toFixed(1)} s`;
+  const inTwo = (whole, unit, word, part, partWord) => {
+    const rest = Math.floor((whole % unit) / part);
+    return `${Math.floor(whole / unit)} ${word}` + (rest ? ` ${rest} ${partWord}` : "");
+  };
+  const whole = nearest(seconds), minutes = 60 * nearest(seconds / 60);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return inTwo(whole, 60, "min", 1, "s");
+  return minutes < 86400 ? inTwo(minutes, 3600, "h", 60, "min") : inTwo(3600 * nearest(seconds / 3600), 86400, "d", 3600, "h");
 }
 
 function showProgress(progress) {
@@ -123,13 +132,13 @@ function showProgress(progress) {
 let stream;
 function follow(article) {
   if (stream) stream.close();
-  stream = new EventSource(`/api/v1/experiments/${article.dataset.experiment}/events?after=${article.dataset.after}`);
+  stream = new EventSource(`${ROOT}/api/v1/experiments/${article.dataset.experiment}/events?after=${article.dataset.after}`);
   for (const kind of ["state", "epoch", "verdict", "notice"]) stream.addEventListener(kind, refresh);
   stream.addEventListener("notice", (event) => toast(JSON.parse(event.data).text));
   stream.addEventListener("progress", (event) => showProgress(JSON.parse(event.data)));
   stream.addEventListener("end", (event) => {
     stream.close();
-    if (JSON.parse(event.data).status === "deleted") location.href = "/";
+    if (JSON.parse(event.data).status === "deleted") location.href = `${ROOT}/`;
     else refresh();
   });
 }
@@ -273,13 +282,13 @@ document.addEventListener("click", async (event) => {
     if (answer && "follow" in button.dataset) location.href = answer.links.page;
     else if (answer) { refresh(); follow($("[data-experiment]")); }
   } else if (gone) {
-    if (window.confirm(question) && (await send(gone, { method: "DELETE" }))) location.href = "/";
+    if (window.confirm(question) && (await send(gone, { method: "DELETE" }))) location.href = `${ROOT}/`;
   } else if (copy) {
     await navigator.clipboard.writeText(document.getElementById(copy).textContent);
     toast("Copied.");
   } else if (button.id === "compare") {
     const [first, ...others] = picked();
-    location.href = `/experiments/${first}?compare=${others.join(",")}`;
+    location.href = `${ROOT}/experiments/${first}?compare=${others.join(",")}`;
   } else if ("dryRun" in button.dataset) {
     submitSpec(button.form, true);
   }

@@ -1,0 +1,84 @@
+"""The path prefix under which a proxy shows the lab.
+
+A lab at https://group.example/epochal/ gives out addresses under /epochal, whether the proxy takes that prefix off
+before it passes a request on or leaves it there. The prefix is EPOCHAL_ROOT_PATH, or what a trusted proxy states in
+X-Forwarded-Prefix. Inside, paths never carry it: `UnderPrefix` takes it off, and `under` puts it on again where an
+address leaves the lab.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from models.addresses import PREFIX
+
+MAX_PREFIX = 200
+ADDRESS_IN_TEXT = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE) /(?=[a-z])")
+"""How messages name an address of the lab."""
+
+_prefix: ContextVar[str] = ContextVar("prefix", default="")
+"""Of the request that is being answered. Threads that work for it see it too."""
+
+
+def prefix() -> str:
+    """The present request's prefix: empty, or a path that begins with a slash and does not end with one."""
+    return _prefix.get()
+
+
+def set_prefix(text: str) -> None:
+    """Set the prefix of what is answered from here on in this context, for answers made outside the application."""
+    _prefix.set(text)
+
+
+def under(path: str) -> str:
+    """An address of this lab, a path from the root, as whoever asked has to write it."""
+    return _prefix.get() + path
+
+
+def under_in(text: str) -> str:
+    """A message in which every "GET /api/v1/..." is as whoever asked has to write it."""
+    before = _prefix.get()
+    return ADDRESS_IN_TEXT.sub(rf"\1 {before}/", text) if before else text
+
+
+class UnderPrefix:
+    """ASGI middleware that takes the prefix off the path, if it is still there, and remembers it for `under`."""
+
+    def __init__(self, app: ASGIApp, *, root_path: str, trusts: Callable[[Scope], bool], own: Iterable[str]) -> None:
+        self.app = app
+        self.root_path = root_path
+        self.own = frozenset(own)
+        """First words of the lab's own paths: where a prefix is one of them, only what follows tells them apart."""
+        self._trusts = trusts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        found = self._stated(scope) or self.root_path
+        set_prefix(found)
+        if found:
+            scope = {**scope, "path": self._without(found, scope["path"])}
+        await self.app(scope, receive, send)
+
+    def _without(self, found: str, path: str) -> str:
+        if path != found and not path.startswith(f"{found}/"):
+            return path
+        rest = path[len(found) :] or "/"
+        return path if _first(found) in self.own and _first(rest) not in self.own else rest
+
+    def _stated(self, scope: Scope) -> str:
+        """What a trusted proxy says. Several in a row each add theirs in front of the lab's."""
+        values = Headers(scope=scope).getlist("x-forwarded-prefix")
+        if not values or not self._trusts(scope):
+            return ""
+        parts = [part.strip().rstrip("/") for value in values for part in value.split(",")]
+        stated = "".join(part if part.startswith("/") else f"/{part}" for part in parts if part)
+        return stated if len(stated) <= MAX_PREFIX and PREFIX.fullmatch(stated) else ""
+
+
+def _first(path: str) -> str:
+    return path.split("/", 2)[1]
