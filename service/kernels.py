@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from sqlalchemy.orm import Session
 
-from models.errors import Conflict, InvalidRequest
+from models.errors import Conflict, CorruptFile, InvalidRequest
 from models.store import artifacts, experiments
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
@@ -71,7 +71,11 @@ def find_kernels(
     convolutions = [entry["name"] for entry in row.layers or [] if entry.get("kernel_shape")]
     chosen = _choose_layer(layer, convolutions)
     record = _find_record(session, row, epoch, first=chosen == convolutions[0])
-    return KernelSource(row.id, row.name, chosen, epoch, record, record.file(experiments_dir))
+    try:
+        path = record.file(experiments_dir)
+    except CorruptFile as error:
+        raise Conflict(f"the kernels of experiment {row.id} cannot be read: {error.detail}") from error
+    return KernelSource(row.id, row.name, chosen, epoch, record, path)
 
 
 def _choose_layer(layer: str | None, convolutions: list[str]) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.agreement import Agreement, agreement
-from models.errors import Conflict
+from models.errors import Conflict, CorruptFile
 from models.metrics import EpochMetrics
 from models.store import artifacts, experiments, history
 from models.store.states import ArtifactKind
@@ -114,7 +114,7 @@ def _digest_of_weights(session: Session, experiment_id: int, experiments_dir: Pa
             digest.update(json.dumps(header, sort_keys=True).encode())
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, OverflowError, MemoryError, RecursionError, CorruptFile):
         return None
     return digest.hexdigest()
 

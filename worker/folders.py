@@ -14,15 +14,16 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from models.errors import CorruptFile
 from models.store.artifacts import ArtifactRecord
-from models.store.files import remove_leftovers, remove_tree
+from models.store.files import inside, remove_leftovers, remove_tree
 
 STORED = "stored-"
 
 
 def attempt_folder(experiments_dir: Path, experiment_id: int, attempt: int) -> Path:
-    """Where one attempt writes."""
-    return experiments_dir / str(experiment_id) / f"attempt-{attempt}"
+    """Where one attempt writes. Raises CorruptFile if a link there leads out of the experiments folder."""
+    return inside(experiments_dir, f"{int(experiment_id)}/attempt-{int(attempt)}")
 
 
 def keep(path: Path, digest: str) -> Path:
@@ -45,7 +46,7 @@ def keep(path: Path, digest: str) -> Path:
 def remove_files(experiments_dir: Path, records: Iterable[ArtifactRecord]) -> None:
     """Remove files whose records are gone. One that cannot be removed now is swept later."""
     for record in records:
-        with suppress(OSError):
+        with suppress(OSError, CorruptFile):
             record.file(experiments_dir).unlink(missing_ok=True)
 
 
@@ -53,14 +54,18 @@ def sweep(experiments_dir: Path, experiment_id: int, records: Iterable[ArtifactR
     """Remove what killed processes left of an experiment that nobody writes to now.
 
     That is: half-written files, stored files without a record, and the folders of attempts other than `attempt` that
-    no record points into.
+    no record points into. Raises CorruptFile if the experiment's folder is a link that leads elsewhere.
     """
-    root = experiments_dir / str(experiment_id)
-    recorded = {record.file(experiments_dir) for record in records}
+    root = inside(experiments_dir, str(int(experiment_id)))
+    recorded = set()
+    for record in records:
+        with suppress(CorruptFile):
+            recorded.add(record.file(experiments_dir))
     remove_leftovers(root)
-    for stored in root.glob(f"attempt-*/{STORED}*"):
-        if stored not in recorded:
-            stored.unlink(missing_ok=True)
+    for folder in [each for each in root.glob("attempt-*") if not each.is_symlink()]:
+        for stored in folder.glob(f"{STORED}*"):
+            if stored not in recorded:
+                stored.unlink(missing_ok=True)
     needed = {path.parent for path in recorded} | {attempt_folder(experiments_dir, experiment_id, attempt)}
     for folder in root.glob("attempt-*"):
         if folder not in needed:

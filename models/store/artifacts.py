@@ -1,15 +1,20 @@
 """Files of experiments: where they are and which digest they were written with. Writing them is in files.py."""
 
+import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from models.errors import CorruptFile
 from models.store import files
 from models.store.rows import Lease, fenced, touch
 from models.store.states import ArtifactKind
 from models.store.tables import Artifact
+
+PLACE = re.compile(r"([0-9]{1,19})(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,2}")
+"""What a recorded path looks like: the experiment's folder, an attempt's below it, a file."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +32,23 @@ class ArtifactRecord:
     num_bytes: int
 
     def file(self, experiments_dir: Path) -> Path:
-        """Where it is."""
-        return experiments_dir / self.path
+        """Where it is. Raises CorruptFile for a record that does not point into its own experiment's folder.
+
+        Records come from backups too, which anybody may have written; every reader and every remover asks here.
+        """
+        place = PLACE.fullmatch(self.path)
+        if place is None or place[1] != str(self.experiment_id):
+            raise CorruptFile(f"the path {self.path[:80]!r} leads out of the folder of experiment {self.experiment_id}")
+        return files.inside(experiments_dir, self.path)
 
 
 def record(
     session: Session, lease: Lease, kind: ArtifactKind, epoch: int, path: str, sha256: str, num_bytes: int
 ) -> ArtifactRecord | None:
     """Note a file that is whole and on the disk. Returns the record it took the place of, whose file can go."""
-    place = PurePosixPath(path)
-    if place.is_absolute() or ".." in place.parts:
-        raise ValueError(f"{path} leads out of the experiments folder")
+    place = PLACE.fullmatch(path)
+    if place is None or place[1] != str(lease.experiment_id):
+        raise ValueError(f"{path} leads out of the folder of experiment {lease.experiment_id}")
     kind = ArtifactKind(kind)
     touch(fenced(session, lease))
     row = session.get(Artifact, (lease.experiment_id, kind, epoch), populate_existing=True)

@@ -14,6 +14,8 @@ from models.errors import CorruptFile, StorageFull
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 TEMPORARY_SUFFIX = ".partial"
+LONGEST_NAME = 255
+"""Bytes that file systems allow a name."""
 
 
 @contextmanager
@@ -55,18 +57,39 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def inside(folder: Path, name: str) -> Path:
+    """Where the stored relative path `name` is below `folder`.
+
+    Raises CorruptFile unless it is a plain path of names, and stays inside when symbolic links on the way are followed.
+    """
+    parts = name.split("/")
+    plain = all(part not in ("", ".", "..") and len(os.fsencode(part)) <= LONGEST_NAME for part in parts)
+    if not plain or "\\" in name or not name.isprintable():
+        raise CorruptFile(f"the recorded path {name[:80]!r} is no path inside the data directory")
+    path = folder.joinpath(*parts)
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise CorruptFile(f"the recorded path {name[:80]!r} leads out of the data directory through a link")
+    return path
+
+
 def remove_leftovers(folder: Path) -> int:
-    """Remove what killed writers left below a folder that nobody writes to now. Returns how many files."""
-    found = list(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
+    """Remove what killed writers left below a folder that nobody writes to now. Returns how many files.
+
+    Links are not followed: not `folder` itself, and none below it.
+    """
+    found = [] if folder.is_symlink() else list(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
     for path in found:
         path.unlink(missing_ok=True)
     return len(found)
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it; none there is as good."""
+    """Remove a folder and all in it; none there is as good. Of a link only the link goes."""
     with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
 
 
 def sha256_of(path: Path) -> str:

@@ -5,33 +5,27 @@ goes on meanwhile and replaces files; a snapshot that has been overtaken is take
 are read again.
 """
 
+import os
 import shutil
 import tarfile
 import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.errors import CorruptFile, EpochalError, StorageFull
+from models.errors import CorruptFile, StorageFull
 from service.cli import options
 from service.cli.output import Mode, print_json, say
+from service.cli.unpacking import DATABASE, EXPERIMENTS, BackupFailed, unpack
 
 if TYPE_CHECKING:
     from models.settings import Settings
     from models.store.artifacts import ArtifactRecord
 
-DATABASE, EXPERIMENTS = "epochal.db", "experiments"
 SNAPSHOTS = 20
 """A snapshot is overtaken when an epoch ends while files are copied, which takes milliseconds a file."""
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup, a .tar file.")]
-
-
-class BackupFailed(EpochalError):
-    """No consistent backup could be made, or none is in the file."""
-
-    code = "backup-failed"
-    title = "The backup failed"
 
 
 def backup(file: File, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
@@ -58,10 +52,10 @@ def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJso
     target.mkdir(parents=True, exist_ok=True)
     lock = lock_data_dir(target)
     try:
-        if (target / DATABASE).exists() or (target / EXPERIMENTS).exists():
+        if any(target.glob(f"{DATABASE}*")) or os.path.lexists(target / EXPERIMENTS):
             raise BackupFailed(f"{target} holds a lab already", fix="Restore into another folder: --data-dir.")
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=target) as unpacked:
-            count = _unpack(file, Path(unpacked))
+            count = unpack(file, Path(unpacked))
             for name in (EXPERIMENTS, DATABASE):  # the database last: without it the folder holds no lab
                 if (Path(unpacked) / name).exists():
                     (Path(unpacked) / name).rename(target / name)
@@ -80,7 +74,7 @@ def _stage(settings: "Settings", staging: Path) -> list["ArtifactRecord"]:
     try:
         for _ in range(SNAPSHOTS):
             store.backup(staging / DATABASE)
-            records = _records(settings, staging / DATABASE)
+            records = list_records(settings, staging / DATABASE)
             if all(_have(record, settings, staging) for record in records):
                 _drop_unnamed(staging / EXPERIMENTS, {record.path for record in records})
                 return records
@@ -96,7 +90,11 @@ def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool
     """Whether the staged file is the recorded one, copying it if it is not."""
     from models.store.files import verify
 
-    staged = staging / EXPERIMENTS / record.path
+    try:
+        original = record.file(settings.experiments_dir)
+        staged = record.file(staging / EXPERIMENTS)
+    except CorruptFile as error:
+        raise BackupFailed(f"{error.detail}; the database was changed by something else than a lab") from error
     try:
         if staged.exists():
             verify(staged, record.sha256)
@@ -105,7 +103,7 @@ def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool
         pass
     try:
         staged.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(record.file(settings.experiments_dir), staged)
+        shutil.copyfile(original, staged)
         verify(staged, record.sha256)
     except (CorruptFile, FileNotFoundError):
         return False
@@ -114,7 +112,7 @@ def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool
     return True
 
 
-def _records(settings: "Settings", database: Path) -> list["ArtifactRecord"]:
+def list_records(settings: "Settings", database: Path) -> list["ArtifactRecord"]:
     """Every artifact that a database names."""
     from sqlalchemy import select
 
@@ -143,38 +141,3 @@ def _pack(staging: Path, file: Path) -> None:
         archive.add(staging / DATABASE, DATABASE)
         if (staging / EXPERIMENTS).exists():
             archive.add(staging / EXPERIMENTS, EXPERIMENTS)
-
-
-def _unpack(file: Path, folder: Path) -> int:
-    """Unpack and check a backup; returns how many artifacts it holds."""
-    from models.settings import Settings
-    from models.store.files import verify
-
-    try:
-        with tarfile.open(file, "r:") as archive:
-            for member in archive:
-                _extract(archive, member, folder)
-    except (tarfile.TarError, EOFError) as error:
-        raise BackupFailed(f"{file} is not a whole backup: {error}") from error
-    if not (folder / DATABASE).is_file():
-        raise BackupFailed(f"{file} holds no {DATABASE}")
-    records = _records(Settings(data_dir=folder), folder / DATABASE)
-    for record in records:
-        verify(folder / EXPERIMENTS / record.path, record.sha256)
-    return len(records)
-
-
-def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    """Write one member, if it is something that a backup holds: no links, nothing that leads out."""
-    place = PurePosixPath(member.name)
-    known = member.name == DATABASE or place.parts[:1] == (EXPERIMENTS,)
-    if not known or ".." in place.parts or place.is_absolute() or not (member.isfile() or member.isdir()):
-        raise BackupFailed(f"the archive holds {member.name!r}, which no backup has")
-    if member.isdir():
-        return
-    target = folder / place
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source = archive.extractfile(member)
-    assert source is not None
-    with source, target.open("wb") as copy:
-        shutil.copyfileobj(source, copy)

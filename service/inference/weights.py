@@ -16,6 +16,8 @@ from models.store.states import ArtifactKind
 
 KINDS = {"best": ArtifactKind.WEIGHTS_BEST, "last": ArtifactKind.WEIGHTS_LAST}
 READ_ATTEMPTS = 5
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What a file raises that was not written by this lab: it may have come with a backup from anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,25 @@ def read_weights(record: ArtifactRecord, which: str, experiments_dir: Path) -> t
         raise CorruptFile(f"the {which} weights of experiment {record.experiment_id} cannot be read") from error
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise CorruptFile(f"the {which} weights of experiment {record.experiment_id} do not match their digest")
-    about = read_about(data)
-    weights = Weights(
+    try:
+        weights = _described(read_about(data), record, which)
+    except UNREADABLE as error:
+        text = f"the {which} weights of experiment {record.experiment_id} do not say what network they are of"
+        raise CorruptFile(text) from error
+    return weights, data
+
+
+def _described(about: dict[str, Any], record: ArtifactRecord, which: str) -> Weights:
+    epoch = about.get("epoch")
+    return Weights(
         experiment_id=record.experiment_id,
         which=which,
-        epoch=about.get("epoch"),
+        epoch=None if epoch is None else int(epoch),
         sha256=record.sha256,
         model=load_model(about["model"]),
         preprocessing=Preprocessing.from_json(about["preprocessing"]),
         test_time_augmentation=str(about.get("test_time_augmentation", "none")),
     )
-    return weights, data
 
 
 def read_about(data: bytes) -> dict[str, Any]:
@@ -80,5 +90,5 @@ def read_about(data: bytes) -> dict[str, Any]:
         length = int.from_bytes(data[:8], "little")
         about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["epochal"])
         return about
-    except (ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise CorruptFile("a weights file does not say what network it is of") from error

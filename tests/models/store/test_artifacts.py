@@ -48,7 +48,9 @@ def test_old_checkpoints_are_forgotten(store: Store) -> None:
         assert [record.epoch for record in artifacts.checkpoints(session, 1)] == [5, 4]
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "1/../../x"])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../x", "1/../../x", "2/attempt-1/x", "1", "", "1/.x", "1\\x", "1/a\0"]
+)
 def test_a_path_out_of_the_experiments_folder_is_refused(store: Store, path: str) -> None:
     claimed = start(store)
     with pytest.raises(ValueError, match="leads out"), store.writing() as session:

@@ -8,9 +8,10 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings, strategies
 
 from models.errors import CorruptFile, StorageFull
-from models.store.files import atomic_write, placing, remove_leftovers, sha256_of, verify
+from models.store.files import atomic_write, inside, placing, remove_leftovers, sha256_of, verify
 
 
 def names(folder: Path) -> list[str]:
@@ -128,3 +129,16 @@ def test_one_flipped_bit_a_lost_tail_or_no_file_is_corrupt(tmp_path: Path) -> No
     path.unlink()
     with pytest.raises(CorruptFile, match="cannot be read"):
         verify(path, digest)
+
+
+@settings(max_examples=300)
+@given(name=strategies.text(alphabet="a1./\\\0\n~-\u202e:", max_size=12) | strategies.text(max_size=40))
+def test_a_stored_path_is_inside_or_refused(name: str) -> None:
+    folder = Path("/lab/experiments")
+    try:
+        path = inside(folder, name)
+    except CorruptFile:
+        return
+    assert path != folder
+    assert Path(os.path.normpath(path)) == path
+    assert path.is_relative_to(folder)
