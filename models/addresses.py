@@ -1,11 +1,13 @@
 """How people write addresses in settings, and how they are compared."""
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
 PREFIX = re.compile(r"(?!/api(/|$))(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
 """A path prefix: nothing that has to be escaped in a path, a header, a cookie or a page, nor the API's own path."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def normal_prefix(text: str) -> str:
@@ -31,3 +33,13 @@ def normal_origin(text: str) -> str:
         raise ValueError(f"{text!r} is not an origin; write each one out, like https://notebooks.example")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}" + ("" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}")
+
+
+def normal_network(text: str) -> Network:
+    """An address, or a network in CIDR notation. Raises ValueError."""
+    try:
+        return ipaddress.ip_network(text.strip().strip("[]"), strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither an address nor a network; write one like 10.0.0.7, 10.0.0.0/8 or fd00::/8"
+        ) from None

@@ -13,7 +13,7 @@ import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.addresses import normal_origin, normal_prefix
+from models.addresses import normal_network, normal_origin, normal_prefix
 
 
 def _split(value: Any) -> Any:
@@ -27,6 +27,10 @@ def _split(value: Any) -> Any:
 
 def _normal_origins(values: list[str]) -> list[str]:
     return [normal_origin(value) for value in values]
+
+
+def _normal_networks(values: list[str]) -> list[str]:
+    return [str(normal_network(value)) for value in values]
 
 
 class Settings(BaseSettings):
@@ -64,6 +68,10 @@ class Settings(BaseSettings):
     )
     root_path: Annotated[str, AfterValidator(normal_prefix)] = Field(
         default="", description="The path under which a proxy shows the lab, like /epochal."
+    )
+    trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_normal_networks)] = Field(
+        default_factory=list,
+        description="Addresses and networks of proxies whose X-Forwarded headers are believed; none by default.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     lease_seconds: float = Field(

@@ -24,7 +24,7 @@ from models.errors import Forbidden, Unauthorized
 from models.settings import Settings
 from models.store import Store, keys
 from models.store.states import Role
-from service.limits import SAFE_METHODS
+from service.origins import SAFE_METHODS
 from service.prefix import under
 from service.quotas import Buckets
 

@@ -25,8 +25,10 @@ from service.inference.predictor import Predictor
 from service.instruments import Instruments
 from service.limits import Perimeter
 from service.live import LiveEvents
+from service.origins import HostNames
 from service.prefix import UnderPrefix
 from service.protocol import CLOSING
+from service.proxies import TrustedProxies
 from service.routes import (
     catalogue,
     curves,
@@ -54,7 +56,7 @@ OWN_PATHS = (
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application of one lab; its parts are made when it starts and given back when it ends."""
     settings = settings or get_settings()
-    instruments = Instruments()
+    instruments, proxies = Instruments(), TrustedProxies(settings.trusted_proxies)
     app = FastAPI(
         title="Epochal",
         version=metadata.version("epochal"),
@@ -70,12 +72,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Answers)
     app.add_middleware(
         Perimeter,
-        allowed_hosts=settings.allowed_hosts,
-        any_address=keys_needed(settings),
+        hosts=HostNames(settings.allowed_hosts, any_address=keys_needed(settings)),
+        proxies=proxies,
         max_body_bytes=settings.max_upload_mb * 1_000_000,
         observe=instruments.count,
     )
-    app.add_middleware(UnderPrefix, root_path=settings.root_path, trusts=lambda scope: False, own=OWN_PATHS)
+    app.add_middleware(UnderPrefix, root_path=settings.root_path, trusts=proxies.sent, own=OWN_PATHS)
     install_handlers(app)
     app.add_exception_handler(LoginNeeded, pages.send_to_login)
     install_openapi(app)

@@ -5,27 +5,26 @@ enough; and on the way out the security headers, and a problem document in place
 """
 
 import asyncio
-import ipaddress
 import logging
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.errors import EpochalError, Forbidden, TooLarge, Unavailable
-from service.errors import RequestTimeout, problem_response, shown, unexpected
+from models.errors import EpochalError, TooLarge, Unavailable
+from service.errors import RequestTimeout, problem_response, unexpected
 from service.headers import SECURITY_HEADERS
+from service.origins import HostNames, check_origin
+from service.proxies import TrustedProxies
 
 logger = logging.getLogger(__name__)
 
 MEGABYTE = 1_000_000
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 BODY_GRACE_SECONDS = 20.0
 BODY_BYTES_PER_SECOND = 32_000
 """A body must arrive at this rate after the grace; a slow uplink manages it, a client that drips does not."""
@@ -43,15 +42,15 @@ class Perimeter:
         self,
         app: ASGIApp,
         *,
-        allowed_hosts: Iterable[str],
-        any_address: bool,
+        hosts: HostNames,
+        proxies: TrustedProxies,
         max_body_bytes: int,
         observe: Callable[[Scope, int, float], None],
     ) -> None:
         self.app = app
         self.observe = observe
-        self.allowed_hosts = {host.lower() for host in allowed_hosts}
-        self.any_address = any_address
+        self.hosts = hosts
+        self.proxies = proxies
         self.max_body_bytes = max_body_bytes
         self._turnstile = Turnstile()
 
@@ -59,11 +58,12 @@ class Perimeter:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        self.proxies.unwrap(scope)
         exchange = Exchange(scope, receive, send, self.max_body_bytes)
         inner, began = exchange.inner_scope(), time.monotonic()
         try:
-            self._check_host(exchange.headers)
-            _check_origin(exchange.headers, scope["method"])
+            self.hosts.check(exchange.headers)
+            check_origin(scope, exchange.headers)
             exchange.check_length()
             if not scope["path"].endswith(SIGN_OF_LIFE):
                 await self._turnstile.enter()
@@ -79,48 +79,6 @@ class Perimeter:
         finally:
             if exchange.status:
                 self.observe(inner, exchange.status, (exchange.answered_at or time.monotonic()) - began)
-
-    def _check_host(self, headers: Headers) -> None:
-        """Refuse names that are not this lab's: a page elsewhere can point its own name here (DNS rebinding)."""
-        host = _host_name(headers.get("host", ""))
-        if "*" in self.allowed_hosts or host in self.allowed_hosts or self._is_own_address(host):
-            return
-        raise Forbidden(
-            f"this lab does not answer to the host '{shown(host)}'",
-            fix="use an address in EPOCHAL_ALLOWED_HOSTS, or add this one there",
-            allowed_hosts=sorted(self.allowed_hosts),
-        )
-
-    def _is_own_address(self, host: str) -> bool:
-        """A number cannot be rebound; beyond loopback one is taken where a key is asked for anyway."""
-        try:
-            address = ipaddress.ip_address(host.strip("[]"))
-        except ValueError:
-            return False
-        return address.is_loopback or self.any_address
-
-
-def _host_name(header: str) -> str:
-    """The name in a Host header, without its port and in lower case."""
-    host = header.strip().lower()
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0].rstrip(".")
-
-
-def _check_origin(headers: Headers, method: str) -> None:
-    """Refuse changes that a page of another origin asks a browser for."""
-    if method in SAFE_METHODS:
-        return
-    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-    foreign = site is not None and site not in ("same-origin", "none")
-    if origin is not None:
-        foreign = foreign or urlsplit(origin).netloc.lower() != headers.get("host", "").strip().lower()
-    if foreign:
-        raise Forbidden(
-            f"a page of {shown(origin or 'another site')} may not change anything here",
-            fix="send the request from this lab's own pages, or from a program without an Origin header",
-        )
 
 
 class Exchange:

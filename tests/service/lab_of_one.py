@@ -121,7 +121,14 @@ class LiveServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._started = threading.Event()
         config = uvicorn.Config(
-            app, http=http, ws="none", lifespan="on", log_config=None, timeout_graceful_shutdown=3, access_log=False
+            app,
+            http=http,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            proxy_headers=False,
+            timeout_graceful_shutdown=3,
+            access_log=False,
         )
         self.server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="live-server")

@@ -194,6 +194,8 @@ def test_own_names_are_answered(steady: TestClient, host: str) -> None:
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:1234"},
+        {"Origin": "http://["},
+        {"Origin": "http://a]b"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
@@ -205,6 +207,8 @@ def test_pages_of_other_origins_change_nothing(client: TestClient, filled: Fille
     assert client.get(f"{API}/{identifier}").json()["status"] == "queued"
     own = {"Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin"}
     assert client.post(f"{API}/{identifier}/cancel", headers=own).status_code == 200
+    by_nginx = {"Origin": "http://127.0.0.1", "Host": "127.0.0.1:80"}
+    assert client.post(f"{API}/{identifier}/cancel", headers=by_nginx).status_code == 200
 
 
 def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
