@@ -1,12 +1,12 @@
 """The API as a process: `python -m service.server` serves it until SIGTERM or Ctrl-C."""
 
-import logging
 import resource
 import sys
 
 import uvicorn
 
 from models.libc import glibc
+from models.logs import configure_logs
 from models.settings import Settings, get_settings
 from models.store import Store
 from service.access import keys_needed
@@ -30,8 +30,7 @@ NUM_ARENAS = 2
 def serve(settings: Settings | None = None) -> None:
     """Serve until told to stop."""
     settings = settings or get_settings()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    configure_logs()
     sys.setswitchinterval(SWITCH_SECONDS)
     _give_memory_back()
     _allow_many_connections()

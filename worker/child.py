@@ -19,12 +19,12 @@ import torch
 import models.networks.zoo  # noqa: F401 (torchvision, which takes seconds to import)
 from models.data.dataset import load_dataset
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
+from models.logs import configure_logs
 from models.settings import Settings
 from models.store import Status, Store, artifacts, files, runs
 from worker.channel import Channel
 from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json
-from worker.logs import configure_logs
 from worker.measure import measure_learning_rates, measure_spec
 from worker.sink import StoreSink
 from worker.training.engine import train

@@ -1,4 +1,7 @@
-"""Logs on standard error: lines of JSON, or plain text on a terminal; never a secret."""
+"""Logs of the API and the workers, on standard error: one line of JSON a record, or plain text on a terminal.
+
+Records of structlog and of the standard library take the same form. No secret is written.
+"""
 
 import logging
 import re
@@ -10,6 +13,9 @@ from structlog.typing import EventDict, WrappedLogger
 QUIET = ("alembic", "celery.app.trace", "celery.worker.strategy")
 """Libraries that tell at every message what we tell ourselves, with the experiment's number."""
 
+BRIEF = ("celery", "kombu")
+"""Libraries whose errors here are the broker's; they try again by themselves."""
+
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*@")
 
 
@@ -18,11 +24,21 @@ def _mask_credentials(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {key: _CREDENTIALS.sub("***@", value) if isinstance(value, str) else value for key, value in event.items()}
 
 
+def _one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Name the error in place of a traceback through a library's own code."""
+    if event.get("logger", "").partition(".")[0] in BRIEF:
+        if isinstance(failure := event.pop("exc_info", None), tuple) and failure[1] is not None:
+            event["error"] = f"{type(failure[1]).__name__}: {failure[1]}"
+        event["event"] = " ".join(str(event["event"]).split())
+    return event
+
+
 def configure_logs(level: int = logging.INFO) -> None:
     """Send structlog's and the standard library's records through one chain."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
@@ -46,7 +62,7 @@ def configure_logs(level: int = logging.INFO) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _one_line, *last],
         )
     )
     logging.captureWarnings(True)

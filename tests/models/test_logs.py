@@ -1,4 +1,4 @@
-"""Logs are lines of JSON that tell no password."""
+"""Logs are lines of JSON, a record each, that tell no password."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from worker.logs import configure_logs
+from models.logs import configure_logs
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +49,26 @@ def test_credentials_in_addresses_are_masked_in_messages_values_and_tracebacks(
     assert len(found) == 3
     assert "hunter2" not in json.dumps(found)
     assert "redis://***@host/0" in str(found[0]["event"])
+
+
+def test_what_celery_says_of_a_lost_broker_has_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logs()
+    try:
+        raise ConnectionError("Connection refused")
+    except ConnectionError:
+        logging.getLogger("celery.worker.consumer").warning("Connection lost:\n  trying again", exc_info=True)
+        logging.getLogger("theirs").warning("seen", exc_info=True)
+    celerys, another = lines(capsys)
+    assert celerys["event"] == "Connection lost: trying again"
+    assert celerys["error"] == "ConnectionError: Connection refused"
+    assert "exception" not in celerys
+    assert "Traceback" in str(another["exception"]), "a fault of our own says where"
+
+
+def test_a_record_says_which_part_it_came_from(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs()
+    structlog.get_logger("worker.reaper").info("enqueued")
+    logging.getLogger("service.limits").error("incident\n{}")
+    assert [line["logger"] for line in lines(capsys)] == ["worker.reaper", "service.limits"]
