@@ -62,7 +62,8 @@ class Perimeter:
         exchange = Exchange(scope, receive, send, self.max_body_bytes)
         inner, began = exchange.inner_scope(), time.monotonic()
         try:
-            self.hosts.check(exchange.headers)
+            if scope["path"] != SIGN_OF_LIFE:  # a health check names whatever address it reaches the lab by
+                self.hosts.check(exchange.headers)
             check_origin(scope, exchange.headers)
             exchange.check_length()
             if not scope["path"].endswith(SIGN_OF_LIFE):

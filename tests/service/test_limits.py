@@ -183,6 +183,13 @@ def test_other_names_for_this_machine_are_refused(steady: TestClient, host: str)
     assert answer.json()["code"] == "forbidden"
 
 
+@pytest.mark.parametrize("host", ["10.1.2.3:8000", "lab.example", "", "api:8000"])
+def test_a_health_check_may_name_any_host(steady: TestClient, host: str) -> None:
+    assert steady.get("/healthz", headers={"Host": host}).status_code == 200
+    assert steady.get("/healthz/", headers={"Host": host}).status_code != 200
+    assert steady.get("/readyz", headers={"Host": host}).status_code == 403
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:80", "127.0.0.2"])
 def test_own_names_are_answered(steady: TestClient, host: str) -> None:
     assert steady.get(API, headers={"Host": host}).status_code == 200
