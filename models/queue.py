@@ -8,7 +8,8 @@ import base64
 import json
 import ssl
 from functools import lru_cache
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import redis
 from celery import Celery
@@ -23,13 +24,15 @@ DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 """Where Redis and Valkey listen unless told otherwise."""
 FOREVER_SECONDS = 365 * 24 * 3600
 """Visibility timeout: after it the broker would deliver a message again that is still being worked on."""
+LARGEST_ID = 2**63 - 1
+"""What a database's integer holds."""
 PATIENCE_SECONDS = 1.0
 """How long an HTTP request may wait for the broker."""
 
 
 def make_celery(settings: Settings) -> Celery:
     """The Celery application of this lab; connects to nothing yet."""
-    url = broker_url(settings.broker_url or DEFAULT_BROKER)
+    url = broker_url(settings.broker_url or DEFAULT_BROKER, settings.broker_password)
     app = Celery("epochal", broker=url, set_as_current=False)
     app.conf.update(
         task_serializer="json",
@@ -66,8 +69,14 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def broker_url(url: str) -> str:
-    """The URL as Celery writes it: a socket is redis+socket:///path?virtual_host=0, for unix:///path?db=0 too."""
+def broker_url(url: str, password: str | None = None) -> str:
+    """The URL as Celery writes it: a socket is redis+socket:///path?virtual_host=0, for unix:///path?db=0 too.
+
+    The password is put in where the URL has none.
+    """
+    scheme, separator, rest = url.partition("://")
+    if password and "@" not in rest.partition("/")[0]:
+        url = f"{scheme}{separator}:{quote(password, safe='')}@{rest}"
     if not url.startswith("unix://"):
         return url
     parts = urlsplit(url)
@@ -112,12 +121,21 @@ def queued_messages(celery: Celery) -> set[int] | None:
 
 
 def _experiment_of(message: bytes | str) -> int | None:
-    """The experiment that a message as kombu stores it is for; None for one that is not ours."""
     try:
-        args, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
-        return int(args[0])
-    except (ValueError, KeyError, TypeError, IndexError):
+        return experiment_in(json.loads(message))
+    except (ValueError, RecursionError):
         return None
+
+
+def experiment_in(message: Any) -> int | None:
+    """The experiment that an entry of the queue is for, in kombu's form; None for what `enqueue` does not send."""
+    try:
+        if message["headers"]["task"] != TRAIN_TASK or message["content-type"] != "application/json":
+            return None
+        (number,), options, _ = json.loads(base64.b64decode(message["body"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return number if type(number) is int and 0 < number <= LARGEST_ID and options == {} else None
 
 
 def ping(celery: Celery) -> bool:

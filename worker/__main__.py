@@ -1,4 +1,4 @@
-"""`python -m worker`: one training worker, in the foreground, with its settings from EPOCHAL_* variables.
+"""One training worker in the foreground, with its settings from EPOCHAL_* variables: what `epochal worker` becomes.
 
 SIGTERM, or Ctrl-C, hands a run back after a checkpoint and ends within 10 s.
 """
@@ -13,7 +13,7 @@ from worker.nursery import get_nursery
 
 def main() -> None:
     """Start the nursery first, so that its imports go on during ours, then the Celery worker."""
-    parser = argparse.ArgumentParser(prog="python -m worker", description="Train experiments from the lab's queue.")
+    parser = argparse.ArgumentParser(prog="epochal worker", description="Train experiments from the lab's queue.")
     parser.add_argument("--name", default=f"worker-{os.getpid()}", help="a name that no other worker of the lab has")
     name = parser.parse_args().name
     for signum in (signal.SIGTERM, signal.SIGINT):  # until the worker takes over there is nothing to hand back

@@ -1,23 +1,27 @@
-"""The Celery application of the worker: `python -m worker`, or `celery -A worker.app worker`.
+"""The Celery application of the worker.
 
 Celery brings messages and answers control commands. What makes a lab's worker of it is one step of its start: nursery,
 reaper and probes are started beside the consumer, and SIGTERM hands the run back instead of waiting for its end.
 """
 
 import signal
+import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import structlog
 from celery import bootsteps, signals
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
 from celery.worker.consumer import Consumer
+from celery.worker.control import Panel
 from celery.worker.state import maybe_shutdown
 
+from models.logs import configure_logs
 from models.queue import make_celery
 from models.settings import get_settings
-from worker.logs import configure_logs
+from worker.intake import take_only_our_own
 from worker.nursery import get_nursery
 from worker.probes import Probes
 from worker.reaper import Reaper
@@ -26,6 +30,9 @@ from worker.runtime import Runtime
 log = structlog.get_logger(__name__)
 
 RECONNECT_SECONDS = 3.0
+
+CONTROL_COMMANDS = {"ping"}
+"""What is answered of Celery's remote control. The database cancels runs, signals stop workers."""
 
 _runtime: Runtime | None = None
 
@@ -99,6 +106,7 @@ def _say_goodbye(**_: Any) -> None:
         _runtime.close()
 
 
+take_only_our_own()
 app = make_celery(get_settings())
 app.conf.update(
     imports=("worker.tasks",),
@@ -108,3 +116,6 @@ app.conf.update(
     worker_redirect_stdouts=False,
 )
 app.steps["worker"].add(LabStep)
+for command in set(Panel.data) - CONTROL_COMMANDS:
+    del Panel.data[command]
+warnings.simplefilter("ignore", CPendingDeprecationWarning)  # at each lost connection, of a default that is set above

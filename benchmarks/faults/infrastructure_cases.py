@@ -44,7 +44,7 @@ FAKETIME = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/local/lib/faketime/lib
 
 def broker_client(bench: Bench) -> redis.Redis:
     """A connection to the lab's broker."""
-    return redis.Redis(unix_socket_path=str(bench.settings.broker_url).removeprefix("redis+socket://"))
+    return redis.Redis.from_url(str(bench.settings.broker_url).replace("redis+socket://", "unix://"))
 
 
 def kill_broker(bench: Bench) -> None:

@@ -33,6 +33,7 @@ app = typer.Typer(
     help="A lab server for image classifiers: submit an experiment, read back its curves, kernels and verdict.",
 )
 app.command()(running.up)
+app.command()(running.worker)
 app.command()(demo.demo)
 app.command()(experiments.submit)
 app.command("list")(experiments.list_experiments)

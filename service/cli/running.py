@@ -1,5 +1,6 @@
-"""`epochal up`: the lab in the foreground, until Ctrl-C."""
+"""`epochal up` and `epochal worker`: the lab, or one worker of it, in the foreground until Ctrl-C."""
 
+import os
 import signal
 import sys
 from functools import partial
@@ -45,6 +46,33 @@ def up(
     console.print("stopped")
 
 
+def worker(
+    name: Annotated[str | None, typer.Option(help="A name that no other worker of the lab has.")] = None,
+    data_dir: options.DataDir = None,
+    broker_url: Annotated[str | None, typer.Option(help="The lab's Redis or Valkey (EPOCHAL_BROKER_URL).")] = None,
+) -> None:
+    """Start one more training worker for a lab, here or on another machine; Ctrl-C hands its run back and stops it.
+
+    On the lab's own machine the data directory says the rest. On another one it needs the lab's broker, database and
+    a shared data directory: EPOCHAL_BROKER_URL, EPOCHAL_BROKER_PASSWORD, EPOCHAL_DATABASE_URL, EPOCHAL_DATA_DIR.
+    """
+    from service.broker import EmbeddedBroker
+    from service.lab import LabFailed, environment_of
+
+    settings = options.settings_for(data_dir, broker_url=broker_url)
+    if not settings.broker_url:
+        folder = settings.data_dir.expanduser().resolve()
+        if not (embedded := EmbeddedBroker.of(folder)):
+            raise LabFailed(
+                f"no broker was named, and no lab runs on {folder}",
+                fix="Start the lab first (`epochal up`), or name its broker: --broker-url or EPOCHAL_BROKER_URL.",
+            )
+        settings = settings.model_copy(update={"data_dir": folder, "broker_url": embedded.url})
+    environment = environment_of(settings)
+    command = [sys.executable, "-P", "-m", "worker", *(["--name", name] if name else [])]
+    os.execve(command[0], command, environment)  # noqa: S606 (in this one's place: it holds nothing that training needs)
+
+
 def stop_on_signals(lab: "Lab", *, interrupt: bool = False) -> None:
     """Ctrl-C, TERM and HUP ask the lab to stop in order; a second one ends its processes at once.
 
@@ -81,6 +109,6 @@ def _welcome(lab: "Lab") -> None:
     elif settings.auth:
         say("an API key is demanded; `epochal keys create NAME` makes another")
     if not settings.workers:
-        errors.print("no worker was started here: experiments wait until one is (python -m worker)", style="yellow")
+        errors.print("no worker was started here: experiments wait until one is (epochal worker)", style="yellow")
     say("Ctrl-C stops it")
     sys.stdout.flush()

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -199,6 +200,22 @@ def test_a_password_in_the_url_is_used(broker: Broker) -> None:
     with pytest.raises(Unavailable):
         queue.enqueue(wrong, 1)
     redis.Redis(port=broker.port or 0, password="s3cret").config_set("requirepass", "")
+
+
+@pytest.mark.parametrize("password", ["s3cret", "p@ss:w/rd #1?%41", "пароль"])
+def test_a_password_beside_the_url_is_used(broker: Broker, password: str) -> None:
+    broker.client.config_set("requirepass", password)
+    for url in (
+        f"redis://127.0.0.1:{broker.port}/0",
+        f"redis+socket://{broker.socket}",
+        f"unix://{broker.socket}?db=0",
+    ):
+        celery = queue.make_celery(Settings(broker_url=url, broker_password=password))
+        queue.enqueue(celery, 1)
+        assert queue.queue_length(celery) > 0  # type: ignore[operator]
+    both = f"redis://:{quote(password, safe='')}@127.0.0.1:{broker.port}/0"
+    assert queue.ping(queue.make_celery(Settings(broker_url=both, broker_password="another")))
+    redis.Redis(port=broker.port or 0, password=password).config_set("requirepass", "")
 
 
 def test_the_database_in_the_url_is_used(broker: Broker) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redis
 
-from service.broker import LONGEST_SOCKET_PATH, EmbeddedBroker, socket_folder
+from service.broker import CONFIG_FILE, LONGEST_SOCKET_PATH, EmbeddedBroker, socket_folder
 from service.processes import Part
 
 
@@ -42,15 +42,51 @@ def running(tmp_path: Path) -> Iterator[tuple[EmbeddedBroker, Part]]:
 def test_only_this_user_reaches_it_and_it_keeps_a_file(running: tuple[EmbeddedBroker, Part]) -> None:
     broker, _ = running
     assert broker.socket_path.stat().st_mode & 0o077 == 0
-    with redis.Redis(unix_socket_path=str(broker.socket_path)) as client:
+    with redis.Redis(unix_socket_path=str(broker.socket_path), password=broker.password) as client:
         assert client.config_get("port") == {"port": "0"}
         assert client.config_get("appendonly") == {"appendonly": "yes"}
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
+def test_it_asks_for_a_password_that_no_command_line_shows(running: tuple[EmbeddedBroker, Part]) -> None:
+    broker, part = running
+    with redis.Redis(unix_socket_path=str(broker.socket_path)) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+    assert broker.password not in " ".join(psutil.Process(part.pid).cmdline())
+    assert broker.password in broker.url
+    readable = [path.name for path in broker.folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
+    assert CONFIG_FILE not in readable
+
+
+def test_the_broker_of_a_running_lab_is_found_by_its_data_directory(
+    running: tuple[EmbeddedBroker, Part], tmp_path: Path
+) -> None:
+    found = EmbeddedBroker.of(tmp_path)
+    assert found is not None
+    assert found.url == running[0].url
+    assert EmbeddedBroker.of(tmp_path / "elsewhere") is None
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_password_stays_the_same_for_workers_that_outlive_the_broker(tmp_path: Path) -> None:
+    first = EmbeddedBroker(tmp_path)
+    first.command()
+    assert EmbeddedBroker(tmp_path).password == first.password
+    (first.folder / CONFIG_FILE).write_text("requirepass x\n")
+    assert len(EmbeddedBroker(tmp_path).password) > 20, "one that is too short, or cut off, is replaced"
+
+
+def test_an_entry_that_no_lab_writes_is_too_long_for_it(running: tuple[EmbeddedBroker, Part]) -> None:
+    broker, _ = running
+    client = redis.Redis(unix_socket_path=str(broker.socket_path), password=broker.password)
+    with client, pytest.raises(redis.RedisError):
+        client.rpush("experiments", b"x" * 2_000_000)
+    assert broker.answers()
+
+
 def test_what_was_queued_is_there_after_a_kill_and_restart(running: tuple[EmbeddedBroker, Part]) -> None:
     broker, part = running
-    with redis.Redis(unix_socket_path=str(broker.socket_path)) as client:
+    with redis.Redis(unix_socket_path=str(broker.socket_path), password=broker.password) as client:
         client.rpush("experiments", "42")
         client.execute_command("WAITAOF", 1, 0, 2000)  # appended and synced
     assert part.pid is not None
@@ -59,7 +95,7 @@ def test_what_was_queued_is_there_after_a_kill_and_restart(running: tuple[Embedd
     assert "SIGKILL" in (part.revive() or "")
     wait_until(lambda: part.revive() is not None)
     wait_until(broker.answers)
-    with redis.Redis(unix_socket_path=str(broker.socket_path)) as client:
+    with redis.Redis(unix_socket_path=str(broker.socket_path), password=broker.password) as client:
         assert client.lrange("experiments", 0, -1) == [b"42"]
 
 

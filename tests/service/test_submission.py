@@ -57,7 +57,7 @@ def test_a_message_is_sent_once_and_noted(queued: TestClient, filled: Filled, br
     queued.post(API, json=SMALL, headers=headers)
     celery = make_celery(filled.settings.model_copy(update={"broker_url": broker.url}))
     assert queued_messages(celery) == {identifier}
-    with redis.Redis(unix_socket_path=str(broker.socket_path)) as client:
+    with redis.Redis(unix_socket_path=str(broker.socket_path), password=broker.password) as client:
         assert client.llen("experiments") == 1
     assert waiting(filled) == []
 
@@ -82,7 +82,7 @@ def test_while_the_database_is_locked_writes_wait_and_reads_go_on(client: TestCl
 
 
 def test_a_full_broker_is_a_503_and_nothing_is_kept(queued: TestClient, filled: Filled, broker: EmbeddedBroker) -> None:
-    with redis.Redis(unix_socket_path=str(broker.socket_path)) as client:
+    with redis.Redis(unix_socket_path=str(broker.socket_path), password=broker.password) as client:
         client.config_set("maxmemory", "1")
         refused = queued.post(API, json=SMALL)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")

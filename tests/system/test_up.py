@@ -15,15 +15,35 @@ import pytest
 
 from tests.system.waiting import wait_for
 
-EPOCHAL = str(Path(sys.executable).with_name("epochal"))
+EPOCHAL = [sys.executable, "-m", "epochal"]
+
+
+def foreign_packages(folder: Path) -> Path:
+    """A folder with packages that have the names of this project's and end whatever imports them."""
+    for name in ("models", "service", "worker"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "__init__.py").write_text(f"raise SystemExit('the wrong {name} was imported')")
+    return folder
 
 
 @contextmanager
 def up(data_dir: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str, list[psutil.Process]]]:
-    """A lab of its own in a process group of its own: the process, its address, its descendants."""
-    environment = {**os.environ, "EPOCHAL_PORT": "0", "EPOCHAL_DATA_DIR": str(data_dir), "COLUMNS": "200", **variables}
+    """A lab of its own in a process group of its own: the process, its address, its descendants.
+
+    Its working directory, and PYTHONPATH, hold other packages of the same names.
+    """
+    folder = foreign_packages(data_dir.parent / "foreign")
+    environment = {
+        **os.environ,
+        "EPOCHAL_PORT": "0",
+        "EPOCHAL_DATA_DIR": str(data_dir),
+        "COLUMNS": "200",
+        "PYTHONPATH": str(folder),
+        **variables,
+    }
     with subprocess.Popen(
-        [EPOCHAL, "up"],
+        [*EPOCHAL, "up"],
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -52,7 +72,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
 
 
-def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+def test_other_packages_of_the_same_names_do_no_harm_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
     with up(tmp_path / "lab") as (process, url, children):
         assert httpx.get(f"{url}/readyz").status_code == 200
         assert len(children) >= 3, "broker, API and worker"
@@ -84,3 +104,27 @@ def test_keys_are_demanded_where_they_are_switched_on_and_the_first_is_shown_onc
         assert httpx.get(f"{url}/api/v1/experiments", headers=headers).status_code == 200
     with up(tmp_path / "lab", EPOCHAL_AUTH="true", EPOCHAL_WORKERS="0") as (process, _, _):
         assert not re.search(r"epochal_\S{20,}", process.shown)  # type: ignore[attr-defined]
+
+
+def test_a_worker_started_by_hand_joins_the_lab_of_its_data_directory_and_ends_in_order(tmp_path: Path) -> None:
+    with up(tmp_path / "lab", EPOCHAL_WORKERS="0") as (_, url, _):
+        assert httpx.get(f"{url}/readyz").status_code == 503
+        folder = tmp_path / "foreign"
+        with subprocess.Popen(
+            [*EPOCHAL, "worker", "--name", "by-hand", "--data-dir", str(tmp_path / "lab")],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            stderr=subprocess.DEVNULL,
+        ) as worker:
+            wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200, "the worker to be seen")
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(15) == 0
+
+
+def test_a_worker_that_finds_no_lab_says_so(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [*EPOCHAL, "worker", "--data-dir", str(tmp_path / "none")], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "no lab runs on" in " ".join(ended.stderr.split())
+    assert "--broker-url" in ended.stderr

@@ -1,6 +1,9 @@
 """The broker is killed, emptied and started again: workers consume again unaided, and no experiment is forgotten."""
 
+import base64
+import json
 import os
+import pickle
 
 import pytest
 
@@ -8,6 +11,7 @@ from models import queue
 from models.store import Status, experiments
 from tests.worker.lab import Lab, endless
 from tests.worker.processes import wait_until
+from worker.intake import message_for
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
 """Restarts of the broker; `make faults` does more."""
@@ -99,6 +103,82 @@ def test_a_broker_that_refuses_writes_as_with_a_full_disk_ends_no_worker_and_no_
     lab.wait_for(waiting, Status.COMPLETED, seconds=30)
     assert worker.process.poll() is None
     assert len(lab.runs(running)) == 1
+
+
+def entries_of_others() -> list[bytes]:
+    """What a worker may find on its queue that no lab has put there."""
+    ours = message_for(1)
+
+    def changed(**changes: object) -> bytes:
+        return json.dumps({**ours, **changes}).encode()
+
+    def body(*value: object) -> str:
+        return base64.b64encode(json.dumps(value).encode()).decode()
+
+    pickled = base64.b64encode(pickle.dumps(([1], {}, {}))).decode()
+    later = {"task": queue.TRAIN_TASK, "id": "1", "eta": "2999-01-01T00:00:00", "timelimit": "x"}
+    return [
+        b"",
+        b"no json",
+        b"\xff\xfe\x00",
+        pickle.dumps({"task": "train"}),
+        b"null",
+        b"17",
+        b"[1]",
+        b"{}",
+        b"[" * 100_000,
+        b'{"properties": 1}',
+        b'{"__type__": "datetime", "__value__": 3}',
+        b"9" * 10_000,
+        json.dumps({"body": "x" * 900_000}).encode(),
+        changed(body=None),
+        changed(body="not base64!"),
+        changed(body=pickled, **{"content-type": "application/x-python-serialize"}),
+        changed(body=pickled),
+        changed(headers=None),
+        changed(headers={"task": "worker.tasks.other", "id": "1"}),
+        changed(headers={"task": ["a", "list"]}),
+        changed(body=body(["1"], {}, {})),
+        changed(body=body([None], {}, {})),
+        changed(body=body([True], {}, {})),
+        changed(body=body([1.5], {}, {})),
+        changed(body=body([float("inf")], {}, {})),
+        changed(body=body([2**70], {}, {})),
+        changed(body=body([-1], {}, {})),
+        changed(body=body([1, 2], {}, {})),
+        changed(body=body([], {"experiment_id": 1}, {})),
+        changed(body=body([1], {})),
+        changed(body=body({"1": 2}, {}, {})),
+        changed(headers=later, body=body([10**9], {}, {"chain": [{"task": "x"}], "callbacks": 3}), properties=None),
+    ]
+
+
+def test_entries_that_are_not_the_labs_are_dropped_and_told_and_the_worker_goes_on(lab: Lab) -> None:
+    worker = lab.worker()
+    broker = queue._client(lab.broker.url)
+    entries = entries_of_others()
+    before = worker.log.read_bytes().count(b"dropped an entry of the queue")
+    for entry in entries:
+        broker.lpush(queue.QUEUE, entry)
+    lab.wait_for(lab.submit(epochs=1), Status.COMPLETED, seconds=60)
+    log = worker.log.read_bytes()
+    assert log.count(b"dropped an entry of the queue") - before == len(entries) - 1, (
+        "the last one asks for no experiment"
+    )
+    assert max(map(len, log.splitlines())) < 5_000, "they are not quoted at length"
+    assert worker.process.poll() is None
+    assert broker.hlen("unacked") == 0
+
+
+def test_no_command_but_a_ping_is_taken_from_the_broker(lab: Lab) -> None:
+    worker = lab.worker()
+    for command in ("shutdown", "pool_shrink", "rate_limit", "cancel_consumer", "revoke", "conf", "no-such-command"):
+        assert lab.celery.control.broadcast(command, reply=True, timeout=0.3) == []
+    for message in (b"no json", b"[]", b'{"properties": 1}', b"null"):
+        queue._client(lab.broker.url).publish("/0.celery.pidbox", message)
+    lab.wait_for(lab.submit(epochs=1), Status.COMPLETED, seconds=60)
+    wait_until(lambda: queue.live_workers(lab.celery), 20, "an answer to a ping")
+    assert worker.process.poll() is None
 
 
 def test_a_worker_that_starts_before_its_broker_consumes_once_it_is_there(lab: Lab) -> None:
