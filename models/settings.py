@@ -32,6 +32,7 @@ def _normal_origins(values: list[str]) -> list[str]:
 def _normal_networks(values: list[str]) -> list[str]:
     return [str(normal_network(value)) for value in values]
 
+
 SECRETS = Path("/run/secrets")
 """Where containers are given secrets as files: epochal_broker_password holds what EPOCHAL_BROKER_PASSWORD would."""
 
