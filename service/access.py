@@ -1,29 +1,30 @@
 """Who is asking, and what may they do: API keys, sessions of the pages, roles, rates.
 
 Keys are needed everywhere but on loopback, where they can be switched on. A program sends its key with every request
-(Authorization: Bearer, or X-API-Key). The pages exchange it once for a signed cookie that no script can read and no
-other site can use.
+(Authorization: Bearer, or X-API-Key). The pages exchange it once for a session, kept in the database, whose token is in
+a cookie that no script can read and no other site can use.
 """
 
-import base64
 import hashlib
 import hmac
 import ipaddress
-import json
 import os
 import secrets
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from itsdangerous import TimestampSigner
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.errors import Forbidden, Unauthorized
+from models.errors import Forbidden, TooManyRequests, Unauthorized
 from models.settings import Settings
-from models.store import Store, keys
+from models.store import Store, sessions
+from models.store.keys import digest_of
+from models.store.stamps import Stamps
 from models.store.states import Role
+from service.credentials import Credentials
 from service.origins import SAFE_METHODS
 from service.prefix import under
 from service.quotas import Buckets
@@ -32,9 +33,7 @@ SESSION_COOKIE = "epochal_session"
 FORM_COOKIE = "epochal_form"
 SESSION_SECONDS = 12 * 3600
 SECRET_FILE = "session.secret"  # noqa: S105 - a file name
-REMEMBER_SECONDS = 2.0
-"""How long a verified key is trusted without asking the database: a revoked one works for as long."""
-MAX_REMEMBERED = 1000
+FORM_SECONDS = 3600
 FAILED_LOGINS_PER_MINUTE = 30
 
 
@@ -49,6 +48,8 @@ class Caller:
     name: str | None
     role: Role
     by_cookie: bool = False
+    credential: str = ""
+    """The digest of the key or session that was shown."""
 
 
 NOBODY = Caller(None, Role.SUBMITTER)
@@ -69,11 +70,12 @@ def _is_loopback(host: str) -> bool:
 class Doorkeeper:
     """Tells callers from their keys and cookies, and counts what they do."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, stamps: Stamps) -> None:
         self.needed = keys_needed(settings)
         self._store = store
-        self._secret = _read_secret(settings.data_dir / SECRET_FILE) if self.needed else b""
-        self._remembered: dict[str, tuple[float, Caller | None]] = {}
+        self._credentials = Credentials(store, stamps)
+        secret = _read_secret(settings.data_dir / SECRET_FILE) if self.needed else b"no keys, no forms"
+        self._forms = TimestampSigner(secret, salt="login form", digest_method=hashlib.sha256)
         self._requests = Buckets("requests per minute", capacity=settings.requests_per_minute, seconds=60)
         self._uploads = Buckets(
             "megabytes of uploads per hour", capacity=settings.upload_mb_per_hour * 1_000_000, seconds=3600
@@ -85,11 +87,11 @@ class Doorkeeper:
         if not self.needed:
             return NOBODY
         key = _key_of(request)
-        session = request.cookies.get(SESSION_COOKIE)
+        token = request.cookies.get(SESSION_COOKIE)
         if key is not None:
             caller = await self._recognise(key, request)
-        elif session:
-            caller = await self._resume_session(session)
+        elif token:
+            caller = await self._resume(token)
         else:
             raise Unauthorized(
                 "this lab asks for an API key",
@@ -98,20 +100,39 @@ class Doorkeeper:
         self._requests.take(str(caller.name))
         return caller
 
-    async def log_in(self, key: str, request: Request) -> tuple[Caller, str]:
+    async def is_known(self, request: Request) -> bool:
+        """Whether a request shows a good key or session, for what tells strangers less."""
+        try:
+            await self.identify(request)
+        except (Unauthorized, TooManyRequests):
+            return False
+        return True
+
+    async def still_admits(self, caller: Caller) -> bool:
+        """Whether what the caller showed is still good: the key not revoked, the session not ended."""
+        return not self.needed or await self._find(caller.credential, by_cookie=caller.by_cookie) is not None
+
+    async def log_in(self, key: str, request: Request) -> str:
         """Exchange a key for the value of a session cookie."""
         caller = await self._recognise(key.strip(), request)
-        payload = json.dumps({"name": caller.name, "until": int(time.time()) + SESSION_SECONDS}).encode()
-        return caller, self._sign(payload)
+        token = await run_in_threadpool(self._begin_session, caller.credential)
+        if token is None:
+            raise Unauthorized("the API key was revoked", fix="ask for a new one")
+        return token
+
+    async def log_out(self, request: Request) -> None:
+        """End the session that a request shows, here and not just in its browser."""
+        if self.needed and (token := request.cookies.get(SESSION_COOKIE)):
+            await run_in_threadpool(self._end_session, digest_of(token))
 
     def form_token(self) -> str:
         """A token that a form carries, and a cookie beside it: another site can set neither."""
-        return self._sign(secrets.token_bytes(16))
+        return self._forms.sign(secrets.token_urlsafe(16)).decode()
 
     def check_form_token(self, in_form: str, in_cookie: str) -> None:
         """Raise Forbidden unless the form was made here, for this browser."""
-        same = hmac.compare_digest(in_form.encode(), in_cookie.encode())
-        if not same or self._signed(in_form) is None:
+        same = hmac.compare_digest(in_form.encode("utf-8", "replace"), in_cookie.encode("utf-8", "replace"))
+        if not same or not self._forms.validate(in_form, max_age=FORM_SECONDS):
             raise Forbidden("the form was not made by this lab or is too old", fix="open the page again")
 
     def count_upload(self, caller: Caller, num_bytes: int) -> None:
@@ -120,57 +141,34 @@ class Doorkeeper:
             self._uploads.take(caller.name, num_bytes)
 
     async def _recognise(self, key: str, request: Request) -> Caller:
-        address = request.client.host if request.client else "unknown"
-        self._failures.check(address)
-        caller = await self._look_up(hashlib.sha256(key.encode("utf-8", "replace")).hexdigest(), key)
+        """Whose key it is. Only those that are nobody's count: a neighbour at the same address keeps nobody out."""
+        caller = await self._find(digest_of(key), by_cookie=False)
         if caller is None:
-            self._failures.take(address)
+            self._failures.take(request.client.host if request.client else "unknown")
             raise Unauthorized("the API key is not known, or was revoked", fix="check it, or ask for a new one")
         return caller
 
-    async def _look_up(self, digest: str, key: str) -> Caller | None:
-        now = time.monotonic()
-        until, caller = self._remembered.get(digest, (0.0, None))
-        if now >= until:
-            caller = await run_in_threadpool(self._verify, key)
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            if caller is not None:
-                self._remembered[digest] = (now + REMEMBER_SECONDS, caller)
-        return caller
-
-    def _verify(self, key: str) -> Caller | None:
-        with self._store.reading() as session:
-            found = keys.verify(session, key)
-            return None if found is None else Caller(found.name, found.role)
-
-    async def _resume_session(self, cookie: str) -> Caller:
-        payload = self._signed(cookie)
-        stated = json.loads(payload) if payload else {}
-        name = stated.get("name") if stated.get("until", 0) > time.time() else None
-        caller = await run_in_threadpool(self._find_by_name, name) if name else None
+    async def _resume(self, token: str) -> Caller:
+        """Whose session it is."""
+        caller = await self._find(digest_of(token), by_cookie=True)
         if caller is None:
             raise Unauthorized("the session has ended", fix="GET /login asks for the key again")
         return caller
 
-    def _find_by_name(self, name: str) -> Caller | None:
-        with self._store.reading() as session:
-            for key in keys.list(session):
-                if key.name == name and key.revoked_at is None:
-                    return Caller(name, key.role, by_cookie=True)
-        return None
-
-    def _sign(self, payload: bytes) -> str:
-        mark = hmac.digest(self._secret, payload, "sha256")
-        return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (payload, mark))
-
-    def _signed(self, text: str) -> bytes | None:
-        """The payload, if this lab signed it."""
-        try:
-            payload, mark = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in text.split("."))
-        except ValueError:
+    async def _find(self, digest: str, *, by_cookie: bool) -> Caller | None:
+        """A key is no session and a session no key, whatever their digests."""
+        found = await self._credentials.find(digest)
+        if found is None or (found.expires_at is not None) is not by_cookie:
             return None
-        return payload if hmac.compare_digest(mark, hmac.digest(self._secret, payload, "sha256")) else None
+        return Caller(found.key_name, found.role, by_cookie, digest)
+
+    def _begin_session(self, key_sha256: str) -> str | None:
+        with self._store.writing() as session:
+            return sessions.create(session, key_sha256, seconds=SESSION_SECONDS)
+
+    def _end_session(self, token_sha256: str) -> None:
+        with self._store.writing() as session:
+            sessions.end(session, token_sha256)
 
 
 def check_role(caller: Caller, request: Request, *, needed: Role | None = None) -> None:
@@ -210,7 +208,7 @@ def _key_of(request: Request) -> str | None:
 
 
 def _read_secret(path: Path) -> bytes:
-    """The key that sessions are signed with, made once; processes that start together agree on it."""
+    """The key that forms are signed with, made once; processes that start together agree on it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         temporary = path.with_name(f"{path.name}.{os.getpid()}")

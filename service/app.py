@@ -126,13 +126,14 @@ def _build_services(settings: Settings, instruments: Instruments) -> Services:
     if not store.sqlite_safe:
         logger.warning("SQLite %s can damage a database that several processes write", store.sqlite_version)
     celery = make_celery(settings)
+    doorkeeper = Doorkeeper(settings, store, stamps)
     return Services(
         settings=settings,
         store=store,
         stamps=stamps,
         celery=celery,
-        doorkeeper=Doorkeeper(settings, store),
-        live=LiveEvents(store, stamps),
+        doorkeeper=doorkeeper,
+        live=LiveEvents(store, stamps, doorkeeper),
         instruments=instruments,
         submissions=Submissions(settings, store, celery),
         predictor=Predictor(store, settings),

@@ -16,11 +16,12 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-from models.errors import EpochalError, Unavailable
+from models.errors import EpochalError, TooManyRequests, Unavailable
 from models.store import Store, events
 from models.store.stamps import Stamps
 from models.store.tables import Event
 from models.store.watching import Glimpse, glimpse
+from service.access import Caller, Doorkeeper
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ PING_SECONDS = 15.0
 RECONNECT_MILLISECONDS = 2000
 PAGE = 500
 MAX_STREAMS = 1000
+MAX_STREAMS_A_KEY = 50
 MAX_WAITING = 256
 """Messages that a slow reader may fall behind before it is sent back to the database."""
 OVERLAP = 200
@@ -50,10 +52,14 @@ PING = Message(None, b": still here\n\n")
 
 
 @dataclass(eq=False)
-class _Reader:
+class Reader:
+    """Whoever follows an experiment by one stream."""
+
     experiment_id: int
+    caller: Caller
     queue: asyncio.Queue[Message | None] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     lagging: bool = False
+    dismissed: bool = False
     told_at: float = field(default_factory=time.monotonic)
 
     def offer(self, message: Message | None) -> None:
@@ -64,16 +70,23 @@ class _Reader:
         except asyncio.QueueFull:
             self.lagging = True
 
+    def dismiss(self) -> None:
+        """End the stream without its final event."""
+        self.dismissed = True
+        self.offer(None)
+
 
 class LiveEvents:
     """The poller and its readers."""
 
-    def __init__(self, store: Store, stamps: Stamps) -> None:
+    def __init__(self, store: Store, stamps: Stamps, doorkeeper: Doorkeeper) -> None:
         self._store = store
         self._stamps = stamps
+        self._doorkeeper = doorkeeper
+        self._admitted: set[Reader] = set()
         self._stamp: int | None = None
         """That of what every reader has been told."""
-        self._readers: dict[int, set[_Reader]] = defaultdict(set)
+        self._readers: dict[int, set[Reader]] = defaultdict(set)
         self._someone_listens = asyncio.Event()
         self._closed = False
         self._last_id = 0
@@ -84,7 +97,7 @@ class LiveEvents:
     @property
     def num_streams(self) -> int:
         """Streams that are open now."""
-        return sum(len(readers) for readers in self._readers.values())
+        return len(self._admitted)
 
     async def run(self) -> None:
         """Poll for as long as there are readers; never ends by itself."""
@@ -92,6 +105,7 @@ class LiveEvents:
             await self._someone_listens.wait()
             try:
                 await self._poll()
+                await self._dismiss_revoked()
             except EpochalError as error:  # a busy or absent database: streams wait, then go on
                 logger.warning("live events: %s", error.detail)
             self._ping()
@@ -105,27 +119,52 @@ class LiveEvents:
                 if reader.told_at <= silent_since:
                     reader.offer(PING)
 
+    async def _dismiss_revoked(self) -> None:
+        """End the streams of keys that were revoked and of sessions that have ended."""
+        for caller in {reader.caller for reader in self._admitted}:
+            if not await self._doorkeeper.still_admits(caller):
+                for reader in self._admitted:
+                    if reader.caller == caller:
+                        reader.dismiss()
+
     def close(self) -> None:
         """End every stream without its final event, so that clients connect again elsewhere or later."""
         self._closed = True
-        for readers in self._readers.values():
-            for reader in readers:
-                reader.lagging = True
-                reader.offer(None)
+        for reader in self._admitted:
+            reader.dismiss()
 
-    def check_room(self) -> None:
-        """Raise Unavailable when there are as many streams as one process should feed."""
+    def admit(self, experiment_id: int, caller: Caller) -> Reader:
+        """A place for one stream, to be given back by `leave`.
+
+        Raises Unavailable when there are as many streams as one process should feed, TooManyRequests when there are as
+        many as one key may have.
+        """
         if self.num_streams >= MAX_STREAMS:
             raise Unavailable(f"{MAX_STREAMS} event streams are open already", retry_after_seconds=10)
+        if caller.name is not None:
+            its_own = sum(reader.caller.name == caller.name for reader in self._admitted)
+            if its_own >= MAX_STREAMS_A_KEY:
+                raise TooManyRequests(
+                    f"'{caller.name}' has {its_own} event streams open, as many as one key may have",
+                    fix="close some, or follow several experiments by GET /api/v1/experiments",
+                    retry_after_seconds=10,
+                )
+        reader = Reader(experiment_id, caller)
+        self._admitted.add(reader)
+        return reader
 
-    async def stream(self, experiment_id: int, last_id: int) -> AsyncIterator[bytes]:
+    def leave(self, reader: Reader) -> None:
+        """Give a place back."""
+        self._admitted.discard(reader)
+
+    async def stream(self, reader: Reader, last_id: int) -> AsyncIterator[bytes]:
         """An experiment's events after `last_id` as text/event-stream, until it has ended."""
-        reader = _Reader(experiment_id)
+        experiment_id = reader.experiment_id
         await self._add(reader)
         try:
             yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
             lagging = True
-            while not self._closed:
+            while not self._closed and not reader.dismissed:
                 if lagging:
                     async for message in self._replay(experiment_id, last_id):
                         last_id = message.id or last_id
@@ -134,6 +173,8 @@ class LiveEvents:
                             return
                 next_message = await reader.queue.get()
                 lagging = reader.lagging
+                if reader.dismissed:
+                    return
                 if lagging or next_message is None:
                     reader.lagging = False
                     _empty(reader.queue)
@@ -205,13 +246,13 @@ class LiveEvents:
             for reader in self._readers.get(experiment_id, ()):
                 reader.offer(message)
 
-    async def _add(self, reader: _Reader) -> None:
+    async def _add(self, reader: Reader) -> None:
         if not self._someone_listens.is_set():
             self._last_id = await to_thread.run_sync(self._latest_id, limiter=self._threads)
         self._readers[reader.experiment_id].add(reader)
         self._someone_listens.set()
 
-    def _remove(self, reader: _Reader) -> None:
+    def _remove(self, reader: Reader) -> None:
         readers = self._readers[reader.experiment_id]
         readers.discard(reader)
         if not readers:

@@ -23,7 +23,7 @@ def create(session: Session, name: str, role: Role) -> tuple[ApiKey, str]:
     if session.scalar(select(ApiKey.id).where(ApiKey.name == name)) is not None:
         raise Conflict(f"there is a key named {name!r} already", fix="take another name")
     text = PREFIX + secrets.token_urlsafe(32)
-    key = ApiKey(name=name, role=Role(role), key_sha256=_digest(text))
+    key = ApiKey(name=name, role=Role(role), key_sha256=digest_of(text))
     session.add(key)
     session.flush()
     return key, text
@@ -34,7 +34,7 @@ def verify(session: Session, text: str) -> ApiKey | None:
 
     256 random bits need no slow hash. The look-up is by digest, so its time tells nothing about a stored key.
     """
-    digest = _digest(text)
+    digest = digest_of(text)
     key = session.scalar(select(ApiKey).where(ApiKey.key_sha256 == digest, ApiKey.revoked_at.is_(None)))
     return key if key is not None and hmac.compare_digest(key.key_sha256, digest) else None
 
@@ -53,5 +53,6 @@ def list(session: Session) -> Sequence[ApiKey]:  # noqa: A001 (read as keys.list
     return session.scalars(select(ApiKey).order_by(ApiKey.name)).all()
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """What is stored and looked up in place of a secret. Random bits in plenty need no slow hash."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

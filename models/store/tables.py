@@ -255,6 +255,18 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class PageSession(Base):
+    """A browser that has logged in. The token in its cookie is not stored."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index(None, "key_id"),)
+
+    token_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[BigInt] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+
+
 class WorkerRow(Base):
     """A worker that said it is there."""
 

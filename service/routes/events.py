@@ -5,11 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from models.errors import InvalidRequest
 from models.store import Store, experiments
-from service.dependencies import Id, ServicesDep, StrictRoute
+from service.dependencies import CallerDep, Id, ServicesDep, StrictRoute
 from service.errors import problems
+from service.live import LiveEvents, Reader
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
 MAX_EVENT_ID = 2**63 - 1
@@ -26,12 +28,13 @@ MAX_EVENT_ID = 2**63 - 1
             ),
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **problems(401, 404, 422, 503),
+        **problems(401, 404, 422, 429, 503),
     },
 )
 async def stream_events(
     experiment_id: Id,
     services: ServicesDep,
+    caller: CallerDep,
     last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", max_length=40, description="Replay what came after this event.")
     ] = None,
@@ -41,13 +44,28 @@ async def stream_events(
 ) -> StreamingResponse:
     """Follow an experiment: every state change and epoch, from the first one or from where the client left off."""
     start = after if last_event_id is None else _read_id(last_event_id)
-    services.live.check_room()
     await services.in_reader(_check_exists, services.store, experiment_id)
-    return StreamingResponse(
-        services.live.stream(experiment_id, start),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return EventStream(services.live, services.live.admit(experiment_id, caller), start)
+
+
+class EventStream(StreamingResponse):
+    """The events that a reader gets; its place is free again when the response ends, however it ends."""
+
+    def __init__(self, live: LiveEvents, reader: Reader, last_id: int) -> None:
+        super().__init__(
+            live.stream(reader, last_id),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self.live = live
+        self.reader = reader
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it to the end."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.live.leave(self.reader)
 
 
 def _check_exists(store: Store, experiment_id: int) -> None:

@@ -6,12 +6,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from models.errors import EpochalError, UnsupportedMedia
-from service.access import FORM_COOKIE, SESSION_COOKIE, SESSION_SECONDS, delete_cookie, set_cookie
+from service.access import FORM_COOKIE, FORM_SECONDS, SESSION_COOKIE, SESSION_SECONDS, delete_cookie, set_cookie
 from service.dependencies import ServicesDep, StrictRoute
 from service.prefix import prefix, under
 from service.web.rendering import render
 
-FORM_SECONDS = 3600
 MAX_FIELD_BYTES = 4096
 
 router = APIRouter(route_class=StrictRoute, include_in_schema=False)
@@ -36,7 +35,7 @@ async def log_in(request: Request, services: ServicesDep) -> Response:
     target = str(form.get("next", "/"))
     try:
         services.doorkeeper.check_form_token(str(form.get("token", "")), request.cookies.get(FORM_COOKIE, ""))
-        _, cookie = await services.doorkeeper.log_in(str(form.get("key", "")), request)
+        cookie = await services.doorkeeper.log_in(str(form.get("key", "")), request)
     except EpochalError as error:
         return _form(request, services, target, error)
     response = RedirectResponse(_own_path(target), status_code=303)
@@ -46,8 +45,9 @@ async def log_in(request: Request, services: ServicesDep) -> Response:
 
 
 @router.post("/logout")
-async def log_out() -> Response:
-    """End the session in this browser."""
+async def log_out(request: Request, services: ServicesDep) -> Response:
+    """End the session, in the lab and in this browser."""
+    await services.doorkeeper.log_out(request)
     response = RedirectResponse(under("/login"), status_code=303)
     delete_cookie(response, SESSION_COOKIE)
     return response

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from models.settings import Settings
 from models.store import keys
 from models.store.states import Role
-from service import access
+from service import access, credentials
 from service.access import keys_needed
 from tests.service.lab_of_one import SMALL, Filled, client_of, epoch, settings_in
 
@@ -104,7 +104,7 @@ def test_idempotency_keys_of_two_people_do_not_meet(client: TestClient, filled: 
 def test_a_revoked_key_ends(
     client: TestClient, filled: Filled, submitter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access, "REMEMBER_SECONDS", 0.0)
+    monkeypatch.setattr(credentials, "FRESH_SECONDS", 0.0)
     assert client.get(API, headers=bearer(submitter)).status_code == 200
     with filled.store.writing() as session:
         keys.revoke(session, "ada")
@@ -132,6 +132,13 @@ def test_guessing_keys_is_slowed_down(client: TestClient, submitter: str, monkey
     ]
     assert set(codes[:-2]) == {401}
     assert codes[-1] == 429
+    assert client.get(API, headers=bearer(submitter)).status_code == 200  # from the same address
+
+
+def test_a_key_works_as_soon_as_it_is_made(client: TestClient, filled: Filled) -> None:
+    for number in range(3):
+        assert client.get(API, headers=bearer("epochal_wrong")).status_code == 401
+        assert client.get(API, headers=bearer(make_key(filled, f"new-{number}", Role.VIEWER))).status_code == 200
 
 
 @pytest.fixture
@@ -190,16 +197,58 @@ def test_a_session_changes_things_from_our_pages_only(browser: TestClient, fille
 
 
 def test_sessions_end(browser: TestClient, filled: Filled, submitter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "FRESH_SECONDS", 0.0)
     assert log_in(browser, submitter) == 303
+    assert browser.get("/").status_code == 200
     with filled.store.writing() as session:
         keys.revoke(session, "ada")
     assert browser.get("/").status_code == 303
     monkeypatch.setattr(access, "SESSION_SECONDS", -1)
     assert log_in(browser, make_key(filled, "grace", Role.SUBMITTER)) == 303
     assert browser.get("/").status_code == 303
-    for broken in ("x", "x.y", "..", "e30.e30", "\u00e4"):
-        cookie = f"{access.SESSION_COOKIE}={broken}".encode("latin-1")
+
+
+def test_logging_out_ends_the_session_for_whoever_kept_its_cookie(
+    browser: TestClient, submitter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "FRESH_SECONDS", 0.0)
+    assert log_in(browser, submitter) == 303
+    kept = {"Cookie": f"{access.SESSION_COOKIE}={browser.cookies[access.SESSION_COOKIE]}"}
+    assert browser.get("/", headers=kept).status_code == 200
+    assert browser.post("/logout", headers=OWN).status_code == 303
+    browser.cookies.clear()
+    assert browser.get("/", headers=kept).status_code == 303
+    assert browser.get(API, headers=kept).status_code == 401
+    assert log_in(browser, submitter) == 303  # the key is as good as before
+
+
+def test_a_session_outlives_a_restart(settings: Settings, browser: TestClient, submitter: str) -> None:
+    assert log_in(browser, submitter) == 303
+    cookie = {"Cookie": f"{access.SESSION_COOKIE}={browser.cookies[access.SESSION_COOKIE]}"}
+    with client_of(settings) as again:
+        assert again.get(API, headers=cookie).status_code == 200
+
+
+def test_what_is_signed_or_stored_for_one_purpose_serves_no_other(browser: TestClient, submitter: str) -> None:
+    page = browser.get("/login")
+    token = re.search(r'name="token" value="([^"]+)"', page.text)
+    assert token
+    for value in (token[1], submitter):
+        assert browser.get(API, headers={"Cookie": f"{access.SESSION_COOKIE}={value}"}).status_code == 401
+    assert log_in(browser, submitter) == 303
+    session = str(browser.cookies[access.SESSION_COOKIE])
+    browser.cookies.clear()
+    assert browser.get(API, headers=bearer(session)).status_code == 401
+    assert log_in(browser, submitter, token=session) == 403
+
+
+@pytest.mark.parametrize("broken", ["x", "x.y", "..", "e30.e30", "\u00e4", "a" * 4000, '"', "%00", "null", "{}"])
+def test_a_damaged_cookie_is_no_session(browser: TestClient, broken: str) -> None:
+    for name in (access.SESSION_COOKIE, access.FORM_COOKIE):
+        cookie = f"{name}={broken}".encode("latin-1")
         assert browser.get(API, headers=[("Cookie", cookie)]).status_code == 401
+        form = {"key": "k", "token": broken}
+        assert browser.post("/login", data=form, headers=[("Cookie", cookie), *OWN.items()]).status_code == 403
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "/\\evil.example", "https://evil.example", "javascript:x"])

@@ -1,16 +1,18 @@
 """Event streams: complete, in order, many at once, and no obstacle to stopping."""
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from models.settings import Settings
-from models.store import Status, events, runs
+from models.store import Status, events, keys, runs
+from models.store.states import Role
 from service import live
 from service.app import create_app
 from tests.service.lab_of_one import Filled, LiveServer, epoch
@@ -180,3 +182,59 @@ def test_wrong_event_ids_are_refused(server: LiveServer, filled: Filled, wrong: 
     address = f"{server.url}/api/v1/experiments/{filled.add()}/events"
     assert httpx.get(address, headers={"Last-Event-ID": wrong}).status_code == 422
     assert httpx.get(address, params={"after": wrong}).status_code == 422
+
+
+@pytest.fixture
+def keyed(settings: Settings, filled: Filled) -> Iterator[tuple[LiveServer, dict[str, str]]]:
+    """A lab with keys on, and the header of one called ada."""
+    with filled.store.writing() as session:
+        _, key = keys.create(session, "ada", Role.SUBMITTER)
+    with LiveServer(create_app(settings.model_copy(update={"auth": True}))) as server:
+        yield server, {"Authorization": f"Bearer {key}"}
+
+
+def test_a_revoked_key_ends_its_streams(keyed: tuple[LiveServer, dict[str, str]], filled: Filled) -> None:
+    server, headers = keyed
+    address = f"{server.url}/api/v1/experiments/{filled.add()}/events"
+    with httpx.stream("GET", address, headers=headers, timeout=30) as answer:
+        incoming = read_events(answer.iter_lines())
+        next(incoming)
+        with filled.store.writing() as session:
+            keys.revoke(session, "ada")
+        assert kinds(list(incoming)) == []
+
+
+def test_one_key_holds_so_many_streams_and_others_theirs(
+    keyed: tuple[LiveServer, dict[str, str]], filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MAX_STREAMS_A_KEY", 3)
+    server, headers = keyed
+    address = f"{server.url}/api/v1/experiments/{filled.add()}/events"
+    with filled.store.writing() as session:
+        _, other = keys.create(session, "grace", Role.VIEWER)
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(contextlib.ExitStack())
+        for _ in range(3):
+            assert first.enter_context(httpx.stream("GET", address, headers=headers, timeout=30)).status_code == 200
+        refused = httpx.get(address, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
+        assert "'ada' has 3 event streams open" in refused.json()["detail"]
+        theirs = httpx.stream("GET", address, headers={"Authorization": f"Bearer {other}"}, timeout=30)
+        assert stack.enter_context(theirs).status_code == 200
+        first.close()
+        assert wait_until(lambda: still_refused(address, headers) is False)
+
+
+def still_refused(address: str, headers: dict[str, str]) -> bool:
+    with httpx.stream("GET", address, headers=headers, timeout=30) as answer:
+        return answer.status_code == 429
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Whether something comes true, soon or on a busy machine later."""
+    deadline = time.monotonic() + 30
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.05)
+    return True
