@@ -25,7 +25,7 @@ def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
             "class_weights",
             f"has {len(weights)} entries for the {info.num_classes} classes of {info.name}",
             value=list(weights)[:20],
-            nearest=(list(weights) + [1.0] * info.num_classes)[: info.num_classes],
+            nearest=[*weights, *[1.0] * info.num_classes][: info.num_classes] if any(weights) else "balanced",
             fix="give one weight a class, or 'balanced'",
         )
     if isinstance(weights, tuple) and not any(weights):

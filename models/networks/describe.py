@@ -4,13 +4,16 @@ What is impossible by its arithmetic is refused first, in about a millisecond; t
 device, where tensors have shapes and no content.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from models.data.catalogue import DatasetInfo
+from models.errors import SpecError
 from models.networks import checks
 from models.networks.preprocessing import preprocessing_for
 from models.networks.probe import probe_network
+from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import ZooName, ZooSpec
 
@@ -39,8 +42,33 @@ def describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
     """Describe the network of a spec, or refuse it.
 
     Raises SpecError that names the field and the nearest valid value when the network cannot be built for its input,
-    cannot be trained at this batch size, or needs more memory than this machine has.
+    cannot be trained at this batch size, or needs more memory than this machine has. A nearest value that would be
+    refused in its turn is left out.
     """
+    try:
+        return _describe(spec, info)
+    except SpecError as error:
+        entries = [
+            {
+                key: value
+                for key, value in entry.items()
+                if key != "nearest" or can_be_run(spec, info, {entry["field"]: value})
+            }
+            for entry in error.errors
+        ]
+        raise SpecError(entries, fix=error.fix) from None
+
+
+def can_be_run(spec: ExperimentSpec, info: DatasetInfo, changes: Mapping[str, Any]) -> bool:
+    """Whether the spec with these fields changed (`models.spec.changes`) is valid and can be trained here."""
+    try:
+        _describe(with_changes(spec, changes), info)
+    except SpecError:
+        return False
+    return True
+
+
+def _describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
     preprocessing = preprocessing_for(spec, info)
     channels, size = preprocessing.channels, preprocessing.input_size
     checks.check_fields(spec, info)

@@ -1,6 +1,7 @@
 """Mistakes that can be seen in the spec itself, before anything is trained. They are warnings: the spec can be run.
 
-A finding has the shape that a verdict's has: {"code", "severity", "sentence", "evidence", "suggestion"}.
+A finding has the shape that a verdict's has, {"code", "severity", "sentence", "evidence", "suggestion"}, and "changes":
+what the suggestion would set, by field.
 """
 
 import math
@@ -8,14 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from models.data.catalogue import DatasetInfo
-from models.data.splits import num_validation
 from models.networks.architectures import useful_size
+from models.networks.describe import can_be_run
+from models.networks.no_effect import settings_without_effect
+from models.networks.warning import Warned, split_sizes, warning
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
 from models.spec.parse import model_label
-from models.spec.training import MultiStepSpec, SgdSpec, StepSpec
+from models.spec.training import SgdSpec
+from models.text import plural
 
-Finding = dict[str, Any]
+__all__ = ["spec_warnings", "split_sizes"]
 
 # The rates between which networks of each kind are trained in practice, by optimizer and start. SGD's are with momentum
 # 0.9, whose steps add up to ten times the rate; without it, ten times as much is normal.
@@ -29,53 +33,69 @@ FAST_RESNET_SGD_RANGE = (1e-3, 20.0)  # its logits are scaled down, its gradient
 FEW_VAL_IMAGES = 1000
 
 
-def spec_warnings(spec: ExperimentSpec, info: DatasetInfo) -> list[Finding]:
+def spec_warnings(spec: ExperimentSpec, info: DatasetInfo) -> list[Warned]:
     """Everything about a valid spec that a careful colleague would mention before it is queued."""
-    checks = (_input_size, _learning_rate, _head, _splits, _augmentation, _fine_tuning, _schedule, _averaging)
-    return [finding for check in checks for finding in check(spec, info)]
+    checks = (
+        _input_size,
+        _learning_rate,
+        _head,
+        _splits,
+        _augmentation,
+        _fine_tuning,
+        settings_without_effect,
+        _averaging,
+    )
+    return [_usable(finding, spec, info) for check in checks for finding in check(spec, info)]
 
 
-def split_sizes(spec: ExperimentSpec, info: DatasetInfo) -> tuple[int, int]:
-    """How many images are trained and validated on, as models.data.splits makes the splits."""
-    num_val = num_validation(info.num_train, spec.dataset.val_fraction)
-    num_train = info.num_train - num_val
-    return min(num_train, spec.dataset.train_limit or num_train), min(num_val, spec.dataset.val_limit or num_val)
+def _usable(finding: Warned, spec: ExperimentSpec, info: DatasetInfo) -> Warned:
+    """A suggestion that would be refused (an input that then needs too much memory) is not made."""
+    changes = finding["changes"]
+    if not changes or can_be_run(spec, info, changes):
+        return finding
+    refused = (
+        f"What would mend this, {' and '.join(changes)}, cannot be set with the rest of this spec on this machine."
+    )
+    return {**finding, "suggestion": refused, "changes": {}}
 
 
-def _input_size(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
+def _input_size(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     if isinstance(spec.model, CnnSpec):
         return
     size, useful = spec.model.input_size or info.size, useful_size(spec.model.name)
     if size < useful:
-        yield _finding(
+        yield warning(
             "small-input",
             f"{spec.model.name} gets images of {size} pixels; below {useful} its last feature maps have almost no "
             "width left, and accuracy suffers.",
             {"input_size": size, "useful_size": useful},
             f"Set model.input_size to {useful} or more; images are enlarged to it.",
+            {"model.input_size": useful},
         )
 
 
-def _learning_rate(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
+def _learning_rate(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     low, high = _usual_rates(spec)
     lr = spec.optimizer.lr
     where = f"{model_label(spec.model)} with {spec.optimizer.name}"
     pretrained = isinstance(spec.model, ZooSpec) and spec.model.pretrained
     if lr > high:
         loss = "The pretrained weights are likely to be lost in the first steps." if pretrained else "It may diverge."
-        yield _finding(
+        yield warning(
             "high-learning-rate",
             f"A learning rate of {lr:g} is far above what {where} usually bears, up to about {high:g}. {loss}",
             {"lr": lr, "usual_lr": [low, high]},
             f"Set optimizer.lr to {high / 3:.1g}, or run a learning-rate test.",
+            {"optimizer.lr": float(f"{high / 3:.1g}")},
         )
     elif lr < low:
-        yield _finding(
+        yield warning(
             "low-learning-rate",
             f"A learning rate of {lr:g} is far below what {where} usually needs, {low:g} or more. "
             "It will hardly learn in any number of epochs.",
             {"lr": lr, "usual_lr": [low, high]},
             f"Set optimizer.lr to {math.sqrt(low * high):.1g}, or run a learning-rate test.",
+            {"optimizer.lr": float(f"{math.sqrt(low * high):.1g}")},
         )
 
 
@@ -97,70 +117,61 @@ def _usual_rates(spec: ExperimentSpec) -> tuple[float, float]:
     return low * factor, high * factor
 
 
-def _head(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
+def _head(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     hidden = spec.model.head.hidden if isinstance(spec.model, CnnSpec) else ()
     if not hidden:
         return
     if hidden[-1] in (info.num_classes, 1000) and hidden[-1] <= 1000:
-        yield _finding(
+        yield warning(
             "output-layer-written-down",
-            f"The last hidden layer has {hidden[-1]} units, like an output layer. The output layer, to the "
+            f"The last hidden layer has {plural(hidden[-1], 'unit')}, like an output layer. The output layer, to the "
             f"{info.num_classes} classes of {info.title}, is added by itself.",
             {"hidden": list(hidden), "num_classes": info.num_classes},
             "Leave the output layer out of model.head.hidden.",
+            _head_of(spec, list(hidden[:-1])),
         )
     elif (narrowest := min(hidden)) < info.num_classes:
-        yield _finding(
+        yield warning(
             "narrow-head",
-            f"A hidden layer of {narrowest} units has to tell {info.num_classes} classes apart.",
+            f"A hidden layer of {plural(narrowest, 'unit')} has to tell {info.num_classes} classes apart.",
             {"hidden": list(hidden), "num_classes": info.num_classes},
             f"Give every layer in model.head.hidden at least {info.num_classes} units.",
+            {"model.head.hidden": [max(units, info.num_classes + 1) for units in hidden]},
         )
 
 
-def _splits(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
+def _head_of(spec: ExperimentSpec, hidden: list[int]) -> dict[str, Any]:
+    """A shorter head, its dropouts shortened with it."""
+    assert isinstance(spec.model, CnnSpec)
+    dropout = list(spec.model.head.dropout)
+    return {"model.head": {"hidden": hidden, "dropout": [*dropout[: len(hidden)], dropout[-1]] if dropout else []}}
+
+
+def _splits(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     num_train, num_val = split_sizes(spec, info)
     if num_val < FEW_VAL_IMAGES:
         # two standard errors of a proportion, at its widest
         margin = 100 / math.sqrt(num_val)
-        yield _finding(
+        give = f"{plural(num_val, 'validation image')} {'gives' if num_val == 1 else 'give'}"
+        yield warning(
             "small-validation-split",
-            f"{num_val} validation images give an accuracy that is only good to about {margin:.0f} points either way.",
+            f"{give} an accuracy that is only good to about {margin:.0f} points either way.",
             {"num_val": num_val, "margin_points": round(margin, 1)},
             "Validate on more images (dataset.val_fraction, dataset.val_limit) before comparing experiments.",
         )
     if num_train < spec.batch_size:
-        yield _finding(
+        smaller = min(128, max(2, num_train // 10))
+        yield warning(
             "batch-larger-than-split",
-            f"A batch of {spec.batch_size} holds all {num_train} training images: an epoch is a single step.",
+            f"A batch of {spec.batch_size:,} holds all {plural(num_train, 'training image')}: an epoch is one step.",
             {"batch_size": spec.batch_size, "num_train": num_train},
-            f"Set batch_size to {max(1, min(128, num_train // 10))}.",
+            f"Set batch_size to {smaller}." if smaller < num_train else "Train on more images.",
+            {"batch_size": smaller} if smaller < num_train else {},
         )
-    for field, limit, available in (
-        ("train_limit", spec.dataset.train_limit, num_train),
-        ("val_limit", spec.dataset.val_limit, num_val),
-    ):
-        if limit is not None and limit > available:
-            yield _finding(
-                "limit-without-effect",
-                f"dataset.{field} is {limit}, and the split has {available} images: all of them are used.",
-                {field: limit, "available": available},
-                f"Leave dataset.{field} out.",
-                severity="info",
-            )
 
 
-def _augmentation(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
+def _augmentation(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     wanted = spec.augmentation
-    jitter = wanted.color_jitter
-    if info.channels == 1 and (jitter.saturation or jitter.hue):
-        yield _finding(
-            "colour-of-gray-images",
-            f"{info.title} is gray: changing saturation or hue does nothing.",
-            {"saturation": jitter.saturation, "hue": jitter.hue},
-            "Leave augmentation.color_jitter's saturation and hue at 0.",
-            severity="info",
-        )
     moved = {
         "cutout_pixels": wanted.cutout_pixels,
         "shift_pixels": wanted.shift_pixels,
@@ -169,28 +180,30 @@ def _augmentation(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
     for field, pixels in moved.items():
         limit = info.size * 3 // 4 if field == "cutout_pixels" else info.size // 3
         if pixels > limit:
-            yield _finding(
+            yield warning(
                 "strong-augmentation",
                 f"augmentation.{field} is {pixels}, and images are {info.size} pixels wide: little of many is left.",
                 {field: pixels, "size": info.size},
                 f"Set augmentation.{field} to {info.size // (2 if field == 'cutout_pixels' else 8)} or less.",
+                {f"augmentation.{field}": info.size // (2 if field == "cutout_pixels" else 8)},
             )
     if wanted.vflip or wanted.rotation_degrees > 90:
-        yield _finding(
+        yield warning(
             "upside-down",
             f"Images of {info.title} have an up and a down; turned over, they look like none that will be asked about.",
             {"vflip": wanted.vflip, "rotation_degrees": wanted.rotation_degrees},
             "Leave augmentation.vflip at 0 and rotations small, unless upside-down images are to be told as well.",
+            {"augmentation.vflip": 0.0, "augmentation.rotation_degrees": min(15.0, wanted.rotation_degrees)},
             severity="info",
         )
 
 
-def _fine_tuning(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
+def _fine_tuning(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     pretrained = isinstance(spec.model, ZooSpec) and spec.model.pretrained
     wanted = spec.fine_tuning
     held = wanted.backbone_lr_factor == 0 or wanted.freeze_backbone_epochs >= spec.epochs
     if held and not pretrained:
-        yield _finding(
+        yield warning(
             "frozen-without-pretraining",
             "Everything but the head is held at its random start: only the last layer will learn.",
             {
@@ -198,72 +211,32 @@ def _fine_tuning(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
                 "backbone_lr_factor": wanted.backbone_lr_factor,
             },
             "Leave fine_tuning out, or start from pretrained weights.",
+            {"fine_tuning": {}},
         )
     elif wanted.freeze_backbone_epochs >= spec.epochs:
-        yield _finding(
+        yield warning(
             "never-unfrozen",
-            f"The body is frozen for {wanted.freeze_backbone_epochs} epochs of {spec.epochs}: only the head learns.",
+            f"The body is frozen for all {plural(spec.epochs, 'epoch')}: only the head learns.",
             {"freeze_backbone_epochs": wanted.freeze_backbone_epochs, "epochs": spec.epochs},
             "Set fine_tuning.freeze_backbone_epochs below epochs to train the whole network in the end.",
+            {"fine_tuning.freeze_backbone_epochs": spec.epochs // 3},
             severity="info",
         )
 
 
-def _schedule(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
-    scheduler = spec.lr_scheduler
-    first = None
-    if isinstance(scheduler, StepSpec):
-        first = scheduler.step_size
-    elif isinstance(scheduler, MultiStepSpec):
-        first = scheduler.milestones[0]
-    if first is not None and first >= spec.epochs:
-        yield _finding(
-            "schedule-without-effect",
-            f"The learning rate is first lowered after epoch {first}, and training ends after {spec.epochs}.",
-            {"first_reduction": first, "epochs": spec.epochs},
-            f"Lower it earlier (after epoch {max(1, spec.epochs // 2)}), or train longer.",
-        )
-    stopping = spec.early_stopping
-    if stopping is not None and stopping.patience >= spec.epochs:
-        yield _finding(
-            "patience-without-effect",
-            f"Early stopping waits out {stopping.patience} epochs, and there are {spec.epochs}: it will never stop.",
-            {"patience": stopping.patience, "epochs": spec.epochs},
-            f"Set early_stopping.patience below epochs, to {max(1, spec.epochs // 5)} perhaps.",
-            severity="info",
-        )
-    for phase in spec.progressive_resizing:
-        if phase.from_epoch > spec.epochs:
-            yield _finding(
-                "phase-without-effect",
-                f"A phase of progressive_resizing begins at epoch {phase.from_epoch}, and there are {spec.epochs}.",
-                {"from_epoch": phase.from_epoch, "epochs": spec.epochs},
-                "Leave the phase out, or start it earlier.",
-                severity="info",
-            )
-
-
-def _averaging(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Finding]:
+def _averaging(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     if spec.ema_decay is None:
         return
     num_train, _ = split_sizes(spec, info)
     steps = spec.epochs * math.ceil(num_train / (spec.batch_size * spec.accumulate_batches))
     memory = 1 / (1 - spec.ema_decay)
     if memory > steps / 3:
-        yield _finding(
+        decay = max(0.0, math.floor((1 - 10 / steps) * 1e4) / 1e4)
+        yield warning(
             "slow-averaging",
-            f"Averaged weights look back over about {memory:.0f} steps, and training has {steps}: "
+            f"Averaged weights look back over about {plural(round(memory), 'step')}, and training has {steps:,}: "
             "what is measured will lag behind what is trained.",
             {"ema_decay": spec.ema_decay, "steps": steps},
-            f"Set ema_decay to {max(0.0, 1 - 10 / steps):.4f} or less.",
+            f"Set ema_decay to {decay:.4f} or less." if decay else "Leave ema_decay out, or train longer.",
+            {"ema_decay": decay or None},
         )
-
-
-def _finding(code: str, sentence: str, values: dict[str, Any], suggestion: str, severity: str = "warning") -> Finding:
-    return {
-        "code": code,
-        "severity": severity,
-        "sentence": sentence,
-        "evidence": {"epochs": [], "values": values},
-        "suggestion": suggestion,
-    }

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from models.errors import SpecError
 from models.spec.model import CnnSpec
+from models.text import plural
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8  # max pooling remembers where its maxima stood as 64-bit integers
@@ -111,14 +112,18 @@ def largest_that_fits(low: int, high: int, fits: Callable[[int], bool]) -> int |
 
 def _refuse_kernel(field: str, kernel_size: int, padding: int, size: int) -> NoReturn:
     padded = size + 2 * padding
-    text = f"{size} pixels" if padding == 0 else f"{size} pixels and {padding} of padding at each edge, {padded} in all"
+    text = (
+        plural(size, "pixel")
+        if padding == 0
+        else f"{plural(size, 'pixel')} and {padding} of padding at each edge, {padded} in all"
+    )
     _refuse(
         f"{field}.kernel_size", f"a kernel of {kernel_size} is larger than its input of {text}", kernel_size, padded
     )
 
 
 def _refuse_pool(field: str, pool: int, size: int) -> NoReturn:
-    text = f"a pooling window of {pool} is larger than its input of {size} pixels"
+    text = f"a pooling window of {pool} is larger than its input of {plural(size, 'pixel')}"
     _refuse(field, text if size >= 2 else text + "; null leaves the pooling out", pool, size if size >= 2 else None)
 
 

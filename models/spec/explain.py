@@ -79,6 +79,12 @@ def explain(error: ValidationError, body: dict[str, Any]) -> SpecError:
     return SpecError(entries, fix=SCHEMA)
 
 
+def unknown_keys(error: ValidationError, body: dict[str, Any]) -> set[str]:
+    """The fields that were refused because their part has no such key."""
+    places = [_locate(item["loc"], body) for item in error.errors() if item["type"] == "extra_forbidden"]
+    return {field_of(place) for place in places if place is not None}
+
+
 def _locate(loc: Sequence[int | str], body: dict[str, Any]) -> Location | None:
     """A place in the body; None for a complaint of a class that was tried and not meant."""
     location = list(loc)

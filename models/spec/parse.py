@@ -12,8 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from models.errors import SpecError
+from models.spec.advice import with_usable_advice
 from models.spec.experiment import ExperimentSpec
-from models.spec.explain import describe, explain, fail, nearest_word
+from models.spec.explain import describe, explain, fail, nearest_word, unknown_keys
 from models.spec.kinds import FAMILIES, PARTS
 from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
 from models.spec.plain import copy_plain
@@ -43,7 +45,16 @@ def parse_spec(body: Any) -> ExperimentSpec:
     try:
         return ExperimentSpec.model_validate_json(json.dumps(body))
     except ValidationError as error:
-        raise explain(error, body) from None
+        raise with_usable_advice(explain(error, body), body, unknown_keys(error, body), _refused) from None
+
+
+def _refused(body: Body) -> SpecError | None:
+    """What a complete body is refused with; None for a valid one."""
+    try:
+        ExperimentSpec.model_validate_json(json.dumps(body))
+    except ValidationError as error:
+        return explain(error, body)
+    return None
 
 
 def load_spec(stored: Body) -> ExperimentSpec:
@@ -157,5 +168,6 @@ def _check_kinds(body: Body) -> None:
         given = value["name"]
         shown = given if isinstance(given, str | int | float) else None
         what = f"there is no {part} {describe(given)}"
-        nearest = nearest_word(given, kinds) or next(iter(kinds))
+        fitting = [kind for kind, cls in kinds.items() if value.keys() <= cls.model_fields.keys()]
+        nearest = nearest_word(given, fitting) or nearest_word(given, kinds) or next(iter(fitting or kinds))
         fail(f"{part}.name", what, value=shown, nearest=nearest, choices=list(kinds))

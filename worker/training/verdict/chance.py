@@ -11,6 +11,9 @@ from worker.training.verdict.finding import Finding, Severity, make_finding, num
 
 RAISE = "Raise the learning rate 10 to 1,000 times; POST /api/v1/learning-rate-tests finds how far it can go."
 
+MOST_VALUES = 100
+"""Different accuracies that the size of the validation split is read off."""
+
 
 def chance_band(curves: Curves) -> float:
     """How far from 1/classes an accuracy may lie and still be a guess: 3 points, 1 with many classes, and sampling."""
@@ -182,9 +185,10 @@ def validation_size(accuracy: Curve) -> int | None:
 
     Accuracies are counts over a number of images. Read from their values, it tells how coarse they are.
     """
-    values = accuracy.values
+    values = np.unique(accuracy.values)
     if not len(values):
         return None
+    values = values[:: max(1, len(values) // MOST_VALUES)]
     sizes = np.arange(1, 2001, dtype=np.float64)
     counts = values[:, None] * sizes
     fits = np.all(np.abs(counts - np.round(counts)) < 1e-4 * np.sqrt(sizes), axis=0)

@@ -3,14 +3,21 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.curve_statistics import Array, typical_wobble
+from models.curve_statistics import Array, carried_noise, normal_quantile
 from models.spec.experiment import ExperimentSpec
+from worker.training.verdict.chance import validation_size
 from worker.training.verdict.curves import Curve, Curves
 from worker.training.verdict.finding import Finding, Severity, make_finding, number, percent, plural
 
 LOST = 1 / 3
 """A collapse loses at least this part of what was gained over chance."""
+FALSE_ALARMS = 0.005
+"""How often noise alone may look like a collapse, over a whole curve of any length."""
+WIDTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
+"""Epochs over which the fallen level is averaged: one where noise is small, more where single epochs tell nothing."""
+PEAK_WIDTH = 3
 
 
 @dataclass(frozen=True)
@@ -25,40 +32,101 @@ class Collapse:
     lost: float
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """An accuracy curve seen in means of `width` epochs."""
+
+    width: int
+    means: Array
+    """Of the epochs that end at an index; of fewer at the start."""
+    peaks: Array
+    """The highest mean before each of those windows."""
+    deep: NDArray[np.bool_]
+    """Whether a window lies a third of the gain below its peak, and further than noise explains."""
+
+
 def find_collapses(curves: Curves) -> list[Collapse]:
-    """Falls that lose a third or more of the gain over chance and stand far out of the noise, in order."""
+    """Falls that lose a third or more of the gain over chance and stand out of the noise, in order.
+
+    The highest of many noisy means is high, and the lowest low, the more so the longer the curve. So a fall has to be
+    as deep as the two of them differ by noise alone in one curve of FALSE_ALARMS, whatever its length.
+    """
     accuracy = curves.val_accuracy
     if len(accuracy) < 3:
         return []
-    calm = _median3(accuracy.values)
-    noise = typical_wobble(accuracy.values)
-    peaks = np.maximum.accumulate(calm)
-    gain = np.maximum(peaks - curves.chance, 1e-9)
-    fallen = peaks - accuracy.values
-    deep = (fallen >= LOST * gain) & (fallen >= 4 * noise) & (gain >= max(0.05, 0.2 * curves.chance))
+    noise, carried = _noise(accuracy)
+    widths = [width for width in WIDTHS if width == 1 or 3 * width <= len(accuracy)]
+    scales = [_look(accuracy.values, curves.chance, noise, carried, width) for width in widths]
     found: list[Collapse] = []
-    index = 0
+    index = recovered = 0
     while index < len(accuracy):
-        if not deep[index]:
+        whole = (scale for scale in scales if index - scale.width + 1 >= recovered)  # of epochs after the last fall
+        hit = next((scale for scale in whole if scale.deep[index]), None)
+        if hit is None:
             index += 1
             continue
-        back = np.flatnonzero(fallen[index:] < LOST / 2 * gain[index:])
-        end = index + int(back[0]) if len(back) else len(accuracy)
-        found.append(_describe(accuracy, calm, peaks, curves.chance, index, end))
-        index = end
+        end = _recovery(accuracy.values, hit, curves.chance, index)
+        found.append(_describe(accuracy, hit, curves.chance, index, end))
+        index = recovered = max(end, index + 1)
     return found
 
 
-def _describe(accuracy: Curve, calm: Array, peaks: Array, chance: float, start: int, end: int) -> Collapse:
-    peak = float(peaks[start])
-    held = np.flatnonzero(calm[:start] >= peak - 0.15 * (peak - chance))
-    begins = int(held[-1]) if len(held) else max(start - 1, 0)
-    bottom = start + int(np.argmin(accuracy.values[start:end]))
-    low = (
-        float(np.median(accuracy.values[-3:]))
-        if end == len(accuracy) and end - start >= 3
-        else float(accuracy.values[bottom])
-    )
+def _noise(accuracy: Curve) -> tuple[float, float]:
+    """Standard deviation from epoch to epoch, never below what counting so many images has, and its carry-over."""
+    noise, carried = carried_noise(accuracy.values)
+    size = validation_size(accuracy)
+    if size:
+        level = float(np.clip(np.median(accuracy.values), 0.02, 0.98))
+        noise = max(noise, float(np.sqrt(level * (1 - level) / size)))
+    return noise, carried
+
+
+def _look(values: Array, chance: float, noise: float, carried: float, width: int) -> _Scale:
+    n = len(values)
+    means = _trailing_means(values, width)
+    before = max(width, min(PEAK_WIDTH, n))
+    levels = _trailing_means(values, before) if before > 3 else _median3(values)
+    shifted = np.concatenate([np.full(width, -np.inf), levels[:-width]])
+    peaks = np.maximum.accumulate(shifted)
+    gain = peaks - chance
+    reach = normal_quantile(1 - FALSE_ALARMS / (2 * n)) * noise
+    doubt = reach * (_shrinkage(width, carried) + _shrinkage(before, carried))
+    fallen = peaks - means
+    least = np.maximum(LOST * gain, doubt)
+    deep = np.isfinite(peaks) & (fallen >= least) & (gain >= max(0.05, 0.2 * chance))
+    deep[: width - 1] = False
+    return _Scale(width, means, peaks, deep)
+
+
+def _shrinkage(width: int, carried: float) -> float:
+    """The standard deviation of a mean of `width` epochs, over that of one."""
+    return float(np.sqrt(min(width, (1 + carried) / (1 - carried)) / width))
+
+
+def _recovery(values: Array, scale: _Scale, chance: float, index: int) -> int:
+    """The first epoch from which a mean of as many is back to half of the loss; the curve's length if none is."""
+    peak = scale.peaks[index]
+    wanted = peak - LOST / 2 * (peak - chance)
+    for place in range(index + 1, len(values) - scale.width + 1):
+        if float(values[place : place + scale.width].mean()) > wanted:
+            return place
+    return len(values)
+
+
+def _describe(accuracy: Curve, scale: _Scale, chance: float, index: int, end: int) -> Collapse:
+    peak = float(scale.peaks[index])
+    calm = _median3(accuracy.values) if scale.width <= PEAK_WIDTH else scale.means
+    held = np.flatnonzero(calm[: max(index, 1)] >= peak - 0.15 * (peak - chance))
+    begins = int(held[-1]) if len(held) else max(index - scale.width, 0)
+    stretch = accuracy.values[begins + 1 : end]
+    if scale.width == 1:
+        bottom = begins + 1 + int(np.argmin(stretch))
+        low = float(accuracy.values[bottom])
+    else:
+        bottom = index + int(np.argmin(scale.means[index:end]))
+        low = float(scale.means[bottom])
+    if end == len(accuracy) and end - index >= 3:
+        low = float(np.median(accuracy.values[-max(3, scale.width) :]))
     return Collapse(
         accuracy.epoch(begins),
         accuracy.epoch(bottom),
@@ -67,6 +135,15 @@ def _describe(accuracy: Curve, calm: Array, peaks: Array, chance: float, start: 
         low,
         (peak - low) / max(peak - chance, 1e-9),
     )
+
+
+def _trailing_means(values: Array, width: int) -> Array:
+    """The mean of each value and the `width` - 1 before it, of fewer at the start."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    means: Array = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
 
 
 def _median3(values: Array) -> Array:

@@ -1,0 +1,40 @@
+"""One warning about a valid spec, and the sizes that many of them ask for."""
+
+from typing import Any
+
+from models.data.catalogue import DatasetInfo
+from models.data.splits import num_validation
+from models.spec.experiment import ExperimentSpec
+
+Warned = dict[str, Any]
+
+
+def warning(
+    code: str,
+    sentence: str,
+    values: dict[str, Any],
+    suggestion: str,
+    changes: dict[str, Any] | None = None,
+    *,
+    severity: str = "warning",
+) -> Warned:
+    """A finding of the shape that a verdict's has, with `changes`: what the suggestion would set, by field.
+
+    A field is written as errors write it, with dots; None takes it out. Where the suggestion sets nothing that can be
+    named (more images, another head), `changes` is empty.
+    """
+    return {
+        "code": code,
+        "severity": severity,
+        "sentence": sentence,
+        "evidence": {"epochs": [], "values": values},
+        "suggestion": suggestion,
+        "changes": changes or {},
+    }
+
+
+def split_sizes(spec: ExperimentSpec, info: DatasetInfo) -> tuple[int, int]:
+    """How many images are trained and validated on, as models.data.splits makes the splits."""
+    num_val = num_validation(info.num_train, spec.dataset.val_fraction)
+    num_train = info.num_train - num_val
+    return min(num_train, spec.dataset.train_limit or num_train), min(num_val, spec.dataset.val_limit or num_val)

@@ -1,0 +1,70 @@
+"""What a refusal advises is tried before it is said: a `nearest` that would be refused in its turn is left out."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Collection
+from typing import Any
+
+from models.errors import SpecError
+
+Body = dict[str, Any]
+Refused = Callable[[Body], SpecError | None]
+
+
+def put(body: Any, field: str, value: Any) -> None:
+    """Set one field of a body in place, its place written with dots; parts on the way that are missing are made."""
+    *parts, last = field.split(".")
+    for part in parts:
+        body = body[int(part)] if isinstance(body, list) else body.setdefault(part, {})
+    if isinstance(body, list):
+        body[int(last)] = value
+    else:
+        body[last] = value
+
+
+def take_out(body: Any, field: str) -> None:
+    """Remove one key of a body in place."""
+    *parts, last = field.split(".")
+    for part in parts:
+        body = body[int(part)] if isinstance(body, list) else body[part]
+    del body[last]
+
+
+def with_usable_advice(error: SpecError, body: Body, unknown: Collection[str], refused: Refused) -> SpecError:
+    """The error with every `nearest` left out that would not do.
+
+    `unknown` are the fields whose `nearest` is the name of another field and not a value; `refused` reads a body again.
+    All values are tried at once, as somebody would who follows all of the advice.
+    """
+    advised = [entry for entry in error.errors if "nearest" in entry and entry["field"] not in unknown]
+    if not advised or any("." in str(key) for key in body):
+        return error
+    mended = copy.deepcopy(body)
+    for entry in error.errors:
+        if entry["field"] in unknown:
+            _try(take_out, mended, entry["field"])
+    for entry in advised:
+        _try(put, mended, entry["field"], entry["nearest"])
+    again = refused(mended)
+    if again is None:
+        return error
+    useless = set()
+    for other in again.errors:
+        named = [entry for entry in advised if entry["field"] == other["field"]]
+        words = other["message"].replace(",", " ").split()
+        named = named or [entry for entry in advised if entry["field"].rpartition(".")[2] in words]
+        useless |= {entry["field"] for entry in named}
+    known = {entry["field"] for entry in error.errors}
+    if not useless and any(other["field"] not in known for other in again.errors):
+        useless = {entry["field"] for entry in advised}
+    entries = [
+        {key: value for key, value in entry.items() if not (key == "nearest" and entry["field"] in useless)}
+        for entry in error.errors
+    ]
+    return SpecError(entries, fix=error.fix)
+
+
+def _try(change: Callable[..., None], body: Body, field: str, *value: Any) -> None:
+    # a key with a dot in it, or one that was shortened for the message, is not found again
+    with contextlib.suppress(KeyError, IndexError, ValueError, TypeError, AttributeError):
+        change(body, field, *value)
