@@ -7,10 +7,12 @@ reads `no` as false and `1e-3` as text. What comes out of here is what was writt
 import json
 import math
 import re
+from collections.abc import Iterable
 from email.message import Message
 from typing import Any, NoReturn
 
 import yaml
+from anyio import to_thread
 from starlette.requests import Request
 
 from models.errors import InvalidRequest, UnsupportedMedia
@@ -18,9 +20,15 @@ from models.errors import InvalidRequest, UnsupportedMedia
 MAX_BODY_BYTES = 1_000_000
 MAX_YAML_BYTES = 200_000  # an order of magnitude slower to parse, and hand-written files are small
 MAX_DEPTH = 32
-MAX_VALUES = 50_000
+MAX_VALUES = 20_000
+"""A spec with the most layers that it may have needs half of it."""
+MAX_YAML_VALUES = 10_000
+INLINE_BYTES = 4096
+"""What is parsed at once; anything longer is parsed in a thread, so that the event loop goes on."""
 MAX_INTEGER = 2**63 - 1
 MAX_DIGITS = 100
+SHOWN = 60
+"""Characters of a key that a message shows."""
 
 YAML_TYPES = {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"}
 FIX = "GET /api/v1/schema describes a spec; docs/http.md shows examples"
@@ -36,7 +44,9 @@ async def read_document(request: Request) -> tuple[Any, bytes]:
         data += chunk
         if len(data) > limit:
             _refuse("body", f"is longer than the {limit:,} bytes that are read here")
-    return parse(bytes(data)), bytes(data)
+    if len(data) <= INLINE_BYTES:
+        return parse(bytes(data)), bytes(data)
+    return await to_thread.run_sync(parse, bytes(data)), bytes(data)
 
 
 def _parser_for(content_type: str | None) -> tuple[Any, int]:
@@ -55,6 +65,8 @@ def _parser_for(content_type: str | None) -> tuple[Any, int]:
 
 def parse_json(data: bytes) -> Any:
     """Strict JSON: UTF-8, finite numbers, no repeated keys, bounded depth."""
+    if data.count(b",") > MAX_VALUES:  # counted before any work is done
+        _refuse("body", f"holds more than {MAX_VALUES:,} values")
     try:
         document = json.loads(
             _decode(data),
@@ -73,6 +85,8 @@ def parse_json(data: bytes) -> Any:
 
 def parse_yaml(data: bytes) -> Any:
     """One plain YAML document: no anchors, aliases or tags, no repeated keys, YAML 1.2's idea of numbers and truth."""
+    if data.count(b",") + data.count(b"\n") > MAX_YAML_VALUES:
+        _refuse("body", f"holds more than {MAX_YAML_VALUES:,} lines or values; JSON may hold {MAX_VALUES:,}")
     text = _decode(data)
     try:
         _check_events(text)
@@ -95,10 +109,22 @@ def _decode(data: bytes) -> str:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        _refuse(repeated, "is given twice; leave one out")
+        _refuse(_shorten(str(_repeated(key for key, _ in pairs))), "is given twice; leave one out")
     return document
+
+
+def _repeated(keys: Iterable[str]) -> str | None:
+    """The first key that came before."""
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -127,9 +153,9 @@ class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
         return _integer(str(node.value))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if repeated := next((key for key in keys if keys.count(key) > 1), None):
-            _refuse(str(repeated), "is given twice; leave one out")
+        keys = [str(key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if (repeated := _repeated(keys)) is not None:
+            _refuse(_shorten(repeated), "is given twice; leave one out")
         return dict(super().construct_mapping(node, deep=deep))
 
 
@@ -149,8 +175,8 @@ def _check_events(text: str) -> None:
     depth = documents = 0
     for count, event in enumerate(yaml.parse(text, Loader=_PlainLoader)):
         where = f"line {event.start_mark.line + 1}" if event.start_mark else "the body"
-        if count > 4 * MAX_VALUES:
-            _refuse("body", f"holds more than {MAX_VALUES:,} values")
+        if count > 2 * MAX_YAML_VALUES:
+            _refuse("body", f"holds more than {MAX_YAML_VALUES:,} values")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             _refuse("body", f"{where} has an anchor or alias, which are not read here; write the values out")
         if tag := getattr(event, "tag", None):
@@ -167,49 +193,64 @@ def _check_events(text: str) -> None:
             _refuse("body", f"{where} starts a second document; send one")
 
 
+Place = tuple["Place", str | int] | None
+"""Where a value stands: its parent's place and its key there. Written out only for messages."""
+
+
 def _check_values(document: Any) -> None:
     """Walk what was read: depth, number of values, plain types, encodable text and numbers of a sane size."""
-    waiting: list[tuple[Any, str, int]] = [(document, "", 1)]
+    waiting: list[tuple[Any, Place, int]] = [(document, None, 1)]
     count = 0
     while waiting:
         value, place, depth = waiting.pop()
         count += 1
-        if count > MAX_VALUES:
+        if count + (len(value) if isinstance(value, dict | list) else 0) > MAX_VALUES:
             _refuse("body", f"holds more than {MAX_VALUES:,} values")
         if depth > MAX_DEPTH:
-            _refuse(place.split(".")[0] or "body", f"is nested deeper than {MAX_DEPTH} levels")
+            _refuse(_written(place).split(".")[0], f"is nested deeper than {MAX_DEPTH} levels")
         if isinstance(value, dict):
             for key, inner in value.items():
                 if not isinstance(key, str):
-                    _refuse(place or "body", f"has the key {str(key)[:60]}, which is not text")
-                _check_text(key, place or "body")
-                waiting.append((inner, f"{place}.{key}" if place else key, depth + 1))
+                    _refuse(_written(place), f"has the key {str(key)[:60]}, which is not text")
+                _check_text(key, place)
+                waiting.append((inner, (place, key), depth + 1))
         elif isinstance(value, list):
-            waiting.extend((inner, f"{place}.{index}", depth + 1) for index, inner in enumerate(value))
+            waiting.extend((inner, (place, index), depth + 1) for index, inner in enumerate(value))
         else:
-            _check_scalar(value, place or "body")
+            _check_scalar(value, place)
 
 
-def _check_scalar(value: Any, place: str) -> None:
+def _written(place: Place) -> str:
+    """A place as messages have it: model.blocks.0.convs."""
+    parts: list[str] = []
+    while place is not None:
+        place, key = place
+        parts.append(_shorten(str(key)))
+    return ".".join(reversed(parts)) or "body"
+
+
+def _check_scalar(value: Any, place: Place) -> None:
     if isinstance(value, str):
         _check_text(value, place)
     elif isinstance(value, bool) or value is None:
         return
     elif isinstance(value, int):
         if abs(value) > MAX_INTEGER:
-            _refuse(place, "is an integer beyond 64 bits")
+            _refuse(_written(place), "is an integer beyond 64 bits")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            _refuse(place, f"is {value}, and numbers must be finite")
+            _refuse(_written(place), f"is {value}, and numbers must be finite")
     else:
-        _refuse(place, f"is a {type(value).__name__}, not text, a number, true, false or null; put it in quotes")
+        kind = type(value).__name__
+        _refuse(_written(place), f"is a {kind}, not text, a number, true, false or null; put it in quotes")
 
 
-def _check_text(text: str, place: str) -> None:
+def _check_text(text: str, place: Place) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        _refuse(place.encode("ascii", "replace").decode(), "holds half of a surrogate pair, which is not text")
+        where = _written(place).encode("ascii", "replace").decode()
+        _refuse(where, "holds half of a surrogate pair, which is not text")
 
 
 def _refuse(field: str, message: str) -> NoReturn:

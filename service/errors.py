@@ -4,6 +4,7 @@ import errno
 import json
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -25,6 +26,10 @@ STARLETTE_FIXES = {
     405: "the Allow header lists the methods that this address takes",
 }
 SHOWN_CHARACTERS = 200
+MAX_PROBLEM_BYTES = 16_000
+MOST_CHARACTERS = 1500
+MOST_ENTRIES = 50
+REQUIRED = {"type", "title", "status", "detail", "code", "fix"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -88,7 +93,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def problem_document(error: EpochalError) -> dict[str, Any]:
-    """An error as the members of a problem document."""
+    """An error as the members of a problem document, of a bounded size whatever it quotes."""
+    document = _members(error)
+    if _num_bytes(document) > MAX_PROBLEM_BYTES:
+        document = {key: _cut(value) for key, value in document.items()}
+    while _num_bytes(document) > MAX_PROBLEM_BYTES:  # extension members; the largest go first
+        del document[max(document.keys() - REQUIRED, key=lambda key: _num_bytes(document[key]))]
+    return document
+
+
+def _members(error: EpochalError) -> dict[str, Any]:
     document = {
         "type": under(f"/docs#{error.code}"),
         "title": error.title,
@@ -99,6 +113,27 @@ def problem_document(error: EpochalError) -> dict[str, Any]:
     if error.fix:
         document["fix"] = under_in(error.fix)
     return document | {key: value for key, value in error.extra.items() if key not in document}
+
+
+def _num_bytes(value: Any) -> int:
+    return len(json.dumps(value, default=str))
+
+
+def _cut(value: Any, depth: int = 0) -> Any:
+    """A value with what is long in it cut off."""
+    if isinstance(value, str):
+        return shown(value, MOST_CHARACTERS if depth == 0 else SHOWN_CHARACTERS)
+    if isinstance(value, list | tuple):
+        more = len(value) - MOST_ENTRIES
+        cut = [_cut(item, depth + 1) for item in value[:MOST_ENTRIES]]
+        return [*cut, {"field": "body", "message": f"and {more:,} more"}] if more > 0 and _are_entries(cut) else cut
+    if isinstance(value, dict):
+        return {shown(str(key)): _cut(value[key], depth + 1) for key in list(value)[:MOST_ENTRIES]}
+    return value
+
+
+def _are_entries(found: list[Any]) -> bool:
+    return all(isinstance(entry, dict) and "field" in entry for entry in found)
 
 
 def problem_response(error: EpochalError, headers: Mapping[str, str] | None = None) -> Response:
@@ -190,14 +225,14 @@ def _allowed_methods(request: Request) -> list[str]:
 
 def invalid_fields(entries: Iterable[dict[str, Any]]) -> InvalidRequest:
     """One error out of several wrong fields."""
-    found = list(entries)
+    found = list(islice(entries, MOST_ENTRIES))
     detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in found)
     return InvalidRequest(detail, errors=found)
 
 
-def shown(text: str) -> str:
+def shown(text: str, most: int = SHOWN_CHARACTERS) -> str:
     """Text that was sent, short enough to be quoted back."""
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _field_problem(item: dict[str, Any]) -> dict[str, Any]:

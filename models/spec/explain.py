@@ -22,6 +22,8 @@ Entry = dict[str, Any]
 LONGEST = 60
 """Characters of a value that are shown."""
 MOST_ENTRIES = 50
+MOST_GUESSES = 10
+"""Unknown keys for which the one that was meant is looked for."""
 SCHEMA = "GET /api/v1/schema describes every field"
 
 KINDS = {
@@ -64,18 +66,23 @@ def explain(error: ValidationError, body: dict[str, Any]) -> SpecError:
     """The errors of a body whose `model`, `optimizer` and `lr_scheduler` name kinds that exist."""
     entries: list[Entry] = []
     weights: list[ErrorDetails] = []
+    unknown = more = 0
     for item in error.errors(include_url=False):
         location = _locate(item["loc"], body)
         if location is None or _follows_from_another(item):
             continue
         if location[:1] == ["class_weights"]:
             weights.append(item)
+        elif len(entries) == MOST_ENTRIES:
+            more += 1
+        elif item["type"] == "extra_forbidden" and (unknown := unknown + 1) > MOST_GUESSES:
+            entries.append({"field": field_of(location), "message": f"unknown key '{shorten(str(location[-1]))}'"})
         else:
             entries.append(_explain_one(item, location, body))
     if weights:
         entries.append(_explain_class_weights(body["class_weights"]))
-    if (more := len(entries) - MOST_ENTRIES) > 0:
-        entries[MOST_ENTRIES:] = [{"field": "body", "message": f"and {more} more of the kind"}]
+    if more:
+        entries.append({"field": "body", "message": f"and {more} more of the kind"})
     return SpecError(entries, fix=SCHEMA)
 
 

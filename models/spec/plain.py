@@ -11,7 +11,9 @@ from models.spec.explain import describe, fail, field_of
 
 MAX_DEPTH = 32
 """A spec needs 6 levels."""
-MAX_VALUES = 100_000
+MAX_KEYS = 200
+"""No object in a spec has more than some forty. Each one that is not known costs the time of an explanation."""
+MAX_VALUES = 20_000
 """A spec with the most layers that it may have needs about 10,000."""
 MAX_INTEGER = 2**63
 
@@ -29,6 +31,8 @@ def copy_plain(body: Any) -> Any:
         if len(location) > MAX_DEPTH:
             fail(field_of(location[:3]), f"is nested more than {MAX_DEPTH} levels deep; a spec has 6")
         if isinstance(value, dict):
+            if len(value) > MAX_KEYS:
+                fail(field_of(location), f"has {len(value):,} keys; no part of a spec has more than {MAX_KEYS}")
             home[key] = dict.fromkeys(value)
             for name, part in value.items():
                 _check_key(name, location)

@@ -10,12 +10,14 @@ from starlette.staticfiles import StaticFiles
 from models.errors import EpochalError, Unauthorized
 from models.store import Status
 from service.access import Caller, LoginNeeded, check_role
-from service.dependencies import Id, ServicesDep, StoreDep, StrictRoute
+from service.dependencies import CALLERS, CallerDep, Id, ServicesDep, StoreDep, StrictRoute
 from service.prefix import prefix, under
 from service.web.context import experiment_context, form_context, list_context
 from service.web.reference import reference_context
 from service.web.rendering import FOLDER, render
 
+MAX_TARGET = 500
+"""Characters of an address to which the login form leads back."""
 FilterText = Annotated[str | None, Query(max_length=100)]
 
 
@@ -30,6 +32,7 @@ async def page_caller(request: Request, services: ServicesDep) -> Caller:
 
 
 PageCaller = Annotated[Caller, Depends(page_caller)]
+CALLERS.add(page_caller)
 router = APIRouter(route_class=StrictRoute, include_in_schema=False)
 
 
@@ -42,6 +45,7 @@ async def send_to_login(request: Request, error: Exception) -> Response:
     """Answer a page without a session: log in first, then come back."""
     assert isinstance(error, EpochalError)
     target = under(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
+    target = target if len(target) <= MAX_TARGET else under("/")
     return RedirectResponse(under(f"/login?next={quote(target, safe='')}"), status_code=303)
 
 
@@ -92,6 +96,6 @@ async def show_reference(request: Request, caller: PageCaller) -> Response:
 
 
 @router.get("/openapi.json")
-async def show_openapi(request: Request) -> Response:
+async def show_openapi(request: Request, caller: CallerDep) -> Response:
     """The description of the API for programs."""
     return JSONResponse({**request.app.openapi(), "servers": [{"url": prefix() or "/"}]})
