@@ -7,10 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help install lint test demo lab bench faults load constraints clean
+.PHONY: help install lint test test-postgres compose-test demo lab bench faults load constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Make .venv with the `epochal` command in it
 
@@ -34,11 +34,18 @@ lint: $(VENV)/.installed-dev ## Style, types, import rules, known advisories
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	.ci/advisories
+	$(BIN)/python .ci/advisories
 
 test: $(VENV)/.installed-dev ## The whole suite, a real broker and worker included
 	@$(BIN)/python -m models.data fetch cifar10
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-postgres: $(VENV)/.installed-dev ## The store's, workers' and system's tests on PostgreSQL (Debian's programs)
+	@$(BIN)/python -m models.data fetch cifar10
+	@.ci/test-postgres
+
+compose-test: ## The lab in containers: scaled, killed, restarted, taken down and up again (Docker, docker-compose)
+	@$(PYTHON) .ci/compose-test
 
 demo: $(VENV)/.installed ## Everything once, on real images: see demo/ afterwards
 	@$(BIN)/epochal demo
