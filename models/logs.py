@@ -13,7 +13,7 @@ from structlog.typing import EventDict, WrappedLogger
 QUIET = ("alembic", "celery.app.trace", "celery.worker.strategy")
 """Libraries that tell at every message what we tell ourselves, with the experiment's number."""
 
-BRIEF = ("celery", "kombu")
+BRIEF = ("celery.worker.consumer", "kombu")
 """Libraries whose errors here are the broker's; they try again by themselves."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*@")
@@ -25,8 +25,9 @@ def _mask_credentials(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Name the error in place of a traceback through a library's own code."""
-    if event.get("logger", "").partition(".")[0] in BRIEF:
+    """Name the error in place of a traceback through a library's own code; leave out uvicorn's copy for terminals."""
+    event.pop("color_message", None)
+    if event.get("logger", "").startswith(BRIEF):
         if isinstance(failure := event.pop("exc_info", None), tuple) and failure[1] is not None:
             event["error"] = f"{type(failure[1]).__name__}: {failure[1]}"
         event["event"] = " ".join(str(event["event"]).split())

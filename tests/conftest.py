@@ -6,12 +6,12 @@ import pytest
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before anything imports torch: several trainings share the cores
 
-KEPT = "EPOCHAL_CACHE_DIR"
+KEPT = ("EPOCHAL_CACHE_DIR", "EPOCHAL_TEST_POSTGRES")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests see the defaults, whatever the shell exports; only the cache of datasets is shared with the user."""
-    for name in [name for name in os.environ if name.startswith("EPOCHAL_") and name != KEPT]:
+    for name in [name for name in os.environ if name.startswith("EPOCHAL_") and name not in KEPT]:
         del os.environ[name]
 
 

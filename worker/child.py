@@ -90,8 +90,11 @@ def train_run(channel: Channel, settings: Settings, payload: dict[str, Any]) -> 
         outcome = _settled(Status.CANCELLED) if orders.word == "cancel" else {"kind": "handed_back"}
     except LeaseLost:
         outcome = {"kind": "lost"}
-    except Unavailable as error:
-        outcome = {"kind": "retry", "reason": error.detail}
+    except Unavailable as error:  # the database is away and the run was asked to end, so it did not wait any longer
+        if orders.word == "cancel":
+            outcome = _settled(Status.CANCELLED)
+        else:
+            outcome = {"kind": "handed_back", "reason": error.detail}
     except EpochalError as error:
         outcome = _settled(Status.FAILED, f"{error.detail}. To mend it: {error.fix}" if error.fix else error.detail)
     except Exception as error:  # whatever happens in a run is the run's end, and told as such
@@ -105,9 +108,8 @@ def train_run(channel: Channel, settings: Settings, payload: dict[str, Any]) -> 
 
 def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orders) -> Outcome:
     store = Store(settings)
-    sink = StoreSink(store, claim, settings.experiments_dir, channel.report)
-    with store.reading() as session:
-        records = artifacts.list_for(session, claim.experiment_id)
+    sink = StoreSink(store, claim, settings.experiments_dir, channel.report, lambda: orders.word)
+    records = sink.read(lambda session: artifacts.list_for(session, claim.experiment_id))
     sweep(settings.experiments_dir, claim.experiment_id, records, claim.attempt)
     checkpoints = _whole_checkpoints(sink, claim, settings.experiments_dir)
     dataset = load_dataset(claim.spec.dataset.name, settings, sink.fetching)

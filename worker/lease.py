@@ -71,6 +71,7 @@ class Lease:
         return False
 
     def _renew(self) -> None:
+        failing = False
         while not self._released.wait(self._interval):
             try:
                 with self._store.writing() as session:
@@ -79,8 +80,12 @@ class Lease:
                 if not self._released.is_set():  # else it is our own end that was stored a moment ago
                     self.lost = True
                 return
-            except EpochalError as error:
-                log.warning("the lease cannot be renewed now", experiment=self.claim.experiment_id, why=str(error))
+            except Exception as error:  # noqa: BLE001 (a thread that ended here would lose the run)
+                if not failing:  # said once, though it is tried again and again
+                    log.warning("the lease cannot be renewed now", experiment=self.claim.experiment_id, why=str(error))
+                failing = True
+            else:
+                failing = False
 
 
 def claim_to_json(claim: runs.Claim) -> dict[str, Any]:

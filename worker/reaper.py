@@ -52,6 +52,8 @@ class Silence:
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, tuple[int, float]] = {}
+        self._nowhere_to_count = False
+        self._excused: set[Hashable] = set()
 
     def watch(self, counters: dict[H, int], elapsed: float) -> dict[H, float]:
         """Seconds of silence of each counter, after `elapsed` more of them. Counters that are gone are forgotten."""
@@ -59,8 +61,20 @@ class Silence:
         for key, value in counters.items():
             before, seconds = self._seen.get(key, (None, 0.0))
             silent[key] = seconds + elapsed if value == before else 0.0
+            if value != before:
+                self._excused.discard(key)
+        if self._nowhere_to_count:  # one that has moved may have done so before
+            self._excused, self._nowhere_to_count = set(counters), False
         self._seen = {key: (value, silent[key]) for key, value in counters.items()}
         return silent
+
+    def excuse(self) -> None:
+        """Note that there is nowhere to count: who is there afterwards is excused until it is seen to count again."""
+        self._nowhere_to_count = True
+
+    def is_excused(self, key: Hashable) -> bool:
+        """Whether this counter has not moved since there was nowhere to count."""
+        return key in self._excused
 
     def forgive(self) -> None:
         """Let the silence of all begin anew."""
@@ -73,6 +87,7 @@ class Chore:
     def __init__(self, seconds: float, do: Callable[[float], None]) -> None:
         self._seconds = seconds
         self._do = do
+        self._failing = False
         self._last = time.monotonic()
         self._next = self._last
 
@@ -85,8 +100,11 @@ class Chore:
         self._last, self._next = now, now + self._seconds
         try:
             self._do(elapsed)
+            self._failing = False
         except EpochalError as error:
-            log.warning("a chore must wait", chore=self._do.__name__, why=str(error))
+            if not self._failing:
+                log.warning("a chore must wait", chore=self._do.__name__, why=str(error))
+            self._failing = True
         except Exception:
             log.exception("a chore failed", chore=self._do.__name__)
 
@@ -144,8 +162,12 @@ class Reaper:
 
     def end_silent_runs(self, elapsed: float) -> None:
         """Give back the runs whose owners have been silent for longer than a lease."""
-        with self._store.reading() as session:
-            held = runs.running(session)
+        try:
+            with self._store.reading() as session:
+                held = runs.running(session)
+        except Unavailable:
+            self._leases.excuse()
+            raise
         silent = self._leases.watch({(run.run_id, run.attempt): run.heartbeat for run in held}, elapsed)
         for run in held:
             if silent[run.run_id, run.attempt] > self._runtime.settings.lease_seconds and not self._end(run):
@@ -162,7 +184,9 @@ class Reaper:
                     return False
                 if run not in runs.running(session):
                     return True
-                status = runs.hand_back(session, run, reason, counts=True)
+                # A worker that ended while the database was away could not hand its run back.
+                excused = self._leases.is_excused((run.run_id, run.attempt))
+                status = runs.hand_back(session, run, reason, counts=not excused)
         except LeaseLost:
             return True
         log.warning("lease ran out", experiment=run.experiment_id, attempt=run.attempt, worker=run.worker, now=status)

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy.orm import Session
 
 from models.errors import Unavailable
@@ -14,8 +16,8 @@ from models.store.files import sha256_of
 from models.store.states import ArtifactKind
 from worker.folders import keep, remove_files
 
-PERSISTENCE = 4
-"""How often a write is tried while the database is locked; each try waits for its busy timeout."""
+RETRY_SECONDS = 0.5
+"""Between two attempts at a database that is away. One that is locked is waited for by each attempt itself."""
 
 KEPT_CHECKPOINTS = 2
 """The newest one, and the one before it should the newest be damaged."""
@@ -24,17 +26,25 @@ FETCH_REPORT_SECONDS = 0.5
 
 T = TypeVar("T")
 
+log = structlog.get_logger(__name__)
+
 
 class StoreSink:
     """The MetricSink of a real run. Every write is refused with LeaseLost once another worker owns the run."""
 
     def __init__(
-        self, store: Store, claim: runs.Claim, experiments_dir: Path, report: Callable[[dict[str, Any]], None]
+        self,
+        store: Store,
+        claim: runs.Claim,
+        experiments_dir: Path,
+        report: Callable[[dict[str, Any]], None],
+        should_stop: Callable[[], object] = lambda: False,
     ) -> None:
         self._store = store
         self._claim = claim
         self._experiments_dir = experiments_dir
         self._report = report
+        self._should_stop = should_stop
         self._began = False
         self._pace = Pace(claim.spec.epochs)
         self._fetch_reported_at = 0.0
@@ -96,15 +106,32 @@ class StoreSink:
         place = {"epoch": epoch, "epochs": self._claim.spec.epochs, "phase": phase}
         self._report({"progress": {**place, **nothing, **more}})
 
+    def read(self, action: Callable[[Session], T]) -> T:
+        """Read from the store, waiting for the database as every write does."""
+        return self._persist(self._store.reading, action)
+
     def _write(self, action: Callable[[Session], T]) -> T:
-        for _ in range(PERSISTENCE - 1):
+        return self._persist(self._store.writing, action)
+
+    def _persist(self, transaction: Callable[[], AbstractContextManager[Session]], action: Callable[[Session], T]) -> T:
+        """Do it once the database can, however long that takes: its absence is no fault of the run.
+
+        An action may have been committed by an attempt whose answer was lost, so each is one that can be done twice.
+        Raises Unavailable when the run is asked to end meanwhile.
+        """
+        waiting = False
+        while True:
             try:
-                with self._store.writing() as session:
+                with transaction() as session:
                     return action(session)
-            except Unavailable:
-                self._report({"waiting": "the database is locked"})  # the run waits, it is not stalled
-        with self._store.writing() as session:
-            return action(session)
+            except Unavailable as error:
+                if self._should_stop():
+                    raise
+                if not waiting:
+                    log.warning("training waits for the database", experiment=self._claim.experiment_id, why=str(error))
+                waiting = True
+                self._report({"waiting": error.detail})  # the run waits, it is not stalled
+                time.sleep(RETRY_SECONDS)
 
 
 class Pace:

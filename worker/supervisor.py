@@ -114,7 +114,8 @@ class Supervisor:
         if self._lease.cancel_requested:
             return End("settle", Status.CANCELLED)
         if self._asked == "shutdown" or kind == "handed_back":
-            return End("hand_back", reason="the worker was shut down", counts=False)
+            reason = outcome.get("reason") if outcome else None
+            return End("hand_back", reason=reason or "the worker was shut down", counts=False)
         if outcome and kind == "retry":
             return End("hand_back", reason=outcome["reason"])
         if self._asked == "stall":

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import structlog
 
-from models.errors import EpochalError, StorageFull, Unavailable
+from models.errors import EpochalError, LeaseLost, StorageFull, Unavailable
 from models.queue import TRAIN_TASK, enqueue
 from models.store import Status, artifacts, experiments, runs
 from models.store.rows import enter
@@ -17,6 +17,8 @@ from worker.supervisor import End, Supervisor
 
 log = structlog.get_logger(__name__)
 
+RETRY_SECONDS = 0.5
+
 
 @app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
 def train(experiment_id: int) -> None:
@@ -28,6 +30,7 @@ def train(experiment_id: int) -> None:
         claim = _claim(runtime, experiment_id)
     except (Unavailable, StorageFull) as error:
         log.warning("not claimed; it stays queued", experiment=experiment_id, why=error.detail)
+        _give_up_claim(runtime, experiment_id)
         return
     if claim is None:
         log.info("nothing to do", experiment=experiment_id)
@@ -52,6 +55,26 @@ def _claim(runtime: Runtime, experiment_id: int) -> runs.Claim | None:
         with runtime.store.writing() as session:
             enter(session, experiments.get(session, experiment_id), Status.FAILED, error.detail)
         return None
+
+
+def _give_up_claim(runtime: Runtime, experiment_id: int) -> None:
+    """Hand back what was claimed after all: a connection that breaks at the commit does not say what became of it.
+
+    Nobody else claims in this worker's name, and it does nothing else meanwhile.
+    """
+    while not runtime.shutdown.is_set():
+        try:
+            with runtime.store.reading() as session:
+                held = [run for run in runs.running(session) if run.experiment_id == experiment_id]
+            for run in held:
+                if run.worker == runtime.name and run.heartbeat == 0:
+                    with runtime.store.writing() as session:
+                        runs.hand_back(session, run, "the database went away while it was claimed", counts=False)
+            return
+        except LeaseLost:
+            return
+        except EpochalError:
+            runtime.shutdown.wait(RETRY_SECONDS)
 
 
 def _supervise(runtime: Runtime, lease: Lease) -> End:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL, Connection
@@ -33,6 +34,14 @@ from models.store.trouble import FREE_SPACE, translate
 
 BUSY_SECONDS = 40
 """How long a writer waits for another one; a database locked for 30 s must not fail a write."""
+LIBPQ = {
+    "connect_timeout": "5",
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+}
+"""How soon a PostgreSQL whose machine has gone is taken for away: seconds, and milliseconds for tcp_user_timeout."""
 WRITERS_LOCK = 0x45504F43
 """Key of PostgreSQL's advisory lock: only its holder writes."""
 
@@ -126,7 +135,9 @@ def _make_engine(url: URL, *, writes: bool) -> Engine:
         event.listen(engine, "begin", _begin_immediate if writes else _begin)
         return engine
     isolation = "READ COMMITTED" if writes else "REPEATABLE READ"
-    options = {"isolation_level": isolation, "pool_pre_ping": True, "pool_timeout": BUSY_SECONDS}
+    options: dict[str, Any] = {"isolation_level": isolation, "pool_pre_ping": True, "pool_timeout": BUSY_SECONDS}
+    if url.get_driver_name() == "psycopg":
+        options["connect_args"] = {name: value for name, value in LIBPQ.items() if name not in url.query}
     try:
         engine = create_engine(url, json_serializer=to_json, **options, **size)
     except ModuleNotFoundError as error:

@@ -28,6 +28,7 @@ def translate(error: DBAPIError) -> EpochalError | DBAPIError:
         return Unavailable("the database has no tables yet", fix="start the lab with `epochal up`, which makes them")
     if isinstance(error, DataError):
         return InvalidRequest("the database cannot hold a value that was sent", fix="leave out NUL characters")
-    if isinstance(error, OperationalError) and (sqlstate or not sqlite_name):
+    lost = error.connection_invalidated and not sqlite_name
+    if lost or (isinstance(error, OperationalError) and (sqlstate or not sqlite_name)):
         return Unavailable("the database does not answer", fix="try again", retry_after_seconds=5)
     return error

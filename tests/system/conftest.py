@@ -9,13 +9,15 @@ from models.data.dataset import load_dataset
 from models.settings import Settings
 from service.cli.client import Client
 from service.lab import Lab
+from tests.postgres import SERVER, new_database
 from tests.system.waiting import small_spec, wait_until_ended
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The running lab, with a lease short enough to see one expire."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("lab"), port=0, workers=1, lease_seconds=4.0)
+    url = new_database() if SERVER else None
+    settings = Settings(data_dir=tmp_path_factory.mktemp("lab"), port=0, workers=1, lease_seconds=4.0, database_url=url)
     load_dataset("cifar10", settings)
     # Tiny networks gain nothing from a second thread, and wait for it when the machine is busy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

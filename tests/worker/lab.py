@@ -20,6 +20,7 @@ from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, Store, experiments, history, runs
 from models.store.tables import Event, Experiment, Run
+from tests.postgres import SERVER, new_database
 from tests.worker.processes import alive, wait_until
 
 LEASE_SECONDS = 3.0
@@ -107,6 +108,7 @@ class Lab:
             data_dir=folder / "data",
             cache_dir=cache_dir,
             broker_url=self.broker.url,
+            database_url=settings.pop("database_url", None) or (new_database() if SERVER else None),
             lease_seconds=settings.pop("lease_seconds", LEASE_SECONDS),
             device="cpu",
             **settings,

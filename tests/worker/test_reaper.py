@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from models import queue
+from models.errors import Unavailable
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, experiments, runs
@@ -59,6 +60,32 @@ def test_a_run_that_is_renewed_is_left_alone_and_a_silent_one_given_back(runtime
             runs.renew(session, renewed, None)
     assert status(runtime, renewed) is Status.RUNNING
     assert status(runtime, silent) is Status.QUEUED
+
+
+def test_a_run_whose_worker_ended_while_the_database_was_away_loses_no_attempt(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise Unavailable("the database does not answer")
+
+    reaper, ended, ended_later = Reaper(runtime), claimed(runtime), claimed(runtime)
+    reaper.end_silent_runs(1.0)
+    with monkeypatch.context() as outage:
+        outage.setattr(runtime.store, "reading", away)
+        with pytest.raises(Unavailable):
+            reaper.end_silent_runs(1.0)
+    for claim in (ended, ended_later, ended_later):
+        with (
+            runtime.store.writing() as session
+        ):  # the first one's last renewal, which came before the outage was noticed
+            runs.renew(session, claim, None)
+        reaper.end_silent_runs(1.0)
+    for _ in range(5):
+        reaper.end_silent_runs(1.5)
+    assert status(runtime, ended) is status(runtime, ended_later) is Status.QUEUED
+    with runtime.store.reading() as session:
+        lost = [experiments.get(session, each.experiment_id).failed_attempts for each in (ended, ended_later)]
+    assert lost == [0, 1], "the one that was seen alive afterwards has ended by itself"
 
 
 def test_nothing_ends_before_its_lease_is_over(runtime: Runtime) -> None:

@@ -1,12 +1,14 @@
 """What the engine tells arrives in the store, fenced, and the estimate of the time left is sane."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
-from models.errors import LeaseLost
+from models.errors import LeaseLost, Unavailable
 from models.metrics import EpochMetrics
 from models.settings import Settings
 from models.spec.parse import parse_spec
@@ -200,3 +202,46 @@ def test_the_time_left_is_estimated_from_steps_and_then_from_epochs(monkeypatch:
     assert pace.seconds_left(2, 9, 10, "validating") == pytest.approx(2 + 6)
     clock[0] += 10
     assert pace.seconds_left(2, 10, 10, "validating") == pytest.approx(6)
+
+
+class Outage:
+    """A store whose next transactions fail, before they begin or after they were committed."""
+
+    def __init__(self, store: Store, *failures: str) -> None:
+        self._store = store
+        self._failures = list(failures)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        failure = self._failures.pop(0) if self._failures else None
+        if failure == "before":
+            raise Unavailable("the database does not answer")
+        with self._store.writing() as session:
+            yield session
+        if failure == "after":
+            raise Unavailable("the connection was lost")
+
+
+@pytest.mark.parametrize("failures", [["before"] * 6, ["after"], ["before", "after", "after", "before"]])
+def test_an_outage_is_waited_for_and_what_was_committed_before_it_is_stored_once(
+    bench: Bench, failures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink_module, "RETRY_SECONDS", 0.0)
+    bench.sink.append_epoch(metrics(1))
+    for epoch in (2, 3):
+        bench.sink._store = Outage(bench.store, *failures)  # type: ignore[assignment]
+        bench.sink.append_epoch(metrics(epoch))
+    assert bench.epochs() == [1, 2, 3]
+    bench.sink._store = Outage(bench.store, *failures)  # type: ignore[assignment]
+    bench.sink.save("checkpoint", 3, bench.write("checkpoint.pt", b"whole"))
+    with bench.store.reading() as session:
+        (record,) = artifacts.list_for(session, bench.experiment_id)
+    assert record.file(bench.settings.experiments_dir).read_bytes() == b"whole"
+    assert {report.get("waiting") for report in bench.reports} - {None}, "the supervisor hears of it, and ends nothing"
+
+
+def test_a_run_that_is_asked_to_end_does_not_wait_for_the_database(bench: Bench) -> None:
+    sink = StoreSink(bench.store, bench.claim, bench.settings.experiments_dir, bench.reports.append, lambda: "shutdown")
+    sink._store = Outage(bench.store, "before", "before")  # type: ignore[assignment]
+    with pytest.raises(Unavailable):
+        sink.append_epoch(metrics(1))

@@ -1,23 +1,22 @@
 """A migrated, file-backed database for every test: copied from one that was migrated once."""
 
-import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy import make_url
 
 from models.settings import Settings
 from models.store import Store
-from tests.models.store.helpers import POSTGRES
+from tests.postgres import SERVER, new_database
 
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a migrated, empty lab, which each test's own is copied from."""
-    url = _new_postgres_database("template1") if POSTGRES else None
+    url = new_database() if SERVER else None
     settings = Settings(data_dir=tmp_path_factory.mktemp("migrated"), database_url=url)
     store = Store(settings)
     store.migrate()
@@ -29,7 +28,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def settings(tmp_path: Path, migrated: Settings) -> Settings:
     """Settings of a lab of this test's own."""
     shutil.copytree(migrated.data_dir, tmp_path / "lab")
-    url = _new_postgres_database(make_url(migrated.resolved_database_url).database) if POSTGRES else None
+    url = new_database(str(make_url(migrated.resolved_database_url).database)) if SERVER else None
     return Settings(data_dir=tmp_path / "lab", database_url=url)
 
 
@@ -39,15 +38,6 @@ def store(settings: Settings) -> Iterator[Store]:
     store = Store(settings)
     yield store
     store.dispose()
-
-
-def _new_postgres_database(template: str | None) -> str:
-    """URL of a new database on the server that the tests were pointed to."""
-    name = f"epochal_test_{secrets.token_hex(6)}"
-    engine = create_engine(str(POSTGRES), isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-    return make_url(str(POSTGRES)).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture

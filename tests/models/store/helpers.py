@@ -1,7 +1,6 @@
 """Small things that the store's tests make again and again."""
 
 import multiprocessing
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +12,9 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 from models.store import Store, experiments, runs
 from models.store.runs import Claim
+from tests.postgres import SERVER
 
-POSTGRES = os.environ.get("EPOCHAL_TEST_POSTGRES")
-"""URL of a PostgreSQL server; with it the same tests run there, each in a database of its own."""
-
-sqlite_only = pytest.mark.skipif(POSTGRES is not None, reason="about SQLite's files")
+sqlite_only = pytest.mark.skipif(SERVER is not None, reason="about SQLite's files")
 
 
 def make_spec(**body: Any) -> ExperimentSpec:
