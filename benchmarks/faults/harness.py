@@ -386,8 +386,7 @@ class Bench:
 
     def put_to_sleep(self, *pids: int) -> None:
         """SIGSTOP processes at a moment at which they do not hold the database's lock."""
-        database = Path(str(self.store.url.database))
-        wait_until(lambda: stop_outside_transaction(database, *pids), "a moment without a transaction", 60)
+        wait_until(lambda: stop_outside_transaction(self.store.url, *pids), "a moment without a transaction", 60)
 
     def cancel_all(self) -> None:
         """Leave nothing queued or running, also after a case that ended half-way."""

@@ -1,27 +1,53 @@
-"""Processes that are stopped, as a laptop's are when it sleeps."""
+"""Processes that are stopped, as a laptop's are when it sleeps, and a database that is locked by somebody else."""
 
 import os
 import signal
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 
 from models.store.sqlite import dbapi
+from models.store.store import WRITERS_LOCK
 
 
-def stop_outside_transaction(database: Path, *pids: int) -> bool:
+def stop_outside_transaction(database: URL, *pids: int) -> bool:
     """SIGSTOP processes, unless one of them holds the database's lock just now, which nobody else could take then.
 
     Returns whether they are stopped; if not, they run on, and it can be tried again.
     """
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    connection = dbapi.connect(str(database), isolation_level=None, timeout=1.0)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except dbapi.OperationalError:
+    with locked(database, 1.0) as taken:
+        pass
+    if not taken:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+    return taken
+
+
+@contextmanager
+def locked(database: URL, timeout_seconds: float) -> Iterator[bool]:
+    """Hold the lock that every writer takes. Gives False if others hold it for longer than the timeout."""
+    if database.get_backend_name() == "sqlite":
+        connection = dbapi.connect(str(database.database), isolation_level=None, timeout=timeout_seconds)
+        try:
+            yield _succeeds(lambda: connection.execute("BEGIN IMMEDIATE"), dbapi.OperationalError)
+        finally:
+            connection.close()
+        return
+    engine = create_engine(database, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as session:
+        session.execute(text(f"SET lock_timeout = {int(timeout_seconds * 1000)}"))
+        lock = text(f"SELECT pg_advisory_lock({WRITERS_LOCK})")
+        yield _succeeds(lambda: session.execute(lock), OperationalError)
+
+
+def _succeeds(action: Callable[[], object], failure: type[Exception]) -> bool:
+    try:
+        action()
+    except failure:
         return False
-    finally:
-        connection.close()
     return True

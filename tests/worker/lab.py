@@ -245,8 +245,7 @@ class Lab:
 
     def stop_outside_transactions(self, *pids: int) -> None:
         """SIGSTOP processes at a moment at which they do not hold the database's lock, which nobody could take then."""
-        database = Path(str(self.store.url.database))
-        wait_until(lambda: stop_outside_transaction(database, *pids), 60, "a moment without a transaction")
+        wait_until(lambda: stop_outside_transaction(self.store.url, *pids), 60, "a moment without a transaction")
 
     def check(self, experiment_id: int) -> None:
         """What must hold of every experiment that has ended: epochs 1..N, no run open, no half-written file."""

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
+from benchmarks.faults.stopping import locked
 from models.store import Status, artifacts, experiments, files
-from models.store.sqlite import dbapi
 from tests.worker.lab import LEASE_SECONDS, Lab, endless
 from tests.worker.processes import wait_until
 
@@ -19,14 +19,11 @@ def test_a_database_that_is_locked_for_longer_than_a_lease_costs_no_run_its_leas
     other = lab.start_worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
-    connection = dbapi.connect(lab.store.url.database, isolation_level=None, timeout=30)
-    connection.execute("BEGIN IMMEDIATE")
-    before = len(lab.history(experiment_id))
-    locked = wait_for_seconds(3 * LEASE_SECONDS)
-    assert len(lab.history(experiment_id)) == before, "reads go on, writes wait"
-    connection.execute("ROLLBACK")
-    connection.close()
-    assert locked
+    with locked(lab.store.url, 30.0) as taken:
+        assert taken
+        before = len(lab.history(experiment_id))
+        wait_for_seconds(3 * LEASE_SECONDS)
+        assert len(lab.history(experiment_id)) == before, "reads go on, writes wait"
     lab.wait_for_epoch(experiment_id, before + 3)
     assert len(lab.runs(experiment_id)) == 1
     lab.cancel(experiment_id)
@@ -35,10 +32,9 @@ def test_a_database_that_is_locked_for_longer_than_a_lease_costs_no_run_its_leas
     other.stop()
 
 
-def wait_for_seconds(seconds: float) -> bool:
+def wait_for_seconds(seconds: float) -> None:
     """The fault itself lasts this long."""
     signal.sigtimedwait([], seconds)
-    return True
 
 
 def test_a_disk_that_fills_up_fails_the_run_by_name_and_the_last_checkpoint_is_gone_on_from(lab: Lab) -> None:
