@@ -18,6 +18,7 @@ from models.store import Store
 from models.store.stamps import Stamps
 from service.access import Doorkeeper, LoginNeeded, keys_needed
 from service.answers import Answers
+from service.connections import Connections
 from service.dependencies import Services, authorise, authorise_viewer
 from service.documents import API
 from service.errors import ANY_PROBLEM, install_handlers
@@ -27,7 +28,7 @@ from service.limits import Perimeter
 from service.live import LiveEvents
 from service.origins import HostNames
 from service.prefix import UnderPrefix
-from service.protocol import CLOSING
+from service.protocol import CLOSING, CONNECTIONS
 from service.proxies import TrustedProxies
 from service.routes import (
     catalogue,
@@ -60,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="Epochal",
         version=metadata.version("epochal"),
-        lifespan=_lifespan(settings, instruments),
+        lifespan=_lifespan(settings, instruments, proxies),
         docs_url=None,  # its assets would come from a CDN; pages.py has a page of its own
         redoc_url=None,
         openapi_url=None,  # pages.py too: its servers depend on the proxy
@@ -98,7 +99,7 @@ def _api() -> APIRouter:
     return api
 
 
-def _lifespan(settings: Settings, instruments: Instruments) -> Callable[[FastAPI], Any]:
+def _lifespan(settings: Settings, instruments: Instruments, proxies: TrustedProxies) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         services, _ = await asyncio.gather(
@@ -108,7 +109,7 @@ def _lifespan(settings: Settings, instruments: Instruments) -> Callable[[FastAPI
         closing = asyncio.Event()
         tasks = [asyncio.create_task(services.live.run()), asyncio.create_task(_close_streams(services, closing))]
         try:
-            yield {CLOSING: closing}
+            yield {CLOSING: closing, CONNECTIONS: Connections(proxies)}
         finally:
             services.live.close()
             for task in tasks:

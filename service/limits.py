@@ -31,8 +31,6 @@ BODY_BYTES_PER_SECOND = 32_000
 SIGN_OF_LIFE = "/healthz"
 ENTRIES_PER_ROUND = 8
 """Requests that begin in one round of the event loop. Each costs a millisecond or two before it first waits."""
-DRAIN_SECONDS = 2.0
-"""How long an answer waits for a body that nobody will read, so that the client has sent it and reads the answer."""
 
 
 class Perimeter:
@@ -139,8 +137,6 @@ class Exchange:
             return
         if message["type"] == "http.response.start":
             self._started, self.status, self.answered_at = True, message["status"], time.monotonic()
-            if not self._body_complete:
-                await self._drain()
             message = {**message, "headers": self._complete(message["headers"])}
         elif self.scope["method"] == "HEAD":
             message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -162,22 +158,6 @@ class Exchange:
         if self._started:
             raise RuntimeError(f"the response had begun when this happened: {error.detail}") from error
         await problem_response(error)(self.scope, self._receive, self.send)
-
-    async def _drain(self) -> None:
-        """Read and forget what is still coming, for a moment, so that the answer is not lost to a reset connection."""
-        if "expect" in self.headers:  # the client waits to be told to send; the answer tells it not to
-            return
-        most = self._received + self.max_body_bytes
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while not self._body_complete and self._received < most:
-                    message = await self._receive()
-                    if message["type"] != "http.request":
-                        return
-                    self._received += len(message.get("body", b""))
-                    self._body_complete = not message.get("more_body", False)
-        except TimeoutError:
-            return
 
     def _too_large(self, num_bytes: int) -> TooLarge:
         return TooLarge(

@@ -145,7 +145,7 @@ class LiveServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._started.wait(30)
+        assert self._started.wait(100)
         return self
 
     def __exit__(
