@@ -211,7 +211,7 @@ class Client(threading.Thread):
         try:
             return began, self.http.request(method, path, **kwargs)
         except httpx.HTTPError:
-            time.sleep(0.1)
+            time.sleep(0.5)
             return began, None
 
     def note(self, op: str, began: float, response: httpx.Response | None, **members: Any) -> None:

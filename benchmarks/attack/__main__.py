@@ -1,0 +1,164 @@
+"""`python -m benchmarks.attack`: attack a lab with keys on, for real, and print what happened beside what others saw.
+
+--only 1,5,7-9     these attacks
+--list             what there is, and do nothing
+--json FILE        write the outcomes as JSON too
+--before FILE      outcomes of an earlier version, to stand beside these in the table
+--write            put the table into docs/reliability.md
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.attack import insider_attacks, perimeter_attacks  # noqa: F401 (they register)
+from benchmarks.attack.harness import ATTACKS, SLOWEST_P99_SECONDS, Attack, Seen, Target
+from benchmarks.faults.harness import Bench, progress
+from benchmarks.faults.report import machine
+from models.data.dataset import load_dataset
+from models.settings import Settings
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+BEGIN, END = "<!-- attacks: begin -->", "<!-- attacks: end -->"
+HEADER = (
+    "| # | attack | what was done | before | now | others meanwhile, before | now | held |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+PLENTY = {"requests_per_minute": 100_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One attack, done."""
+
+    number: int
+    title: str
+    done: str
+    happened: str
+    others: str
+    seconds: float
+    held: bool
+
+
+def main() -> int:
+    """Attack; 1 when a promise was not kept."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.attack", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", help="numbers and ranges: 1,5,7-9")
+    parser.add_argument("--list", action="store_true", help="list the attacks and do nothing")
+    parser.add_argument("--json", type=Path, help="write the outcomes as JSON too")
+    parser.add_argument("--before", type=Path, help="outcomes of an earlier version")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
+    options = parser.parse_args()
+    chosen = [ATTACKS[number] for number in sorted(numbers(options.only) if options.only else ATTACKS)]
+    if options.list:
+        for each in chosen:
+            print(f"{each.number:2}  {each.title}: {each.promise}")
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab is stopped and its folder removed
+    os.umask(0)  # attack 13: nothing is private because of the umask
+    load_dataset("cifar10", Settings())
+    outcomes = list(run_all(chosen))
+    for each in outcomes:
+        print(f"{each.number:2}  {'held  ' if each.held else 'BROKEN'}  {each.title}: {each.happened} [{each.others}]")
+    print(f"{sum(each.held for each in outcomes)} of {len(outcomes)} held; {sum(e.seconds for e in outcomes):.0f} s")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+    if options.write:
+        before = json.loads(options.before.read_text()) if options.before else []
+        write_table(PAGE, outcomes, {each["number"]: Outcome(**each) for each in before})
+    return 0 if all(each.held for each in outcomes) else 1
+
+
+def numbers(text: str) -> list[int]:
+    """The numbers that '1,5,7-9' means."""
+    found: list[int] = []
+    for piece in text.split(","):
+        first, _, last = piece.strip().partition("-")
+        found += [number for number in range(int(first), int(last or first) + 1) if number in ATTACKS]
+    return found
+
+
+def run_all(chosen: list[Attack]) -> Iterator[Outcome]:
+    """Run attacks in one lab, and in a new one after a broken promise: it may have been left in any state."""
+    bench: Bench | None = None
+    target: Target | None = None
+    try:
+        for each in chosen:
+            progress(f"{each.number:2}  {each.title}")
+            if bench is None:
+                bench = Bench({"auth": True, **PLENTY}).start()
+                target = Target(bench)
+            assert target is not None
+            outcome = run_one(target, each)
+            progress(f"    {outcome.happened} [{outcome.others}; {outcome.seconds:.0f} s; held: {outcome.held}]")
+            if not outcome.held:
+                bench.close()
+                bench = None
+            yield outcome
+    finally:
+        if bench is not None:
+            bench.close()
+
+
+def run_one(target: Target, each: Attack) -> Outcome:
+    """Do one attack while another client is watched."""
+    seen = Seen()
+    began = time.monotonic()
+    held = True
+    if target.bench.prober:
+        target.bench.prober.close()  # the watcher asks in its place
+    try:
+        if each.watched:
+            with target.watched(seen):
+                happened = each.run(target)
+        else:
+            happened = each.run(target)
+    except Exception as error:  # noqa: BLE001 (whatever an attack ends with is its outcome)
+        happened, held = str(error) or type(error).__name__, False
+        if not isinstance(error, AssertionError):
+            happened = f"{type(error).__name__}: {happened}"
+    others = "not watched"
+    if seen.seconds:
+        timed = ", ".join(
+            f"{name} {seen.quantiles(name)[0] * 1000:.0f} / {seen.quantiles(name)[1] * 1000:.0f} ms"
+            for name in seen.seconds
+        )
+        others = f"{timed}; {seen.failed} failed; API {seen.growth_mb:+.0f} MB, {seen.peak_mb:+.0f} MB at its end"
+        if complaints := seen.complaints():
+            held = False
+            happened = f"{happened}; but {'; '.join(complaints)}"
+    return Outcome(each.number, each.title, each.done, happened, others, round(time.monotonic() - began, 1), held)
+
+
+def write_table(page: Path, outcomes: list[Outcome], before: dict[int, Outcome]) -> None:
+    """Put the table into the page."""
+    text = page.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    held = sum(each.held for each in outcomes)
+    said = (
+        f"{time.strftime('%d %B %Y')}, {machine()}: {held} of {len(outcomes)} held"
+        f"{f', {sum(each.held for each in before.values())} before' if before else ''}. Others: half and 99 of 100 answers "
+        f"in milliseconds; the bar is {SLOWEST_P99_SECONDS * 1000:.0f} ms."
+    )
+    rows = [_row(each, before.get(each.number)) for each in outcomes]
+    page.write_text(f"{head}{BEGIN}\n{said}\n\n{HEADER}\n" + "\n".join(rows) + f"\n{END}{tail}", encoding="utf-8")
+
+
+def _row(now: Outcome, before: Outcome | None) -> str:
+    cells = (
+        now.title, now.done, before.happened if before else "", now.happened, before.others if before else "", now.others,
+        "yes" if now.held else "no",
+    )  # fmt: skip
+    clean = " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+    return f"| {now.number} | {clean} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
