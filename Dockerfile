@@ -33,7 +33,7 @@ RUN mkdir models service worker && touch epochal.py \
 # Nothing here needs root. /data is the volume; it holds the database, artifacts, datasets and weights.
 RUN groupadd --gid 10001 epochal \
     && useradd --uid 10001 --gid epochal --no-create-home --shell /usr/sbin/nologin epochal \
-    && mkdir -p /data /run/secrets && chown epochal:epochal /data
+    && mkdir -p /data /run/secrets && chown epochal:epochal /data && chmod 0700 /data
 
 COPY models models
 COPY service service

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from models.errors import EpochalError
+from models.private import close_to_others, private
 from models.settings import Settings
 from service.address import remove_address, running_lab, write_address
 from service.broker import EmbeddedBroker
@@ -88,14 +89,15 @@ class Lab:
     def start(self) -> None:
         """Start all parts and wait until they answer. Raises LabFailed, which says what to read, and leaves nothing."""
         try:
-            self._prepare()
-            self._start_broker()
-            self._prepare_store()
-            self._start_api_and_workers()
+            with private():
+                self._prepare()
+                self._start_broker()
+                self._prepare_store()
+                self._start_api_and_workers()
+                write_address(self.settings.data_dir, self.url)
         except BaseException:
             self.stop()
             raise
-        write_address(self.settings.data_dir, self.url)
         self._supervisor = threading.Thread(target=self._supervise, name="lab-supervisor", daemon=True)
         self._supervisor.start()
 
@@ -142,7 +144,9 @@ class Lab:
         """Folders, the lock, and the settings that only a running lab has: a free port, its address, its Host names."""
         data_dir = self.settings.data_dir.expanduser().resolve()
         try:
-            (data_dir / "logs").mkdir(parents=True, exist_ok=True)
+            if said := close_to_others(data_dir):
+                self.say(said)
+            (data_dir / "logs").mkdir(exist_ok=True)
             self._lock = lock_data_dir(data_dir)
         except OSError as error:
             raise LabFailed(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.private import UMASK, open_privately
 from service.tether import tethered
 
 LARGEST_LOG_BYTES = 20_000_000
@@ -41,7 +42,7 @@ class Part:
 
     def start(self) -> None:
         """Start the process; its output is appended to the log."""
-        with self.log.open("ab") as log:
+        with open_privately(self.log) as log:
             self.process = subprocess.Popen(  # noqa: S603 (the lab's own command lines)
                 tethered(self.command()),
                 stdin=subprocess.DEVNULL,
@@ -50,6 +51,7 @@ class Part:
                 cwd=self.folder,
                 env=dict(self.environment),
                 start_new_session=True,
+                umask=UMASK,
             )
         self._started_at, self._restart_at = time.monotonic(), None
 

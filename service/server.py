@@ -1,5 +1,6 @@
 """The API as a process: `python -m service.server` serves it until SIGTERM or Ctrl-C."""
 
+import logging
 import resource
 import sys
 
@@ -7,6 +8,7 @@ import uvicorn
 
 from models.libc import glibc
 from models.logs import configure_logs
+from models.private import close_to_others, keep_private
 from models.settings import Settings, get_settings
 from models.store import Store
 from service.access import keys_needed
@@ -29,8 +31,11 @@ NUM_ARENAS = 2
 
 def serve(settings: Settings | None = None) -> None:
     """Serve until told to stop."""
+    keep_private()
     settings = settings or get_settings()
     configure_logs()
+    if said := close_to_others(settings.data_dir):
+        logging.getLogger(__name__).warning("%s", said)
     sys.setswitchinterval(SWITCH_SECONDS)
     _give_memory_back()
     _allow_many_connections()

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+from models.private import keep_private
 from worker.nursery import get_nursery
 
 
@@ -18,6 +19,7 @@ def main() -> None:
     name = parser.parse_args().name
     for signum in (signal.SIGTERM, signal.SIGINT):  # until the worker takes over there is nothing to hand back
         signal.signal(signum, lambda *_: sys.exit(0))
+    keep_private()
     get_nursery().start()
 
     from worker.app import app

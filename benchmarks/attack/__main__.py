@@ -142,20 +142,19 @@ def write_table(page: Path, outcomes: list[Outcome], before: dict[int, Outcome])
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     held = sum(each.held for each in outcomes)
+    earlier = f", {sum(each.held for each in before.values())} before" if before else ""
     said = (
-        f"{time.strftime('%d %B %Y')}, {machine()}: {held} of {len(outcomes)} held"
-        f"{f', {sum(each.held for each in before.values())} before' if before else ''}. Others: half and 99 of 100 answers "
-        f"in milliseconds; the bar is {SLOWEST_P99_SECONDS * 1000:.0f} ms."
+        f"{time.strftime('%d %B %Y')}, {machine()}: {held} of {len(outcomes)} held{earlier}. Others: the time in which "
+        f"half and 99 of 100 answers came; the bar is {SLOWEST_P99_SECONDS * 1000:.0f} ms."
     )
     rows = [_row(each, before.get(each.number)) for each in outcomes]
     page.write_text(f"{head}{BEGIN}\n{said}\n\n{HEADER}\n" + "\n".join(rows) + f"\n{END}{tail}", encoding="utf-8")
 
 
 def _row(now: Outcome, before: Outcome | None) -> str:
-    cells = (
-        now.title, now.done, before.happened if before else "", now.happened, before.others if before else "", now.others,
-        "yes" if now.held else "no",
-    )  # fmt: skip
+    earlier = (before.happened, before.others) if before else ("", "")
+    held = "yes" if now.held else "no"
+    cells = (now.title, now.done, earlier[0], now.happened, earlier[1], now.others, held)
     clean = " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
     return f"| {now.number} | {clean} |"
 

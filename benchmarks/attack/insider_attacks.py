@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.attack.harness import API, Target, attack, connect, expect, parse_answer, statuses, wait_until
 from benchmarks.faults.harness import Bench, alive
-from models.queue import make_celery
+from models.queue import TRAIN_TASK, make_celery
 from models.store import Status, artifacts
 from models.store.files import sha256_of
 
@@ -175,7 +175,7 @@ def silent_uploads(lab: Target) -> str:
     "pictures that cost more than they weigh",
     done="A viewer sends 30 WebP of 24 megapixels and about 40 bytes each in one body, four times at once, and leaves "
     "two of them after a second.",
-    promise="a budget of pixels, small work first: another key's image is answered in 2 s; the work stops with its client",
+    promise="a budget of pixels, small work first: another key's image is answered in 2 s; work stops with its client",
 )
 def costly_pictures(lab: Target) -> str:
     number = lab.trained()
@@ -456,8 +456,10 @@ def broker_and_queue(lab: Target) -> str:
         ):  # fmt: skip
             client.lpush("experiments", junk)
         for order, arguments in (
-            ("shutdown", {}), ("pool_restart", {"reload": True}), ("pool_shrink", {"n": 9}), ("cancel_consumer", {"queue": "experiments"}),
-            ("rate_limit", {"task_name": "worker.tasks.train", "rate_limit": "1/h"}), ("time_limit", {"task_name": "worker.tasks.train", "hard": 1}),
+            ("shutdown", {}), ("pool_restart", {"reload": True}), ("pool_shrink", {"n": 9}),
+            ("cancel_consumer", {"queue": "experiments"}),
+            ("rate_limit", {"task_name": TRAIN_TASK, "rate_limit": "1/h"}),
+            ("time_limit", {"task_name": TRAIN_TASK, "hard": 1}),
         ):  # fmt: skip
             celery.control.broadcast(order, arguments=arguments)
         time.sleep(2.0)

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from tests.postgres import Postgres
+
 from benchmarks.faults.harness import Bench, kill
 from benchmarks.faults.workers import family_of, jobs_of
 from benchmarks.history.recording import History
 from models.store.sqlite import dbapi
 from service.lab import answers
-from tests.postgres import Postgres
 
 PAUSE_SECONDS = (1.0, 7.0)
 LOCKED_SECONDS = (0.5, 6.0)

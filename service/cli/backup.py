@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from models.errors import CorruptFile, StorageFull
+from models.private import close_to_others, private
 from service.cli import options
-from service.cli.output import Mode, print_json, say
+from service.cli.output import Mode, errors, print_json, say
 from service.cli.unpacking import DATABASE, EXPERIMENTS, BackupFailed, unpack
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def backup(file: File, data_dir: options.DataDir = None, as_json: options.AsJson
     if not settings.database_url and not (settings.data_dir / DATABASE).exists():
         raise BackupFailed(f"{settings.data_dir} holds no lab", fix="Name its folder: --data-dir or EPOCHAL_DATA_DIR.")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as staging:
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as staging, private():
         records = _stage(settings, Path(staging))
         _pack(Path(staging), file)
     if Mode.json:
@@ -44,12 +46,22 @@ def backup(file: File, data_dir: options.DataDir = None, as_json: options.AsJson
 
 def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
     """Restore a backup into an empty data directory; runs that were going on are gone on with."""
-    from service.lab import lock_data_dir
-
     target = options.settings_for(data_dir).data_dir.expanduser().resolve()
     if not file.is_file():
         raise BackupFailed(f"there is no file {file}")
-    target.mkdir(parents=True, exist_ok=True)
+    if opened := close_to_others(target):
+        errors.print(escape(opened), style="yellow")
+    with private():
+        count = _restore(file, target)
+    if Mode.json:
+        print_json({"data_dir": str(target), "artifacts": count})
+    say(f"restored {count} artifacts and the database to {target}; start it with `epochal up --data-dir {target}`")
+
+
+def _restore(file: Path, target: Path) -> int:
+    """Unpack, check, and put in place; how many artifacts there were."""
+    from service.lab import lock_data_dir
+
     lock = lock_data_dir(target)
     try:
         if any(target.glob(f"{DATABASE}*")) or os.path.lexists(target / EXPERIMENTS):
@@ -59,11 +71,9 @@ def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJso
             for name in (EXPERIMENTS, DATABASE):  # the database last: without it the folder holds no lab
                 if (Path(unpacked) / name).exists():
                     (Path(unpacked) / name).rename(target / name)
+        return count
     finally:
         lock.close()
-    if Mode.json:
-        print_json({"data_dir": str(target), "artifacts": count})
-    say(f"restored {count} artifacts and the database to {target}; start it with `epochal up --data-dir {target}`")
 
 
 def _stage(settings: "Settings", staging: Path) -> list["ArtifactRecord"]:

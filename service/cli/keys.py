@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from models.private import private
 from service.cli import options
 from service.cli.output import Mode, age, errors, print_json, say, table
 
@@ -124,7 +125,8 @@ def _opened(data_dir: Path | None) -> Iterator["Store"]:
         errors.print(f"no lab was started in {escape(str(settings.data_dir))} yet; making its database", style="yellow")
     store = Store(settings)
     try:
-        store.migrate()
-        yield store
+        with private():
+            store.migrate()
+            yield store
     finally:
         store.dispose()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from models.private import keep_private
 from service.cli import options
 from service.cli.output import console, errors
 
@@ -30,6 +31,7 @@ def up(
     from service.lab import Lab, LabStopped
 
     settings = options.settings_for(data_dir, host=host, port=port, workers=workers, broker_url=broker_url)
+    keep_private()
     lab = Lab(settings, say=lambda text: console.print(f"[yellow]{escape(text)}[/]"))
     stop_on_signals(lab)
     with console.status("starting the lab"):

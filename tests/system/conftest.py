@@ -22,7 +22,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     # Tiny networks gain nothing from a second thread, and wait for it when the machine is busy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     said: list[str] = []
+    before = os.umask(0)  # whatever it is, what the lab makes is its user's alone
     with Lab(settings, say=said.append) as running:
+        os.umask(before)
         yield running
     left = [part.name for part in running.parts if part.pid is not None]
     assert not left, f"{left} were left running"

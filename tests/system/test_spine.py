@@ -174,3 +174,10 @@ def test_the_lab_is_healthy_and_ready(lab: Lab) -> None:
     assert httpx.get(f"{lab.url}/healthz").status_code == 200
     ready = httpx.get(f"{lab.url}/readyz")
     assert ready.status_code == 200, ready.text
+
+
+def test_what_a_lab_leaves_on_the_disk_is_its_users_alone(lab: Lab, completed: int) -> None:
+    paths = [lab.settings.data_dir, *lab.settings.data_dir.rglob("*")]
+    assert any(path.name.startswith("weights-best") for path in paths)
+    open_to_others = [path for path in paths if path.lstat().st_mode & 0o077 and not path.is_symlink()]
+    assert open_to_others == []

@@ -1,5 +1,6 @@
 """A backup is the database and the very files that it names; a restore is checked before it counts."""
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -95,3 +96,15 @@ def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
     assert run("restore", str(tmp_path / "text"), "--data-dir", str(tmp_path / "copy"))[0] == 1
     assert run("restore", str(tmp_path / "nothing"), "--data-dir", str(tmp_path / "copy"))[0] == 1
     assert run("backup", str(tmp_path / "b.tar"), "--data-dir", str(tmp_path / "empty"))[0] == 1
+
+
+def test_a_backup_and_what_is_restored_are_their_users_alone(lab: Path, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        archive, copy = tmp_path / "backup.tar", tmp_path / "copy"
+        copy.mkdir()
+        assert run("backup", str(archive), "--data-dir", str(lab))[0] == 0
+        assert run("restore", str(archive), "--data-dir", str(copy))[0] == 0
+    finally:
+        os.umask(before)
+    assert [path for path in (archive, copy, *copy.rglob("*")) if path.stat().st_mode & 0o077] == []
