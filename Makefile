@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help install lint test test-postgres compose-test demo lab bench faults load constraints clean
+.PHONY: help install lint test test-postgres compose-test demo lab bench faults attack history load constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,15 @@ bench: $(VENV)/.installed ## Speed of training beside a plain loop and the machi
 
 faults: $(VENV)/.installed-dev ## Do every fault for real and print what happened
 	@$(BIN)/python -m benchmarks.faults
+
+attack: $(VENV)/.installed-dev ## Attack a lab with keys on, for real, beside other clients
+	@$(BIN)/python -m benchmarks.attack
+
+MINUTES ?= 10
+SEED ?= 1
+DATABASE ?= sqlite
+history: $(VENV)/.installed-dev ## Break a lab at random and judge what clients were told: SEED=1 MINUTES=10 DATABASE=sqlite
+	@$(BIN)/python -m benchmarks.history --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE)
 
 load: $(VENV)/.installed-dev ## 10,000 experiments in the store, streams and requests
 	@$(BIN)/python -m benchmarks.load

@@ -117,7 +117,7 @@ class Target:
     def client(self, key: str | None = None, **headers: str) -> httpx.Client:
         """A client with a key, or none."""
         known = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers={**known, **headers}, timeout=60.0, trust_env=False)
+        return httpx.Client(base_url=self.url, headers={**known, **headers}, timeout=30.0, trust_env=False)
 
     def get(self, path: str, key: str | None = None, **kwargs: Any) -> httpx.Response:
         with self.client(key) as client:

@@ -26,6 +26,7 @@ from benchmarks.faults.harness import (
     endless,
     expect,
     kill,
+    patience,
     short_spec,
     wait_until,
 )
@@ -35,6 +36,7 @@ from models.store.sqlite import dbapi
 from models.store.states import RunStatus
 from models.store.tables import Experiment
 from service.lab import answers
+from service.processes import Part
 
 RESTARTS = 10
 LOCKED_SECONDS = 30.0
@@ -186,7 +188,7 @@ def database_locked(bench: Bench) -> str:
     slowest = 0.0
     with ThreadPoolExecutor(1) as pool, closing(dbapi.connect(str(bench.store.url.database))) as connection:
         connection.isolation_level = None
-        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute("PRAGMA busy_timeout = 60000")
         connection.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         posted = pool.submit(bench.submit, epochs=1)
@@ -265,7 +267,7 @@ def disk_full(bench: Bench) -> str:
 def work_on_a_full_disk(bench: Bench) -> str:
     completed, worker = bench.submit(epochs=1), bench.worker_pid
     bench.wait_for(completed, Status.COMPLETED)
-    running = bench.submit(epochs=20)
+    running = bench.submit(**endless())
     bench.wait_for_epoch(running, 2)
     with full_disk(bench.folder):
         with bench.store.reading() as session:
@@ -275,25 +277,30 @@ def work_on_a_full_disk(bench: Bench) -> str:
             f"{API}/experiments/{completed}/predictions", files={"image": ("big.bmp", bitmap(), "image/bmp")}
         )
         expect(bench.client.get(f"{API}/experiments").status_code == 200, "reading does not go on")
-        time.sleep(3)  # epochs end and checkpoints are due meanwhile
+        time.sleep(patience(3))  # the fault is that time passes: epochs end and checkpoints are due meanwhile
         expect(refused.status_code == 507, f"POST was answered {refused.status_code}: {refused.text[:200]}")
         expect(upload.status_code in (200, 507), f"the upload was answered {upload.status_code}: {upload.text[:200]}")
     again = bench.client.post(f"{API}/experiments", json=short_spec(epochs=1))
     expect(again.status_code == 202, f"with space again, POST was answered {again.status_code}")
-    wait_until(lambda: bench.status(running).terminal, "the run to end one way or the other", 120)
+    stored = len(bench.history(running))
+    wait_until(lambda: bench.has_come(running, stored + 2), "the run to end, or to go on", 120)
     ended = bench.experiment(running)
     if ended.status is Status.FAILED:
         expect("write" in str(ended.reason) or "full" in str(ended.reason), f"the reason is: {ended.reason}")
         bench.client.post(f"{API}/experiments/{running}/resume")
-        bench.wait_for(running, Status.COMPLETED)
+        bench.wait_for_epoch(running, saved.epoch + 2)
+        bench.cancel(running)
+        bench.wait_for(running, Status.CANCELLED)
         expect(bench.runs(running)[-1].start_epoch >= saved.epoch, "the last checkpoint was not used")
         how = f"the run failed: '{ended.reason}'; resumed, it went on after epoch {bench.runs(running)[-1].start_epoch}"
     else:
-        expect(ended.status is Status.COMPLETED, f"the run is {ended.status}: {ended.reason}")
-        how = f"the run waited and completed in {len(bench.runs(running))} attempts"
+        expect(ended.status is Status.RUNNING, f"the run is {ended.status}: {ended.reason}")
+        how = f"the run waited and went on, in {len(bench.runs(running))} attempts"
+        bench.cancel(running)
+        bench.wait_for(running, Status.CANCELLED)
     bench.wait_for(int(again.json()["id"]), Status.COMPLETED)
     expect(bench.worker_pid == worker, "the worker was started anew")
-    return f"POST 507, upload {upload.status_code}, GET 200; {how} and completed; new ones are accepted"
+    return f"POST 507, upload {upload.status_code}, GET 200; {how}; new ones are accepted"
 
 
 def bitmap(side: int = 1500) -> bytes:
@@ -343,7 +350,26 @@ def api_killed(bench: Bench) -> str:
     api, broker = bench.lab.api, bench.lab.broker
     assert api is not None
     assert broker is not None
-    before, answered = count_experiments(bench), []
+    bench.client.post(f"{API}/experiments", params={"dry_run": "true"}, json=short_spec())  # torch is loaded now
+    with bench.prober.paused():
+        for _ in range(10):  # on a busy machine the kill may come after the answer
+            if killed_between(bench, api, broker):
+                break
+            wait_until(lambda: answers(bench.lab.url, "/healthz"), "the API to be started again", 60)
+        else:
+            raise Broken("the kill came too late each time")
+        with bench.store.reading() as session:
+            experiment_id = session.scalar(select(func.max(Experiment.id))) or 0
+        bench.wait_for(experiment_id, Status.COMPLETED, seconds=60)
+        wait_until(lambda: answers(bench.lab.url, "/healthz"), "the API to be started again", 60)
+    expect(len(bench.runs(experiment_id)) == 1, "it was trained twice")
+    return "the sender got no answer; the stored experiment was enqueued by a worker's reaper and completed"
+
+
+def killed_between(bench: Bench, api: Part, broker: Part) -> bool:
+    """POST with the broker stopped, and kill the API once the experiment is stored; whether no answer came before."""
+    before = count_experiments(bench)
+    answered: list[int] = []
 
     def post() -> None:
         try:
@@ -351,22 +377,16 @@ def api_killed(bench: Bench) -> str:
         except httpx.TransportError:
             answered.append(0)
 
-    bench.client.post(f"{API}/experiments", params={"dry_run": "true"}, json=short_spec())  # torch is loaded now
-    with bench.prober.paused():
-        kill(broker.pid or 0, signal.SIGSTOP)
-        thread = threading.Thread(target=post)
-        thread.start()
+    kill(broker.pid or 0, signal.SIGSTOP)
+    thread = threading.Thread(target=post)
+    thread.start()
+    try:
         wait_until(lambda: count_experiments(bench) > before, "the experiment to be stored", 20)
         kill(api.pid or 0)
         thread.join()
+    finally:
         kill(broker.pid or 0, signal.SIGCONT)
-        expect(answered == [0], f"the POST was answered {answered}: the kill came too late")
-        with bench.store.reading() as session:
-            experiment_id = session.scalar(select(func.max(Experiment.id))) or 0
-        bench.wait_for(experiment_id, Status.COMPLETED, seconds=60)
-        wait_until(lambda: answers(bench.lab.url, "/healthz"), "the API to be started again", 60)
-    expect(len(bench.runs(experiment_id)) == 1, "it was trained twice")
-    return "the sender got no answer; the stored experiment was enqueued by a worker's reaper and completed"
+    return answered == [0]
 
 
 @case(
@@ -412,12 +432,12 @@ def clock_off(bench: Bench) -> str:
     25,
     "backup while training, restore",
     done="`epochal backup` while a run trains and saves, `epochal restore` into an empty folder, a lab started there.",
-    promise="consistent: every file fits its digest; the run goes on there to its end",
+    promise="consistent: every file fits its digest; the run goes on there",
 )
 def backup_and_restore(bench: Bench) -> str:
     completed = bench.submit(epochs=2)
     bench.wait_for(completed, Status.COMPLETED)
-    running = bench.submit(epochs=20, dataset={"name": "cifar10", "train_limit": 1000, "val_limit": 200})
+    running = bench.submit(**endless(), dataset={"name": "cifar10", "train_limit": 1000, "val_limit": 200})
     bench.wait_for_epoch(running, 3)
     file, target = bench.folder / "backup.tar", bench.folder / "restored"
     said = epochal("backup", str(file), "--data-dir", str(bench.settings.data_dir))
@@ -430,13 +450,15 @@ def backup_and_restore(bench: Bench) -> str:
         copy.start()
         then = len(copy.history(running))
         expect(copy.status(completed) is Status.COMPLETED, "the completed one is not there")
-        copy.wait_for(running, Status.COMPLETED, seconds=240)
+        copy.wait_for_epoch(running, then + 2, seconds=240)
+        copy.cancel(running)
+        copy.wait_for(running, Status.CANCELLED)
         attempts = len(copy.runs(running))
         if wrong := inconsistencies(copy, frozenset()):
             raise Broken("in the restored lab " + "; ".join(wrong[:4]))
     finally:
         copy.close()
-    return f"{said}; the restored run went on after epoch {then} or later, as attempt {attempts}, and completed"
+    return f"{said}; the restored run went on after epoch {then} or later, as attempt {attempts}"
 
 
 def epochal(*arguments: str) -> str:

@@ -8,7 +8,7 @@ import psutil
 from safetensors import SafetensorError, safe_open
 from sqlalchemy import select
 
-from benchmarks.faults.harness import Bench
+from benchmarks.faults.harness import Bench, patience
 from models.errors import CorruptFile
 from models.store import Status, artifacts, history
 from models.store.files import verify
@@ -26,14 +26,14 @@ def inconsistencies(bench: Bench, allowed: frozenset[int]) -> list[str]:
     wrong = [
         f"{what} was answered {status}" for what, status in bench.client.seen if status >= 500 and status not in allowed
     ]
-    if bench.prober.slowest_seconds > LONGEST_HEALTHZ_SECONDS:
+    if bench.prober.slowest_seconds > patience(LONGEST_HEALTHZ_SECONDS):
         load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
         slowest, at = bench.prober.slowest_seconds, bench.prober.slowest_at
         wrong.append(f"/healthz took {slowest:.2f} s, {at:.0f} s into the case (load {load:.0f} on {cores} cores)")
     if bench.prober.unanswered:
         wrong.append(f"/healthz failed {len(bench.prober.unanswered)} times: {bench.prober.unanswered[0]}")
-    deadline = time.monotonic() + SETTLING_SECONDS
-    while (unrest := _unrest(bench)) and time.monotonic() < deadline:
+    began = time.monotonic()
+    while (unrest := _unrest(bench)) and time.monotonic() - began < patience(SETTLING_SECONDS):
         time.sleep(0.1)
     return [*wrong, *unrest, *_histories(bench), *_files(bench)]
 

@@ -41,21 +41,23 @@ def curve(bench: Bench, experiment_id: int) -> list[tuple[float | None, ...]]:
 @case(
     1,
     "kill -9 of the training process",
-    done="One spec trained twice, 6 epochs; the second time SIGKILL in the middle of an epoch.",
+    done="One spec trained twice; the first time SIGKILL behind its second epoch.",
     promise="resumes from the checkpoint as attempt 2, and on a CPU gives the curve of the uninterrupted run",
 )
 def training_process_killed(bench: Bench) -> str:
-    undisturbed = bench.submit(epochs=6)
-    bench.wait_for(undisturbed, Status.COMPLETED)
-    killed = bench.submit(epochs=6)
-    bench.wait_for_epoch(killed, 2)
-    kill(bench.training_process(killed), signal.SIGKILL)
+    killed, pid, changes = bench.catch_training(2)
+    kill(pid, signal.SIGKILL)
     bench.wait_for(killed, Status.COMPLETED)
+    undisturbed = bench.submit(**changes)
+    bench.wait_for(undisturbed, Status.COMPLETED)
     first, second = bench.runs(killed)
     expect(first.status is RunStatus.LOST and "SIGKILL" in str(first.reason), f"the first attempt: {first.reason}")
     expect(second.attempt == 2 and second.start_epoch >= 1, f"attempt {second.attempt} from {second.start_epoch}")
     expect(curve(bench, killed) == curve(bench, undisturbed), "the two curves differ")
-    return f"attempt 2 went on after epoch {second.start_epoch} and completed; all 6 epochs equal to the last bit"
+    return (
+        f"attempt 2 went on after epoch {second.start_epoch} and completed; all {changes['epochs']} epochs equal "
+        "to the last bit"
+    )
 
 
 @case(
@@ -66,8 +68,7 @@ def training_process_killed(bench: Bench) -> str:
 )
 def worker_killed(bench: Bench) -> str:
     second = bench.start_worker("second")
-    experiment_id = bench.submit(epochs=12)
-    bench.wait_for_epoch(experiment_id, 2)
+    experiment_id, _, _ = bench.catch_training(2)
     owner = bench.runs(experiment_id)[0].worker
     victim = second.pid if owner.startswith("second") else bench.worker_pid
     family = family_of(victim)
@@ -76,7 +77,7 @@ def worker_killed(bench: Bench) -> str:
     allowed = LEASE_SECONDS + 5
     wait_until(lambda: bench.runs(experiment_id)[0].status is RunStatus.LOST, "the lease to run out", allowed)
     given_back = time.monotonic() - began
-    wait_until(lambda: len(bench.runs(experiment_id)) == 2, "another claim", allowed - given_back)
+    wait_until(lambda: len(bench.runs(experiment_id)) == 2, "another claim", max(0.0, allowed - given_back))
     claimed = time.monotonic() - began
     wait_until(lambda: not any(alive(pid) for pid in family), "the killed worker's nursery and job to end", 30)
     bench.wait_for(experiment_id, Status.COMPLETED)
@@ -93,7 +94,7 @@ def worker_killed(bench: Bench) -> str:
     promise="checkpoint, hand back, exit within 10 s; the next worker goes on in the middle of that epoch",
 )
 def worker_told_to_end(bench: Bench) -> str:
-    experiment_id = bench.submit(epochs=2, dataset={"name": "cifar10", "train_limit": 6_000, "val_limit": 200})
+    experiment_id = bench.submit(**endless(), dataset={"name": "cifar10", "train_limit": 20_000, "val_limit": 200})
     bench.training_process(experiment_id)
     wait_until(lambda: (bench.experiment(experiment_id).progress or {}).get("step", 0) > 5, "a few steps")
     pid = bench.worker_pid
@@ -109,8 +110,10 @@ def worker_told_to_end(bench: Bench) -> str:
             saved = artifacts.checkpoints(session, experiment_id)
         expect(saved, "no checkpoint was stored")
     wait_until(lambda: "resumed" in bench.notices(experiment_id), "the run to go on")
-    bench.wait_for(experiment_id, Status.COMPLETED, seconds=180)
-    return f"exited {seconds:.1f} s later, {saved[0].path.rsplit('/', 1)[1]} stored; attempt 2 went on and completed"
+    bench.wait_for_epoch(experiment_id, len(bench.history(experiment_id)) + 1, seconds=180)
+    bench.cancel(experiment_id)
+    bench.wait_for(experiment_id, Status.CANCELLED)
+    return f"exited {seconds:.1f} s later, {saved[0].path.rsplit('/', 1)[1]} stored; attempt 2 went on with that epoch"
 
 
 @contextmanager
@@ -137,19 +140,19 @@ def inside_a_checkpoint_write(bench: Bench, experiment_id: int) -> Iterator[int]
     promise="the previous checkpoint loads; the half-written file is removed",
 )
 def killed_inside_a_checkpoint_write(bench: Bench) -> str:
-    experiment_id = bench.submit(epochs=12)
+    experiment_id = bench.submit(**endless())
     bench.wait_for_epoch(experiment_id, 2)
     with inside_a_checkpoint_write(bench, experiment_id) as pid:
         with bench.store.reading() as session:
             newest = artifacts.checkpoints(session, experiment_id)[0]
         kill(pid)
-    bench.wait_for(experiment_id, Status.COMPLETED)
+    bench.wait_for_epoch(experiment_id, newest.epoch + 2)
+    bench.cancel(experiment_id)
+    bench.wait_for(experiment_id, Status.CANCELLED)
     second = bench.runs(experiment_id)[1]
     expect(second.start_epoch == newest.epoch, f"went on after epoch {second.start_epoch}, not {newest.epoch}")
     expect("checkpoint-unusable" not in bench.notices(experiment_id), "a checkpoint was passed over")
-    return (
-        f"went on after epoch {newest.epoch}, the last that was saved whole, and completed; nothing half-written left"
-    )
+    return f"went on after epoch {newest.epoch}, the last that was saved whole; nothing half-written left"
 
 
 @case(
@@ -161,10 +164,8 @@ def killed_inside_a_checkpoint_write(bench: Bench) -> str:
 def checkpoint_damaged(bench: Bench) -> str:
     found = []
     for damage in ("cut in half", "one bit flipped"):
-        experiment_id = bench.submit(epochs=12)
-        bench.wait_for_epoch(experiment_id, 3)
-        pid = bench.training_process(experiment_id)
-        kill(pid, signal.SIGSTOP)  # so that the newest one is known, and can be damaged before it is read
+        # Stopped, so that the newest one is known, and can be damaged before it is read.
+        experiment_id, pid, _ = bench.catch_training(3)
         with bench.store.reading() as session:
             newest, before = artifacts.checkpoints(session, experiment_id)
         path = newest.file(bench.settings.experiments_dir)
@@ -414,17 +415,19 @@ def out_of_memory(bench: Bench) -> str:
     promise="resumes as after a kill; the worker lives",
 )
 def native_crash(bench: Bench) -> str:
-    experiment_id = bench.submit(epochs=14)
+    experiment_id = bench.submit(**endless())
     worker = bench.worker_pid
     for number, signum in enumerate((signal.SIGSEGV, signal.SIGABRT), start=1):
         bench.wait_for_epoch(experiment_id, 3 * number - 1)
         kill(bench.training_process(experiment_id), signum)
         wait_until(lambda number=number: len(bench.runs(experiment_id)) > number, "the next attempt")  # type: ignore[misc]
-    bench.wait_for(experiment_id, Status.COMPLETED)
+    bench.wait_for_epoch(experiment_id, len(bench.history(experiment_id)) + 2)
+    bench.cancel(experiment_id)
+    bench.wait_for(experiment_id, Status.CANCELLED)
     runs = bench.runs(experiment_id)
     expect("SIGSEGV" in str(runs[0].reason) and "SIGABRT" in str(runs[1].reason), f"{runs[0].reason}, {runs[1].reason}")
     expect(bench.worker_pid == worker, "the worker was started anew")
-    return f"attempts 2 and 3 went on after epochs {runs[1].start_epoch} and {runs[2].start_epoch}; completed"
+    return f"attempts 2 and 3 went on after epochs {runs[1].start_epoch} and {runs[2].start_epoch}"
 
 
 @case(
@@ -435,10 +438,7 @@ def native_crash(bench: Bench) -> str:
     settings={"stall_seconds": 4.0},
 )
 def hang(bench: Bench) -> str:
-    experiment_id = bench.submit(epochs=12)
-    bench.wait_for_epoch(experiment_id, 2)
-    pid = bench.training_process(experiment_id)
-    bench.put_to_sleep(pid)
+    experiment_id, pid, _ = bench.catch_training(2)
     began = time.monotonic()
     wait_until(lambda: not alive(pid), "the watchdog", 30)
     seconds = time.monotonic() - began

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import URL
@@ -19,12 +19,14 @@ def stop_outside_transaction(database: URL, *pids: int) -> bool:
     Returns whether they are stopped; if not, they run on, and it can be tried again.
     """
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        with suppress(ProcessLookupError):  # it has just ended, which the caller looks at
+            os.kill(pid, signal.SIGSTOP)
     with locked(database, 1.0) as taken:
         pass
     if not taken:
         for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     return taken
 
 

@@ -1,5 +1,6 @@
 """Worker processes of a lab under test: ready ones, extra ones, and what trains below them."""
 
+import os
 import subprocess
 import sys
 import time
@@ -15,10 +16,10 @@ READY = b"worker ready to train"
 
 def wait_until_ready(log: Path, offset: int, seconds: float = 120.0) -> None:
     """Until a worker says in its log, from `offset` on, that its nursery is warm."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while READY not in log.read_bytes()[offset:]:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s in vain for a worker; {log.name} ends: {tail(log)}")
+        if time.monotonic() - began > seconds * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0))):
+            raise AssertionError(f"waited {seconds:g} s and more in vain for a worker; {log.name} ends: {tail(log)}")
         time.sleep(0.05)
 
 
