@@ -64,15 +64,15 @@ def main() -> int:
     os.umask(0)  # attack 13: nothing is private because of the umask
     load_dataset("cifar10", Settings())
     outcomes = list(run_all(chosen))
-    for each in outcomes:
-        print(f"{each.number:2}  {'held  ' if each.held else 'BROKEN'}  {each.title}: {each.happened} [{each.others}]")
-    print(f"{sum(each.held for each in outcomes)} of {len(outcomes)} held; {sum(e.seconds for e in outcomes):.0f} s")
+    for one in outcomes:
+        print(f"{one.number:2}  {'held  ' if one.held else 'BROKEN'}  {one.title}: {one.happened} [{one.others}]")
+    print(f"{sum(one.held for one in outcomes)} of {len(outcomes)} held; {sum(one.seconds for one in outcomes):.0f} s")
     if options.json:
-        options.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+        options.json.write_text(json.dumps([asdict(one) for one in outcomes], indent=1))
     if options.write:
         before = json.loads(options.before.read_text()) if options.before else []
-        write_table(PAGE, outcomes, {each["number"]: Outcome(**each) for each in before})
-    return 0 if all(each.held for each in outcomes) else 1
+        write_table(PAGE, outcomes, {one["number"]: Outcome(**one) for one in before})
+    return 0 if all(one.held for one in outcomes) else 1
 
 
 def numbers(text: str) -> list[int]:

@@ -147,7 +147,7 @@ def silent_uploads(lab: Target) -> str:
     predict(lab, number, lab.other, png())
     path = f"{API}/experiments/{number}/predictions"
     held = [connect(lab.bench) for _ in range(8)]
-    found = []
+    found: list[tuple[int, float]] = []
     try:
         for connection in held:
             connection.sendall(lab.head("POST", path, lab.viewer, MULTIPART, CHUNKED))

@@ -163,10 +163,14 @@ def wild_headers(lab: Target) -> str:
     codes: dict[str, int] = {}
 
     def ask(what: str, path: str, method: str = "GET", key: str | None = None, **headers: str) -> None:
-        with lab.client(key) as client:
-            for name, value in headers.items():
-                client.headers[name.replace("_", "-").encode()] = value.encode("latin-1")
-            codes[what] = client.request(method, path).status_code
+        lines = [f"{name.replace('_', '-')}: {value}".encode("latin-1") for name, value in headers.items()]
+        head = lab.head(method, path, key, "Connection: close", *(() if method == "GET" else ("Content-Length: 0",)))
+        if "Host" in headers:
+            head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.startswith(b"Host:"))
+        with connect(lab.bench) as connection:
+            with suppress(OSError):
+                connection.sendall(b"\r\n".join([head[:-4], *lines, b"", b""]))
+            codes[what] = parse_answer(read_all(connection)).status
 
     list_path = f"{API}/experiments"
     for path in ("/", list_path):
