@@ -22,8 +22,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.postgres import Postgres
-
 from benchmarks.faults.harness import Bench, progress
 from benchmarks.history.breaking import Breaker
 from benchmarks.history.clients import API, TERMINAL, Client, Shared
@@ -32,6 +30,7 @@ from benchmarks.history.recording import History, Observer, final_state
 from models.data.dataset import load_dataset
 from models.settings import Settings
 from models.store import Store
+from tests.postgres import Postgres
 
 LAB = {"workers": 2, "lease_seconds": 4.0, "auth": True, "max_attempts": 12}
 PLENTY = {"requests_per_minute": 1_000_000, "max_queued": 100_000}

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from tests.postgres import Postgres
-
 from benchmarks.faults.harness import Bench, kill
+from benchmarks.faults.stopping import locked
 from benchmarks.faults.workers import family_of, jobs_of
 from benchmarks.history.recording import History
-from models.store.sqlite import dbapi
 from service.lab import answers
+from tests.postgres import Postgres
 
 PAUSE_SECONDS = (1.0, 7.0)
 LOCKED_SECONDS = (0.5, 6.0)
@@ -36,7 +35,7 @@ class Breaker(threading.Thread):
         faults: list[tuple[Callable[[], str], int]] = [
             (self.kill_worker, 4), (self.kill_job, 3), (self.stop_worker, 4), (self.end_worker, 2), (self.kill_api, 2),
             (self.stop_api, 2), (self.kill_broker, 3), (self.stop_broker, 2), (self.empty_broker, 1),
-            *([(self.lock_database, 4)] if self.server is None else [(self.restart_server, 2), (self.crash_server, 2)]),
+            (self.lock_database, 3), *([] if self.server is None else [(self.restart_server, 2), (self.crash_server, 2)]),
         ]  # fmt: skip
         try:
             while not self.stopping.wait(self.rng.uniform(*PAUSE_SECONDS)):
@@ -113,12 +112,9 @@ class Breaker(threading.Thread):
 
     def lock_database(self) -> str:
         seconds = self.rng.uniform(*LOCKED_SECONDS)
-        with closing(dbapi.connect(str(self.bench.store.url.database), isolation_level=None)) as connection:
-            connection.execute("PRAGMA busy_timeout = 60000")
-            connection.execute("BEGIN IMMEDIATE")
+        with locked(self.bench.store.url, 60.0) as taken:
             time.sleep(seconds)
-            connection.execute("ROLLBACK")
-        return f"the database locked for {seconds:.1f} s"
+        return f"the database {'locked' if taken else 'not locked, since others held it'} for {seconds:.1f} s"
 
     def restart_server(self) -> str:
         assert self.server is not None
