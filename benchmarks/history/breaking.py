@@ -35,7 +35,8 @@ class Breaker(threading.Thread):
         faults: list[tuple[Callable[[], str], int]] = [
             (self.kill_worker, 4), (self.kill_job, 3), (self.stop_worker, 4), (self.end_worker, 2), (self.kill_api, 2),
             (self.stop_api, 2), (self.kill_broker, 3), (self.stop_broker, 2), (self.empty_broker, 1),
-            (self.lock_database, 3), *([] if self.server is None else [(self.restart_server, 2), (self.crash_server, 2)]),
+            (self.lock_database, 3),
+            *([] if self.server is None else [(self.restart_server, 2), (self.crash_server, 2)]),
         ]  # fmt: skip
         try:
             while not self.stopping.wait(self.rng.uniform(*PAUSE_SECONDS)):
