@@ -22,6 +22,7 @@ from service.connections import Connections
 from service.dependencies import Services, authorise, authorise_viewer
 from service.documents import API
 from service.errors import ANY_PROBLEM, install_handlers
+from service.health import Readiness
 from service.inference.predictor import Predictor
 from service.instruments import Instruments
 from service.limits import Perimeter
@@ -138,6 +139,7 @@ def _build_services(settings: Settings, instruments: Instruments) -> Services:
         instruments=instruments,
         submissions=Submissions(settings, store, celery),
         predictor=Predictor(store, settings),
+        readiness=Readiness(store, celery),
     )
 
 

@@ -24,6 +24,7 @@ from service.access import Caller, Doorkeeper, check_role
 from service.body import read_document
 from service.caching import Renderings
 from service.errors import invalid_fields, shown
+from service.health import Readiness
 from service.inference.predictor import Predictor
 from service.instruments import Instruments
 from service.limits import MEGABYTE, Gate
@@ -54,6 +55,7 @@ class Services:
     instruments: Instruments
     submissions: Submissions
     predictor: Predictor
+    readiness: Readiness
     inspector: Inspector = field(default_factory=Inspector)
     renderings: Renderings = field(default_factory=Renderings)
     listed: ListedItems = field(default_factory=ListedItems)
@@ -209,7 +211,8 @@ def _wrong_query(request: Request, known: list[str]) -> InvalidRequest | None:
             f"the query has {query.count(b'&') + 1:,} parameters in {len(query):,} bytes",
             fix=f"send at most {MAX_PARAMETERS} parameters in {MAX_QUERY_BYTES:,} bytes",
         )
-    counts = Counter(name for name, _ in request.query_params.multi_items())
+    given = request.query_params.multi_items()
+    counts = Counter(name for name, _ in given)
     unknown = [name for name in counts if name not in known]
     entries = [_unknown(name, known, guess=number < MOST_GUESSES) for number, name in enumerate(unknown)]
     entries += [
@@ -217,6 +220,7 @@ def _wrong_query(request: Request, known: list[str]) -> InvalidRequest | None:
         for name, count in counts.items()
         if count > 1 and name in known
     ]
+    entries += [{"field": name, "message": "holds a NUL character"} for name, value in given if "\0" in value]
     return invalid_fields(entries) if entries else None
 
 

@@ -1,7 +1,12 @@
 """Whether the lab can do its work: broker, database, a live worker."""
 
+import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
 
+import anyio
+from anyio import to_thread
 from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -10,23 +15,55 @@ from models.errors import EpochalError, Unavailable
 from models.store import Store, experiments, workers
 from service.instruments import Instruments
 
+FRESH_SECONDS = 1.0
+Checks = dict[str, dict[str, Any]]
+"""Of each part: whether it is `ok`, and what else there is to say."""
 
-def check_readiness(store: Store, celery: Celery) -> dict[str, Any]:
-    """What answers and what does not. Raises Unavailable, with the same in `checks`, unless everything does."""
-    checks: dict[str, Any] = {
+
+class Readiness:
+    """Whether the lab can work, asked at most once at a time and once a second, however many want to know."""
+
+    def __init__(self, store: Store, celery: Celery, *, probe: Callable[[Store, Celery], Checks] | None = None) -> None:
+        self._store = store
+        self._celery = celery
+        self._probe = probe or check_parts
+        self._checks: Checks = {}
+        self._checked_at = float("-inf")
+        self._asking = asyncio.Lock()
+        self._thread = anyio.CapacityLimiter(1)  # of its own: a broker that hangs must not take a reader's
+
+    async def checks(self) -> Checks:
+        """What answers and what does not: of now, or of a second ago at most."""
+        async with self._asking:
+            if time.monotonic() - self._checked_at >= FRESH_SECONDS:
+                self._checks = await to_thread.run_sync(self._probe, self._store, self._celery, limiter=self._thread)
+                self._checked_at = time.monotonic()
+            return self._checks
+
+
+def require_ready(checks: Checks, *, in_detail: bool) -> None:
+    """Raise Unavailable unless every part answers; `in_detail` says which does not, with the same in `checks`."""
+    failing = [name for name, check in checks.items() if not check["ok"]]
+    if not failing:
+        return
+    if not in_detail:
+        raise Unavailable("not ready", fix="ask again with an API key to be told why", retry_after_seconds=5)
+    raise Unavailable(
+        f"not ready: {', '.join(failing)} {'does' if len(failing) == 1 else 'do'} not answer",
+        fix="start what is missing: `epochal up` starts all of it",
+        retry_after_seconds=5,
+        checks=checks,
+    )
+
+
+def check_parts(store: Store, celery: Celery) -> Checks:
+    """Ask the database, the broker and the workers; a part that does not answer takes seconds."""
+    checks: Checks = {
         "database": _database(store),
         "broker": {"ok": queue.ping(celery), "queued_messages": queue.queue_length(celery)},
     }
     names = live_worker_names(store, celery) if checks["database"]["ok"] else []
     checks["workers"] = {"ok": bool(names), "names": names}
-    failing = [name for name, check in checks.items() if not check["ok"]]
-    if failing:
-        raise Unavailable(
-            f"not ready: {', '.join(failing)} {'does' if len(failing) == 1 else 'do'} not answer",
-            fix="start what is missing: `epochal up` starts all of it",
-            retry_after_seconds=5,
-            checks=checks,
-        )
     return checks
 
 

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import EpochalError, TooLarge, Unavailable
+from service.body import MAX_BODY_BYTES
 from service.errors import RequestTimeout, problem_response, unexpected
 from service.headers import SECURITY_HEADERS
 from service.origins import HostNames, check_origin
@@ -28,6 +29,8 @@ MEGABYTE = 1_000_000
 BODY_GRACE_SECONDS = 20.0
 BODY_BYTES_PER_SECOND = 32_000
 """A body must arrive at this rate after the grace; a slow uplink manages it, a client that drips does not."""
+LOGIN, MAX_LOGIN_BYTES = "/login", 16_000
+UPLOADS = "/predictions"
 SIGN_OF_LIFE = "/healthz"
 ENTRIES_PER_ROUND = 8
 """Requests that begin in one round of the event loop. Each costs a millisecond or two before it first waits."""
@@ -57,7 +60,7 @@ class Perimeter:
             await self.app(scope, receive, send)
             return
         self.proxies.unwrap(scope)
-        exchange = Exchange(scope, receive, send, self.max_body_bytes)
+        exchange = Exchange(scope, receive, send, body_limit(scope["path"], self.max_body_bytes))
         inner, began = exchange.inner_scope(), time.monotonic()
         try:
             if scope["path"] != SIGN_OF_LIFE:  # a health check names whatever address it reaches the lab by
@@ -78,6 +81,13 @@ class Perimeter:
         finally:
             if exchange.status:
                 self.observe(inner, exchange.status, (exchange.answered_at or time.monotonic()) - began)
+
+
+def body_limit(path: str, max_upload_bytes: int) -> int:
+    """The largest body that an address has a use for."""
+    if path == LOGIN:
+        return MAX_LOGIN_BYTES
+    return max_upload_bytes if path.endswith(UPLOADS) else MAX_BODY_BYTES
 
 
 class Exchange:
@@ -162,7 +172,9 @@ class Exchange:
     def _too_large(self, num_bytes: int) -> TooLarge:
         return TooLarge(
             f"the body is {num_bytes:,} bytes or more; at most {self.max_body_bytes:,} are read",
-            fix="send fewer or smaller images, or raise EPOCHAL_MAX_UPLOAD_MB",
+            fix="send fewer or smaller images, or raise EPOCHAL_MAX_UPLOAD_MB"
+            if self.scope["path"].endswith(UPLOADS)
+            else "send no more than this address has a use for",
         )
 
 

@@ -79,6 +79,7 @@ class Submissions:
 
         def make() -> Experiment:
             self._check_quota(session, caller)
+            self._check_room(session, caller)
             return experiments.create(
                 session, accepted.spec, layers=accepted.layers, warnings=accepted.warnings, owner=caller.name
             )
@@ -98,6 +99,7 @@ class Submissions:
         """Store and enqueue the same spec again, as a reproduction of that experiment."""
         with self.store.writing() as session:
             self._check_quota(session, caller)
+            self._check_room(session, caller)
             original = experiments.get(session, experiment_id)
             row = experiments.create(
                 session,
@@ -142,6 +144,16 @@ class Submissions:
                 f"'{caller.name}' has {queued} experiments in the queue, of {self.settings.max_queued} allowed",
                 fix="wait for some to start, or cancel some",
                 retry_after_seconds=30,
+            )
+
+    def _check_room(self, session: Session, caller: Caller) -> None:
+        if caller.name is None:
+            return
+        stored = experiments.count_stored(session, caller.name)
+        if stored >= self.settings.max_stored:
+            raise TooManyRequests(
+                f"'{caller.name}' has {stored} experiments, of {self.settings.max_stored} allowed",
+                fix="delete some that are no longer needed, or have EPOCHAL_MAX_STORED raised",
             )
 
     def _enqueue(self, experiment_id: int, *, alone: bool) -> None:

@@ -177,6 +177,11 @@ def count_queued(session: Session, owner: str | None) -> int:
     return session.scalar(query) or 0
 
 
+def count_stored(session: Session, owner: str | None) -> int:
+    """How many experiments somebody has, for quotas."""
+    return session.scalar(select(func.count()).where(Experiment.owner == owner)) or 0
+
+
 def request_cancel(session: Session, experiment_id: int) -> Experiment:
     """Cancel at once what is queued; ask the worker to stop what runs. Again is as good as once.
 

@@ -241,18 +241,20 @@ def _decode(cursor: str, sort: str, descending: bool) -> _Cursor:
         if type(identifier) is not int or not 0 < identifier < 2**63:
             raise ValueError(identifier)
         return _Cursor(_checked_value(sort, value), identifier)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidRequest("the cursor is damaged", fix="use `next` of a list as it is, or start anew") from error
 
 
 def _checked_value(sort: str, value: Any) -> Any:
     if sort == "created":
         moment = datetime.fromisoformat(value)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     if sort == "id" and type(value) is int and 0 < value < 2**63:
         return value
     if sort == "name" and isinstance(value, str):
-        value.encode()  # a lone surrogate is no name that was ever stored
+        value.encode()  # a lone surrogate is no name that was ever stored, nor is one with a NUL
+        if "\0" in value:
+            raise ValueError(value)
         return value
     if sort not in COLUMNS and (value is None or (type(value) in (int, float) and math.isfinite(value))):
         return None if value is None else float(value)

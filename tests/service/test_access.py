@@ -92,6 +92,28 @@ def test_submitters_submit_up_to_their_quota(client: TestClient, filled: Filled,
     assert client.post(f"{API}/{first.json()['id']}/resume", headers=headers).status_code == 429
 
 
+def test_what_is_stored_has_a_quota_too(settings: Settings, filled: Filled, submitter: str) -> None:
+    with client_of(settings.model_copy(update={"max_queued": 9, "max_stored": 2})) as client:
+        headers = bearer(submitter)
+        first, _ = (client.post(API, json=SMALL, headers=headers).json()["id"] for _ in range(2))
+        refused = client.post(API, json=SMALL, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
+        assert client.post(f"{API}/{first}/reproduce", headers=headers).status_code == 429
+        client.post(f"{API}/{first}/cancel", headers=headers)
+        assert client.post(f"{API}/{first}/resume", headers=headers).status_code == 202
+        client.post(f"{API}/{first}/cancel", headers=headers)
+        assert client.delete(f"{API}/{first}", headers=headers).status_code == 204
+        assert client.post(API, json=SMALL, headers=headers).status_code == 202
+
+
+def test_the_login_form_reads_some_kilobytes(browser: TestClient) -> None:
+    for body in (b"&" * 20_000, b"key=" + b"k" * 20_000, b"a=b&" * 5000):
+        answer = browser.post(
+            "/login", content=body, headers={**OWN, "Content-Type": "application/x-www-form-urlencoded"}
+        )
+        assert answer.status_code == 413
+
+
 def test_idempotency_keys_of_two_people_do_not_meet(client: TestClient, filled: Filled, submitter: str) -> None:
     other = make_key(filled, "grace", Role.SUBMITTER)
     ids = {

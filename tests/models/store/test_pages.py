@@ -222,10 +222,28 @@ def test_a_damaged_cursor_is_refused(store: Store, cursor: str) -> None:
         list_page(session, cursor=cursor)
 
 
-@pytest.mark.parametrize("value", ["1", [1], {}, True, 1e999, "NaN"])
+@pytest.mark.parametrize("value", ["1", [1], {}, True, 1e999, "NaN", 10**400, -(10**400)])
 def test_a_cursor_with_a_value_of_the_wrong_kind_is_refused(store: Store, value: Any) -> None:
     with pytest.raises(InvalidRequest, match="cursor"), store.reading() as session:
         list_page(session, sort="val_loss.best", cursor=encoded(["val_loss.best", True, value, 1]))
+
+
+@pytest.mark.parametrize(
+    ("sort", "value"),
+    [
+        ("created", "0001-01-01T00:00:00+23:59"),
+        ("created", "9999-12-31T23:59:59-23:59"),
+        ("created", "12345-01-01"),
+        ("created", 5),
+        ("name", "\0"),
+        ("name", "\ud800"),
+        ("id", 10**400),
+        ("id", -1),
+    ],
+)
+def test_a_cursor_that_no_row_can_have_made_is_refused(store: Store, sort: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest, match="cursor"), store.reading() as session:
+        list_page(session, sort=sort, cursor=encoded([sort, True, value, 1]))
 
 
 @given(st.text() | st.binary().map(lambda data: base64.urlsafe_b64encode(data).decode()))

@@ -1,9 +1,15 @@
 """The API lives without anything else; the lab is ready only with all of its parts."""
 
+import asyncio
+from typing import Any
+
 from starlette.testclient import TestClient
 
-from models.store import workers
-from tests.service.lab_of_one import Filled, epoch
+from models.settings import Settings
+from models.store import keys, workers
+from models.store.states import Role
+from service.health import Readiness
+from tests.service.lab_of_one import Filled, client_of, epoch
 
 
 def test_alive_without_a_broker_or_a_worker(client: TestClient) -> None:
@@ -21,6 +27,35 @@ def test_what_is_missing_is_named(client: TestClient, filled: Filled) -> None:
     assert problem["checks"]["database"]["ok"]
     assert problem["checks"]["workers"] == {"ok": True, "names": ["worker-1"]}
     assert answer.headers["retry-after"]
+
+
+def test_strangers_are_told_whether_it_is_ready_and_no_more(settings: Settings, filled: Filled) -> None:
+    with filled.store.writing() as session:
+        workers.beat(session, "worker-1", host="lab", pid=1, device="cpu")
+        _, key = keys.create(session, "vera", Role.VIEWER)
+    with client_of(settings.model_copy(update={"auth": True})) as client:
+        for headers in ({}, {"X-API-Key": "epochal_wrong"}):
+            answer = client.get("/readyz", headers=headers)
+            assert (answer.status_code, answer.json()["detail"]) == (503, "not ready")
+            assert "worker-1" not in answer.text
+            assert "broker" not in answer.text
+        answer = client.get("/readyz", headers={"X-API-Key": key})
+        assert answer.json()["checks"]["workers"]["names"] == ["worker-1"]
+
+
+def test_however_many_ask_the_parts_are_asked_once() -> None:
+    asked: list[float] = []
+
+    def probe(*parts: Any) -> dict[str, Any]:
+        asked.append(1)
+        return {"broker": {"ok": True}}
+
+    async def crowd() -> list[Any]:
+        readiness = Readiness(None, None, probe=probe)  # type: ignore[arg-type]
+        return await asyncio.gather(*(readiness.checks() for _ in range(100)))
+
+    assert asyncio.run(crowd()) == [{"broker": {"ok": True}}] * 100
+    assert len(asked) == 1
 
 
 def test_prometheus_counts_by_route_and_not_by_id(client: TestClient, filled: Filled) -> None:
