@@ -1,6 +1,7 @@
 """Logs of the API and the workers, on standard error: one line of JSON a record, or plain text on a terminal.
 
-Records of structlog and of the standard library take the same form. No secret is written.
+Records of structlog and of the standard library take the same form. No secret is written, nothing that was sent takes
+more than its place, and a flood of one kind of record is thinned (models.log_limits).
 """
 
 import logging
@@ -9,6 +10,8 @@ import sys
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
+
+from models.log_limits import RepeatLimit, bound_values
 
 QUIET = ("alembic", "celery.app.trace", "celery.worker.strategy")
 """Libraries that tell at every message what we tell ourselves, with the experiment's number."""
@@ -44,11 +47,12 @@ def configure_logs(level: int = logging.INFO) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     terminal = sys.stderr.isatty()
-    last: list[structlog.typing.Processor] = (
-        [_mask_credentials, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if terminal
-        else [structlog.processors.format_exc_info, _mask_credentials, structlog.processors.JSONRenderer()]
-    )
+    last: list[structlog.typing.Processor] = [
+        structlog.processors.format_exc_info,
+        _mask_credentials,
+        bound_values,
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(
         processors=[
             *shared,
@@ -60,6 +64,7 @@ def configure_logs(level: int = logging.INFO) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RepeatLimit())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],

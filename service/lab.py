@@ -31,6 +31,7 @@ from service.processes import Part, describe_exit
 LOCK_FILE = "lab.lock"
 POLL_SECONDS = 0.05
 SUPERVISE_SECONDS = 0.2
+TRIM_ROUNDS = 10
 BROKER_START_SECONDS = 10.0
 START_SECONDS = 120.0
 """The first import of torch from a cold disk takes long; a process that ends is noticed at once all the same."""
@@ -248,7 +249,7 @@ class Lab:
                 if self._stop_requested.is_set():
                     break
                 for part in self.parts:
-                    self._look_after(part, trim=rounds % 300 == 0)
+                    self._look_after(part, trim=rounds % TRIM_ROUNDS == 0)
         self._all_ended.wait()
 
     def _look_after(self, part: Part, trim: bool) -> None:

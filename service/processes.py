@@ -8,12 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from models.private import UMASK, open_privately
 from service.tether import tethered
 
-LARGEST_LOG_BYTES = 20_000_000
+LARGEST_LOG_BYTES, KEPT_LOGS = 10_000_000, 5
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 HEALTHY_AFTER_SECONDS = 60.0
 
@@ -103,11 +104,16 @@ class Part:
         return f"{self.name} was started again (process {self.pid})"
 
     def trim_log(self) -> None:
-        """Keep one earlier log beside the current one, once that has grown large. Writers append, so it may be cut."""
+        """Put a log that has grown large aside, and keep a few such. Writers append, so it may be cut under them."""
         with contextlib.suppress(OSError):
-            if self.log.stat().st_size > LARGEST_LOG_BYTES:
-                shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
-                os.truncate(self.log, 0)
+            if self.log.stat().st_size <= LARGEST_LOG_BYTES:
+                return
+            kept = [self.log.with_suffix(f".log.{number}") for number in range(1, KEPT_LOGS + 1)]
+            for newer, older in reversed(list(pairwise(kept))):
+                if newer.exists():
+                    newer.replace(older)
+            shutil.copyfile(self.log, kept[0])
+            os.truncate(self.log, 0)
 
     def last_lines(self, count: int = 12) -> str:
         """The end of the log, for an error message."""

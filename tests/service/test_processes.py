@@ -83,10 +83,17 @@ def test_a_command_is_not_started_when_its_parent_is_gone_already(tmp_path: Path
 def test_a_large_log_is_cut_and_one_earlier_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LARGEST_LOG_BYTES", 10)
     part = part_that_runs("", tmp_path)
-    part.log.write_text("more than ten bytes\n")
-    part.trim_log()
-    assert part.log.read_text() == ""
-    assert (tmp_path / "part.log.1").read_text() == "more than ten bytes\n"
+    for number in range(processes.KEPT_LOGS + 3):
+        part.log.write_text(f"more than ten bytes {number}\n")
+        part.trim_log()
+        part.log.write_text("few\n")
+        part.trim_log()
+        assert part.log.read_text() == "few\n"
+    kept = {path.name: path.read_text() for path in tmp_path.glob("part.log.*")}
+    newest = processes.KEPT_LOGS + 2
+    assert kept == {
+        f"part.log.{n}": f"more than ten bytes {newest + 1 - n}\n" for n in range(1, processes.KEPT_LOGS + 1)
+    }
 
 
 def test_an_exit_is_described_in_words() -> None:
