@@ -90,7 +90,7 @@ def ceiling_seconds(spec: ExperimentSpec, dataset: ImageDataset) -> float:
 
 def images_of(spec: ExperimentSpec, dataset: ImageDataset) -> int:
     """Training images of an epoch."""
-    return len(split_indices(len(dataset.train_labels), spec.dataset)[0])
+    return len(split_indices(dataset.train_labels, spec.dataset)[0])
 
 
 def as_table(results: list[dict[str, Any]]) -> str:

@@ -73,7 +73,7 @@ def as_written(network: nn.Module) -> nn.Module:
 def train_as_reported(case: Case, dataset: ImageDataset) -> float:
     """Images per second of the loop, from the first batch after the warm-up to the last."""
     spec, seen = case.spec, preprocessing_for(case.spec, dataset.info)
-    indices, _ = split_indices(len(dataset.train_labels), spec.dataset)
+    indices, _ = split_indices(dataset.train_labels, spec.dataset)
     warm_up = WARM_UP_BATCHES * spec.batch_size
     pictures = Pictures(dataset, indices[: case.report_images + warm_up], build_transform(case, dataset))
     loader = DataLoader(pictures, batch_size=spec.batch_size, shuffle=True, num_workers=2)

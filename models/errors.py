@@ -127,6 +127,14 @@ class StorageFull(EpochalError):
     title = "The disk is full or cannot be written"
 
 
+class DiskQuota(EpochalError):
+    """A caller's experiments take as much of the disk as they may."""
+
+    code = "disk-quota"
+    status = 507
+    title = "There is no more room on the disk for this key"
+
+
 class DataUnavailable(EpochalError):
     """A dataset or pretrained weights that could be fetched from none of their sources."""
 

@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(default=1200, ge=1, description="Requests that one API key may make.")
     max_queued: int = Field(default=200, ge=1, description="Experiments that one API key may have in the queue.")
     max_stored: int = Field(default=10_000, ge=1, description="Experiments that one API key may have in the store.")
+    max_disk_mb: int = Field(
+        default=50_000, ge=1, description="Checkpoints, weights and kernels that one API key's experiments may keep."
+    )
     upload_mb_per_hour: int = Field(default=4096, ge=1, description="Request bodies that one API key may send.")
 
     @property

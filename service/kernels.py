@@ -1,5 +1,8 @@
-"""Which kernels somebody wants to see, and reading them: from the weights, or from what was kept of every epoch."""
+"""Which kernels somebody wants to see, and reading them: from the weights, or from what was kept of the epochs."""
 
+import json
+import math
+import mmap
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -7,16 +10,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from sqlalchemy.orm import Session
 
-from models.errors import Conflict, CorruptFile, InvalidRequest
+from models.errors import Conflict, CorruptFile, InvalidRequest, NotFound
 from models.store import artifacts, experiments
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
 from models.store.tables import Experiment
 from service.dependencies import MAX_ID
 
+DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8")}
 WEIGHTS = {"best": ArtifactKind.WEIGHTS_BEST, "last": ArtifactKind.WEIGHTS_LAST}
 
 
@@ -29,40 +32,84 @@ class KernelSource:
     layer: str
     epoch: str
     """best, last, or an epoch's number."""
+    nearest: bool
+    """Whether the nearest epoch that is kept does, too."""
     record: ArtifactRecord
     path: Path
 
     @property
     def key(self) -> tuple[object, ...]:
         """Everything that the kernels depend on."""
-        return self.experiment_id, self.name, self.layer, self.epoch, self.record.sha256
+        return self.experiment_id, self.name, self.layer, self.epoch, self.nearest, self.record.sha256
 
-    @property
-    def title(self) -> str:
-        """What a picture of them is called."""
+    def title(self, epoch: int | str) -> str:
+        """What a picture of an epoch's kernels is called."""
         name = f"#{self.experiment_id} {self.name}".strip()
-        return f"{name}, {self.layer}, {self.epoch if not self.epoch.isdigit() else 'epoch ' + self.epoch}"
+        return f"{name}, {self.layer}, {epoch if isinstance(epoch, str) else f'epoch {epoch}'}"
 
-    def read(self) -> NDArray[np.float32]:
-        """The kernels, (out, in, height, width). Raises Conflict if training replaced the file just now."""
+    def read(self) -> tuple[int | str, NDArray[np.floating]]:
+        """Which epoch's they are, and the kernels, (out, in, height, width).
+
+        They are mapped: a layer may be larger than what should be read of it. Raises NotFound for an epoch whose
+        kernels are not kept, Conflict if training replaced the file just now.
+        """
         try:
-            with safe_open(self.path, framework="numpy") as file:
-                if self.record.kind is not ArtifactKind.KERNELS:
-                    return np.asarray(file.get_tensor(f"{self.layer}.weight"), dtype=np.float32)
-                kept = file.get_slice("kernels")
-                num_epochs = kept.get_shape()[0]
-                row = num_epochs if self.epoch == "last" else int(self.epoch)
-                if not 1 <= row <= num_epochs:
-                    raise _wrong("epoch", f"is {row}, and kernels are kept of epochs 1 to {num_epochs}", num_epochs)
-                return np.asarray(kept[row - 1], dtype=np.float32)
-        except (OSError, SafetensorError) as error:
+            tensors = map_tensors(self.path)
+            if self.record.kind is not ArtifactKind.KERNELS:
+                return self.epoch, tensors[f"{self.layer}.weight"]
+            kept: NDArray[Any] = tensors["kernels"]
+            # earlier files hold every epoch and do not say so
+            epochs = tensors["epochs"].tolist() if "epochs" in tensors else list(range(1, len(kept) + 1))
+            if self.epoch == "last":
+                return self.epoch, kept[-1]
+            row = self._row(epochs)
+            return epochs[row], kept[row]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Conflict(
                 f"the kernels of experiment {self.experiment_id} cannot be read now", fix="try again in a moment"
             ) from error
 
+    def _row(self, epochs: list[int]) -> int:
+        """Where the epoch that is asked for stands among those that are kept, which ascend."""
+        epoch, last = int(self.epoch), epochs[-1]
+        if self.nearest:
+            return min(range(len(epochs)), key=lambda row: abs(epochs[row] - epoch))
+        if not 1 <= epoch <= last:
+            raise _wrong("epoch", f"is {epoch}, and kernels are kept of epochs 1 to {last}", last)
+        if epoch not in epochs:
+            before, after = max(e for e in epochs if e < epoch), min(e for e in epochs if e > epoch)
+            nearest = before if epoch - before <= after - epoch else after
+            raise NotFound(
+                f"the kernels of epoch {epoch} of experiment {self.experiment_id} are not kept: of this run's epochs 1 "
+                f"to {last}, {len(epochs)} are, and the ones beside it are {before} and {after}",
+                fix=f"ask for epoch={nearest}, the nearest that is kept, or add nearest=true",
+                errors=[{"field": "epoch", "message": "is not kept", "value": epoch, "nearest": nearest}],
+            )
+        return epochs.index(epoch)
+
+
+def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a safetensors file, mapped into memory and not read. Raises ValueError if it is none, or damaged.
+
+    https://github.com/huggingface/safetensors#format: eight bytes of the header's length, the header, the tensors.
+    """
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    data = 8 + int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8:data])
+    header.pop("__metadata__", None)
+    found: dict[str, NDArray[Any]] = {}
+    for name, entry in header.items():
+        kind = DTYPES.get(entry["dtype"])
+        shape, (start, end) = tuple(entry["shape"]), entry["data_offsets"]
+        if kind is not None and end > start:
+            flat: NDArray[Any] = np.frombuffer(content, kind, int(math.prod(shape)), data + int(start))
+            found[name] = flat.reshape(shape)
+    return found
+
 
 def find_kernels(
-    session: Session, experiment_id: int, layer: str | None, epoch: str, experiments_dir: Path
+    session: Session, experiment_id: int, layer: str | None, epoch: str, experiments_dir: Path, *, nearest: bool = False
 ) -> KernelSource:
     """Where the kernels of a layer are. Raises InvalidRequest for a layer or epoch that there is not, Conflict before
     there are any.
@@ -75,7 +122,7 @@ def find_kernels(
         path = record.file(experiments_dir)
     except CorruptFile as error:
         raise Conflict(f"the kernels of experiment {row.id} cannot be read: {error.detail}") from error
-    return KernelSource(row.id, row.name, chosen, epoch, record, path)
+    return KernelSource(row.id, row.name, chosen, epoch, nearest, record, path)
 
 
 def _choose_layer(layer: str | None, convolutions: list[str]) -> str:

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from models import queue
 from models.data.catalogue import get_dataset
-from models.errors import Conflict, NotFound, TooManyRequests, Unavailable
+from models.errors import Conflict, DiskQuota, NotFound, TooManyRequests, Unavailable
+from models.networks.memory import disk_use_of
 from models.settings import Settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec, parse_spec
@@ -80,6 +81,7 @@ class Submissions:
         def make() -> Experiment:
             self._check_quota(session, caller)
             self._check_room(session, caller)
+            self._check_disk(session, caller, disk_use_of(accepted.spec, accepted.layers).files)
             return experiments.create(
                 session, accepted.spec, layers=accepted.layers, warnings=accepted.warnings, owner=caller.name
             )
@@ -101,9 +103,11 @@ class Submissions:
             self._check_quota(session, caller)
             self._check_room(session, caller)
             original = experiments.get(session, experiment_id)
+            spec = load_spec(original.spec)
+            self._check_disk(session, caller, disk_use_of(spec, original.layers or []).files)
             row = experiments.create(
                 session,
-                load_spec(original.spec),
+                spec,
                 layers=original.layers,
                 warnings=original.warnings,
                 owner=caller.name,
@@ -117,7 +121,9 @@ class Submissions:
         """Queue an experiment again that failed, diverged or was cancelled."""
         with self.store.writing() as session:
             self._check_quota(session, caller)
-            document = describe(session, experiments.request_resume(session, experiment_id))
+            row = experiments.request_resume(session, experiment_id)
+            self._check_disk(session, caller, 0)  # it is among the unfinished ones now
+            document = describe(session, row)
         self._enqueue(experiment_id, alone=False)
         return document
 
@@ -155,6 +161,31 @@ class Submissions:
                 f"'{caller.name}' has {stored} experiments, of {self.settings.max_stored} allowed",
                 fix="delete some that are no longer needed, or have EPOCHAL_MAX_STORED raised",
             )
+
+    def _check_disk(self, session: Session, caller: Caller, num_bytes: int) -> None:
+        """Refuse what would take a key beyond its share of the disk once all that it has queued is trained."""
+        if caller.name is None:
+            return
+        session.flush()
+        stored = artifacts.bytes_of_owner(session, caller.name)
+        taken = dict(stored)
+        for row in experiments.unfinished(session, caller.name):
+            wanted = disk_use_of(load_spec(row.spec), row.layers or []).files
+            taken[row.id] = max(wanted, stored.get(row.id, 0))
+        if (total := sum(taken.values()) + num_bytes) <= self.settings.max_disk_mb * 1e6:
+            return
+        largest = sorted(stored, key=stored.__getitem__, reverse=True)[:5]
+        which = ", ".join(f"{number} ({stored[number] / 1e6:,.1f} MB)" for number in largest)
+        waiting = len(taken.keys() - stored.keys())
+        way_out = "cancel some of those in the queue" if waiting else "train a smaller network"
+        if largest:
+            way_out = f"delete experiments that are no longer needed; the largest are {which}"
+        raise DiskQuota(
+            f"the experiments of '{caller.name}' would take {total / 1e6:,.1f} MB, of {self.settings.max_disk_mb:,} MB "
+            f"allowed: {sum(stored.values()) / 1e6:,.1f} MB are on the disk, this one needs {num_bytes / 1e6:,.1f} MB, "
+            f"and {waiting} in the queue need room, too",
+            fix=f"{way_out}, or ask whoever runs this lab for more (EPOCHAL_MAX_DISK_MB)",
+        )
 
     def _enqueue(self, experiment_id: int, *, alone: bool) -> None:
         """Put it on the queue. What the broker does not take now, a worker enqueues later from the database.

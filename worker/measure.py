@@ -105,7 +105,7 @@ def _time_steps(
     """Where it diverged, seconds a step, and how many steps that was measured by. Images have their final size."""
     state.freezing.set_training_mode(1)
     clock = Clock(state.device, TRAINING_SECONDS)
-    some = clock.until_over(steps(batches, 1, data.input_format.size, 0, spec.accumulate_batches))
+    some = clock.until_over(steps(batches, state.objective, 1, data.input_format.size, 0, spec.accumulate_batches))
     diverged = None
     try:
         train_epoch(state, some, clock.tick)

@@ -95,24 +95,27 @@ def check_cnn_memory(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, 
         heaviest = heaviest_field(
             spec.model, num_classes=info.num_classes, in_channels=channels, size=size, batch_size=spec.batch_size
         )
-        candidates = [("batch_size", 1), *([(heaviest, 1)] if heaviest != "model.input_size" else [])]
+        normed = any(conv.batch_norm for block in spec.model.blocks for conv in block.convs)
+        candidates = [("batch_size", 2 if normed else 1), *([(heaviest, 1)] if heaviest != "model.input_size" else [])]
         _refuse_memory(spec, training_bytes_of(spec, own), [*candidates, ("model.input_size", 8)], fits)
 
 
-def check_memory(spec: ExperimentSpec, cost: Cost) -> None:
-    """Refuse what this machine's memory does not hold."""
+def check_memory(spec: ExperimentSpec, cost: Cost, smallest_norm_values: int | None) -> None:
+    """Refuse what this machine's memory does not hold. A batch that `check_norms` refuses is no way out."""
 
     def fits(changed: ExperimentSpec) -> bool:
         return training_bytes_of(changed, cost) <= usable_bytes()
 
     if not fits(spec):
-        _refuse_memory(spec, training_bytes_of(spec, cost), [("batch_size", 1)], fits)
+        _refuse_memory(
+            spec, training_bytes_of(spec, cost), [("batch_size", 2 if smallest_norm_values == 1 else 1)], fits
+        )
 
 
 def training_bytes_of(spec: ExperimentSpec, cost: Cost) -> int:
     """Bytes that training a network of this cost, as this spec asks, holds at once."""
     weights = cost.num_parameters * FLOAT_BYTES
-    return training_bytes(spec, weights, cost.activation_bytes, cost.largest_activation_bytes)
+    return training_bytes(spec, weights, cost.activation_bytes, cost.largest_activation_bytes, cost.first_kernels_bytes)
 
 
 def _refuse_memory(spec: ExperimentSpec, needed: int, candidates: list[tuple[str, int]], fits: Fits) -> NoReturn:

@@ -5,12 +5,13 @@ device, where tensors have shapes and no content.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.data.catalogue import DatasetInfo
 from models.errors import SpecError
 from models.networks import checks
+from models.networks.memory import disk_use
 from models.networks.preprocessing import preprocessing_for
 from models.networks.probe import probe_network
 from models.spec.changes import with_changes
@@ -27,7 +28,8 @@ class NetworkSummary:
     `layers` has an entry a layer: {"name", "type", "output_shape", "kernel_shape" or null, "parameters"}, shapes
     without the batch. `activation_bytes` is what the backward pass needs of a whole batch, `weight_bytes` the
     parameters and buffers, `training_bytes` everything that training holds at once: weights, gradients, optimizer,
-    activations.
+    activations, kept kernels; beside them the process itself takes some 300 MB. `disk_bytes` is what stays on the disk
+    when it has been trained, and `disk` says of what.
     """
 
     layers: list[dict[str, Any]]
@@ -36,6 +38,8 @@ class NetworkSummary:
     activation_bytes: int
     weight_bytes: int
     training_bytes: int
+    disk_bytes: int
+    disk: dict[str, int]
 
 
 def describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
@@ -76,7 +80,8 @@ def _describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
     checks.check_cnn_memory(spec, info, channels=channels, size=size)
     probe = probe_network(spec.model, num_classes=info.num_classes, in_channels=channels, size=size)
     checks.check_norms(spec, probe.smallest_norm_values)
-    checks.check_memory(spec, probe.cost)
+    checks.check_memory(spec, probe.cost, probe.smallest_norm_values)
+    disk = disk_use(spec, probe.weight_bytes, probe.cost.first_kernels_bytes)
     return NetworkSummary(
         layers=[dict(layer) for layer in probe.layers],
         num_parameters=probe.cost.num_parameters,
@@ -84,6 +89,8 @@ def _describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
         activation_bytes=probe.cost.activation_bytes * spec.batch_size,
         weight_bytes=probe.weight_bytes,
         training_bytes=checks.training_bytes_of(spec, probe.cost),
+        disk_bytes=disk.files + disk.database,
+        disk=asdict(disk),
     )
 
 

@@ -23,6 +23,8 @@ class Cost:
     num_parameters: int
     activation_bytes: int
     largest_activation_bytes: int
+    first_kernels_bytes: int = 0
+    """The weight of the first convolution, which is kept of many epochs."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,12 @@ def walk(model: CnnSpec, *, num_classes: int, in_channels: int, size: int) -> It
 def cost_of(model: CnnSpec, *, num_classes: int, in_channels: int, size: int) -> Cost:
     """The sum over the layers."""
     steps = list(walk(model, num_classes=num_classes, in_channels=in_channels, size=size))
+    first = model.blocks[0].convs[0]
     return Cost(
         num_parameters=sum(step.num_parameters for step in steps),
         activation_bytes=sum(step.activation_bytes for step in steps),
         largest_activation_bytes=max(step.activation_bytes for step in steps),
+        first_kernels_bytes=first.channels * in_channels * first.kernel_size**2 * FLOAT_BYTES,
     )
 
 

@@ -1,13 +1,21 @@
 """How much memory training a network takes, and how much this machine has."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from models.networks.geometry import FLOAT_BYTES
+from models.networks.kernel_budget import history_bytes
 from models.spec.experiment import ExperimentSpec
 from models.spec.training import AdamSpec, AdamWSpec, RmspropSpec, SgdSpec
 
 USABLE = 0.9  # of the machine's memory: the system, the service and the images need the rest
+KEPT_CHECKPOINTS = 2
+EPOCH_BYTES = 500
+"""What an epoch's metrics and their event take in SQLite, measured; in a checkpoint, less than half."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -25,14 +33,59 @@ def usable_bytes() -> int:
     return int(machine_bytes() * USABLE)
 
 
-def training_bytes(spec: ExperimentSpec, weights: int, activations: int, largest_activation: int) -> int:
+def training_bytes(
+    spec: ExperimentSpec, weights: int, activations: int, largest_activation: int, first_kernels: int
+) -> int:
     """Bytes held at once while training: `activations` and `largest_activation` are those of one image.
 
-    Weights and gradients are held once each, the optimizer keeps up to two more copies, averaged weights are one more.
-    On the way back the gradients of a layer's input and output stand beside everything the forward pass kept.
+    Weights are held as they are and as they were at the start, the optimizer keeps up to two more copies, averaged
+    weights are one more, and there are the kept kernels. Beside them stand, in a step, gradients and activations: on
+    the way back those of a layer's input and output beside everything that the forward pass kept; and at the end of an
+    epoch the checkpoint, or the file of kernels, as it is put together.
     """
-    copies = 2 + _optimizer_copies(spec) + (spec.ema_decay is not None)
-    return weights * copies + (activations + 2 * largest_activation) * spec.batch_size
+    kernels = history_bytes(first_kernels, spec.epochs)
+    held = weights * (2 + _optimizer_copies(spec) + (spec.ema_decay is not None)) + kernels
+    step = weights + (activations + 2 * largest_activation) * spec.batch_size
+    saving = max(checkpoint_bytes(spec, weights, first_kernels), 2 * kernels)
+    return held + max(step, saving)
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """Bytes that a trained experiment takes. While files are replaced, there is a checkpoint more for a moment."""
+
+    checkpoints: int
+    weights: int
+    kernels: int
+    database: int
+
+    @property
+    def files(self) -> int:
+        """What the artifacts take."""
+        return self.checkpoints + self.weights + self.kernels
+
+
+def disk_use(spec: ExperimentSpec, weights: int, first_kernels: int) -> DiskUse:
+    """Two checkpoints, the best and the last weights, the kept kernels, and the rows of the database."""
+    return DiskUse(
+        checkpoints=KEPT_CHECKPOINTS * checkpoint_bytes(spec, weights, first_kernels),
+        weights=2 * weights,
+        kernels=history_bytes(first_kernels, spec.epochs),
+        database=spec.epochs * EPOCH_BYTES,
+    )
+
+
+def disk_use_of(spec: ExperimentSpec, layers: list[dict[str, Any]]) -> DiskUse:
+    """The same from a network's layers as they are stored with an experiment."""
+    weights = sum(layer["parameters"] for layer in layers) * FLOAT_BYTES
+    kernels = next((math.prod(layer["kernel_shape"]) for layer in layers if layer.get("kernel_shape")), 0)
+    return disk_use(spec, weights, kernels * FLOAT_BYTES)
+
+
+def checkpoint_bytes(spec: ExperimentSpec, weights: int, first_kernels: int) -> int:
+    """All that a run needs to go on: weights, the optimizer's state, averaged weights, kept kernels, the history."""
+    copies = 1 + _optimizer_copies(spec) + (spec.ema_decay is not None)
+    return weights * copies + history_bytes(first_kernels, spec.epochs) + spec.epochs * EPOCH_BYTES // 2
 
 
 def _optimizer_copies(spec: ExperimentSpec) -> int:

@@ -19,8 +19,8 @@ class Preprocessing:
     """From any image to a network's input.
 
     An image is brought to gray if `grayscale`, else to RGB; resized until its short side is `source_size` and cropped
-    to the centre; repeated to `channels`; resized to `input_size`; and normalised with the `mean` and `std` of pixels
-    from 0 to 1.
+    to the centre; repeated to `channels`; normalised with the `mean` and `std` of pixels from 0 to 1; and resized to
+    `input_size`, averaging over the pixels that become one if `antialias` (see `resize` in models.networks.resizing).
     """
 
     channels: int
@@ -30,6 +30,8 @@ class Preprocessing:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     grayscale: bool = False
+    antialias: bool = False
+    """False for weights of spec version 1, whose files do not say it."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -41,6 +43,7 @@ class Preprocessing:
             "std": list(self.std),
             "class_names": list(self.class_names),
             "grayscale": self.grayscale,
+            "antialias": self.antialias,
         }
 
     @classmethod
@@ -54,6 +57,7 @@ class Preprocessing:
             std=tuple(float(value) for value in data["std"]),
             class_names=tuple(str(name) for name in data["class_names"]),
             grayscale=bool(data.get("grayscale", False)),
+            antialias=bool(data.get("antialias", False)),
         )
 
 
@@ -78,4 +82,5 @@ def preprocessing_for(spec: ExperimentSpec, info: DatasetInfo) -> Preprocessing:
         std=std,
         class_names=info.class_names,
         grayscale=info.channels == 1,
+        antialias=not spec.keeps_first_rules,
     )

@@ -53,6 +53,11 @@ def probe_network(model: ModelPart, *, num_classes: int, in_channels: int, size:
             num_parameters=sum(parameter.numel() for parameter in parameters),
             activation_bytes=sum(record.kept),
             largest_activation_bytes=max(record.kept),
+            first_kernels_bytes=next(
+                math.prod(layer["kernel_shape"]) * FLOAT_BYTES
+                for layer in record.layers.values()
+                if layer["kernel_shape"]
+            ),
         ),
         macs=record.macs,
         weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *network.buffers())),

@@ -20,8 +20,6 @@ from models.spec.training import (
     SgdSpec,
 )
 
-SPEC_VERSION = 1
-
 PRETRAINED_CLIP = 1.0
 """The first gradients through a new head are large: at the default rate they end most of SqueezeNet's ReLUs at once."""
 
@@ -53,7 +51,12 @@ class OnDivergence(StrEnum):
 class ExperimentSpec(Spec):
     """What to train, on what, and how. Every field has a default but `model`."""
 
-    spec_version: Literal[1] = Field(default=1, description="Version of this format.")
+    spec_version: Literal[1, 2] = Field(
+        default=2,
+        description="Version of what a spec means, 2 if left out; a stored spec keeps its own. Version 1 makes images "
+        "smaller without antialiasing, takes the images of train_limit and val_limit without regard to their classes, "
+        "and has a cosine reach its bottom in the last step. All else is the same.",
+    )
     name: str = Field(default="", max_length=200, description="For people; any text.")
     tags: tuple[Tag, ...] = Field(default=(), max_length=20, description="For finding experiments again.")
     dataset: DatasetSpec = Field(default=DatasetSpec(), description="Which images, and how they are split.")
@@ -111,6 +114,11 @@ class ExperimentSpec(Spec):
             message = "cannot be used together with class_weights; leave one of them out"
             raise broken_rule(message, field="augmentation.mixup_alpha", nearest=0)
         return self
+
+    @property
+    def keeps_first_rules(self) -> bool:
+        """Whether this spec was written for version 1 and must come out as it did then."""
+        return self.spec_version == 1
 
     def as_json(self) -> dict[str, Any]:
         """The spec as plain JSON data, complete with defaults."""

@@ -58,8 +58,11 @@ def _refused(body: Body) -> SpecError | None:
 
 
 def load_spec(stored: Body) -> ExperimentSpec:
-    """Read a spec that was stored by this version or an earlier one: complete already, so nothing is expanded."""
-    return ExperimentSpec.model_validate_json(json.dumps(stored))
+    """Read a spec that was stored by this version or an earlier one: complete already, so nothing is expanded.
+
+    One that does not say its version is of the first.
+    """
+    return ExperimentSpec.model_validate_json(json.dumps({"spec_version": 1, **stored}))
 
 
 def load_model(stored: Body) -> CnnSpec | ZooSpec | FastResNetSpec:

@@ -111,14 +111,26 @@ class MultiStepSpec(_Warmup):
 
 
 class CosineSpec(_Warmup):
-    """Half a cosine from the rate down to `eta_min` at the end (torch CosineAnnealingLR, a step at a time)."""
+    """Half a cosine from the rate down to `eta_min` (torch CosineAnnealingLR, a step at a time).
+
+    `eta_min` is reached when the last step is done, so that this step, too, trains.
+    """
 
     name: Literal["cosine"] = "cosine"
-    eta_min: float = Field(default=0.0, ge=0, le=100, description="Rate at the end.")
+    eta_min: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Rate at the end, for every part of the network; a rate that is lower already stays where it is.",
+    )
 
 
 class OneCycleSpec(Spec):
-    """Up to the optimizer's rate and down again over the whole training (torch OneCycleLR; Smith and Topin 2018)."""
+    """Up to the optimizer's rate and down again over the whole training (torch OneCycleLR; Smith and Topin 2018).
+
+    The rates are torch's, in two phases. The momentum stays what the optimizer says: torch also moves it against the
+    rate unless `cycle_momentum=False` is given.
+    """
 
     name: Literal["one_cycle"] = "one_cycle"
     pct_start: float = Field(default=0.3, ge=0.01, le=0.99, description="Part of training spent going up.")
@@ -134,7 +146,12 @@ class PlateauSpec(_Warmup):
     factor: float = Field(default=0.1, ge=1e-6, le=0.99, description="Factor at each reduction.")
     patience: int = Field(default=3, ge=0, le=1000, description="Epochs without improvement that are waited out.")
     threshold: float = Field(default=1e-4, ge=0, le=1, description="Relative improvement that counts.")
-    min_lr: float = Field(default=0.0, ge=0, le=100, description="The rate is never reduced below this.")
+    min_lr: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="A reduction ends here, for every part of the network; a rate that is lower already stays.",
+    )
 
 
 LrSchedulerSpec = Annotated[

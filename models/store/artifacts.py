@@ -4,14 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.errors import CorruptFile
 from models.store import files
 from models.store.rows import Lease, fenced, touch
 from models.store.states import ArtifactKind
-from models.store.tables import Artifact
+from models.store.tables import Artifact, Experiment
 
 PLACE = re.compile(r"([0-9]{1,19})(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,2}")
 """What a recorded path looks like: the experiment's folder, an attempt's below it, a file."""
@@ -80,6 +80,17 @@ def checkpoints(session: Session, experiment_id: int) -> list[ArtifactRecord]:
 def list_for(session: Session, experiment_id: int) -> list[ArtifactRecord]:
     """Every file of an experiment."""
     return _list(session, experiment_id, None)
+
+
+def bytes_of_owner(session: Session, owner: str) -> dict[int, int]:
+    """What the files of each of somebody's experiments take."""
+    query = (
+        select(Artifact.experiment_id, func.sum(Artifact.num_bytes))
+        .join(Experiment, Experiment.id == Artifact.experiment_id)
+        .where(Experiment.owner == owner)
+        .group_by(Artifact.experiment_id)
+    )
+    return {experiment_id: int(total) for experiment_id, total in session.execute(query)}
 
 
 def forget(session: Session, lease: Lease, kind: ArtifactKind, *, keep: int) -> list[ArtifactRecord]:

@@ -34,6 +34,7 @@ __all__ = [
     "require",
     "revisions",
     "summaries",
+    "unfinished",
     "waiting",
 ]
 
@@ -97,6 +98,12 @@ def create_once(
             fix="send the same body again, or take a new key",
         )
     return load(session, known.experiment_id), False
+
+
+def unfinished(session: Session, owner: str) -> list[Experiment]:
+    """Somebody's experiments that are queued or running."""
+    query = select(Experiment).where(Experiment.owner == owner, Experiment.status.in_((Status.QUEUED, Status.RUNNING)))
+    return list(session.scalars(query))
 
 
 def get(session: Session, experiment_id: int) -> Experiment:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models.errors import LeaseLost
@@ -20,7 +20,7 @@ from models.store.artifacts import ArtifactRecord
 from models.store.columns import now
 from models.store.rows import Lease, check_lease, enter, fenced, tell, touch
 from models.store.states import EventKind, RunStatus, Status
-from models.store.tables import EpochRow, Experiment, Run
+from models.store.tables import EpochRow, Event, Experiment, Run
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,12 @@ def list_for(session: Session, experiment_id: int) -> list[Run]:
 
 
 def set_verdict(session: Session, lease: Lease, verdict: dict[str, Any]) -> None:
-    """Keep the verdict and tell it."""
+    """Keep the verdict and tell it. What told the one before goes: thousands of them would be most of the database."""
     experiment = fenced(session, lease)
+    told = select(Event.id).where(Event.experiment_id == lease.experiment_id, Event.kind == EventKind.VERDICT)
+    before = session.scalar(told.order_by(Event.id.desc()).limit(1))
+    if before is not None:
+        session.execute(delete(Event).where(Event.id == before))
     experiment.verdict = finite(verdict)
     touch(experiment)
     tell(session, lease.experiment_id, EventKind.VERDICT, finite(verdict))

@@ -13,7 +13,7 @@ from service.figures.canvas import DPI, INK, MUTED, check_format, drawing, print
 
 MAX_SCALE = 64
 TARGET_WIDTH = 1180  # pixels that the tiles fill at most, when no scale is asked for
-MAX_PIXELS = 30_000_000
+MAX_PIXELS = 10_000_000
 MARGIN, LINE = 32, 24  # pixels
 MIN_WIDTH = 860
 MAX_JSON_VALUES = 300_000
@@ -36,8 +36,8 @@ def render_kernels(
     tiles.check_scaling(scaling)
     if scale is not None and not 1 <= scale <= MAX_SCALE:
         raise InvalidRequest(f"scale is {scale}; a weight is drawn 1 to {MAX_SCALE} pixels wide", fix="leave scale out")
-    values = tiles.check_kernels(kernels)
-    grid = tiles.lay_out(values, scaling)
+    tiles.check_kernels(kernels)
+    grid = tiles.lay_out(kernels, scaling)
     scale = scale or _fitting_scale(grid)
     gap = _gap(grid, scale)
     height, width = tiles.mosaic_size(grid, scale, gap)
@@ -48,7 +48,7 @@ def render_kernels(
         )
     picture = tiles.mosaic(grid, scale, gap)
     with drawing():
-        figure = _draw(picture, grid, _notes(values, grid, scaling), title, scale, gap)
+        figure = _draw(picture, grid, _notes(kernels, grid, scaling), title, scale, gap)
         return save(figure, format, title=title)
 
 
@@ -66,7 +66,7 @@ def _gap(grid: tiles.Grid, scale: int) -> int:
     return 1 if single else max(1, round(0.4 * scale))
 
 
-def _notes(kernels: NDArray[np.float64], grid: tiles.Grid, scaling: str) -> list[str]:
+def _notes(kernels: NDArray[np.floating], grid: tiles.Grid, scaling: str) -> list[str]:
     """What is written below the title: the shape, the scaling, and what a reader could wonder about."""
     out, into, height, width = kernels.shape
     ends = "dark" if grid.colour else "black", "bright" if grid.colour else "white"
@@ -159,28 +159,25 @@ def kernel_grid_json(
     there.
     """
     tiles.check_scaling(scaling)
-    values = tiles.check_kernels(kernels)
-    constant = tiles.constant_kernels(values)
-    shown = max(1, min(len(values), MAX_JSON_VALUES // values[0].size))
-    axes = (0, 1, 2, 3) if scaling == "layer" else (1, 2, 3)
-    shape = (len(values), 1, 1, 1)
-    low = np.broadcast_to(tiles.lowest(values, axes), shape).ravel()
-    high = np.broadcast_to(tiles.highest(values, axes), shape).ravel()
+    tiles.check_kernels(kernels)
+    rows = tiles.look_through(kernels)
+    low, high = rows.limits(scaling)
+    shown = min(len(kernels), MAX_JSON_VALUES // kernels[0].size)
     return {
         "layer": layer,
         "epoch": epoch,
         "scaling": scaling,
-        "shape": list(values.shape),
-        "mode": "rgb" if values.shape[1] == 3 else "gray",
-        "minimum": float(tiles.lowest(values, (0, 1, 2, 3)).item()),
-        "maximum": float(tiles.highest(values, (0, 1, 2, 3)).item()),
+        "shape": list(kernels.shape),
+        "mode": "rgb" if kernels.shape[1] == 3 else "gray",
+        "minimum": rows.minimum,
+        "maximum": rows.maximum,
         "shown": shown,
         "kernels": [
             {
                 "index": index,
                 "minimum": float(low[index]),
                 "maximum": float(high[index]),
-                "constant": bool(constant[index]),
+                "constant": bool(rows.constant[index]),
                 "values": _plain(kernels[index]),
             }
             for index in range(shown)

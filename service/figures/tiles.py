@@ -1,7 +1,7 @@
 """Kernels as tiles: scaled to 0..1, laid out, and put together into one image with nothing blurred."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +41,56 @@ class Grid:
     num_not_finite: int
 
 
-def check_kernels(kernels: NDArray[np.floating]) -> NDArray[np.float64]:
+CHUNK_VALUES = 2**20
+"""Weights that are looked at at once: a layer may be larger than what a picture of it should cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is known of every output channel of a layer: the lowest and highest finite weight, 0 where there is none."""
+
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
+    minimum: float
+    """The lowest finite weight of the layer; 0 where there is none."""
+    maximum: float
+    constant: NDArray[np.bool_]
+    """Which kernels have the same finite value everywhere."""
+    num_not_finite: int
+
+    def limits(self, scaling: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What each output channel is scaled between: its own limits, or the layer's."""
+        if scaling == "kernel":
+            return self.lowest, self.highest
+        return np.full_like(self.lowest, self.minimum), np.full_like(self.highest, self.maximum)
+
+
+def check_kernels(kernels: NDArray[np.floating]) -> None:
     """Refuse what is not a convolution's weight of at least one value."""
     if kernels.ndim != 4 or 0 in kernels.shape:
         raise InvalidRequest(
             f"a weight of shape {tuple(kernels.shape)} has no kernels; a convolution's has four dimensions",
             fix="choose a convolution; GET .../layers lists them",
         )
-    return kernels.astype(np.float64)
+
+
+def look_through(kernels: NDArray[np.floating]) -> Rows:
+    """The whole layer, a few output channels at a time."""
+    step = max(1, CHUNK_VALUES // kernels[0].size)
+    parts = [_look_at(np.asarray(kernels[at : at + step], np.float64)) for at in range(0, len(kernels), step)]
+    low, high, constant = (np.concatenate([part[place] for part in parts]) for place in range(3))
+    finite = low <= high
+    minimum, maximum = (float(low[finite].min()), float(high[finite].max())) if finite.any() else (0.0, 0.0)
+    not_finite = sum(part[3] for part in parts)
+    return Rows(np.where(finite, low, 0), np.where(finite, high, 0), minimum, maximum, constant, not_finite)
+
+
+def _look_at(kernels: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], int]:
+    flat = kernels.reshape(len(kernels), -1)
+    finite = np.isfinite(flat)
+    low = np.where(finite, flat, np.inf).min(axis=1)
+    high = np.where(finite, flat, -np.inf).max(axis=1)
+    return low, high, (flat == flat[:, :1]).all(axis=1) & finite[:, 0], int((~finite).sum())
 
 
 def check_scaling(scaling: str) -> None:
@@ -62,40 +104,26 @@ def check_scaling(scaling: str) -> None:
 def scale_kernels(kernels: NDArray[np.float64], scaling: str) -> NDArray[np.float64]:
     """Weights from 0 (the lowest) to 1 (the highest) over the whole layer, or over each output channel's kernel.
 
-    A kernel, or layer, that is the same everywhere has no lowest: it becomes 0.5. What is not finite stays NaN.
+    A kernel, or layer, that is the same everywhere has no lowest: it becomes 0.5. What is not finite becomes NaN.
     """
-    values = np.where(np.isfinite(kernels), kernels, np.nan)
-    axes = (0, 1, 2, 3) if scaling == "layer" else (1, 2, 3)
-    low, high = lowest(values, axes), highest(values, axes)
-    span = high - low
-    scaled: NDArray[np.float64] = np.where(span > 0, (values - low) / np.where(span > 0, span, 1), CONSTANT)
-    return np.where(np.isnan(values), np.nan, scaled)
+    return _scale(kernels, *look_through(kernels).limits(scaling))
 
 
-def lowest(values: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """The lowest finite value along the axes, which are kept; 0 where there is none."""
-    found: NDArray[np.float64] = np.where(np.isfinite(values), values, np.inf).min(axis=axes, keepdims=True)
-    return np.where(np.isfinite(found), found, 0)
+def _scale(kernels: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, span = low.reshape(-1, 1, 1, 1), (high - low).reshape(-1, 1, 1, 1)
+    scaled: NDArray[np.float64] = np.where(span > 0, (kernels - low) / np.where(span > 0, span, 1), CONSTANT)
+    return np.where(np.isfinite(kernels), scaled, np.nan)
 
 
-def highest(values: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """The highest finite value along the axes, which are kept; 0 where there is none."""
-    return -lowest(-values, axes)
-
-
-def constant_kernels(kernels: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which kernels (by output channel) have the same finite value everywhere."""
-    flat = kernels.reshape(len(kernels), -1)
-    same: NDArray[np.bool_] = (flat == flat[:, :1]).all(axis=1)  # NaN equals nothing
-    return same & np.isfinite(flat[:, 0])
-
-
-def lay_out(kernels: NDArray[np.float64], scaling: str) -> Grid:
+def lay_out(kernels: NDArray[np.floating], scaling: str) -> Grid:
     """The tiles of a convolution's weight (out, in, height, width): in colour if it looks at three channels."""
     out, into = kernels.shape[:2]
     matrix = into not in (1, 3)
     shown = (min(out, MAX_SIDE), min(into, MAX_SIDE)) if matrix else (min(out, MAX_KERNELS), into)
-    scaled = scale_kernels(kernels, scaling)[: shown[0], : shown[1]]
+    rows_of = look_through(kernels)
+    low, high = rows_of.limits(scaling)
+    some = np.asarray(kernels[: shown[0], : shown[1]], np.float64)
+    scaled = _scale(some, low[: shown[0]], high[: shown[0]])
     if matrix:
         gray = scaled.reshape(-1, *kernels.shape[2:])
         rows, columns = shown
@@ -111,10 +139,10 @@ def lay_out(kernels: NDArray[np.float64], scaling: str) -> Grid:
         matrix=matrix,
         colour=into == 3,
         shown=shown,
-        minimum=float(lowest(kernels, (0, 1, 2, 3)).item()),
-        maximum=float(highest(kernels, (0, 1, 2, 3)).item()),
-        num_constant=int(constant_kernels(kernels).sum()),
-        num_not_finite=int((~np.isfinite(kernels)).sum()),
+        minimum=rows_of.minimum,
+        maximum=rows_of.maximum,
+        num_constant=int(rows_of.constant.sum()),
+        num_not_finite=rows_of.num_not_finite,
     )
 
 

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.errors import Conflict, CorruptFile
 from models.networks.build import build_network
 from models.networks.describe import probe_network
 from models.networks.predict import predict
+from models.networks.resizing import resize
 from service.inference.weights import Weights
 
 LARGEST_BATCH = 32
@@ -67,10 +67,8 @@ class TrainedNetwork:
     def _prepare(self, images: Tensor) -> Tensor:
         """As training does: normalised, then resized."""
         floats = (images.float() / 255 - self._mean) / self._std
-        size = self.weights.preprocessing.input_size
-        if floats.shape[-1] == size:
-            return floats
-        return F.interpolate(floats, (size, size), mode="bilinear", align_corners=False)
+        preprocessing = self.weights.preprocessing
+        return resize(floats, preprocessing.input_size, antialias=preprocessing.antialias)
 
 
 def fixed_batch_size(macs_per_image: int) -> int:

@@ -47,6 +47,9 @@ def draw_kernels(
     epoch: Annotated[
         str, Query(max_length=40, description="best, last, or an epoch's number (of the first convolution).")
     ] = "best",
+    nearest: Annotated[
+        bool, Query(description="Where an epoch's kernels are not kept, show the nearest epoch's that are.")
+    ] = False,
     scaling: Annotated[
         Literal["layer", "kernel"], Query(description="Whether colours span the whole layer or each kernel.")
     ] = "layer",
@@ -54,7 +57,8 @@ def draw_kernels(
 ) -> Response:
     """Draw kernels as an image grid, in colour if the layer sees three channels."""
     with store.reading() as session:
-        source = find_kernels(session, experiment_id, layer, epoch, services.settings.experiments_dir)
+        folder = services.settings.experiments_dir
+        source = find_kernels(session, experiment_id, layer, epoch, folder, nearest=nearest)
     if form is KernelForm.JSON:
         return renderings.respond(
             request, ("kernels", scaling, *source.key), "application/json", lambda: _as_json(source, scaling)
@@ -64,11 +68,16 @@ def draw_kernels(
         request,
         ("kernels", scaling, scale, *source.key),
         MEDIA_TYPES[picture],
-        lambda: render_kernels(source.read(), title=source.title, scaling=scaling, format=picture.value, scale=scale),
+        lambda: _as_picture(source, scaling, picture, scale),
         picture_headers(picture),
     )
 
 
 def _as_json(source: KernelSource, scaling: str) -> bytes:
-    epoch = int(source.epoch) if source.epoch.isdigit() else source.epoch
-    return json.dumps(kernel_grid_json(source.read(), layer=source.layer, epoch=epoch, scaling=scaling)).encode()
+    epoch, kernels = source.read()
+    return json.dumps(kernel_grid_json(kernels, layer=source.layer, epoch=epoch, scaling=scaling)).encode()
+
+
+def _as_picture(source: KernelSource, scaling: str, picture: Picture, scale: int | None) -> bytes:
+    epoch, kernels = source.read()
+    return render_kernels(kernels, title=source.title(epoch), scaling=scaling, format=picture.value, scale=scale)

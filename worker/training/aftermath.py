@@ -1,5 +1,6 @@
 """What is done when a run has diverged: get back to finite weights, and find out why."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from models.spec.experiment import ExperimentSpec
-from worker.training.batches import EpochBatches
-from worker.training.build import Data, build_fresh_network, input_size_in
+from worker.training.batches import EpochBatches, Part
+from worker.training.build import Data, build_fresh_network, input_size_in, steps
 from worker.training.divergence import Divergence, explain
 from worker.training.guard import Diverged
 from worker.training.state import TrainingState
@@ -44,15 +45,18 @@ def explain_divergence(
     *,
     lowered_to: float | None,
 ) -> Divergence:
-    """Run the guilty batch and those after it again, from the weights before it, and find a rate that works."""
+    """Run the guilty step and those after it again, from the weights before it, and find a rate that works."""
 
     def build_network() -> nn.Module:
         return build_fresh_network(spec, data, cache_dir)
 
-    def guilty_first() -> Iterator[tuple[Tensor, Tensor]]:
-        size = input_size_in(spec, state.epoch, data.input_format.size)
-        for batch in batches.iterate(state.epoch, size, diverged.step * spec.accumulate_batches):
-            yield batch.images, batch.labels
+    def guilty_first() -> Iterator[Part]:
+        """The batches from the guilty step on, into the next epochs."""
+        first_step = diverged.step
+        for epoch in itertools.count(state.epoch):
+            size = input_size_in(spec, epoch, data.input_format.size)
+            yield from steps(batches, state.objective, epoch, size, first_step, spec.accumulate_batches)
+            first_step = 0
 
     found = explain(
         build_network,
@@ -64,5 +68,7 @@ def explain_divergence(
         spec,
         what=diverged.what,
         lr=state.schedule.lr_at(state.total_steps),
+        objective=state.objective.part,
+        autocast=state.arithmetic.autocast,
     )
     return replace(found, lowered_to=lowered_to)

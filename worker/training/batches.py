@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from models.networks.resizing import resize
 from models.spec.data import AugmentationSpec
 from worker.training import augmentation
 from worker.training.seeds import Stream, derive_seed, generator
@@ -49,6 +49,7 @@ class InputFormat:
     size: int
     memory_format: torch.memory_format
     device: torch.device
+    antialias: bool = True
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images normalised: uint8 ones, or floats in 0..1."""
@@ -62,12 +63,10 @@ class InputFormat:
         return normalised
 
     def resize(self, images: Tensor, size: int) -> Tensor:
-        """Float images at another size, bilinear."""
+        """Float images at another size."""
         if images.shape[-1] == size:
             return images
-        return F.interpolate(images, (size, size), mode="bilinear", align_corners=False).contiguous(
-            memory_format=self.memory_format
-        )
+        return resize(images, size, antialias=self.antialias).contiguous(memory_format=self.memory_format)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +80,19 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A batch as part of a step: the whole of it, or one of several whose gradients are added up."""
+
+    batch: Batch
+    weight: float
+    """What its images weigh: how many they are, or what their classes weigh together."""
+    step_weight: float
+    """What all images of the step weigh. A step that weighs 0 changes nothing."""
+    completes: bool = True
+    """Whether it is the step's last."""
 
 
 def batch_edges(num_images: int, batch_size: int) -> list[int]:
@@ -119,16 +131,20 @@ class EpochBatches:
     def __len__(self) -> int:
         return len(self.edges) - 1
 
-    def images_in(self, first: int, last: int) -> int:
-        """How many images the batches from `first` up to, not including, `last` hold."""
-        return self.edges[last] - self.edges[first]
+    def order(self, epoch: int) -> Tensor:
+        """The positions of the split's images in the order in which an epoch shows them."""
+        device = self.split.labels.device
+        return torch.randperm(
+            len(self.split), generator=generator(device, self.seed, Stream.ORDER, epoch), device=device
+        )
+
+    def labels(self, epoch: int) -> Tensor:
+        """The labels in that order."""
+        return self.split.labels[self.split.indices[self.order(epoch)]]
 
     def iterate(self, epoch: int, size: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `first` on, as images of `size` pixels."""
-        device = self.split.labels.device
-        order = torch.randperm(
-            len(self.split), generator=generator(device, self.seed, Stream.ORDER, epoch), device=device
-        )
+        order = self.order(epoch)
 
         def prepare(chunk: int) -> list[Batch]:
             return self._prepare(order, epoch, chunk, size)

@@ -1,5 +1,6 @@
 """From a spec and a dataset to everything that a run needs, ready for its first step."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from models.networks.preprocessing import Preprocessing, preprocessing_for
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import FastResNetSpec
 from worker.training.averaging import AveragedWeights
-from worker.training.batches import Batch, EpochBatches, InputFormat, Split, first_images
+from worker.training.batches import EpochBatches, InputFormat, Part, Split, first_images
 from worker.training.graphs import GraphedSteps, can_be_recorded
 from worker.training.guard import build_guard
 from worker.training.objective import Objective
@@ -46,7 +47,7 @@ class Data:
 def build_data(spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning) -> Data:
     """The splits as tensors where they will be gathered from: in place on a CPU, copied once to a GPU."""
     preprocessing = preprocessing_for(spec, dataset.info)
-    train, validation = split_indices(len(dataset.train_labels), spec.dataset)
+    train, validation = split_indices(dataset.train_labels, spec.dataset, stratified=not spec.keeps_first_rules)
     images, labels = torch.from_numpy(dataset.train_images), torch.from_numpy(dataset.train_labels)
     test_images, test_labels = torch.from_numpy(dataset.test_images), torch.from_numpy(dataset.test_labels)
     if tuning.images_on_device:
@@ -65,6 +66,7 @@ def build_data(spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning) -> D
             mean=preprocessing.mean,
             std=preprocessing.std,
             size=preprocessing.input_size,
+            antialias=preprocessing.antialias,
             memory_format=torch.channels_last if tuning.channels_last else torch.contiguous_format,
             device=tuning.device,
         ),
@@ -120,6 +122,7 @@ def build_state(
             steps_per_epoch=steps_per_epoch,
             epochs=spec.epochs,
             base_lr=spec.optimizer.lr,
+            last_step_at_bottom=spec.keeps_first_rules,
         ),
         objective=Objective(spec, data.train, len(data.preprocessing.class_names), tuning.device),
         arithmetic=arithmetic,
@@ -145,12 +148,14 @@ def input_size_in(spec: ExperimentSpec, epoch: int, final_size: int) -> int:
 
 
 def steps(
-    batches: EpochBatches, epoch: int, size: int, first_step: int, accumulate: int
-) -> Iterator[tuple[Batch, float, bool]]:
-    """The batches of an epoch from a step on, each with its share of the step's images and whether it completes it."""
+    batches: EpochBatches, objective: Objective, epoch: int, size: int, first_step: int, accumulate: int
+) -> Iterator[Part]:
+    """The batches of an epoch from a step on, as parts of their steps."""
+    labels = batches.labels(epoch) if objective.weights is not None else batches.split.labels
+    weights = objective.weights_of(labels, batches.edges)
     number = first_step * accumulate
     for batch in batches.iterate(epoch, size, number):
         first = number - number % accumulate
         last = min(first + accumulate, len(batches))
         number += 1
-        yield batch, len(batch) / batches.images_in(first, last), number == last
+        yield Part(batch, weights[number - 1], math.fsum(weights[first:last]), completes=number == last)

@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,22 +17,29 @@ from torch.nn import functional as F
 from models.metrics import finite
 from models.networks.layers import head_of
 from models.spec.experiment import ExperimentSpec
-from worker.training.optimizers import build_optimizer
-from worker.training.range_test import make_plan, suggest, sweep_rates, take_step, time_step
+from worker.training.batches import Part
+from worker.training.optimizers import Freezing, build_optimizer
+from worker.training.range_test import make_plan, suggest, sweep_rates, time_step
 from worker.training.step import gradient_norm
 
 What = Literal["loss", "gradient", "weight"]
-Pair = tuple[Tensor, Tensor]
+Step = Sequence[Part]
+"""The batches whose gradients make one step."""
+PartObjective = Callable[[Tensor, Part], Tensor]
 
 Array = NDArray[np.float64]
 WORDS: dict[What, str] = {"loss": "the loss", "gradient": "the gradient", "weight": "a weight"}
 
-MOST_BATCHES = 64
-FEWEST_BATCHES = 4
+MOST_STEPS = 64
+FEWEST_STEPS = 4
 MOST_BYTES = 64 * 2**20
-"""Batches that are kept for the replay and the range test, and the memory that more than the fewest may take."""
+"""Steps that are kept for the replay and the range test, and the memory that more than the fewest may take.
+
+Of a single step as many accumulated batches are kept as this much memory holds.
+"""
 REPLAYED_STEPS = 40
-"""Steps after which a replay that stays finite is given up."""
+REPLAY_SECONDS = 20.0
+"""Steps, and time, after which a replay that stays finite is given up."""
 SWEEP_SECONDS = 10.0
 PROOF_STEPS = 60
 """Steps for which a suggested rate is trained at before it is asked whether the network has learned; then again."""
@@ -94,7 +102,7 @@ class Culprit:
 def explain(
     build_network: Callable[[], nn.Module],
     state: Mapping[str, Tensor] | None,
-    batches: Iterable[Pair],
+    parts: Iterable[Part],
     step: int,
     epoch: int,
     grad_norms: Sequence[float],
@@ -102,20 +110,25 @@ def explain(
     *,
     what: What = "loss",
     lr: float | None = None,
+    objective: PartObjective | None = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Divergence:
     """Explain a divergence; takes some 15 s on two cores, most of it the range test.
 
     `build_network` makes the network as it started (seed it there, so that it is that network). `state` are the weights
-    before the guilty step, None for the starting ones. `batches` are (inputs, targets) as the network takes them, on
-    its device, the guilty one first; more of them make the range test more like the training. `step` and `epoch` count
-    from 1. `what` is what the guard saw, used when the replay stays finite. `lr` is that step's rate, else the spec's.
+    before the guilty step, None for the starting ones. `parts` are the batches of one step after the other as the
+    network takes them, on its device, the guilty step first; more of them make the range test more like the training.
+    `step` and `epoch` count from 1; what is frozen in that epoch stays frozen. `what` is what the guard saw, used when
+    the replay stays finite. `lr` is that step's rate, else the spec's. `objective` and `autocast` are the run's own;
+    without them, the cross-entropy of each batch in full precision.
     """
-    pairs = _take(batches)
+    kept = _take(parts)
     rate = lr if lr is not None else spec.optimizer.lr if spec else None
-    culprit = find_culprit(build_network, state, pairs, spec, rate)
+    run = Training(build_network, spec, epoch, objective or _cross_entropy(spec), autocast)
+    culprit = find_culprit(run, state, kept, rate)
     if culprit is None or (culprit.step > 0 and culprit.what != what):
         culprit = Culprit(what, None, None)  # what broke in a later step of the replay is not what the guard saw
-    suggested, why = find_working_rate(build_network, pairs, spec, rate)
+    suggested, why = find_working_rate(run, kept, rate)
     return Divergence(
         epoch=epoch,
         step=step,
@@ -129,57 +142,125 @@ def explain(
     )
 
 
-def _take(batches: Iterable[Pair]) -> list[Pair]:
-    pairs: list[Pair] = []
+def _take(parts: Iterable[Part]) -> list[Step]:
+    """The first steps that weigh something, as far as memory goes."""
+    kept: list[Step] = []
+    step: list[Part] = []
     taken = 0
-    for inputs, targets in batches:
-        pairs.append((inputs, targets))
-        taken += inputs.numel() * inputs.element_size()
-        if len(pairs) >= MOST_BATCHES or (len(pairs) >= FEWEST_BATCHES and taken >= MOST_BYTES):
+    for part in parts:
+        num_bytes = _num_bytes(part)
+        if part.step_weight > 0 and (not step or sum(map(_num_bytes, step)) + num_bytes <= MOST_BYTES):
+            step.append(part)
+        if not part.completes:
+            continue
+        weight = math.fsum(part.weight for part in step)
+        if weight > 0:
+            taken += sum(map(_num_bytes, step))
+            kept.append([replace(part, step_weight=weight) for part in step])
+        step = []
+        if len(kept) >= MOST_STEPS or (len(kept) >= FEWEST_STEPS and taken >= MOST_BYTES) or taken >= 2 * MOST_BYTES:
             break
-    return pairs
+    return kept
+
+
+def _num_bytes(part: Part) -> int:
+    return part.batch.images.numel() * part.batch.images.element_size()
+
+
+def _cross_entropy(spec: ExperimentSpec | None) -> PartObjective:
+    """The plain objective of steps of one batch."""
+    smoothing = spec.label_smoothing if spec else 0.0
+    return lambda outputs, part: F.cross_entropy(outputs, part.batch.labels, label_smoothing=smoothing)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the run trains: what is tried afterwards has its objective, its clipping and its frozen part."""
+
+    build_network: Callable[[], nn.Module]
+    spec: ExperimentSpec | None
+    epoch: int
+    objective: PartObjective
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def begin(self, state: Mapping[str, Tensor] | None, steps: Sequence[Step], lr: float | None) -> "_Trainee":
+        """A network to train, from the given weights or from the start, with an optimizer at this rate."""
+        network = self.build_network()
+        if steps:
+            network = network.to(steps[0][0].batch.images.device)
+        if state is not None:
+            network.load_state_dict(dict(state))
+        network.train()
+        if self.spec is None:
+            return _Trainee(self, network, torch.optim.SGD(network.parameters(), lr=lr or 0.01, momentum=0.9))
+        head = head_of(network)
+        chosen = self.spec.optimizer if lr is None else self.spec.optimizer.model_copy(update={"lr": lr})
+        optimizer = build_optimizer(chosen, network, head, self.spec.fine_tuning, implementation="foreach")
+        Freezing(network, head, self.spec.fine_tuning).set_training_mode(self.epoch)
+        return _Trainee(self, network, optimizer)
+
+
+@dataclass(frozen=True)
+class _Trainee:
+    """A network that is trained step by step."""
+
+    training: Training
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def add_gradients(self, step: Step) -> float:
+        """Add up the gradients of a step and return its loss; the first batch whose loss is not finite ends it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for part in step:
+            with self.training.autocast():
+                loss = self.training.objective(self.network(part.batch.images), part)
+            total += loss.item()
+            if not math.isfinite(total):
+                break
+            loss.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    def clip(self) -> float:
+        """The gradient's norm, before it is scaled down to what the spec allows."""
+        largest = self.training.spec.clip_grad_norm if self.training.spec else None
+        return float(gradient_norm(list(self.network.parameters()), largest))
+
+    def take(self, step: Step) -> float:
+        """Take a step and return the loss before it. A loss that is not finite changes nothing."""
+        loss = self.add_gradients(step)
+        if math.isfinite(loss):
+            self.clip()
+            self.optimizer.step()
+        return loss
 
 
 def find_culprit(
-    build_network: Callable[[], nn.Module],
-    state: Mapping[str, Tensor] | None,
-    pairs: Sequence[Pair],
-    spec: ExperimentSpec | None,
-    lr: float | None,
+    training: Training, state: Mapping[str, Tensor] | None, steps: Sequence[Step], lr: float | None
 ) -> Culprit | None:
     """Train on from the weights before the guilty step and name the first thing that is not finite."""
-    network = _built(build_network, pairs)
-    if state is not None:
-        network.load_state_dict(dict(state))
+    trainee = training.begin(state, steps, lr)
+    network = trainee.network
     if (broken := _broken_weight(network)) is not None:
         return broken
-    optimizer = _optimizer(network, spec, lr)
     watch = _Watch(network)
-    replayed = itertools.islice(itertools.cycle(pairs), REPLAYED_STEPS if pairs else 0)
+    replayed = itertools.islice(itertools.cycle(steps), REPLAYED_STEPS if steps else 0)
+    began = time.perf_counter()
     try:
-        for step, (inputs, targets) in enumerate(replayed):
+        for number, step in enumerate(replayed):
             watch.reset()
-            loss = _loss(network, inputs, targets, spec)
-            if not math.isfinite(loss.item()):
-                return replace(watch.culprit("loss"), step=step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = gradient_norm(list(network.parameters()), spec.clip_grad_norm if spec else None)
-            if not math.isfinite(norm):
-                return replace(_largest_gradient(network) or watch.culprit("gradient"), step=step)
-            optimizer.step()
+            if not math.isfinite(trainee.add_gradients(step)):
+                return replace(watch.culprit("loss"), step=number)
+            if not math.isfinite(trainee.clip()):
+                return replace(_largest_gradient(network) or watch.culprit("gradient"), step=number)
+            trainee.optimizer.step()
             if (broken := _broken_weight(network)) is not None:
-                return replace(broken, step=step)
+                return replace(broken, step=number)
+            if time.perf_counter() - began > REPLAY_SECONDS:
+                break
     finally:
         watch.remove()
     return None
-
-
-def _built(build_network: Callable[[], nn.Module], pairs: Sequence[Pair]) -> nn.Module:
-    network = build_network()
-    if pairs:
-        network = network.to(pairs[0][0].device)
-    return network.train()
 
 
 def _broken_weight(network: nn.Module) -> Culprit | None:
@@ -246,23 +327,21 @@ class _Watch:
             self.first["gradient"] = (name, type(module).__name__)
 
 
-def find_working_rate(
-    build_network: Callable[[], nn.Module], pairs: Sequence[Pair], spec: ExperimentSpec | None, lr: float | None
-) -> tuple[float | None, str]:
+def find_working_rate(training: Training, steps: Sequence[Step], lr: float | None) -> tuple[float | None, str]:
     """A rate from a range test below the one that diverged, then trained at for a while to prove it; and how."""
-    if not pairs:
+    if not steps:
         return None, "There were no batches to try rates on."
     high = lr if lr is not None else 1.0
-    begin = _trainer(build_network, pairs, spec)
-    step = begin()
-    plan = make_plan(60, len(pairs[0][0]), time_step(lambda: step(high * 1e-6)), SWEEP_SECONDS)
+    step = _begin(training, steps)
+    images = sum(len(part.batch) for part in steps[0])
+    plan = make_plan(60, images, time_step(lambda: step(high * 1e-6)), SWEEP_SECONDS)
     rates = np.geomspace(high * 1e-5, high, plan.num_rates)
     sweep = sweep_rates(step, rates, steps_a_rate=plan.steps_a_rate, seconds=SWEEP_SECONDS)
     found = suggest(sweep)
     rate = min(found.lr, high / 3) if found.lr is not None else high / 100
     unmoved: list[float] = []
     for _ in range(4):
-        trial = _try_rate(begin(), rate, len(pairs))
+        trial = _try_rate(_begin(training, steps), rate, len(steps))
         if trial.learned:
             why = found.why if found.lr == rate else f"{high / rate:.3g} times below the rate that diverged."
             return rate, f"{why} {trial}"
@@ -281,27 +360,18 @@ def find_working_rate(
     return None, "Training was not finite, or got worse, at far smaller rates too: the cause is not the learning rate."
 
 
-def _trainer(
-    build_network: Callable[[], nn.Module], pairs: Sequence[Pair], spec: ExperimentSpec | None
-) -> Callable[[], Callable[[float], float]]:
-    """A function that starts training anew and returns what trains one step at a rate."""
+def _begin(training: Training, steps: Sequence[Step]) -> Callable[[float], float]:
+    """Start training anew; the result trains one step at a rate and returns its loss."""
+    trainee = training.begin(None, steps, 1.0)
+    factors = [float(group["lr"]) for group in trainee.optimizer.param_groups]
+    endless = itertools.cycle(steps)
 
-    def begin() -> Callable[[float], float]:
-        network = _built(build_network, pairs)
-        optimizer = _optimizer(network, spec, 1.0)
-        factors = [float(group["lr"]) for group in optimizer.param_groups]
-        endless = itertools.cycle(pairs)
-        clip = spec.clip_grad_norm if spec else None
+    def step(rate: float) -> float:
+        for group, factor in zip(trainee.optimizer.param_groups, factors, strict=True):
+            group["lr"] = rate * factor
+        return trainee.take(next(endless))
 
-        def step(rate: float) -> float:
-            for group, factor in zip(optimizer.param_groups, factors, strict=True):
-                group["lr"] = rate * factor
-            inputs, targets = next(endless)
-            return take_step(optimizer, _loss(network, inputs, targets, spec), list(network.parameters()), clip)
-
-        return step
-
-    return begin
+    return step
 
 
 @dataclass(frozen=True)
@@ -340,21 +410,9 @@ def _try_rate(step: Callable[[float], float], rate: float, num_batches: int) -> 
     losses: list[float] = []
     while True:
         losses.append(step(rate))
-        finite = losses[-1] <= most  # false for NaN too
+        finite = math.isfinite(most) and losses[-1] <= most  # false for NaN too
         trial = _Trial(before, np.array(losses[-max(count, len(losses) // 4) :]), len(losses), finite)
         in_time = len(losses) < FEWEST_PROOF_STEPS or time.perf_counter() - began < PROOF_SECONDS
         asked = len(losses) % PROOF_STEPS == 0 or not in_time
         if not finite or (asked and (trial.learned or not in_time or len(losses) >= MOST_PROOF_STEPS)):
             return trial
-
-
-def _optimizer(network: nn.Module, spec: ExperimentSpec | None, lr: float | None) -> torch.optim.Optimizer:
-    """The spec's optimizer at another rate; plain SGD with momentum without a spec."""
-    if spec is None:
-        return torch.optim.SGD(network.parameters(), lr=lr or 0.01, momentum=0.9)
-    chosen = spec.optimizer if lr is None else spec.optimizer.model_copy(update={"lr": lr})
-    return build_optimizer(chosen, network, head_of(network), spec.fine_tuning, implementation="foreach")
-
-
-def _loss(network: nn.Module, inputs: Tensor, targets: Tensor, spec: ExperimentSpec | None) -> Tensor:
-    return F.cross_entropy(network(inputs).float(), targets, label_smoothing=spec.label_smoothing if spec else 0.0)

@@ -22,6 +22,7 @@ from worker.training.divergence import Divergence
 from worker.training.environment import describe_environment, peak_memory_mb
 from worker.training.filters import filter_health
 from worker.training.guard import Diverged
+from worker.training.kernels import KernelHistory
 from worker.training.loop import evaluate, train_epoch
 from worker.training.recorder import Recorder
 from worker.training.reporter import Reporter
@@ -139,9 +140,9 @@ class _Run:
     def _build(self, saved: dict[str, Any] | None) -> None:
         """The state before the first step, and on it what a checkpoint holds."""
         self.state = build_state(self.spec, self.data, self.batches, self.tuning, self.cache_dir)
-        self.recorder.kernels = [] if saved is None else saved.pop("kernels")
-        self.recorder.num_written = len(self.recorder.kernels)
+        self.recorder.kernels, self.recorder.unwritten = KernelHistory(), False
         if saved is not None:
+            self.recorder.kernels.load_state_dict(saved.pop("kernels"))
             self.tuning = self.tuning.with_threads(saved.pop("threads"))
             self.reporter.load_state_dict(saved.pop("report"))
             self.state.load_state_dict(saved)
@@ -180,7 +181,7 @@ class _Run:
         state.begin_training()
         size = input_size_in(spec, state.epoch, self.data.input_format.size)
         if state.step < state.steps_per_epoch:
-            rest = steps(self.batches, state.epoch, size, state.step, spec.accumulate_batches)
+            rest = steps(self.batches, state.objective, state.epoch, size, state.step, spec.accumulate_batches)
             train_epoch(state, rest, watch.after_step)
 
     def _end_epoch(self, metrics: EpochMetrics) -> None:
@@ -194,10 +195,10 @@ class _Run:
             self.recorder.save_weights("last", state.network, metrics.epoch)
             if is_best:
                 self.recorder.save_weights("best", state.network, metrics.epoch)
-            self.recorder.add_kernels(state.network)
+            self.recorder.add_kernels(state.network, metrics.epoch, is_best=is_best)
         state.begin_epoch(metrics.epoch + 1)
         self._checkpoint()
-        self.reporter.judge(self.recorder.kernels)
+        self.reporter.judge(self.recorder.kernels.by_epoch())
 
     def _measure(self, split: Split, after_batch: Callable[[int], None]) -> tuple[float, float]:
         batches = plain_batches(split, self.data.input_format, self.tuning.eval_batch)
@@ -223,7 +224,7 @@ class _Run:
             return Outcome("handed_back", "the worker was asked to shut down")
         self._save_last(self.state.epoch)
         if self.reporter.history:
-            self.reporter.judge_finally(self.recorder.kernels, filters=None)
+            self.reporter.judge_finally(self.recorder.kernels.by_epoch(), filters=None)
         return Outcome("cancelled", "cancelled by request")
 
     def _save_last(self, epoch: int) -> None:
@@ -233,7 +234,7 @@ class _Run:
 
     def _checkpoint(self) -> None:
         state = self.state.state_dict()
-        content = {**state, "kernels": self.recorder.kernels, "report": self.reporter.state_dict()}
+        content = {**state, "kernels": self.recorder.kernels.state_dict(), "report": self.reporter.state_dict()}
         content["threads"] = self.tuning.threads
         path = save_checkpoint(self.folder, content, self.identity)
         self.sink.save("checkpoint", state["epoch"] if state["step"] else state["epoch"] - 1, path)
@@ -248,7 +249,7 @@ class _Run:
         if self.spec.on_divergence != OnDivergence.LOWER_LR or lowered >= MAX_LOWERED:
             return False
         scale = self.state.schedule.scale * LOWERED_BY
-        lr = self.state.schedule.lr_at(self.state.total_steps) * LOWERED_BY
+        lr = self.state.schedule.lr_at(self.state.total_steps, scale)
         found = self._explain(diverged, lowered_to=lr)
         divergences = self.reporter.divergences
         self._build(self._last_state())
@@ -302,7 +303,7 @@ class _Run:
             images = first_images(self.data.validation, self.data.input_format, FILTER_IMAGES)
             filters = filter_health(self.state.network, self.state.initial, images=images)
         self.recorder.write_kernels()
-        self.reporter.judge_finally(self.recorder.kernels, filters=filters)
+        self.reporter.judge_finally(self.recorder.kernels.by_epoch(), filters=filters)
 
     def _report_environment(self) -> None:
         """Tell what the run is computed with: when it starts, and with the seconds of its phases when it ends."""

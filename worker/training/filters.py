@@ -9,7 +9,8 @@ A filter (output channel) is
                at random.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +34,8 @@ FEWEST_WEIGHTS = 9
 SIGMAS = 2.24
 """A filter has structure when its roughness lies this many standard deviations from that of random weights (97.5%)."""
 JUDGED_CHANNELS = 64
+JUDGED_VALUES = 2**19
+"""Weights whose structure is looked at at once: it takes some ten times their memory."""
 COMPARED_CHANNELS = 16
 """Input channels that are looked at for shape and for coherence; more would tell no more and cost time."""
 SETTLED = 0.1
@@ -110,31 +113,44 @@ def noise_like(weight: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     Coherence: the mean squared correlation of the channels' patterns. A filter that sees an edge in any colour has it.
     Both are asked for at 97.5%, so that one random filter in twenty passes for structured.
     """
-    weight = weight[:, :JUDGED_CHANNELS].astype(np.float64)
+    some = max(1, JUDGED_VALUES // max(1, weight[0, :JUDGED_CHANNELS].size))
+    parts = [weight[at : at + some, :JUDGED_CHANNELS] for at in range(0, len(weight), some)]
+    return np.concatenate([_without_structure(part.astype(np.float64)) for part in parts])
+
+
+def _without_structure(weight: NDArray[np.float64]) -> NDArray[np.bool_]:
     _, channels, height, width = weight.shape
     centred = weight - weight.mean(axis=(2, 3), keepdims=True)
     energy = (centred**2).sum(axis=(2, 3))
     count = np.maximum(energy.sum(axis=1) ** 2 / np.maximum((energy**2).sum(axis=1), 1e-300), 1.0)
     shapeless = np.abs(_roughness(centred) - 1) < SIGMAS * _roughness_spread(height, width) / np.sqrt(count)
     if channels > 1:
-        some = min(channels, COMPARED_CHANNELS)
-        shapeless &= _coherence(centred[:, :some]) < _largest_coherence(some, height, width)
+        few = min(channels, COMPARED_CHANNELS)
+        shapeless &= _coherence(centred[:, :few]) < _largest_coherence(few, height, width)
     return np.asarray(shapeless)
 
 
 @lru_cache
 def _roughness_spread(height: int, width: int) -> float:
-    return float(_roughness(_random_filters(4000, 1, height, width)).std())
+    return float(_of_random_filters(_roughness, 4000, 1, height, width).std())
 
 
 @lru_cache
 def _largest_coherence(channels: int, height: int, width: int) -> float:
-    return float(np.quantile(_coherence(_random_filters(1000, channels, height, width)), 0.975))
+    return float(np.quantile(_of_random_filters(_coherence, 1000, channels, height, width), 0.975))
 
 
-def _random_filters(count: int, channels: int, height: int, width: int) -> NDArray[np.float64]:
-    random = np.random.default_rng(0).standard_normal((count, channels, height, width))
-    return np.asarray(random - random.mean(axis=(2, 3), keepdims=True))
+def _of_random_filters(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], count: int, channels: int, height: int, width: int
+) -> NDArray[np.float64]:
+    """A statistic of each of so many filters with random weights, a part of them at a time."""
+    random = np.random.default_rng(0)
+    some = max(1, JUDGED_VALUES // (channels * height * width))
+    found = []
+    for at in range(0, count, some):
+        filters = random.standard_normal((min(some, count - at), channels, height, width))
+        found.append(statistic(filters - filters.mean(axis=(2, 3), keepdims=True)))
+    return np.concatenate(found)
 
 
 def _coherence(centred: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -172,17 +188,22 @@ def layer_movement(network: nn.Module, initial_state: Mapping[str, Tensor] | Non
     return movement
 
 
-def settling_epoch(kernels: NDArray[np.floating[Any]]) -> int | None:
+def settling_epoch(kernels: Mapping[int, NDArray[np.floating[Any]]]) -> int | None:
     """The first epoch (from 1) from which the first layer stays within 10% of its final kernels, by relative L2.
 
-    `kernels` are (epochs, out, in, h, w). None with fewer than three epochs, or when it moved on into the last fifth of
-    the run: it had not settled then.
+    `kernels` are (out, in, h, w) by epoch; where not every epoch's are there, it is the first of those that are. None
+    with fewer than three, or when it moved on into the last fifth of the run: it had not settled then.
     """
-    count = len(kernels)
-    flat = kernels.reshape(count, -1).astype(np.float64)
-    if count < 3 or not np.isfinite(flat).all():
+    epochs = sorted(kernels)
+    if len(epochs) < 3:
         return None
-    final = float(np.linalg.norm(flat[-1]))
-    away = np.linalg.norm(flat - flat[-1], axis=1) > SETTLED * max(final, 1e-30)
-    settled = int(np.flatnonzero(away)[-1]) + 2 if away.any() else 1
-    return settled if settled <= count - max(2, count // 5) else None
+    last, settled = epochs[-1], epochs[0]
+    final = kernels[last].astype(np.float64)
+    near = SETTLED * max(float(np.linalg.norm(final)), 1e-30)
+    for epoch, following in reversed(
+        list(itertools.pairwise(epochs))
+    ):  # from the end: most of the way is not looked at
+        if not np.linalg.norm(kernels[epoch] - final) <= near:
+            settled = following
+            break
+    return settled if settled <= last - max(2, last // 5) else None

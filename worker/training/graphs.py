@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.spec.experiment import ExperimentSpec
 from models.spec.training import RmspropSpec
-from worker.training.batches import Batch
+from worker.training.batches import Batch, Part
 from worker.training.guard import DeferredGuard
 from worker.training.precision import Arithmetic
 from worker.training.state import TrainingState
@@ -90,10 +90,11 @@ class GraphedSteps:
 
     def _record(self, batch: Batch) -> _Recording:
         fixed = Batch(batch.images.clone(memory_format=torch.preserve_format), batch.labels.clone())
+        part = Part(fixed, weight=1, step_weight=1)
         made: dict[str, Tensor] = {}
 
         def compute() -> None:
-            outputs, loss = add_gradient(self.state, fixed, share=1.0)
+            outputs, loss = add_gradient(self.state, part)
             norm = change_weights(self.state, loss)
             for name, value in (("outputs", outputs), ("norm", norm)):
                 made[name] = made[name].copy_(value) if name in made else value.clone()

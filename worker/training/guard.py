@@ -43,9 +43,10 @@ class Guard:
             self.norms.append(norm)
             raise Diverged(self.epoch, self.step, "loss" if bad_loss else "gradient")
 
-    def look(self, norm: Tensor) -> None:
-        """A step is done."""
-        self.norms.append(norm)
+    def look(self, norm: Tensor | None) -> None:
+        """A step is done; without a norm, one that changed nothing."""
+        if norm is not None:
+            self.norms.append(norm)
         self.step += 1
 
     def settle(self) -> None:
@@ -85,9 +86,11 @@ class DeferredGuard(Guard):
         self.skip.copy_(torch.maximum(self.skip, bad.float()))
         self.number.add_(1)
 
-    def look(self, norm: Tensor) -> None:
+    def look(self, norm: Tensor | None) -> None:
         """Read the note that was sent LOOK_EVERY steps ago, which has arrived long since, and send for the next."""
         super().look(norm)
+        if norm is None:
+            self.number.add_(1)
         if self.step % LOOK_EVERY == 0:
             self._read()
             self.seen.copy_(self.noted, non_blocking=True)

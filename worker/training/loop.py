@@ -7,30 +7,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.networks.predict import predict
-from worker.training.batches import Batch
+from worker.training.batches import Batch, Part
 from worker.training.state import TrainingState
-from worker.training.step import add_gradient, change_weights
+from worker.training.step import add_gradient, change_weights, only_look
 
 
-def train_epoch(
-    state: TrainingState, batches: Iterable[tuple[Batch, float, bool]], after_step: Callable[[], None]
-) -> None:
-    """Train on the batches. Each comes with its share of the step's images and whether it completes the step."""
+def train_epoch(state: TrainingState, parts: Iterable[Part], after_step: Callable[[], None]) -> None:
+    """Train on the batches. A step whose images weigh nothing changes no weights and is counted all the same."""
     state.guard.begin(state.epoch, state.step)
-    for batch, share, completes in batches:
+    for part in parts:
+        batch = part.batch
         state.schedule.apply(state.total_steps)
-        norm: Tensor | None
-        if state.graphs is not None and state.graphs.take(batch):
+        norm: Tensor | None = None
+        if part.step_weight == 0:
+            outputs = only_look(state, part)
+        elif state.graphs is not None and state.graphs.take(batch):
             outputs, norm = state.graphs.replay(batch)
         else:
-            outputs, loss = add_gradient(state, batch, share)
-            norm = change_weights(state, loss) if completes else None
+            outputs, loss = add_gradient(state, part)
+            norm = change_weights(state, loss) if part.completes else None
         state.tally.add(outputs, batch)
-        if norm is None:
+        if not part.completes:
             continue
-        if state.averaged is not None:
-            state.averaged.update()
-        state.tally.add_step(norm)
+        if norm is not None:
+            if state.averaged is not None:
+                state.averaged.update()
+            state.tally.add_step(norm)
         state.step += 1
         state.guard.look(norm)
         after_step()

@@ -113,7 +113,8 @@ def range_test(
 
         def train_step(rate: float, num_images: int = spec.batch_size) -> float:
             next(num_steps)
-            batch = _first_images(next(endless), num_images)
+            some = (_first_images(batch, num_images) for batch in endless)
+            batch = next(batch for batch in some if state.objective.weighs(batch))
             for group, factor in groups:
                 group["lr"] = rate * factor
             with state.arithmetic.autocast():

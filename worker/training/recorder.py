@@ -1,15 +1,15 @@
-"""What a run leaves behind for others to use: best and last weights, and the first layer's kernels of every epoch."""
+"""What a run leaves behind for others to use: best and last weights, and the first layer's kernels of its epochs."""
 
 import json
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from models.networks.layers import first_convolution
 from worker.training.files import atomic
+from worker.training.kernels import KernelHistory
 from worker.training.sink import ArtifactKind, MetricSink
 
 KERNELS_MB = 4.0
@@ -30,8 +30,8 @@ class Recorder:
         self.sink = sink
         self.about = about
         self.layer = ""
-        self.kernels: list[Tensor] = []
-        self.num_written = 0
+        self.kernels = KernelHistory()
+        self.unwritten = False
 
     def save_weights(self, which: Which, network: nn.Module, epoch: int) -> None:
         """Write the network's weights as `best` or `last`."""
@@ -59,24 +59,25 @@ class Recorder:
             self._write("weights-best", self.folder / path.name, content)
         return True
 
-    def add_kernels(self, network: nn.Module) -> None:
-        """Keep the first layer's kernels after an epoch and write those of all epochs, row 0 for epoch 1.
+    def add_kernels(self, network: nn.Module, epoch: int, *, is_best: bool) -> None:
+        """Keep the first layer's kernels after an epoch and write those of all epochs that are kept.
 
         Once the file has become large it is written every few epochs only, and at the end.
         """
         self.layer, convolution = first_convolution(network)
-        self.kernels.append(convolution.weight.detach().float().cpu().clone(memory_format=torch.contiguous_format))
-        megabytes = len(self.kernels) * self.kernels[0].nbytes / 2**20
-        if len(self.kernels) % (1 + int(megabytes / KERNELS_MB)) == 0:
+        self.kernels.add(epoch, convolution.weight, is_best=is_best)
+        self.unwritten = True
+        megabytes = sum(kept.nbytes for kept in self.kernels.kernels.values()) / 2**20
+        if epoch % (1 + int(megabytes / KERNELS_MB)) == 0:
             self.write_kernels()
 
     def write_kernels(self) -> None:
-        """Write the kernels of all epochs, if there are any that have not been written."""
-        if len(self.kernels) == self.num_written:
+        """Write the kernels that are kept, if there are any that have not been written."""
+        if not self.unwritten:
             return
-        content = save({"kernels": torch.stack(self.kernels)}, {"layer": self.layer})
+        content = save(self.kernels.tensors(), {"layer": self.layer})
         self._write("kernels", self.folder / "kernels.safetensors", content)
-        self.num_written = len(self.kernels)
+        self.unwritten = False
 
     def _write(self, kind: ArtifactKind, path: Path, content: bytes) -> None:
         with atomic(path) as file:

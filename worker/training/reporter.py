@@ -1,19 +1,22 @@
 """What a run has to say about itself: its history, what diverged, seconds per phase, and the verdict on all of it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from models.metrics import EpochMetrics
 from models.spec.experiment import ExperimentSpec
 from worker.training.divergence import Divergence
 from worker.training.sink import MetricSink
 from worker.training.verdict import judge
+
+Kernels = Mapping[int, NDArray[np.floating[Any]]]
+"""The first layer's after the epochs that are kept."""
 
 PATIENCE = 20
 """A verdict is given while training only when the last one's time, so many times, has passed: it costs 5% at most."""
@@ -45,7 +48,7 @@ class Reporter:
         self.history.append(metrics)
         self.sink.append_epoch(metrics)
 
-    def judge(self, kernels: list[Tensor]) -> None:
+    def judge(self, kernels: Kernels) -> None:
         """Give a verdict while training goes on, unless the last one was given a moment ago."""
         began = time.monotonic()
         if began >= self.judge_again_at:
@@ -53,16 +56,16 @@ class Reporter:
             ended = time.monotonic()
             self.judge_again_at = ended + PATIENCE * (ended - began)
 
-    def judge_finally(self, kernels: list[Tensor], filters: dict[str, Any] | None) -> None:
+    def judge_finally(self, kernels: Kernels, filters: dict[str, Any] | None) -> None:
         """Give the last verdict, with what is known of the network's filters."""
         self._judge(kernels, filters, finished=True)
 
-    def _judge(self, kernels: list[Tensor], filters: dict[str, Any] | None, *, finished: bool) -> None:
+    def _judge(self, kernels: Kernels, filters: dict[str, Any] | None, *, finished: bool) -> None:
         verdict = judge(
             self.history,
             spec=self.spec,
             num_classes=self.num_classes,
-            kernels=torch.stack(kernels).numpy() if kernels else None,
+            kernels=kernels,
             filters=filters,
             divergence=self.divergences,
             finished=finished,

@@ -1,7 +1,8 @@
 """The learning rate as a pure function of where training is.
 
 Every schedule is a factor on the optimizer's rate. All but `plateau` are functions of the step alone: nothing to save,
-nothing to restore, and a resumed run has the rate it would have had.
+nothing to restore, and a resumed run has the rate it would have had. A bound (`eta_min`, `min_lr`) is a rate, the same
+for every part of the network however its own rate is scaled; it holds a rate up, and never lifts one that is lower.
 """
 
 import math
@@ -28,8 +29,14 @@ def warmup_factor(spec: LrSchedulerSpec, step: int, steps_per_epoch: int) -> flo
     return spec.warmup_start_factor + (1 - spec.warmup_start_factor) * min(done, 1.0)
 
 
-def decay_factor(spec: LrSchedulerSpec, step: int, steps_per_epoch: int, epochs: int, base_lr: float) -> float:
-    """The schedule itself without its warm-up, as torch's scheduler of that name has it. `step` counts from 0."""
+def decay_factor(
+    spec: LrSchedulerSpec, step: int, steps_per_epoch: int, epochs: int, peak_lr: float, *, last_step_at_bottom: bool
+) -> float:
+    """The schedule itself without its warm-up, as torch's scheduler of that name has it. `step` counts from 0.
+
+    `peak_lr` is the rate that is multiplied. A cosine comes to its bottom after the last step, as torch's
+    CosineAnnealingLR does with T_max steps; with `last_step_at_bottom`, in it: at 0, that step trains nothing.
+    """
     epochs_done = step // steps_per_epoch
     last_step = max(1, steps_per_epoch * epochs - 1)
     if isinstance(spec, ExponentialSpec):
@@ -39,9 +46,10 @@ def decay_factor(spec: LrSchedulerSpec, step: int, steps_per_epoch: int, epochs:
     if isinstance(spec, MultiStepSpec):
         return spec.gamma ** sum(epochs_done >= milestone for milestone in spec.milestones)
     if isinstance(spec, CosineSpec):
-        lowest = min(1.0, spec.eta_min / base_lr)
-        first = min(last_step - 1, round(spec.warmup_epochs * steps_per_epoch))  # the cosine begins after the warm-up
-        done = max(0, step - first) / max(1, last_step - first)
+        lowest = min(1.0, spec.eta_min / peak_lr)
+        bottom = last_step if last_step_at_bottom else steps_per_epoch * epochs
+        first = min(bottom - 1, round(spec.warmup_epochs * steps_per_epoch))  # the cosine begins after the warm-up
+        done = max(0, step - first) / max(1, bottom - first)
         return lowest + (1 - lowest) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
     if isinstance(spec, OneCycleSpec):
         return _one_cycle(spec, step, last_step)
@@ -75,29 +83,45 @@ class Schedule:
         steps_per_epoch: int,
         epochs: int,
         base_lr: float,
+        last_step_at_bottom: bool = False,
     ) -> None:
         self.spec = spec
         self.optimizer = optimizer
         self.steps_per_epoch = steps_per_epoch
         self.epochs = epochs
         self.base_lr = base_lr
+        self.last_step_at_bottom = last_step_at_bottom
         self.scale = 1.0
         """A tenth for each time that divergence lowered the rate."""
-        self.plateau_factor = 1.0
+        self.plateau_factors = [1.0] * len(optimizer.param_groups)
+        """One a group: a group with a lower rate comes to `min_lr` earlier."""
         self.plateau_best = math.inf
         self.plateau_waited = 0
 
-    def lr_at(self, step: int) -> float:
-        """The head's rate at a step that is counted from 0 over the whole training."""
-        decay = decay_factor(self.spec, step, self.steps_per_epoch, self.epochs, self.base_lr)
+    def lr_at(self, step: int, scale: float | None = None) -> float:
+        """The head's rate at a step that is counted from 0 over the whole training, at another scale if one is given.
+
+        The head is in the last group.
+        """
+        return self._lr_at(step, self.base_lr, self.plateau_factors[-1], self.scale if scale is None else scale)
+
+    def _lr_at(self, step: int, group_lr: float, plateau_factor: float, scale: float) -> float:
+        """What the head's rate would be with the factors of a group whose rate is `group_lr`."""
+        decay = decay_factor(
+            self.spec,
+            step,
+            self.steps_per_epoch,
+            self.epochs,
+            group_lr * scale,
+            last_step_at_bottom=self.last_step_at_bottom,
+        )
         warmup = warmup_factor(self.spec, step, self.steps_per_epoch)
-        return self.base_lr * self.scale * self.plateau_factor * decay * warmup
+        return self.base_lr * scale * plateau_factor * decay * warmup
 
     def apply(self, step: int) -> None:
         """Give every group its rate for this step."""
-        factor = self.lr_at(step) / self.base_lr
-        for group in self.optimizer.param_groups:
-            lr = group["base_lr"] * factor
+        for group, plateau_factor in zip(self.optimizer.param_groups, self.plateau_factors, strict=True):
+            lr = group["base_lr"] * (self._lr_at(step, group["base_lr"], plateau_factor, self.scale) / self.base_lr)
             if isinstance(group["lr"], torch.Tensor):
                 group["lr"].fill_(lr)  # a CUDA graph reads it there
             else:
@@ -113,16 +137,18 @@ class Schedule:
         self.plateau_waited += 1
         if self.plateau_waited <= self.spec.patience:
             return False
-        lowest = min(1.0, self.spec.min_lr / (self.base_lr * self.scale))
-        before, self.plateau_waited = self.plateau_factor, 0
-        self.plateau_factor = max(self.plateau_factor * self.spec.factor, lowest)
-        return self.plateau_factor < before
+        before, self.plateau_waited = self.plateau_factors, 0
+        self.plateau_factors = [
+            max(factor * self.spec.factor, min(factor, self.spec.min_lr / (group["base_lr"] * self.scale)))
+            for factor, group in zip(before, self.optimizer.param_groups, strict=True)
+        ]
+        return self.plateau_factors != before
 
     def state_dict(self) -> dict[str, Any]:
         """What the step alone does not tell."""
         return {
             "scale": self.scale,
-            "plateau_factor": self.plateau_factor,
+            "plateau_factors": self.plateau_factors,
             "plateau_best": self.plateau_best,
             "plateau_waited": self.plateau_waited,
         }
@@ -130,6 +156,7 @@ class Schedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what was saved."""
         self.scale = state["scale"]
-        self.plateau_factor = state["plateau_factor"]
+        alike = [state.get("plateau_factor", 1.0)] * len(self.plateau_factors)  # earlier checkpoints have one for all
+        self.plateau_factors = list(state.get("plateau_factors", alike))
         self.plateau_best = state["plateau_best"]
         self.plateau_waited = state["plateau_waited"]

@@ -7,17 +7,25 @@ can be recorded as a CUDA graph (see graphs.py).
 import torch
 from torch import Tensor, nn
 
-from worker.training.batches import Batch
+from worker.training.batches import Part
 from worker.training.state import TrainingState
 
 
-def add_gradient(state: TrainingState, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
-    """Add a batch's gradient, weighted by its share of the step's images. Returns the outputs and the loss."""
+def add_gradient(state: TrainingState, part: Part) -> tuple[Tensor, Tensor]:
+    """Add a batch's part of the step's gradient. Returns the outputs and what the batch adds to the step's loss."""
     with state.arithmetic.autocast():
-        outputs = state.network(batch.images)
-        loss = state.objective(outputs, batch)
-    state.arithmetic.backward(loss if share == 1 else loss * share)
+        outputs = state.network(part.batch.images)
+        loss = state.objective.part(outputs, part)
+    state.arithmetic.backward(loss)
     return outputs.detach(), loss.detach()
+
+
+@torch.no_grad()
+def only_look(state: TrainingState, part: Part) -> Tensor:
+    """The outputs for a batch of a step that weighs nothing."""
+    with state.arithmetic.autocast():
+        outputs: Tensor = state.network(part.batch.images)
+    return outputs
 
 
 def change_weights(state: TrainingState, loss: Tensor) -> Tensor:

@@ -1,6 +1,9 @@
 """Splits: disjoint, complete, decided by the spec's dataset part alone."""
 
+from collections import Counter
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,10 +20,18 @@ dataset_specs = st.builds(
 )
 
 
+Labels = npt.NDArray[np.int64]
+
+
+def labels_of(num_images: int, classes: int = 7) -> Labels:
+    """Classes of different sizes, the smallest of one image in a hundred or so."""
+    return np.asarray(np.random.default_rng(num_images).geometric(0.4, num_images) % classes, dtype=np.int64)
+
+
 @settings(deadline=None)
-@given(num_images=st.integers(2, 4000), spec=dataset_specs)
-def test_no_image_is_on_both_sides_or_taken_twice(num_images: int, spec: DatasetSpec) -> None:
-    train, val = split_indices(num_images, spec)
+@given(num_images=st.integers(2, 4000), spec=dataset_specs, stratified=st.booleans())
+def test_no_image_is_on_both_sides_or_taken_twice(num_images: int, spec: DatasetSpec, stratified: bool) -> None:
+    train, val = split_indices(labels_of(num_images), spec, stratified=stratified)
     both = np.concatenate([train, val])
     assert len(set(both.tolist())) == len(both)
     assert both.min() >= 0
@@ -33,24 +44,67 @@ def test_no_image_is_on_both_sides_or_taken_twice(num_images: int, spec: Dataset
 @settings(deadline=None)
 @given(num_images=st.integers(2, 4000), spec=dataset_specs)
 def test_without_limits_every_image_is_on_one_side(num_images: int, spec: DatasetSpec) -> None:
-    train, val = split_indices(num_images, spec.model_copy(update={"train_limit": None, "val_limit": None}))
+    train, val = split_indices(labels_of(num_images), spec.model_copy(update={"train_limit": None, "val_limit": None}))
     assert sorted([*train, *val]) == list(range(num_images))
     assert abs(len(val) - spec.val_fraction * num_images) <= 1
 
 
 @settings(deadline=None)
 @given(num_images=st.integers(2, 4000), spec=dataset_specs)
-def test_a_limit_shortens_a_split_and_moves_nothing(num_images: int, spec: DatasetSpec) -> None:
-    train, val = split_indices(num_images, spec)
+def test_the_first_rules_take_the_first_images_of_a_split(num_images: int, spec: DatasetSpec) -> None:
+    train, val = split_indices(labels_of(num_images), spec, stratified=False)
     whole_train, whole_val = split_indices(
-        num_images, DatasetSpec(val_fraction=spec.val_fraction, split_seed=spec.split_seed)
+        labels_of(num_images), DatasetSpec(val_fraction=spec.val_fraction, split_seed=spec.split_seed)
     )
     assert train.tolist() == whole_train[: spec.train_limit].tolist()
     assert val.tolist() == whole_val[: spec.val_limit].tolist()
 
 
+@settings(deadline=None)
+@given(num_images=st.integers(2, 3000), limit=st.integers(2, 3000), seed=st.integers(0, 99), classes=st.integers(1, 30))
+def test_a_limit_keeps_the_classes_shares(num_images: int, limit: int, seed: int, classes: int) -> None:
+    labels = labels_of(num_images, classes)
+    whole = DatasetSpec(val_fraction=0.5, split_seed=seed)
+    limited = whole.model_copy(update={"train_limit": limit, "val_limit": limit})
+    for all_of_it, some in zip(split_indices(labels, whole), split_indices(labels, limited), strict=True):
+        places = {int(image): place for place, image in enumerate(all_of_it)}
+        assert len(some) == min(limit, len(all_of_it))
+        assert [places[int(image)] for image in some] == sorted(places[int(image)] for image in some)
+        available, taken = Counter(labels[all_of_it].tolist()), Counter(labels[some].tolist())
+        assert len(taken) == min(len(available), limit)
+        rest = max(0, len(some) - len(available))
+        for label, count in available.items():  # no class is short of its share by more than one image, but for
+            share = count / len(all_of_it) * len(some)  # those that the smallest classes get before
+            assert taken[label] >= min(count, int(count / len(all_of_it) * rest))
+            assert taken[label] <= max(1, share + len(available) / 2)
+
+
+@settings(deadline=None)
+@given(num_images=st.integers(10, 3000), seed=st.integers(0, 99), data=st.data())
+def test_a_larger_limit_takes_what_a_smaller_one_does(num_images: int, seed: int, data: st.DataObject) -> None:
+    labels = labels_of(num_images)
+    smaller = data.draw(st.integers(2, num_images))
+    larger = data.draw(st.integers(smaller, num_images + 5))
+    few, _ = split_indices(labels, DatasetSpec(split_seed=seed, train_limit=smaller))
+    many, _ = split_indices(labels, DatasetSpec(split_seed=seed, train_limit=larger))
+    assert set(few.tolist()) <= set(many.tolist())
+
+
+@pytest.mark.parametrize("limit", [10, 20, 50, 1000])
+def test_classes_of_one_size_are_shared_out_evenly(limit: int) -> None:
+    labels = np.repeat(np.arange(10), 500)
+    for seed in range(40):
+        train, val = split_indices(labels, DatasetSpec(split_seed=seed, train_limit=limit, val_limit=limit))
+        whole, _ = split_indices(labels, DatasetSpec(split_seed=seed))  # its classes differ by a few images
+        taken, available = Counter(labels[train].tolist()), Counter(labels[whole].tolist())
+        assert all(abs(taken[label] - count / len(whole) * limit) <= 1 for label, count in available.items())
+        assert len(Counter(labels[train].tolist())) == len(Counter(labels[val].tolist())) == 10
+        again, _ = split_indices(labels, DatasetSpec(split_seed=seed, train_limit=limit, val_limit=limit))
+        assert again.tolist() == train.tolist()
+
+
 def test_the_report_split_is_forty_to_ten_thousand_and_always_the_same() -> None:
-    train, val = split_indices(50_000, DatasetSpec())
+    train, val = split_indices(np.arange(50_000) % 10, DatasetSpec())
     assert (len(train), len(val)) == (40_000, 10_000)
     # these indices are part of what a stored spec means: they may not change with a library's version
     assert train[:6].tolist() == [743, 23825, 11227, 23871, 45801, 21337]
@@ -58,11 +112,11 @@ def test_the_report_split_is_forty_to_ten_thousand_and_always_the_same() -> None
 
 
 def test_another_seed_is_another_split() -> None:
-    first, _ = split_indices(1000, DatasetSpec(split_seed=1))
-    second, _ = split_indices(1000, DatasetSpec(split_seed=2))
+    first, _ = split_indices(labels_of(1000), DatasetSpec(split_seed=1))
+    second, _ = split_indices(labels_of(1000), DatasetSpec(split_seed=2))
     assert first.tolist() != second.tolist()
 
 
 def test_one_image_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="1 images"):
-        split_indices(1, DatasetSpec())
+        split_indices(np.zeros(1, dtype=np.int64), DatasetSpec())

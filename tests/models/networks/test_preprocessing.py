@@ -29,6 +29,14 @@ def test_a_pretrained_network_gets_three_channels_in_imagenets_normalisation() -
     assert not preprocessing_for(spec, CIFAR10).grayscale
 
 
+def test_new_weights_are_of_antialiased_images_and_earlier_ones_are_not() -> None:
+    assert preprocessing_for(parse_spec({"model": "three_blocks"}), CIFAR10).antialias
+    first = preprocessing_for(parse_spec({"model": "three_blocks", "spec_version": 1}), CIFAR10)
+    assert not first.antialias
+    stored = {key: value for key, value in first.to_json().items() if key != "antialias"}  # as version 1 wrote it
+    assert Preprocessing.from_json(stored) == first
+
+
 @pytest.mark.parametrize("info", [CIFAR10, FASHION_MNIST])
 def test_it_is_read_back_as_it_was_written(info: DatasetInfo) -> None:
     found = preprocessing_for(parse_spec({"model": "three_blocks"}), info)

@@ -87,7 +87,7 @@ def test_a_key_one_level_too_high_is_sent_home() -> None:
         ({"model": "baselin"}, "model.name", "baselin", "baseline"),
         ({"model": "resnet500"}, "model.name", "resnet500", "resnet50"),
         ({"preset": "lab-report/6f"}, "preset", "lab-report/6f", "lab-report/6e"),
-        ({"spec_version": 2}, "spec_version", 2, 1),
+        ({"spec_version": 3}, "spec_version", 3, 1),
         ({"dataset": {"name": ""}}, "dataset.name", "", "cifar10"),
         ({"epochs": "12"}, "epochs", "12", 12),
         ({"epochs": 2.6}, "epochs", 2.6, 3),

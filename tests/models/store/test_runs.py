@@ -6,13 +6,15 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.errors import LeaseLost
 from models.settings import Settings
 from models.store import Status, Store, artifacts, events, experiments, history, runs
 from models.store.runs import Claim
-from models.store.states import ArtifactKind, RunStatus
+from models.store.states import ArtifactKind, EventKind, RunStatus
+from models.store.tables import Event
 from tests.models.store.helpers import add_experiment, claim, in_processes, make_metrics, make_spec, start
 
 Write = Callable[[Session, Claim], object]
@@ -347,3 +349,14 @@ def _take(session: Session, experiment_id: int, step: str, leases: list[Claim]) 
             runs.renew(session, lease, {"epoch": 1})
         else:
             runs.settle(session, lease, Status.COMPLETED if step == "complete" else Status.FAILED, reason=step)
+
+
+def test_one_verdict_is_told_at_a_time(store: Store) -> None:
+    """A run of ten thousand epochs has as many verdicts, each of some kilobytes: who follows needs the newest."""
+    ours = start(store)
+    for number in range(3):
+        with store.writing() as session:
+            runs.set_verdict(session, ours, {"summary": f"verdict {number}", "findings": []})
+    with store.reading() as session:
+        told = session.scalars(select(Event).where(Event.kind == EventKind.VERDICT)).all()
+        assert [event.data["summary"] for event in told] == ["verdict 2"]

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -144,3 +145,34 @@ def test_the_json_form_is_json_whatever_the_weights_are() -> None:
     json.dumps(document, allow_nan=False)
     huge = kernel_grid_json(np.zeros((600, 512, 3, 3), dtype=np.float32), layer="x")
     assert huge["shown"] == MAX_JSON_VALUES // (512 * 9)
+
+
+def test_a_layer_is_looked_through_in_parts_however_large_it_is() -> None:
+    """42 million weights of one value, which take no memory here and 340 MB as the numbers that are computed with."""
+    kernels = np.broadcast_to(np.float32(0.5), (4096, 128, 9, 9))
+    tracemalloc.start()
+    try:
+        grid = tiles.lay_out(kernels, "kernel")
+        document = kernel_grid_json(kernels, layer="features.0")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 150_000_000
+    assert (grid.num_constant, len(grid.images)) == (4096, 64 * 64)
+    assert document["shape"] == [4096, 128, 9, 9]
+
+
+def test_parts_tell_what_the_whole_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = weight(30, 3, 5, 5)
+    kernels[3, 0, 0, 0] = np.inf
+    kernels[7] = np.nan
+    kernels[11] = 4.5
+    whole = tiles.look_through(kernels)
+    monkeypatch.setattr(tiles, "CHUNK_VALUES", 200)
+    parts = tiles.look_through(kernels)
+    assert (parts.lowest == whole.lowest).all()
+    assert (parts.highest == whole.highest).all()
+    assert (parts.constant == whole.constant).all()
+    assert (parts.minimum, parts.maximum, parts.num_not_finite) == (whole.minimum, whole.maximum, 76)
+    assert whole.maximum == 4.5
+    assert np.flatnonzero(whole.constant).tolist() == [11]

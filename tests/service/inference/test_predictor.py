@@ -4,12 +4,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from models.errors import Conflict, CorruptFile, InvalidRequest, NotFound
+from models.networks.preprocessing import Preprocessing
 from service.inference import predictor as predictor_module
 from service.inference.network import BATCH_MACS, fixed_batch_size
 from service.inference.predictor import Predictor
@@ -43,6 +45,32 @@ def test_probabilities_are_those_of_plain_pytorch(lab: Lab, predictor: Predictor
     assert answers.shape == (5, 10)
     assert np.abs(answers.sum(axis=1) - 1).max() < 1e-12
     assert np.abs(answers - plain_answer(trained, images)).max() < 1e-5  # two ways to divide by 255, two batch sizes
+
+
+def test_images_are_made_smaller_as_the_weights_were_trained(lab: Lab, predictor: Predictor) -> None:
+    """Antialiased for weights that say so; files of spec version 1 say nothing, and get what they were trained on."""
+    smaller = {"name": "fast_resnet", "input_size": 16}
+    answers = []
+    for version in (2, 1):
+        trained = lab.train(smaller, spec_version=version)
+        about = trained.preprocessing.to_json()
+        assert about["antialias"] == (version == 2)
+        if version == 1:
+            trained = replace(trained, preprocessing=Silent(**vars(trained.preprocessing)))
+            lab.save(trained)
+        served = predictor.find(trained.id)
+        images = random_images(5, served.weights.preprocessing)
+        answers.append(np.stack(predictor.predict(served, images)))
+        assert np.abs(answers[-1] - plain_answer(trained, images)).max() < 1e-5
+    assert np.abs(answers[0] - answers[1]).max() > 1e-4
+
+
+class Silent(Preprocessing):
+    """Preprocessing as version 1 wrote it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Without a word of antialiasing."""
+        return {key: value for key, value in super().to_json().items() if key != "antialias"}
 
 
 @pytest.mark.parametrize("model", NETWORKS, ids=str)

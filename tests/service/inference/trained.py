@@ -125,7 +125,8 @@ def plain_answer(trained: Trained, images: list[NDArray[np.uint8]]) -> NDArray[n
     batch = ((batch - mean) / std).float()
     size = preprocessing.input_size
     if batch.shape[-1] != size:
-        batch = nn.functional.interpolate(batch, (size, size), mode="bilinear")
+        antialias = preprocessing.antialias and size < batch.shape[-1]
+        batch = nn.functional.interpolate(batch, (size, size), mode="bilinear", antialias=antialias)
     with torch.no_grad():
         return torch.softmax(trained.network(batch).double(), dim=1).numpy()
 

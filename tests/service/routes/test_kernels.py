@@ -79,3 +79,33 @@ def test_a_file_that_is_gone_is_a_conflict_and_no_fault(client: TestClient, fill
     for path in filled.settings.experiments_dir.rglob("*.safetensors"):
         path.unlink()
     assert client.get(f"{API}/{claim.experiment_id}/kernels.png").status_code == 409
+
+
+def test_an_epoch_that_was_thinned_out_is_not_found_and_its_neighbours_are_named(
+    client: TestClient, filled: Filled
+) -> None:
+    claim = filled.start(filled.add(epochs=9))
+    kept = {"kernels": FIRST.astype(np.float16), "epochs": np.array([1, 5, 9])}
+    filled.keep(claim, ArtifactKind.KERNELS, kept, {"layer": "features.0"})
+    for number, row in ((1, 0), (5, 1), (9, 2)):
+        assert np.array_equal(values(client, claim, epoch=str(number)), FIRST[row])
+    assert np.array_equal(values(client, claim, epoch="last"), FIRST[2])
+    for missing, nearest in ((2, 1), (3, 1), (4, 5), (8, 9)):
+        answer = client.get(f"{API}/{claim.experiment_id}/kernels.png?epoch={missing}")
+        assert answer.status_code == 404
+        assert answer.json()["errors"][0]["nearest"] == nearest
+        assert f"epoch={nearest}" in answer.json()["fix"]
+        found = client.get(f"{API}/{claim.experiment_id}/kernels.json?epoch={missing}&nearest=true").json()
+        assert found["epoch"] == nearest
+    assert client.get(f"{API}/{claim.experiment_id}/kernels.json?epoch=10&nearest=true").json()["epoch"] == 9
+    assert client.get(f"{API}/{claim.experiment_id}/kernels.png?epoch=10").status_code == 422
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0{}", b"\x04\0\0\0\0\0\0\0null"])
+def test_a_damaged_file_is_a_conflict_and_no_fault(
+    client: TestClient, filled: Filled, claim: Claim, damage: bytes
+) -> None:
+    for path in filled.settings.experiments_dir.rglob("*.safetensors"):
+        path.write_bytes(damage)
+    assert client.get(f"{API}/{claim.experiment_id}/kernels.png").status_code == 409
+    assert client.get(f"{API}/{claim.experiment_id}/kernels.json?epoch=2").status_code == 409

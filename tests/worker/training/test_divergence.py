@@ -7,23 +7,27 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
-from worker.training.divergence import Divergence, explain, find_culprit
+from worker.training import divergence
+from worker.training.batches import Batch, Part, Split
+from worker.training.divergence import Culprit, Divergence, Training, explain, find_culprit
+from worker.training.objective import Objective
 
 
-def batches(count: int = 12, size: int = 16) -> list[tuple[Tensor, Tensor]]:
+def batches(count: int = 12, size: int = 16) -> list[Part]:
     """Images of two classes that a small network tells apart: bright above or bright below."""
     generator = torch.Generator().manual_seed(0)
-    pairs = []
+    parts = []
     for _ in range(count):
         targets = torch.randint(0, 2, (size,), generator=generator)
         images = 0.3 * torch.randn(size, 1, 8, 8, generator=generator)
         images[targets == 0, :, :4] += 1
         images[targets == 1, :, 4:] += 1
-        pairs.append((images, targets))
-    return pairs
+        parts.append(Part(Batch(images, targets), weight=size, step_weight=size))
+    return parts
 
 
 def small() -> nn.Module:
@@ -35,6 +39,13 @@ def small() -> nn.Module:
 
 def spec_at(lr: float, **more: object) -> ExperimentSpec:
     return parse_spec({"model": "baseline", "batch_size": 16, "optimizer": {"name": "sgd", "lr": lr}, **more})
+
+
+def culprit_of(
+    build: Callable[[], nn.Module], state: dict[str, Tensor] | None, spec: ExperimentSpec, lr: float
+) -> Culprit | None:
+    training = Training(build, spec, 1, lambda outputs, part: F.cross_entropy(outputs, part.batch.labels))
+    return find_culprit(training, state, [[part] for part in batches()], lr)
 
 
 class Exploding(nn.Module):
@@ -56,7 +67,7 @@ def test_the_first_layer_whose_output_is_not_finite_is_named() -> None:
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Exploding(), nn.Flatten(), nn.Linear(144, 2))
 
-    found = find_culprit(build, None, batches(), spec_at(0.01), 0.01)
+    found = culprit_of(build, None, spec_at(0.01), 0.01)
     assert found is not None
     assert (found.what, found.layer, found.layer_type) == ("loss", "2", "Exploding")
 
@@ -66,7 +77,7 @@ def test_the_first_layer_of_the_backward_pass_whose_gradient_is_not_finite_is_na
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 4, 3), SquareRoot(), nn.Flatten(), nn.Linear(144, 2))
 
-    found = find_culprit(build, None, batches(), spec_at(0.01), 0.01)
+    found = culprit_of(build, None, spec_at(0.01), 0.01)
     assert found is not None
     assert (found.what, found.layer) == ("gradient", "0")
 
@@ -74,19 +85,19 @@ def test_the_first_layer_of_the_backward_pass_whose_gradient_is_not_finite_is_na
 def test_a_weight_that_is_not_finite_before_the_step_is_named() -> None:
     state = small().state_dict()
     state["3.bias"][2] = math.inf
-    found = find_culprit(small, state, batches(), spec_at(0.01), 0.01)
+    found = culprit_of(small, state, spec_at(0.01), 0.01)
     assert found is not None
     assert (found.what, found.layer, found.layer_type) == ("weight", "3", "Linear")
 
 
 def test_training_goes_on_from_the_given_weights_until_it_breaks() -> None:
-    found = find_culprit(small, small().state_dict(), batches(), spec_at(100.0), 1e9)
+    found = culprit_of(small, small().state_dict(), spec_at(100.0), 1e9)
     assert found is not None
     assert found.layer is not None
 
 
 def test_a_replay_that_stays_finite_names_no_layer_and_keeps_what_the_guard_saw() -> None:
-    assert find_culprit(small, None, batches(), spec_at(0.001), 0.001) is None
+    assert culprit_of(small, None, spec_at(0.001), 0.001) is None
     found = explain(small, None, batches(), 3, 1, [1.0, 2.0], spec_at(0.001), what="gradient")
     assert (found.what, found.layer) == ("gradient", None)
 
@@ -106,8 +117,8 @@ def train(build: Callable[[], nn.Module], lr: float) -> list[float]:
     network = build()
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9)
     losses = []
-    for images, targets in batches(40):
-        loss = nn.functional.cross_entropy(network(images), targets)
+    for part in batches(40):
+        loss = nn.functional.cross_entropy(network(part.batch.images), part.batch.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -161,7 +172,7 @@ def test_a_norm_that_overflows_while_every_number_is_finite_is_the_gradients() -
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 4, 3), Steep(), nn.Flatten(), nn.Linear(144, 2))
 
-    found = find_culprit(build, None, batches(), spec_at(0.01), 0.01)
+    found = culprit_of(build, None, spec_at(0.01), 0.01)
     assert found is not None
     assert (found.what, found.layer, found.step) == ("gradient", "0", 0)
 
@@ -175,7 +186,10 @@ def test_what_breaks_in_a_later_step_of_the_replay_is_not_told_as_what_the_guard
 def test_a_rate_at_which_nothing_is_learned_is_not_advised() -> None:
     """Targets that the images do not tell: every loss is finite at a small rate, and stays where it is."""
     generator = torch.Generator().manual_seed(1)
-    noise = [(torch.zeros(16, 1, 8, 8), torch.randint(0, 2, (16,), generator=generator)) for _ in range(64)]
+    noise = [
+        Part(Batch(torch.zeros(16, 1, 8, 8), torch.randint(0, 2, (16,), generator=generator)), 16, 16)
+        for _ in range(64)
+    ]
     found = explain(small, None, noise, 1, 1, [math.inf], spec_at(100.0))
     assert found.suggested_lr is None
     assert "the loss did not fall" in found.why or "not the learning rate" in found.why
@@ -185,3 +199,78 @@ def test_an_advised_rate_says_by_how_much_the_loss_fell() -> None:
     found = explain(small, None, batches(), 5, 2, [1.0, 50.0, math.inf], spec_at(100.0))
     before, after = (float(word.rstrip(".")) for word in found.why.split(" from ")[-1].split(" to "))
     assert after < 0.98 * before
+
+
+@pytest.mark.parametrize(
+    ("changes", "accumulate"),
+    [
+        ({"class_weights": [0.0, 3.0]}, 1),
+        ({"class_weights": [1.0, 9.0], "label_smoothing": 0.3}, 3),
+        ({"augmentation": {"mixup_alpha": 0.4}}, 3),
+        ({"label_smoothing": 0.3}, 1),
+    ],
+    ids=["weights", "weights-smoothed-accumulated", "mixed-accumulated", "smoothed"],
+)
+def test_trials_have_the_objective_of_the_run(
+    changes: dict[str, object], accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss that a trial starts from is that of one large batch a step, by torch's own cross-entropy."""
+    monkeypatch.setattr(divergence, "SWEEP_SECONDS", 0.5)
+    spec = spec_at(100.0, **changes)
+    labels = torch.tensor([0, 1])
+    objective = Objective(spec, Split(torch.zeros(2, 1, 8, 8), labels, torch.arange(2)), 2, torch.device("cpu"))
+    parts: list[Part] = []
+    expected: list[float] = []
+    network = small()
+    for first in range(0, 60, accumulate):
+        group = [part.batch for part in batches(60)[first : first + accumulate]]
+        if spec.augmentation.mixup_alpha:
+            group = [Batch(batch.images, batch.labels, batch.labels.flip(0), 0.3) for batch in group]
+        weighed = [objective.weights_of(batch.labels, (0, len(batch)))[0] for batch in group]
+        parts += [
+            Part(batch, weight, sum(weighed), number == accumulate)
+            for number, (batch, weight) in enumerate(zip(group, weighed, strict=True), 1)
+        ]
+        outputs = network(torch.cat([batch.images for batch in group]))
+        first_labels = torch.cat([batch.labels for batch in group])
+
+        def loss(targets: Tensor, of: Tensor = outputs) -> float:
+            return F.cross_entropy(of, targets, objective.weights, label_smoothing=spec.label_smoothing).item()
+
+        if spec.augmentation.mixup_alpha:
+            others = torch.cat([batch.labels.flip(0) for batch in group])
+            expected.append(0.3 * loss(first_labels) + 0.7 * loss(others))
+        else:
+            expected.append(loss(first_labels))
+    found = explain(small, None, parts, 1, 1, [math.inf], spec, objective=objective.part)
+    assert found.suggested_lr is not None
+    before = float(found.why.split(" from ")[-1].split(" to ")[0])
+    assert before == pytest.approx(sum(expected[:20]) / 20, rel=0.006)
+
+
+def test_what_is_frozen_in_the_epoch_is_frozen_in_the_replay() -> None:
+    """The gradient that is not finite is the body's, which has none while it is frozen."""
+
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), SquareRoot(), nn.Flatten(), nn.Linear(144, 2))
+
+    spec = spec_at(0.01, fine_tuning={"freeze_backbone_epochs": 1})
+    frozen = explain(build, None, batches(), 1, 1, [], spec, what="loss")
+    assert frozen.layer is None
+    unfrozen = explain(build, None, batches(), 1, 2, [], spec, what="gradient")
+    assert (unfrozen.what, unfrozen.layer) == ("gradient", "0")
+
+
+def test_of_a_step_of_many_large_batches_some_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of the sixteen batches fit into memory: they weigh as a whole step."""
+    monkeypatch.setattr(divergence, "MOST_BYTES", int(3.5 * batches()[0].batch.images.nbytes))
+    huge = [Part(part.batch, 16, 16 * 16, number == 16) for number, part in enumerate(batches(16), 1)]
+    seen: list[tuple[float, float]] = []
+
+    def objective(outputs: Tensor, part: Part) -> Tensor:
+        seen.append((part.weight, part.step_weight))
+        return outputs.sum() * math.inf
+
+    explain(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), None, huge, 1, 1, [], None, objective=objective)
+    assert set(seen) == {(16, 3 * 16)}

@@ -26,7 +26,7 @@ def plain_evaluation(spec: ExperimentSpec, weights: Path) -> tuple[float, float]
     network = build_network(spec.model, num_classes=10, in_channels=3, size=seen.input_size)
     network.load_state_dict(load_file(weights))
     network.eval()
-    _, validation = split_indices(len(dataset.train_labels), spec.dataset)
+    _, validation = split_indices(dataset.train_labels, spec.dataset)
     pixels = torch.from_numpy(dataset.train_images[validation]).float() / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (seen.mean, seen.std))
     pixels = F.interpolate((pixels - mean) / std, (seen.input_size, seen.input_size), mode="bilinear")
@@ -95,7 +95,7 @@ def test_training_and_validation_loss_are_means_per_image_on_one_scale(tmp_path:
     body |= {"label_smoothing": 0.3, "class_weights": "balanced"}
     _, sink = run(tmp_path, **body)
     dataset = images()
-    train_indices, _ = split_indices(len(dataset.train_labels), spec().dataset)
+    train_indices, _ = split_indices(dataset.train_labels, spec().dataset)
     outputs = []
     network = build_network(spec(**body).model, num_classes=10, in_channels=3, size=16)
     network.load_state_dict(load_file(tmp_path / "weights-last.safetensors"))

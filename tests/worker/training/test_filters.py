@@ -144,18 +144,24 @@ def test_the_result_is_json() -> None:
     json.dumps(filter_health(net, net.state_dict(), images=images(8)), allow_nan=False)
 
 
-def path(*places: float) -> np.ndarray:
-    """Kernels that lie at these distances from their final self."""
+def path(*places: float) -> dict[int, np.ndarray]:
+    """Kernels by epoch that lie at these distances from their final self."""
     final = np.ones((2, 1, 3, 3))
     away = np.zeros_like(final)
     away[0, 0, 0, 0] = np.linalg.norm(final)
-    return np.stack([final + place * away for place in places])
+    return {epoch: final + place * away for epoch, place in enumerate(places, 1)}
 
 
 def test_the_first_layer_has_settled_when_it_stays_near_its_end() -> None:
     assert settling_epoch(path(0.9, 0.5, 0.2, 0.05, 0.01, 0.02, 0.01, 0.0, 0.0, 0.0)) == 4
     assert settling_epoch(path(0.9, 0.05, 0.2, 0.05, 0.01, 0.02, 0.01, 0.0, 0.0, 0.0)) == 4
     assert settling_epoch(path(0.05, 0.02, 0.01, 0.0)) == 1
+
+
+def test_a_thinned_history_settles_at_an_epoch_that_is_kept() -> None:
+    whole = path(*[0.9] * 30, *[0.05] * 70)
+    assert settling_epoch(whole) == 31
+    assert settling_epoch({epoch: whole[epoch] for epoch in (1, 9, 17, 25, 33, 41, 100)}) == 33
 
 
 def test_a_layer_that_moves_to_the_end_has_not_settled() -> None:

@@ -1,10 +1,13 @@
 """Each schedule against torch's scheduler of that name."""
 
+import itertools
 import math
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from models.spec.experiment import ExperimentSpec
@@ -48,7 +51,7 @@ def by_step(theirs: Any, sgd: torch.optim.Optimizer, *, an_epoch: bool) -> list[
         ),
         (
             {"name": "cosine", "eta_min": 0.01},
-            lambda sgd: lr_scheduler.CosineAnnealingLR(sgd, STEPS * EPOCHS - 1, 0.01),
+            lambda sgd: lr_scheduler.CosineAnnealingLR(sgd, STEPS * EPOCHS, 0.01),
             False,
         ),
         (
@@ -106,14 +109,27 @@ def test_any_schedule_can_warm_up(name: str) -> None:
 def test_the_cosine_spans_what_the_warm_up_leaves() -> None:
     ours = schedule(name="cosine", warmup_epochs=2)
     assert ours.lr_at(2 * STEPS) == pytest.approx(LR)
-    assert ours.lr_at(STEPS * EPOCHS - 1) == pytest.approx(0)
+    assert ours.lr_at(STEPS * EPOCHS) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"warmup_epochs": 2}, {"warmup_epochs": EPOCHS}])
+def test_the_last_step_of_a_cosine_trains(wanted: dict[str, Any]) -> None:
+    rates = [schedule(name="cosine", **wanted).lr_at(step) for step in range(STEPS * EPOCHS)]
+    assert 0 < rates[-1] < LR
+    assert rates[-1] < rates[-2] or wanted.get("warmup_epochs") == EPOCHS
+
+
+def test_the_last_step_of_a_first_versions_cosine_is_at_the_bottom() -> None:
+    ours = schedule(name="cosine", eta_min=0.01)
+    ours.last_step_at_bottom = True
+    sgd = optimizer()
+    expected = by_step(lr_scheduler.CosineAnnealingLR(sgd, STEPS * EPOCHS - 1, 0.01), sgd, an_epoch=False)
+    assert [ours.lr_at(step) for step in range(STEPS * EPOCHS)] == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_every_group_keeps_its_share_of_the_rate() -> None:
-    ours = schedule(name="exponential", gamma=0.5)
-    ours.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.04, "base_lr": 0.04})
-    ours.apply(2 * STEPS)
-    assert [group["lr"] for group in ours.optimizer.param_groups] == pytest.approx([0.1, 0.01])
+    ours = of_groups([0.04, 0.4], 1.0, name="exponential", gamma=0.5)
+    assert applied(ours, 2 * STEPS) == pytest.approx([0.01, 0.1])
 
 
 def test_one_step_in_all_is_enough() -> None:
@@ -131,3 +147,99 @@ def test_a_lowered_rate_stays_lowered_after_a_resume() -> None:
     again = schedule(name="plateau", patience=0)
     again.load_state_dict(ours.state_dict())
     assert again.lr_at(5) == ours.lr_at(5) == pytest.approx(LR * 0.01)
+
+
+rates = st.floats(1e-4, 10)
+bounds = st.one_of(st.just(0.0), st.floats(1e-6, 20))
+
+
+def of_groups(lrs: list[float], scale: float, **wanted: Any) -> Schedule:
+    """A schedule of groups with rates of their own, the head's last, after a divergence has scaled them."""
+    sgd = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr, "base_lr": lr} for lr in lrs])
+    spec = parse_spec({"model": "baseline", "epochs": EPOCHS, "lr_scheduler": wanted})
+    ours = Schedule(spec.lr_scheduler, sgd, steps_per_epoch=STEPS, epochs=EPOCHS, base_lr=lrs[-1])
+    ours.scale = scale
+    return ours
+
+
+def applied(ours: Schedule, step: int) -> list[float]:
+    """The rates of the groups at a step."""
+    ours.apply(step)
+    return [group["lr"] for group in ours.optimizer.param_groups]
+
+
+@settings(deadline=None, max_examples=60)
+@given(lrs=st.lists(rates, min_size=1, max_size=3), scale=st.sampled_from([1.0, 0.1, 0.001]), eta_min=bounds)
+def test_every_groups_cosine_is_torchs_and_ends_at_the_same_rate(
+    lrs: list[float], scale: float, eta_min: float
+) -> None:
+    ours = of_groups(lrs, scale, name="cosine", eta_min=eta_min)
+    for place, lr in enumerate(lrs):
+        sgd = optimizer(lr * scale)
+        lowest = min(eta_min, lr * scale)  # torch would raise a rate that is below the bottom
+        expected = by_step(lr_scheduler.CosineAnnealingLR(sgd, STEPS * EPOCHS, lowest), sgd, an_epoch=False)
+        found = [applied(ours, step)[place] for step in range(STEPS * EPOCHS)]
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-12)
+        assert all(later <= earlier * (1 + 1e-12) for earlier, later in itertools.pairwise(found))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    lrs=st.lists(rates, min_size=1, max_size=3),
+    scale=st.sampled_from([1.0, 0.1, 0.001]),
+    min_lr=bounds,
+    factor=st.floats(0.01, 0.9),
+    patience=st.integers(0, 2),
+    losses=st.lists(st.one_of(st.floats(0.1, 3), st.just(math.nan)), min_size=1, max_size=30),
+)
+def test_every_groups_plateau_is_torchs(
+    lrs: list[float], scale: float, min_lr: float, factor: float, patience: int, losses: list[float]
+) -> None:
+    ours = of_groups(lrs, scale, name="plateau", factor=factor, patience=patience, min_lr=min_lr)
+    sgd = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr * scale} for lr in lrs])
+    theirs = lr_scheduler.ReduceLROnPlateau(sgd, factor=factor, patience=patience, min_lr=min_lr, eps=0)
+    for epoch, loss in enumerate(losses, 1):
+        before = applied(ours, epoch * STEPS)
+        theirs.step(loss)
+        lowered = ours.end_epoch(loss)
+        found = applied(ours, epoch * STEPS)
+        assert found == pytest.approx([group["lr"] for group in sgd.param_groups], rel=1e-9)
+        assert lowered == (found != before)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    lrs=st.lists(rates, min_size=1, max_size=3),
+    min_lr=bounds,
+    warmup=st.sampled_from([0.0, 0.5, 3.0]),
+    events=st.lists(st.sampled_from(["worse", "diverged", "resumed"]), min_size=1, max_size=25),
+)
+def test_nothing_that_happens_raises_a_rate_again(
+    lrs: list[float], min_lr: float, warmup: float, events: list[str]
+) -> None:
+    """Divergence lowers a rate below min_lr, and no later reduction lifts it back."""
+    wanted: dict[str, Any] = {"name": "plateau", "patience": 0, "min_lr": min_lr, "warmup_epochs": warmup}
+    ours = of_groups(lrs, 1.0, **wanted)
+    after_warmup = 4 * STEPS
+    ours.end_epoch(1.0)
+    for event in events:
+        before = applied(ours, after_warmup)
+        if event == "worse":
+            ours.end_epoch(2.0)
+        elif event == "diverged":
+            ours.scale *= 0.1
+        else:
+            saved = ours.state_dict()
+            ours = of_groups(lrs, 1.0, **wanted)
+            ours.load_state_dict(saved)
+        found = applied(ours, after_warmup)
+        assert all(now <= then for now, then in zip(found, before, strict=True))
+        if event == "worse":
+            assert all(now >= min(then, min_lr) * (1 - 1e-9) for now, then in zip(found, before, strict=True))
+        assert ours.lr_at(after_warmup) == pytest.approx(found[-1])
+
+
+def test_a_checkpoint_with_one_factor_for_all_groups_is_gone_on_from() -> None:
+    ours = of_groups([0.1, 1.0], 1.0, name="plateau")
+    ours.load_state_dict({"scale": 0.1, "plateau_factor": 0.5, "plateau_best": 1.0, "plateau_waited": 1})
+    assert applied(ours, 0) == pytest.approx([0.005, 0.05])

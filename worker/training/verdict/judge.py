@@ -28,14 +28,14 @@ def judge(
     *,
     spec: ExperimentSpec | None = None,
     num_classes: int,
-    kernels: np.ndarray | None = None,
+    kernels: Mapping[int, np.ndarray] | None = None,
     filters: Mapping[str, Any] | None = None,
     divergence: Divergence | Sequence[Divergence] | None = None,
     finished: bool = True,
 ) -> dict[str, Any]:
     """What happened in a run, as plain JSON data. docs/verdicts.md says what each finding means and how it is decided.
 
-    `kernels` are the first layer's after each epoch, (epochs, out, in, height, width); `filters` is what
+    `kernels` are the first layer's (out, in, height, width) by epoch, of the epochs that are kept; `filters` is what
     `worker.training.filters.filter_health` returned. Both are optional, as is everything else but the history.
     """
     history = in_order(history)

@@ -15,7 +15,7 @@ OVERWRITTEN = 0.5
 
 
 def report_kernels(
-    kernels: np.ndarray | None, filters: Mapping[str, Any] | None, *, pretrained: bool = False
+    kernels: Mapping[int, np.ndarray] | None, filters: Mapping[str, Any] | None, *, pretrained: bool = False
 ) -> list[Finding]:
     """Findings on the filters of the network as it is now, and on how the first layer came to be."""
     findings: list[Finding] = []
@@ -143,8 +143,9 @@ def _movement(movement: Mapping[str, float], *, pretrained: bool) -> Finding:
     )
 
 
-def _settled(kernels: np.ndarray) -> list[Finding]:
-    if not np.isfinite(kernels).all():
+def _settled(kernels: Mapping[int, np.ndarray]) -> list[Finding]:
+    last = max(kernels)
+    if not np.isfinite(kernels[last]).all():
         return []
     epoch = settling_epoch(kernels)
     if epoch is None:
@@ -159,7 +160,7 @@ def _settled(kernels: np.ndarray) -> list[Finding]:
             "first-layer-settled" if epoch is not None else "first-layer-moving",
             Severity.INFO,
             sentence,
-            epochs=[epoch] if epoch is not None else [len(kernels)],
-            values={"epoch": epoch, "epochs": len(kernels)},
+            epochs=[epoch] if epoch is not None else [last],
+            values={"epoch": epoch, "epochs": last},
         )
     ]

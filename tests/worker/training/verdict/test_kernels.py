@@ -70,13 +70,17 @@ def test_movement_names_the_extremes_and_warns_when_pretraining_was_overwritten(
     assert "between 2.0% (features.0) and 90.0% (features.1)" in found["sentence"]
 
 
+def by_epoch(kernels: np.ndarray) -> dict[int, np.ndarray]:
+    return dict(enumerate(kernels, 1))
+
+
 def test_the_first_layer_settles_or_moves_on() -> None:
-    still = np.ones((10, 4, 3, 3, 3))
-    moving = np.linspace(1, 3, 10)[:, None, None, None, None] * still
+    still = by_epoch(np.ones((10, 4, 3, 3, 3)))
+    moving = by_epoch(np.linspace(1, 3, 10)[:, None, None, None, None] * np.ones((10, 4, 3, 3, 3)))
     assert report_kernels(still, None)[0]["code"] == "first-layer-settled"
     assert report_kernels(moving, None)[0]["code"] == "first-layer-moving"
-    assert report_kernels(still[:2], None) == []
-    assert report_kernels(np.full_like(still, np.nan), None) == []
+    assert report_kernels({epoch: still[epoch] for epoch in (1, 2)}, None) == []
+    assert report_kernels(by_epoch(np.full((10, 4, 3, 3, 3), np.nan)), None) == []
 
 
 def test_a_real_networks_filters_are_judged_with_its_history() -> None:
@@ -87,7 +91,7 @@ def test_a_real_networks_filters_are_judged_with_its_history() -> None:
         network[0].bias[:8] = -100.0
     filters = filter_health(network, start, images=torch.randn(16, 3, 12, 12))
     history = make_history([1.0, 0.9, 0.8, 0.75], [0.5, 0.6, 0.65, 0.66], [1.0, 0.9, 0.8, 0.7])
-    kernels = np.stack([network[0].weight.detach().numpy()] * 4)
+    kernels = by_epoch(np.stack([network[0].weight.detach().numpy()] * 4))
     verdict = judge(history, num_classes=10, kernels=kernels, filters=filters)
     codes = {finding["code"] for finding in verdict["findings"]}
     assert codes >= {"dead-kernels", "noise-kernels", "layer-movement", "first-layer-settled"}
