@@ -27,9 +27,10 @@ from service.errors import invalid_fields, shown
 from service.health import Readiness
 from service.inference.predictor import Predictor
 from service.instruments import Instruments
-from service.limits import MEGABYTE, Gate
+from service.limits import Gate
 from service.listing import ListedItems
 from service.live import LiveEvents
+from service.predictions import PredictionQueue
 from service.submission import Inspector, Submissions
 
 Answer = TypeVar("Answer")
@@ -59,10 +60,9 @@ class Services:
     inspector: Inspector = field(default_factory=Inspector)
     renderings: Renderings = field(default_factory=Renderings)
     listed: ListedItems = field(default_factory=ListedItems)
-    predictions: Gate = field(default_factory=lambda: Gate("predictions", places=128, max_bytes=512 * MEGABYTE))
+    predictions: PredictionQueue = field(default_factory=PredictionQueue)
     measurements: Gate = field(default_factory=lambda: Gate("pre-flights", places=8, retry_after_seconds=10))
     writers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
-    predictors: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(32))
 
     def close(self) -> None:
         """Give back what is held beyond memory."""

@@ -25,7 +25,6 @@ from service.proxies import TrustedProxies
 
 logger = logging.getLogger(__name__)
 
-MEGABYTE = 1_000_000
 BODY_GRACE_SECONDS = 20.0
 BODY_BYTES_PER_SECOND = 32_000
 """A body must arrive at this rate after the grace; a slow uplink manages it, a client that drips does not."""
@@ -212,29 +211,25 @@ class Turnstile:
 
 
 class Gate:
-    """A bounded queue before something slow: so many may stand in it, with so many bytes; the rest shall come back."""
+    """A bounded queue before something slow: at most `places` requests work or wait in it."""
 
-    def __init__(self, name: str, *, places: int, max_bytes: int = MEGABYTE, retry_after_seconds: float = 1.0) -> None:
+    def __init__(self, name: str, *, places: int, retry_after_seconds: float = 1.0) -> None:
         self.name = name
         self._places = places
         self._taken = 0
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
         self._retry_after_seconds = retry_after_seconds
 
     @contextmanager
-    def place(self, num_bytes: int = 0) -> Iterator[None]:
-        """Stand in the queue with so many bytes in hand; Unavailable when it is full of people or of bytes."""
-        if self._taken >= self._places or (self._taken and self._num_bytes + num_bytes > self._max_bytes):
+    def place(self) -> Iterator[None]:
+        """Hold a place. Raises Unavailable when all of them are taken."""
+        if self._taken >= self._places:
             raise Unavailable(
                 f"{self._taken} {self.name} are being worked on or waiting already",
                 fix="wait and send it again",
                 retry_after_seconds=self._retry_after_seconds,
             )
         self._taken += 1
-        self._num_bytes += num_bytes
         try:
             yield
         finally:
             self._taken -= 1
-            self._num_bytes -= num_bytes

@@ -1,15 +1,30 @@
 """From images that somebody sent to labels and probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import anyio
 import numpy as np
+from anyio import to_thread
+from numpy.typing import NDArray
 from pydantic import Field
 
-from models.errors import Conflict, CorruptFile
+from models.errors import Conflict, CorruptFile, TooLarge
 from service.documents import Document
-from service.inference.decoding import decode_image
+from service.inference.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
+from service.inference.isolated import decode_isolated
 from service.inference.predictor import Predictor, Served
-from service.uploads import Upload
+from service.inference.turns import Turns
+from service.quotas import Buckets
+from service.uploads import Room, Upload
+
+MAX_REQUEST_PIXELS = 240 * MILLION
+PIXELS_PER_MINUTE = 2_400 * MILLION
+"""Of one caller. Decoding takes 3 (baseline JPEG, counted 1/4) to 70 ns a pixel (WebP) of one core."""
+PIECE_PIXELS = 4 * MILLION
+"""What is worked on in one turn, a tenth of a second: another caller waits no longer for a place."""
+NETWORK_COST = 30
+"""Pixels of decoding that take as long as a network does for one pixel of its input (SqueezeNet at 224: 20 ms)."""
 
 
 class Likely(Document):
@@ -39,14 +54,55 @@ class PredictionsDocument(Document):
     predictions: list[Prediction]
 
 
-def predict(
-    predictor: Predictor, experiment_id: int, which: str, uploads: Sequence[Upload], top_k: int
+class PredictionQueue:
+    """What bounds predictions: bytes held, pixels decoded, requests inside, and whose turn it is."""
+
+    def __init__(self) -> None:
+        self.room = Room(max_bytes=512 * MILLION, max_share=256 * MILLION)
+        self.turns = Turns(places=4, large_places=1, max_requests=128, max_share=64)
+        self.limiter = anyio.CapacityLimiter(8)
+        self._pixels = Buckets("million pixels of images per minute", capacity=PIXELS_PER_MINUTE, seconds=60)
+
+    def count_pixels(self, caller: str, images: Sequence[ImageFile]) -> None:
+        """Charge images to a caller. Raises TooLarge past a request's budget, TooManyRequests past the caller's."""
+        total = sum(image.cost for image in images)
+        if total > MAX_REQUEST_PIXELS:
+            raise TooLarge(
+                f"the images have {total // MILLION:,} million pixels together, of which at most "
+                f"{MAX_REQUEST_PIXELS // MILLION} million are read in one request "
+                f"(those of baseline JPEGs count 1/{BASELINE_SAVING})",
+                fix="send fewer images in a request, or scale them down",
+            )
+        self._pixels.take(caller, total)
+
+
+async def predict(
+    predictor: Predictor,
+    queue: PredictionQueue,
+    caller: str,
+    experiment_id: int,
+    which: str,
+    uploads: Sequence[Upload],
+    top_k: int,
 ) -> PredictionsDocument:
-    """Decode and predict. Raises ImageError, which names the image, or Conflict where there are no usable weights."""
-    served = _find(predictor, experiment_id, which)
-    wanted = served.weights.preprocessing
-    images = [decode_image(upload.data, wanted, index=index, name=upload.name) for index, upload in enumerate(uploads)]
-    probabilities = predictor.predict(served, images)
+    """Decode and predict, piece by piece, in turn with other callers' requests. Work stops when this is cancelled.
+
+    Raises ImageError, which names the image; TooLarge, TooManyRequests or Unavailable past a bound; Conflict where
+    there are no usable weights.
+    """
+    async with queue.turns.request(caller):
+        served, images = await to_thread.run_sync(
+            _prepare, predictor, experiment_id, which, uploads, limiter=queue.limiter
+        )
+        queue.count_pixels(caller, images)
+        wanted = served.weights.preprocessing
+        probabilities: list[NDArray[np.float64]] = []
+        for piece in _pieces(images, NETWORK_COST * wanted.input_size**2):
+            async with queue.turns.turn(caller, piece.cost, large=piece.large):
+                decoded = [await decode_isolated(image, wanted) for image in piece.images if image.isolated]
+                probabilities += await to_thread.run_sync(
+                    _answer, predictor, served, piece.images, decoded, limiter=queue.limiter
+                )
     return PredictionsDocument(
         experiment_id=experiment_id,
         weights=which,
@@ -56,6 +112,48 @@ def predict(
             for index, (upload, values) in enumerate(zip(uploads, probabilities, strict=True))
         ],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is decoded and predicted in one turn: one large image, or a few small ones."""
+
+    images: list[ImageFile]
+    cost: int
+
+    @property
+    def large(self) -> bool:
+        return self.cost > PIECE_PIXELS
+
+
+def _pieces(images: Sequence[ImageFile], network_cost: int) -> Iterator[_Piece]:
+    """The images in order, in pieces of at most PIECE_PIXELS each where single images allow it."""
+    piece, cost = list[ImageFile](), 0
+    for image in images:
+        own = image.cost + network_cost
+        if piece and cost + own > PIECE_PIXELS:
+            yield _Piece(piece, cost)
+            piece, cost = [], 0
+        piece.append(image)
+        cost += own
+    if piece:
+        yield _Piece(piece, cost)
+
+
+def _prepare(
+    predictor: Predictor, experiment_id: int, which: str, uploads: Sequence[Upload]
+) -> tuple[Served, list[ImageFile]]:
+    served = _find(predictor, experiment_id, which)
+    return served, [open_image(upload.data, index=index, name=upload.name) for index, upload in enumerate(uploads)]
+
+
+def _answer(
+    predictor: Predictor, served: Served, images: Sequence[ImageFile], isolated: Sequence[NDArray[np.uint8]]
+) -> list[NDArray[np.float64]]:
+    """Decode what was not decoded in a process of its own, and predict."""
+    done = iter(isolated)
+    pixels = [next(done) if image.isolated else decode_image(image, served.weights.preprocessing) for image in images]
+    return predictor.predict(served, pixels)
 
 
 def _find(predictor: Predictor, experiment_id: int, which: str) -> Served:

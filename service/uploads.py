@@ -1,19 +1,21 @@
 """Reading images out of a multipart body: how many, how named, how large; what they hold is decoded elsewhere."""
 
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import Message
 
-from models.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from models.errors import InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
 from service.errors import BadRequest, shown
 
 MAX_IMAGES = 256
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 64 * 1024
-MAX_IMAGE_BYTES = 32_000_000
 PART = "image"
 EXAMPLE = "curl -F image=@cat.png -F image=@dog.jpg ADDRESS"
 
@@ -26,12 +28,59 @@ class Upload:
     data: bytes
 
 
-async def read_images(request: Request) -> list[Upload]:
-    """The parts named `image`, in the order sent."""
+class Room:
+    """Bounds the bytes of uploads that are held at once, of all callers together and of each.
+
+    What has arrived counts, not what was announced: a client that announces much and sends nothing takes nothing.
+    """
+
+    def __init__(self, max_bytes: int, max_share: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_share = max_share
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def upload(self, caller: str) -> Iterator[Callable[[int], None]]:
+        """A function to call with the number of bytes that have arrived; it raises Unavailable when there is no room.
+
+        The bytes count until the context ends.
+        """
+        held = 0
+
+        def arrived(num_bytes: int) -> None:
+            nonlocal held
+            own = self._held[caller] + num_bytes > self._max_share
+            if own or self._held.total() + num_bytes > self._max_bytes:
+                most = self._max_share if own else self._max_bytes
+                raise Unavailable(
+                    f"uploads {'of yours ' if own else ''}that are being answered hold {most // 1_000_000} MB already",
+                    fix="wait for their answers, then send it again",
+                    retry_after_seconds=1,
+                )
+            self._held[caller] += num_bytes
+            held += num_bytes
+
+        try:
+            yield arrived
+        finally:
+            self._held[caller] -= held
+            if self._held[caller] <= 0:
+                del self._held[caller]
+
+
+async def read_images(request: Request, arrived: Callable[[int], None]) -> list[Upload]:
+    """The parts named `image`, in the order sent. `arrived` is told how many bytes of the body came, as they come."""
+
+    async def receive() -> Message:
+        message = await request.receive()
+        arrived(len(message.get("body", b"")))
+        return message
+
+    counted = Request(request.scope, receive)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMedia("images are sent as multipart/form-data", fix=EXAMPLE)
     try:
-        async with request.form(max_files=MAX_IMAGES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
+        async with counted.form(max_files=MAX_IMAGES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
             parts = form.multi_items()
             _check_names([name for name, _ in parts])
             return [await _read(index, part) for index, (_, part) in enumerate(parts)]
@@ -55,8 +104,6 @@ async def _read(index: int, part: UploadFile | str) -> Upload:
     if isinstance(part, str):
         raise InvalidRequest(f"image {index + 1} is a text field, not a file", fix=EXAMPLE, index=index, image=None)
     name = part.filename or f"image {index + 1}"
-    if (part.size or 0) > MAX_IMAGE_BYTES:
-        raise TooLarge(f"image {index + 1} has {part.size:,} bytes, more than {MAX_IMAGE_BYTES:,}", index=index)
     data = await part.read()
     with suppress(OSError):
         await part.close()

@@ -14,6 +14,7 @@ ACCEPTED = "PNG, JPEG, WebP, BMP or GIF"
 
 PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 MAX_PNG_CHUNKS = 65_536  # 24 million pixels in libpng's usual chunks of 8 kB are 9,000
+PROGRESSIVE_FRAMES = {0xC2, 0xC6, 0xCA, 0xCE}  # ITU-T T.81, table B.1
 MAX_JPEG_SCANS = 100  # a progressive photo has about 10; each costs a pass over the whole picture
 MAX_BLOCKS = 20_000  # segments or blocks before the picture itself; a photo with a large colour profile has 50
 MAX_RLE_BYTES = 1_000_000  # Pillow unpacks these run by run in Python: seconds a megabyte
@@ -47,6 +48,8 @@ class Header:
     data: bytes
     orientation: int = 1
     """EXIF's: 1 to 8, 1 for upright. WebP's is read after opening."""
+    progressive: bool = False
+    """A JPEG whose decoder has to hold the coefficients of the whole picture."""
 
 
 def identify(data: bytes) -> Header:
@@ -106,6 +109,7 @@ def _jpeg(data: bytes) -> Header:
     if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise Refused(f"is a JPEG of more than {MAX_JPEG_SCANS} scans")
     pieces, orientation, size, place = [data[:2]], 1, None, 2
+    progressive = False
     for _ in range(MAX_BLOCKS):
         marker = struct.unpack_from(">BB", data, place)
         if marker[0] != 0xFF:
@@ -122,12 +126,13 @@ def _jpeg(data: bytes) -> Header:
             pieces.append(data[place:])
             if size is None:
                 raise Refused("is a damaged JPEG: its size is missing")
-            return Header("JPEG", size[0], size[1], b"".join(pieces), orientation)
+            return Header("JPEG", size[0], size[1], b"".join(pieces), orientation, progressive)
         if kind == 0xD9 or length < 2:
             raise Refused("is a damaged JPEG: it ends before its picture")
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and size is None:
             height, width = struct.unpack_from(">HH", data, place + 5)
             size = (width, height)
+            progressive = kind in PROGRESSIVE_FRAMES
         segment = data[place : place + 2 + length]
         if kind == 0xE1 and segment[4:10] == b"Exif\x00\x00" and orientation == 1:
             orientation = read_orientation(segment[10:])

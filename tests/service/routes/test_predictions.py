@@ -3,8 +3,11 @@
 import errno
 import io
 import json
+import threading
 from typing import Any
 
+import anyio
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -13,13 +16,17 @@ from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 
 from models.data.catalogue import get_dataset
+from models.errors import Unavailable
 from models.networks.build import build_network
-from models.networks.preprocessing import preprocessing_for
+from models.networks.preprocessing import Preprocessing, preprocessing_for
+from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store.files import sha256_of
 from models.store.states import ArtifactKind
-from service import uploads
-from tests.service.lab_of_one import SMALL, Filled, epoch
+from service import predictions, uploads
+from service.app import create_app
+from service.inference.decoding import ImageFile
+from tests.service.lab_of_one import SMALL, Filled, LiveServer, epoch
 
 API = "/api/v1/experiments"
 
@@ -138,7 +145,76 @@ def test_a_full_disk_is_said_to_be_one(client: TestClient, trained: int, monkeyp
 
 
 def test_a_full_queue_says_when_to_come_back(client: TestClient, trained: int) -> None:
-    gate = client.app.state.services.predictions  # type: ignore[attr-defined]
-    gate._places = 0
+    turns = client.app.state.services.predictions.turns  # type: ignore[attr-defined]
+    turns._max_requests = 0
     answer = post(client, trained, [("a.png", picture())])
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_small_files_of_many_pixels_are_refused_before_they_are_decoded(client: TestClient, trained: int) -> None:
+    webp = io.BytesIO()
+    Image.new("RGB", (6000, 4000)).save(webp, "WEBP", lossless=True)
+    answer = post(client, trained, [(f"{n}.webp", webp.getvalue()) for n in range(30)])
+    assert answer.status_code == 413, answer.text
+    problem = answer.json()
+    assert problem["code"] == "too-large"
+    assert "720 million pixels together" in problem["detail"]
+
+
+def test_a_caller_has_a_budget_of_pixels(client: TestClient, trained: int) -> None:
+    queue = client.app.state.services.predictions  # type: ignore[attr-defined]
+    queue._pixels.capacity = 2 * 40 * 32
+    queue._pixels.per_second = 1e-9
+    assert [post(client, trained, [("a.png", picture())]).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_large_pictures_among_small_ones_are_answered_in_order(client: TestClient, trained: int) -> None:
+    large = [("large.webp", picture("red", (1400, 1200), "WEBP")), ("large.jpg", picture("blue", (4000, 3000), "JPEG"))]
+    small = [("red.png", picture("red")), ("blue.png", picture("blue"))]
+    answer = post(client, trained, [small[0], large[0], small[1], large[1]])
+    assert answer.status_code == 200, answer.text
+    red, large_red, blue, large_blue = answer.json()["predictions"]
+    for one, other in ((red, large_red), (blue, large_blue)):
+        assert one["label"] == other["label"]
+        assert np.isclose(one["probability"], other["probability"], atol=0.01)
+
+
+def test_uploads_are_counted_as_they_arrive_and_each_caller_has_a_share() -> None:
+    room = uploads.Room(max_bytes=100, max_share=60)
+    with room.upload("a") as arrived, room.upload("a") as arrived_too, room.upload("b") as arrived_elsewhere:
+        arrived(40)
+        arrived_too(0)
+        with pytest.raises(Unavailable, match="of yours"):
+            arrived_too(21)
+        arrived_too(20)
+        arrived_elsewhere(40)
+        with pytest.raises(Unavailable, match="uploads that are being answered"):
+            arrived_elsewhere(1)
+    with room.upload("a") as arrived:
+        arrived(60)
+
+
+def test_work_stops_when_the_client_has_gone(
+    settings: Settings, filled: Filled, trained: int, monkeypatch: Any
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    async def decode(image: ImageFile, wanted: Preprocessing) -> None:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(predictions, "decode_isolated", decode)
+    with LiveServer(create_app(settings)) as server, server.connect() as connection:
+        request = httpx.Request(
+            "POST",
+            f"{server.url}{API}/{trained}/predictions",
+            files={"image": ("a.webp", picture("red", (1400, 1200), "WEBP"))},
+        )
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        connection.sendall(f"POST {request.url.path} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        assert begun.wait(20)
+        connection.close()
+        assert ended.wait(20)
