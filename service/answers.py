@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from models.store.stamps import Stamps
 from service.caching import is_known
 from service.documents import API
+from service.negotiation import accepts_gzip
 from service.prefix import prefix
 
 MAX_BYTES = 12_000_000
@@ -30,8 +31,8 @@ PATH = re.compile(
 )
 """Lists, one experiment, and what its events tell the changes of: its epochs and its verdict."""
 
-Key = tuple[str, str, bytes, str | None]
-"""Path prefix, path, query and what form is preferred."""
+Key = tuple[str, str, bytes, str | None, str]
+"""Path prefix, path, query, what form is preferred, and whether it is compressed."""
 
 
 @dataclass(slots=True)
@@ -60,7 +61,8 @@ class Answer:
         """Send it, or 304 if the client has it already."""
         scope["route"] = self.route
         if (tag := dict(self.headers).get(b"etag")) and is_known(Request(scope), tag.decode()):
-            kept = [pair for pair in self.headers if pair[0] not in (b"content-length", b"content-type")]
+            of_body = (b"content-length", b"content-type", b"content-encoding")
+            kept = [pair for pair in self.headers if pair[0] not in of_body]
             await send({"type": "http.response.start", "status": 304, "headers": kept})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -85,7 +87,8 @@ class Answers:
         services = scope["app"].state.services
         request = Request(scope)
         scope["caller"] = await services.doorkeeper.identify(request)
-        key = (prefix(), scope["path"], scope["query_string"], request.headers.get("accept"))
+        coding = "gzip" if accepts_gzip(request.headers.get("accept-encoding")) else ""
+        key = (prefix(), scope["path"], scope["query_string"], request.headers.get("accept"), coding)
         while (making := self._making.get(key)) is not None:
             await asyncio.shield(making)  # a reader who goes must not take the others' maker along
         stamp = _stamp_of(services.stamps, found[1], found[2], scope["query_string"])

@@ -18,7 +18,9 @@ from models.store import Store
 from models.store.stamps import Stamps
 from service.access import Doorkeeper, LoginNeeded, keys_needed
 from service.answers import Answers
+from service.compression import Compression
 from service.connections import Connections
+from service.cors import Cors
 from service.dependencies import Services, authorise, authorise_viewer
 from service.documents import API
 from service.errors import ANY_PROBLEM, install_handlers
@@ -71,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # instruments.py counts
         generate_unique_id_function=lambda route: route.name,
     )
+    app.add_middleware(Compression)
     app.add_middleware(Answers)
     app.add_middleware(
         Perimeter,
@@ -79,6 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_body_bytes=settings.max_upload_mb * 1_000_000,
         observe=instruments.count,
     )
+    app.add_middleware(Cors, allowed_origins=settings.allowed_origins)
     app.add_middleware(UnderPrefix, root_path=settings.root_path, trusts=proxies.sent, own=OWN_PATHS)
     install_handlers(app)
     app.add_exception_handler(LoginNeeded, pages.send_to_login)
@@ -87,7 +91,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     app.include_router(sessions.router)
     app.include_router(pages.router)
-    app.mount("/static", pages.static_files(), name="static")
     return app
 
 

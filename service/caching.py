@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.compression import MIN_BYTES, add_vary, compress, is_compressible
+from service.negotiation import accepts_gzip
+
 MAX_BYTES = 4_000_000
 VERSION = "3"
 """Part of every tag; raise it when pictures of the same data look different."""
@@ -34,8 +37,20 @@ class Renderings:
         tag = etag(media_type, *key)
         all_headers = {"ETag": tag, "Cache-Control": "private, no-cache", **(headers or {})}
         if is_known(request, tag):
-            return Response(status_code=304, headers=all_headers)
-        return Response(self._get(tag, make), headers=all_headers, media_type=media_type)
+            response = Response(status_code=304, headers=all_headers)
+        else:
+            response = Response(self._get(tag, make), headers=all_headers, media_type=media_type)
+        if is_compressible(media_type):
+            add_vary(response.headers, "Accept-Encoding")
+            self._compress(request, response, tag)
+        return response
+
+    def _compress(self, request: Request, response: Response, tag: str) -> None:
+        body = bytes(response.body)
+        if len(body) >= MIN_BYTES and accepts_gzip(request.headers.get("accept-encoding")):
+            response.body = self._get(f"{tag} gzip", lambda: compress(body))
+            response.headers["content-encoding"] = "gzip"
+            response.headers["content-length"] = str(len(response.body))
 
     def _get(self, tag: str, make: Callable[[], bytes]) -> bytes:
         if (found := self._kept.get(tag)) is not None:
@@ -55,12 +70,19 @@ class Renderings:
 
 
 def etag(*parts: object) -> str:
-    """A weak tag of everything that a rendering depends on; weak, since two processes may draw different bytes."""
+    """A weak tag of everything that a rendering depends on.
+
+    Weak, since two processes may draw different bytes, and since the compressed form bears the same.
+    """
     digest = hashlib.sha256("\0".join(map(str, (VERSION, *parts))).encode()).hexdigest()
     return f'W/"{digest[:32]}"'
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Whether If-None-Match names this tag."""
+    """Whether If-None-Match names this tag, compared weakly (RFC 9110, 8.8.3.2)."""
     given = request.headers.get("if-none-match", "")
-    return given.strip() == "*" or tag in {part.strip() for part in given.split(",")}
+    return given.strip() == "*" or _opaque(tag) in {_opaque(part.strip()) for part in given.split(",")}
+
+
+def _opaque(tag: str) -> str:
+    return tag.removeprefix("W/")

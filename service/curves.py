@@ -15,6 +15,7 @@ from models.store.tables import Experiment
 from service.dependencies import MAX_ID
 from service.documents import metrics_json
 from service.figures.series import CurveData
+from service.figures.text import families
 
 MAX_COMPARED = 11
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
@@ -54,11 +55,20 @@ def as_csv(epochs: Sequence[EpochMetrics]) -> bytes:
 
 def read_curves(session: Session, experiment_id: int, compare: str | None) -> Drawable:
     """The curves of an experiment and of those it is compared with."""
-    ids = list(dict.fromkeys([experiment_id, *_read_ids(compare)]))
-    rows = [experiments.get(session, experiment_id), *(get_compared(session, identifier) for identifier in ids[1:])]
+    ids = compared_ids(session, experiment_id, compare)
+    rows = [experiments.get(session, identifier) for identifier in ids]
     histories = history.read_many(session, ids)
-    runs = [CurveData(row.id, row.name, histories[row.id], row.verdict) for row in rows]
-    return Drawable(runs, tuple((run.id, run.name, run.history, run.verdict) for run in runs))
+    runs = [CurveData(row.id, row.name, histories[row.id], row.verdict, row.status.terminal) for row in rows]
+    key = tuple((run.id, run.name, families(run.name), run.history, run.verdict, run.ended) for run in runs)
+    return Drawable(runs, key)
+
+
+def compared_ids(session: Session, experiment_id: int, compare: str | None) -> list[int]:
+    """The experiment and those that `compare` names, each once. Raises InvalidRequest for what cannot be compared."""
+    ids = list(dict.fromkeys([experiment_id, *_read_ids(compare)]))
+    for identifier in ids[1:]:
+        get_compared(session, identifier)
+    return ids
 
 
 def get_compared(session: Session, experiment_id: int) -> Experiment:

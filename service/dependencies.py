@@ -122,6 +122,12 @@ class Body:
     document: Any
     raw: bytes
 
+    def named(self, name: str | None) -> "Body":
+        """The same with another name in it. The bytes tell the two apart, as an Idempotency-Key has to."""
+        if name is None or not isinstance(self.document, dict):
+            return self
+        return Body({**self.document, "name": name}, b"%b\0%b" % (name.encode("utf-8", "replace"), self.raw))
+
 
 async def read_body(request: Request, caller: CallerDep, services: ServicesDep) -> Body:
     """The JSON or YAML body of a request by somebody who may send one."""
@@ -191,7 +197,7 @@ class StrictRoute(APIRoute):
         return checked
 
 
-PUBLIC = {"/healthz", "/readyz", "/login", "/logout"}
+PUBLIC = {"/healthz", "/readyz", "/login", "/logout", "/static/{name}"}
 """Routes that answer strangers."""
 CALLERS: set[Any] = {get_caller}
 """Dependencies that tell who asks, and refuse those who may not."""

@@ -139,6 +139,29 @@ class ProbeDocument(Document):
     links: dict[str, str]
 
 
+class ProbeItem(Document):
+    """A learning rate test as lists show it."""
+
+    id: int
+    status: ProbeStatus
+    model: str
+    dataset: str
+    options: dict[str, Any] = Field(description="The range: lr_min, lr_max, steps.")
+    suggestion: dict[str, Any] | None = Field(description="The rate and why, once it is completed.")
+    reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+class ProbePage(Document):
+    """One page of a list."""
+
+    items: list[ProbeItem]
+    next: str | None = Field(description="The `cursor` of the next page; null on the last one.")
+    total: int = Field(description="Tests that the filter lets through.")
+
+
 class LayersDocument(Document):
     """The layers of a network, in order."""
 
@@ -177,7 +200,7 @@ class VerdictDocument(BaseModel):
         """The stored verdict. Raises Conflict while there is none."""
         if row.verdict is None:
             raise Conflict(
-                f"experiment {row.id} is {row.status} and has no verdict yet",
+                f"experiment {row.id} is {row.status} and has no verdict{'' if row.status.terminal else ' yet'}",
                 fix="wait until its first epochs are measured" if not row.status.terminal else None,
             )
         return cls(**{**row.verdict, "findings": with_addresses(row.verdict), "experiment_id": row.id})
@@ -264,7 +287,6 @@ def metrics_json(experiment_id: int, history: Iterable[EpochMetrics], summaries:
 
 def probe_document(row: Probe) -> ProbeDocument:
     """A learning-rate test or pre-flight as JSON."""
-    root = under(f"{API}/learning-rate-tests/{row.id}")
     return ProbeDocument(
         id=row.id,
         status=row.status,
@@ -274,5 +296,26 @@ def probe_document(row: Probe) -> ProbeDocument:
         reason=row.reason,
         created_at=row.created_at,
         finished_at=row.finished_at,
-        links={"self": root, "curve": f"{root}/curve.png"},
+        links=_links_of_probe(row.id),
     )
+
+
+def probe_item(row: Probe, model: str) -> ProbeItem:
+    """A learning rate test as lists show it."""
+    return ProbeItem(
+        id=row.id,
+        status=row.status,
+        model=model,
+        dataset=row.spec["dataset"]["name"],
+        options=row.options or {},
+        suggestion=(row.result or {}).get("suggestion"),
+        reason=row.reason,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        links=_links_of_probe(row.id),
+    )
+
+
+def _links_of_probe(probe_id: int) -> dict[str, str]:
+    root = under(f"{API}/learning-rate-tests/{probe_id}")
+    return {"self": root, "curve": f"{root}/curve.png"}

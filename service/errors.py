@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from itertools import islice
@@ -11,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from models.errors import EpochalError, InvalidRequest, NotFound, StorageFull
@@ -176,7 +177,7 @@ async def _render_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     details = error.errors()
     if any(item["loc"][:1] == ("path",) for item in details):
-        return _respond(request, NotFound(f"there is nothing at {shown(request.url.path)}", fix=STARLETTE_FIXES[404]))
+        return _nothing_there(request)
     return _respond(request, invalid_fields(_field_problem(item) for item in details))
 
 
@@ -188,10 +189,10 @@ async def _render_starlette(request: Request, error: Exception) -> Response:
     failure.code = phrase.lower().replace(" ", "-").replace("'", "")
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        failure = NotFound(f"there is nothing at {shown(request.url.path)}", fix=STARLETTE_FIXES[404])
-    elif error.status_code == 405:
+        return _nothing_there(request)
+    if error.status_code == 405:
         failure.detail = f"{shown(request.url.path)} does not take {request.method}"
-        headers["Allow"] = ", ".join(_allowed_methods(request))
+        headers["Allow"] = ", ".join(_allowed_methods(request, request.url.path))
     return _respond(request, failure, headers)
 
 
@@ -212,14 +213,32 @@ def _respond(request: Request, error: EpochalError, headers: Mapping[str, str] |
     return page
 
 
-def _allowed_methods(request: Request) -> list[str]:
+def _nothing_there(request: Request) -> Response:
+    """404, with the address that was meant if that shows. A reader of pages is sent there at once.
+
+    The API never redirects: many clients do not follow, or follow a POST with a GET, and then show an empty answer
+    where an error would have said what to change.
+    """
+    path = request.url.path
+    detail = f"there is nothing at {shown(path)}"
+    plain = re.sub("/{2,}", "/", path).rstrip("/") or "/"
+    for meant in (plain, f"/api/v1{plain}") if not _allowed_methods(request, path) else ():  # else an id is wrong
+        if not (methods := _allowed_methods(request, meant)):
+            continue
+        if request.method in ("GET", "HEAD") and "GET" in methods and not meant.startswith("/api/"):
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(under(meant) + query, status_code=308)
+        return _respond(request, NotFound(detail, fix=f"use {under(shown(meant))}"))
+    return _respond(request, NotFound(detail, fix=STARLETTE_FIXES[404]))
+
+
+def _allowed_methods(request: Request, path: str) -> list[str]:
     """Every method that some route takes at this path: the router itself names those of the first one only."""
+    routes = request.app.router.routes
     return [
         method
         for method in METHODS
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.router.routes
-        )
+        if any(route.matches({**request.scope, "path": path, "method": method})[0] is Match.FULL for route in routes)
     ]
 
 

@@ -149,7 +149,7 @@ def _find_record(session: Session, row: Experiment, epoch: str, *, first: bool) 
         found = artifacts.newest(session, row.id, ArtifactKind.KERNELS)
     if found is None:
         raise Conflict(
-            f"experiment {row.id} is {row.status} and has no kernels to show yet",
+            f"experiment {row.id} is {row.status} and has no kernels to show{'' if row.status.terminal else ' yet'}",
             fix=None if row.status.terminal else "wait until its first epoch has ended",
         )
     return found

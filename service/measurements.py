@@ -1,16 +1,18 @@
 """Measurements that a worker makes beside the queue: the pre-flight of a spec, and learning rate range tests."""
 
+import re
 import time
 from typing import Any
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from models.errors import Conflict, EpochalError, InvalidRequest, NotFound, Unavailable
+from models.spec.parse import load_spec, model_label
 from models.store import Store, probes
 from models.store.states import ProbeKind, ProbeStatus
 from service.dependencies import Services
-from service.documents import ProbeDocument, probe_document
+from service.documents import ProbeDocument, ProbePage, probe_document, probe_item
 from service.errors import invalid_fields
 from service.health import live_worker_names
 from service.submission import Accepted
@@ -68,6 +70,24 @@ def start_range_test(store: Store, accepted: Accepted, options: dict[str, Any]) 
 def get_range_test(store: Store, probe_id: int) -> ProbeDocument:
     """A learning rate test, or NotFound."""
     return _read(store, probe_id, ProbeKind.LR_TEST)
+
+
+def list_range_tests(store: Store, status: ProbeStatus | None, cursor: str | None, limit: int) -> ProbePage:
+    """A page of learning rate tests, the newest first. Raises InvalidRequest for a damaged cursor."""
+    if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
+        raise InvalidRequest("the cursor is damaged", fix="use `next` of a list as it is, or start anew")
+    before = None if cursor is None else int(cursor)
+    with store.reading() as session:
+        rows, more, total = probes.list_page(session, ProbeKind.LR_TEST, status=status, before=before, limit=limit)
+        items = [probe_item(row, _label_of(row.spec)) for row in rows]
+    return ProbePage(items=items, next=str(items[-1].id) if more else None, total=total)
+
+
+def _label_of(spec: dict[str, Any]) -> str:
+    try:
+        return model_label(load_spec(spec).model)
+    except EpochalError:  # another version wrote it
+        return str(spec["model"]["name"])
 
 
 def finished_range_test(store: Store, probe_id: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which of the forms that an address offers a client would rather have (RFC 9110, section 12.5.1)."""
+"""Which of the forms that an address offers a client would rather have (RFC 9110, sections 12.5.1 and 12.5.3)."""
 
 from collections.abc import Sequence
 
@@ -14,6 +14,15 @@ def choose_type(accept: str | None, offered: Sequence[str]) -> str | None:
         if quality > best_quality:
             best, best_quality = media_type, quality
     return best
+
+
+def accepts_gzip(accept_encoding: str | None) -> bool:
+    """Whether a client takes gzip and does not like the plain form better."""
+    if not accept_encoding:
+        return False
+    codings = dict(reversed([_read_range(part) for part in accept_encoding.split(",")[:50]]))
+    gzip = max((codings[name] for name in ("gzip", "x-gzip") if name in codings), default=codings.get("*", 0.0))
+    return gzip > 0 and gzip >= codings.get("identity", 0.0)
 
 
 def _read_range(text: str) -> tuple[str, float]:

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message as MailMessage
+from email.utils import collapse_rfc2231_value
 
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -80,15 +83,50 @@ async def read_images(request: Request, arrived: Callable[[int], None]) -> list[
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMedia("images are sent as multipart/form-data", fix=EXAMPLE)
     try:
-        async with counted.form(max_files=MAX_IMAGES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
+        form = await _read_form(counted)
+        try:
             parts = form.multi_items()
             _check_names([name for name, _ in parts])
             return [await _read(index, part) for index, (_, part) in enumerate(parts)]
-    except HTTPException as error:  # Starlette's word for a body that is not what it claims
-        _refuse(str(error.detail))
+        finally:
+            await form.close()
+    except MultiPartException as error:
+        _refuse(error.message)
     except (KeyError, UnicodeDecodeError, ValueError) as error:
         _refuse(str(error))
     raise AssertionError("unreachable")
+
+
+async def _read_form(request: Request) -> FormData:
+    async with aclosing(request.stream()) as stream:
+        return await _Parser(
+            request.headers, stream, max_files=MAX_IMAGES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
+        ).parse()
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser, which takes a part for a text field if all that it has is a `filename*` (RFC 5987).
+
+    RFC 7578 forbids that form, and older clients (urllib3 before version 2, some browsers) send it for names that are
+    not ASCII.
+    """
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        if b"filename*" in (part.content_disposition or b"").lower():
+            part.content_disposition = _with_plain_filename(part.content_disposition or b"")
+        super().on_headers_finished()
+
+
+def _with_plain_filename(disposition: bytes) -> bytes:
+    header = MailMessage()
+    header["content-disposition"] = disposition.decode("latin-1")
+    given = [value for key, value in header.get_params([], "content-disposition") if key == "filename"]
+    extended = [collapse_rfc2231_value(value) for value in given if isinstance(value, tuple)] or given
+    filename = str((extended or [""])[0]).replace("\\", "\\\\").replace('"', '\\"')
+    kind, options = parse_options_header(disposition)
+    name = b'; name="%b"' % options[b"name"].replace(b'"', b'\\"') if b"name" in options else b""
+    return b'%b%b; filename="%b"' % (kind, name, filename.encode("utf-8", "replace"))
 
 
 def _check_names(names: list[str]) -> None:

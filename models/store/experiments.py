@@ -11,7 +11,7 @@ from models.errors import Conflict, InvalidRequest
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
 from models.store.columns import now
-from models.store.pages import Page, list_page, load_listed, revisions
+from models.store.pages import Page, filtered, list_page, load_listed, revisions
 from models.store.rows import enter, load, not_found, tell_state, touch
 from models.store.states import Status
 from models.store.tables import Experiment, ExperimentTag, IdempotencyKey, SummaryRow
@@ -172,9 +172,9 @@ def queued_ids(session: Session) -> list[int]:
     )
 
 
-def count_by_status(session: Session) -> dict[Status, int]:
-    """How many experiments stand where; every status is listed."""
-    counted = session.execute(select(Experiment.status, func.count()).group_by(Experiment.status))
+def count_by_status(session: Session, **filters: str | None) -> dict[Status, int]:
+    """How many experiments stand where, of those of a model, dataset or tag; every status is listed."""
+    counted = session.execute(filtered(select(Experiment.status, func.count()), **filters).group_by(Experiment.status))
     return {**dict.fromkeys(Status, 0), **dict(counted.all())}
 
 

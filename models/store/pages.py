@@ -139,6 +139,14 @@ def _filters(status: str | None, model: str | None, dataset: str | None) -> list
     return filters
 
 
+def filtered(
+    query: Select[*tuple[Any, ...]], *, model: str | None = None, dataset: str | None = None, tag: str | None = None
+) -> Select[*tuple[Any, ...]]:
+    """A query over experiments, of those that a list with these filters shows in any status."""
+    query = query.where(*_filters(None, model, dataset))
+    return query if tag is None else query.where(Experiment.id.in_(_tagged(tag)))
+
+
 def _tagged(tag: str) -> Select[int]:
     return select(ExperimentTag.experiment_id).where(ExperimentTag.tag == tag)
 

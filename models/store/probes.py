@@ -37,6 +37,17 @@ def get(session: Session, probe_id: int) -> Probe:
     return found
 
 
+def list_page(
+    session: Session, kind: ProbeKind, *, status: ProbeStatus | None, before: int | None, limit: int
+) -> tuple[list[Probe], bool, int]:
+    """Probes of a kind, the newest first, from below an id on; whether there are more; and how many in all."""
+    wanted = [Probe.kind == kind, *([Probe.status == status] if status else [])]
+    total = session.scalar(select(func.count()).select_from(Probe).where(*wanted)) or 0
+    query = select(Probe).where(*wanted).order_by(Probe.id.desc()).limit(limit + 1)
+    found = list(session.scalars(query if before is None else query.where(Probe.id < before)))
+    return found[:limit], len(found) > limit, total
+
+
 def count_waiting(session: Session, kind: ProbeKind) -> int:
     """How many probes of a kind no worker has taken yet."""
     query = select(func.count()).where(Probe.kind == kind, Probe.status == ProbeStatus.QUEUED)

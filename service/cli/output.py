@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models import wording
+from models import text
 from models.errors import EpochalError
 
 STATUS_STYLES = {
@@ -118,7 +118,7 @@ def figure(value: float | None, digits: int = 4) -> str:
 
 def duration(seconds: float | None) -> str:
     """A span of time; a dash for none."""
-    return "-" if seconds is None else wording.duration(seconds)
+    return "-" if seconds is None else text.duration(seconds)
 
 
 def age(moment: str | None) -> str:
@@ -128,4 +128,4 @@ def age(moment: str | None) -> str:
     then = datetime.fromisoformat(moment)
     if then.tzinfo is None:
         then = then.replace(tzinfo=UTC)
-    return wording.ago((datetime.now(UTC) - then).total_seconds())
+    return text.ago((datetime.now(UTC) - then).total_seconds())

@@ -1,4 +1,4 @@
-"""Commands that fetch pictures or send some: curves, kernels, classify, lr-test."""
+"""Commands that fetch pictures or send some: curves, kernels, classify, lr-test; and lr-tests, which lists them."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from models.errors import EpochalError
 from service.cli import options
-from service.cli.output import Mode, console, figure, print_json, say, table
+from service.cli.output import Mode, age, console, figure, print_json, say, table
 
 PICTURE_SUFFIXES = (".png", ".svg")
 POLL_SECONDS = 0.5
@@ -114,6 +114,40 @@ def lr_test(
     if suggestion.get("why"):
         say(str(suggestion["why"]))
     _save(path, picture, report=not Mode.json)
+
+
+def lr_tests(
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 50,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List learning rate tests, the newest first."""
+    page = options.connect(url, api_key).get("/learning-rate-tests", limit=limit)
+    if Mode.json:
+        print_json(page)
+        return
+    if not page["items"]:
+        say("no learning rate tests; run one with `epochal lr-test baseline`")
+        return
+    rows = [_test_row(item) for item in page["items"]]
+    table(("id", "status", "model", "dataset", "from", "to", "suggested", "created", "why"), rows, right=("id",))
+    if page["next"]:
+        say(f"there are {page['total']:,}; --limit {min(200, limit * 2)} shows more")
+
+
+def _test_row(item: dict[str, Any]) -> tuple[str, ...]:
+    found = item["suggestion"] or {}
+    lowest, highest = (item["options"].get(name) for name in ("lr_min", "lr_max"))
+    return (
+        str(item["id"]),
+        escape(str(item["status"])),
+        escape(str(item["model"])),
+        escape(str(item["dataset"])),
+        *("-" if rate is None else f"{rate:.3g}" for rate in (lowest, highest, found.get("lr"))),
+        age(item["created_at"]),
+        escape(str(item["reason"] or found.get("why") or "")),
+    )
 
 
 def _await_test(client: Any, address: str) -> dict[str, Any]:

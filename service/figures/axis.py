@@ -45,7 +45,7 @@ def _set_log_losses(plot: Plot, positive: Floats) -> None:
     plot.y = Scale(low / (high / low) ** 0.13, high * (high / low) ** 0.06, log=True)
     subs = (1, 2, 3, 5) if high / low < 50 else (1, 3) if high / low < 5000 else (1,)
     ticks = _within(ticker.LogLocator(subs=subs, numticks=9).tick_values(plot.y.low, plot.y.high), plot.y)
-    rule_values(plot, ticks, [plain(tick) for tick in ticks])
+    rule_values(plot, ticks, one_notation(ticks))
 
 
 def set_bottom(plot: Plot, xs: Sequence[Floats], title: str, *, by_epoch: bool) -> None:
@@ -77,9 +77,12 @@ def _within(ticks: Iterable[float], scale: Scale) -> list[float]:
     return [float(tick) for tick in values[(places >= -1e-9) & (places <= 1 + 1e-9)]]
 
 
-def plain(value: float) -> str:
-    """A power of ten as people write it: 0.01, 1e-6."""
-    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
+def one_notation(ticks: Sequence[float]) -> list[str]:
+    """Values of a log axis, all in one notation: 0.01, 0.1, 1 where that is short, else 1e-6, 1e-3, 1e0."""
+    if all(1e-4 <= abs(tick) < 1e5 for tick in ticks):
+        return [f"{tick:.10f}".rstrip("0").rstrip(".") for tick in ticks]
+    words = [f"{tick:.3e}".split("e") for tick in ticks]
+    return [f"{number.rstrip('0').rstrip('.')}e{int(power)}" for number, power in words]
 
 
 def rule_linear_values(plot: Plot) -> None:

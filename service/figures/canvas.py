@@ -1,4 +1,4 @@
-"""What every figure shares: its colours, text that survives any name, and bytes that are the same each time.
+"""What every figure shares: its colours, and bytes that are the same each time.
 
 matplotlib draws, without pyplot, which keeps every figure of the process alive. Its settings and its font cache are
 global, so one figure is drawn at a time; a draw takes about as long as the lock would be waited for anyway, because it
@@ -8,21 +8,19 @@ holds the interpreter throughout.
 import io
 import struct
 import threading
-import unicodedata
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, Literal
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from models.errors import InvalidRequest
+from service.figures.text import FONT, clean
 
 Format = Literal["png", "svg"]
 FORMATS: tuple[Format, ...] = ("png", "svg")
@@ -35,7 +33,6 @@ WARNING = "#B00020"
 DPI = 160
 STRIP_ROWS = 64
 
-FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same bytes
 STYLE: Any = {"font.family": [FONT], "svg.fonttype": "path", "svg.hashsalt": "epochal"}
 
 _DRAWING = threading.Lock()
@@ -53,7 +50,7 @@ def save(figure: Figure, file_format: str, *, title: str, dpi: int = DPI) -> byt
     check_format(file_format)
     if file_format == "svg":
         buffer = io.BytesIO()
-        metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": printable(title, 300)}
+        metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": clean(title)[:300]}
         figure.savefig(buffer, format=file_format, metadata=metadata, facecolor="white")
         return buffer.getvalue()
     figure.set_dpi(dpi)
@@ -105,29 +102,3 @@ def check_format(file_format: str) -> None:
         raise InvalidRequest(
             f"format is '{file_format[:20]}'; a figure is drawn as png or svg", fix="ask for png or svg"
         )
-
-
-def printable(text: str, limit: int, *, keep_end: int = 0) -> str:
-    """A name as it can be drawn: one line, no control or direction marks, glyphs the font has, cut at `limit`.
-
-    What is cut is before the last `keep_end` characters. Draw it with `parse_math=False`, else dollar signs would be
-    taken for formulas.
-    """
-    glyphs = _glyphs()
-    kept: list[str] = []
-    for char in text[:2000]:
-        if char.isspace():
-            kept.append(" ")
-        elif unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn"):
-            kept.append(char if ord(char) in glyphs else "\u25a1")
-    line = " ".join("".join(kept).split())
-    if len(line) <= limit:
-        return line
-    end = line[len(line) - keep_end :] if keep_end else ""
-    return line[: limit - 1 - len(end)].rstrip() + "\u2026" + end
-
-
-@lru_cache(maxsize=1)
-def _glyphs() -> frozenset[int]:
-    font = font_manager.get_font(font_manager.findfont(FONT))
-    return frozenset(font.get_charmap())

@@ -16,15 +16,16 @@ from service.figures.canvas import (
     WARNING,
     check_format,
     drawing,
-    printable,
 )
 from service.figures.plot import HEAD_RISE, Plot
 from service.figures.series import CurveData, Curves, Floats, best_index, curves_of, lone_points, time_unit
 from service.figures.sheet import CROSS, Box, Sheet
+from service.figures.text import clean, fit, width_of
 
 WIDTH, PANEL_HEIGHT = 748.8, 208.8  # points, as all lengths here
 LEFT, RIGHT, BETWEEN = 44.6, 66.2, 102.2
 PANEL_WIDTH = (WIDTH - LEFT - RIGHT - BETWEEN) / 2
+TITLE_WIDTH = WIDTH - 2 * LEFT
 HEADER, AXIS_LABEL, LEGEND_ROW = 76.3, 44.6, 16.9
 MAX_RUNS = 12
 X_AXES = ("epoch", "seconds")
@@ -51,7 +52,8 @@ class Panel:
         """A value as it is written beside a curve."""
         if self.highest:
             return f"{100 * value:.1f}%"
-        return f"{value:.3f}" if value < 100 else f"{value:.3g}"
+        plain = value == 0 or 0.001 <= value < 100
+        return f"{value:.3f}" if plain else f"{value:.2e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
 
 
 LOSS = Panel("Loss", "train_loss", "val_loss", False, "lowest")
@@ -123,7 +125,7 @@ def _prepare(runs: Sequence[CurveData], x: str) -> tuple[list[Run], str]:
 
 def _title(runs: Sequence[CurveData]) -> str:
     name = f"#{runs[0].id}  {runs[0].name}" if runs[0].name else f"Experiment #{runs[0].id}"
-    return printable(name, 80)
+    return clean(name)
 
 
 def _frame(runs: list[Run]) -> tuple[Sheet, list[Plot]]:
@@ -136,13 +138,15 @@ def _frame(runs: list[Run]) -> tuple[Sheet, list[Plot]]:
         for left in (LEFT, LEFT + PANEL_WIDTH + BETWEEN)
     ]
     title = _title([run.data for run in runs])
+    title = fit(title, TITLE_WIDTH, 12, bold=True)
     sheet.words(LEFT, sheet.height - 13, title, size=12, color=INK, bold=True, up="top")
     if len(runs) == 1:
-        words = printable(str((runs[0].data.verdict or {}).get("summary") or ""), 165)
+        words = clean(str((runs[0].data.verdict or {}).get("summary") or ""))
     else:
         words = f"compared with {len(runs) - 1} other{'s' if len(runs) > 2 else ''}; validation solid, training dashed"
         _legend(sheet, runs, legend)
-    sheet.words(LEFT, sheet.height - 32.5, words, size=9 if len(words) <= 146 else 8, color=MUTED, up="top")
+    size = 9 if width_of(words, 9) <= TITLE_WIDTH else 8
+    sheet.words(LEFT, sheet.height - 32.5, fit(words, TITLE_WIDTH, size), size=size, color=MUTED, up="top")
     return sheet, plots
 
 
@@ -158,10 +162,12 @@ def _legend(sheet: Sheet, runs: list[Run], depth: float) -> None:
             for place, _, words in columns:
                 sheet.words(place, y + LEGEND_ROW, words, size=7.5, color=MUTED, across="right", up="center")
         sheet.line([(left, y), (left + 18, y)], color=run.color, width=2.4, dash=_validation_dash(index))
-        label = printable(f"#{run.data.id}  {run.data.name}", 34)
+        figures = [_best_text(run, panel) for _, panel, _ in columns]
+        room = columns[0][0] - max(width_of(figures[0], 8), width_of(columns[0][2], 7.5)) - 6 - (left + 24.5)
+        label = fit(f"#{run.data.id}  {run.data.name}", room, 8.5)
         sheet.words(left + 24.5, y, label, size=8.5, color=INK, up="center")
-        for place, panel, _ in columns:
-            sheet.words(place, y, _best_text(run, panel), size=8, color=MUTED, across="right", up="center")
+        for (place, _, _), words in zip(columns, figures, strict=True):
+            sheet.words(place, y, words, size=8, color=MUTED, across="right", up="center")
 
 
 def _best_text(run: Run, panel: Panel) -> str:
@@ -186,7 +192,7 @@ def _draw_panel(plot: Plot, panel: Panel, runs: list[Run], x: str, x_label: str)
         _draw_line(plot, run, panel.validation, run.color, train=False, alone=alone, dash=_validation_dash(index))
     plot.head(f"{panel.title}{', log scale' if plot.y.log else ''}")
     if not any(np.isfinite(run.curves.series(name)).any() for run in runs for name in panel.names):
-        _say_empty(plot, any(len(run.x) for run in runs))
+        _say_empty(plot, runs)
     if alone:
         findings.draw(plot, panel.title, runs[0].data.verdict, runs[0].curves.epochs, runs[0].x)
         _mark_gaps(plot, panel, runs[0])
@@ -218,8 +224,9 @@ def _mark_gaps(plot: Plot, panel: Panel, run: Run) -> None:
         plot.sheet.words(plot.frame.right, plot.frame.top + HEAD_RISE, words, size=7.5, color=WARNING, across="right")
 
 
-def _say_empty(plot: Plot, ended: bool) -> None:
-    text = "no finite value in any epoch" if ended else "no epoch has ended yet"
+def _say_empty(plot: Plot, runs: list[Run]) -> None:
+    waiting = "no epoch ended" if all(run.data.ended for run in runs) else "no epoch has ended yet"
+    text = "no finite value in any epoch" if any(len(run.x) for run in runs) else waiting
     plot.sheet.words(*plot.frame.middle, text, size=9, color=MUTED, across="center", up="center")
 
 

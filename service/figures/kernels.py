@@ -1,21 +1,26 @@
 """A convolution's kernels as a picture, crisp to the pixel, and as numbers."""
 
 import textwrap
+import warnings
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from models.errors import InvalidRequest
 from service.figures import tiles
-from service.figures.canvas import DPI, INK, MUTED, check_format, drawing, printable, save
+from service.figures.canvas import DPI, INK, MUTED, check_format, drawing, save
+from service.figures.text import drawable, families, fit, is_common
 
 MAX_SCALE = 64
 TARGET_WIDTH = 1180  # pixels that the tiles fill at most, when no scale is asked for
 MAX_PIXELS = 10_000_000
 MARGIN, LINE = 32, 24  # pixels
 MIN_WIDTH = 860
+KEPT_END = 40
+"""Characters of a title that stay when it is cut: the layer and the epoch stand there."""
 MAX_JSON_VALUES = 300_000
 
 
@@ -47,8 +52,10 @@ def render_kernels(
             fix="ask for a smaller scale",
         )
     picture = tiles.mosaic(grid, scale, gap)
-    with drawing():
-        figure = _draw(picture, grid, _notes(kernels, grid, scaling), title, scale, gap)
+    as_text = format == "svg" and not is_common(title)
+    with drawing(), matplotlib.rc_context({"svg.fonttype": "none"} if as_text else {}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the reader's fonts draw what is text in an SVG
+        figure = _draw(picture, grid, _notes(kernels, grid, scaling), title, scale, gap, as_text=as_text)
         return save(figure, format, title=title)
 
 
@@ -102,7 +109,9 @@ def _signed(value: float) -> str:
     return f"{value:.3g}".replace("-", "\u2212")
 
 
-def _draw(picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title: str, scale: int, gap: int) -> Figure:
+def _draw(
+    picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title: str, scale: int, gap: int, *, as_text: bool
+) -> Figure:
     """The figure, laid out in whole pixels so that none of the picture's is resampled."""
     height, width = picture.shape[:2]
     room = 66 if grid.matrix else 16 + 11 * len(str(len(grid.images)))  # for numbers at the left
@@ -124,8 +133,10 @@ def _draw(picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title:
         place = (x / total_width, 1 - y / total_height)
         figure.text(*place, text, fontsize=size, color=color, parse_math=False, **style)
 
-    characters = int((total_width - 2 * MARGIN) / (12 * DPI / 72 * 0.66))
-    write(MARGIN, MARGIN, printable(title, characters, keep_end=characters // 2), 12, INK, fontweight="bold", va="top")
+    heading = fit(title, (total_width - 2 * MARGIN) * 72 / DPI, 12, bold=True, keep_end=KEPT_END)
+    fonts = list(families(heading))
+    heading = heading if as_text else drawable(heading)
+    write(MARGIN, MARGIN, heading, 12, INK, fontweight="bold", fontfamily=fonts, va="top")
     for number, line in enumerate(lines):
         write(MARGIN, MARGIN + 36 + LINE * number, line, 8.5, MUTED, va="top")
     tile = grid.images.shape[1] * scale + gap

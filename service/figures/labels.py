@@ -3,7 +3,8 @@
 import numpy as np
 
 from service.figures.plot import Plot
-from service.figures.sheet import Box, Points, width_of
+from service.figures.sheet import Box, Points
+from service.figures.text import width_of
 
 LINE_HEIGHT = 1.15
 

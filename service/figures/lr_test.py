@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from service.figures import axis, labels
-from service.figures.canvas import INK, MUTED, PALETTE, WARNING, check_format, drawing, printable
+from service.figures.canvas import INK, MUTED, PALETTE, WARNING, check_format, drawing
 from service.figures.plot import Plot, Scale
 from service.figures.series import Floats
 from service.figures.sheet import Box, Sheet
+from service.figures.text import fit
 
 WIDTH, HEIGHT = 547.2, 309.6  # points
 FRAME = Box(49, 42, 525, 234)
@@ -35,8 +36,10 @@ def draw_lr_test(result: dict[str, Any], title: str) -> Sheet:
     suggestion = result.get("suggestion") or {}
     sheet = Sheet(WIDTH, HEIGHT)
     plot = Plot(sheet, FRAME)
-    sheet.words(FRAME.left, HEIGHT - 12.5, printable(title, 62), size=12, color=INK, bold=True, up="top")
-    why = printable(str(suggestion.get("why") or ""), 105)
+    room = FRAME.right - FRAME.left
+    heading = fit(title, room, 12, bold=True)
+    sheet.words(FRAME.left, HEIGHT - 12.5, heading, size=12, color=INK, bold=True, up="top")
+    why = fit(str(suggestion.get("why") or ""), room, 9)
     sheet.words(FRAME.left, HEIGHT - 32.5, why, size=9, color=MUTED, up="top")
     _draw_curve(plot, lr, loss, smoothed)
     if len(lr):
@@ -73,7 +76,7 @@ def _draw_curve(plot: Plot, lr: Floats, loss: Floats, smoothed: Floats) -> None:
     plot.curve(lr, smoothed, color=PALETTE[0], width=2)
     axis.rule_linear_values(plot)
     powers = [10.0**power for power in range(-15, 6) if plot.x.low * 0.999 <= 10.0**power <= plot.x.high * 1.001]
-    axis.rule_bottom(plot, powers, [axis.plain(power) for power in powers], "learning rate, log scale")
+    axis.rule_bottom(plot, powers, axis.one_notation(powers), "learning rate, log scale")
 
 
 def _mark(plot: Plot, lr: Floats, loss: Floats, suggested: float | None, diverged_at: float | None) -> None:

@@ -21,6 +21,8 @@ class CurveData:
     name: str
     history: "Sequence[EpochMetrics]"
     verdict: dict[str, Any] | None = None
+    ended: bool = False
+    """Whether no further epoch will come."""
 
 
 @dataclass(frozen=True, slots=True)

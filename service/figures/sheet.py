@@ -7,23 +7,24 @@ a tick, the name of a series, what a verdict says.
 # mypy: disable-error-code="no-untyped-call"
 # matplotlib's renderers state no types
 
+import contextlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.backend_bases import GraphicsContextBase
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.backends.backend_svg import RendererSVG
-from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
-from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D, Bbox
 from numpy.typing import NDArray
 
-from service.figures.canvas import DPI, FONT, png, printable
+from service.figures.canvas import DPI, png
+from service.figures.text import FONT, clean, font, is_common, left_to_right, outline, width_of
 
 Points = NDArray[np.float64]
 """Places, of shape (n, 2)."""
@@ -32,9 +33,6 @@ Renderer = Any
 ACROSS = {"left": 0.0, "center": 0.5, "right": 1.0}
 UP = {"baseline": 0.0, "center": 0.26, "top": 0.76, "bottom": -0.24}
 """How far the baseline lies below the place that is named, in font sizes: DejaVu Sans reaches from -0.24 to 0.76."""
-SPACE = 0.318
-"""Between two words, in font sizes."""
-KEPT_WORDS, KEPT_LENGTH = 1024, 16
 DOT = Path.unit_circle()
 CROSS = Path([(-1, -1), (1, 1), (-1, 1), (1, -1)], [Path.MOVETO, Path.LINETO] * 2)
 
@@ -73,6 +71,8 @@ class Sheet:
         self.height = height
         self.texts: list[str] = []
         """All that is written on it."""
+        self.boxes: list[tuple[Box, str]] = []
+        """Where it is written, from the baseline's descent to the top of capitals."""
         self._items: list[tuple[float, Callable[[Renderer], None]]] = []
         self.area(Box(0, 0, width, height), color="white", level=-1)
 
@@ -150,9 +150,12 @@ class Sheet:
 
         An edge is white and keeps words legible over lines.
         """
-        left, base = x - ACROSS[across] * width_of(text, size, bold=bold), y - UP[up] * size
-        down = self.height - base
         self.texts.append(text)
+        text = left_to_right(text)
+        width = width_of(text, size, bold=bold)
+        left, base = x - ACROSS[across] * width, y - UP[up] * size
+        down = self.height - base
+        self.boxes.append((Box(left, base - 0.2 * size, left + width, base + 0.73 * size), self.texts[-1]))
 
         def draw(renderer: Renderer) -> None:
             if edge:
@@ -161,7 +164,7 @@ class Sheet:
                 pen.set_joinstyle("round")
                 renderer.draw_path(pen, outline(text, bold).path, place + _to_pixels(renderer))
             x, y = renderer.points_to_pixels(left), renderer.points_to_pixels(down)
-            renderer.draw_text(_pen(renderer, color), x, y, text, _font(size, bold), 0)
+            renderer.draw_text(_pen(renderer, color), x, y, text, font((FONT,), size, bold), 0)
 
         self._items.append((level, draw))
 
@@ -180,8 +183,8 @@ class Sheet:
     def svg(self, title: str) -> bytes:
         """What is on it as an SVG file."""
         file = io.StringIO()
-        metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": printable(title, 300)}
-        renderer = RendererSVG(self.width, self.height, file, image_dpi=DPI, metadata=metadata)
+        metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": clean(title)[:300]}
+        renderer = Vectors(self.width, self.height, file, image_dpi=DPI, metadata=metadata)
         self._draw(renderer)
         renderer.finalize()
         return file.getvalue().encode()
@@ -203,60 +206,21 @@ class Outlines(RendererAgg):
         self.draw_path(gc, outline(s, prop.get_weight() == "bold").path, place, gc.get_rgb())
 
 
+class Vectors(RendererSVG):
+    """matplotlib's SVG: words are outlines, which look the same everywhere, but for characters DejaVu Sans lacks."""
+
+    def draw_text(
+        self, gc: Any, x: Any, y: Any, s: Any, prop: Any, angle: Any, ismath: Any = False, mtext: Any = None
+    ) -> None:
+        """Draw `s` from (x, y) in points from the upper left corner."""
+        with contextlib.nullcontext() if is_common(s) else matplotlib.rc_context({"svg.fonttype": "none"}):
+            super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
+
+
 @lru_cache(1)
 def _pixels(width: int, height: int, dpi: int) -> Outlines:
     """Pixels to draw on. The last are kept: most pictures have one size, and fresh memory takes 3 ms."""
     return Outlines(width, height, dpi)
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """A line of text at a font size of one point, from the origin to the right."""
-
-    path: Path
-    width: float
-
-
-@lru_cache(64)
-def outline(text: str, bold: bool) -> Outline:
-    """The outline of a text, put together from its words, most of which were needed before.
-
-    What is not plain ASCII is set as a whole: there, words need not stand in the order in which they are written. A
-    sheet asks for each of its texts two or three times.
-    """
-    if not text.isascii():
-        return _set(text, bold)
-    words = [_outline_of_word(word, bold) for word in text.split(" ")]
-    if len(words) == 1:
-        return words[0]
-    starts = np.cumsum([0.0, *(word.width + SPACE for word in words)])
-    places = np.concatenate([word.path.vertices for word in words])
-    places[:, 0] += np.repeat(starts[:-1], [len(word.path) for word in words])
-    return Outline(Path(places, np.concatenate([word.path.codes for word in words])), float(starts[-1]) - SPACE)
-
-
-def width_of(text: str, size: float, *, bold: bool = False) -> float:
-    """How wide a line of text is."""
-    return size * outline(text, bold).width
-
-
-def _outline_of_word(word: str, bold: bool) -> Outline:
-    return _set_once(word, bold) if len(word) <= KEPT_LENGTH else _set(word, bold)
-
-
-def _set(text: str, bold: bool) -> Outline:
-    font = _font(1, bold)
-    corners, codes = text_to_path.get_text_path(font, text)
-    path = Path(np.reshape(corners, (-1, 2)) / text_to_path.FONT_SCALE, np.asarray(codes, Path.code_type))
-    return Outline(path, text_to_path.get_text_width_height_descent(text, font, False)[0] if text else 0.0)
-
-
-_set_once = lru_cache(KEPT_WORDS)(_set)
-
-
-@lru_cache(64)
-def _font(size: float, bold: bool) -> FontProperties:
-    return FontProperties(family=FONT, size=size, weight="bold" if bold else "normal")
 
 
 def _pen(

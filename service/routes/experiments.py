@@ -58,9 +58,13 @@ async def create_experiment(
     services: ServicesDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
+    name: Annotated[
+        str | None, Query(max_length=200, description="The experiment's name, in place of the one in the body.")
+    ] = None,
     dry_run: Annotated[bool, Query(description="Measure a few real steps on a worker, and queue nothing.")] = False,
 ) -> ExperimentDocument:
     """Submit an experiment, as JSON or YAML: a spec, or a preset with changes."""
+    body = body.named(name)
     accepted = await services.in_writer(services.inspector.accept, body.document)
     if dry_run:
         measured = await measure_before_queueing(services, accepted)

@@ -5,16 +5,16 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.staticfiles import StaticFiles
 
-from models.errors import EpochalError, Unauthorized
+from models.errors import EpochalError, NotFound, Unauthorized
 from models.store import Status
 from service.access import Caller, LoginNeeded, check_role
-from service.dependencies import CALLERS, CallerDep, Id, ServicesDep, StoreDep, StrictRoute
+from service.dependencies import CALLERS, CallerDep, Id, RenderingsDep, ServicesDep, StoreDep, StrictRoute
+from service.errors import shown
 from service.prefix import prefix, under
 from service.web.context import experiment_context, form_context, list_context
 from service.web.reference import reference_context
-from service.web.rendering import FOLDER, render
+from service.web.rendering import render, static_files
 
 MAX_TARGET = 500
 """Characters of an address to which the login form leads back."""
@@ -34,11 +34,6 @@ async def page_caller(request: Request, services: ServicesDep) -> Caller:
 PageCaller = Annotated[Caller, Depends(page_caller)]
 CALLERS.add(page_caller)
 router = APIRouter(route_class=StrictRoute, include_in_schema=False)
-
-
-def static_files() -> StaticFiles:
-    """Style, script and icon."""
-    return StaticFiles(directory=FOLDER / "static")
 
 
 async def send_to_login(request: Request, error: Exception) -> Response:
@@ -99,3 +94,16 @@ async def show_reference(request: Request, caller: PageCaller) -> Response:
 async def show_openapi(request: Request, caller: CallerDep) -> Response:
     """The description of the API for programs."""
     return JSONResponse({**request.app.openapi(), "servers": [{"url": prefix() or "/"}]})
+
+
+@router.get("/static/{name}")
+def show_static(
+    name: str, request: Request, renderings: RenderingsDep, v: Annotated[str | None, Query(max_length=40)] = None
+) -> Response:
+    """Style, script and icon; for good under an address that names their contents."""
+    if (found := static_files().get(name)) is None:
+        raise NotFound(f"there is no file {shown(name)}", fix="GET / is the list of experiments")
+    response = renderings.respond(request, ("static", name, found.digest), found.media_type, lambda: found.data)
+    if v == found.digest:
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
+from models.store.states import ProbeStatus
 from service.dependencies import BodyDep, DrawSlot, Id, RenderingsDep, ServicesDep, StoreDep, StrictRoute
-from service.documents import ProbeDocument
+from service.documents import ProbeDocument, ProbePage
 from service.errors import problems
 from service.figures.lr_test import render_lr_test
-from service.measurements import finished_range_test, get_range_test, split_range, start_range_test
+from service.measurements import finished_range_test, get_range_test, list_range_tests, split_range, start_range_test
 from service.pictures import MEDIA_TYPES, Picture, picture_headers, picture_responses
 from service.schema import RANGE_TEST_REQUEST_BODY
 
@@ -34,6 +35,17 @@ async def create_learning_rate_test(body: BodyDep, services: ServicesDep, respon
     document = await services.in_writer(start_range_test, services.store, accepted, options)
     response.headers["Location"] = document.links["self"]
     return document
+
+
+@router.get("", responses=problems(401, 422))
+def list_learning_rate_tests(
+    store: StoreDep,
+    status: Annotated[ProbeStatus | None, Query(description="Only those that stand there.")] = None,
+    cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Tests on a page.")] = 50,
+) -> ProbePage:
+    """List learning rate tests, the newest first, a page at a time."""
+    return list_range_tests(store, status, cursor, limit)
 
 
 @router.get("/{test_id}", responses=problems(401, 404, 422))

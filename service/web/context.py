@@ -2,15 +2,20 @@
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
+from models.errors import EpochalError
 from models.metrics import EpochMetrics
 from models.spec.presets import experiment_presets, model_presets
 from models.store import Status, artifacts, events, experiments, history
 from models.store.states import ArtifactKind
 from service import listing
+from service.curves import compared_ids
 from service.documents import ExperimentDocument, ExperimentItem, with_addresses
+from service.figures.curves import MAX_RUNS
+from service.prefix import under
 from service.submission import describe
 from service.web.sparklines import Sparkline, sparkline
 
@@ -35,22 +40,53 @@ class Row:
     """Fraction of the training that is done, while it runs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A status to narrow the list to: how many it would show, and where."""
+
+    name: str
+    count: int
+    address: str
+    chosen: bool
+
+
 def list_context(session: Session, **filters: Any) -> dict[str, Any]:
     """The list of experiments with their sparklines, and how many stand where."""
     page = listing.page(session, limit=PAGE_SIZE, **filters)
     accuracies = history.read_series(session, [item.id for item in page.items], "val_accuracy")
     rows = [Row(item, sparkline(accuracies[item.id]), fraction_done(item)) for item in page.items]
-    counts = experiments.count_by_status(session)
+    narrow = {name: filters.get(name) for name in ("model", "dataset", "tag")}
+    counts = experiments.count_by_status(session, **narrow)
     return {
         "rows": rows,
         "next": page.next,
         "total": page.total,
-        "counts": [(status.value, counts[status]) for status in Status if counts[status]],
-        "all": sum(counts.values()),
+        "chips": _chips(counts, filters),
+        "narrowed": [(name, value, _list_address(filters, **{name: None})) for name, value in narrow.items() if value],
+        "any": bool(sum(experiments.count_by_status(session).values())) if not page.total else True,
         "sorts": SORTS,
         "filters": {name: value or "" for name, value in filters.items() if name != "cursor"},
         "busy": bool(counts[Status.QUEUED] or counts[Status.RUNNING]),
+        "most_compared": MAX_RUNS,
     }
+
+
+def _chips(counts: dict[Status, int], filters: dict[str, Any]) -> list[Chip]:
+    """What each status would show, under the other filters as they are."""
+    chosen = filters.get("status")
+    shown = [status for status in Status if counts[status] or status is chosen]
+    return [
+        Chip("all", sum(counts.values()), _list_address(filters, status=None), not chosen),
+        *(Chip(one.value, counts[one], _list_address(filters, status=one.value), one is chosen) for one in shown),
+    ]
+
+
+def _list_address(filters: dict[str, Any], **changes: str | None) -> str:
+    """The first page of the list under the filters with some changed."""
+    asked = {**filters, "cursor": None, **changes}
+    usual = {"sort": SORTS[0][0]}
+    query = urlencode({name: value for name, value in asked.items() if value and usual.get(name) != value})
+    return under("/") + (f"?{query}" if query else "")
 
 
 def fraction_done(item: ExperimentItem) -> float | None:
@@ -71,6 +107,7 @@ def experiment_context(session: Session, experiment_id: int, compare: str | None
     epochs = history.read(session, experiment_id)
     kinds = {record.kind for record in artifacts.list_for(session, experiment_id)}
     verdict = row.verdict or {}
+    compare_problem = _why_not_compared(session, experiment_id, compare)
     return {
         "experiment": document,
         "done": fraction_done(document),
@@ -87,9 +124,19 @@ def experiment_context(session: Session, experiment_id: int, compare: str | None
         "parameters": sum(layer.get("parameters") or 0 for layer in row.layers or []),
         "has_kernels": ArtifactKind.KERNELS in kinds,
         "has_weights": bool(kinds & {ArtifactKind.WEIGHTS_BEST, ArtifactKind.WEIGHTS_LAST}),
-        "compare": compare,
+        "compare": compare if not compare_problem else None,
+        "compare_problem": compare_problem,
         "last_event": events.latest_id(session),
     }
+
+
+def _why_not_compared(session: Session, experiment_id: int, compare: str | None) -> str | None:
+    """What is wrong with the other experiments that an address names, if anything is."""
+    try:
+        compared_ids(session, experiment_id, compare)
+    except EpochalError as error:
+        return error.detail
+    return None
 
 
 def tiles(document: ExperimentDocument, epochs: list[EpochMetrics]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -12,11 +13,13 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from models import wording
+from models import text
+from models.text import plural
 from service.headers import PAGE_POLICY
 from service.prefix import prefix, under
 
 FOLDER = Path(__file__).parent
+STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def render(template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
@@ -42,22 +45,36 @@ def _environment() -> Environment:
         clock=clock,
         duration=duration,
         count=count,
-        plural=wording.plural,
+        plural=plural,
         yaml=as_yaml,
         pretty=pretty,
     )
     return environment
 
 
-@lru_cache(maxsize=16)
-def static_path(name: str) -> str:
-    """A static file's path, which changes with its contents."""
-    digest = hashlib.sha256((FOLDER / "static" / name).read_bytes()).hexdigest()
-    return f"/static/{name}?v={digest[:10]}"
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file that pages load."""
+
+    data: bytes
+    media_type: str
+    digest: str
+    """Of its contents, short."""
+
+
+@lru_cache(maxsize=1)
+def static_files() -> dict[str, StaticFile]:
+    """Style, script and icon by name, read once."""
+    return {
+        path.name: StaticFile(data, STATIC_TYPES[path.suffix], hashlib.sha256(data).hexdigest()[:10])
+        for path in (FOLDER / "static").iterdir()
+        if (data := path.read_bytes())
+    }
 
 
 def _static(name: str) -> str:
-    return under(static_path(name))
+    """A static file's address, which changes with its contents."""
+    return under(f"/static/{name}?v={static_files()[name].digest}")
 
 
 def percent(value: float | None) -> str:
@@ -82,7 +99,7 @@ def ago(moment: datetime | None) -> str:
     if moment is None:
         return "\u2013"
     seconds = (datetime.now(UTC) - moment).total_seconds()
-    return wording.ago(seconds) if seconds < 60 * wording.DAY else moment.strftime("%d %b %Y")
+    return text.ago(seconds) if seconds < 60 * text.DAY else moment.strftime("%d %b %Y")
 
 
 def clock(moment: datetime | None) -> str:
@@ -92,7 +109,7 @@ def clock(moment: datetime | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """A span of time."""
-    return "\u2013" if seconds is None or not math.isfinite(seconds) else wording.duration(seconds)
+    return "\u2013" if seconds is None or not math.isfinite(seconds) else text.duration(seconds)
 
 
 def as_yaml(document: Any) -> str:

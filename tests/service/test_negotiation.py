@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.negotiation import choose_type
+from service.negotiation import accepts_gzip, choose_type
 
 OFFERED = ("application/json", "text/csv")
 
@@ -28,3 +28,28 @@ OFFERED = ("application/json", "text/csv")
 )
 def test_choice(accept: str | None, chosen: str | None) -> None:
     assert choose_type(accept, OFFERED) == chosen
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "gzip"),
+    [
+        (None, False),
+        ("", False),
+        ("gzip", True),
+        ("GZip", True),
+        ("x-gzip", True),
+        ("deflate, gzip;q=1.0, *;q=0.5", True),
+        ("br, zstd", False),
+        ("*", True),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+        ("gzip;q=0", False),
+        ("identity", False),
+        ("identity;q=0.5, gzip;q=0.8", True),
+        ("identity;q=1, gzip;q=0.5", False),
+        ("gzip;q=oops", False),
+        (",;,", False),
+    ],
+)
+def test_gzip_is_sent_to_whoever_accepts_it(accept_encoding: str | None, gzip: bool) -> None:
+    assert accepts_gzip(accept_encoding) is gzip

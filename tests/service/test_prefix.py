@@ -137,6 +137,60 @@ def test_what_only_looks_like_the_prefix_is_none(prefixed: TestClient, path: str
     assert prefixed.get(path).status_code == 404
 
 
+def trusting_loopback(settings: Settings) -> Settings:
+    return settings.model_copy(update={"trusted_proxies": ["127.0.0.1"]})
+
+
+def forwarded(app: Any, value: str | list[str], peer: str = "127.0.0.1") -> str:
+    """The prefix that a problem's type shows to somebody at an address."""
+    client = TestClient(app, base_url=BASE_URL, client=(peer, 4000))  # starts nothing: no part of the lab is asked
+    values = [value] if isinstance(value, str) else value
+    answer = client.get("/nothing", headers=[("X-Forwarded-Prefix", one) for one in values])
+    return str(answer.json()["type"]).removesuffix("/docs#not-found")
+
+
+@pytest.mark.parametrize(
+    ("value", "prefix"),
+    [
+        ("/epochal", "/epochal"),
+        ("epochal/", "/epochal"),
+        ("/outer, /inner", "/outer/inner"),
+        (["/outer", "/inner"], "/outer/inner"),
+        ("", ""),
+        ("/", ""),
+        ("//evil.example", ""),
+        ("/a/../b", ""),
+        ('/"><script>', ""),
+        ("/a;Path=/", ""),
+        ("/api", ""),
+        ("/" + "a" * 300, ""),
+    ],
+)
+def test_a_trusted_proxy_states_the_prefix(settings: Settings, value: str | list[str], prefix: str) -> None:
+    assert forwarded(create_app(trusting_loopback(settings)), value) == prefix
+
+
+def test_nobody_else_does(settings: Settings) -> None:
+    settings = trusting_loopback(settings)
+    assert forwarded(create_app(settings), "/epochal", peer="192.0.2.7") == ""
+    near = create_app(settings.model_copy(update={"trusted_proxies": ["192.0.2.0/24"]}))
+    assert forwarded(near, "/epochal", peer="192.0.2.7") == "/epochal"
+    assert forwarded(near, "/epochal", peer="::ffff:192.0.2.7") == "/epochal"
+    assert forwarded(near, "/epochal", peer="127.0.0.1") == ""
+    assert forwarded(create_app(settings.model_copy(update={"trusted_proxies": []})), "/epochal") == ""
+
+
+def test_kept_answers_are_not_told_to_readers_under_another_prefix(settings: Settings, filled: Filled) -> None:
+    number = filled.add()
+    with client_of(trusting_loopback(settings), client=("127.0.0.1", 4000)) as near:
+        for prefix in ("", "/one", "/two", "/one"):
+            headers = {"X-Forwarded-Prefix": prefix}
+            for path in (f"{API}/experiments/{number}", f"{API}/experiments"):
+                document = near.get(path, headers=headers).json()
+                item = document["items"][0] if "items" in document else document
+                assert item["links"]["page"] == f"{prefix}/experiments/{number}"
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [("", ""), ("/", ""), ("epochal", "/epochal"), ("/epochal/", "/epochal"), ("/a/b.c_d~e-1", "/a/b.c_d~e-1")],

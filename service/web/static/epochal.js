@@ -15,10 +15,10 @@ function toast(text) {
 
 async function problemOf(response) {
   try {
-    return await response.json();
-  } catch {
-    return { title: `The lab answered ${response.status}`, detail: "" };
-  }
+    const document = await response.json();
+    if (document && typeof document === "object") return document;
+  } catch { /* a proxy's page, or nothing */ }
+  return { title: `The lab answered ${response.status} ${response.statusText}`.trim(), detail: "", fix: "It was not the lab that said so; a proxy may have." };
 }
 
 // Send a request that changes something; shows what went wrong and returns null then.
@@ -79,6 +79,7 @@ function replace(part, fresh) {
   const checked = $$("input:checked", part).map((box) => box.value);
   part.innerHTML = fresh.innerHTML;
   $$("input[type=checkbox]", part).forEach((box) => (box.checked = checked.includes(box.value)));
+  offerComparison();
   part.toggleAttribute("data-busy", fresh.hasAttribute("data-busy"));
 }
 
@@ -100,7 +101,7 @@ async function refresh() {
   if (again) { again = false; refresh(); }
 }
 
-// A span of time as models/wording.py writes it.
+// A span of time as models/text.py writes it.
 function duration(seconds) {
   const nearest = (value) => Math.floor(value + 0.5);
   const tenths = nearest(10 * Math.max(0, seconds));
@@ -163,6 +164,18 @@ document.addEventListener("input", (event) => {
   slideTimer = setTimeout(() => choose(slider.dataset.slide, slider.dataset.parameter, slider.value), 120);
 });
 
+// A picture that cannot be had says why, in its place.
+document.addEventListener("error", async (event) => {
+  const image = event.target;
+  if (!image.matches?.(".paper img") || image.src.startsWith("blob:")) return;
+  let problem = { title: "The lab does not answer" };
+  try {
+    const response = await fetch(image.src);
+    if (!response.ok) problem = await problemOf(response);
+  } catch { /* it does not answer */ }
+  image.closest("figure").replaceChildren(element("p", { class: "problem", role: "alert" }, problem.detail || problem.title));
+}, true);
+
 // ---- predictions ----------------------------------------------------------------------------------------------------
 
 function element(name, attributes = {}, ...children) {
@@ -218,10 +231,15 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 
 const picked = () => $$("input[name=compare]:checked").map((box) => box.value);
 
+// A comparison is offered from two ticks on; at the most that a picture holds, further ticks wait for one to be taken away.
 function offerComparison() {
   const button = $("#compare");
-  button.hidden = picked().length < 2;
-  button.textContent = `Compare ${picked().length} curves`;
+  if (!button) return;
+  const most = Number(button.dataset.most), number = picked().length;
+  button.hidden = number < 2;
+  button.textContent = `Compare ${number} curves`;
+  $("#compare-note").hidden = number < most;
+  $$("input[name=compare]").forEach((box) => (box.disabled = number >= most && !box.checked));
 }
 
 function fillSpec(select) {
@@ -236,27 +254,30 @@ function showProblem(form, problem) {
     const nearest = error.nearest === undefined ? "" : ` (nearest: ${JSON.stringify(error.nearest)})`;
     return element("li", {}, element("code", {}, error.field), ` ${error.message}${nearest}`);
   });
-  box.replaceChildren(element("strong", {}, problem.title), entries.length ? element("ul", {}, ...entries) : `: ${problem.detail}`);
+  const detail = entries.length ? element("ul", {}, ...entries) : problem.detail ? `: ${problem.detail}` : "";
+  const fix = problem.fix ? element("div", {}, problem.fix) : "";
+  box.replaceChildren(element("strong", {}, problem.title ?? "It was not accepted"), detail, fix);
 }
 
+// The spec is sent as it was written, and the name beside it: what is not text of ours is not edited as text.
 async function submitSpec(form, dryRun) {
-  let body = form.elements.spec.value;
-  const name = form.elements.name.value.trim();
-  if (name) body = /^\s*\{/.test(body) ? JSON.stringify({ ...JSON.parse(body), name }) : `${body.replace(/^name:.*\n?/m, "").trimEnd()}\nname: ${JSON.stringify(name)}\n`;
-  const type = /^\s*\{/.test(body) ? "application/json" : "application/yaml";
+  const body = form.elements.spec.value, name = form.elements.name.value.trim();
+  const type = /^\s*\{\s*("|\}|$)/.test(body) ? "application/json" : "application/yaml"; // {a: 1} is YAML
+  const query = new URLSearchParams({ ...(name && { name }), ...(dryRun && { dry_run: "true" }) });
   const buttons = $$("button", form);
   buttons.forEach((button) => (button.disabled = true));
   showProblem(form, null);
+  $(".measured", form).hidden = true;
   try {
-    const response = await fetch(form.dataset.submit + (dryRun ? "?dry_run=true" : ""), { method: "POST", body, headers: { "Content-Type": type } });
+    const response = await fetch(`${form.dataset.submit}?${query}`, { method: "POST", body, headers: { "Content-Type": type, Accept: "application/json" } });
     const answer = await problemOf(response);
     if (!response.ok) showProblem(form, answer);
     else if (dryRun) {
       $(".measured", form).hidden = false;
       $(".measured", form).textContent = JSON.stringify(answer, null, 2);
     } else location.href = answer.links.page;
-  } catch {
-    toast("The lab does not answer.");
+  } catch (error) {
+    showProblem(form, { title: "The lab does not answer", detail: String(error.message ?? error), fix: "See whether it runs, and submit again." });
   }
   buttons.forEach((button) => (button.disabled = false));
 }

@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -13,6 +13,7 @@ from service.figures.canvas import png
 PICTURES = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda size: arrays(np.uint8, (*size, 3)))
 
 
+@settings(deadline=None)
 @given(PICTURES)
 def test_pixels_come_back_as_they_were(pixels: np.ndarray) -> None:
     with Image.open(io.BytesIO(png(pixels, 160)), formats=["PNG"]) as image:

@@ -8,11 +8,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from models.errors import InvalidRequest
 from service.figures import axis
-from service.figures.canvas import drawing, printable
+from service.figures.canvas import drawing
 from service.figures.curves import LOSS, MAX_RUNS, draw_curves, render_curves
 from service.figures.plot import Plot
 from service.figures.series import CurveData, best_index, curves_of, lone_points, time_unit
@@ -133,12 +135,6 @@ def test_any_name_is_drawn_and_the_svg_stays_well_formed(name: str, file_format:
         comments_of(figure)
 
 
-def test_a_printable_name_has_one_line_and_only_glyphs_that_exist() -> None:
-    assert printable("a\n\tb\0\u202ec 日", 80) == "a bc □"
-    assert printable("abcdef", 4) == "abc…"
-    assert printable("#1 a long name, features.0", 16, keep_end=10) == "#1 a…features.0"
-
-
 def test_the_same_figure_has_the_same_bytes_in_another_process() -> None:
     script = (
         "import sys, hashlib\n"
@@ -206,7 +202,58 @@ def test_every_tick_stands_at_the_plot(exploding: bool) -> None:
     assert all(plot.y.low <= tick <= plot.y.high for tick in ticks)
 
 
+@settings(deadline=None)
+@given(st.floats(-12, 12), st.floats(0.1, 20))
+def test_one_log_axis_has_one_notation(low: float, decades: float) -> None:
+    sheet = Sheet(300, 200)
+    plot = Plot(sheet, Box(50, 50, 250, 150))
+    axis.set_values(plot, [np.array([10**low] * 3 + [10 ** (low + decades) + 21])], highest=False)
+    assume(plot.y.log)
+    assert len({"e" in word for word in sheet.texts}) == 1
+    assert len(set(sheet.texts)) == len(sheet.texts)
+    assert all(plot.y.low <= float(word) <= plot.y.high for word in sheet.texts)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "words"),
+    [
+        ([0.001, 0.01, 0.1, 1], ["0.001", "0.01", "0.1", "1"]),
+        ([0.0001, 1], ["0.0001", "1"]),
+        ([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0], ["1e-5", "1e-4", "1e-3", "1e-2", "1e-1", "1e0"]),
+        ([0.5, 30, 2000], ["0.5", "30", "2000"]),
+        ([1.0, 3e4, 1e9, 1e16], ["1e0", "3e4", "1e9", "1e16"]),
+        ([], []),
+    ],
+)
+def test_ticks_of_a_log_axis(ticks: list[float], words: list[str]) -> None:
+    assert axis.one_notation(ticks) == words
+
+
+NAMES = [
+    "WWWWWWWW " * 20,
+    "iiiiiiii " * 40,
+    "\u65e5\u672c\u8a9e" * 40,
+    "\u0645\u0631\u062d\u0628\u0627 " * 30,
+    "a\u0301" * 90,
+    "x",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("num_runs", [1, 2, 12])
+def test_names_end_before_what_stands_beside_them(name: str, num_runs: int) -> None:
+    with drawing():
+        sheet = draw_curves([run(number, 3, name) for number in range(1, num_runs + 1)], "epoch")
+    words = [(box, text) for box, text in sheet.boxes if text.startswith("#") and " " in text]
+    assert len(words) == (1 if num_runs == 1 else num_runs + 1)
+    for box, text in words:
+        assert box.right <= sheet.width - 20, text
+        assert [other for beside, other in sheet.boxes if other != text and box.overlaps(beside)] == []
+        if name in ("iiiiiiii " * 40,):
+            assert len(text) > 50  # narrow letters have more room than wide ones
+
+
 def test_values_are_written_as_people_read_them() -> None:
     assert LOSS.text(0.87654) == "0.877"
-    assert LOSS.text(123456.0) == "1.23e+05"
+    assert [LOSS.text(value) for value in (0.0, 0.00012, 123456.0)] == ["0.000", "1.20e-4", "1.23e5"]
     assert json.dumps(LOSS.names) == '["train_loss", "val_loss"]'

@@ -234,3 +234,33 @@ def test_layers_and_verdict(client: TestClient, filled: Filled) -> None:
     assert found["summary"] == "It learns."
     assert found["findings"][0]["code"] == "no-problem"
     assert found["best_epoch"] == {"val_loss": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"model": "baseline", "name": "old"}', "json"),
+        (b"model: baseline\nname: |\n  two\n  lines\n", "yaml"),
+        (b"model: baseline\nname: >-\n  folded\n  text\nepochs: 2\n", "yaml"),
+        (b"{model: baseline}", "yaml"),
+    ],
+)
+def test_a_name_can_be_given_beside_the_spec(client: TestClient, body: bytes, kind: str) -> None:
+    headers = {"Content-Type": f"application/{kind}"}
+    name = "a: 'b' \"c\" # \u4e2d"
+    answer = client.post(API, params={"name": name}, content=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["name"] == name == answer.json()["spec"]["name"]
+    wrong = client.post(
+        API, params={"name": "x"}, content=b'{"model": "baseline",}', headers={"Content-Type": "application/json"}
+    )
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid-request")
+    assert client.post(API, params={"name": "x" * 201}, content=body, headers=headers).status_code == 422
+
+
+def test_the_same_key_with_another_name_is_another_request(client: TestClient) -> None:
+    def submit(name: str) -> int:
+        headers = {"Idempotency-Key": "k"}
+        return int(client.post(API, params={"name": name}, json={"model": "baseline"}, headers=headers).status_code)
+
+    assert [submit("a"), submit("a"), submit("b")] == [202, 202, 422]

@@ -218,3 +218,28 @@ def test_work_stops_when_the_client_has_gone(
         assert begun.wait(20)
         connection.close()
         assert ended.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ("filename*=utf-8''caf%C3%A9%20%E4%B8%AD.png", "caf\u00e9 \u4e2d.png"),
+        ("FILENAME*=UTF-8'en'a.png", "a.png"),
+        ("filename*=iso-8859-1''caf%E9.png", "caf\u00e9.png"),
+        ("filename=plain.png; filename*=utf-8''caf%C3%A9.png", "caf\u00e9.png"),
+        ("filename*0*=utf-8''caf%C3%A9; filename*1=.png", "caf\u00e9.png"),
+        ("filename*=utf-8''say%20%22a%5Cb%22.png", 'say "a\\b".png'),
+        ("filename*=nonsense", "nonsense"),
+        ("filename*=no-such-charset''a.png", "a.png"),
+        ("filename*=utf-8''", "image 1"),
+        ("filename=", "image 1"),
+    ],
+)
+def test_a_part_is_a_file_in_whatever_way_its_name_is_written(
+    client: TestClient, trained: int, parameters: str, name: str
+) -> None:
+    head = f'--x\r\nContent-Disposition: form-data; name="image"; {parameters}\r\n\r\n'.encode()
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = client.post(f"{API}/{trained}/predictions", content=head + picture() + b"\r\n--x--\r\n", headers=form)
+    assert answer.status_code == 200, answer.text
+    assert [found["image"] for found in answer.json()["predictions"]] == [name]

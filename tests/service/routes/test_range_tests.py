@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
+from models.spec.parse import parse_spec
 from models.store import probes, workers
 from models.store.states import ProbeKind
 from service import measurements
@@ -119,3 +120,33 @@ def test_no_more_tests_are_taken_than_workers_will_get_to(
     with filled.store.writing() as session:
         assert probes.claim_next(session, "worker-1")
     assert client.post(API, json=SMALL).status_code == 202
+
+
+def test_tests_are_listed_newest_first_a_page_at_a_time(client: TestClient, filled: Filled) -> None:
+    numbers = [
+        client.post(API, json={**SMALL, "model": model}).json()["id"] for model in ("baseline", "wide", "resnet18")
+    ]
+    with filled.store.writing() as session:
+        assert probes.claim_next(session, "worker-1")
+        probes.finish(session, numbers[0], RESULT)
+        probes.create(session, ProbeKind.PREFLIGHT, parse_spec(SMALL))
+    listed = client.get(API).json()
+    assert (listed["total"], listed["next"]) == (3, None)
+    assert [item["id"] for item in listed["items"]] == numbers[::-1]
+    assert [item["model"] for item in listed["items"]] == ["resnet18", "wide", "baseline"]
+    assert [item["suggestion"] for item in listed["items"]] == [None, None, RESULT["suggestion"]]
+    assert client.get(listed["items"][2]["links"]["curve"]).status_code == 200
+    first = client.get(API, params={"limit": 2}).json()
+    client.post(API, json=SMALL)  # one that is added meanwhile neither repeats nor skips any
+    second = client.get(API, params={"limit": 2, "cursor": first["next"]}).json()
+    assert [item["id"] for page in (first, second) for item in page["items"]] == numbers[::-1]
+    assert second["next"] is None
+    done = client.get(API, params={"status": "completed"}).json()
+    assert ([item["id"] for item in done["items"]], done["total"]) == ([numbers[0]], 1)
+
+
+@pytest.mark.parametrize(
+    "query", ["cursor=x", "cursor=-1", "cursor=0", "limit=0", "limit=201", "status=done", "sort=id"]
+)
+def test_a_list_that_cannot_be_meant_is_refused(client: TestClient, query: str) -> None:
+    assert client.get(f"{API}?{query}").status_code == 422

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from models.curve_statistics import Rise, locate_bottom, measure_rise
+from models.text import duration
 from worker.training.verdict.curves import Curve, Curves
 from worker.training.verdict.finding import Finding, Severity, how_sure, make_finding, number, percent, plural
 
@@ -97,7 +98,7 @@ def report_wasted(curves: Curves, by_loss: Best | None, by_accuracy: Best | None
         return []
     late = curves.seconds.since(useful + 1)
     seconds = float(late.values.sum()) if len(late) else 0.0
-    cost = f" ({_duration(seconds)})" if seconds >= 60 else ""
+    cost = f" ({duration(seconds)})" if seconds >= 60 else ""
     what = "made the network worse" if worse else "brought nothing that can be told from noise"
     if worse and by_accuracy and not by_accuracy.stands_out:
         what = "raised the validation loss again and brought no accuracy that can be told from noise"
@@ -109,7 +110,7 @@ def report_wasted(curves: Curves, by_loss: Best | None, by_accuracy: Best | None
             epochs=[useful, curves.last_epoch],
             values={"wasted": wasted, "last_useful_epoch": useful, "seconds": seconds or None},
             suggestion=(
-                f"Train for about {useful} epochs, or set early_stopping with a patience of about "
+                f"Train for about {plural(useful, 'epoch')}, or set early_stopping with a patience of about "
                 f"{max(3, round(0.2 * useful))}."
             ),
         )
@@ -142,7 +143,3 @@ def falls_back(best: Best | None) -> bool:
 def level(curve: Curve, count: int = 3) -> float:
     """Where a curve ends: the median of its last few values."""
     return float(np.median(curve.values[-min(count, len(curve)) :]))
-
-
-def _duration(seconds: float) -> str:
-    return plural(round(seconds / 60), "minute") if seconds < 7200 else f"{seconds / 3600:.1f} hours"

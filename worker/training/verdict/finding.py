@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from models.metrics import finite
+from models.text import plural as plural
 
 Finding = dict[str, Any]
 
@@ -54,11 +55,6 @@ def number(value: float) -> str:
 def percent(value: float) -> str:
     """An accuracy for people."""
     return f"{100 * value:.1f}%"
-
-
-def plural(count: int, noun: str) -> str:
-    """1 epoch, 2 epochs."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def how_sure(confidence: float) -> str:
