@@ -51,6 +51,13 @@ def inspect(path: Path) -> None:
         raise CorruptFile(f"{path.name} is damaged: {str(error)[:200]}") from error
 
 
+def keys_in_use(path: Path) -> list[str]:
+    """The names of the API keys that a database lets in."""
+    with closing(_open(path)) as connection:
+        rows = connection.execute("SELECT name FROM api_keys WHERE revoked_at IS NULL ORDER BY name").fetchall()
+    return [str(name) for (name,) in rows]
+
+
 def _open(path: Path) -> Any:
     # Immutable: no log is replayed and nothing is written beside it. Untrusted: no function in a schema is called.
     connection = dbapi.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True, isolation_level=None)

@@ -52,14 +52,19 @@ def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJso
     if opened := close_to_others(target):
         errors.print(escape(opened), style="yellow")
     with private():
-        count = _restore(file, target)
+        count, keys = _restore(file, target)
     if Mode.json:
-        print_json({"data_dir": str(target), "artifacts": count})
+        print_json({"data_dir": str(target), "artifacts": count, "keys": keys})
     say(f"restored {count} artifacts and the database to {target}; start it with `epochal up --data-dir {target}`")
+    if keys:
+        say(
+            f"its API keys let their owners in: {', '.join(keys)}; `epochal keys revoke` ends one's use"
+        )
 
 
-def _restore(file: Path, target: Path) -> int:
-    """Unpack, check, and put in place; how many artifacts there were."""
+def _restore(file: Path, target: Path) -> tuple[int, list[str]]:
+    """Unpack, check, and put in place; how many artifacts there were, and the names of the keys in use."""
+    from models.store.inspection import keys_in_use
     from service.lab import lock_data_dir
 
     lock = lock_data_dir(target)
@@ -68,10 +73,11 @@ def _restore(file: Path, target: Path) -> int:
             raise BackupFailed(f"{target} holds a lab already", fix="Restore into another folder: --data-dir.")
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=target) as unpacked:
             count = unpack(file, Path(unpacked))
+            keys = keys_in_use(Path(unpacked) / DATABASE)
             for name in (EXPERIMENTS, DATABASE):  # the database last: without it the folder holds no lab
                 if (Path(unpacked) / name).exists():
                     (Path(unpacked) / name).rename(target / name)
-        return count
+        return count, keys
     finally:
         lock.close()
 

@@ -235,6 +235,24 @@ def test_a_database_that_is_no_database_is_refused(data: bytes, contents: dict[s
     refused(write(tmp_path / "backup.tar", {**contents, "epochal.db": data}), tmp_path)
 
 
+def test_a_restore_says_whom_the_restored_keys_let_in(contents: dict[str, bytes], tmp_path: Path) -> None:
+    key = (
+        "INSERT INTO api_keys (name, role, key_sha256, created_at, revoked_at) VALUES ('{}', 'submitter', '{}', {}, {})"
+    )
+    moment = "'2026-01-01 00:00:00.000000'"
+    known = changed(
+        contents,
+        tmp_path / "db",
+        key.format("mallory", "0" * 64, moment, "NULL"),
+        key.format("eve", 64 * "1", *[moment] * 2),
+    )
+    archive = write(tmp_path / "backup.tar", known)
+    code, output = run("restore", str(archive), "--data-dir", str(tmp_path / "copy"))
+    assert code == 0
+    assert "mallory" in output
+    assert "eve" not in output
+
+
 def test_a_log_that_lies_in_the_folder_is_not_read_as_the_databases_own(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "epochal.db-wal").write_bytes(b"x")
