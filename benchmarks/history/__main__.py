@@ -12,6 +12,7 @@ Exits with 1 when something that was promised was not kept.
 
 import argparse
 import json
+import re
 import signal
 import sys
 import tempfile
@@ -138,7 +139,9 @@ def list_all(bench: Bench) -> list[int]:
 def report(entries: Sequence[dict[str, Any]], path: Path) -> int:
     """Print what was done and what was found."""
     requests = [entry for entry in entries if entry["kind"] == "request"]
-    faults = Counter(entry["what"].partition(" for ")[0] for entry in entries if entry["kind"] == "fault")
+    faults = Counter(
+        re.split(r" for | and started ", entry["what"])[0] for entry in entries if entry["kind"] == "fault"
+    )
     begin = next((entry for entry in entries if entry["kind"] == "begin"), {})
     final: dict[str, Any] = next((entry for entry in entries if entry["kind"] == "final"), {"experiments": {}})
     answers = Counter(entry["status"] for entry in requests)
