@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help install lint test test-postgres compose-test demo lab bench faults attack history load constraints clean
+.PHONY: help install lint test test-postgres compose-test demo lab bench faults attack history load fuzz constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ history: $(VENV)/.installed-dev ## Break a lab at random and judge what clients 
 
 load: $(VENV)/.installed-dev ## 10,000 experiments in the store, streams and requests
 	@$(BIN)/python -m benchmarks.load
+
+fuzz: $(VENV)/.installed-dev ## Requests at random, some thousands to each route
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} $(BIN)/pytest -q --timeout 0 tests/service/test_fuzz.py
 
 constraints: $(VENV)/.installed-dev ## Write constraints.txt anew from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable --exclude epochal | sed -E 's/\+cpu$$//' | grep -vE '^(#|-e)' > constraints.txt
