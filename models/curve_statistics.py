@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 SIMULATIONS = 400
+MOST_POINTS = 1000
+"""Epochs of a curve that is simulated as it is; a longer one is simulated as that many means at most."""
 ROUNDING = 1e-6
 """Changes below this part of a value are float32 rounding, not signal."""
 
@@ -195,6 +197,21 @@ def carried_noise(values: Array) -> tuple[float, float]:
     return max(noise, spread / math.sqrt(6 - 8 * carried + 2 * carried**2)), carried
 
 
+def counted_images(accuracies: Array) -> int | None:
+    """The smallest number of images that these accuracies can be fractions of; None when it is above 2,000.
+
+    Accuracies are counts over a number of images. Read from their values, it tells how coarse they are.
+    """
+    values = np.unique(accuracies)
+    if not len(values):
+        return None
+    values = values[:: max(1, len(values) // 100)]  # a hundred different ones tell as much as all
+    sizes = np.arange(1, 2001, dtype=np.float64)
+    counts = values[:, None] * sizes
+    fits = np.all(np.abs(counts - np.round(counts)) < 1e-4 * np.sqrt(sizes), axis=0)
+    return int(sizes[np.argmax(fits)]) if fits.any() else None
+
+
 def normal_quantile(share: float) -> float:
     """The value below which this share of a normal distribution lies."""
     return NormalDist().inv_cdf(share)
@@ -245,6 +262,19 @@ def tame(values: Array, limit: float = 4.0) -> Array:
     return np.clip(values, middle - reach - steep, middle + reach + steep)
 
 
+def coarsened(values: Array) -> tuple[Array, int]:
+    """The curve as at most MOST_POINTS means of neighbouring epochs, and how many epochs each is of.
+
+    Simulating a curve costs as much as it is long; what is asked of a long one does not hang on single epochs.
+    """
+    block = -(-len(values) // MOST_POINTS)
+    if block <= 1:
+        return values, 1
+    whole = len(values) // block * block
+    means = values[:whole].reshape(-1, block).mean(axis=1)
+    return (np.append(means, values[whole:].mean()) if whole < len(values) else means), block
+
+
 def measure_rise(values: Array, *, seed: int = 0) -> Rise:
     """How sure it is that the end of the curve lies above its lowest stretch.
 
@@ -255,7 +285,8 @@ def measure_rise(values: Array, *, seed: int = 0) -> Rise:
     n = len(values)
     if n < 4:
         return Rise(0.0, 0.0, float("nan"), float("nan"))
-    values = tame(values)
+    values, _ = coarsened(tame(values))
+    n = len(values)
     noise = estimate_noise(values)
     simulated = falling_fit(values) + _simulate(noise, n, seed)
     yardstick, low, late = _late_over_low(values[None], noise.sigma)
@@ -309,17 +340,17 @@ def locate_bottom(values: Array, *, share: float = 0.9, seed: int = 0) -> tuple[
     if n < 4:
         index = int(np.argmin(values))
         return index, index, index
-    calm = tame(values)
+    calm, block = coarsened(tame(values))
     valley = fit_valley(calm)
     noise = estimate_noise(calm, valley)
     width = 1 if n < 8 else 3
-    curves = valley.fit + _simulate(noise, n, seed)
+    curves = valley.fit + _simulate(noise, len(calm), seed)
     smooth = np.lib.stride_tricks.sliding_window_view(curves, width, axis=1).mean(axis=2)
     places = np.argmin(smooth, axis=1) + width // 2
     edge = (1 - share) / 2
     index = int(np.argmin(values))
     low, high = (int(place) for place in np.quantile(places, [edge, 1 - edge], method="nearest"))
-    return index, min(low, index), max(high, index)
+    return index, min(low * block, index), max(min((high + 1) * block, n) - 1, index)
 
 
 def fit_trend(values: Array, length: int) -> Trend:

@@ -34,12 +34,13 @@ class EpochMetrics:
         """The epoch as plain JSON data, with null for what is not finite."""
         return {
             name: value if value is None or math.isfinite(value) else None
-            for name, value in zip(NAMES, _values(self), strict=True)
+            for name, value in zip(NAMES, values_of(self), strict=True)
         }
 
 
 NAMES: tuple[str, ...] = tuple(field.name for field in fields(EpochMetrics))
-_values = attrgetter(*NAMES)
+values_of = attrgetter(*NAMES)
+"""An epoch's figures in the order of NAMES."""
 SERIES: tuple[str, ...] = NAMES[1:]
 MAXIMISED = frozenset({"train_accuracy", "val_accuracy", "images_per_second"})
 """Series of which the largest value is the best; of the others it is the smallest."""
@@ -56,6 +57,16 @@ def finite(value: Any) -> Any:
     return value
 
 
+def is_better(series: str, value: float | None, best: float | None) -> bool:
+    """Whether a value of a series becomes the best. Of equal ones the first stays it; what is not finite never is.
+
+    The one meaning of "best": of the summaries, of the weights that are kept, and so of what the test split measures.
+    """
+    if value is None or not math.isfinite(value):
+        return False
+    return best is None or (value > best if series in MAXIMISED else value < best)
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """The best and last value of one series; None where no epoch, or not the last one, was finite."""
@@ -69,7 +80,7 @@ class Summary:
         last = None if value is None or not math.isfinite(value) else value
         if last is None:
             return Summary(self.best, self.best_epoch, None)
-        if self.best is None or (last > self.best if series in MAXIMISED else last < self.best):
+        if is_better(series, last, self.best):
             return Summary(last, epoch, last)
         return Summary(self.best, self.best_epoch, last)
 
@@ -91,14 +102,24 @@ def thin(history: Sequence[EpochMetrics], points: int, keep: Collection[int] = (
     """At most `points` epochs that draw the same curves, in order.
 
     Always kept, even when they alone are more than `points`: the first and last epoch, the smallest and largest value
-    of each series (so the best of each), the first non-finite epoch, and the epochs numbered in `keep`. The rest are
-    chosen by largest-triangle-three-buckets (Steinarsson 2013) on the validation loss.
+    of each series (so the best of each), the first and last non-finite epoch of each, and the epochs numbered in
+    `keep`; where there is room, where each stretch of non-finite ones begins and ends. Of the rest, half are chosen by
+    largest-triangle-three-buckets (Steinarsson 2013) on the validation accuracy and half on the validation loss, so
+    that dips and spikes of either stay.
     """
     if len(history) <= max(points, 2):
         return list(history)
     chosen = _landmarks(history) | {index for index, metrics in enumerate(history) if metrics.epoch in keep}
+    edges = _edges_of_gaps(history) - chosen
+    if len(edges) <= (points - len(chosen)) // 2:
+        chosen |= edges
     if points > len(chosen):
-        chosen |= _largest_triangles(history, points - len(chosen))
+        chosen |= _largest_triangles([metrics.val_accuracy for metrics in history], (points - len(chosen) + 1) // 2)
+    if points > len(chosen):
+        chosen |= _largest_triangles([metrics.val_loss for metrics in history], points - len(chosen))
+    if (missing := points - len(chosen)) > 0:  # both chose the same
+        others = [index for index in range(len(history)) if index not in chosen]
+        chosen |= {others[place * len(others) // missing] for place in range(missing)}
     return [history[index] for index in sorted(chosen)]
 
 
@@ -109,14 +130,25 @@ def _landmarks(history: Sequence[EpochMetrics]) -> set[int]:
         usable = [index for index, value in enumerate(values) if value is not None and math.isfinite(value)]
         if usable:
             found |= {min(usable, key=values.__getitem__), max(usable, key=values.__getitem__)}
-        broken = (index for index, value in enumerate(values) if value is not None and not math.isfinite(value))
-        found |= set(list(broken)[:1])
+        broken = [index for index, value in enumerate(values) if value is not None and not math.isfinite(value)]
+        found |= {*broken[:1], *broken[-1:]}
     return found
 
 
-def _largest_triangles(history: Sequence[EpochMetrics], count: int) -> set[int]:
+def _edges_of_gaps(history: Sequence[EpochMetrics]) -> set[int]:
+    """The first and the last epoch of every stretch in which a series is not finite."""
+    found: set[int] = set()
+    for series in SERIES:
+        values = [getattr(metrics, series) for metrics in history]
+        broken = [value is not None and not math.isfinite(value) for value in values]
+        ends = zip(broken, [False, *broken[:-1]], [*broken[1:], False], strict=True)
+        found |= {index for index, (here, before, after) in enumerate(ends) if here and not (before and after)}
+    return found
+
+
+def _largest_triangles(series: Sequence[float], count: int) -> set[int]:
     """One index a bucket: the one that makes the largest triangle with the last choice and the next bucket's mean."""
-    values = [metrics.val_loss if math.isfinite(metrics.val_loss) else 0.0 for metrics in history]
+    values = [value if math.isfinite(value) else 0.0 for value in series]
     edges = [1 + (len(values) - 2) * bucket // count for bucket in range(count + 1)]
     chosen, before = set(), 0
     for bucket in range(count):

@@ -9,6 +9,7 @@ import pytest
 
 from models.agreement import Agreement, agreement
 from models.metrics import EpochMetrics
+from tests.texts import faults_of
 
 
 def run(seed: int, *, epochs: int = 30, top: float = 0.7, wobble: float = 0.008) -> list[EpochMetrics]:
@@ -99,3 +100,44 @@ def test_short_histories_are_compared_too_and_the_answer_is_json(
     pair: tuple[list[EpochMetrics], list[EpochMetrics]],
 ) -> None:
     json.dumps(agreement(*pair), allow_nan=False)
+
+
+def counted(seed: int, *, images: int, epochs: int, top: float) -> list[EpochMetrics]:
+    """A run measured on so few validation images, each of which it is right or wrong about."""
+    measured = []
+    for i, metrics in enumerate(run(seed, epochs=epochs, top=top, wobble=0.004)):
+        right = np.random.default_rng((seed, i)).binomial(images, metrics.val_accuracy)
+        measured.append(replace(metrics, val_accuracy=float(right) / images))
+    return measured
+
+
+@pytest.mark.parametrize("images", [40, 120, 1000])
+@pytest.mark.parametrize("epochs", [6, 15, 40])
+def test_few_images_make_no_difference_of_two_runs_of_one_spec(images: int, epochs: int) -> None:
+    runs = [counted(seed, images=images, epochs=epochs, top=0.6) for seed in range(40)]
+    pairs = zip(runs[::2], runs[1::2], strict=True)
+    assert sum(agreement(*pair)["agreement"] == Agreement.DIFFERENT for pair in pairs) <= 1
+
+
+@pytest.mark.parametrize("images", [120, 1000])
+@pytest.mark.parametrize("epochs", [10, 40])
+def test_runs_that_end_far_apart_are_different_even_on_few_images(images: int, epochs: int) -> None:
+    for n in range(10):
+        first = counted(2 * n, images=images, epochs=epochs, top=0.6)
+        second = counted(2 * n + 1, images=images, epochs=epochs, top=0.35)
+        assert agreement(first, second)["agreement"] == Agreement.DIFFERENT
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5])
+def test_too_few_epochs_to_tell_are_said_to_be_too_few(epochs: int) -> None:
+    found = agreement(run(0, epochs=epochs, top=0.6), run(1, epochs=epochs, top=0.9))
+    assert found["agreement"] == Agreement.TOO_FEW_EPOCHS
+    assert "too few to tell" in found["sentence"]
+    assert faults_of(found["sentence"]) == []
+
+
+def test_few_epochs_that_agree_closely_or_to_the_bit_are_said_to() -> None:
+    first = run(0, epochs=3)
+    assert agreement(first, list(first))["agreement"] == Agreement.BIT_IDENTICAL
+    second = [replace(metrics, val_loss=metrics.val_loss * 1.001) for metrics in first]
+    assert agreement(first, second)["agreement"] == Agreement.WITHIN_NOISE

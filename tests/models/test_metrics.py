@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.metrics import MAXIMISED, SERIES, EpochMetrics, finite, summarise, thin
@@ -42,6 +42,7 @@ def test_finite_reaches_into_lists_and_objects() -> None:
     }
 
 
+@settings(deadline=None)
 @given(histories())
 def test_a_summary_names_the_first_best_finite_value_and_the_last(history: list[EpochMetrics]) -> None:
     summaries = summarise(history)
@@ -58,6 +59,7 @@ def test_a_summary_names_the_first_best_finite_value_and_the_last(history: list[
         assert summary.last == (last if last is not None and math.isfinite(last) else None)
 
 
+@settings(deadline=None)
 @given(histories(), st.integers(0, 40), st.sets(st.integers(1, 60), max_size=3))
 def test_a_thinned_history_keeps_every_point_that_matters(
     history: list[EpochMetrics], points: int, keep: set[int]
@@ -77,7 +79,7 @@ def test_a_thinned_history_keeps_every_point_that_matters(
             assert (min(kept), max(kept)) == (min(values), max(values))
         everything = [(metrics.epoch, getattr(metrics, series)) for metrics in history]
         broken = [epoch for epoch, value in everything if value is not None and not math.isfinite(value)]
-        assert set(broken[:1]) <= set(epochs)
+        assert {*broken[:1], *broken[-1:]} <= set(epochs)
 
 
 @pytest.mark.parametrize("length", [201, 1000, 10_000])
@@ -96,3 +98,30 @@ def test_a_short_history_is_not_thinned() -> None:
     history = [EpochMetrics(e, 1.0, 0.5, 1.0, 0.5, 0.1, None, 1.0, 1.0, 1.0) for e in range(1, 6)]
     assert thin(history, 200) == history
     assert thin([], 10) == []
+
+
+@pytest.mark.parametrize("series", ["val_accuracy", "val_loss"])
+def test_a_thinned_history_keeps_single_dips_and_spikes_of_both_validation_curves(series: str) -> None:
+    dips = [333, 1700, 2650, 4001]
+    history = [
+        EpochMetrics(e, 1.0, 0.5, 1 + math.sin(e) / 50, 0.6 + math.sin(e) / 100, 0.1, 1.0, 1.0, 900.0, 80.0)
+        for e in range(1, 5001)
+    ]
+    for number, epoch in enumerate(dips):
+        value = 0.3 + 0.02 * number if series == "val_accuracy" else 1.5 + 0.1 * number
+        history[epoch - 1] = replace(history[epoch - 1], **{series: value})
+    assert set(dips) <= {metrics.epoch for metrics in thin(history, 200)}
+
+
+def test_a_thinned_history_keeps_where_non_finite_stretches_begin_and_end() -> None:
+    history = [EpochMetrics(e, 1.0, 0.5, 1.0, 0.6, 0.1, 1.0, 1.0, 900.0, 80.0) for e in range(1, 1001)]
+    edges = {100, 140, 500, 501, 990, 1000}
+    for epoch in [*range(100, 141), 500, 501, *range(990, 1001)]:
+        history[epoch - 1] = replace(history[epoch - 1], val_loss=math.nan, train_loss=math.inf)
+    assert edges <= {metrics.epoch for metrics in thin(history, 100)}
+
+
+def test_of_equal_values_the_first_is_the_best_for_every_series() -> None:
+    history = [EpochMetrics(e, 1.0, 0.5, 3.0 - e, 0.6, 0.1, 1.0, 1.0, 900.0, 80.0) for e in range(1, 4)]
+    best = {series: summary.best_epoch for series, summary in summarise(history).items()}
+    assert (best["val_accuracy"], best["val_loss"], best["train_loss"]) == (1, 3, 1)

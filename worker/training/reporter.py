@@ -3,13 +3,12 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.metrics import EpochMetrics
+from models.metrics import NAMES, EpochMetrics, values_of
 from models.spec.experiment import ExperimentSpec
 from worker.training.divergence import Divergence
 from worker.training.sink import MetricSink
@@ -19,7 +18,11 @@ Kernels = Mapping[int, NDArray[np.floating[Any]]]
 """The first layer's after the epochs that are kept."""
 
 PATIENCE = 20
-"""A verdict is given while training only when the last one's time, so many times, has passed: it costs 5% at most."""
+"""A verdict is given while training only when the last one's time, so many times, has passed: it costs 5% at most.
+
+And only when the history has grown by a part in so many since: all verdicts of a run together cost as much as so many
+of its last one, so the cost grows with the number of epochs and not with its square.
+"""
 
 
 class Reporter:
@@ -33,6 +36,7 @@ class Reporter:
         self.divergences: list[Divergence] = []
         self.seconds: dict[str, float] = {}
         self.judge_again_at = 0.0
+        self.judged_epochs = 0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -49,9 +53,11 @@ class Reporter:
         self.sink.append_epoch(metrics)
 
     def judge(self, kernels: Kernels) -> None:
-        """Give a verdict while training goes on, unless the last one was given a moment ago."""
+        """Give a verdict while training goes on, unless the last one was given a moment or a few epochs ago."""
         began = time.monotonic()
-        if began >= self.judge_again_at:
+        grown = len(self.history) - self.judged_epochs
+        if began >= self.judge_again_at and PATIENCE * grown >= self.judged_epochs:
+            self.judged_epochs = len(self.history)
             self._judge(kernels, None, finished=False)
             ended = time.monotonic()
             self.judge_again_at = ended + PATIENCE * (ended - began)
@@ -75,7 +81,7 @@ class Reporter:
     def state_dict(self) -> dict[str, Any]:
         """Plain data for the checkpoint."""
         return {
-            "history": [asdict(metrics) for metrics in self.history],
+            "history": [dict(zip(NAMES, values_of(metrics), strict=True)) for metrics in self.history],
             "divergences": [{**vars(found), "grad_norms": list(found.grad_norms)} for found in self.divergences],
         }
 

@@ -3,25 +3,22 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from models.metrics import EpochMetrics
+from models.metrics import EpochMetrics, is_better
 from models.spec.training import EarlyStoppingSpec
 
 
 @dataclass
 class Best:
-    """The epoch whose weights are kept as the best: highest validation accuracy, then lowest validation loss."""
+    """The epoch whose weights are kept as the best: the first one of the highest validation accuracy."""
 
     epoch: int = 0
-    val_accuracy: float = -1.0
-    val_loss: float = float("inf")
+    val_accuracy: float | None = None
 
     def take(self, metrics: EpochMetrics) -> bool:
         """Whether this epoch is better than all before it, which makes it the best. NaN is never better."""
-        better = metrics.val_accuracy > self.val_accuracy or (
-            metrics.val_accuracy == self.val_accuracy and metrics.val_loss < self.val_loss
-        )
+        better = is_better("val_accuracy", metrics.val_accuracy, self.val_accuracy)
         if better:
-            self.epoch, self.val_accuracy, self.val_loss = metrics.epoch, metrics.val_accuracy, metrics.val_loss
+            self.epoch, self.val_accuracy = metrics.epoch, metrics.val_accuracy
         return better
 
 
@@ -69,6 +66,6 @@ class Judgement:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what was saved."""
-        self.best = Best(**state["best"])
+        self.best = Best(state["best"]["epoch"], state["best"]["val_accuracy"])
         self.stopping.best, self.stopping.waited = state["stopping"]["best"], state["stopping"]["waited"]
         self.stop = state["stop"]

@@ -70,8 +70,9 @@ def report_best(curves: Curves, by_loss: Best | None, by_accuracy: Best | None) 
         return []
     best = by_loss or by_accuracy
     assert best is not None
-    if best.stands_out:
-        parts.append(f"It stands out: later epochs are worse ({how_sure(best.after.confidence)}).")
+    if best.stands_out and best.last < curves.last_epoch:
+        name = "loss" if by_loss else "accuracy"
+        parts.append(f"By {name} the epochs after {best.last} are worse ({how_sure(best.after.confidence)}).")
     epochs = sorted({item.epoch for item in (by_loss, by_accuracy) if item})
     return [
         make_finding(

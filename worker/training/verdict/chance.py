@@ -4,15 +4,12 @@ import math
 
 import numpy as np
 
-from models.curve_statistics import fit_trend, typical_wobble
+from models.curve_statistics import counted_images, fit_trend, typical_wobble
 from models.spec.experiment import ExperimentSpec
 from worker.training.verdict.curves import Curve, Curves
 from worker.training.verdict.finding import Finding, Severity, make_finding, number, percent, plural
 
 RAISE = "Raise the learning rate 10 to 1,000 times; POST /api/v1/learning-rate-tests finds how far it can go."
-
-MOST_VALUES = 100
-"""Different accuracies that the size of the validation split is read off."""
 
 
 def chance_band(curves: Curves) -> float:
@@ -40,6 +37,16 @@ def at_chance_from(curves: Curves) -> int | None:
     return accuracy.epoch(int(outside[-1]) + width if len(outside) else 0)
 
 
+def reached_more(curves: Curves) -> bool:
+    """Whether the best accuracy is more than luck: beyond the band, and what the best of so many guesses would be."""
+    accuracy = curves.val_accuracy
+    if not len(accuracy):
+        return False
+    size = validation_size(accuracy) or 2000
+    luck = 4 * math.sqrt(curves.chance * (1 - curves.chance) / size)
+    return float(accuracy.values.max()) > curves.chance + max(chance_band(curves), luck)
+
+
 def report_stuck(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
     """Accuracy at chance for the last half of the run, and a loss that knows no better."""
     since = at_chance_from(curves)
@@ -53,7 +60,7 @@ def report_stuck(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
     few = curves.num_epochs < 3
     level = float(curves.val_accuracy.since(since).values.mean())
     tail = f", for {plural(curves.last_epoch - since + 1, 'epoch')}" if not few else ""
-    never = since <= int(curves.epochs[0]) + 1
+    never = since <= int(curves.epochs[0]) + 1 and not reached_more(curves)
     start = "Nothing was learned" if never else f"From epoch {since} on the network is at chance"
     sentence = (
         f"{start}: accuracy is {percent(level)}, what guessing among {curves.num_classes} classes gives "
@@ -67,6 +74,7 @@ def report_stuck(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
             f"{sentence} {cause}".strip(),
             epochs=[since, curves.last_epoch],
             values={
+                "never_learned": never,
                 "val_accuracy": level,
                 "chance": curves.chance,
                 "val_loss": float(loss.values[-1]) if len(loss) else None,
@@ -89,9 +97,10 @@ def _stuck_loss(curves: Curves) -> list[Finding]:
         make_finding(
             "stuck-at-chance",
             Severity.PROBLEM,
-            f"The loss stays at {number(float(late.mean()))}, which is ln({curves.num_classes}): what guessing gives.",
+            f"Nothing was learned: the loss stays at {number(float(late.mean()))}, which is ln({curves.num_classes}), "
+            "what guessing gives.",
             epochs=[loss.epoch(len(loss) // 2), curves.last_epoch],
-            values={"val_loss": float(late.mean()), "loss_of_guessing": curves.guessing_loss},
+            values={"never_learned": True, "val_loss": float(late.mean()), "loss_of_guessing": curves.guessing_loss},
             suggestion="Look for dead outputs, a learning rate far off, or labels that do not belong to the images.",
         )
     ]
@@ -128,25 +137,65 @@ def _cause(curves: Curves, loss: Curve, spec: ExperimentSpec | None) -> tuple[st
     )
 
 
-def report_worse_than_guessing(curves: Curves) -> list[Finding]:
+EXPLODED = 20.0
+"""A loss that ends so many times above that of guessing has exploded."""
+
+
+def report_exploded(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
+    """Finite losses far above anything that guessing gives, at the end: the steps threw the weights away."""
+    losses = [curve for curve in (curves.val_loss, curves.train_loss) if len(curve)]
+    if curves.broken_from is not None or not losses:
+        return []
+    curve = max(losses, key=lambda one: float(np.median(one.values[-3:])))
+    end, first = float(np.median(curve.values[-3:])), float(curve.values[0])
+    limit = EXPLODED * curves.guessing_loss
+    if end <= limit or (end < first / 2 and len(curve) >= 5 and first < 10 * limit):
+        return []  # outputs that start far too large and come down are another matter
+    rate = spec.optimizer.lr if spec else float(curves.lr.values.max()) if len(curves.lr) else None
+    above = np.flatnonzero(curve.values > limit)
+    begins = curve.epoch(int(above[0]))
+    at = f" at a learning rate of {number(rate)}" if rate else ""
+    lower = f"{number(rate / 10)} or less" if rate else "a tenth of the learning rate or less"
+    return [
+        make_finding(
+            "loss-exploded",
+            Severity.PROBLEM,
+            f"The loss exploded{at}: it stayed finite, but is {number(end)} at the end, and guessing among "
+            f"{curves.num_classes} classes gives {number(curves.guessing_loss)}.",
+            epochs=[begins],
+            values={"loss_at_end": end, "loss_of_guessing": curves.guessing_loss, "lr": rate},
+            suggestion=f"Try {lower}, clip the gradient (clip_grad_norm: 1.0), or run a learning-rate test first.",
+        )
+    ]
+
+
+def report_worse_than_guessing(curves: Curves, *, exploded: bool) -> list[Finding]:
     """Even the best validation loss is above that of giving every class the same probability."""
     loss = curves.val_loss
-    if len(loss) < 2:
+    if len(loss) < 2 or exploded:
         return []
     best = float(loss.values.min())
     severity = Severity.WARNING if len(loss) < 5 else Severity.PROBLEM
     if best <= 1.02 * curves.guessing_loss or at_chance_from(curves) == int(curves.epochs[0]):
         return []
+    top = float(curves.val_accuracy.values.max()) if len(curves.val_accuracy) else 0.0
+    though = (
+        f" Answers are right more often than that, up to {percent(top)}: the network is far too sure of the wrong ones."
+        if top > curves.chance + 3 * chance_band(curves)
+        else ""
+    )
     return [
         make_finding(
             "worse-than-guessing",
             severity,
             f"The best validation loss, {number(best)}, is above {number(curves.guessing_loss)}, "
-            f"ln({curves.num_classes}),  which a network gets that gives every class the same probability.",
+            f"ln({curves.num_classes}), which a network gets that gives every class the same probability.{though}",
             epochs=[loss.epoch(int(np.argmin(loss.values)))],
             values={"val_loss": best, "loss_of_guessing": curves.guessing_loss},
             suggestion=(
-                "The outputs are far too large or belong to other classes: give the network a new head for "
+                "Lower the learning rate, add weight decay or label smoothing: outputs far too large cost the loss."
+                if though
+                else "The outputs are far too large or belong to other classes: give the network a new head for "
                 f"{curves.num_classes} classes with small weights, check the input size, then the learning rate."
             ),
         )
@@ -181,15 +230,5 @@ def report_below_chance(curves: Curves) -> list[Finding]:
 
 
 def validation_size(accuracy: Curve) -> int | None:
-    """The smallest number of images that these accuracies can be fractions of; None when it is above 2,000.
-
-    Accuracies are counts over a number of images. Read from their values, it tells how coarse they are.
-    """
-    values = np.unique(accuracy.values)
-    if not len(values):
-        return None
-    values = values[:: max(1, len(values) // MOST_VALUES)]
-    sizes = np.arange(1, 2001, dtype=np.float64)
-    counts = values[:, None] * sizes
-    fits = np.all(np.abs(counts - np.round(counts)) < 1e-4 * np.sqrt(sizes), axis=0)
-    return int(sizes[np.argmax(fits)]) if fits.any() else None
+    """The smallest number of images that these accuracies can be fractions of; None when it is above 2,000."""
+    return counted_images(accuracy.values)

@@ -59,7 +59,9 @@ def find_collapses(curves: Curves) -> list[Collapse]:
     scales = [_look(accuracy.values, curves.chance, noise, carried, width) for width in widths]
     found: list[Collapse] = []
     index = recovered = 0
-    while index < len(accuracy):
+    suspect = np.flatnonzero(np.any([scale.deep for scale in scales], axis=0))
+    while (later := suspect[np.searchsorted(suspect, index) :]).size:
+        index = int(later[0])
         whole = (scale for scale in scales if index - scale.width + 1 >= recovered)  # of epochs after the last fall
         hit = next((scale for scale in whole if scale.deep[index]), None)
         if hit is None:

@@ -87,12 +87,17 @@ def _missing(curves: Curves) -> Finding | None:
 
 
 def report_no_problem(
-    curves: Curves, findings: list[Finding], stability: Stability | None, *, finished: bool
+    curves: Curves, findings: list[Finding], stability: Stability | None, *, lost: bool, finished: bool
 ) -> list[Finding]:
-    """Said when nothing worse than a remark was found."""
-    if stability is None or stability.score < 0.5:
+    """Said when nothing worse than a remark was found, all losses were finite and nothing learned was lost again.
+
+    `lost` tells whether the accuracy or the loss surely ended worse than it had been.
+    """
+    if stability is None or stability.score < 0.5 or stability.kept < 0.95 or lost:
         return []
     if curves.is_short or any(finding["severity"] in ("problem", "warning") for finding in findings):
+        return []
+    if {"overfitting", "missing-values"} & {finding["code"] for finding in findings}:
         return []
     return [
         make_finding(

@@ -5,7 +5,9 @@ from enum import StrEnum
 from typing import Any
 
 from models.metrics import finite
-from models.text import plural as plural
+from models.text import number, percent, plural
+
+__all__ = ["ORDER", "Finding", "Severity", "how_sure", "make_finding", "number", "percent", "plural"]
 
 Finding = dict[str, Any]
 
@@ -43,18 +45,6 @@ def make_finding(
         "evidence": {"epochs": [int(epoch) for epoch in epochs], "values": finite(dict(values or {}))},
         "suggestion": suggestion,
     }
-
-
-def number(value: float) -> str:
-    """A loss or rate for people: three significant figures or so."""
-    if value != 0 and (abs(value) < 0.001 or abs(value) >= 1e5):
-        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def percent(value: float) -> str:
-    """An accuracy for people."""
-    return f"{100 * value:.1f}%"
 
 
 def how_sure(confidence: float) -> str:

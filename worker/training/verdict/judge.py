@@ -9,8 +9,13 @@ from models.metrics import EpochMetrics, finite
 from models.spec.experiment import ExperimentSpec
 from models.stability import measure_stability
 from worker.training.divergence import Divergence
-from worker.training.verdict.best import find_best, report_best, report_wasted
-from worker.training.verdict.chance import report_below_chance, report_stuck, report_worse_than_guessing
+from worker.training.verdict.best import falls_back, find_best, report_best, report_wasted, rises
+from worker.training.verdict.chance import (
+    report_below_chance,
+    report_exploded,
+    report_stuck,
+    report_worse_than_guessing,
+)
 from worker.training.verdict.collapse import find_collapses, report_collapses
 from worker.training.verdict.curves import in_order, read_curves
 from worker.training.verdict.diverged import report_divergence
@@ -45,24 +50,30 @@ def judge(
     stability = measure_stability(history, num_classes)
     progress = measure_progress(curves, by_loss)
     collapses = find_collapses(curves)
+    collapsed = any(collapse.recovered is None for collapse in collapses)
     stuck = report_stuck(curves, spec)
+    exploded = report_exploded(curves, spec)
+    rising = report_rising_training_loss(curves, spec)
+    improving = progress.improving and not (stuck or collapsed or exploded)
+    lost = collapsed or rises(by_loss) or falls_back(by_accuracy)
     findings: list[Finding] = [
         *report_divergence(curves, divergences, spec),
         *report_collapses(curves, collapses, spec),
         *stuck,
-        *report_worse_than_guessing(curves),
+        *exploded,
+        *report_worse_than_guessing(curves, exploded=bool(exploded)),
         *report_below_chance(curves),
-        *report_overfitting(curves, by_loss, by_accuracy),
-        *report_rising_training_loss(curves, spec),
-        *report_wasted(curves, by_loss, by_accuracy, improving=progress.improving),
-        *([] if stuck else report_progress(curves, progress, spec, finished=finished)),
+        *report_overfitting(curves, by_loss, by_accuracy, collapsed=collapsed, training_rises=bool(rising)),
+        *rising,
+        *report_wasted(curves, by_loss, by_accuracy, improving=improving),
+        *(report_progress(curves, progress, spec, finished=finished) if improving else []),
         *report_gap(curves, spec),
         *report_oscillation(curves, stability),
         *report_best(curves, by_loss, by_accuracy),
         *report_ending(curves, spec, finished=finished),
         *report_kernels(kernels, filters, pretrained=bool(getattr(spec and spec.model, "pretrained", False))),
     ]
-    findings += report_no_problem(curves, findings, stability, finished=finished)
+    findings += report_no_problem(curves, findings, stability, lost=lost, finished=finished)
     findings.sort(key=lambda finding: ORDER.index(Severity(finding["severity"])))
     verdict: dict[str, Any] = finite(
         {

@@ -10,6 +10,8 @@ from worker.training.verdict.finding import Finding, Severity, make_finding, per
 
 Layers = Mapping[str, Mapping[str, Any]]
 
+BLOWN_UP = 100.0
+"""A layer that moved by so many times its size was not trained."""
 OVERWRITTEN = 0.5
 """A pretrained layer that moved by this part of its size has little left of what it brought."""
 
@@ -41,10 +43,12 @@ def _dead(layers: Layers, num_images: int) -> list[Finding]:
     silent = [name for name, share in shares.items() if share == 1]
     total = sum(len(layer["dead"]) for layer in dead.values())
     everything = sum(layer["filters"] for layer in layers.values())
-    how = f"they never fire on any of {num_images} images" if num_images else "their weights are next to zero"
+    they, their = ("it never fires", "its") if total == 1 else ("they never fire", "their")
+    shown = "any of the images shown" if num_images > 1 else "the one image shown"
+    how = f"{they} on {shown}" if num_images else f"{their} weights are next to zero"
     sentence = (
-        f"{total} of {plural(everything, 'filter')} are dead: {how}. Worst is {worst}, {len(dead[worst]['dead'])} of "
-        f"{dead[worst]['filters']}."
+        f"{total:,} of {plural(everything, 'filter')} {'is' if total == 1 else 'are'} dead: {how}. Worst is {worst}, "
+        f"{len(dead[worst]['dead'])} of {dead[worst]['filters']}."
     )
     if silent:
         sentence = f"Every filter of {silent[0]} is dead, so nothing gets through it. {sentence}"
@@ -69,12 +73,17 @@ def _saturated(layers: Layers) -> list[Finding]:
     if not layer["saturated"] or layer["fixed"]:
         return []
     count = len(layer["saturated"])
+    is_saturated = (
+        "is saturated: it fires everywhere on every image, or its weights dwarf"
+        if count == 1
+        else "are saturated: they fire everywhere on every image, or their weights dwarf"
+    )
     return [
         make_finding(
             "saturated-kernels",
             Severity.WARNING if count >= 0.25 * layer["filters"] else Severity.INFO,
-            f"{count} of the {layer['filters']} kernels of the first layer ({name}) are saturated: they fire "
-            "everywhere on every image, or their weights dwarf the others', so they tell nothing apart.",
+            f"{count} of the {plural(layer['filters'], 'kernel')} of the first layer ({name}) {is_saturated} "
+            "the others', so nothing is told apart by it.",
             values={"layer": name, "kernels": layer["saturated"]},
             suggestion="Check that images are normalised; lower the learning rate or add weight decay.",
         )
@@ -95,7 +104,8 @@ def _duplicates(layers: Layers) -> list[Finding]:
         make_finding(
             "duplicate-kernels",
             Severity.INFO,
-            f"{alike[worst]} of the {layers[worst]['filters']} filters of {worst} nearly repeat another one "
+            f"{alike[worst]} of the {plural(layers[worst]['filters'], 'filter')} of {worst} nearly "
+            f"{'repeats' if alike[worst] == 1 else 'repeat'} another one "
             f"({plural(len(alike), 'layer')} with such filters): a smaller layer would do as well.",
             values={"layers": alike, "pairs": layers[worst]["duplicates"][:20]},
             suggestion="Fewer channels there would train faster and lose little.",
@@ -127,9 +137,14 @@ def _movement(movement: Mapping[str, float], *, pretrained: bool) -> Finding:
     start = "its pretrained weights" if pretrained else "its start"
     overwritten = [name for name, moved in movement.items() if moved >= OVERWRITTEN] if pretrained else []
     sentence = (
-        f"Layers moved between {percent(movement[least])} ({least}) and {percent(movement[most])} ({most}) of their "
-        f"size away from {start}."
+        f"Layers moved away from {start} by between {percent(movement[least])} ({least}) and "
+        f"{percent(movement[most])} ({most}) of their size."
     )
+    if movement[most] >= BLOWN_UP:
+        sentence = (
+            f"Layers moved away from {start} by up to {percent(movement[most])} their size ({most}): steps far too "
+            "large threw the weights away."
+        )
     if overwritten:
         sentence += f" In {plural(len(overwritten), 'layer')} little is left of what pretraining brought."
     return make_finding(

@@ -17,7 +17,9 @@ HOLD_BACK = (
 )
 
 
-def report_overfitting(curves: Curves, by_loss: Best | None, by_accuracy: Best | None) -> list[Finding]:
+def report_overfitting(
+    curves: Curves, by_loss: Best | None, by_accuracy: Best | None, *, collapsed: bool, training_rises: bool
+) -> list[Finding]:
     """The validation loss rises after its minimum, surely, and the training loss does not rise along with it."""
     if by_loss is None:
         return _by_accuracy_alone(curves, by_accuracy)
@@ -32,10 +34,10 @@ def report_overfitting(curves: Curves, by_loss: Best | None, by_accuracy: Best |
     span = f" (between {by_loss.first} and {by_loss.last})" if by_loss.last > by_loss.first else ""
     than_train = ""
     if share is not None and len(curves.train_loss):
-        falls = level(curves.train_loss) < curves.train_loss.around(by_loss.epoch)
+        falls = level(curves.train_loss) < curves.train_loss.around(by_loss.epoch) and not training_rises
         than = "while the training loss goes on falling" if falls else "more than the training loss does"
         than_train = f", {than} ({_path(curves.train_loss, by_loss.epoch)})"
-    suffers = falls_back(by_accuracy)
+    suffers = falls_back(by_accuracy) or collapsed
     small = by_loss.after.amount < 0.05 * by_loss.after.low
     return [
         make_finding(
@@ -43,7 +45,7 @@ def report_overfitting(curves: Curves, by_loss: Best | None, by_accuracy: Best |
             Severity.INFO if small and not suffers else Severity.WARNING,
             f"Overfitting begins at about epoch {by_loss.epoch}{span}: the validation loss rises from "
             f"{number(by_loss.value)} to {number(end)}, {how_sure(by_loss.after.confidence)}{than_train}."
-            f"{_accuracy_words(curves, by_accuracy, suffers=suffers)}",
+            f"{'' if collapsed else _accuracy_words(curves, by_accuracy, suffers=suffers)}",
             epochs=[by_loss.epoch],
             values={
                 "onset": by_loss.epoch,
@@ -138,7 +140,7 @@ def report_rising_training_loss(curves: Curves, spec: ExperimentSpec | None) -> 
         make_finding(
             "training-loss-rising",
             Severity.WARNING,
-            f"From epoch {start} on the training loss rises too, from {number(float(curve.values[index]))} to "
+            f"From epoch {start} on the training loss itself rises, from {number(float(curve.values[index]))} to "
             f"{number(end)}. That part is not overfitting: the steps are too large for where the network has got to.",
             epochs=[start, curves.last_epoch],
             values={
@@ -195,7 +197,8 @@ def _end_gap(high: Curve, low: Curve) -> float | None:
 
 
 def _losses_differ(spec: ExperimentSpec | None) -> bool:
-    """Whether the training loss measures something else than the validation loss does."""
-    return spec is not None and bool(
-        spec.label_smoothing or spec.augmentation.mixup_alpha or spec.class_weights is not None
-    )
+    """Whether the training loss measures something else than the validation loss does.
+
+    Both are plain cross-entropies, whatever smoothing or class weights training minimises; but mixed images are harder.
+    """
+    return spec is not None and bool(spec.augmentation.mixup_alpha)

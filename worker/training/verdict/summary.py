@@ -7,6 +7,7 @@ from worker.training.verdict.finding import Finding, number, percent, plural
 PHRASES = {
     "divergence": "training diverged{at}",
     "collapse": "the network collapsed{at}",
+    "loss-exploded": "the loss exploded{lr}",
     "stuck-at-chance": "nothing was learned beyond guessing",
     "slow-learning": "it learns far too slowly",
     "worse-than-guessing": "its loss stayed worse than guessing",
@@ -55,6 +56,13 @@ def _phrases(findings: list[Finding], *, finished: bool) -> list[str]:
         if code == "collapse" and values.get("recovered"):
             said.append(f"accuracy broke down at epoch {epochs[0]} and recovered")
             continue
+        if code == "stuck-at-chance" and not values["never_learned"]:
+            if "collapse" not in by_code:
+                said.append(f"it is at chance from epoch {epochs[0]} on")
+            continue
+        if code == "no-problem" and [word for word in said if not word.startswith("it ")]:
+            continue
+        lr = f" at a learning rate of {number(values['lr'])}" if values.get("lr") else ""
         at = (
             f" in epoch {epochs[0]}"
             if code == "divergence" and epochs
@@ -63,5 +71,5 @@ def _phrases(findings: list[Finding], *, finished: bool) -> list[str]:
             else ""
         )
         phrase = phrase.split("|")[0 if finished else -1]
-        said.append(phrase.format(epoch=epochs[0] if epochs else "", at=at))
+        said.append(phrase.format(epoch=epochs[0] if epochs else "", at=at, lr=lr))
     return said

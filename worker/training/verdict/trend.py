@@ -10,6 +10,8 @@ from worker.training.verdict.best import Best
 from worker.training.verdict.curves import Curve, Curves
 from worker.training.verdict.finding import Finding, Severity, make_finding, number, percent, plural
 
+MOST_EPOCHS = 10_000
+"""No spec may ask for more."""
 SURE_TREND = 0.975
 """Two curves are asked, so each must be this sure: together they are wrong about one time in twenty."""
 
@@ -60,7 +62,7 @@ def report_progress(
     curves: Curves, progress: Progress, spec: ExperimentSpec | None, *, finished: bool
 ) -> list[Finding]:
     """Still improving, and whether that is a matter of more epochs or of a larger learning rate."""
-    if not progress.improving:
+    if not progress.improving or curves.last_epoch >= MOST_EPOCHS:
         return []
     parts: list[str] = []
     values: dict[str, float] = {"epochs_considered": progress.length}
@@ -95,12 +97,14 @@ def report_progress(
 
 def _suggest_longer(curves: Curves) -> str:
     epochs = curves.last_epoch
+    more, most = min(round(1.5 * epochs), MOST_EPOCHS), min(2 * epochs, MOST_EPOCHS)
+    length = f"{more:,} to {most:,} epochs" if more < most else f"{most:,} epochs"
     if len(curves.lr) and float(curves.lr.values[-1]) < 0.05 * float(curves.lr.values.max()):
         return (
-            f"Try {round(1.5 * epochs)} to {2 * epochs} epochs with the schedule stretched to match: by the end the "
+            f"Try {length} with the schedule stretched to match: by the end the "
             "learning rate was nearly spent, so going on from here would gain little."
         )
-    return f"Train longer: {round(1.5 * epochs)} to {2 * epochs} epochs."
+    return f"Train longer: {length}."
 
 
 def _slow_epochs(curves: Curves, progress: Progress) -> float | None:

@@ -182,10 +182,34 @@ def test_a_wide_gap_is_said_with_both_figures() -> None:
     assert "against 95.0%" in found["sentence"]
 
 
-def test_losses_on_different_scales_are_not_compared() -> None:
-    spec = parse_spec({"model": "baseline", "label_smoothing": 0.2, "epochs": 10})
+def gap_with(**parts: Any) -> bool:
+    spec = parse_spec({"model": "baseline", "epochs": 10, **parts})
     train = [value * 0.3 for value in FALLING]
-    assert "generalisation-gap" not in findings(judge(make_history(FALLING, RISING, train), num_classes=10, spec=spec))
+    return "generalisation-gap" in findings(judge(make_history(FALLING, RISING, train), num_classes=10, spec=spec))
+
+
+@pytest.mark.parametrize("parts", [{"label_smoothing": 0.2}, {"class_weights": "balanced"}], ids=range(2))
+def test_losses_that_share_a_scale_are_compared_whatever_training_minimises(parts: dict[str, Any]) -> None:
+    assert gap_with(**parts)
+
+
+def test_the_loss_of_mixed_images_is_not_compared() -> None:
+    assert not gap_with(augmentation={"mixup_alpha": 0.2})
+
+
+def test_a_finite_loss_that_exploded_names_the_rate() -> None:
+    spec = parse_spec({"model": "baseline", "epochs": 10, "lr": 100})
+    loss = [2e3, 5e7, 1e12, *[2e16] * 7]
+    verdict = judge(make_history(loss, [0.1] * 10, loss), num_classes=10, spec=spec)
+    found = findings(verdict)
+    assert found["loss-exploded"]["severity"] == "problem"
+    assert "at a learning rate of 100.0" in found["loss-exploded"]["sentence"]
+    assert "at a learning rate of 100.0" in verdict["summary"]
+
+
+def test_outputs_that_start_too_large_and_come_down_have_not_exploded() -> None:
+    loss = [60.0, 30.0, 12.0, 6.0, 4.0, 3.5, 3.2, 3.0]
+    assert "loss-exploded" not in findings(judge(make_history(loss, [0.1] * 8, loss), num_classes=10))
 
 
 def test_an_improving_run_is_told_to_train_longer_or_to_stretch_its_schedule() -> None:
