@@ -88,6 +88,7 @@ class Reporter:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with a saved history."""
         self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
+        self.judged_epochs = 0
         self.divergences = [
             Divergence(**{**found, "grad_norms": tuple(found["grad_norms"])}) for found in state["divergences"]
         ]
