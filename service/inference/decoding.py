@@ -146,7 +146,7 @@ def _decode(header: Header, side: int, grayscale: bool) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(header.data), formats=[header.file_format]) as opened:
         _check_size(header, *opened.size)  # a GIF's frame may be larger than its header says
         if header.file_format == "JPEG":
-            opened.draft(None, (GAP * side, GAP * side))  # type: ignore[arg-type]  # None keeps the mode
+            opened.draft(None, (GAP * side, GAP * side))  # None keeps the mode
         opened.load()
         orientation = header.orientation
         if header.file_format == "WEBP":
