@@ -26,6 +26,13 @@ class EpochalError(Exception):
         self.extra = extra
 
 
+class InvalidSettings(EpochalError):
+    """A variable or a flag that cannot be used: `detail` has a line for each, with the value and the form wanted."""
+
+    code = "invalid-settings"
+    title = "A setting cannot be used"
+
+
 class SpecError(EpochalError):
     """A spec that cannot be run. `errors` has one entry a field: {"field", "message", "value"?, "nearest"?}."""
 

@@ -7,6 +7,7 @@ to do, so a message may be lost or come twice.
 import base64
 import json
 import ssl
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -92,9 +93,9 @@ def enqueue(celery: Celery, experiment_id: int) -> None:
         _client(celery.conf.broker_url).ping()
         celery.send_task(TRAIN_TASK, args=[experiment_id], queue=QUEUE, ignore_result=True, retry=False)
     except (OperationalError, redis.RedisError, OSError) as error:
-        full = "maxmemory" in str(error)
+        why = "is out of memory" if "maxmemory" in str(error) else explain(error).reason
         raise Unavailable(
-            f"the broker {'is out of memory' if full else 'does not answer'}; experiment {experiment_id} waits",
+            f"the broker {why}; experiment {experiment_id} waits",
             fix="it is enqueued by itself once the broker answers and has memory",
             retry_after_seconds=5,
         ) from error
@@ -138,12 +139,50 @@ def experiment_in(message: Any) -> int | None:
     return number if type(number) is int and 0 < number <= LARGEST_ID and options == {} else None
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the broker cannot be used, as the end of a sentence about it; names no address and no password."""
+
+    reason: str
+    lasting: bool
+    """Whether waiting will not help: it answers, and refuses."""
+
+
+def find_trouble(celery: Celery) -> Trouble | None:
+    """Why the broker cannot be used, or None if it can."""
+    try:
+        _client(celery.conf.broker_url).ping()
+    except (redis.RedisError, OSError) as error:
+        return explain(error)
+    return None
+
+
+def explain(error: Exception) -> Trouble:
+    """What a client of the broker raised, in words that tell apart what has to be corrected."""
+    words = str(error)
+    if isinstance(error, redis.AuthenticationError) or words.startswith(("NOAUTH", "WRONGPASS")):
+        asks = "without" in words.lower() or "required" in words.lower()
+        return Trouble("asks for a password" if asks else "refuses the user name or password", lasting=True)
+    if "DB index" in words:
+        return Trouble("has no database of that number", lasting=True)
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return Trouble("does not let this user do what a lab needs", lasting=True)
+    if isinstance(error, redis.exceptions.InvalidResponse):
+        return Trouble("is neither a Redis nor a Valkey", lasting=True)
+    if isinstance(error, redis.exceptions.BusyLoadingError):
+        return Trouble("is still loading its data", lasting=False)
+    if isinstance(error, redis.TimeoutError | TimeoutError):
+        return Trouble("does not answer in time", lasting=False)
+    if isinstance(error, redis.ConnectionError | OSError):
+        cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
+        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else None
+        return Trouble(f"does not answer ({why})" if why else "does not answer", lasting=False)
+    return Trouble(f"refuses: {words}", lasting=False)
+
+
 def ping(celery: Celery) -> bool:
     """Whether the broker answers."""
-    try:
-        return bool(_client(celery.conf.broker_url).ping())
-    except (redis.RedisError, OSError):
-        return False
+    return find_trouble(celery) is None
 
 
 def live_workers(celery: Celery, timeout_seconds: float = 0.7) -> list[str]:

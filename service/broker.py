@@ -123,14 +123,20 @@ def socket_folder(folder: Path) -> Path:
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH and PLAIN_PATH.fullmatch(str(path)) and _takes_sockets(folder):
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    private = Path(tempfile.gettempdir()) / f"epochal-{os.getuid()}-{digest}"
+    private = _plain_temporary_folder() / f"epochal-{os.getuid()}-{digest}"
     try:
         private.mkdir(mode=0o700)
     except FileExistsError:  # ours from a lab that was killed, unless someone else put it there
         found = private.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != 0o700:
-            return Path(tempfile.mkdtemp(prefix="epochal-"))
+            return Path(tempfile.mkdtemp(prefix="epochal-", dir=private.parent))
     return private
+
+
+def _plain_temporary_folder() -> Path:
+    """The usual folder for temporary files; /tmp where that one's name (TMPDIR) is too long or too odd for a socket."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(os.fsencode(usual)) < 40 and PLAIN_PATH.fullmatch(str(usual)) else Path("/tmp")  # noqa: S108
 
 
 def _takes_sockets(folder: Path) -> bool:

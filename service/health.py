@@ -60,7 +60,7 @@ def check_parts(store: Store, celery: Celery) -> Checks:
     """Ask the database, the broker and the workers; a part that does not answer takes seconds."""
     checks: Checks = {
         "database": _database(store),
-        "broker": {"ok": queue.ping(celery), "queued_messages": queue.queue_length(celery)},
+        "broker": _broker(celery),
     }
     names = live_worker_names(store, celery) if checks["database"]["ok"] else []
     checks["workers"] = {"ok": bool(names), "names": names}
@@ -72,6 +72,12 @@ def live_worker_names(store: Store, celery: Celery) -> list[str]:
     with store.reading() as session:
         names = [worker.name for worker in workers.live(session)]
     return names or queue.live_workers(celery)
+
+
+def _broker(celery: Celery) -> dict[str, Any]:
+    if (trouble := queue.find_trouble(celery)) is not None:
+        return {"ok": False, "queued_messages": None, "reason": trouble.reason}
+    return {"ok": True, "queued_messages": queue.queue_length(celery)}
 
 
 def _database(store: Store) -> dict[str, Any]:

@@ -21,14 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from models.errors import EpochalError
+from models.devices import check_device
+from models.errors import EpochalError, Unavailable
 from models.private import close_to_others, private
 from models.settings import Settings
-from service.address import remove_address, running_lab, write_address
+from models.urls import mask
+from service.address import LOCK_FILE, reachable_url, remove_address, running_lab, write_address
 from service.broker import EmbeddedBroker
 from service.processes import Part, describe_exit
 
-LOCK_FILE = "lab.lock"
 POLL_SECONDS = 0.05
 SUPERVISE_SECONDS = 0.2
 TRIM_ROUNDS = 10
@@ -143,7 +144,9 @@ class Lab:
 
     def _prepare(self) -> None:
         """Folders, the lock, and the settings that only a running lab has: a free port, its address, its Host names."""
-        data_dir = self.settings.data_dir.expanduser().resolve()
+        if self.settings.workers:
+            check_device(self.settings.device)
+        data_dir = self.settings.data_dir
         try:
             if said := close_to_others(data_dir):
                 self.say(said)
@@ -155,13 +158,10 @@ class Lab:
                 fix="Choose a folder that you can write to: --data-dir or EPOCHAL_DATA_DIR.",
             ) from error
         port = _claim_port(self.settings.host, self.settings.port)
-        host = reachable_host(self.settings.host)
         open_to_others = not is_loopback(self.settings.host)
         changes: dict[str, Any] = {
-            "data_dir": data_dir,
-            "cache_dir": self.settings.cache_dir.expanduser().resolve(),
             "port": port,
-            "url": f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            "url": reachable_url(self.settings.host, port),
             "auth": self.settings.auth or open_to_others,
         }
         if open_to_others and "allowed_hosts" not in self.settings.model_fields_set:
@@ -189,6 +189,7 @@ class Lab:
     def _prepare_store(self) -> None:
         """Bring the schema up to date, once, before several processes use it; make the first key if keys count."""
         from models.store import Store  # SQLAlchemy: not for commands that only talk HTTP
+        from models.store.store import describe_database
 
         store = Store(self.settings)
         try:
@@ -197,6 +198,8 @@ class Lab:
                 from service.cli.keys import make_first_key
 
                 self.first_key = make_first_key(store)
+        except Unavailable as error:
+            raise LabFailed(f"{describe_database(self.settings)}: {error.detail}", fix=error.fix) from error
         finally:
             store.dispose()
 
@@ -298,11 +301,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def reachable_host(host: str) -> str:
-    """The address by which this machine reaches a server that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
-
-
 def names_of_this_machine(host: str) -> list[str]:
     """The Host headers that requests from other machines may carry."""
     import psutil
@@ -341,10 +339,9 @@ def _claim_port(host: str, port: int) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             return int(probe.getsockname()[1])
-    except socket.gaierror as error:
-        raise LabFailed(
-            f"there is no address {host!r}: {error.strerror}", fix="--host 127.0.0.1 is this machine."
-        ) from error
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LabFailed(f"there is no address {host!r}: {reason}", fix="--host 127.0.0.1 is this machine.") from error
     except OSError as error:
         raise LabFailed(
             f"port {port} on {host} cannot be used: {error.strerror}", fix="--port 0 takes a free one."
@@ -356,11 +353,10 @@ def _await_external_broker(settings: Settings, stop: threading.Event) -> None:
 
     celery = queue.make_celery(settings)
     deadline = time.monotonic() + BROKER_START_SECONDS
-    while not queue.ping(celery):
-        if time.monotonic() > deadline:
-            address = str(settings.broker_url).rpartition("@")[2]
+    while (trouble := queue.find_trouble(celery)) is not None:
+        if trouble.lasting or time.monotonic() > deadline:
             raise LabFailed(
-                f"the broker at {address} does not answer",
+                f"the broker at {mask(str(settings.broker_url))} {trouble.reason}",
                 fix="Start it, correct --broker-url, or leave it out: the lab then brings its own.",
             )
         if stop.wait(0.5):

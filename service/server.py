@@ -6,15 +6,21 @@ import sys
 
 import uvicorn
 
+from models.errors import EpochalError
 from models.libc import glibc
 from models.logs import configure_logs
 from models.private import close_to_others, keep_private
-from models.settings import Settings, get_settings
+from models.settings import Settings, get_settings, settings_or_exit
 from models.store import Store
+from models.store.files import make_folder
+from models.store.store import describe_database
 from service.access import keys_needed
+from service.address import announced, reachable_url
 from service.app import create_app
 from service.prefix import set_prefix
 from service.protocol import GuardedProtocol
+
+logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 15
 SHUTDOWN_SECONDS = 3
@@ -40,22 +46,22 @@ def serve(settings: Settings | None = None) -> None:
     _give_memory_back()
     _allow_many_connections()
     set_prefix(settings.root_path)  # for what the protocol answers by itself
-    if keys_needed(settings):
-        _show_first_key(settings)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        http=GuardedProtocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # service.proxies believes those that are named, and nobody else
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )
+    _prepare_store(settings)
+    with announced(settings.data_dir, reachable_url(settings.host, settings.port)):
+        uvicorn.run(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            http=GuardedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # service.proxies believes those that are named, and nobody else
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
 
 
 def _allow_many_connections() -> None:
@@ -77,19 +83,26 @@ def _give_memory_back() -> None:
         libc.mallopt(M_ARENA_MAX, NUM_ARENAS)
 
 
-def _show_first_key(settings: Settings) -> None:
-    """Make an API key at the first start of a lab that others can reach, and show it this once."""
+def _prepare_store(settings: Settings) -> None:
+    """Bring the schema up to date; at the first start of a lab that others can reach, make a key and show it this once.
+
+    A database that cannot be used is one line and exit code 1, where the application's start would end in a traceback.
+    """
     from service.cli.keys import make_first_key
 
-    store = Store(settings)
     try:
+        make_folder(settings.data_dir)
+        store = Store(settings)
         store.migrate()
-        if key := make_first_key(store):
-            sys.stdout.write(f"API key (shown once, stored hashed): {key}\n")
-            sys.stdout.flush()
-    finally:
+        key = make_first_key(store) if keys_needed(settings) else None
         store.dispose()
+    except EpochalError as error:
+        logger.error("%s: %s (%s)", error.title, error.detail, describe_database(settings))
+        sys.exit(1)
+    if key:
+        sys.stdout.write(f"API key (shown once, stored hashed): {key}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    serve()
+    serve(settings_or_exit())

@@ -9,6 +9,7 @@ import signal
 import sys
 
 from models.private import keep_private
+from models.settings import settings_or_exit
 from worker.nursery import get_nursery
 
 
@@ -17,6 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="epochal worker", description="Train experiments from the lab's queue.")
     parser.add_argument("--name", default=f"worker-{os.getpid()}", help="a name that no other worker of the lab has")
     name = parser.parse_args().name
+    settings_or_exit()
     for signum in (signal.SIGTERM, signal.SIGINT):  # until the worker takes over there is nothing to hand back
         signal.signal(signum, lambda *_: sys.exit(0))
     keep_private()

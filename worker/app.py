@@ -18,9 +18,11 @@ from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
 from celery.worker.state import maybe_shutdown
 
+from models.devices import check_device
+from models.errors import InvalidSettings
 from models.logs import configure_logs
 from models.queue import make_celery
-from models.settings import get_settings
+from models.settings import exit_for, get_settings, settings_or_exit
 from worker.intake import take_only_our_own
 from worker.nursery import get_nursery
 from worker.probes import Probes
@@ -106,8 +108,17 @@ def _say_goodbye(**_: Any) -> None:
         _runtime.close()
 
 
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
+def _refuse_a_device_that_is_not_there(**_: Any) -> None:
+    """End before the worker says that it is there: it would take experiments and fail every one of them."""
+    try:
+        check_device(get_settings().device)
+    except InvalidSettings as error:
+        exit_for(error)
+
+
 take_only_our_own()
-app = make_celery(get_settings())
+app = make_celery(settings_or_exit())
 app.conf.update(
     imports=("worker.tasks",),
     worker_pool="threads",

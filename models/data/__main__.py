@@ -11,8 +11,8 @@ from rich.table import Table
 
 from models.data.catalogue import DatasetInfo, get_dataset, list_datasets
 from models.data.dataset import fetch_dataset, is_fetched
-from models.errors import EpochalError
-from models.settings import Settings
+from models.errors import EpochalError, InvalidSettings
+from models.settings import exit_for, read_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetch = commands.add_parser("fetch", help="fetch datasets that are not there yet")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a dataset, such as cifar10")
     options = parser.parse_args(arguments)
-    cache_dir = options.cache_dir or Settings().cache_dir
+    try:
+        cache_dir = read_settings(cache_dir=options.cache_dir).cache_dir
+    except InvalidSettings as error:
+        exit_for(error)
     if options.command is None:
         _print_list(cache_dir)
         return 0

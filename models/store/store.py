@@ -28,9 +28,10 @@ from models.errors import InvalidRequest, StorageFull, Unavailable
 from models.settings import Settings
 from models.store import migrations
 from models.store.columns import to_json
-from models.store.files import placing
+from models.store.files import make_folder, placing
 from models.store.sqlite import dbapi, is_safe
 from models.store.trouble import FREE_SPACE, translate
+from models.urls import mask
 
 BUSY_SECONDS = 40
 """How long a writer waits for another one; a database locked for 30 s must not fail a write."""
@@ -51,10 +52,8 @@ class Store:
     """One lab's database. Threads may share one; a forked child must make its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self.url = make_url(settings.resolved_database_url)
+        self.url = url_of(settings)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        if self.is_sqlite and self.url.database in (None, "", ":memory:"):
-            raise ValueError(f"{self.url} is in memory, where no other process sees it; give a file's path")
         self._pid = os.getpid()
         self._turn = threading.Lock()
         self._writing_thread: int | None = None
@@ -101,7 +100,7 @@ class Store:
         """Bring the schema to this version's; several processes may do so at once."""
         self._check_process()
         if self.is_sqlite:
-            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(Path(str(self.url.database)).parent)
         with _translated(), self._writer.begin() as connection:
             migrations.upgrade(connection)
 
@@ -127,6 +126,20 @@ class Store:
             raise RuntimeError("this Store was made before a fork; SQLite connections do not survive one: make a new")
 
 
+def url_of(settings: Settings) -> URL:
+    """The database's address. A path goes in as it is: pasted into text, `?`, `%` and `#` would change its meaning."""
+    if settings.database_url:
+        return make_url(settings.database_url)
+    return URL.create("sqlite", database=str(settings.database_path))
+
+
+def describe_database(settings: Settings) -> str:
+    """Which database it is, for people who run the lab: its address without user and password."""
+    if settings.database_url:
+        return mask(settings.database_url)
+    return str(settings.database_path)
+
+
 def _make_engine(url: URL, *, writes: bool) -> Engine:
     # Readers and writers have pools of their own, so that writers who wait for their turn cannot starve readers.
     size = {"pool_size": 2, "max_overflow": 0} if writes else {"pool_size": 8, "max_overflow": 56}
@@ -141,8 +154,8 @@ def _make_engine(url: URL, *, writes: bool) -> Engine:
         options["connect_args"] = {name: value for name, value in LIBPQ.items() if name not in url.query}
     try:
         engine = create_engine(url, json_serializer=to_json, **options, **size)
-    except ModuleNotFoundError as error:
-        missing = f"the driver of {url.get_backend_name()} is not installed: {error.name}"
+    except ImportError as error:
+        missing = f"the driver of {url.get_backend_name()} is not installed: {error}"
         raise Unavailable(missing, fix="pip install 'psycopg[binary]' for PostgreSQL") from error
     event.listen(engine, "begin", _take_turn if writes else _read_only)
     return engine

@@ -10,6 +10,29 @@ FULL_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONL
 DAMAGED_SQLITE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 FULL_POSTGRES = ("53100", "58030")  # disk_full, io_error
 
+REASONS = (  # a refused connection has no SQLSTATE: libpq only has words for it
+    ("password authentication failed", "refuses the user name or password"),
+    ("no password supplied", "asks for a password"),
+    ("no pg_hba.conf entry", "refuses this machine or user (pg_hba.conf)"),
+    ("peer authentication failed", "refuses this user (peer authentication)"),
+    ("role ", "has no such user, or does not let it in"),
+    ("database ", "has no database of that name, or does not let this user in"),
+    ("too many clients", "has no connection left"),
+    ("remaining connection slots", "has no connection left"),
+    ("starting up", "is starting"),
+    ("shutting down", "is shutting down"),
+    ("ssl", "and this machine do not agree on TLS"),
+    ("could not translate host name", "cannot be found: no such host"),
+    ("name or service not known", "cannot be found: no such host"),
+    ("failed to resolve host", "cannot be found: no such host"),
+    ("connection refused", "does not answer: nothing listens at that host and port"),
+    ("no such file or directory", "does not answer: nothing listens at that socket"),
+    ("timeout", "does not answer in time"),
+    ("timed out", "does not answer in time"),
+    ("no route to host", "does not answer: no route to its host"),
+    ("network is unreachable", "does not answer: its network is unreachable"),
+)
+
 
 def translate(error: DBAPIError) -> EpochalError | DBAPIError:
     """The error a user can act on, or the same one when it is a mistake in the code."""
@@ -30,5 +53,11 @@ def translate(error: DBAPIError) -> EpochalError | DBAPIError:
         return InvalidRequest("the database cannot hold a value that was sent", fix="leave out NUL characters")
     lost = error.connection_invalidated and not sqlite_name
     if lost or (isinstance(error, OperationalError) and (sqlstate or not sqlite_name)):
-        return Unavailable("the database does not answer", fix="try again", retry_after_seconds=5)
+        return Unavailable(f"the database {_why(words)}", fix="try again", retry_after_seconds=5)
     return error
+
+
+def _why(words: str) -> str:
+    """What PostgreSQL or its driver says of a connection, without the names of hosts and users that stand in it."""
+    lower = words.lower()
+    return next((reason for part, reason in REASONS if part in lower), "does not answer")

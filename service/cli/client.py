@@ -1,6 +1,9 @@
 """The lab over HTTP, as the commands use it: JSON in and out, problems as exceptions, events as they come."""
 
+import ipaddress
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +13,14 @@ from urllib.parse import urlsplit
 import httpx
 
 from models.errors import EpochalError
+from models.urls import mask
 
 API = "/api/v1"
+NAME_A_LAB = "Start a lab with `epochal up`, or name another with --url or EPOCHAL_URL."
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 Json = Any
+UNREACHABLE = (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError)
+"""What connecting and reading raise: a host name that cannot be written (UnicodeError), certificates, the network."""
 
 
 class Problem(EpochalError):
@@ -34,6 +42,20 @@ class NoAnswer(EpochalError):
     title = "The lab does not answer"
 
 
+class ProxyUnusable(EpochalError):
+    """The environment names a proxy that cannot be used."""
+
+    code = "proxy-unusable"
+    title = "The proxy cannot be used"
+
+
+class Document(dict[str, Any]):
+    """A JSON object of a lab's answer. What every lab's answer has and this one has not means that it is no lab's."""
+
+    def __missing__(self, key: str) -> Any:
+        raise NoAnswer(f"the answer holds no {key!r}, so it is not from a lab", fix="Check --url or EPOCHAL_URL.")
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One server-sent event: its kind, its data, and its id if it is one that is stored."""
@@ -47,12 +69,26 @@ class Client:
     """One lab at one address."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise NoAnswer(f"{url!r} is not an address", fix="An address starts with http:// or https://.")
-        self.url = url.rstrip("/")
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.url = without_credentials(url)
+        """The lab's address as it may be shown."""
+        # A key has a header of its own: user and password of the address are a proxy's, and travel as Authorization.
+        headers = {"X-API-Key": api_key} if api_key else {}
         timeout = httpx.Timeout(60.0, connect=5.0)
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, follow_redirects=False)
+        direct = is_loopback(self.url)
+        try:
+            # What is on this machine is reached without a proxy, and whatever the variables say of proxies.
+            self._http = httpx.Client(
+                base_url=url.rstrip("/"),
+                headers=headers,
+                timeout=timeout,
+                follow_redirects=False,
+                trust_env=not direct,
+                verify=httpx.create_ssl_context() if direct and url.startswith("https") else True,
+            )
+        except httpx.InvalidURL as error:
+            raise NoAnswer(f"{self.url} is no address: {error}", fix=NAME_A_LAB) from error
+        except (ImportError, ValueError) as error:
+            raise _proxy_trouble(error, urlsplit(self.url).hostname) from error
 
     def __enter__(self) -> Self:
         return self
@@ -62,27 +98,30 @@ class Client:
 
     def get(self, path: str, **params: Any) -> Json:
         """GET a JSON document below /api/v1."""
-        return self._send("GET", API + path, params=_given(params)).json()
+        return self._read(self._send("GET", API + path, params=_given(params)))
 
     def get_bytes(self, path: str, **params: Any) -> bytes:
-        """GET a picture or a table below /api/v1."""
-        return self._send("GET", API + path, params=_given(params)).content
+        """GET a picture below /api/v1."""
+        response = self._send("GET", API + path, params=_given(params))
+        if not response.headers.get("content-type", "").startswith("image/"):
+            raise self._no_lab(response, "no picture")
+        return response.content
 
     def post(self, path: str, body: Json = None, *, headers: dict[str, str] | None = None, **params: Any) -> Json:
         """POST a JSON document, or nothing, and read the JSON that comes back."""
-        return self._send("POST", API + path, json=body, headers=headers, params=_given(params)).json()
+        return self._read(self._send("POST", API + path, json=body, headers=headers, params=_given(params)))
 
     def post_text(self, path: str, text: bytes, content_type: str, **params: Any) -> Json:
         """POST a body as it is."""
         headers = {"Content-Type": content_type}
-        return self._send("POST", API + path, content=text, headers=headers, params=_given(params)).json()
+        return self._read(self._send("POST", API + path, content=text, headers=headers, params=_given(params)))
 
     def post_images(self, path: str, files: list[Path], **params: Any) -> Json:
         """POST files as parts named `image`, in their order."""
         opened: list[tuple[str, tuple[str, IO[bytes]]]] = []
         try:
-            opened.extend(("image", (file.name, file.open("rb"))) for file in files)
-            return self._send("POST", API + path, files=opened, params=_given(params)).json()
+            opened.extend(("image", (sendable(file.name), file.open("rb"))) for file in files)
+            return self._read(self._send("POST", API + path, files=opened, params=_given(params)))
         finally:
             for _, (_, handle) in opened:
                 handle.close()
@@ -97,41 +136,85 @@ class Client:
         timeout = httpx.Timeout(60.0, connect=5.0)
         try:
             with self._http.stream("GET", API + path, headers=headers, timeout=timeout) as response:
-                if response.status_code >= 400:
+                if response.status_code >= 300:
                     response.read()
-                    raise problem_of(response)
+                    raise self._problem_of(response)
+                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise self._no_lab(response, "no events")
                 yield from parse_events(response.iter_lines())
-        except httpx.TransportError as error:
+        except UNREACHABLE as error:
             raise self._no_answer(error) from error
 
     def _send(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **kwargs)
-        except httpx.TransportError as error:
+        except UNREACHABLE as error:
             raise self._no_answer(error) from error
         if response.status_code >= 300:
-            raise problem_of(response)
+            raise self._problem_of(response)
         return response
 
+    def _read(self, response: httpx.Response) -> Json:
+        try:
+            document = response.json(object_hook=Document)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, Document):
+            raise self._no_lab(response, "no JSON object")
+        return document
+
+    def _problem_of(self, response: httpx.Response) -> EpochalError:
+        """The problem document of an answer, or a stand-in for an answer that has none (a proxy, another server)."""
+        try:
+            document = response.json()
+        except (ValueError, RecursionError):
+            document = None
+        if isinstance(document, dict) and "title" in document and "code" in document:
+            return Problem({"status": response.status_code, **document})
+        if response.is_redirect:
+            place = without_credentials(response.headers["location"])
+            return NoAnswer(f"{self.url} leads to {place}", fix="Name that address with --url, if a lab is there.")
+        return self._no_lab(response, "no reason")
+
+    def _no_lab(self, response: httpx.Response, lacks: str) -> NoAnswer:
+        status = f"{response.status_code} {response.reason_phrase}".strip()
+        detail = f"{self.url} answered {status} with {lacks}, so no lab may be there"
+        return NoAnswer(detail, fix="Check --url or EPOCHAL_URL.")
+
     def _no_answer(self, error: Exception) -> NoAnswer:
-        return NoAnswer(
-            f"{self.url}: {error or type(error).__name__}",
-            fix="Start a lab with `epochal up`, or name another with --url or EPOCHAL_URL.",
-        )
+        return NoAnswer(f"{self.url}: {str(error) or type(error).__name__}", fix=NAME_A_LAB)
 
 
-def problem_of(response: httpx.Response) -> EpochalError:
-    """The problem document of an answer, or a stand-in for an answer that has none (a proxy, another server)."""
+def is_loopback(url: str) -> bool:
+    """Whether an address is this machine's own, which no proxy elsewhere can reach."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
     try:
-        document = response.json()
+        address = ipaddress.ip_address(host)
     except ValueError:
-        document = None
-    if isinstance(document, dict) and ("title" in document or "detail" in document):
-        return Problem({"status": response.status_code, **document})
-    return NoAnswer(
-        f"{response.url} answered {response.status_code} without saying why; it may not be a lab",
-        fix="Check --url or EPOCHAL_URL.",
-    )
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def without_credentials(url: str) -> str:
+    """An address as it may be shown: no user, no password, no slash at the end."""
+    scheme, separator, rest = url.rstrip("/").partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def sendable(name: str) -> str:
+    """A file's name as it can be sent: bytes that are no UTF-8, and control characters, are written as escapes."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
+
+
+def _proxy_trouble(error: Exception, host: str | None) -> ProxyUnusable:
+    values = {name: os.environ.get(name) or os.environ.get(name.lower()) for name in PROXIES}
+    named = ", ".join(f"{name}={mask(value)}" for name, value in values.items() if value)
+    if "socksio" in str(error):
+        fix = f"pip install 'httpx[socks]' brings it; NO_PROXY={host} goes without the proxy"
+        return ProxyUnusable(f"{named}: a SOCKS proxy needs the package socksio", fix=fix)
+    reason = re.sub(r"(?<=://)\S*@", "***@", str(error))
+    return ProxyUnusable(f"{named}: {reason}", fix=f"Correct it; NO_PROXY={host} goes without the proxy.")
 
 
 def parse_events(lines: Iterator[str]) -> Iterator[Event]:
@@ -140,7 +223,7 @@ def parse_events(lines: Iterator[str]) -> Iterator[Event]:
     for line in lines:
         if not line:
             if data:
-                yield Event(kind, json.loads(data), event_id)
+                yield Event(kind, json.loads(data, object_hook=Document), event_id)
             kind, data, event_id = "message", "", None
             continue
         field, _, value = line.partition(":")

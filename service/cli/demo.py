@@ -40,12 +40,13 @@ def demo(
 ) -> None:
     """Train a small network on CIFAR-10 over HTTP and save its curves, kernels and three predictions."""
     from models.data.__main__ import main as fetch
-    from models.settings import Settings
+    from models.settings import read_settings
     from service.cli.running import stop_on_signals
     from service.lab import Lab, LabStopped
 
     started = time.monotonic()
-    settings = Settings(data_dir=folder / "lab", host="127.0.0.1", port=0, workers=1, auth=False, broker_url=None)
+    settings = read_settings(data_dir=folder / "lab", host="127.0.0.1", port=0, workers=1, auth=False)
+    settings = settings.model_copy(update={"broker_url": None, "database_url": None})
     folder.mkdir(parents=True, exist_ok=True)
     if fetch(["--cache-dir", str(settings.cache_dir), "fetch", DATASET]) != 0:
         raise typer.Exit(1)

@@ -41,12 +41,13 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure what it would cost; queue nothing.")] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Submit an experiment: epochal submit baseline --set epochs=5 --watch"""
     from service.cli.body import read_body
 
-    client = options.connect(url, api_key)
+    client = options.connect(url, api_key, data_dir)
     body = read_body(spec, changes or [], client)
     if name is not None:
         body["name"] = name
@@ -77,10 +78,11 @@ def list_experiments(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List experiments, newest first or by any metric."""
-    client = options.connect(url, api_key)
+    client = options.connect(url, api_key, data_dir)
     items: list[dict[str, Any]] = []
     cursor: str | None = None
     while len(items) < limit:
@@ -116,10 +118,11 @@ def show(
     spec: Annotated[bool, typer.Option("--spec", help="Print its spec as YAML, good for submitting again.")] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show one experiment: how it stands, its figures, its runs."""
-    client = options.connect(url, api_key)
+    client = options.connect(url, api_key, data_dir)
     experiment = client.get(f"/experiments/{experiment_id}")
     if spec:
         import yaml
@@ -138,42 +141,46 @@ def watch(
     experiment_id: options.Id,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Follow an experiment until it ends. Exits 0 if it completed, else 1; --json writes one event a line."""
-    _watch(options.connect(url, api_key), experiment_id)
+    _watch(options.connect(url, api_key, data_dir), experiment_id)
 
 
 def cancel(
     experiment_id: options.Id,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Cancel an experiment that is queued or running; what it has learned so far is kept."""
-    _act(options.connect(url, api_key), experiment_id, "cancel")
+    _act(options.connect(url, api_key, data_dir), experiment_id, "cancel")
 
 
 def resume(
     experiment_id: options.Id,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Go on with an experiment that was cancelled, failed or diverged, from its last checkpoint."""
-    _act(options.connect(url, api_key), experiment_id, "resume")
+    _act(options.connect(url, api_key, data_dir), experiment_id, "resume")
 
 
 def reproduce(
     experiment_id: options.Id,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Run the same spec again, and say whether both agree: to the bit, within noise, or not."""
     from service.cli.watching import watch
 
-    client = options.connect(url, api_key)
+    client = options.connect(url, api_key, data_dir)
     repeated = client.post(f"/experiments/{experiment_id}/reproduce")["id"]
     say(f"experiment {repeated} repeats experiment {experiment_id}")
     watch(client, repeated, quiet=Mode.json)
@@ -191,10 +198,11 @@ def stability(
     other_id: Annotated[int, typer.Argument(metavar="OTHER", min=1, help="Number of the one to compare it with.")],
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Say which of two experiments has the more stable curves, and how sure that is."""
-    found = options.connect(url, api_key).get(f"/experiments/{experiment_id}/stability", compare=other_id)
+    found = options.connect(url, api_key, data_dir).get(f"/experiments/{experiment_id}/stability", compare=other_id)
     if Mode.json:
         print_json(found)
         return
@@ -218,10 +226,11 @@ def delete(
     experiment_id: options.Id,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Delete an experiment that is not running, with its curves, weights and kernels."""
-    options.connect(url, api_key).delete(f"/experiments/{experiment_id}")
+    options.connect(url, api_key, data_dir).delete(f"/experiments/{experiment_id}")
     if Mode.json:
         print_json({"id": experiment_id, "deleted": True})
     say(f"experiment {experiment_id} is deleted")
@@ -231,16 +240,17 @@ def verdict(
     experiment_id: options.Id,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Say in plain words how an experiment went, and what to try."""
-    found = options.connect(url, api_key).get(f"/experiments/{experiment_id}/verdict")
+    found = options.connect(url, api_key, data_dir).get(f"/experiments/{experiment_id}/verdict")
     if Mode.json:
         print_json(found)
         return
-    if found.get("summary"):
-        say(found["summary"], style="bold")
-    for finding in found.get("findings") or ():
+    if found["summary"]:
+        say(str(found["summary"]), style="bold")
+    for finding in found["findings"] or ():
         _say_finding(finding)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from models.errors import EpochalError
+from models.errors import EpochalError, InvalidSettings
 from service.cli import backup, demo, experiments, keys, pictures, running
 from service.cli.output import print_error
 
@@ -22,7 +22,7 @@ class ReportingGroup(TyperGroup):
             return super().invoke(ctx)
         except EpochalError as error:
             print_error(error)
-            raise typer.Exit(1) from None
+            raise typer.Exit(2 if isinstance(error, InvalidSettings) else 1) from None
 
 
 app = typer.Typer(

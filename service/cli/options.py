@@ -1,55 +1,80 @@
 """Options that many commands share, and how a command finds its lab."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.errors import EpochalError
 from service.cli.output import set_json
 
 if TYPE_CHECKING:
     from models.settings import Settings
     from service.cli.client import Client
 
+
+def read_path(text: str) -> Path:
+    """A path that was typed. An empty one is a variable that a script forgot, not the working directory."""
+    if not text.strip():
+        raise typer.BadParameter("is empty; name a folder")
+    return Path(text)
+
+
 Url = Annotated[
-    str | None,
-    typer.Option("--url", envvar="EPOCHAL_URL", help="Address of the lab; a lab running here is found by itself."),
+    str | None, typer.Option("--url", help="Address of the lab (EPOCHAL_URL); a lab running here is found by itself.")
 ]
-ApiKey = Annotated[
-    str | None, typer.Option("--api-key", envvar="EPOCHAL_API_KEY", help="Key, where the lab asks for one.")
-]
+ApiKey = Annotated[str | None, typer.Option("--api-key", help="Key, where the lab asks for one (EPOCHAL_API_KEY).")]
 AsJson = Annotated[bool, typer.Option("--json", callback=set_json, help="Write JSON for scripts.")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of the lab's database and files (EPOCHAL_DATA_DIR).")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="FOLDER",
+        parser=read_path,
+        help="Folder of the lab's database and files (EPOCHAL_DATA_DIR).",
+    ),
 ]
 Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the experiment.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; .png or .svg.")]
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+
+class LabNotRunning(EpochalError):
+    """The lab that was named is not running, and no other is taken in its place."""
+
+    code = "lab-not-running"
+    title = "This lab is not running"
 
 
-def connect(url: str | None, api_key: str | None) -> "Client":
-    """The lab at `url`, or the one running on this machine, or the usual address. Imports httpx: not for --help."""
+def connect(url: str | None, api_key: str | None, data_dir: Path | None = None) -> "Client":
+    """The lab at `url`, or the one of this machine's data directory, or the usual address.
+
+    Raises LabNotRunning where a data directory was named whose lab does not run. Imports httpx: not for --help.
+    """
+    settings = settings_for(data_dir, url=url, api_key=api_key)
     from service.cli.client import Client
 
-    return Client(url or _local_lab() or DEFAULT_URL, api_key)
+    named = "url" in settings.model_fields_set and (
+        url is not None or data_dir is None
+    )  # a flag goes before a variable
+    return Client(settings.url if named else _local_lab(settings), settings.api_key)
 
 
-def settings_for(data_dir: Path | None, **changes: object) -> "Settings":
+def settings_for(data_dir: Path | None, **flags: object) -> "Settings":
     """This machine's settings with flags over variables; flags that were not given change nothing."""
-    from models.settings import Settings
+    from models.settings import read_settings
 
-    given = {name: value for name, value in {"data_dir": data_dir, **changes}.items() if value is not None}
-    return Settings(**given)  # type: ignore[arg-type]
+    return read_settings(data_dir=data_dir, **flags)
 
 
-def _local_lab() -> str | None:
-    """The address of a lab that runs on the usual or the chosen data directory."""
-    import platformdirs
-
+def _local_lab(settings: "Settings") -> str:
+    """The address of the lab that runs on the data directory."""
     from service.address import running_lab
 
-    folder = Path(os.environ.get("EPOCHAL_DATA_DIR") or platformdirs.user_data_path("epochal"))
-    found = running_lab(folder.expanduser())
-    return str(found["url"]) if found else None
+    if found := running_lab(settings.data_dir):
+        return str(found["url"])
+    if "data_dir" in settings.model_fields_set:
+        raise LabNotRunning(
+            f"no lab runs on {settings.data_dir} (--data-dir or EPOCHAL_DATA_DIR)",
+            fix=f"Start it with `epochal up`, or name the address of another one: --url {settings.url}",
+        )
+    return settings.url

@@ -23,11 +23,12 @@ def curves(
     x: Annotated[str, typer.Option("--x", help="epoch or seconds.")] = "epoch",
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Save loss and accuracy curves as a picture."""
     path = _picture_path(output, f"curves-{experiment_id}.png")
-    client = options.connect(url, api_key)
+    client = options.connect(url, api_key, data_dir)
     picture = client.get_bytes(f"/experiments/{experiment_id}/curves{path.suffix}", x=x, compare=compare)
     _save(path, picture)
 
@@ -40,11 +41,12 @@ def kernels(
     scaling: Annotated[str | None, typer.Option(help="layer: one scale for all; kernel: each its own.")] = None,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Save a convolution's kernels as a picture."""
     path = _picture_path(output, f"kernels-{experiment_id}.png")
-    client = options.connect(url, api_key)
+    client = options.connect(url, api_key, data_dir)
     address = f"/experiments/{experiment_id}/kernels{path.suffix}"
     _save(path, client.get_bytes(address, layer=layer, epoch=epoch, scaling=scaling))
 
@@ -57,6 +59,7 @@ def classify(
     weights: Annotated[str | None, typer.Option(help="best or last.")] = None,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Classify images with what an experiment learned: epochal classify 3 cat.jpg"""
@@ -68,7 +71,7 @@ def classify(
     for file in files:
         if not file.is_file():
             raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
-    client = options.connect(url, api_key)
+    client = options.connect(url, api_key, data_dir)
     experiment_id = number if number is not None else _newest_completed(client)
     found = client.post_images(f"/experiments/{experiment_id}/predictions", files, top_k=top_k, weights=weights)
     if Mode.json:
@@ -90,13 +93,14 @@ def lr_test(
     output: options.Output = None,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Find a learning rate: the loss over a sweep of rates, and a suggestion."""
     from service.cli.body import read_body
 
     path = _picture_path(output, "lr-test.png")
-    client = options.connect(url, api_key)
+    client = options.connect(url, api_key, data_dir)
     limits = {"lr_min": lr_min, "lr_max": lr_max}
     body = {
         **read_body(spec, changes or [], client),

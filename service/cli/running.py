@@ -63,13 +63,12 @@ def worker(
 
     settings = options.settings_for(data_dir, broker_url=broker_url)
     if not settings.broker_url:
-        folder = settings.data_dir.expanduser().resolve()
-        if not (embedded := EmbeddedBroker.of(folder)):
+        if not (embedded := EmbeddedBroker.of(settings.data_dir)):
             raise LabFailed(
-                f"no broker was named, and no lab runs on {folder}",
+                f"no broker was named, and no lab runs on {settings.data_dir}",
                 fix="Start the lab first (`epochal up`), or name its broker: --broker-url or EPOCHAL_BROKER_URL.",
             )
-        settings = settings.model_copy(update={"data_dir": folder, "broker_url": embedded.url})
+        settings = settings.model_copy(update={"broker_url": embedded.url})
     environment = environment_of(settings)
     command = [sys.executable, "-P", "-m", "worker", *(["--name", name] if name else [])]
     os.execve(command[0], command, environment)  # noqa: S606 (in this one's place: it holds nothing that training needs)

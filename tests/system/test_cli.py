@@ -142,7 +142,7 @@ def test_a_lab_that_is_not_there_is_said_to_be_not_there(epochal) -> None:  # ty
     silent = epochal("list", expect=1, url="http://127.0.0.1:1")
     assert "does not answer" in silent.stderr
     assert "epochal up" in silent.stderr
-    assert epochal("list", expect=1, url="not an address").stderr
+    assert epochal("list", expect=2, url="not an address").stderr
 
 
 def test_backup_while_training_restores_to_a_lab_that_holds_the_same(client: Client, lab: Lab, tmp_path: Path) -> None:

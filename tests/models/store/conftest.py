@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
 
 from models.settings import Settings
 from models.store import Store
+from models.store.store import url_of
 from tests.postgres import SERVER, new_database
 
 
@@ -28,7 +28,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def settings(tmp_path: Path, migrated: Settings) -> Settings:
     """Settings of a lab of this test's own."""
     shutil.copytree(migrated.data_dir, tmp_path / "lab")
-    url = new_database(str(make_url(migrated.resolved_database_url).database)) if SERVER else None
+    url = new_database(str(url_of(migrated).database)) if SERVER else None
     return Settings(data_dir=tmp_path / "lab", database_url=url)
 
 

@@ -1,10 +1,12 @@
 import multiprocessing
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from models import urls
 from models.errors import CorruptFile, NotFound, StorageFull, Unavailable
 from models.settings import Settings
 from models.store import Store, experiments, history, runs
@@ -56,13 +59,15 @@ def test_the_store_says_which_sqlite_it_uses(store: Store) -> None:
 
 
 def test_a_database_in_memory_is_refused() -> None:
-    with pytest.raises(ValueError, match="in memory"):
-        Store(Settings(database_url="sqlite://"))
+    with pytest.raises(ValueError, match="needs a file"):
+        Settings(database_url="sqlite://")
 
 
-def test_a_database_without_its_driver_says_what_to_install() -> None:
-    with pytest.raises(Unavailable, match="pg8000") as caught:
-        Store(Settings(database_url="postgresql+pg8000://localhost/epochal"))
+def test_a_driver_that_cannot_be_loaded_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urls, "find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(Unavailable, match="psycopg") as caught:
+        Store(Settings(database_url="postgresql://localhost/epochal"))
     assert caught.value.fix is not None
 
 
