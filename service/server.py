@@ -12,7 +12,6 @@ from models.logs import configure_logs
 from models.private import close_to_others, keep_private
 from models.settings import Settings, get_settings, settings_or_exit
 from models.store import Store
-from models.store.files import make_folder
 from models.store.store import describe_database
 from service.access import keys_needed
 from service.address import announced, reachable_url
@@ -40,8 +39,6 @@ def serve(settings: Settings | None = None) -> None:
     keep_private()
     settings = settings or get_settings()
     configure_logs()
-    if said := close_to_others(settings.data_dir):
-        logging.getLogger(__name__).warning("%s", said)
     sys.setswitchinterval(SWITCH_SECONDS)
     _give_memory_back()
     _allow_many_connections()
@@ -91,13 +88,17 @@ def _prepare_store(settings: Settings) -> None:
     from service.cli.keys import make_first_key
 
     try:
-        make_folder(settings.data_dir)
+        if said := close_to_others(settings.data_dir):
+            logger.warning("%s", said)
         store = Store(settings)
         store.migrate()
         key = make_first_key(store) if keys_needed(settings) else None
         store.dispose()
     except EpochalError as error:
         logger.error("%s: %s (%s)", error.title, error.detail, describe_database(settings))
+        sys.exit(1)
+    except OSError as error:
+        logger.error("%s cannot be used as the data directory: %s", settings.data_dir, error.strerror)
         sys.exit(1)
     if key:
         sys.stdout.write(f"API key (shown once, stored hashed): {key}\n")

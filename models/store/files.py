@@ -32,7 +32,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def placing(path: Path) -> Iterator[Path]:
     """As atomic_write, for writers that want a path: what the block leaves at the yielded path is moved to `path`."""
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+    # A name may have 255 bytes, so no more than a part of it goes into the temporary one.
+    temporary = path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from models.errors import CorruptFile, StorageFull
 from models.private import close_to_others, private
 from service.cli import options
-from service.cli.output import Mode, errors, print_json, say
+from service.cli.output import Mode, errors, print_json, say, shown
 from service.cli.unpacking import DATABASE, EXPERIMENTS, BackupFailed, unpack
 
 if TYPE_CHECKING:
@@ -35,22 +34,41 @@ def backup(file: File, data_dir: options.DataDir = None, as_json: options.AsJson
     settings = options.settings_for(data_dir)
     if not settings.database_url and not (settings.data_dir / DATABASE).exists():
         raise BackupFailed(f"{settings.data_dir} holds no lab", fix="Name its folder: --data-dir or EPOCHAL_DATA_DIR.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as staging, private():
-        records = _stage(settings, Path(staging))
-        _pack(Path(staging), file)
+    if os.path.lexists(file) and not file.is_file():  # a folder, or a device, which a rename would replace
+        name = file / "epochal.tar" if file.is_dir() else "epochal.tar"
+        raise BackupFailed(f"{file} is not a file", fix=f"Name one, such as {name}.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as staging, private():
+            records = _stage(settings, Path(staging))
+            _pack(Path(staging), file)
+        num_bytes = file.stat().st_size
+    except OSError as error:
+        raise BackupFailed(f"{file} cannot be written: {error.strerror}", fix="Choose another place.") from error
     if Mode.json:
-        print_json({"file": str(file), "artifacts": len(records), "bytes": file.stat().st_size})
-    say(f"backed up to {file}: the database and {len(records)} artifacts, {file.stat().st_size:,} bytes")
+        print_json({"file": str(file), "artifacts": len(records), "bytes": num_bytes})
+    say(f"backed up to {file}: the database and {len(records)} artifacts, {num_bytes:,} bytes")
 
 
 def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
     """Restore a backup into an empty data directory; runs that were going on are gone on with."""
-    target = options.settings_for(data_dir).data_dir.expanduser().resolve()
+    settings = options.settings_for(data_dir)
+    target = settings.data_dir
     if not file.is_file():
         raise BackupFailed(f"there is no file {file}")
-    if opened := close_to_others(target):
-        errors.print(escape(opened), style="yellow")
+    if settings.database_url:
+        raise BackupFailed(
+            "a backup holds an SQLite database, and EPOCHAL_DATABASE_URL names another one",
+            fix="Unset it, or restore that database by its own means.",
+        )
+    try:
+        if opened := close_to_others(target):
+            errors.print(shown(opened), style="yellow")
+    except OSError as error:
+        raise BackupFailed(
+            f"{target} cannot be used as the data directory: {error.strerror}",
+            fix="Choose a folder that you can write to: --data-dir or EPOCHAL_DATA_DIR.",
+        ) from error
     with private():
         count, keys = _restore(file, target)
     if Mode.json:
@@ -88,7 +106,7 @@ def _stage(settings: "Settings", staging: Path) -> list["ArtifactRecord"]:
     try:
         for _ in range(SNAPSHOTS):
             store.backup(staging / DATABASE)
-            records = list_records(settings, staging / DATABASE)
+            records = list_records(staging)
             if all(_have(record, settings, staging) for record in records):
                 _drop_unnamed(staging / EXPERIMENTS, {record.path for record in records})
                 return records
@@ -126,14 +144,15 @@ def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool
     return True
 
 
-def list_records(settings: "Settings", database: Path) -> list["ArtifactRecord"]:
-    """Every artifact that a database names."""
+def list_records(folder: Path) -> list["ArtifactRecord"]:
+    """Every artifact that the database in a folder names."""
     from sqlalchemy import select
 
+    from models.settings import Settings
     from models.store import Store, artifacts
     from models.store.tables import Experiment
 
-    store = Store(settings.model_copy(update={"database_url": f"sqlite:///{database}"}))
+    store = Store(Settings(data_dir=folder).model_copy(update={"database_url": None}))
     try:
         with store.reading() as session:
             numbers = session.scalars(select(Experiment.id)).all()

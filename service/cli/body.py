@@ -1,60 +1,122 @@
 """From what was typed to the body of a POST: a YAML or JSON file, standard input or a preset's name, and --set."""
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
+import yaml
+
+from models.errors import InvalidRequest
+from service.cli.output import visible
 
 if TYPE_CHECKING:
     from service.cli.client import Client
 
 SPEC_SUFFIXES = {".yaml", ".yml", ".json"}
+TEXTS = {"name"}
+"""Fields that hold text whatever it looks like: `--set name=2024` is a name, and so is `--set name=no: 1`."""
+LISTS_OF_TEXTS = {"tags"}
 
 
 def read_body(source: str, changes: list[str], client: "Client") -> dict[str, Any]:
     """The spec as an object. A wrong file is a usage error; whether the spec makes sense is the lab's to say."""
     if source == "-":
-        body = parse_text(sys.stdin.buffer.read(), "")
-    elif Path(source).is_file():
-        body = parse_text(Path(source).read_bytes(), Path(source).suffix)
+        body = parse_text(_read_all(sys.stdin.buffer), "")
+    elif os.path.isdir(source):
+        raise typer.BadParameter(f"{visible(source)} is a folder", param_hint="SPEC")
+    elif os.path.exists(source):
+        with Path(source).open("rb") as file:
+            body = parse_text(_read_all(file), Path(source).suffix)
     elif Path(source).suffix in SPEC_SUFFIXES:
-        raise typer.BadParameter(f"there is no file {source}", param_hint="SPEC")
+        raise typer.BadParameter(f"there is no file {visible(source)}", param_hint="SPEC")
     else:
         presets = client.get("/presets")
-        body = {"preset": source} if source in presets.get("experiments", {}) else {"model": source}
+        body = {"preset": source} if source in presets["experiments"] else {"model": source}
     for change in changes:
         apply_change(body, change)
     return body
 
 
+def _read_all(file: BinaryIO) -> bytes:
+    """What a file holds, up to where the lab would refuse it anyway: it may be a device without an end."""
+    from service.body import MAX_BODY_BYTES
+
+    text = file.read(MAX_BODY_BYTES + 1)
+    if len(text) > MAX_BODY_BYTES:
+        raise typer.BadParameter(f"it is longer than the {MAX_BODY_BYTES:,} bytes of a spec", param_hint="SPEC")
+    return text
+
+
 def parse_text(text: bytes, suffix: str) -> dict[str, Any]:
-    """A YAML or JSON object, read by the very rules by which the lab reads it."""
+    """An object in JSON or YAML, read by the very rules by which the lab reads it.
+
+    What is JSON is read as JSON whatever the file is called: JSON writes some text (half pairs, as Python's json does
+    for emoji) in a way that YAML does not know.
+    """
     from service.body import parse_json, parse_yaml
 
-    found = parse_json(text) if suffix == ".json" else parse_yaml(text)
+    found = parse_json(text) if suffix == ".json" or _is_json(text) else parse_yaml(text)
     if not isinstance(found, dict):
         raise typer.BadParameter("it holds no spec: a spec is an object with keys", param_hint="SPEC")
     return found
 
 
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def apply_change(body: dict[str, Any], change: str) -> None:
-    """Put `optimizer.lr=0.1` into the body; the value is read as JSON where it is JSON, else as a word."""
+    """Put `optimizer.lr=0.1` into the body; a number in the path is a place in a list."""
     path, separator, text = change.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
-        raise typer.BadParameter(f"{change!r} is not KEY=VALUE, as in optimizer.lr=0.1", param_hint="--set")
-    place = body
+        raise typer.BadParameter(f"{visible(change)!r} is not KEY=VALUE, as in optimizer.lr=0.1", param_hint="--set")
+    place: Any = body
     for key in keys[:-1]:
-        inner = place.get(key)
+        inner = place[_index(place, key, path)] if isinstance(place, list) else place.get(key)
         if isinstance(inner, str):  # the short form of {"name": ...}
             inner = {"name": inner}
-        elif not isinstance(inner, dict):
+        elif not isinstance(inner, dict | list):
             inner = {}
-        place[key] = inner
+        place[_index(place, key, path) if isinstance(place, list) else key] = inner
         place = inner
+    value = read_value(path.strip(), text)
+    place[_index(place, keys[-1], path) if isinstance(place, list) else keys[-1]] = value
+
+
+def read_value(path: str, text: str) -> Any:
+    """What a file of YAML would hold there: .05 and 1e-3 are numbers, True is true, [a, b] a list, the rest is text."""
+    from service.body import parse_yaml
+
+    text = text.strip()
     try:
-        place[keys[-1]] = json.loads(text)
-    except ValueError:
-        place[keys[-1]] = text
+        found = parse_yaml(os.fsencode(text))
+    except InvalidRequest as error:
+        if text[:1] in ("[", "{", '"', "'"):
+            raise typer.BadParameter(
+                f"{visible(text)!r} cannot be read: {visible(error.detail)}", param_hint="--set"
+            ) from None
+        return text
+    if path in TEXTS and text and not isinstance(found, NoneType if text in ("null", "~") else str):
+        return text
+    if path in TEXTS and not text:
+        return ""
+    if path in LISTS_OF_TEXTS and isinstance(found, list):
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 (plain text only)
+    return found
+
+
+def _index(place: list[Any], key: str, path: str) -> int:
+    if not (key.isascii() and key.isdigit() and int(key) < len(place)):
+        raise typer.BadParameter(
+            f"{visible(path)}: {visible(key)!r} is no place in a list of {len(place)}", param_hint="--set"
+        )
+    return int(key)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from models.errors import EpochalError
-from service.cli.output import console, figure, table
+from service.cli.output import console, figure, shown, table
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -50,7 +49,7 @@ def demo(
     folder.mkdir(parents=True, exist_ok=True)
     if fetch(["--cache-dir", str(settings.cache_dir), "fetch", DATASET]) != 0:
         raise typer.Exit(1)
-    lab = Lab(settings, say=lambda text: console.print(f"[yellow]{escape(text)}[/]"))
+    lab = Lab(settings, say=lambda text: console.print(f"[yellow]{shown(text)}[/]"))
     stop_on_signals(lab, interrupt=True)
     try:
         with console.status("starting the lab: broker, API, one worker"):
@@ -140,7 +139,7 @@ def _summarise(url: str, experiment: dict[str, Any], folder: Path, seconds: floa
     for index, prediction in zip(TEST_IMAGES, predictions, strict=True):
         top = prediction["top"][0]
         file = next(folder.glob(f"test-{index}-*.png"))
-        rows.append((escape(file.name), escape(top["label"]), figure(top["probability"], 2)))
+        rows.append((shown(file.name), shown(top["label"]), figure(top["probability"], 2)))
     table(("test image", "predicted", "probability"), rows, right=("probability",))
     console.print(f"saved {folder}/curves.png, {folder}/kernels.png, {folder}/predictions.json in {seconds:.0f} s")
     console.print(f"its page: [cyan]{url}/experiments/{experiment['id']}[/], until the lab stops in a moment;")

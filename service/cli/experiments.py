@@ -1,9 +1,10 @@
 """Commands about experiments: submit, list, show, watch, cancel, resume, reproduce, compare, delete, verdict."""
 
+import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from service.cli import options
 from service.cli.output import (
@@ -12,12 +13,15 @@ from service.cli.output import (
     age,
     console,
     duration,
+    errors,
     figure,
     pairs,
     print_json,
     say,
+    shown,
     status_text,
     table,
+    visible,
 )
 
 Spec = Annotated[
@@ -28,6 +32,8 @@ Changes = Annotated[
 ]
 
 
+OPTIONAL = ("dataset", "at", "loss", "created", "model", "epoch")
+"""Columns of the list that make room for names on a narrow terminal, the first one first."""
 PAGE = 200
 """Experiments that the lab hands out at once."""
 
@@ -108,7 +114,7 @@ def list_experiments(
         return
     columns = ("id", "status", "model", "dataset", "epoch", "best acc", "at", "loss", "created", "name")
     right = ("id", "epoch", "best acc", "at", "loss")
-    table(columns, [_row(item) for item in items], right=right)
+    table(columns, [_row(item) for item in items], right=right, optional=OPTIONAL, cut=True)
     if cursor:
         say(f"there are more; --limit {limit * 2} shows them")
 
@@ -130,7 +136,11 @@ def show(
         if Mode.json:
             print_json(experiment["spec"])
         else:
-            typer.echo(yaml.safe_dump(experiment["spec"], sort_keys=False, allow_unicode=True), nl=False)
+            plain = json.loads(json.dumps(experiment["spec"]))
+            text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+            if visible(text.replace("\n", "")) != text.replace("\n", ""):
+                text = yaml.safe_dump(plain, sort_keys=False)  # with escapes in place of all that is not ASCII
+            typer.echo(text, nl=False)
     elif Mode.json:
         print_json(experiment)
     else:
@@ -149,25 +159,27 @@ def watch(
 
 
 def cancel(
-    experiment_id: options.Id,
+    experiment_ids: options.Ids,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Cancel an experiment that is queued or running; what it has learned so far is kept."""
-    _act(options.connect(url, api_key, data_dir), experiment_id, "cancel")
+    """Cancel experiments that are queued or running; what they have learned so far is kept."""
+    client = options.connect(url, api_key, data_dir)
+    _each(experiment_ids, lambda number: _act(client, number, "cancel"))
 
 
 def resume(
-    experiment_id: options.Id,
+    experiment_ids: options.Ids,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with an experiment that was cancelled, failed or diverged, from its last checkpoint."""
-    _act(options.connect(url, api_key, data_dir), experiment_id, "resume")
+    """Go on with experiments that were cancelled, failed or diverged, from their last checkpoints."""
+    client = options.connect(url, api_key, data_dir)
+    _each(experiment_ids, lambda number: _act(client, number, "resume"))
 
 
 def reproduce(
@@ -223,17 +235,21 @@ def _wobble_of(figures: dict[str, Any]) -> str:
 
 
 def delete(
-    experiment_id: options.Id,
+    experiment_ids: options.Ids,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete an experiment that is not running, with its curves, weights and kernels."""
-    options.connect(url, api_key, data_dir).delete(f"/experiments/{experiment_id}")
-    if Mode.json:
-        print_json({"id": experiment_id, "deleted": True})
-    say(f"experiment {experiment_id} is deleted")
+    """Delete experiments that are not running, with their curves, weights and kernels."""
+    client = options.connect(url, api_key, data_dir)
+
+    def remove(number: int) -> dict[str, Any]:
+        client.delete(f"/experiments/{number}")
+        say(f"experiment {number} is deleted")
+        return {"id": number, "deleted": True}
+
+    _each(experiment_ids, remove)
 
 
 def verdict(
@@ -263,14 +279,38 @@ def _watch(client: Any, experiment_id: int) -> None:
         raise typer.Exit(1)
 
 
-def _act(client: Any, experiment_id: int, verb: str) -> None:
-    experiment = client.post(f"/experiments/{experiment_id}/{verb}")
+def _each(numbers: list[int], do: Callable[[int], dict[str, Any]]) -> None:
+    """Do it to each experiment, in order and once; one that is refused is named and does not keep the rest from it."""
+    from service.cli.client import Problem
+
+    if len(numbers) == 1:
+        done = do(numbers[0])
+        if Mode.json:
+            print_json(done)
+        return
+    results: list[dict[str, Any]] = []
+    refused: list[int] = []
+    for number in dict.fromkeys(numbers):
+        try:
+            results.append(do(number))
+        except Problem as problem:
+            refused.append(number)
+            results.append({"id": number, "error": problem.document})
+            errors.print(f"[bold red]experiment {number}[/]: {shown(problem.detail)}")
     if Mode.json:
-        print_json(experiment)
+        print_json({"items": results})
+    if refused:
+        errors.print(f"{len(refused)} of {len(results)} were refused: {', '.join(map(str, refused))}")
+        raise typer.Exit(1)
+
+
+def _act(client: Any, experiment_id: int, verb: str) -> dict[str, Any]:
+    experiment: dict[str, Any] = client.post(f"/experiments/{experiment_id}/{verb}")
     if verb == "cancel" and experiment["status"] == "running":
         say(f"experiment {experiment_id} is being cancelled; it ends after its current step")
     else:
         say(f"experiment {experiment_id} is {experiment['status']}")
+    return experiment
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
@@ -280,26 +320,26 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
     return (
         str(item["id"]),
         status_text(item["status"]),
-        escape(item["model"]),
-        escape(item["dataset"]),
+        shown(item["model"]),
+        shown(item["dataset"]),
         epoch,
         figure(best.get("value")),
         str(best.get("epoch", "-")),
         figure((item.get("last") or {}).get("val_loss")),
         age(item["created_at"]),
-        escape(item["name"]),
+        shown(item["name"]),
     )
 
 
 def _show(experiment: dict[str, Any], url: str) -> None:
     progress, test = experiment.get("progress") or {}, experiment.get("test") or {}
     rows = [
-        ("experiment", f"{experiment['id']} {escape(experiment['name'])}"),
+        ("experiment", f"{experiment['id']} {shown(experiment['name'])}"),
         ("status", status_text(experiment["status"])),
-        ("reason", escape(experiment.get("reason") or "")),
-        ("network", escape(experiment["model"])),
-        ("dataset", escape(experiment["dataset"])),
-        ("tags", escape(", ".join(experiment.get("tags") or ()))),
+        ("reason", shown(experiment.get("reason") or "")),
+        ("network", shown(experiment["model"])),
+        ("dataset", shown(experiment["dataset"])),
+        ("tags", shown(", ".join(experiment.get("tags") or ()))),
         ("created", age(experiment["created_at"])),
         ("epoch", f"{progress['epoch']} of {progress['epochs']}" if progress.get("epochs") else ""),
         ("time left", duration(progress["seconds_left"]) if progress.get("seconds_left") is not None else ""),
@@ -320,10 +360,10 @@ def _show(experiment: dict[str, Any], url: str) -> None:
         rows_of_runs = [
             (
                 str(run["attempt"]),
-                escape(str(run["worker"])),
-                escape(str(run["status"])),
+                shown(run["worker"]),
+                shown(run["status"]),
                 age(run.get("started_at")),
-                escape(str(run.get("reason") or "")),
+                shown(run.get("reason") or ""),
             )
             for run in runs
         ]
@@ -337,18 +377,16 @@ def _say_finding(finding: dict[str, Any]) -> None:
     text = finding.get("sentence") or finding.get("message") or finding.get("text") or finding.get("code") or ""
     if Mode.json:
         return
-    console.print(f"[{SEVERITY_STYLES.get(severity, 'yellow')}]{escape(severity):>8}[/]  {escape(str(text))}")
+    console.print(f"[{SEVERITY_STYLES.get(severity, 'yellow')}]{shown(severity):>8}[/]  {shown(text)}")
     if finding.get("suggestion"):
-        console.print(f"{'try':>8}  {escape(str(finding['suggestion']))}", style="dim")
+        console.print(f"{'try':>8}  {shown(finding['suggestion'])}", style="dim")
 
 
 def _show_dry_run(result: dict[str, Any]) -> None:
     if Mode.json:
         print_json(result)
         return
-    pairs(
-        (escape(name.replace("_", " ")), escape(_plain(value))) for name, value in result.items() if name != "warnings"
-    )
+    pairs((shown(name.replace("_", " ")), shown(_plain(value))) for name, value in result.items() if name != "warnings")
     for warning in result.get("warnings") or ():
         _say_finding(warning)
 

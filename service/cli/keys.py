@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
+from models.errors import Unavailable
 from models.private import private
 from service.cli import options
-from service.cli.output import Mode, age, errors, print_json, say, table
+from service.cli.output import Mode, age, errors, print_json, say, shown, table
 
 if TYPE_CHECKING:
     from models.store import Store
@@ -74,7 +74,7 @@ def list_keys(data_dir: options.DataDir = None, as_json: options.AsJson = False)
         say("no keys; `epochal keys create NAME` makes one")
     else:
         rows = [
-            (escape(str(key["name"])), str(key["role"]), age(key["created_at"]), "revoked" if key["revoked_at"] else "")
+            (shown(key["name"]), str(key["role"]), age(key["created_at"]), "revoked" if key["revoked_at"] else "")
             for key in found
         ]
         table(("name", "role", "created", ""), rows)
@@ -119,14 +119,17 @@ def _first_names() -> Iterator[str]:
 def _opened(data_dir: Path | None) -> Iterator["Store"]:
     """The lab's database, brought up to date; it may be in use by a running lab."""
     from models.store import Store
+    from models.store.store import describe_database
 
     settings = options.settings_for(data_dir)
     if not settings.database_url and not (settings.data_dir / "epochal.db").exists():
-        errors.print(f"no lab was started in {escape(str(settings.data_dir))} yet; making its database", style="yellow")
+        errors.print(f"no lab was started in {shown(settings.data_dir)} yet; making its database", style="yellow")
     store = Store(settings)
     try:
         with private():
             store.migrate()
             yield store
+    except Unavailable as error:
+        raise Unavailable(f"{describe_database(settings)}: {error.detail}", fix=error.fix) from error
     finally:
         store.dispose()

@@ -3,26 +3,69 @@
 Modules that take long to import (httpx, SQLAlchemy, torch) are imported where they are used, so that help is instant.
 """
 
-from typing import Any
+import io
+import os
+import sys
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
+from typer import _click as click
 from typer.core import TyperGroup
 
 from models.errors import EpochalError, InvalidSettings
 from service.cli import backup, demo, experiments, keys, pictures, running
-from service.cli.output import print_error
+from service.cli.output import print_error, visible
 
 
 class ReportingGroup(TyperGroup):
-    """Turns a named failure into its title, detail and fix, and exit code 1."""
+    """Turns a failure into its title, detail and fix, and exit code 1, or 2 for what was wrongly asked."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as a program: text that the terminal's encoding lacks is written as escapes."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
         except EpochalError as error:
             print_error(error)
             raise typer.Exit(2 if isinstance(error, InvalidSettings) else 1) from None
+        except click.exceptions.UsageError as error:
+            for name in ("message", "option_name"):
+                if isinstance(text := getattr(error, name, None), str):
+                    setattr(error, name, visible(text))
+            raise
+        except BrokenPipeError:  # `epochal list | head -1`: whoever read has had enough
+            _drop_output()
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if error.filename is None:  # of the output itself, most likely
+                _drop_output()
+            place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            print_error(FileTrouble(f"{place}{error.strerror or error}"))
+            raise typer.Exit(1) from None
+        return result
+
+
+class FileTrouble(EpochalError):
+    """The operating system refuses a file, a folder or the output."""
+
+    code = "file-trouble"
+    title = "A file or folder cannot be used"
+
+
+def _drop_output() -> None:
+    """Have what is still buffered go nowhere, so that Python does not fail at writing it when it ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # no file behind it, as in tests
+        return
 
 
 app = typer.Typer(
@@ -32,6 +75,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A lab server for image classifiers: submit an experiment, read back its curves, kernels and verdict.",
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"epochal {metadata.version('epochal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A lab server for image classifiers: submit an experiment, read back its curves, kernels and verdict."""
+
+
 app.command()(running.up)
 app.command()(running.worker)
 app.command()(demo.demo)

@@ -35,6 +35,7 @@ DataDir = Annotated[
     ),
 ]
 Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the experiment.")]
+Ids = Annotated[list[int], typer.Argument(metavar="ID...", min=1, help="Numbers of the experiments.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; .png or .svg.")]
 
 

@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from models import text
 from models.errors import EpochalError
@@ -24,11 +27,25 @@ STATUS_STYLES = {
 }
 SEVERITY_STYLES = {"good": "green", "info": "cyan", "warning": "yellow", "problem": "red"}
 
-PIPED_WIDTH = 160
-"""Columns where output goes to a file or a pipe, which have no width of their own."""
+PIPED_WIDTH = 10_000
+"""Columns where output goes to a file or a pipe, which have no width of their own: nothing is cut or wrapped there."""
+NARROWEST_TEXT = 24
+"""Columns that the last column of a table gets before others are left out for it."""
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+for stream in ("stdout", "stderr"):
+    if getattr(sys, stream) is None:  # closed by whoever started this
+        setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as the process lives)
+
+console = Console(
+    highlight=False, emoji=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
+)
+errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+INVISIBLE = "\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+"""What a terminal obeys or hides beside C0: DEL and C1, marks and overrides of writing direction, separators, halves of
+surrogate pairs (as which bytes of a file name that are not UTF-8 arrive)."""
+_FOR_PEOPLE = re.compile(f"[\u0000-\u001f{INVISIBLE}]")
+_FOR_SCRIPTS = re.compile(f"[{INVISIBLE}]")
 
 
 class Mode:
@@ -43,15 +60,33 @@ def set_json(value: bool) -> bool:
     return value
 
 
+def visible(text: object) -> str:
+    """Text in which nothing steers a terminal: control and direction characters and line breaks are escapes."""
+    return _FOR_PEOPLE.sub(_escape, str(text))
+
+
+def shown(text: object) -> str:
+    """`visible` text as it goes into rich's markup: brackets in names are brackets."""
+    return escape(visible(text))
+
+
+def _escape(match: re.Match[str]) -> str:
+    letter = match[0]
+    if "\udc80" <= letter <= "\udcff":  # a byte of a file name that is no UTF-8
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return ascii(letter)[1:-1]
+
+
 def say(text: str, style: str | None = None) -> None:
     """A line for people; silent with --json. The text is shown as it is: names may hold brackets."""
     if not Mode.json:
-        console.print(escape(text), style=style)
+        console.print(shown(text), style=style)
 
 
 def print_json(document: Any) -> None:
     """A document for scripts, on one or more lines of standard output."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    sys.stdout.write(_FOR_SCRIPTS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
 def print_error(error: EpochalError) -> None:
@@ -64,36 +99,61 @@ def print_error(error: EpochalError) -> None:
             **({"fix": error.fix} if error.fix else {}),
         }
         print_json(document)
-    errors.print(escape(error.title), style="bold red")
+    errors.print(shown(error.title), style="bold red")
     document = getattr(error, "document", {})
-    entries = [entry for entry in document.get("errors", ()) if isinstance(entry, dict) and "field" in entry]
+    entries = [entry for entry in document.get("errors") or () if isinstance(entry, dict) and "field" in entry]
     if len(entries) > 1:
         for entry in entries:
-            errors.print(f"  [bold]{escape(str(entry['field']))}[/]: {escape(str(entry.get('message', '')))}")
+            errors.print(f"  [bold]{shown(entry['field'])}[/]: {shown(entry.get('message', ''))}")
     else:
-        errors.print(f"  {escape(error.detail)}")
+        # Line breaks of our own are meant (a log's last lines); those in a lab's answer may be in what it quotes.
+        for line in [error.detail] if document else error.detail.splitlines():
+            errors.print(f"  {shown(line)}")
     for entry in entries:
         if entry.get("nearest") is not None:
-            errors.print(
-                f"  nearest valid value of {escape(str(entry['field']))}: {escape(json.dumps(entry['nearest']))}"
-            )
+            errors.print(f"  nearest valid value of {shown(entry['field'])}: {shown(json.dumps(entry['nearest']))}")
     if error.fix:
-        errors.print(escape(str(error.fix)), style="dim")
+        errors.print(shown(error.fix), style="dim")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    cut: bool = False,
+) -> None:
     """A plain table; the columns named in `right` hold figures, the last one holds text that may be long.
 
-    Cells may carry markup.
+    Where the terminal is too narrow, `optional` columns are left out, the first one first, until the text has room; it
+    is then cut (`cut`) or goes on in a second line. Cells may carry markup.
     """
+    cells = [[Text.from_markup(cell, emoji=False) for cell in row] for row in rows]
+    widths = {
+        name: max([cell_len(name), *(row[place].cell_len for row in cells)]) for place, name in enumerate(columns)
+    }
+    *others, last = columns
+    for name in optional:
+        if _room(others, widths) >= min(widths[last], NARROWEST_TEXT):
+            break
+        others.remove(name)
     grid = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
+    for name in (*others, last):
         grid.add_column(
-            name, justify="right" if name in right else "left", no_wrap=name != columns[-1], overflow="fold"
+            name, justify="right" if name in right else "left", no_wrap=cut or name in right, overflow="fold"
         )
-    for row in rows:
-        grid.add_row(*row)
+    kept = [columns.index(name) for name in (*others, last)]
+    for row in cells:
+        if cut:
+            row[-1].truncate(max(_room(others, widths), 8), overflow="ellipsis")
+        grid.add_row(*(row[place] for place in kept))
     console.print(grid)
+
+
+def _room(others: Sequence[str], widths: dict[str, int]) -> int:
+    """Columns that are left beside these; two stand between each."""
+    return console.width - sum(widths[name] + 2 for name in others)
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> None:
@@ -108,7 +168,7 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
 
 def status_text(status: str) -> str:
     """A status in its colour."""
-    return f"[{STATUS_STYLES.get(status, 'white')}]{escape(status)}[/]"
+    return f"[{STATUS_STYLES.get(status, 'white')}]{shown(status)}[/]"
 
 
 def figure(value: float | None, digits: int = 4) -> str:

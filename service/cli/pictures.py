@@ -2,18 +2,24 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from models.errors import EpochalError
 from service.cli import options
-from service.cli.output import Mode, age, console, figure, print_json, say, table
+from service.cli.output import Mode, age, console, figure, print_json, say, shown, table, visible
+
+if TYPE_CHECKING:
+    from service.cli.client import Client
 
 PICTURE_SUFFIXES = (".png", ".svg")
 POLL_SECONDS = 0.5
 TEST_SECONDS = 600.0
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+BATCH_BYTES = 32_000_000
+TOO_LARGE, TRY_AGAIN = 413, (429, 503)
+PATIENCE, LONGEST_PAUSE_SECONDS = 10, 30.0
 
 
 def curves(
@@ -64,25 +70,91 @@ def classify(
 ) -> None:
     """Classify images with what an experiment learned: epochal classify 3 cat.jpg"""
     names = list(arguments)
-    number = int(names.pop(0)) if names[0].isdecimal() and not Path(names[0]).is_file() else None
-    files = [Path(name) for name in names]
+    number = int(names.pop(0)) if names[0].isdecimal() and not Path(names[0]).exists() else None
+    files = [file for name in names for file in _images_at(Path(name))]
     if not files:
         raise typer.BadParameter("name at least one image", param_hint="FILE")
-    for file in files:
-        if not file.is_file():
-            raise typer.BadParameter(f"there is no file {file}", param_hint="FILE")
     client = options.connect(url, api_key, data_dir)
     experiment_id = number if number is not None else _newest_completed(client)
-    found = client.post_images(f"/experiments/{experiment_id}/predictions", files, top_k=top_k, weights=weights)
+    found = _classify_all(client, f"/experiments/{experiment_id}/predictions", files, top_k=top_k, weights=weights)
     if Mode.json:
         print_json(found)
         return
     rows = [
-        (escape(file.name) if rank == 0 else "", escape(str(label["label"])), figure(label["probability"]))
+        (shown(file.name) if rank == 0 else "", shown(label["label"]), figure(label["probability"]))
         for file, prediction in zip(files, found["predictions"], strict=True)
         for rank, label in enumerate(prediction["top"])
     ]
     table(("image", "label", "probability"), rows, right=("probability",))
+
+
+def _images_at(path: Path) -> list[Path]:
+    """A file, or the images of a folder in the order of their names."""
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        if not found:
+            raise typer.BadParameter(f"the folder {visible(path)} holds no images", param_hint="FILE")
+        return found
+    if not path.is_file():
+        raise typer.BadParameter(f"there is no file {visible(path)}", param_hint="FILE")
+    return [path]
+
+
+def _classify_all(client: "Client", address: str, files: list[Path], **params: Any) -> dict[str, Any]:
+    """One answer for all files, asked for in as many requests as the lab's limits make of them."""
+    from service.cli.client import Problem
+
+    waiting, answered = _batches(files), []
+    while waiting:
+        batch = waiting.pop(0)
+        try:
+            answered.append(_send_when_there_is_room(client, address, batch, **params))
+        except Problem as problem:
+            if problem.status != TOO_LARGE or len(batch) == 1:
+                raise
+            waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+    epochs = {answer.get("epoch") for answer in answered}
+    if len(epochs) > 1:
+        raise EpochalError(
+            f"the weights changed between two requests: they were of the epochs {', '.join(sorted(map(str, epochs)))}",
+            fix="Classify again, or wait until the experiment has ended.",
+        )
+    predictions = [prediction for answer in answered for prediction in answer["predictions"]]
+    for index, prediction in enumerate(predictions):
+        prediction["index"] = index
+    return {**answered[0], "predictions": predictions}
+
+
+def _send_when_there_is_room(client: "Client", address: str, batch: list[Path], **params: Any) -> dict[str, Any]:
+    """Send a batch; a lab that asks to wait a moment is asked again."""
+    from service.cli.client import Problem
+
+    for attempt in range(PATIENCE):
+        try:
+            answer: dict[str, Any] = client.post_images(address, batch, **params)
+            return answer
+        except Problem as problem:
+            pause = problem.document.get("retry_after_seconds")
+            if problem.status not in TRY_AGAIN or not isinstance(pause, int | float) or attempt == PATIENCE - 1:
+                raise
+            time.sleep(min(max(pause, 0.1), LONGEST_PAUSE_SECONDS))
+    raise AssertionError("unreachable")
+
+
+def _batches(files: list[Path]) -> list[list[Path]]:
+    """Files in order, in groups that one request can carry."""
+    from service.uploads import MAX_IMAGES
+
+    batches: list[list[Path]] = []
+    room = 0
+    for file in files:
+        size = file.stat().st_size
+        if not batches or len(batches[-1]) == MAX_IMAGES or size > room:
+            batches.append([])
+            room = BATCH_BYTES
+        batches[-1].append(file)
+        room -= size
+    return batches
 
 
 def lr_test(
@@ -179,9 +251,9 @@ def _newest_completed(client: Any) -> int:
 def _picture_path(output: Path | None, default: str) -> Path:
     path = output or Path(default)
     if path.suffix not in PICTURE_SUFFIXES:
-        raise typer.BadParameter(f"{path} must end in .png or .svg", param_hint="--output")
+        raise typer.BadParameter(f"{visible(path)} must end in .png or .svg", param_hint="--output")
     if not path.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {path.parent}", param_hint="--output")
+        raise typer.BadParameter(f"there is no folder {visible(path.parent)}", param_hint="--output")
     return path
 
 

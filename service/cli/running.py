@@ -8,11 +8,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from models.private import keep_private
 from service.cli import options
-from service.cli.output import console, errors
+from service.cli.output import console, errors, shown
 
 if TYPE_CHECKING:
     from service.lab import Lab
@@ -32,7 +31,7 @@ def up(
 
     settings = options.settings_for(data_dir, host=host, port=port, workers=workers, broker_url=broker_url)
     keep_private()
-    lab = Lab(settings, say=lambda text: console.print(f"[yellow]{escape(text)}[/]"))
+    lab = Lab(settings, say=lambda text: console.print(f"[yellow]{shown(text)}[/]"))
     stop_on_signals(lab)
     with console.status("starting the lab"):
         try:
@@ -102,7 +101,7 @@ def _welcome(lab: "Lab") -> None:
     workers = f"{settings.workers} worker{'' if settings.workers == 1 else 's'}"
     say = partial(console.print, soft_wrap=True)  # addresses and keys are copied: no line breaks in them
     say(f"[bold]the lab is at[/] [cyan]{lab.url}[/]  ({workers}; API below {lab.url}/api/v1)")
-    say(f"data in {escape(str(settings.data_dir))}, logs in {escape(str(lab.logs))}")
+    say(f"data in {shown(settings.data_dir)}, logs in {shown(lab.logs)}")
     if lab.first_key:
         say("[bold]API key[/], shown once and stored hashed; send it as `Authorization: Bearer KEY`")
         say("or set EPOCHAL_API_KEY. `epochal keys` makes more:")

@@ -130,12 +130,11 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 
 def _places(folder: Path, members: dict[str, Member]) -> list[tuple["ArtifactRecord", Member]]:
     """Every artifact of the database with its place in the archive, and nothing else in there."""
-    from models.settings import Settings
     from service.cli.backup import list_records
 
     left = dict(members)
     places = []
-    for record in list_records(Settings(data_dir=folder), folder / DATABASE):
+    for record in list_records(folder):
         record.file(folder / EXPERIMENTS)  # raises for one that leads anywhere else
         member = left.pop(f"{EXPERIMENTS}/{record.path}", None)
         if member is None:

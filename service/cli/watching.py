@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from service.cli.output import Mode, console, duration, figure, say, status_text
+from service.cli.output import Mode, console, duration, figure, say, shown, status_text
 
 if TYPE_CHECKING:
     from service.cli.client import Client, Event
@@ -60,7 +59,7 @@ class _Display:
 
     def __init__(self, experiment: dict[str, Any]) -> None:
         self.epochs = int(experiment["spec"]["epochs"])
-        self.status = experiment["status"]
+        self.status = shown(experiment["status"])
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -85,11 +84,11 @@ class _Display:
         elif event.kind == "progress":
             self._move(task, data.get("progress") or data)
         elif event.kind == "state":
-            self.bar.update(task, description=str(data.get("status")))
-            reason = f": {escape(str(data['reason']))}" if data.get("reason") else ""
+            self.bar.update(task, description=shown(data.get("status")))
+            reason = f": {shown(data['reason'])}" if data.get("reason") else ""
             self.bar.console.print(f"{status_text(str(data.get('status')))}{reason}")
         elif event.kind == "notice":
-            self.bar.console.print(f"[yellow]note[/] {escape(str(data.get('text') or data.get('code') or ''))}")
+            self.bar.console.print(f"[yellow]note[/] {shown(data.get('text') or data.get('code') or '')}")
 
     def _move(self, task: TaskID, progress: dict[str, Any]) -> None:
         epoch, steps = int(progress.get("epoch") or 1), int(progress.get("steps") or 0)
@@ -97,7 +96,7 @@ class _Display:
         speed, left = progress.get("images_per_second"), progress.get("seconds_left")
         self.bar.update(
             task,
-            description=f"epoch {epoch}/{progress.get('epochs') or self.epochs} {phase}",
+            description=f"epoch {epoch}/{shown(progress.get('epochs') or self.epochs)} {shown(phase)}",
             total=steps or None,
             completed=int(progress.get("step") or 0),
             speed=f"{speed:,.0f} images/s" if speed else "",

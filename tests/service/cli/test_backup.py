@@ -108,3 +108,51 @@ def test_a_backup_and_what_is_restored_are_their_users_alone(lab: Path, tmp_path
     finally:
         os.umask(before)
     assert [path for path in (archive, copy, *copy.rglob("*")) if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("name", ["what?q", "p%2Fct#", "a b", "x" * 200, "研究"])
+def test_a_lab_in_a_folder_of_any_name_is_backed_up_and_restored(lab: Path, tmp_path: Path, name: str) -> None:
+    place = tmp_path / name
+    lab.rename(place)
+    archive, copy = tmp_path / f"{name}out" / f"{name}.tar", tmp_path / f"{name}copy"
+    assert run("backup", str(archive), "--data-dir", str(place))[0] == 0
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+    assert run("restore", str(archive), "--data-dir", str(copy))[0] == 0
+    assert (copy / "experiments" / FILE).read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "backup . --data-dir {lab}",
+        "backup /dev/null --data-dir {lab}",
+        "backup /proc/x/y.tar --data-dir {lab}",
+        "backup file/b.tar --data-dir {lab}",
+        "backup b.tar --data-dir file",
+        "backup b.tar --data-dir /proc/x",
+        "restore . --data-dir copy",
+        "restore file --data-dir /proc/x",
+        "restore file --data-dir file",
+        "restore file --data-dir file/below",
+        "keys list --data-dir file",
+        "keys list --data-dir /proc/x",
+        "keys create ada --data-dir /dev/null",
+        "up --port 0 --data-dir file",
+        "up --port 0 --data-dir /proc/x",
+        "demo --folder file",
+        "submit . --url http://127.0.0.1:1",
+        "curves 1 -o /proc/x/y.png --url http://127.0.0.1:1",
+    ],
+)
+def test_a_path_that_cannot_be_used_is_one_message(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    result = CliRunner().invoke(app, command.format(lab=lab).split())
+    assert result.exit_code in (1, 2), result.output
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    after = [path for path in sorted(tmp_path.rglob("*")) if not path.name.startswith("epochal.db-")]
+    assert after == before
+    assert Path("/dev/null").is_char_device()
