@@ -196,10 +196,11 @@ def lr_tests(
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 50,
     url: options.Url = None,
     api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List learning rate tests, the newest first."""
-    page = options.connect(url, api_key).get("/learning-rate-tests", limit=limit)
+    page = options.connect(url, api_key, data_dir).get("/learning-rate-tests", limit=limit)
     if Mode.json:
         print_json(page)
         return
@@ -217,12 +218,12 @@ def _test_row(item: dict[str, Any]) -> tuple[str, ...]:
     lowest, highest = (item["options"].get(name) for name in ("lr_min", "lr_max"))
     return (
         str(item["id"]),
-        escape(str(item["status"])),
-        escape(str(item["model"])),
-        escape(str(item["dataset"])),
+        shown(item["status"]),
+        shown(item["model"]),
+        shown(item["dataset"]),
         *("-" if rate is None else f"{rate:.3g}" for rate in (lowest, highest, found.get("lr"))),
         age(item["created_at"]),
-        escape(str(item["reason"] or found.get("why") or "")),
+        shown(item["reason"] or found.get("why") or ""),
     )
 
 
