@@ -139,7 +139,7 @@ def predict(lab: Target, number: int, key: str, *images: bytes) -> tuple[int, fl
 @attack(
     8,
     "silent uploads",
-    done="A viewer begins 8 chunked POSTs of images and sends nothing more for 15 s; then drips a byte a second.",
+    done="A viewer begins 8 chunked POSTs of images; four stay silent, four send a byte a second, for 15 s.",
     promise="what has arrived counts, and each caller has a share: another key's image is answered at once",
 )
 def silent_uploads(lab: Target) -> str:
@@ -151,12 +151,12 @@ def silent_uploads(lab: Target) -> str:
     try:
         for connection in held:
             connection.sendall(lab.head("POST", path, lab.viewer, MULTIPART, CHUNKED))
-        deadline = time.monotonic() + 15
         time.sleep(0.5)
+        deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
-            for connection in held:
+            for connection in held[4:]:
                 with suppress(OSError):
-                    connection.sendall(b"%x\r\n%b\r\n" % (len(PART), PART) if len(found) == 3 else b"1\r\nx\r\n")
+                    connection.sendall(b"1\r\nx\r\n" if found else b"%x\r\n%b\r\n" % (len(PART), PART))
             found.append(predict(lab, number, lab.other, png()))
             time.sleep(1.0)
     finally:
