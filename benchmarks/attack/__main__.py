@@ -3,7 +3,7 @@
 --only 1,5,7-9     these attacks
 --list             what there is, and do nothing
 --json FILE        write the outcomes as JSON too
---before FILE      outcomes of an earlier version, to stand beside these in the table
+--before FILE      outcomes of an earlier version, to stand beside these in the table (before.json: those of 0056608)
 --write            put the table into docs/reliability.md
 """
 
@@ -25,6 +25,7 @@ from models.data.dataset import load_dataset
 from models.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+BEFORE = Path(__file__).with_name("before.json")
 BEGIN, END = "<!-- attacks: begin -->", "<!-- attacks: end -->"
 HEADER = (
     "| # | attack | what was done | before | now | others meanwhile, before | now | held |\n"
@@ -52,7 +53,7 @@ def main() -> int:
     parser.add_argument("--only", help="numbers and ranges: 1,5,7-9")
     parser.add_argument("--list", action="store_true", help="list the attacks and do nothing")
     parser.add_argument("--json", type=Path, help="write the outcomes as JSON too")
-    parser.add_argument("--before", type=Path, help="outcomes of an earlier version")
+    parser.add_argument("--before", type=Path, default=BEFORE, help=f"outcomes of an earlier version ({BEFORE.name})")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     options = parser.parse_args()
     chosen = [ATTACKS[number] for number in sorted(numbers(options.only) if options.only else ATTACKS)]
@@ -63,14 +64,16 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab is stopped and its folder removed
     os.umask(0)  # attack 13: nothing is private because of the umask
     load_dataset("cifar10", Settings())
-    outcomes = list(run_all(chosen))
+    outcomes = []
+    for outcome in run_all(chosen):
+        outcomes.append(outcome)
+        if options.json:
+            options.json.write_text(json.dumps([asdict(one) for one in outcomes], indent=1) + "\n")
     for one in outcomes:
         print(f"{one.number:2}  {'held  ' if one.held else 'BROKEN'}  {one.title}: {one.happened} [{one.others}]")
     print(f"{sum(one.held for one in outcomes)} of {len(outcomes)} held; {sum(one.seconds for one in outcomes):.0f} s")
-    if options.json:
-        options.json.write_text(json.dumps([asdict(one) for one in outcomes], indent=1))
     if options.write:
-        before = json.loads(options.before.read_text()) if options.before else []
+        before = json.loads(options.before.read_text()) if options.before.exists() else []
         write_table(PAGE, outcomes, {one["number"]: Outcome(**one) for one in before})
     return 0 if all(one.held for one in outcomes) else 1
 
