@@ -1,10 +1,12 @@
 """The pages: the list, one experiment, a form for a new one, and a description of the API."""
 
+import json
+from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from starlette.responses import RedirectResponse, Response
 
 from models.errors import EpochalError, NotFound, Unauthorized
 from models.store import Status
@@ -93,7 +95,13 @@ async def show_reference(request: Request, caller: PageCaller) -> Response:
 @router.get("/openapi.json")
 async def show_openapi(request: Request, caller: CallerDep) -> Response:
     """The description of the API for programs."""
-    return JSONResponse({**request.app.openapi(), "servers": [{"url": prefix() or "/"}]})
+    return Response(_openapi_text(request.app, prefix() or "/"), media_type="application/json")
+
+
+@lru_cache(maxsize=8)
+def _openapi_text(app: FastAPI, address: str) -> bytes:
+    """The document as it is sent: writing out 200 kB for each request would hold up the event loop."""
+    return json.dumps({**app.openapi(), "servers": [{"url": address}]}).encode()
 
 
 @router.get("/static/{name}")
