@@ -192,8 +192,9 @@ def test_delete_and_cancel_take_several_and_name_those_that_were_refused(run: Ca
 
 
 def test_images_of_any_number_and_name_are_classified_in_one_answer(
-    run: Callable[..., Any], lab: FakeLab, tmp_path: Path
+    run: Callable[..., Any], lab: FakeLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(300):
@@ -208,8 +209,8 @@ def test_images_of_any_number_and_name_are_classified_in_one_answer(
     assert lab.batches[0] == 256, "and halves where the lab finds that too much"
     assert "caf\\xe9\\n.PNG" in run("classify", "1", odd).stdout
     (tmp_path / "empty").mkdir()
-    assert "holds no images" in run("classify", "1", str(tmp_path / "empty"), expect=2).stderr
-    assert "there is no file" in run("classify", "1", str(tmp_path / "gone\x1b[1m"), expect=2).stderr
+    assert "holds no images" in run("classify", "1", "empty", expect=2).stderr
+    assert "there is no file" in run("classify", "1", "gone\x1b[1m", expect=2).stderr
 
 
 def test_an_error_keeps_its_own_lines_and_shows_others_in_escapes(capsys: pytest.CaptureFixture[str]) -> None:
