@@ -207,20 +207,12 @@ class Lab:
         module = [sys.executable, "-P", "-m"]
         self.api = self._part("api", lambda: [*module, "service.server"])
         numbers = range(1, self.settings.workers + 1)
-        self.workers = [self._worker(number, [*module, "worker"]) for number in numbers]
+        self.workers = [self._part(f"worker-{number}", lambda: [*module, "worker"]) for number in numbers]
         for part in (self.api, *self.workers):
             part.start()
         self._await(self.api, lambda: answers(self.url, "/healthz"), START_SECONDS)
         for worker in self.workers:
             self._await(worker, lambda: answers(self.url, "/readyz"), START_SECONDS)
-
-    def _worker(self, number: int, command: list[str]) -> Part:
-        """Workers side by side share the cores: each would otherwise start as many threads as there are."""
-        worker = self._part(f"worker-{number}", lambda: command)
-        if self.settings.workers > 1 and "OMP_NUM_THREADS" not in os.environ:
-            threads = max(1, num_cores() // self.settings.workers)
-            worker.environment = {**worker.environment, "OMP_NUM_THREADS": str(threads)}
-        return worker
 
     def _part(self, name: str, command: Callable[[], list[str]], folder: Path | None = None) -> Part:
         return Part(
@@ -273,11 +265,6 @@ def environment_of(settings: Settings) -> dict[str, str]:
         f"EPOCHAL_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
     }
-
-
-def num_cores() -> int:
-    """Cores that this process may use; on Linux fewer than there are, if it was confined to some."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def answers(url: str, path: str) -> bool:

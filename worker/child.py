@@ -21,14 +21,17 @@ from models.data.dataset import load_dataset
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
 from models.logs import configure_logs
 from models.settings import Settings
-from models.store import Status, Store, artifacts, files, runs
+from models.store import Status, Store, artifacts, experiments, files, runs
 from worker.channel import Channel
 from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json
 from worker.measure import measure_learning_rates, measure_spec
 from worker.sink import StoreSink
+from worker.training.crew import Crew
 from worker.training.engine import train
+from worker.training.neighbours import Neighbours
 from worker.training.sink import Outcome
+from worker.training.threads import ThreadHistory
 from worker.training.tuning import resolve_device
 
 log = structlog.get_logger(__name__)
@@ -110,6 +113,8 @@ def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orde
     store = Store(settings)
     sink = StoreSink(store, claim, settings.experiments_dir, channel.report, lambda: orders.word)
     records = sink.read(lambda session: artifacts.list_for(session, claim.experiment_id))
+    original = sink.read(lambda session: experiments.original_of(session, claim.experiment_id))
+    repeated = ThreadHistory.of_environment(original.environment) if original else None
     sweep(settings.experiments_dir, claim.experiment_id, records, claim.attempt)
     checkpoints = _whole_checkpoints(sink, claim, settings.experiments_dir)
     dataset = load_dataset(claim.spec.dataset.name, settings, sink.fetching)
@@ -123,6 +128,7 @@ def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orde
         checkpoints=checkpoints,
         should_stop=lambda: orders.word,
         cache_dir=settings.cache_dir,
+        crew=Crew(Neighbours([settings.data_dir]), replay=repeated),
     )
 
 

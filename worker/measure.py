@@ -16,10 +16,13 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from worker.training.batches import EpochBatches, plain_batches
 from worker.training.build import Data, build_batches, build_data, build_state, steps
+from worker.training.crew import Crew
 from worker.training.guard import Diverged
 from worker.training.loop import evaluate, train_epoch
+from worker.training.neighbours import Neighbours
 from worker.training.range_test import range_test
 from worker.training.state import TrainingState
+from worker.training.trial import begin_as_in_training
 from worker.training.tuning import Tuning, choose_tuning
 
 WARM_UP_STEPS = 3
@@ -61,16 +64,18 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
     spec = load_spec(body)
     dataset = _dataset(spec, settings)
     tuning = choose_tuning(spec, dataset, settings.device)
-    with tuning.applied():
+    with tuning.applied(), Crew(Neighbours([settings.data_dir])) as crew:
         data = build_data(spec, dataset, tuning)
         batches = build_batches(spec, data, tuning)
         state = build_state(spec, data, batches, tuning, settings.cache_dir)
+        begin_as_in_training(crew, spec, data, batches, state, tuning)
         diverged, step_seconds, num_steps = _time_steps(spec, data, batches, state)
         validation_seconds = _time_validation(spec, data, state, tuning)
     mean_loss = state.tally.means()[0]
     seconds = step_seconds * state.steps_per_epoch + validation_seconds
     return {
         "device": str(tuning.device),
+        "threads": crew.threads,
         "finite": diverged is None,
         "diverged": None if diverged is None else {"step": diverged.step + 1, "what": diverged.what},
         "steps_measured": num_steps,
@@ -86,7 +91,8 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
 def measure_learning_rates(body: dict[str, Any], options: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """The loss over a sweep of learning rates, with a suggestion."""
     spec = load_spec(body)
-    return range_test(spec, _dataset(spec, settings), **options, device=settings.device)
+    crew = Crew(Neighbours([settings.data_dir]))
+    return range_test(spec, _dataset(spec, settings), **options, device=settings.device, crew=crew)
 
 
 def _dataset(spec: ExperimentSpec, settings: Settings) -> ImageDataset:

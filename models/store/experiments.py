@@ -28,6 +28,7 @@ __all__ = [
     "list_page",
     "load_listed",
     "mark_enqueued",
+    "original_of",
     "queued_ids",
     "request_cancel",
     "request_resume",
@@ -109,6 +110,12 @@ def unfinished(session: Session, owner: str) -> list[Experiment]:
 def get(session: Session, experiment_id: int) -> Experiment:
     """One experiment, or NotFound."""
     return load(session, experiment_id)
+
+
+def original_of(session: Session, experiment_id: int) -> Experiment | None:
+    """The experiment that this one repeats; None if it repeats none, or that was deleted."""
+    reproduces = get(session, experiment_id).reproduces
+    return None if reproduces is None else session.get(Experiment, reproduces)
 
 
 def require(session: Session, experiment_id: int) -> None:

@@ -3,7 +3,7 @@
 build.py        everything a run needs          batches.py, augmentation.py    what the network is shown
 loop.py         train_epoch and evaluate        tally.py, guard.py, watch.py   what hangs on the loop
 state.py        all that moves                  checkpoints.py, recorder.py    what is written
-tuning.py       how the machine is used         reporter.py, environment.py    what is said about it
+tuning.py, crew.py   how the machine is used    reporter.py, environment.py    what is said about it
 """
 
 import math
@@ -18,6 +18,7 @@ from worker.training.aftermath import explain_divergence, make_finite
 from worker.training.batches import Split, first_images, plain_batches
 from worker.training.build import build_batches, build_data, build_state, input_size_in, steps
 from worker.training.checkpoints import first_usable, own_checkpoints, save_checkpoint
+from worker.training.crew import Crew
 from worker.training.divergence import Divergence
 from worker.training.environment import describe_environment, peak_memory_mb
 from worker.training.filters import filter_health
@@ -29,6 +30,8 @@ from worker.training.reporter import Reporter
 from worker.training.sink import MetricSink, Outcome
 from worker.training.state import TrainingState
 from worker.training.stopping import Best
+from worker.training.threads import Place, ThreadHistory
+from worker.training.trial import Trial, build_trial
 from worker.training.tuning import Tuning, choose_tuning
 from worker.training.watch import Interrupted, Watch
 
@@ -51,17 +54,19 @@ def train(
     checkpoints: Sequence[Path] = (),
     should_stop: Stop = lambda: None,
     cache_dir: Path | None = None,
+    crew: Crew | None = None,
 ) -> Outcome:
     """Train one experiment to its end, or until it is stopped.
 
     Files go to `folder`. `checkpoints` are those of earlier attempts, newest first; the first that can be read is gone
     on from, and the result is that of a run that was never interrupted. `should_stop` is asked after every step and
     must only read a flag: on "shutdown" a checkpoint of that very step is written and the outcome is handed_back.
+    `crew` says how many threads compute, and is used up.
     Uses torch's global random state and thread count: one run at a time in a process.
     """
     tuning = choose_tuning(spec, dataset, device)
-    with tuning.applied():
-        run = _Run(spec, dataset, sink, folder, tuning, should_stop, cache_dir)
+    with tuning.applied(), crew or Crew() as threads:
+        run = _Run(spec, dataset, sink, folder, tuning, should_stop, cache_dir, threads)
         run.start(checkpoints)
         return run.finish()
 
@@ -80,7 +85,9 @@ class _Run:
         tuning: Tuning,
         should_stop: Stop,
         cache_dir: Path | None,
+        crew: Crew,
     ) -> None:
+        self.crew = crew
         self.spec = spec
         self.dataset = dataset
         self.sink = sink
@@ -109,13 +116,15 @@ class _Run:
             path, saved, refused = first_usable(checkpoints, self.identity)
             for unusable, reason in refused:
                 self.sink.notice("checkpoint-unusable", f"Passed over a checkpoint: {reason}", {"file": unusable.name})
-            self._build(saved)
+            history = self._build(saved)
         if path is not None:
             if not self.recorder.carry_over(path.parent, self.state.judgement.best.epoch):
                 self.state.judgement.best = Best()  # whose weights are lost: the best from here on
             where = f"epoch {self.state.epoch}, step {self.state.step}"
             data = {"epoch": self.state.epoch, "step": self.state.step, "file": path.name}
             self.sink.notice("resumed", f"Going on at {where} from {path.name}", data)
+        with self.reporter.phase("preparing"):
+            self._begin_with_threads(history)
         self._report_environment()
 
     def finish(self) -> Outcome:
@@ -137,20 +146,50 @@ class _Run:
         self._judge_finally()
         return Outcome("completed", None, self._test() if self.spec.dataset.evaluate_test else None)
 
-    def _build(self, saved: dict[str, Any] | None) -> None:
-        """The state before the first step, and on it what a checkpoint holds."""
-        self.state = build_state(self.spec, self.data, self.batches, self.tuning, self.cache_dir)
+    def _build(self, saved: dict[str, Any] | None) -> ThreadHistory:
+        """The state before the first step, and on it what a checkpoint holds. Returns how many threads led there."""
+        with self.crew.one_thread():
+            self.state = build_state(self.spec, self.data, self.batches, self.tuning, self.cache_dir)
         self.recorder.kernels, self.recorder.unwritten = KernelHistory(), False
-        if saved is not None:
-            self.recorder.kernels.load_state_dict(saved.pop("kernels"))
-            self.tuning = self.tuning.with_threads(saved.pop("threads"))
-            self.reporter.load_state_dict(saved.pop("report"))
-            self.state.load_state_dict(saved)
+        if saved is None:
+            return ThreadHistory()
+        self.recorder.kernels.load_state_dict(saved.pop("kernels"))
+        history = ThreadHistory.of_checkpoint(saved)
+        self.reporter.load_state_dict(saved.pop("report"))
+        self.state.load_state_dict(saved)
+        return history
+
+    def _begin_with_threads(self, history: ThreadHistory) -> None:
+        """Choose how many threads compute."""
+        if self.tuning.device.type != "cpu":
+            self.crew.serve_device()
+            return
+        self.crew.tell = self._tell_of_threads
+        self.crew.begin(
+            self._place(),
+            self._trial,
+            most=self.tuning.most_threads,
+            batches_left=len(self.batches) * (self.spec.epochs - self.state.epoch + 1),
+            history=history,
+        )
+
+    def _look_at_threads(self) -> None:
+        self.crew.after_step(self._place())
+
+    def _trial(self) -> Trial:
+        return build_trial(self.spec, self.data, self.state, self.tuning.chunk_images)
+
+    def _place(self) -> Place:
+        return Place(self.state.times_lowered, self.state.epoch, self.state.step)
+
+    def _tell_of_threads(self, code: str, text: str, data: dict[str, Any]) -> None:
+        self.sink.notice(code, text, data)
+        self._report_environment()
 
     def _train_one_epoch(self) -> None:
         """Train, evaluate, append, save, in this order."""
         state = self.state
-        watch = Watch(state, self.batches, self.sink, self.should_stop, self._checkpoint)
+        watch = Watch(state, self.batches, self.sink, self.should_stop, self._checkpoint, self._look_at_threads)
         state.clock.start()
         with self.reporter.phase("training"):
             self._train_rest_of_epoch(watch)
@@ -181,8 +220,11 @@ class _Run:
         state.begin_training()
         size = input_size_in(spec, state.epoch, self.data.input_format.size)
         if state.step < state.steps_per_epoch:
+            self.batches.prefetch = self.tuning.prefetch or self.crew.has_spare_core
             rest = steps(self.batches, state.objective, state.epoch, size, state.step, spec.accumulate_batches)
+            self.crew.begin_training((size, state.freezing.is_frozen(state.epoch)))
             train_epoch(state, rest, watch.after_step)
+            self.crew.end_training()
 
     def _end_epoch(self, metrics: EpochMetrics) -> None:
         state = self.state
@@ -235,7 +277,7 @@ class _Run:
     def _checkpoint(self) -> None:
         state = self.state.state_dict()
         content = {**state, "kernels": self.recorder.kernels.state_dict(), "report": self.reporter.state_dict()}
-        content["threads"] = self.tuning.threads
+        content["thread_changes"] = self.crew.history.as_json()
         path = save_checkpoint(self.folder, content, self.identity)
         self.sink.save("checkpoint", state["epoch"] if state["step"] else state["epoch"] - 1, path)
 
@@ -307,7 +349,9 @@ class _Run:
 
     def _report_environment(self) -> None:
         """Tell what the run is computed with: when it starts, and with the seconds of its phases when it ends."""
-        environment = describe_environment(self.tuning, self.dataset.fingerprint, self.state.arithmetic.precision)
+        environment = describe_environment(
+            self.tuning, self.crew, self.dataset.fingerprint, self.state.arithmetic.precision
+        )
         seconds = {phase: round(value, 3) for phase, value in self.reporter.seconds.items()}
         graphs = None if self.state.graphs is None else self.state.graphs.failure or "recorded"
         self.sink.environment({**environment, "cuda_graphs": graphs, "seconds": seconds})

@@ -1,6 +1,5 @@
 """What a run is computed with, recorded with it so that two runs that disagree can be told apart."""
 
-import os
 import platform
 import resource
 import sys
@@ -10,12 +9,14 @@ from typing import Any
 
 import torch
 
+from models.cores import usable_cores
+from worker.training.crew import Crew
 from worker.training.tuning import Tuning
 
 PACKAGES = ("epochal", "torch", "torchvision", "numpy", "safetensors")
 
 
-def describe_environment(tuning: Tuning, fingerprint: str, precision: str) -> dict[str, Any]:
+def describe_environment(tuning: Tuning, crew: Crew, fingerprint: str, precision: str) -> dict[str, Any]:
     """Versions, device, threads, how the machine is used, the code's revision and the images' fingerprint."""
     device = tuning.device
     return {
@@ -25,8 +26,9 @@ def describe_environment(tuning: Tuning, fingerprint: str, precision: str) -> di
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "device_type": device.type,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "cores": os.cpu_count(),
-        "threads": tuning.threads,
+        "cores": usable_cores(),
+        "threads": crew.threads,
+        "thread_changes": crew.history.as_json(),
         "precision": precision,
         "tuning": tuning.as_json(),
         "git_revision": git_revision(Path(__file__).parent),

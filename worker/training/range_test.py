@@ -19,6 +19,9 @@ from models.data.dataset import ImageDataset
 from models.spec.experiment import ExperimentSpec
 from worker.training.batches import Batch
 from worker.training.build import build_batches, build_data, build_state
+from worker.training.crew import Crew
+from worker.training.threads import START
+from worker.training.trial import begin_as_in_training
 from worker.training.tuning import choose_tuning
 
 Array = NDArray[np.float64]
@@ -92,6 +95,7 @@ def range_test(
     steps: int = 100,
     device: str = "auto",
     seconds: float = SECONDS,
+    crew: Crew | None = None,
 ) -> dict[str, Any]:
     """Sweep this spec's learning rate on its own network, images, optimizer and batch size.
 
@@ -101,14 +105,16 @@ def range_test(
     began = time.perf_counter()
     num_steps = itertools.count()
     tuning = choose_tuning(spec, dataset, device)
-    with tuning.applied():
+    with tuning.applied(), crew or Crew() as threads:
         data = build_data(spec, dataset, tuning)
         batches = build_batches(spec, data, tuning)
         state = build_state(spec, data, batches, tuning, None)
+        begin_as_in_training(threads, spec, data, batches, state, tuning)
         state.freezing.set_training_mode(spec.fine_tuning.freeze_backbone_epochs + 1)  # the whole network must bear it
         endless = itertools.chain.from_iterable(
             batches.iterate(epoch, data.input_format.size) for epoch in itertools.count(1)
         )
+        threads.begin_training(None)
         groups = [(group, group["lr"] / spec.optimizer.lr) for group in state.optimizer.param_groups]
 
         def train_step(rate: float, num_images: int = spec.batch_size) -> float:
@@ -119,7 +125,9 @@ def range_test(
                 group["lr"] = rate * factor
             with state.arithmetic.autocast():
                 loss = state.objective(state.network(batch.images), batch)
-            return take_step(state.optimizer, loss, state.parameters, spec.clip_grad_norm)
+            value = take_step(state.optimizer, loss, state.parameters, spec.clip_grad_norm)
+            threads.after_step(START)
+            return value
 
         plan = make_plan(steps, spec.batch_size, time_step(lambda: train_step(lr_min)), seconds)
         rates = np.geomspace(lr_min, lr_max, plan.num_rates)

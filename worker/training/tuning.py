@@ -3,14 +3,14 @@
 What was measured for each choice, and what was tried and dropped, is in docs/decisions/engine.md.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from models.cores import machine_cores
 from models.data.catalogue import DatasetInfo
 from models.data.dataset import ImageDataset
 from models.libc import glibc
@@ -33,11 +33,11 @@ DEVICE_SHARE = 0.4
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a run uses the machine. Same spec, same device, same number of cores: same choices, so same results."""
+    """How a run uses the machine, but for the number of threads. Same spec and device: same choices."""
 
     device: torch.device
-    threads: int
-    """Threads inside one operation, on a CPU."""
+    most_threads: int
+    """As many threads as the work of a step keeps busy; how many there are, a run's crew decides (crew.py)."""
     channels_last: bool
     optimizer: str
     """direct, fused, foreach or forloop (see worker.training.optimizers)."""
@@ -46,7 +46,7 @@ class Tuning:
     chunk_images: int
     """Images that are prepared at once."""
     prefetch: bool
-    """Prepare the next chunk of batches in a thread."""
+    """Prepare the next chunk of batches in a thread. On a CPU that depends on the crew."""
     eval_batch: int
     graphs: bool
     """Record steps as CUDA graphs where a spec allows it."""
@@ -57,27 +57,15 @@ class Tuning:
         """Plain data for the run's record."""
         return {**asdict(self), "device": str(self.device)}
 
-    def with_threads(self, threads: int) -> "Tuning":
-        """Go on with an earlier attempt's number of threads, if there are as many cores. Called within `applied`.
-
-        How many threads add up a sum decides its last bits.
-        """
-        if threads == self.threads or threads > (os.cpu_count() or 1):
-            return self
-        torch.set_num_threads(threads)
-        return replace(self, threads=threads)
-
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The process-wide part of it holds within this block."""
-        before, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
-        torch.set_num_threads(self.threads)
+        benchmark = torch.backends.cudnn.benchmark
         torch.backends.cudnn.benchmark = self.device.type == "cuda"  # shapes repeat: try convolutions out once
         try:
             with _kept_memory(self.keep_memory):
                 yield
         finally:
-            torch.set_num_threads(before)
             torch.backends.cudnn.benchmark = benchmark
 
 
@@ -91,15 +79,14 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
     chosen = resolve_device(device)
     pixels = preprocessing_for(spec, dataset.info).input_size ** 2
     if chosen.type == "cpu":
-        threads = _threads(spec, dataset.info)
         return Tuning(
             device=chosen,
-            threads=threads,
+            most_threads=_most_threads(spec, dataset.info),
             channels_last=True,
             optimizer="direct",
             images_on_device=False,
             chunk_images=max(1, CPU_CHUNK // pixels),
-            prefetch=threads < torch.get_num_threads(),  # a core is left over
+            prefetch=False,
             eval_batch=max(16, min(512, CPU_EVAL // pixels)),
             graphs=False,
             keep_memory=True,
@@ -109,7 +96,7 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
     on_device = image_bytes <= DEVICE_SHARE * free
     return Tuning(
         device=chosen,
-        threads=torch.get_num_threads(),
+        most_threads=1,
         channels_last=True,
         optimizer="fused",
         images_on_device=on_device,
@@ -121,18 +108,17 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
     )
 
 
-def _threads(spec: ExperimentSpec, info: DatasetInfo) -> int:
-    """As many as the work of a step keeps busy, and no more than this process may use (OMP_NUM_THREADS, or all cores).
+def _most_threads(spec: ExperimentSpec, info: DatasetInfo) -> int:
+    """As many as the work of a step keeps busy.
 
     torchvision's networks keep any number busy, and counting their operations takes seconds.
     """
-    available = torch.get_num_threads()
     if isinstance(spec.model, ZooSpec):
-        return available
+        return machine_cores()
     seen = preprocessing_for(spec, info)
     probe = probe_network(spec.model, num_classes=info.num_classes, in_channels=seen.channels, size=seen.input_size)
     step_macs = 3 * probe.macs * spec.batch_size  # a backward pass costs two forward passes
-    return max(1, min(available, round(step_macs / MACS_PER_THREAD)))
+    return max(1, round(step_macs / MACS_PER_THREAD))
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4

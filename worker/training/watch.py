@@ -21,7 +21,7 @@ class Interrupted(Exception):
 
 
 class Watch:
-    """Looks up after every step. `should_stop` is asked each time, so it must only read a flag."""
+    """Looks up after every step. `should_stop` and `look` are called each time, so they must be quick as a rule."""
 
     def __init__(
         self,
@@ -30,12 +30,14 @@ class Watch:
         sink: MetricSink,
         should_stop: Callable[[], str | None],
         save: Callable[[], None],
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self.state = state
         self.batches = batches
         self.sink = sink
         self.should_stop = should_stop
         self.save = save
+        self.look = look
         self.saved_at = self.reported_at = time.monotonic()
         self.begin_phase("training")
 
@@ -47,6 +49,7 @@ class Watch:
 
     def after_step(self) -> None:
         """Called by the training loop."""
+        self.look()
         asked, now = self.should_stop(), time.monotonic()
         save = now - self.saved_at >= CHECKPOINT_SECONDS
         if asked or save:

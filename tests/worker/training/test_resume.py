@@ -1,7 +1,6 @@
 """A run that is interrupted anywhere and resumed is the run that was never interrupted, to the bit."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,20 +100,6 @@ def test_a_run_killed_between_checkpoints_goes_on_from_the_last_one(tmp_path: Pa
 
 def _at(sink: MemorySink, epochs: int) -> Any:
     return lambda: "cancel" if len(sink.epochs) >= epochs else None
-
-
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core runs one thread")
-def test_a_resumed_run_keeps_the_first_attempts_number_of_threads(tmp_path: Path) -> None:
-    large: dict[str, Any] = {"model": {"name": "cnn", "blocks": [{"convs": [{"channels": 64}]}]}, "batch_size": 128}
-    torch.set_num_threads(2)
-    _, whole = run(tmp_path / "whole", **large)
-    first, second = MemorySink(), MemorySink()
-    train(spec(**large), images(), first, tmp_path / "first", device="cpu", should_stop=_shut_down(first))
-    torch.set_num_threads(1)
-    train(spec(**large), images(), second, tmp_path / "second", device="cpu", checkpoints=first.checkpoints())
-    assert [sink.environments[-1]["threads"] for sink in (first, second)] == [2, 2]
-    assert figures(first.epochs + second.epochs) == figures(whole.epochs)
-    assert torch.get_num_threads() == 1
 
 
 def test_best_weights_that_are_lost_are_chosen_anew(tmp_path: Path) -> None:

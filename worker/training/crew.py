@@ -1,0 +1,232 @@
+"""How many threads a run computes with: chosen under the present load, watched, changed, and recorded.
+
+Two threads that meet after every small operation wait for whichever of them is not being run. Beside other programs
+that makes them many times slower than one thread, so a run has more than one only while that is measured to pay, and
+while no other training process wants the core (docs/decisions/cores.md).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import torch
+
+from models.cores import thread_limit
+from worker.training.neighbours import Neighbours
+from worker.training.threads import Place, ThreadHistory
+
+GAIN = 1.25
+"""What twice as many threads must bring to be taken."""
+KEEP = 1.1
+"""What they must bring to be kept: less, so that a gain near the border does not go back and forth."""
+FELL, ROSE = 0.5, 1.5
+"""A run's speed, as a part of what it was with these threads, below or above which they are tried again."""
+WINDOW_SECONDS = 1.0
+"""Training time over which a speed is taken."""
+PATIENCE = 20
+"""A trial is made only when the last one's time, so many times, has passed: trials cost 5% at most."""
+SHORT_SECONDS = 1.0
+"""A run that one thread trains in less is not tried out."""
+
+
+class Speeds(Protocol):
+    """What a decision is made by (see worker.training.trial)."""
+
+    def step_seconds(self) -> float:
+        """How long a batch takes with one thread."""
+
+    def speedup(self, more: int, fewer: int) -> float:
+        """How many times as fast batches are with more threads."""
+
+
+Tell = Callable[[str, str, dict[str, Any]], None]
+
+
+class Crew:
+    """The threads of one run. Within its block the process's number of threads is the crew's, at first one.
+
+    `replay` is the history of a run that this one is to repeat to the bit: then nothing is decided here. `speeds` is
+    decided by in place of a trial of the run itself.
+    """
+
+    def __init__(
+        self,
+        neighbours: Neighbours | None = None,
+        *,
+        limit: int | None = None,
+        replay: ThreadHistory | None = None,
+        speeds: Callable[[], Speeds] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.neighbours = neighbours or Neighbours()
+        self.limit = limit or min(thread_limit(), torch.get_num_threads())
+        """What this process may use, and what its user allows it (OMP_NUM_THREADS)."""
+        self.replay = replay
+        self.history = ThreadHistory()
+        self.threads = 1
+        self.tell: Tell = lambda code, text, data: None
+        """Takes what people should know: a change after the start."""
+        self._clock = clock
+        self._most = 1
+        self._speeds = speeds
+        self._allowed = self._decided_for = 1
+        self._patient_until = -math.inf
+        self._said_limit = False
+        self._work: object = None
+        self._reference: float | None = None
+        self._steps, self._seconds, self._began = 0, 0.0, 0.0
+
+    def __enter__(self) -> Self:
+        self._before = torch.get_num_threads()
+        self._set(1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        torch.set_num_threads(self._before)
+        self.neighbours.close()
+
+    @property
+    def has_spare_core(self) -> bool:
+        """Whether a core is left that could prepare batches."""
+        return self.threads < self.limit
+
+    def begin(
+        self,
+        place: Place,
+        speeds: Callable[[], Speeds],
+        *,
+        most: int,
+        batches_left: int,
+        history: ThreadHistory | None = None,
+    ) -> None:
+        """Choose the threads of a run that starts, or that goes on from a checkpoint with the history until then.
+
+        `most` is the number that the work of a step keeps busy, `batches_left` what is to be trained in all.
+        """
+        history = history or ThreadHistory()
+        self._speeds = speeds = self._speeds or speeds
+        self._most = most
+        known = history.at(place)
+        self._allowed = self._decided_for = self._share()
+        if self.replay is not None:
+            self._set(self._replayed(place) or known or 1)
+        elif known is not None:  # what it had, unless that has become too many
+            self._set(min(known, self._allowed))
+            self._set(min(self.threads, self._try(speeds())))
+        elif self._allowed > 1 and (tried := speeds()).step_seconds() * batches_left >= SHORT_SECONDS:
+            self._set(self._try(tried))
+        self.history = history.changed(place, self.threads)
+        if known is not None and known != self.threads:
+            self._say(place, known, "that is what the machine has to spare now")
+
+    @contextmanager
+    def one_thread(self) -> Iterator[None]:
+        """Within this block there is one thread: for what must come out the same however many there are."""
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self.threads)
+
+    def serve_device(self) -> None:
+        """A GPU computes: the host's threads, as many as there may be, only prepare batches, and claim one core."""
+        self.threads = self.limit
+        torch.set_num_threads(self.limit)
+
+    def begin_training(self, work: object) -> None:
+        """Training goes on, with steps of this kind: speeds of different kinds are not compared."""
+        if work != self._work:
+            self._work, self._reference = work, None
+            self._steps, self._seconds = 0, 0.0
+        self._began = self._clock()
+
+    def after_step(self, place: Place) -> None:
+        """Called after each step: look up once a second, and change the threads if they should be others."""
+        if self.replay is not None:
+            threads = self._replayed(place)
+            if threads is not None and threads != self.threads:
+                self._change(place, threads, "as in the run that is repeated")
+            return
+        self._steps += 1
+        seconds = self._seconds + self._clock() - self._began
+        if seconds >= WINDOW_SECONDS:
+            self._look(place, self._steps / seconds)
+            self._steps, self._seconds, self._began = 0, 0.0, self._clock()
+
+    def end_training(self) -> None:
+        """Something else is done for a while."""
+        self._seconds += self._clock() - self._began
+
+    def _look(self, place: Place, speed: float) -> None:
+        """Compare a speed, in steps a second, with what it was, and the neighbours with what they were."""
+        if self._most == 1 or self._speeds is None:
+            return
+        self._allowed = self._share()
+        self._decided_for = min(self._decided_for, self._allowed)
+        if self.threads > self._allowed:
+            self._change(place, self._allowed, "other experiments train on this machine")
+            return
+        reference = self._reference or speed
+        fell = self.threads > 1 and speed < FELL * reference
+        rose = self.threads < self._allowed and (speed > ROSE * reference or self._allowed > self._decided_for)
+        if (fell or rose) and self._clock() >= self._patient_until:
+            threads, before = self._try(self._speeds()), self.threads
+            if threads < before:
+                self._change(place, threads, f"the machine is busy, speed had fallen to {speed / reference:.0%}")
+            elif threads > before:
+                self._change(place, threads, "the machine has cores to spare")
+            self._reference = None
+        else:
+            self._reference = max(reference, speed) if self.threads > 1 else reference
+
+    def _try(self, speeds: Speeds) -> int:
+        """The number of threads that pays now: doubled from one as long as the gain is worth it."""
+        began = self._clock()
+        threads = 1
+        while threads < self._allowed:
+            more = min(2 * threads, self._allowed)
+            gain = (KEEP if more <= self.threads else GAIN) - 1
+            if speeds.speedup(more, threads) < 1 + gain * (more / threads - 1):
+                break
+            threads = more
+        self._decided_for = self._allowed
+        ended = self._clock()
+        self._patient_until = ended + PATIENCE * (ended - began)
+        return threads
+
+    def _share(self) -> int:
+        return min(self._most, self.neighbours.fair_share(self.limit))
+
+    def _replayed(self, place: Place) -> int | None:
+        """The threads of the run that is repeated, as far as this process may have as many."""
+        assert self.replay is not None
+        threads = self.replay.at(place)
+        if threads is None or threads <= self.limit:
+            return threads
+        if not self._said_limit:
+            self._said_limit = True
+            text = f"The original computed with {threads} threads, this worker may use {self.limit}: bits may differ"
+            self.tell("threads-not-replayed", text, {**place._asdict(), "threads": self.limit, "asked": threads})
+        return self.limit
+
+    def _change(self, place: Place, threads: int, why: str) -> None:
+        before = self.threads
+        self._set(threads)
+        self.history = self.history.changed(place, threads)
+        self._reference = None
+        self._say(place, before, why)
+
+    def _say(self, place: Place, before: int, why: str) -> None:
+        count = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        text = f"Going on with {count} instead of {before} from epoch {place.epoch}, step {place.step}: {why}"
+        self.tell("threads-changed", text, {**place._asdict(), "threads": self.threads, "before": before})
+
+    def _set(self, threads: int) -> None:
+        self.threads = threads
+        torch.set_num_threads(threads)
+        self.neighbours.train_with(threads)
