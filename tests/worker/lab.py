@@ -125,13 +125,13 @@ class Lab:
         self.store.dispose()
         self.broker.kill()
 
-    def start_worker(self, name: str = "", **settings: Any) -> WorkerProcess:
+    def start_worker(self, name: str = "", omp_num_threads: str = "1", **settings: Any) -> WorkerProcess:
         """A worker that answers and whose nursery is warm."""
         values = self.settings.model_copy(update=settings).model_dump(mode="json", exclude_none=True)
         environment = {f"EPOCHAL_{key.upper()}": str(value) for key, value in values.items() if key != "allowed_hosts"}
         # One thread: two that meet after every small operation crawl when the machine's cores are busy elsewhere.
         name = name or f"w{len(self.workers) + 1}"
-        worker = WorkerProcess(name, self.folder, {**environment, "OMP_NUM_THREADS": "1"})
+        worker = WorkerProcess(name, self.folder, {**environment, "OMP_NUM_THREADS": omp_num_threads})
         self.workers.append(worker)
         wait_until(lambda: b"ready to train" in worker.log.read_bytes(), 180, f"{name} to be ready")
         return worker

@@ -138,8 +138,9 @@ class Crew:
         self.threads = self.limit
         torch.set_num_threads(self.limit)
 
-    def begin_training(self, work: object) -> None:
-        """Training goes on, with steps of this kind: speeds of different kinds are not compared."""
+    def begin_training(self, place: Place, work: object) -> None:
+        """Training goes on from a place, with steps of this kind: speeds of different kinds are not compared."""
+        self._repeat(place)
         if work != self._work:
             self._work, self._reference = work, None
             self._steps, self._seconds = 0, 0.0
@@ -147,10 +148,7 @@ class Crew:
 
     def after_step(self, place: Place) -> None:
         """Called after each step: look up once a second, and change the threads if they should be others."""
-        if self.replay is not None:
-            threads = self._replayed(place)
-            if threads is not None and threads != self.threads:
-                self._change(place, threads, "as in the run that is repeated")
+        if self._repeat(place):
             return
         self._steps += 1
         seconds = self._seconds + self._clock() - self._began
@@ -201,6 +199,15 @@ class Crew:
 
     def _share(self) -> int:
         return min(self._most, self.neighbours.fair_share(self.limit))
+
+    def _repeat(self, place: Place) -> bool:
+        """Have the threads that the run had which is repeated; False if none is."""
+        if self.replay is None:
+            return False
+        threads = self._replayed(place)
+        if threads is not None and threads != self.threads:
+            self._change(place, threads, "as in the run that is repeated")
+        return True
 
     def _replayed(self, place: Place) -> int | None:
         """The threads of the run that is repeated, as far as this process may have as many."""

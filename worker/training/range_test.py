@@ -114,7 +114,7 @@ def range_test(
         endless = itertools.chain.from_iterable(
             batches.iterate(epoch, data.input_format.size) for epoch in itertools.count(1)
         )
-        threads.begin_training(None)
+        threads.begin_training(START, None)
         groups = [(group, group["lr"] / spec.optimizer.lr) for group in state.optimizer.param_groups]
 
         def train_step(rate: float, num_images: int = spec.batch_size) -> float:

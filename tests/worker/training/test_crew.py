@@ -128,7 +128,7 @@ def test_who_comes_second_takes_one_core_and_the_first_gives_it_up(alone: Callab
         with alone(speeds=load, clock=clock) as second:
             begin(second)
             assert second.threads == 2
-            first.begin_training("steps")
+            first.begin_training(START, "steps")
             clock.now += 1.1
             first.after_step(Place(0, 1, 7))
             assert first.threads == 2
@@ -151,7 +151,7 @@ def test_a_run_whose_speed_has_fallen_goes_on_with_fewer_threads_and_with_more_a
     with alone(limit=2, speeds=load, clock=clock) as crew:
         crew.tell = lambda code, text, data: told.append((code, data["step"], data["before"], data["threads"]))
         begin(crew)
-        crew.begin_training("steps")
+        crew.begin_training(START, "steps")
         steps(crew, clock, 1, 300, 0.01)
         load.speedups.clear()  # now others want the cores
         steps(crew, clock, 301, 200, 0.015)
@@ -174,7 +174,7 @@ def test_where_fewer_threads_are_no_faster_they_stay(alone: Callable[..., Crew])
     with alone(limit=2, speeds=load, clock=clock) as crew:
         begin(crew)
         load.speedups[2, 1] = 1.15  # would not be taken, but is kept
-        crew.begin_training("steps")
+        crew.begin_training(START, "steps")
         steps(crew, clock, 1, 300, 0.01)
         steps(crew, clock, 301, 10, 0.5)
         assert crew.threads == 2
@@ -192,7 +192,7 @@ def test_trials_take_a_twentieth_of_the_time_at_most(alone: Callable[..., Crew])
     load = Slow(_2_1=1.5)
     with alone(limit=2, speeds=load, clock=clock) as crew:
         begin(crew)
-        crew.begin_training("steps")
+        crew.begin_training(START, "steps")
         for round_ in range(100):
             steps(crew, clock, 2 * round_ + 1, 1, 1.0 if round_ % 2 else 5.0)
         assert 1 < len(load.asked) <= 1 + (clock.now / 40)
@@ -203,7 +203,7 @@ def test_steps_of_another_kind_are_not_compared(alone: Callable[..., Crew]) -> N
     with alone(limit=2, speeds=load, clock=clock) as crew:
         begin(crew)
         for size, seconds in ((16, 0.1), (32, 0.5), (64, 2.0)):
-            crew.begin_training(size)
+            crew.begin_training(START, size)
             steps(crew, clock, 1, 30, seconds)
             crew.end_training()
             clock.now += 1000.0  # measuring
@@ -225,7 +225,7 @@ def test_a_repeated_run_decides_nothing(alone: Callable[..., Crew]) -> None:
     load, clock = Load(), Clock()
     with alone(speeds=load, replay=changes, clock=clock) as crew:
         begin(crew)
-        crew.begin_training("steps")
+        crew.begin_training(START, "steps")
         seen = [crew.threads]
         for place in (Place(0, 1, 2), Place(0, 1, 3), Place(0, 1, 4), Place(0, 2, 1), Place(1, 1, 1)):
             clock.now += 10
@@ -240,7 +240,7 @@ def test_a_repeated_run_that_may_not_have_as_many_threads_says_so(alone: Callabl
     with alone(limit=2, replay=ThreadHistory(((START, 4), (Place(0, 2, 0), 3)))) as crew:
         crew.tell = lambda code, text, data: told.append(code)
         begin(crew)
-        crew.begin_training("steps")
+        crew.begin_training(START, "steps")
         for place in (Place(0, 1, 1), Place(0, 2, 1)):
             crew.after_step(place)
         assert crew.threads == 2
@@ -314,6 +314,8 @@ class Run:
                 other.close()
             return "shutdown" if self.looks == ends else None
 
+        if comes == -1:  # before the start
+            other.train_with(3)
         crew = Crew(here, limit=2, replay=self.replay, speeds=Load(_2_1=2.0), clock=self.clock)
         train(
             spec(**LARGE, epochs=4),
@@ -381,11 +383,16 @@ def test_a_repeated_run_may_be_interrupted_too(switched: Run, tmp_path: Path, en
 
 
 @two_cores
-def test_a_run_that_is_resumed_after_a_change_can_be_repeated_whole(switched: Run, tmp_path: Path) -> None:
-    """The record of the last attempt holds the threads of all of them."""
-    first = Run(tmp_path / "first").train(comes=2, ends=7)
-    second = Run(tmp_path / "second").train(checkpoints=first.sink.checkpoints())
-    assert second.history.changes[: len(first.history.changes)] == first.history.changes
+@pytest.mark.parametrize(("ends", "places", "kept"), [(2, 0, 0), (7, 1, 1)], ids=["inside", "at the start"])
+def test_a_run_that_is_resumed_with_other_threads_can_be_repeated_whole(
+    tmp_path: Path, ends: int, places: int, kept: int
+) -> None:
+    """The record of the last attempt holds the threads of all of them. It may begin at an epoch's start, or inside."""
+    first = Run(tmp_path / "first").train(ends=ends)
+    checkpoints = first.sink.checkpoints()[places:]
+    first.sink.epochs = first.sink.epochs[:kept]
+    second = Run(tmp_path / "second").train(checkpoints=checkpoints, comes=-1)
+    assert [threads for _, threads in second.history.changes] == [2, 1]
     repeated = Run(tmp_path / "repeated", replay=second.history).train()
     assert figures(repeated.sink.epochs) == figures(first.sink.epochs + second.sink.epochs)
     assert same_tensors(repeated.weights(), second.weights())
