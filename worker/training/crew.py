@@ -36,7 +36,7 @@ class Speeds(Protocol):
     """What a decision is made by (see worker.training.trial)."""
 
     def step_seconds(self) -> float:
-        """How long a batch takes with one thread."""
+        """How long a step takes with one thread."""
 
     def speedup(self, more: int, fewer: int) -> float:
         """How many times as fast batches are with more threads."""
@@ -77,6 +77,8 @@ class Crew:
         self._said_limit = False
         self._work: object = None
         self._reference: float | None = None
+        self._of_one = 0.0
+        """Steps a second with one thread, by the last trial: several are to be faster from their first second on."""
         self._steps, self._seconds, self._began = 0, 0.0, 0.0
 
     def __enter__(self) -> Self:
@@ -101,12 +103,12 @@ class Crew:
         speeds: Callable[[], Speeds],
         *,
         most: int,
-        batches_left: int,
+        steps_left: int,
         history: ThreadHistory | None = None,
     ) -> None:
         """Choose the threads of a run that starts, or that goes on from a checkpoint with the history until then.
 
-        `most` is the number that the work of a step keeps busy, `batches_left` what is to be trained in all.
+        `most` is the number that the work of a step keeps busy, `steps_left` what is to be trained in all.
         """
         history = history or ThreadHistory()
         self._speeds = speeds = self._speeds or speeds
@@ -117,8 +119,9 @@ class Crew:
             self._set(self._replayed(place) or known or 1)
         elif known is not None:  # what it had, unless that has become too many
             self._set(min(known, self._allowed))
-            self._set(min(self.threads, self._try(speeds())))
-        elif self._allowed > 1 and (tried := speeds()).step_seconds() * batches_left >= SHORT_SECONDS:
+            if self.threads > 1:
+                self._set(min(self.threads, self._try(speeds())))
+        elif self._allowed > 1 and (tried := speeds()).step_seconds() * steps_left >= SHORT_SECONDS:
             self._set(self._try(tried))
         self.history = history.changed(place, self.threads)
         if known is not None and known != self.threads:
@@ -142,6 +145,8 @@ class Crew:
         """Training goes on from a place, with steps of this kind: speeds of different kinds are not compared."""
         self._repeat(place)
         if work != self._work:
+            if self._work is not None:
+                self._of_one = 0.0
             self._work, self._reference = work, None
             self._steps, self._seconds = 0, 0.0
         self._began = self._clock()
@@ -169,7 +174,7 @@ class Crew:
         if self.threads > self._allowed:
             self._change(place, self._allowed, "other experiments train on this machine")
             return
-        reference = self._reference or speed
+        reference = self._reference or (max(speed, self._of_one) if self.threads > 1 else speed)
         fell = self.threads > 1 and speed < FELL * reference
         rose = self.threads < self._allowed and (speed > ROSE * reference or self._allowed > self._decided_for)
         if (fell or rose) and self._clock() >= self._patient_until:
@@ -192,7 +197,7 @@ class Crew:
             if speeds.speedup(more, threads) < 1 + gain * (more / threads - 1):
                 break
             threads = more
-        self._decided_for = self._allowed
+        self._decided_for, self._of_one = self._allowed, 1 / max(speeds.step_seconds(), 1e-9)
         ended = self._clock()
         self._patient_until = ended + PATIENCE * (ended - began)
         return threads

@@ -169,7 +169,7 @@ class _Run:
             self._place(),
             self._trial,
             most=self.tuning.most_threads,
-            batches_left=len(self.batches) * (self.spec.epochs - self.state.epoch + 1),
+            steps_left=self.state.steps_per_epoch * (self.spec.epochs - self.state.epoch + 1),
             history=history,
         )
 

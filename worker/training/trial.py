@@ -29,14 +29,14 @@ FEWEST_IMAGES = 8
 class Trial:
     """Forward and backward passes of a network that leave it as it was: weights, statistics and random state."""
 
-    def __init__(self, state: TrainingState, images: Tensor, labels: Tensor, batch_size: int) -> None:
+    def __init__(self, state: TrainingState, images: Tensor, labels: Tensor, images_a_step: int) -> None:
         self._state = state
         self._batch = Batch(images, labels)
-        self._batch_size = batch_size
+        self._images_a_step = images_a_step
         self._image_seconds: float | None = None
 
     def step_seconds(self) -> float:
-        """About how long a whole batch takes with one thread."""
+        """About how long a whole step takes with one thread."""
         if self._image_seconds is None:
             with self._undone():
                 torch.set_num_threads(1)
@@ -44,7 +44,7 @@ class Trial:
                 self._step()  # chooses algorithms, takes memory
                 self._image_seconds = self._step() / len(self._batch)
                 self._batch = _part(whole, max(FEWEST_IMAGES, int(STEP_SECONDS / self._image_seconds)))
-        return self._image_seconds * self._batch_size
+        return self._image_seconds * self._images_a_step
 
     def speedup(self, more: int, fewer: int) -> float:
         """How many times as fast batches are with more threads."""
@@ -104,7 +104,7 @@ def build_trial(spec: ExperimentSpec, data: Data, state: TrainingState, most_ima
     images = data.input_format.resize(first_images(data.train, data.input_format, count), size)
     labels = data.train.labels[data.train.indices[: len(images)]]
     state.freezing.set_training_mode(state.epoch)
-    return Trial(state, images, labels, spec.batch_size)
+    return Trial(state, images, labels, spec.batch_size * spec.accumulate_batches)
 
 
 def begin_as_in_training(
@@ -116,7 +116,7 @@ def begin_as_in_training(
             START,
             lambda: build_trial(spec, data, state, tuning.chunk_images),
             most=tuning.most_threads,
-            batches_left=len(batches) * spec.epochs,
+            steps_left=state.steps_per_epoch * spec.epochs,
         )
         batches.prefetch = crew.has_spare_core
     else:

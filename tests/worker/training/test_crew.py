@@ -80,7 +80,7 @@ def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def begin(crew: Crew, **options: Any) -> None:
-    crew.begin(options.pop("place", START), lambda: Load(), **{"most": 8, "batches_left": 100, **options})
+    crew.begin(options.pop("place", START), lambda: Load(), **{"most": 8, "steps_left": 100, **options})
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,17 @@ def test_a_run_whose_speed_has_fallen_goes_on_with_fewer_threads_and_with_more_a
         ("threads-changed", 1, 2),
     ]
     assert 501 <= told[0][1] <= 510
+
+
+def test_a_load_that_comes_in_the_first_second_is_noticed(alone: Callable[..., Crew]) -> None:
+    load, clock = Load(_2_1=1.8), Clock()
+    load.seconds = 0.02
+    with alone(limit=2, speeds=load, clock=clock) as crew:
+        begin(crew)
+        load.speedups.clear()
+        crew.begin_training(START, "steps")
+        steps(crew, clock, 1, 30, 0.1)
+        assert crew.threads == 1
 
 
 def test_where_fewer_threads_are_no_faster_they_stay(alone: Callable[..., Crew]) -> None:
