@@ -176,7 +176,7 @@ def test_small_gains_do_not_count_below_min_delta() -> None:
     assert [stopping.take(epoch(n, 1.0 - 0.04 * n, 0.1)) for n in range(1, 4)] == [False, False, True]
 
 
-@pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (40, 2), (128, 6)])
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (40, 2), (128, 7)])
 def test_threads_grow_with_the_work_of_a_step(batch_size: int, threads: int) -> None:
     small = spec(model={"name": "cnn", "blocks": [{"convs": [{"channels": 64}]}]}, batch_size=batch_size)
     assert choose_tuning(small, images(), "cpu").most_threads == threads
