@@ -221,7 +221,6 @@ class _Run:
         size = input_size_in(spec, state.epoch, self.data.input_format.size)
         if state.step < state.steps_per_epoch:
             self.batches.prefetch = self.tuning.prefetch or self.crew.has_spare_core
-            self.batches.prefetch = self.tuning.prefetch or self.crew.has_spare_core
             rest = steps(self.batches, state.objective, state.epoch, size, state.step, spec.accumulate_batches)
             self.crew.begin_training(self._place(), (size, state.freezing.is_frozen(state.epoch)))
             train_epoch(state, rest, watch.after_step)
