@@ -83,6 +83,12 @@ class LabConsumer(Consumer):  # type: ignore[misc]
         self.first_connection_attempt = False
         return conn
 
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Say that the connection is lost; without the warning, each time, of a default that models.queue sets."""
+        with warnings.catch_warnings():  # Celery turns its own warnings on when it starts
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+
 
 def _stopper(runtime: Runtime) -> Callable[[int, FrameType | None], None]:
     def stop(_: int, __: FrameType | None) -> None:
@@ -129,4 +135,3 @@ app.conf.update(
 app.steps["worker"].add(LabStep)
 for command in set(Panel.data) - CONTROL_COMMANDS:
     del Panel.data[command]
-warnings.simplefilter("ignore", CPendingDeprecationWarning)  # at each lost connection, of a default that is set above

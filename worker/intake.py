@@ -41,14 +41,22 @@ class Transport(redis.Transport):
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str) -> None:
-        if queue != QUEUE:  # control messages
-            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+        if queue != QUEUE:
+            self._deliver_control(message, queue)
             return
         number = experiment_in(message)
         if number is None:
             log.warning("dropped an entry of the queue that is not the lab's", entry=_brief(message))
             return
         super()._deliver(message_for(number), queue)  # type: ignore[no-untyped-call]
+
+    def _deliver_control(self, message: Any, queue: str) -> None:
+        try:
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+        except (Empty, *self.connection_errors, *self.channel_errors):
+            raise
+        except Exception as error:  # noqa: BLE001 (the same)
+            log.warning("dropped a control message that cannot be read", why=_brief(error))
 
 
 def message_for(experiment_id: int) -> dict[str, Any]:

@@ -26,6 +26,10 @@ def test_an_idle_worker_consumes_again_after_each_restart_of_the_broker(lab: Lab
         lab.broker.start()
         lab.wait_for(lab.submit(epochs=1), Status.COMPLETED, seconds=60)
     assert worker.process.poll() is None
+    log = worker.log.read_bytes()
+    assert b"Connection to broker lost" in log
+    assert b"Traceback" not in log
+    assert b"Deprecation" not in log
 
 
 def test_a_run_goes_on_while_the_broker_is_away_and_the_next_one_follows(lab: Lab) -> None:
@@ -162,9 +166,8 @@ def test_entries_that_are_not_the_labs_are_dropped_and_told_and_the_worker_goes_
         broker.lpush(queue.QUEUE, entry)
     lab.wait_for(lab.submit(epochs=1), Status.COMPLETED, seconds=60)
     log = worker.log.read_bytes()
-    assert log.count(b"dropped an entry of the queue") - before == len(entries) - 1, (
-        "the last one asks for no experiment"
-    )
+    assert log.count(b"dropped an entry of the queue") > before, "of many alike some are told"
+    assert queue.queue_length(lab.celery) == 0
     assert max(map(len, log.splitlines())) < 5_000, "they are not quoted at length"
     assert worker.process.poll() is None
     assert broker.hlen("unacked") == 0
