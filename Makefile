@@ -19,7 +19,7 @@ define pip_install
 @$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Epochal needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 @$(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
 @echo "installing pinned dependencies; torch is the large one and takes its time"
-@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '$(1)'
+@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '$(1)'
 @touch $(2)
 endef
 

@@ -16,6 +16,7 @@ from models.store import Store, experiments, workers
 from service.instruments import Instruments
 
 FRESH_SECONDS = 1.0
+PATIENCE_SECONDS = 3.0
 Checks = dict[str, dict[str, Any]]
 """Of each part: whether it is `ok`, and what else there is to say."""
 
@@ -29,16 +30,27 @@ class Readiness:
         self._probe = probe or check_parts
         self._checks: Checks = {}
         self._checked_at = float("-inf")
-        self._asking = asyncio.Lock()
+        self._probing: asyncio.Task[None] | None = None
         self._thread = anyio.CapacityLimiter(1)  # of its own: a broker that hangs must not take a reader's
 
     async def checks(self) -> Checks:
-        """What answers and what does not: of now, or of a second ago at most."""
-        async with self._asking:
-            if time.monotonic() - self._checked_at >= FRESH_SECONDS:
-                self._checks = await to_thread.run_sync(self._probe, self._store, self._celery, limiter=self._thread)
-                self._checked_at = time.monotonic()
+        """What answers and what does not: of now, or of a second ago at most.
+
+        A part that hangs (a host that drops packets, say) makes nobody wait longer than PATIENCE_SECONDS.
+        """
+        if time.monotonic() - self._checked_at < FRESH_SECONDS:
             return self._checks
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._ask())
+        finished, _ = await asyncio.wait({self._probing}, timeout=PATIENCE_SECONDS)
+        if not finished:
+            return {"checks": {"ok": False, "reason": f"they have taken longer than {PATIENCE_SECONDS:g} s"}}
+        self._probing.result()
+        return self._checks
+
+    async def _ask(self) -> None:
+        self._checks = await to_thread.run_sync(self._probe, self._store, self._celery, limiter=self._thread)
+        self._checked_at = time.monotonic()
 
 
 def require_ready(checks: Checks, *, in_detail: bool) -> None:

@@ -86,7 +86,7 @@ async def show_form(caller: PageCaller, preset: FilterText = None) -> Response:
 
 
 @router.get("/docs")
-async def show_reference(request: Request, caller: PageCaller) -> Response:
+def show_reference(request: Request, caller: PageCaller) -> Response:
     """Every address of the API, from its OpenAPI document."""
     address = f"{request.url.scheme}://{request.url.netloc}{prefix()}"
     return render("reference.html", caller=caller, address=address, **reference_context(request.app.openapi()))

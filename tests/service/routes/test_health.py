@@ -1,13 +1,16 @@
 """The API lives without anything else; the lab is ready only with all of its parts."""
 
 import asyncio
+import threading
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from models.settings import Settings
 from models.store import keys, workers
 from models.store.states import Role
+from service import health
 from service.health import Readiness
 from tests.service.lab_of_one import Filled, client_of, epoch
 
@@ -56,6 +59,26 @@ def test_however_many_ask_the_parts_are_asked_once() -> None:
 
     assert asyncio.run(crowd()) == [{"broker": {"ok": True}}] * 100
     assert len(asked) == 1
+
+
+def test_a_part_that_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.01)
+    answers = threading.Event()
+
+    def probe(*parts: Any) -> dict[str, Any]:
+        answers.wait(20)
+        return {"broker": {"ok": True}}
+
+    async def ask() -> tuple[Any, Any]:
+        readiness = Readiness(None, None, probe=probe)  # type: ignore[arg-type]
+        first = await asyncio.gather(*(readiness.checks() for _ in range(10)))
+        monkeypatch.setattr(health, "PATIENCE_SECONDS", 20)
+        answers.set()
+        return first, await readiness.checks()
+
+    first, then = asyncio.run(ask())
+    assert [checks["checks"]["ok"] for checks in first] == [False] * 10
+    assert then == {"broker": {"ok": True}}
 
 
 def test_prometheus_counts_by_route_and_not_by_id(client: TestClient, filled: Filled) -> None:
