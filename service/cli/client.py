@@ -101,9 +101,9 @@ class Client:
         return self._read(self._send("GET", API + path, params=_given(params)))
 
     def get_bytes(self, path: str, **params: Any) -> bytes:
-        """GET a picture below /api/v1."""
+        """GET a picture, or a table as CSV, below /api/v1."""
         response = self._send("GET", API + path, params=_given(params))
-        if not response.headers.get("content-type", "").startswith("image/"):
+        if not response.headers.get("content-type", "").startswith(("image/", "text/csv")):
             raise self._no_lab(response, "no picture")
         return response.content
 

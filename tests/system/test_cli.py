@@ -16,6 +16,7 @@ from PIL import Image
 from models.data.dataset import load_dataset
 from service.cli.client import Client
 from service.lab import Lab
+from tests.postgres import SERVER
 from tests.system.waiting import long_spec, small_spec, wait_for_epochs, wait_until_ended
 
 EPOCHAL = str(Path(sys.executable).with_name("epochal"))
@@ -145,6 +146,7 @@ def test_a_lab_that_is_not_there_is_said_to_be_not_there(epochal) -> None:  # ty
     assert epochal("list", expect=2, url="not an address").stderr
 
 
+@pytest.mark.skipif(SERVER is not None, reason="PostgreSQL is backed up by pg_dump")
 def test_backup_while_training_restores_to_a_lab_that_holds_the_same(client: Client, lab: Lab, tmp_path: Path) -> None:
     number = client.post("/experiments", long_spec())["id"]
     wait_for_epochs(client, number, 1)

@@ -48,7 +48,8 @@ def test_what_was_stored_reads_as_it_did(upgraded: Client) -> None:
 
 
 def test_its_weights_predict_and_its_pictures_are_drawn(upgraded: Client) -> None:
-    for path in ("curves.png", "kernels.png", "verdict", "metrics.csv"):
+    assert upgraded.get("/experiments/1/verdict")
+    for path in ("curves.png", "kernels.png", "metrics.csv"):
         assert upgraded.get_bytes(f"/experiments/1/{path}"), path
     before = json.loads((FOLDER / "lab-0.1.0.json").read_text())["prediction"]["predictions"][0]
     answer = upgraded.post_images("/experiments/1/predictions", [FOLDER / "grey.png"])["predictions"][0]
