@@ -106,7 +106,7 @@ def counted(seed: int, *, images: int, epochs: int, top: float) -> list[EpochMet
     """A run measured on so few validation images, each of which it is right or wrong about."""
     measured = []
     for i, metrics in enumerate(run(seed, epochs=epochs, top=top, wobble=0.004)):
-        right = np.random.default_rng((seed, i)).binomial(images, metrics.val_accuracy)
+        right = np.random.default_rng((seed, i)).binomial(images, min(max(metrics.val_accuracy, 0.0), 1.0))
         measured.append(replace(metrics, val_accuracy=float(right) / images))
     return measured
 

@@ -24,7 +24,7 @@ def test_equal_histories_agree_to_the_bit_whatever_the_clock_said() -> None:
 
 
 def test_a_last_digit_is_noise_and_a_gap_is_not() -> None:
-    base = [0.30, 0.40, 0.45, 0.47, 0.46, 0.48]
+    base = [0.3012, 0.4037, 0.4519, 0.4733, 0.4641, 0.4807]
     nudged = compare_runs(curve(*base), curve(*(a + 0.001 for a in base)), same_weights=None)
     assert nudged["agreement"] == Agreement.WITHIN_NOISE
     assert nudged["first_difference"] == 1

@@ -61,8 +61,9 @@ class Neighbours:
         self._machine = _machine()
         self._owner = random.SystemRandom().randrange(OWNERS)
         self._files: list[int] = []
-        for places in (shared, *([folder] for folder in folders)):
-            opened = next((file for place in places if (file := _open(place / FILE)) is not None), None)
+        places = [(shared, 0o644), *(([folder], 0o600) for folder in folders)]
+        for candidates, mode in places:
+            opened = next((file for place in candidates if (file := _open(place / FILE, mode)) is not None), None)
             if opened is not None:
                 self._files.append(opened)
 
@@ -134,8 +135,8 @@ def _group() -> int:
     return zlib.crc32(repr(limits).encode()) % GROUPS
 
 
-def _open(path: Path) -> int | None:
-    """The file, made if it is not there: readable and lockable for everybody, and never another file than this one."""
+def _open(path: Path, mode: int) -> int | None:
+    """The file, made with `mode` if it is not there; who can read it can lock it. Never another file than this one."""
     if not _CAN_LOCK:
         return None
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -144,12 +145,12 @@ def _open(path: Path) -> int | None:
             return os.open(path, flags)
         try:
             # not O_CREAT alone: in a folder like /tmp the kernel refuses that for another user's file
-            made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+            made = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
         except OSError as error:
             if error.errno == errno.EEXIST:
                 continue
             return None
-        os.fchmod(made, 0o644)
+        os.fchmod(made, mode)
         return made
     return None
 

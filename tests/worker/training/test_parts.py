@@ -141,12 +141,12 @@ def epoch(number: int, loss: float, accuracy: float) -> EpochMetrics:
     return EpochMetrics(number, loss, accuracy, loss, accuracy, 0.1, 1.0, 1.0, 1.0, 1.0)
 
 
-def test_the_best_epoch_is_the_most_accurate_then_the_one_of_lowest_loss() -> None:
+def test_the_best_epoch_is_the_first_of_the_most_accurate() -> None:
     judgement = Judgement(EarlyStopping(None))
     figures = [(1.0, 0.5), (0.9, 0.5), (0.95, 0.5), (2.0, 0.6), (math.nan, math.nan), (2.1, 0.6)]
     assert [judgement.take(epoch(n, *values)) for n, values in enumerate(figures, 1)] == [
         True,
-        True,
+        False,
         False,
         True,
         False,
