@@ -45,7 +45,9 @@ def test_a_preflight_measures_real_steps(lab: Lab) -> None:
 
 def test_a_preflight_says_when_the_loss_does_not_stay_finite(lab: Lab) -> None:
     lab.worker()
-    probe = answer(lab, ask(lab, ProbeKind.PREFLIGHT, optimizer={"name": "sgd", "lr": 100}))
+    probe = answer(
+        lab, ask(lab, ProbeKind.PREFLIGHT, model="three_blocks", optimizer={"name": "sgd", "lr": 100, "momentum": 0.9})
+    )
     assert probe.result["finite"] is False
     assert probe.result["diverged"]["what"] in ("loss", "gradient")
 
