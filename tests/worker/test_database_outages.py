@@ -55,6 +55,10 @@ def test_three_outages_of_the_database_and_one_of_both_cost_no_attempt(lab: Lab,
         if broker_too:
             lab.broker.start()
         lab.wait_for_epoch(experiment_id, done + 2, seconds=120)
+        beats = lab.runs(experiment_id)[-1].heartbeat
+        wait_until(
+            lambda beats=beats: lab.runs(experiment_id)[-1].heartbeat >= beats + 2, 60, "the lease to be renewed"
+        )
     assert [run.status for run in lab.runs(experiment_id)] == ["running"], "one attempt, and it goes on"
     assert lab.experiment(experiment_id).failed_attempts == 0
     assert times_said(worker, b"Traceback") == 0
