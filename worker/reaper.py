@@ -120,6 +120,7 @@ class Reaper:
         self._short_looks = 0
         self._refused = False
         self._lenient_from = 0.0
+        self._missed_turn = False
         self._chores = [
             Chore(BEAT_SECONDS, self.beat),
             Chore(0.0, self.end_silent_runs),
@@ -139,12 +140,15 @@ class Reaper:
     def _writing(self) -> Iterator[tuple[Session, bool]]:
         """A writing session, and whether the database was locked until now, so that silence proves nothing.
 
-        That is believed once in two leases: where every write has to wait, a lost run must be given back all the same.
+        A wait that was given up counts as well: the turn after it may come at once, before any owner's. That is
+        believed once in two leases: where every write has to wait, a lost run must be given back all the same.
         """
-        asked = time.monotonic()
+        asked, missed = time.monotonic(), self._missed_turn
+        self._missed_turn = True
         with self._store.writing() as session:
+            self._missed_turn = False
             now = time.monotonic()
-            locked = now - asked > LONGEST_WAIT_SECONDS and now >= self._lenient_from
+            locked = (missed or now - asked > LONGEST_WAIT_SECONDS) and now >= self._lenient_from
             if locked:
                 self._lenient_from = now + 2 * self._runtime.settings.lease_seconds
                 self._leases.forgive()

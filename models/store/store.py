@@ -91,6 +91,7 @@ class Store:
         try:
             self._writing_thread = threading.get_ident()
             with _translated(), Session(self._writer, expire_on_commit=False) as session, session.begin():
+                session.connection()  # a Session begins at its first statement; the wait for the lock belongs here
                 yield session
         finally:
             self._writing_thread = None

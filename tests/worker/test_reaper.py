@@ -118,6 +118,25 @@ def test_a_reaper_that_had_to_wait_for_the_database_gives_everyone_a_new_lease_o
     assert status(runtime, claim) is Status.QUEUED
 
 
+def test_a_reaper_whose_turn_never_came_gives_everyone_a_new_lease_when_it_comes_at_once(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy() -> None:
+        raise Unavailable("the database was busy for 5 s")
+
+    reaper, claim = Reaper(runtime), claimed(runtime)
+    reaper.end_silent_runs(0.0)
+    with monkeypatch.context() as lock:
+        lock.setattr(runtime.store, "writing", busy)
+        with pytest.raises(Unavailable):
+            reaper.end_silent_runs(LEASE_SECONDS + 1)
+    reaper.end_silent_runs(0.5)  # the lock is gone, and this turn comes before the owner's
+    assert status(runtime, claim) is Status.RUNNING
+    for elapsed in (0.0, LEASE_SECONDS + 1):
+        reaper.end_silent_runs(elapsed)
+    assert status(runtime, claim) is Status.QUEUED, "an owner that stays silent has lost it all the same"
+
+
 def test_a_silent_run_that_was_to_be_cancelled_is_cancelled(runtime: Runtime) -> None:
     reaper, claim = Reaper(runtime), claimed(runtime)
     with runtime.store.writing() as session:

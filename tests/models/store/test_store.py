@@ -108,6 +108,17 @@ def test_while_the_database_is_locked_reads_go_on_and_a_write_waits(store: Store
 
 
 @sqlite_only
+def test_a_writing_session_has_the_lock_from_its_first_line(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
+    store = Store(settings)
+    with somebody_writing(settings), pytest.raises(Unavailable, match="busy"), store.writing():
+        pytest.fail("nobody may be here while another process writes")
+    store.dispose()
+
+
+@sqlite_only
 def test_a_write_that_waited_too_long_is_unavailable(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
     store = Store(settings)
