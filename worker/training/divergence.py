@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,21 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.metrics import finite
 from models.networks.layers import head_of
 from models.spec.experiment import ExperimentSpec
 from worker.training.batches import Part
 from worker.training.optimizers import Freezing, build_optimizer
 from worker.training.range_test import make_plan, suggest, sweep_rates, time_step
 from worker.training.step import gradient_norm
+from worker.training.verdict.divergence import Divergence, What
 
-What = Literal["loss", "gradient", "weight"]
 Step = Sequence[Part]
 """The batches whose gradients make one step."""
 PartObjective = Callable[[Tensor, Part], Tensor]
 
 Array = NDArray[np.float64]
-WORDS: dict[What, str] = {"loss": "the loss", "gradient": "the gradient", "weight": "a weight"}
 
 MOST_STEPS = 64
 FEWEST_STEPS = 4
@@ -49,43 +47,6 @@ PROOF_SECONDS = 4.0
 PROVEN_FALL = 0.02
 """A trial that lowered the loss by less than this part of it has learned nothing."""
 SHOWN_NORMS = 50
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """One divergence, explained as far as could be."""
-
-    epoch: int
-    """Counted from 1."""
-    step: int
-    """Counted from 1 within the epoch."""
-    what: What
-    """What stopped being finite first."""
-    layer: str | None
-    """The first layer whose output, gradient or weight did; None when the replay stayed finite."""
-    layer_type: str | None
-    grad_norms: tuple[float, ...]
-    """The gradient's norm in the steps up to it, oldest first; non-finite values included."""
-    lr: float | None
-    """The learning rate of that step."""
-    suggested_lr: float | None
-    """A learning rate that works, from a range test run there and then; None when none did."""
-    why: str
-    """How that rate was chosen, or why none is advised."""
-    lowered_to: float | None = None
-    """The rate that training went on with (on_divergence: lower_lr); None when it stopped."""
-
-    @property
-    def what_happened(self) -> str:
-        """What stopped being finite, where: the one wording for the run's reason, its notices and its verdict."""
-        kind = f" ({self.layer_type})" if self.layer_type else ""
-        first = f", first in layer {self.layer}{kind}" if self.layer else ""
-        return f"{WORDS[self.what]} stopped being finite at step {self.step} of epoch {self.epoch}{first}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON data; non-finite norms are null."""
-        body: dict[str, Any] = finite({**vars(self), "grad_norms": list(self.grad_norms)})
-        return body
 
 
 @dataclass(frozen=True)

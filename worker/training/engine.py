@@ -19,7 +19,6 @@ from worker.training.batches import Split, first_images, plain_batches
 from worker.training.build import build_batches, build_data, build_state, input_size_in, steps
 from worker.training.checkpoints import first_usable, own_checkpoints, save_checkpoint
 from worker.training.crew import Crew
-from worker.training.divergence import Divergence
 from worker.training.environment import describe_environment, peak_memory_mb
 from worker.training.filters import filter_health
 from worker.training.guard import Diverged
@@ -33,6 +32,7 @@ from worker.training.stopping import Best
 from worker.training.threads import Place, ThreadHistory
 from worker.training.trial import Trial, build_trial
 from worker.training.tuning import Tuning, choose_tuning
+from worker.training.verdict.divergence import Divergence
 from worker.training.watch import Interrupted, Watch
 
 MAX_LOWERED = 3

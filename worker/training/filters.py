@@ -1,4 +1,4 @@
-"""The health of every convolution's filters, how far each layer moved, and when the first layer settled.
+"""The health of every convolution's filters, and how far each layer moved.
 
 A filter (output channel) is
     dead       its weights are near zero beside its layer's, or it never fired on the images shown;
@@ -9,7 +9,6 @@ A filter (output channel) is
                at random.
 """
 
-import itertools
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -38,8 +37,6 @@ JUDGED_VALUES = 2**19
 """Weights whose structure is looked at at once: it takes some ten times their memory."""
 COMPARED_CHANNELS = 16
 """Input channels that are looked at for shape and for coherence; more would tell no more and cost time."""
-SETTLED = 0.1
-"""The first layer has settled when it stays within this part of its final self."""
 MOST_PAIRS = 50
 """Duplicate pairs that are named; the number of filters concerned is exact."""
 
@@ -186,24 +183,3 @@ def layer_movement(network: nn.Module, initial_state: Mapping[str, Tensor] | Non
         moved = torch.linalg.vector_norm(module.weight.detach().double().cpu() - before)
         movement[name] = float(moved / torch.linalg.vector_norm(before).clamp_min(1e-30))
     return movement
-
-
-def settling_epoch(kernels: Mapping[int, NDArray[np.floating[Any]]]) -> int | None:
-    """The first epoch (from 1) from which the first layer stays within 10% of its final kernels, by relative L2.
-
-    `kernels` are (out, in, h, w) by epoch; where not every epoch's are there, it is the first of those that are. None
-    with fewer than three, or when it moved on into the last fifth of the run: it had not settled then.
-    """
-    epochs = sorted(kernels)
-    if len(epochs) < 3:
-        return None
-    last, settled = epochs[-1], epochs[0]
-    final = kernels[last].astype(np.float64)
-    near = SETTLED * max(float(np.linalg.norm(final)), 1e-30)
-    for epoch, following in reversed(
-        list(itertools.pairwise(epochs))
-    ):  # from the end: most of the way is not looked at
-        if not np.linalg.norm(kernels[epoch] - final) <= near:
-            settled = following
-            break
-    return settled if settled <= last - max(2, last // 5) else None

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 from models.spec.experiment import ExperimentSpec
-from worker.training.divergence import Divergence
 from worker.training.verdict.curves import Curves
+from worker.training.verdict.divergence import Divergence
 from worker.training.verdict.finding import Finding, Severity, make_finding, number, plural
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from models.metrics import EpochMetrics, finite
 from models.spec.experiment import ExperimentSpec
 from models.stability import measure_stability
-from worker.training.divergence import Divergence
 from worker.training.verdict.best import falls_back, find_best, report_best, report_wasted, rises
 from worker.training.verdict.chance import (
     report_below_chance,
@@ -19,6 +18,7 @@ from worker.training.verdict.chance import (
 from worker.training.verdict.collapse import find_collapses, report_collapses
 from worker.training.verdict.curves import in_order, read_curves
 from worker.training.verdict.diverged import report_divergence
+from worker.training.verdict.divergence import Divergence
 from worker.training.verdict.ending import report_ending, report_no_problem
 from worker.training.verdict.finding import ORDER, Finding, Severity
 from worker.training.verdict.kernels import report_kernels

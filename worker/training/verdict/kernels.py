@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from worker.training.filters import SETTLED, settling_epoch
 from worker.training.verdict.finding import Finding, Severity, make_finding, percent, plural
+from worker.training.verdict.settling import SETTLED, settling_epoch
 
 Layers = Mapping[str, Mapping[str, Any]]
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from models.spec.parse import parse_spec
 from tests.worker.training.verdict.histories import make_history
-from worker.training.divergence import Divergence
 from worker.training.verdict import judge
+from worker.training.verdict.divergence import Divergence
 
 NAN, INF = math.nan, math.inf
 FALLING = [2.0, 1.6, 1.4, 1.25, 1.15, 1.08, 1.03, 1.0, 0.98, 0.97]
