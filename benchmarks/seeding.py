@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert
 
-from models.metrics import SERIES, EpochMetrics, summarise
+from models.curves.metrics import SERIES, EpochMetrics, summarise
 from models.spec.parse import model_label, parse_spec
 from models.store import Status, Store
 from models.store.columns import now

@@ -38,8 +38,8 @@ from torch import nn
 
 from benchmarks.cases import CASES, WARM_UP_BATCHES, Case
 from benchmarks.report_loop import in_own_process
+from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset, load_dataset
-from models.metrics import EpochMetrics
 from models.networks.layers import head_of
 from models.settings import get_settings
 from models.spec.experiment import ExperimentSpec

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from models.curves.metrics import EpochMetrics
 from models.errors import Conflict
-from models.metrics import EpochMetrics
 from models.store.pages import Listed
 from models.store.states import ProbeStatus, RunStatus, Status
 from models.store.tables import Experiment, Probe, Run

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from models.metrics import MAXIMISED, SERIES
+from models.curves.metrics import MAXIMISED, SERIES
 from models.store import experiments
 from models.store.pages import Page
 from service.documents import ExperimentItem, ExperimentPage, experiment_item

@@ -10,9 +10,9 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.agreement import Agreement, agreement
+from models.curves.agreement import Agreement, agreement
+from models.curves.metrics import EpochMetrics
 from models.errors import Conflict, CorruptFile
-from models.metrics import EpochMetrics
 from models.store import artifacts, experiments, history
 from models.store.states import ArtifactKind
 from models.store.tables import Experiment
@@ -75,7 +75,7 @@ def compare(session: Session, experiment_id: int, experiments_dir: Path) -> Repr
 def compare_runs(
     original: Sequence[EpochMetrics], repeated: Sequence[EpochMetrics], *, same_weights: bool | None
 ) -> dict[str, Any]:
-    """What the two histories say (`models.agreement`), and the last weights with them."""
+    """What the two histories say (`models.curves.agreement`), and the last weights with them."""
     found = agreement(original, repeated)
     if found["agreement"] == Agreement.BIT_IDENTICAL:
         if same_weights:

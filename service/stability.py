@@ -3,8 +3,8 @@
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from models.curves.stability import Stability, compare_stability, measure_stability
 from models.data.catalogue import get_dataset
-from models.stability import Stability, compare_stability, measure_stability
 from models.store import experiments, history
 from models.store.tables import Experiment
 from service.curves import get_compared
@@ -12,7 +12,7 @@ from service.documents import API, Document
 
 
 class StabilityFigures(Document):
-    """One experiment's stability. `models.stability` says how each figure is made."""
+    """One experiment's stability. `models.curves.stability` says how each figure is made."""
 
     score: float = Field(description="From 0 to 1; 1 is a curve without a wobble that keeps what it reached.")
     wobble: float | None = Field(description="From epoch to epoch; 1 halves the score. null: it ended non-finite.")

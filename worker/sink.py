@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
+from models.curves.metrics import EpochMetrics
 from models.errors import Unavailable
-from models.metrics import EpochMetrics
 from models.store import Store, artifacts, history, runs
 from models.store.files import sha256_of
 from models.store.states import ArtifactKind

@@ -28,7 +28,7 @@ import psutil
 
 from benchmarks.faults.stopping import stop_outside_transaction
 from benchmarks.faults.workers import ExtraWorker, jobs_of, wait_until_ready
-from models.metrics import EpochMetrics
+from models.curves.metrics import EpochMetrics
 from models.settings import Settings
 from models.store import Status, Store, experiments, history, runs
 from models.store.tables import Event, Experiment, Run

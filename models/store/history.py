@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from models.metrics import EMPTY, SERIES, EpochMetrics, Summary, summarise
+from models.curves.metrics import EMPTY, SERIES, EpochMetrics, Summary, summarise
 from models.store.rows import Lease, fenced, tell, touch
 from models.store.states import EventKind
 from models.store.tables import EpochRow, Run, SummaryRow

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from models.curves.metrics import SERIES
 from models.errors import InvalidRequest
-from models.metrics import SERIES
 from models.store.states import Status
 from models.store.tables import Experiment, ExperimentTag, SummaryRow
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from models.metrics import EpochMetrics
+from models.curves.metrics import EpochMetrics
 from models.store.columns import JsonColumn, UtcDateTime, now, words
 from models.store.states import ArtifactKind, EventKind, ProbeKind, ProbeStatus, Role, RunStatus, Status
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from models.metrics import EpochMetrics
+    from models.curves.metrics import EpochMetrics
 
 Floats = NDArray[np.float64]
 

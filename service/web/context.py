@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
+from models.curves.metrics import EpochMetrics
 from models.errors import EpochalError
-from models.metrics import EpochMetrics
 from models.spec.presets import experiment_presets, model_presets
 from models.store import Status, artifacts, events, experiments, history
 from models.store.states import ArtifactKind

@@ -14,7 +14,7 @@ import uvicorn
 from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
-from models.metrics import EpochMetrics
+from models.curves.metrics import EpochMetrics
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, Store, artifacts, experiments, history, runs

@@ -3,8 +3,8 @@
 import numpy as np
 from starlette.testclient import TestClient
 
-from models.agreement import Agreement
-from models.metrics import EpochMetrics
+from models.curves.agreement import Agreement
+from models.curves.metrics import EpochMetrics
 from models.store import experiments
 from models.store.states import ArtifactKind
 from service.reproduction import compare_runs

@@ -3,7 +3,7 @@
 import numpy as np
 from starlette.testclient import TestClient
 
-from models.metrics import EpochMetrics
+from models.curves.metrics import EpochMetrics
 from tests.service.lab_of_one import NAN, Filled, epoch
 
 

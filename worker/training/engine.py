@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset
-from models.metrics import EpochMetrics
 from models.spec.experiment import ExperimentSpec, OnDivergence
+from models.verdict.divergence import Divergence
 from worker.training.aftermath import explain_divergence, make_finite
 from worker.training.batches import Split, first_images, plain_batches
 from worker.training.build import build_batches, build_data, build_state, input_size_in, steps
@@ -32,7 +33,6 @@ from worker.training.stopping import Best
 from worker.training.threads import Place, ThreadHistory
 from worker.training.trial import Trial, build_trial
 from worker.training.tuning import Tuning, choose_tuning
-from worker.training.verdict.divergence import Divergence
 from worker.training.watch import Interrupted, Watch
 
 MAX_LOWERED = 3

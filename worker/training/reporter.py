@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.metrics import NAMES, EpochMetrics, values_of
+from models.curves.metrics import NAMES, EpochMetrics, values_of
 from models.spec.experiment import ExperimentSpec
+from models.verdict import judge
+from models.verdict.divergence import Divergence
 from worker.training.sink import MetricSink
-from worker.training.verdict import judge
-from worker.training.verdict.divergence import Divergence
 
 Kernels = Mapping[int, NDArray[np.floating[Any]]]
 """The first layer's after the epochs that are kept."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from models.metrics import EpochMetrics
+from models.curves.metrics import EpochMetrics
 
 ArtifactKind = Literal["checkpoint", "weights-best", "weights-last", "kernels"]
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from models.metrics import EpochMetrics, is_better
+from models.curves.metrics import EpochMetrics, is_better
 from models.spec.training import EarlyStoppingSpec
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.metrics import EpochMetrics
+from models.curves.metrics import EpochMetrics
 from models.settings import Settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.metrics import SERIES, EpochMetrics, Summary, summarise
+from models.curves.metrics import SERIES, EpochMetrics, Summary, summarise
 from models.store import Store, events, experiments, history, runs
 from models.store.tables import SummaryRow
 from tests.models.store.helpers import add_experiment, claim, make_metrics, start

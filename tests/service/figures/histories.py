@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from models.metrics import EpochMetrics
+from models.curves.metrics import EpochMetrics
 from service.figures.series import CurveData
 
 

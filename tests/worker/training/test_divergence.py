@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
+from models.verdict.divergence import Divergence
 from worker.training import divergence
 from worker.training.batches import Batch, Part, Split
 from worker.training.divergence import Culprit, Training, explain, find_culprit
 from worker.training.objective import Objective
-from worker.training.verdict.divergence import Divergence
 
 
 def batches(count: int = 12, size: int = 16) -> list[Part]:

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from models.verdict.divergence import Divergence
 from tests.worker.training.tiny import NETWORK, PLAIN, figures, images, run, spec
 from worker.training import engine as engine_module
 from worker.training.engine import train
 from worker.training.guard import LOOK_EVERY, DeferredGuard, Diverged, Guard
 from worker.training.sink import MemorySink
 from worker.training.step import gradient_norm
-from worker.training.verdict.divergence import Divergence
 
 DECAY = {"name": "sgd", "momentum": 0.0, "weight_decay": 10.0}
 """A step multiplies every weight by 1 - 10 * lr, whatever the images are: at 100 by -999, at 1 by -9, at 0.1 by 0."""

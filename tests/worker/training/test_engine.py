@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, safe_open
 from torch.nn import functional as F
 
+from models.curves.metrics import summarise
 from models.data.splits import split_indices
-from models.metrics import summarise
 from models.networks.build import build_network
 from models.networks.preprocessing import preprocessing_for
 from models.spec.experiment import ExperimentSpec

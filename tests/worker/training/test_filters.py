@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.verdict.settling import settling_epoch
 from worker.training.activity import watch_activity
 from worker.training.filters import filter_health, layer_movement, noise_like
-from worker.training.verdict.settling import settling_epoch
 
 
 def network(*, inplace: bool = False) -> nn.Sequential:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.curves.metrics import EpochMetrics
 from models.errors import SpecError, StorageFull
-from models.metrics import EpochMetrics
 from models.networks.predict import predict
 from models.spec.experiment import Precision
 from models.spec.parse import parse_spec

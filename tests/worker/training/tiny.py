@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.curves.metrics import EpochMetrics
 from models.data.catalogue import CIFAR10
 from models.data.dataset import ImageDataset, load_dataset
-from models.metrics import EpochMetrics
 from models.settings import Settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec

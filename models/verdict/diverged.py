@@ -1,0 +1,86 @@
+"""Losses that stopped being finite, and learning rates that were lowered because of it."""
+
+import math
+from collections.abc import Sequence
+
+from models.spec.experiment import ExperimentSpec
+from models.verdict.curves import Curves
+from models.verdict.divergence import Divergence
+from models.verdict.finding import Finding, Severity, make_finding, number, plural
+
+
+def report_divergence(curves: Curves, divergences: Sequence[Divergence], spec: ExperimentSpec | None) -> list[Finding]:
+    """The explained divergences; or what the curves alone tell of one."""
+    findings: list[Finding] = []
+    for divergence in divergences:
+        findings.append(_explained(divergence, spec))
+        if divergence.lowered_to is not None:
+            findings.append(_lowered(divergence))
+    if not divergences and curves.broken_from is not None:
+        findings.append(_seen(curves, spec))
+    return findings
+
+
+def _explained(divergence: Divergence, spec: ExperimentSpec | None) -> Finding:
+    suggestion = "The last finite weights are kept."
+    if divergence.suggested_lr is not None:
+        before = f" instead of {number(divergence.lr)}" if divergence.lr else ""
+        suggestion = f"Use a learning rate of {number(divergence.suggested_lr)}{before}: {divergence.why}"
+    if spec is not None and spec.clip_grad_norm is None:
+        suggestion += " Clipping the gradient (clip_grad_norm: 1.0) helps too."
+    return make_finding(
+        "divergence",
+        Severity.WARNING if divergence.lowered_to is not None else Severity.PROBLEM,
+        f"Training diverged: {divergence.what_happened}.{_path(divergence.grad_norms)}",
+        epochs=[divergence.epoch],
+        values={key: value for key, value in divergence.to_json().items() if key not in ("epoch", "why")},
+        suggestion=suggestion,
+    )
+
+
+def _path(norms: Sequence[float]) -> str:
+    """How the gradient's norm got there, in a sentence."""
+    usable = [norm for norm in norms if math.isfinite(norm)]
+    if len(usable) < 2:
+        return ""
+    shown = usable[-5:]
+    grew = f" over {plural(len(usable), 'step')}" if len(usable) > 5 else ""
+    return f" The gradient's norm went{grew} {' -> '.join(number(norm) for norm in shown)}" + (
+        " -> not finite." if len(usable) < len(norms) else "."
+    )
+
+
+def _lowered(divergence: Divergence) -> Finding:
+    assert divergence.lowered_to is not None
+    before = f" from {number(divergence.lr)}" if divergence.lr else ""
+    return make_finding(
+        "lr-lowered",
+        Severity.WARNING,
+        f"After the divergence in epoch {divergence.epoch} training went back to the last finite checkpoint and "
+        f"lowered the learning rate{before} to {number(divergence.lowered_to)}.",
+        epochs=[divergence.epoch],
+        values={"lr_before": divergence.lr, "lr_after": divergence.lowered_to},
+        suggestion=f"Start the next run with {number(divergence.lowered_to)} or less, or warm the rate up.",
+    )
+
+
+def _seen(curves: Curves, spec: ExperimentSpec | None) -> Finding:
+    first = curves.broken_from
+    assert first is not None
+    rate = spec.optimizer.lr if spec else float(curves.lr.values.max()) if len(curves.lr) else None
+    at = f" at a learning rate of {number(rate)}" if rate else ""
+    again = (
+        "No epoch had a finite loss."
+        if first == int(curves.epochs[0])
+        else f"The last finite loss is that of epoch {first - 1}."
+    )
+    lower = f"{number(rate / 10)} or less" if rate else "a tenth of the learning rate"
+    return make_finding(
+        "divergence",
+        Severity.PROBLEM,
+        f"Training diverged{at}: from epoch {first} on the loss is not a finite number. {again} What was measured "
+        "since says nothing.",
+        epochs=[first],
+        values={"first_non_finite_epoch": first, "lr": rate},
+        suggestion=f"Try {lower}, clip the gradient (clip_grad_norm: 1.0), or run a learning-rate test first.",
+    )

@@ -1,0 +1,40 @@
+"""How much the validation curves wobble from one epoch to the next."""
+
+from models.curves.stability import Stability
+from models.verdict.curves import Curves
+from models.verdict.finding import Finding, Severity, make_finding, percent
+
+NOTED = (0.01, 0.03)
+"""Wobble of accuracy, and of the loss as a part of itself, from which it is mentioned."""
+WARNED = (0.03, 0.10)
+"""The same, from which it is a warning: differences between experiments drown in it."""
+
+
+def report_oscillation(curves: Curves, stability: Stability | None) -> list[Finding]:
+    """A wobble that makes single epochs' figures unreliable."""
+    if stability is None or curves.broken_from is not None:
+        return []
+    accuracy, loss = stability.wobble_accuracy or 0.0, stability.wobble_loss or 0.0
+    if accuracy < NOTED[0] and loss < NOTED[1]:
+        return []
+    strong = accuracy >= WARNED[0] or loss >= WARNED[1]
+    parts = []
+    if stability.wobble_accuracy is not None:
+        parts.append(f"accuracy by {100 * accuracy:.1f} points")
+    if stability.wobble_loss is not None:
+        parts.append(f"the loss by {percent(loss)}")
+    word = "swing widely" if strong else "wobble"
+    return [
+        make_finding(
+            "oscillation",
+            Severity.WARNING if strong else Severity.INFO,
+            f"The validation curves {word} from epoch to epoch: {' and '.join(parts)} (stability {stability.score:.2f} "
+            "of 1). One epoch's best may be luck by as much.",
+            epochs=[],
+            values=stability.as_json(),
+            suggestion=(
+                "A smaller learning rate, a schedule that lowers it, a larger batch or weight averaging (ema_decay) "
+                "calm it."
+            ),
+        )
+    ]

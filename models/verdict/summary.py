@@ -1,0 +1,75 @@
+"""The verdict in one sentence."""
+
+from models.verdict.best import Best
+from models.verdict.curves import Curves
+from models.verdict.finding import Finding, number, percent, plural
+
+PHRASES = {
+    "divergence": "training diverged{at}",
+    "collapse": "the network collapsed{at}",
+    "loss-exploded": "the loss exploded{lr}",
+    "stuck-at-chance": "nothing was learned beyond guessing",
+    "slow-learning": "it learns far too slowly",
+    "worse-than-guessing": "its loss stayed worse than guessing",
+    "overfitting": "it overfits from about epoch {epoch}",
+    "training-loss-rising": "the training loss rises from epoch {epoch}",
+    "below-chance": "some accuracies are below guessing",
+    "still-improving": "it was still improving at the end|it is still improving",
+    "dead-kernels": "some kernels are dead",
+    "oscillation": "its curves swing widely",
+    "no-problem": "nothing went wrong|nothing has gone wrong",
+}
+"""Findings worth a place in the summary, the weightiest first, and how they are put: at the end, and while training."""
+
+
+def summarise(
+    curves: Curves, findings: list[Finding], by_loss: Best | None, by_accuracy: Best | None, *, finished: bool
+) -> str:
+    """How far the network got, and the one or two things that matter most."""
+    if not curves.num_epochs:
+        return "No epoch has ended yet."
+    best = _best_words(by_loss, by_accuracy)
+    length = plural(curves.num_epochs, "epoch")
+    start = f"{'After' if finished else 'So far, after'} {length}{best}"
+    said = _phrases(findings, finished=finished)
+    if curves.is_short and not any(finding["severity"] == "problem" for finding in findings):
+        said = [*said, "too few epochs to say more"]
+    return f"{start}; {', and '.join(said[:2])}." if said else f"{start}."
+
+
+def _best_words(by_loss: Best | None, by_accuracy: Best | None) -> str:
+    if by_accuracy:
+        return f" the best validation accuracy is {percent(by_accuracy.value)} (epoch {by_accuracy.epoch})"
+    if by_loss:
+        return f" the lowest validation loss is {number(by_loss.value)} (epoch {by_loss.epoch})"
+    return " there is no usable validation figure"
+
+
+def _phrases(findings: list[Finding], *, finished: bool) -> list[str]:
+    by_code = {finding["code"]: finding for finding in findings}
+    said = []
+    for code, phrase in PHRASES.items():
+        finding = by_code.get(code)
+        if finding is None or (code == "oscillation" and finding["severity"] != "warning"):
+            continue
+        epochs, values = finding["evidence"]["epochs"], finding["evidence"]["values"]
+        if code == "collapse" and values.get("recovered"):
+            said.append(f"accuracy broke down at epoch {epochs[0]} and recovered")
+            continue
+        if code == "stuck-at-chance" and not values["never_learned"]:
+            if "collapse" not in by_code:
+                said.append(f"it is at chance from epoch {epochs[0]} on")
+            continue
+        if code == "no-problem" and [word for word in said if not word.startswith("it ")]:
+            continue
+        lr = f" at a learning rate of {number(values['lr'])}" if values.get("lr") else ""
+        at = (
+            f" in epoch {epochs[0]}"
+            if code == "divergence" and epochs
+            else f" from epoch {epochs[0]}"
+            if epochs
+            else ""
+        )
+        phrase = phrase.split("|")[0 if finished else -1]
+        said.append(phrase.format(epoch=epochs[0] if epochs else "", at=at, lr=lr))
+    return said
