@@ -17,11 +17,12 @@ import structlog
 import torch
 
 import models.networks.zoo  # noqa: F401 (torchvision, which takes seconds to import)
+from models import files
 from models.data.dataset import load_dataset
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
 from models.logs import configure_logs
 from models.settings import Settings
-from models.store import Status, Store, artifacts, experiments, files, runs
+from models.store import Status, Store, artifacts, experiments, runs
 from worker.channel import Channel
 from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json

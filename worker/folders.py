@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from models.errors import CorruptFile
+from models.files import inside, remove_leftovers, remove_tree
 from models.store.artifacts import ArtifactRecord
-from models.store.files import inside, remove_leftovers, remove_tree
 
 STORED = "stored-"
 

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from models import queue
 from models.errors import EpochalError, LeaseLost, Unavailable
+from models.files import remove_leftovers
 from models.store import Status, experiments, probes, runs, workers
-from models.store.files import remove_leftovers
 from models.store.states import ProbeKind
 from worker import folders
 from worker.runtime import Runtime

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from models.curves.metrics import EpochMetrics
 from models.errors import Unavailable
+from models.files import sha256_of
 from models.store import Store, artifacts, history, runs
-from models.store.files import sha256_of
 from models.store.states import ArtifactKind
 from worker.folders import keep, remove_files
 

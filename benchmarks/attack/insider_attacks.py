@@ -18,9 +18,9 @@ from PIL import Image
 
 from benchmarks.attack.harness import API, Target, attack, connect, expect, parse_answer, statuses, wait_until
 from benchmarks.faults.harness import Bench, alive
+from models.files import sha256_of
 from models.queue import TRAIN_TASK, make_celery
 from models.store import Status, artifacts
-from models.store.files import sha256_of
 
 CHUNKED = "Transfer-Encoding: chunked"
 MULTIPART = "Content-Type: multipart/form-data; boundary=x"

@@ -32,9 +32,9 @@ from benchmarks.faults.sending import (
     rows_of,
     trained,
 )
+from models.files import sha256_of
 from models.store import Status, artifacts
 from models.store.artifacts import ArtifactRecord
-from models.store.files import sha256_of
 from models.store.states import ArtifactKind
 from models.store.tables import Artifact
 from tests.service.inference.pictures import STORED, encode, exif, gradient

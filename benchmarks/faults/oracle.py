@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from benchmarks.faults.harness import Bench, patience
 from models.errors import CorruptFile
+from models.files import verify
 from models.store import Status, artifacts, history
-from models.store.files import verify
 from models.store.states import ArtifactKind, ProbeStatus, RunStatus
 from models.store.tables import Experiment, Probe, Run
 from worker.folders import STORED

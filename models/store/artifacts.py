@@ -7,8 +7,8 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from models import files
 from models.errors import CorruptFile
-from models.store import files
 from models.store.rows import Lease, fenced, touch
 from models.store.states import ArtifactKind
 from models.store.tables import Artifact, Experiment

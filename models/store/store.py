@@ -25,10 +25,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from models.errors import InvalidRequest, StorageFull, Unavailable
+from models.files import make_folder, placing
 from models.settings import Settings
 from models.store import migrations
 from models.store.columns import to_json
-from models.store.files import make_folder, placing
 from models.store.sqlite import dbapi, is_safe
 from models.store.trouble import FREE_SPACE, translate
 from models.urls import mask

@@ -120,7 +120,7 @@ def _stage(settings: "Settings", staging: Path) -> list["ArtifactRecord"]:
 
 def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool:
     """Whether the staged file is the recorded one, copying it if it is not."""
-    from models.store.files import verify
+    from models.files import verify
 
     try:
         original = record.file(settings.experiments_dir)
@@ -168,7 +168,7 @@ def _drop_unnamed(folder: Path, named: set[str]) -> None:
 
 
 def _pack(staging: Path, file: Path) -> None:
-    from models.store.files import placing
+    from models.files import placing
 
     with placing(file) as temporary, tarfile.open(temporary, "w") as archive:
         archive.add(staging / DATABASE, DATABASE)

@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 from starlette.testclient import TestClient
 
 from models.curves.metrics import EpochMetrics
+from models.files import sha256_of
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, Store, artifacts, experiments, history, runs
-from models.store.files import sha256_of
 from models.store.runs import Claim
 from models.store.states import ArtifactKind
 from service.app import create_app

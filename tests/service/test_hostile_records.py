@@ -9,7 +9,7 @@ from PIL import Image
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from models.store.files import sha256_of
+from models.files import sha256_of
 from models.store.states import ArtifactKind
 from models.store.tables import Artifact
 from tests.service.lab_of_one import Filled, epoch

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from models.data.dataset import load_dataset
-from models.store.files import verify
+from models.files import verify
 from service.cli.client import Client, Problem
 from service.lab import Lab
 from tests.system.waiting import long_spec, small_spec, wait_for_epochs, wait_until_ended

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from models import files
 from models.curves.metrics import EpochMetrics
 from models.errors import LeaseLost, Unavailable
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store import Status, Store, artifacts, experiments, files, history, runs
+from models.store import Status, Store, artifacts, experiments, history, runs
 from worker import sink as sink_module
 from worker.folders import attempt_folder, sweep
 from worker.sink import Pace, StoreSink

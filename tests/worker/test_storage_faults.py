@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from benchmarks.faults.stopping import locked
-from models.store import Status, artifacts, experiments, files
+from models import files
+from models.store import Status, artifacts, experiments
 from tests.worker.lab import LEASE_SECONDS, Lab, endless
 from tests.worker.processes import wait_until
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from models.files import sha256_of
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Store, artifacts, experiments, runs
-from models.store.files import sha256_of
 from models.store.states import ArtifactKind
 from service.cli.main import app
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 from typer.testing import CliRunner
 
+from models.files import sha256_of
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Store, artifacts, experiments, runs
-from models.store.files import sha256_of
 from models.store.states import ArtifactKind
 from service.cli.main import app
 

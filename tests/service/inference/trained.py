@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from models.data.catalogue import get_dataset
+from models.files import sha256_of
 from models.networks.build import build_network
 from models.networks.preprocessing import Preprocessing, preprocessing_for
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Store, artifacts, experiments, runs
-from models.store.files import sha256_of
 from models.store.runs import Claim
 from models.store.states import ArtifactKind
 

@@ -17,11 +17,11 @@ from starlette.testclient import TestClient
 
 from models.data.catalogue import get_dataset
 from models.errors import Unavailable
+from models.files import sha256_of
 from models.networks.build import build_network
 from models.networks.preprocessing import Preprocessing, preprocessing_for
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store.files import sha256_of
 from models.store.states import ArtifactKind
 from service import predictions, uploads
 from service.app import create_app

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from models.errors import CorruptFile, StorageFull
-from models.store.files import atomic_write, inside, placing, remove_leftovers, sha256_of, verify
+from models.files import atomic_write, inside, placing, remove_leftovers, sha256_of, verify
 
 
 def names(folder: Path) -> list[str]:
