@@ -124,6 +124,7 @@ class Doorkeeper:
         """End the session that a request shows, here and not just in its browser."""
         if self.needed and (token := request.cookies.get(SESSION_COOKIE)):
             await run_in_threadpool(self._end_session, digest_of(token))
+            self._credentials.changed()
 
     def form_token(self) -> str:
         """A token that a form carries, and a cookie beside it: another site can set neither."""

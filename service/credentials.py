@@ -1,8 +1,8 @@
 """The keys and sessions that are good now, kept in memory: knowing a caller takes no look into the database.
 
 They are few. They are read again as soon as the database may say something else: a key that was made works at once, a
-revoked one and a session that was ended are noticed within a second, and wrong keys, however many, cost one query at a
-time at most.
+session that was ended here is over at once, a key that another process revoked is noticed within a second, and wrong
+keys, however many, cost one query at a time at most.
 """
 
 import asyncio
@@ -27,20 +27,24 @@ class Credentials:
         self._store = store
         self._stamps = stamps
         self._stamp: int | None = None
-        self._read_at = float("-inf")
+        self._read_at = self._changed_at = float("-inf")
         self._known: Mapping[str, Credential] = {}
         self._reading = asyncio.Lock()
         self._thread = anyio.CapacityLimiter(1)  # of its own: a full thread pool must not keep callers out
 
     async def find(self, digest: str) -> Credential | None:
         """Whose it is; None for what is unknown, revoked, ended or expired."""
-        if time.monotonic() - self._read_at > FRESH_SECONDS:
+        if time.monotonic() - self._read_at > FRESH_SECONDS or self._read_at <= self._changed_at:
             await self._refresh()
         found = self._known.get(digest)
         if found is None:
             await self._refresh()
             found = self._known.get(digest)
         return found if found is None or found.expires_at is None or found.expires_at > datetime.now(UTC) else None
+
+    def changed(self) -> None:
+        """Say that this process has ended one: what was read before this moment serves nobody after it."""
+        self._changed_at = time.monotonic()
 
     async def _refresh(self) -> None:
         """Read again what has been read before this moment, unless the database is still the same."""

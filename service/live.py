@@ -169,7 +169,7 @@ class LiveEvents:
                     async for message in self._replay(experiment_id, last_id):
                         last_id = message.id or last_id
                         yield message.data
-                        if message.ends:
+                        if message.ends or reader.dismissed:
                             return
                 next_message = await reader.queue.get()
                 lagging = reader.lagging

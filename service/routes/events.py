@@ -55,7 +55,8 @@ class EventStream(StreamingResponse):
         super().__init__(
             live.stream(reader, last_id),
             media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            # An idle connection left open after the last event would look like a stream that goes on.
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"},
         )
         self.live = live
         self.reader = reader

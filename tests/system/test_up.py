@@ -1,8 +1,10 @@
 """`epochal up` as a process: it stops cleanly when asked to, and leaves nothing even when it is killed."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,8 +104,45 @@ def test_keys_are_demanded_where_they_are_switched_on_and_the_first_is_shown_onc
         assert httpx.get(f"{url}/api/v1/experiments").status_code == 401
         headers = {"Authorization": f"Bearer {found.group()}"}
         assert httpx.get(f"{url}/api/v1/experiments", headers=headers).status_code == 200
+        log_out_while_the_cookie_is_kept(url, found.group())
+        revoke_while_a_stream_is_open(url, headers, tmp_path / "lab")
     with up(tmp_path / "lab", EPOCHAL_AUTH="true", EPOCHAL_WORKERS="0") as (process, _, _):
         assert not re.search(r"epochal_\S{20,}", process.shown)  # type: ignore[attr-defined]
+
+
+def log_out_while_the_cookie_is_kept(url: str, key: str) -> None:
+    """The session is over with the answer to the logout, for whoever kept its cookie as well."""
+    with httpx.Client(base_url=url, headers={"Origin": url}) as browser:
+        token = re.search(r'name="token" value="([^"]+)"', browser.get("/login").text)
+        assert token is not None
+        assert browser.post("/login", data={"token": token[1], "key": key, "next": "/"}).status_code == 303
+        kept = {"Cookie": f"epochal_session={browser.cookies['epochal_session']}"}
+        assert httpx.get(f"{url}/api/v1/presets", headers=kept).status_code == 200
+        assert browser.post("/logout").status_code == 303
+    assert httpx.get(f"{url}/api/v1/presets", headers=kept).status_code == 401
+    assert httpx.get(f"{url}/", headers=kept).headers["location"].startswith("/login")
+
+
+def revoke_while_a_stream_is_open(url: str, headers: dict[str, str], data_dir: Path) -> None:
+    """A key revoked by the command, so in another process: its stream ends, and its connection with it."""
+    where = ["--data-dir", str(data_dir)]
+    made = subprocess.run([*EPOCHAL, "keys", "create", "leaving", "--json", *where], capture_output=True, check=True)
+    leaving = json.loads(made.stdout)["key"]
+    number = httpx.post(f"{url}/api/v1/experiments", headers=headers, json={"model": "baseline"}).json()["id"]
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port or 80), timeout=60) as stream:
+        stream.sendall(
+            f"GET /api/v1/experiments/{number}/events HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"
+            f"Authorization: Bearer {leaving}\r\n\r\n".encode()
+        )
+        assert stream.recv(65536).startswith(b"HTTP/1.1 200")
+        subprocess.run([*EPOCHAL, "keys", "revoke", "leaving", *where], capture_output=True, check=True)
+        received = b""
+        stream.settimeout(10)  # an idle connection would be left open for longer
+        while piece := stream.recv(65536):
+            received += piece
+    assert received.endswith(b"0\r\n\r\n")
+    assert b"event: end" not in received
 
 
 def test_a_worker_started_by_hand_joins_the_lab_of_its_data_directory_and_ends_in_order(tmp_path: Path) -> None:
