@@ -19,6 +19,7 @@ from models.spec.training import (
     OneCycleSpec,
     PlateauSpec,
     StepSpec,
+    WarmupSpec,
 )
 from models.text import plural
 
@@ -167,7 +168,7 @@ def _too_late(scheduler: LrSchedulerSpec, first: int, epochs: int) -> Iterator[W
 
 def _warmup(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     scheduler = spec.lr_scheduler
-    if isinstance(scheduler, OneCycleSpec):
+    if not isinstance(scheduler, WarmupSpec):
         return
     length, start = scheduler.warmup_epochs, scheduler.warmup_start_factor
     values = {"warmup_epochs": length, "warmup_start_factor": start}

@@ -63,8 +63,8 @@ class RmspropSpec(Spec):
 OptimizerSpec = Annotated[SgdSpec | AdamSpec | AdamWSpec | RmspropSpec, Field(discriminator="name")]
 
 
-class _Warmup(Spec):
-    """A linear warm-up that any schedule can start with, counted in steps, so that part of an epoch works too."""
+class WarmupSpec(Spec):
+    """A linear warm-up that a schedule can start with, counted in steps, so that part of an epoch works too."""
 
     warmup_epochs: float = Field(default=0.0, ge=0, le=1000, description="Epochs of linear warm-up; 0 for none.")
     warmup_start_factor: float = Field(
@@ -72,20 +72,20 @@ class _Warmup(Spec):
     )
 
 
-class ConstantSpec(_Warmup):
+class ConstantSpec(WarmupSpec):
     """The same rate throughout."""
 
     name: Literal["constant"] = "constant"
 
 
-class ExponentialSpec(_Warmup):
+class ExponentialSpec(WarmupSpec):
     """Multiplied by gamma after each epoch (torch ExponentialLR)."""
 
     name: Literal["exponential"] = "exponential"
     gamma: float = Field(default=0.95, ge=1e-6, le=1, description="Factor an epoch.")
 
 
-class StepSpec(_Warmup):
+class StepSpec(WarmupSpec):
     """Multiplied by gamma every `step_size` epochs (torch StepLR)."""
 
     name: Literal["step"] = "step"
@@ -93,7 +93,7 @@ class StepSpec(_Warmup):
     gamma: float = Field(default=0.1, ge=1e-6, le=1, description="Factor at each reduction.")
 
 
-class MultiStepSpec(_Warmup):
+class MultiStepSpec(WarmupSpec):
     """Multiplied by gamma after each of the `milestones` (torch MultiStepLR)."""
 
     name: Literal["multistep"] = "multistep"
@@ -110,7 +110,7 @@ class MultiStepSpec(_Warmup):
         return self
 
 
-class CosineSpec(_Warmup):
+class CosineSpec(WarmupSpec):
     """Half a cosine from the rate down to `eta_min` (torch CosineAnnealingLR, a step at a time).
 
     `eta_min` is reached when the last step is done, so that this step, too, trains.
@@ -139,7 +139,7 @@ class OneCycleSpec(Spec):
     anneal: Literal["cos", "linear"] = Field(default="cos", description="Shape; linear makes a triangle.")
 
 
-class PlateauSpec(_Warmup):
+class PlateauSpec(WarmupSpec):
     """Multiplied by `factor` when the validation loss has not improved (torch ReduceLROnPlateau)."""
 
     name: Literal["plateau"] = "plateau"

@@ -6,11 +6,12 @@ for every part of the network however its own rate is scaled; it holds a rate up
 """
 
 import math
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 
 from models.spec.training import (
+    ConstantSpec,
     CosineSpec,
     ExponentialSpec,
     LrSchedulerSpec,
@@ -18,12 +19,13 @@ from models.spec.training import (
     OneCycleSpec,
     PlateauSpec,
     StepSpec,
+    WarmupSpec,
 )
 
 
 def warmup_factor(spec: LrSchedulerSpec, step: int, steps_per_epoch: int) -> float:
-    """The linear way up at the start, from `warmup_start_factor` to 1; 1 afterwards."""
-    if isinstance(spec, OneCycleSpec) or spec.warmup_epochs == 0:
+    """The linear way up at the start, from `warmup_start_factor` to 1; 1 afterwards, and for schedules without one."""
+    if not isinstance(spec, WarmupSpec) or spec.warmup_epochs == 0:
         return 1.0
     done = step / (spec.warmup_epochs * steps_per_epoch)
     return spec.warmup_start_factor + (1 - spec.warmup_start_factor) * min(done, 1.0)
@@ -36,24 +38,34 @@ def decay_factor(
 
     `peak_lr` is the rate that is multiplied. A cosine comes to its bottom after the last step, as torch's
     CosineAnnealingLR does with T_max steps; with `last_step_at_bottom`, in it: at 0, that step trains nothing.
+    A spec of a class that has no case here is an AssertionError, never a constant rate.
     """
     epochs_done = step // steps_per_epoch
     last_step = max(1, steps_per_epoch * epochs - 1)
-    if isinstance(spec, ExponentialSpec):
-        return spec.gamma**epochs_done
-    if isinstance(spec, StepSpec):
-        return spec.gamma ** (epochs_done // spec.step_size)
-    if isinstance(spec, MultiStepSpec):
-        return spec.gamma ** sum(epochs_done >= milestone for milestone in spec.milestones)
-    if isinstance(spec, CosineSpec):
-        lowest = min(1.0, spec.eta_min / peak_lr)
-        bottom = last_step if last_step_at_bottom else steps_per_epoch * epochs
-        first = min(bottom - 1, round(spec.warmup_epochs * steps_per_epoch))  # the cosine begins after the warm-up
-        done = max(0, step - first) / max(1, bottom - first)
-        return lowest + (1 - lowest) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
-    if isinstance(spec, OneCycleSpec):
-        return _one_cycle(spec, step, last_step)
-    return 1.0
+    match spec:
+        case ConstantSpec() | PlateauSpec():
+            return 1.0  # a plateau is lowered by validation losses: see Schedule.end_epoch
+        case ExponentialSpec():
+            return spec.gamma**epochs_done
+        case StepSpec():
+            return spec.gamma ** (epochs_done // spec.step_size)
+        case MultiStepSpec():
+            return spec.gamma ** sum(epochs_done >= milestone for milestone in spec.milestones)
+        case CosineSpec():
+            bottom = last_step if last_step_at_bottom else steps_per_epoch * epochs
+            return _cosine(spec, step, bottom, steps_per_epoch, peak_lr)
+        case OneCycleSpec():
+            return _one_cycle(spec, step, last_step)
+        case _:
+            assert_never(spec)
+
+
+def _cosine(spec: CosineSpec, step: int, bottom: int, steps_per_epoch: int, peak_lr: float) -> float:
+    """Half a cosine from the end of the warm-up to step `bottom`: torch's CosineAnnealingLR."""
+    lowest = min(1.0, spec.eta_min / peak_lr)
+    first = min(bottom - 1, round(spec.warmup_epochs * steps_per_epoch))
+    done = max(0, step - first) / max(1, bottom - first)
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
 
 def _one_cycle(spec: OneCycleSpec, step: int, last_step: int) -> float:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from models.spec.experiment import ExperimentSpec
+from models.spec.kinds import PARTS
 from models.spec.parse import parse_spec
+from models.spec.training import WarmupSpec
 from worker.training.schedules import Schedule
 
 STEPS, EPOCHS, LR = 7, 12, 0.4
@@ -132,11 +134,27 @@ def test_every_group_keeps_its_share_of_the_rate() -> None:
     assert applied(ours, 2 * STEPS) == pytest.approx([0.01, 0.1])
 
 
-def test_one_step_in_all_is_enough() -> None:
-    for name in ("constant", "exponential", "cosine", "one_cycle", "plateau"):
-        spec = parse_spec({"model": "baseline", "epochs": 1, "lr_scheduler": name})
+@pytest.mark.parametrize("name", PARTS["lr_scheduler"])
+def test_every_schedule_that_a_spec_can_name_gives_a_rate_in_a_single_step_too(name: str) -> None:
+    wanted = {"name": name, **({"milestones": [1]} if name == "multistep" else {})}
+    spec = parse_spec({"model": "baseline", "epochs": 1, "lr_scheduler": wanted})
+    for last_step_at_bottom in (False, True):
         ours = Schedule(spec.lr_scheduler, optimizer(), steps_per_epoch=1, epochs=1, base_lr=LR)
+        ours.last_step_at_bottom = last_step_at_bottom
         assert 0 < ours.lr_at(0) <= LR
+
+
+class TriangleSpec(WarmupSpec):
+    """A schedule that a spec could name, and that nobody has wired up."""
+
+    name: Literal["triangle"] = "triangle"
+
+
+def test_a_schedule_that_is_not_wired_up_is_an_error_and_not_a_constant_rate() -> None:
+    unknown: Any = TriangleSpec()
+    ours = Schedule(unknown, optimizer(), steps_per_epoch=STEPS, epochs=EPOCHS, base_lr=LR)
+    with pytest.raises(AssertionError, match="triangle"):
+        ours.apply(0)
 
 
 def test_a_lowered_rate_stays_lowered_after_a_resume() -> None:
