@@ -6,6 +6,7 @@ to do, so a message may be lost or come twice.
 
 import base64
 import json
+import socket
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
@@ -161,7 +162,7 @@ def explain(error: Exception) -> Trouble:
     """What a client of the broker raised, in words that tell apart what has to be corrected."""
     words = str(error)
     if isinstance(error, redis.AuthenticationError) or words.startswith(("NOAUTH", "WRONGPASS")):
-        asks = "without" in words.lower() or "required" in words.lower()
+        asks = any(part in words.lower() for part in ("required", "already authenticated"))
         return Trouble("asks for a password" if asks else "refuses the user name or password", lasting=True)
     if "DB index" in words:
         return Trouble("has no database of that number", lasting=True)
@@ -174,7 +175,11 @@ def explain(error: Exception) -> Trouble:
     if isinstance(error, redis.TimeoutError | TimeoutError):
         return Trouble("does not answer in time", lasting=False)
     if isinstance(error, redis.ConnectionError | OSError):
+        if "max number of clients" in words:
+            return Trouble("has no connection left", lasting=False)
         cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
+        if isinstance(cause, socket.gaierror):
+            return Trouble("cannot be found: no such host", lasting=False)
         why = cause.strerror if isinstance(cause, OSError) and cause.strerror else None
         return Trouble(f"does not answer ({why})" if why else "does not answer", lasting=False)
     return Trouble(f"refuses: {words}", lasting=False)

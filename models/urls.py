@@ -21,7 +21,7 @@ TLS_PARAMETERS = {"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"
 
 _POSTGRES_ADDRESS = re.compile(
     r"(?:[^:/@]*(?::[^@]*)?@)?"  # user and password
-    r"(?:\[[^/\]@]+\]|[^/:?@\[\]]*)"  # host
+    r"(?P<host>\[[^/\]@]+\]|[^/:?@\[\]]*)"  # or several, with commas between
     r"(?::(?P<port>[^/?@]*))?(?:/[^?]*)?(?:\?.*)?",
 )
 _SECRET_PARAMETER = re.compile(r"(?i)([?&][^=&#]*(?:pass|pwd|secret|token|key)[^=&#]*=)[^&#]*")
@@ -51,6 +51,8 @@ def _read_postgres_url(rest: str) -> str:
     found = _POSTGRES_ADDRESS.fullmatch(rest)
     if not found or not rest.strip("/"):
         raise ValueError(DATABASE_FORM + ESCAPES)
+    for host in found["host"].split(","):
+        _check_host(host, DATABASE_FORM)
     if found["port"] is not None:
         _check_port(found["port"], DATABASE_FORM + ESCAPES)
     if find_spec("psycopg") is None:
@@ -97,16 +99,26 @@ def _split(text: str, form: str) -> SplitResult:
     """The parts of a URL. Raises ValueError with the form wanted where it has no readable parts."""
     try:
         parts = urlsplit(text)
-        _ = parts.hostname
+        host = parts.hostname or ""
     except ValueError:
         raise ValueError(form) from None
     if "://" not in text or "#" in text:
         raise ValueError(form + (ESCAPES if "@" in text else ""))
+    _check_host(host, form)
     authority = parts.netloc.rpartition("@")[2]
     port = authority.rpartition("]")[2].partition(":")
     if port[1]:
         _check_port(port[2], form + ESCAPES if parts.username is None and "@" in text else form)
     return parts
+
+
+def _check_host(host: str, form: str) -> None:
+    """Refuse what no resolver takes, and what Python raises a UnicodeError for; a socket's path is escaped with %."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        if "%" not in host:
+            raise ValueError(f"{form}; between its dots a host's name has parts of 1 to 63 characters") from None
 
 
 def _check_port(text: str, form: str) -> None:

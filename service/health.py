@@ -44,7 +44,7 @@ class Readiness:
             self._probing = asyncio.create_task(self._ask())
         finished, _ = await asyncio.wait({self._probing}, timeout=PATIENCE_SECONDS)
         if not finished:
-            return {"checks": {"ok": False, "reason": f"they have taken longer than {PATIENCE_SECONDS:g} s"}}
+            return {"checks": {"ok": False, "reason": f"have taken longer than {PATIENCE_SECONDS:g} s"}}
         self._probing.result()
         return self._checks
 
@@ -61,11 +61,18 @@ def require_ready(checks: Checks, *, in_detail: bool) -> None:
     if not in_detail:
         raise Unavailable("not ready", fix="ask again with an API key to be told why", retry_after_seconds=5)
     raise Unavailable(
-        f"not ready: {', '.join(failing)} {'does' if len(failing) == 1 else 'do'} not answer",
-        fix="start what is missing: `epochal up` starts all of it",
+        f"not ready: {'; '.join(_sentence(name, checks[name]) for name in failing)}",
+        fix="start what is missing, and correct what is refused: `epochal up` starts all of it",
         retry_after_seconds=5,
         checks=checks,
     )
+
+
+def _sentence(name: str, check: dict[str, Any]) -> str:
+    """What is amiss with one part."""
+    if name == "workers":
+        return "no worker answers"
+    return f"the {name} {str(check['reason']).removeprefix(f'the {name} ')}"
 
 
 def check_parts(store: Store, celery: Celery) -> Checks:
@@ -98,7 +105,7 @@ def _database(store: Store) -> dict[str, Any]:
         with store.reading() as session:
             workers.live(session)
     except (EpochalError, SQLAlchemyError) as error:
-        check.update(ok=False, reason=str(getattr(error, "detail", type(error).__name__)))
+        check.update(ok=False, reason=str(getattr(error, "detail", f"raised {type(error).__name__}")))
     if not store.sqlite_safe:
         check["warning"] = (
             f"SQLite {store.sqlite_version} can damage a WAL database that several processes write; "

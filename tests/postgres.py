@@ -46,12 +46,12 @@ class Postgres:
         self._programs = folder
         self._folder = Path(tempfile.mkdtemp(prefix="epochal-postgres-"))
         self._cluster = self._folder / "cluster"
-        self._password = secrets.token_hex(8)
+        self.password = secrets.token_hex(8)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         password_file = self._folder / "password"
-        password_file.write_text(self._password)
+        password_file.write_text(self.password)
         if os.geteuid() == 0:
             account = pwd.getpwnam(USER)
             for path in (self._folder, password_file):
@@ -62,7 +62,13 @@ class Postgres:
     @property
     def url(self) -> str:
         """Its address, for the database `postgres`."""
-        return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/postgres"
+
+    def put_first_in_hba(self, *lines: str) -> None:
+        """Put lines at the top of pg_hba.conf, where the first that fits decides who may connect, and apply them."""
+        file = self._cluster / "pg_hba.conf"
+        file.write_text("\n".join([*lines, file.read_text()]))
+        self._run("pg_ctl", "reload")
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -1,5 +1,7 @@
 """What a database driver says, in the words of models.errors."""
 
+import re
+
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from models.errors import CorruptFile, EpochalError, InvalidRequest, StorageFull, Unavailable
@@ -10,28 +12,47 @@ FULL_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONL
 DAMAGED_SQLITE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 FULL_POSTGRES = ("53100", "58030")  # disk_full, io_error
 
+CORRECT = "correct EPOCHAL_DATABASE_URL, or the server's settings"
+AGAIN = "try again"
+GRANT = "GRANT ALL ON SCHEMA public TO the user of EPOCHAL_DATABASE_URL, or make it the owner of the database"
+
+NO_POSTGRES = " is no PostgreSQL: something else answers at that host and port"
+
 REASONS = (  # a refused connection has no SQLSTATE: libpq only has words for it
-    ("password authentication failed", "refuses the user name or password"),
-    ("no password supplied", "asks for a password"),
-    ("no pg_hba.conf entry", "refuses this machine or user (pg_hba.conf)"),
-    ("peer authentication failed", "refuses this user (peer authentication)"),
-    ("role ", "has no such user, or does not let it in"),
-    ("database ", "has no database of that name, or does not let this user in"),
-    ("too many clients", "has no connection left"),
-    ("remaining connection slots", "has no connection left"),
-    ("starting up", "is starting"),
-    ("shutting down", "is shutting down"),
-    ("ssl", "and this machine do not agree on TLS"),
-    ("could not translate host name", "cannot be found: no such host"),
-    ("name or service not known", "cannot be found: no such host"),
-    ("failed to resolve host", "cannot be found: no such host"),
-    ("connection refused", "does not answer: nothing listens at that host and port"),
-    ("no such file or directory", "does not answer: nothing listens at that socket"),
-    ("timeout", "does not answer in time"),
-    ("timed out", "does not answer in time"),
-    ("no route to host", "does not answer: no route to its host"),
-    ("network is unreachable", "does not answer: its network is unreachable"),
+    ("password authentication failed", " refuses the user name or password", CORRECT),
+    ("no password supplied", " asks for a password", CORRECT),
+    ("pg_hba.conf", " does not let this user or machine in (pg_hba.conf)", CORRECT),
+    ("authentication failed", " refuses this user (pg_hba.conf)", CORRECT),
+    ("role * does not exist", " has no user of that name", CORRECT),
+    ("role * is not permitted to log in", " does not let this user in", CORRECT),
+    ("permission denied for database", " does not let this user in", CORRECT),
+    ("database * does not exist", " server has no database of that name", CORRECT),
+    ("not currently accepting connections", " takes no connections", AGAIN),
+    ("too many", " has no connection left", AGAIN),
+    ("remaining connection slots", " has no connection left", AGAIN),
+    ("starting up", " is starting", AGAIN),
+    ("not yet accepting connections", " is starting", AGAIN),
+    ("shutting down", " is shutting down", AGAIN),
+    ("invalid connection option", "'s address has a parameter that its driver refuses", CORRECT),
+    (" value: *", "'s address has a value that its driver refuses", CORRECT),
+    ("for connection option", "'s address has a value that its driver refuses", CORRECT),
+    ("invalid response to ssl negotiation", NO_POSTGRES, CORRECT),
+    ("expected authentication request", NO_POSTGRES, CORRECT),
+    ("ssl", " and this machine do not agree on TLS", CORRECT),
+    ("could not translate host name", " cannot be found: no such host", CORRECT),
+    ("failed to resolve host", " cannot be found: no such host", CORRECT),
+    ("connection refused", " does not answer: nothing listens at that host and port", AGAIN),
+    ("no such file or directory", " does not answer: nothing listens at that socket", AGAIN),
+    ("timeout", " does not answer in time", AGAIN),
+    ("timed out", " does not answer in time", AGAIN),
+    ("no route to host", " does not answer: no route to its host", AGAIN),
+    ("network is unreachable", " does not answer: its network is unreachable", AGAIN),
+    ("fatal:", " refuses the connection", AGAIN),
 )
+"""Part of what PostgreSQL or its driver says (* is a name or value), the reason after "the database", what to do."""
+
+SERVER_NAME = re.compile(r'connection to server (at|on socket) "[^"]*".*? failed: ')
+QUOTED = re.compile(r"""".*"|'.*'""")
 
 
 def translate(error: DBAPIError) -> EpochalError | DBAPIError:
@@ -49,15 +70,22 @@ def translate(error: DBAPIError) -> EpochalError | DBAPIError:
         return CorruptFile(f"the database is damaged ({words})", fix="stop the lab and restore a backup")
     if "no such table" in words or sqlstate == "42P01":
         return Unavailable("the database has no tables yet", fix="start the lab with `epochal up`, which makes them")
+    if sqlstate == "42501":
+        return Unavailable("the database does not let this user make or change tables", fix=GRANT)
     if isinstance(error, DataError):
         return InvalidRequest("the database cannot hold a value that was sent", fix="leave out NUL characters")
     lost = error.connection_invalidated and not sqlite_name
-    if lost or (isinstance(error, OperationalError) and (sqlstate or not sqlite_name)):
-        return Unavailable(f"the database {_why(words)}", fix="try again", retry_after_seconds=5)
+    never_made = "invalid connection option" in words
+    if lost or never_made or (isinstance(error, OperationalError) and (sqlstate or not sqlite_name)):
+        reason, fix = _why(words)
+        return Unavailable(f"the database{reason}", fix=fix, retry_after_seconds=5)
     return error
 
 
-def _why(words: str) -> str:
-    """What PostgreSQL or its driver says of a connection, without the names of hosts and users that stand in it."""
-    lower = words.lower()
-    return next((reason for part, reason in REASONS if part in lower), "does not answer")
+def _why(words: str) -> tuple[str, str]:
+    """What PostgreSQL or its driver says of a connection, and what to do.
+
+    Names of hosts, users and databases are neither shown nor searched: a database may be called "ssl".
+    """
+    said = QUOTED.sub("*", SERVER_NAME.sub("", words.lower()))
+    return next(((reason, fix) for part, reason, fix in REASONS if part in said), (" does not answer", AGAIN))

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from models.errors import Unavailable
 from models.settings import Settings
 from models.store import keys, workers
 from models.store.states import Role
 from service import health
-from service.health import Readiness
+from service.health import Readiness, require_ready
 from tests.service.lab_of_one import Filled, client_of, epoch
 
 
@@ -26,7 +27,7 @@ def test_what_is_missing_is_named(client: TestClient, filled: Filled) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 503
     problem = answer.json()
-    assert "broker" in problem["detail"]
+    assert problem["detail"] == "not ready: the broker does not answer (No such file or directory)"
     assert problem["checks"]["database"]["ok"]
     assert problem["checks"]["workers"] == {"ok": True, "names": ["worker-1"]}
     assert answer.headers["retry-after"]
@@ -44,6 +45,20 @@ def test_strangers_are_told_whether_it_is_ready_and_no_more(settings: Settings, 
             assert "broker" not in answer.text
         answer = client.get("/readyz", headers={"X-API-Key": key})
         assert answer.json()["checks"]["workers"]["names"] == ["worker-1"]
+
+
+def test_each_part_that_is_amiss_is_named_with_its_reason() -> None:
+    checks = {
+        "database": {"ok": False, "reason": "the database refuses the user name or password"},
+        "broker": {"ok": False, "reason": "has no database of that number"},
+        "workers": {"ok": False, "names": []},
+    }
+    with pytest.raises(Unavailable) as caught:
+        require_ready(checks, in_detail=True)
+    assert caught.value.detail == (
+        "not ready: the database refuses the user name or password; the broker has no database of that number; "
+        "no worker answers"
+    )
 
 
 def test_however_many_ask_the_parts_are_asked_once() -> None:
