@@ -1,4 +1,8 @@
-"""Files that are either whole or not there: written beside, flushed to the disk, then renamed."""
+"""Files that are either whole or not there, their digests, and the one error for a disk that takes no more.
+
+A file is written under a temporary name in its own folder, flushed to the disk (fsync) and renamed; then the folder is
+flushed, so that after a crash or a power cut there is the old file or the new one.
+"""
 
 import errno
 import hashlib
@@ -8,50 +12,106 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from models.errors import CorruptFile, StorageFull
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Error numbers of a disk that is full or mounted read-only."""
+UNWRITABLE = NO_SPACE | {errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+"""Error numbers by which writing a file fails for a reason that lies with the disk or its permissions."""
+FREE_SPACE = "free some space, or make the data directory writable, and try again"
+"""What to do about a full disk, in an error's `fix`."""
+FREE_CACHE = "make room there, or set EPOCHAL_CACHE_DIR to a folder that can be written"
 TEMPORARY_SUFFIX = ".partial"
 LONGEST_NAME = 255
 """Bytes that file systems allow a name."""
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file open for binary writing that appears at `path` when the block ends well, and never otherwise.
+def storage_errors(what: str, *, fix: str = FREE_SPACE) -> Iterator[None]:
+    """Raise StorageFull in place of an OSError of a disk that is full or cannot be written.
 
-    Readers see the old file or the new one. Raises StorageFull when the disk takes no more or cannot be written.
+    `what` begins the message ("weights.pt cannot be written"); the operating system's reason is added to it.
     """
-    with placing(path) as temporary, temporary.open("w+b") as file:
-        yield file
-        file.flush()
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise StorageFull(f"{what}: {os.strerror(error.errno)}", fix=fix) from error
 
 
 @contextmanager
-def placing(path: Path) -> Iterator[Path]:
-    """As atomic_write, for writers that want a path: what the block leaves at the yielded path is moved to `path`."""
-    # A name may have 255 bytes, so no more than a part of it goes into the temporary one.
-    temporary = path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+def placing(path: Path, *, fix: str = FREE_SPACE) -> Iterator[Path]:
+    """A temporary path to write a file at, which is moved to `path` if the block ends without an error.
+
+    The folder of `path` is made if it is not there. Raises StorageFull, with `fix`, when the disk is full or cannot be
+    written; then, and after any other error, `path` is as it was.
+    """
+    temporary = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        detail = f"{path.name} cannot be written: {os.strerror(error.errno)}"
-        raise StorageFull(detail, fix="free some space, or make the data directory writable, and try again") from error
+        with storage_errors(f"{path.name} cannot be written", fix=fix):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            flush(temporary)
+            temporary.replace(path)
+            flush(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
+def write(path: Path, data: bytes | memoryview, *, mode: int = 0o666, fix: str = FREE_SPACE) -> None:
+    """Write a file in one piece; a link at `path` is replaced, not followed. Raises StorageFull as `placing` does.
+
+    `mode` are the permissions of the new file, before the umask takes some away.
+    """
+    with placing(path, fix=fix) as temporary:
+        _write_new(temporary, data, mode)
+
+
+def write_once(path: Path, data: bytes | memoryview, *, mode: int = 0o666) -> bool:
+    """Write a file unless there is one: of several processes that do so at once, one writes. Returns whether this did.
+
+    Raises StorageFull when the disk is full or cannot be written.
+    """
+    temporary = _temporary(path)
+    try:
+        with storage_errors(f"{path.name} cannot be written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_new(temporary, data, mode)
+            flush(temporary)
+            os.link(temporary, path)  # unlike a rename, fails if another process was first
+            flush(path.parent)
+    except FileExistsError:
+        return False
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return True
+
+
+def _temporary(path: Path) -> Path:
+    # A name may have 255 bytes, so no more than a part of it goes into the temporary one.
+    return path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+
+
+def _write_new(path: Path, data: bytes | memoryview, mode: int) -> None:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        file.write(data)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's contents, or a folder's list of names, are on the disk (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def make_folder(folder: Path) -> None:
-    """A folder and those above it, if they are not there. Raises StorageFull, whatever is in the way."""
+    """Make a folder and those above it, if they are not there. Raises StorageFull, whatever is in the way."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,16 +120,8 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def inside(folder: Path, name: str) -> Path:
-    """Where the stored relative path `name` is below `folder`.
+    """The place of a stored relative path `name` below `folder`.
 
     Raises CorruptFile unless it is a plain path of names, and stays inside when symbolic links on the way are followed.
     """
@@ -84,7 +136,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove what killed writers left below a folder that nobody writes to now. Returns how many files.
+    """Remove the temporary files of killed writers below a folder that nobody writes to now. Returns their number.
 
     Links are not followed: not `folder` itself, and none below it.
     """
@@ -95,7 +147,7 @@ def remove_leftovers(folder: Path) -> int:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it; none there is as good. Of a link only the link goes."""
+    """Remove a folder and all in it, if it is there. Of a symbolic link only the link is removed."""
     with suppress(FileNotFoundError):
         if folder.is_symlink():
             folder.unlink()
@@ -104,14 +156,9 @@ def remove_tree(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Digest of a file's contents, in hexadecimal."""
+    """The digest of a file's contents, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest_of(data: bytes) -> str:
-    """Digest of contents that are in memory, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def verify(path: Path, sha256: str) -> None:
@@ -120,5 +167,10 @@ def verify(path: Path, sha256: str) -> None:
         found = sha256_of(path)
     except OSError as error:
         raise CorruptFile(f"{path.name} cannot be read: {error.strerror}") from error
-    if found != sha256:
-        raise CorruptFile(f"{path.name} has the digest {found[:12]}..., not {sha256[:12]}...")
+    compare_digests(path.name, found, sha256)
+
+
+def compare_digests(name: str, found: str, recorded: str) -> None:
+    """Raise CorruptFile unless the digest found of a file is the recorded one."""
+    if found != recorded:
+        raise CorruptFile(f"{name} has the digest {found[:12]}..., not {recorded[:12]}...")

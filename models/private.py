@@ -14,7 +14,7 @@ from typing import IO
 UMASK = 0o077
 OF_OTHERS = 0o077
 PARTS = ("experiments", "broker", "logs")
-FILES = ("epochal.db", "lab.", "session.secret", ".restore-")
+FILES = ("epochal.db", "lab.", ".lab.", "session.secret", ".session.secret", ".restore-")
 """How the names of a lab's own files begin, beside its folders."""
 
 

@@ -8,7 +8,6 @@ a cookie that no script can read and no other site can use.
 import hashlib
 import hmac
 import ipaddress
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.errors import Forbidden, TooManyRequests, Unauthorized
+from models.files import write_once
 from models.settings import Settings
 from models.store import Store, sessions
 from models.store.keys import digest_of
@@ -210,16 +210,6 @@ def _key_of(request: Request) -> str | None:
 
 def _read_secret(path: Path) -> bytes:
     """The key that forms are signed with, made once; processes that start together agree on it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-        try:
-            os.link(temporary, path)  # unlike a rename, fails if another process was first
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink()
+        write_once(path, secrets.token_bytes(32), mode=0o600)
     return path.read_bytes()

@@ -3,11 +3,12 @@
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from models.files import write
 
 ADDRESS_FILE = "lab.json"
 LOCK_FILE = "lab.lock"
@@ -15,9 +16,7 @@ LOCK_FILE = "lab.lock"
 
 def write_address(data_dir: Path, url: str) -> None:
     """Say that this process runs the lab of `data_dir`, and where it answers."""
-    temporary = data_dir / f".{ADDRESS_FILE}.{secrets.token_hex(4)}"
-    temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
-    temporary.replace(data_dir / ADDRESS_FILE)
+    write(data_dir / ADDRESS_FILE, json.dumps({"url": url, "pid": os.getpid()}).encode())
 
 
 def remove_address(data_dir: Path) -> None:

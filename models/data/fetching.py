@@ -1,6 +1,5 @@
 """Fetching a dataset once: into a temporary folder, checked, and renamed when it is whole. See models.data.dataset."""
 
-import errno
 import json
 import os
 import shutil
@@ -15,7 +14,8 @@ from models.data.catalogue import DatasetInfo
 from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
 from models.data.locking import file_lock
 from models.data.sources import Arrays, Progress, Source, SourceFailed
-from models.errors import DataUnavailable, StorageFull
+from models.errors import DataUnavailable
+from models.files import FREE_CACHE, flush, storage_errors
 
 LAYOUT = 1
 
@@ -41,17 +41,12 @@ def ensure_dataset(info: DatasetInfo, recipe: Recipe, cache_dir: Path, progress:
     def waiting() -> None:
         progress(f"waiting for another process that fetches {info.title}", 0, None)
 
-    try:
-        with file_lock(folder.parent / f"{info.name}.lock", waiting):
-            if not is_whole(folder):
-                _fetch(info, recipe, folder, progress)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise StorageFull(
-                f"{info.title} cannot be kept in {folder.parent}: {error.strerror}",
-                fix="make room there, or set EPOCHAL_CACHE_DIR to a folder that can be written",
-            ) from error
-        raise
+    with (
+        storage_errors(f"{info.title} cannot be kept in {folder.parent}", fix=FREE_CACHE),
+        file_lock(folder.parent / f"{info.name}.lock", waiting),
+    ):
+        if not is_whole(folder):
+            _fetch(info, recipe, folder, progress)
     return folder
 
 
@@ -70,7 +65,7 @@ def _fetch(info: DatasetInfo, recipe: Recipe, folder: Path, progress: Progress) 
             if folder.exists():  # damaged, or it would have been taken
                 os.replace(folder, work / "damaged")
             os.replace(work / "dataset", folder)
-            _sync(folder.parent)
+            flush(folder.parent)
             return
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -102,7 +97,7 @@ def _fetch_from(source: Source, info: DatasetInfo, recipe: Recipe, work: Path, p
     }
     (target / "dataset.json").write_text(json.dumps(note, indent=2) + "\n")
     for path in [*target.iterdir(), target]:
-        _sync(path)
+        flush(path)
 
 
 def _create_arrays(info: DatasetInfo, folder: Path) -> Arrays:
@@ -166,12 +161,3 @@ def read_note(folder: Path) -> dict[str, Any]:
     """What was written down of a dataset when it was fetched."""
     note: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     return note
-
-
-def _sync(path: Path) -> None:
-    """Have a file or folder on the disk before anything relies on it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

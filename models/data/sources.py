@@ -104,12 +104,6 @@ def run_client(
         raise SourceFailed(f"`{' '.join(command[:3])}` ended with {client.returncode}: {' '.join(lines[-4:])[:400]}")
 
 
-def digest_of(path: Path, algorithm: str) -> str:
-    """A file's digest in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-
-
 def _size_of(paths: Sequence[Path]) -> int:
     total = 0
     for path in paths:

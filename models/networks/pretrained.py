@@ -4,11 +4,9 @@ Whatever the source, they are kept in torchvision's layout, as safetensors, 1000
 cache_dir/weights. docs/decisions/pretrained-weights.md says what is trusted and why.
 """
 
-import errno
 import hashlib
 import importlib.util
 import io
-import os
 import pickle
 import tempfile
 from collections.abc import Callable
@@ -19,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.data.locking import file_lock
 from models.data.sources import Progress, SourceFailed, download
-from models.errors import DataUnavailable, StorageFull
+from models.errors import DataUnavailable
+from models.files import FREE_CACHE, storage_errors, write
 from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from models.spec.model import ZooName
 from models.torchvision_compat import torchvision
@@ -48,18 +47,14 @@ def load_pretrained(name: ZooName, cache_dir: Path, progress: Progress | None = 
     if (kept := _read(path)) is not None:
         return kept
     report = progress or (lambda label, done, total: None)
-    try:
-        with file_lock(path.with_suffix(".lock"), lambda: report(f"waiting for the weights of {name}", 0, None)):
-            if (weights := _read(path)) is None:
-                weights = _fetch(name, report)
-                _write(path, weights)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise StorageFull(
-                f"the weights of {name} cannot be kept in {path.parent}: {error.strerror}",
-                fix="make room there, or set EPOCHAL_CACHE_DIR to a folder that can be written",
-            ) from error
-        raise
+    with (
+        storage_errors(f"the weights of {name} cannot be kept in {path.parent}", fix=FREE_CACHE),
+        file_lock(path.with_suffix(".lock"), lambda: report(f"waiting for the weights of {name}", 0, None)),
+    ):
+        if (weights := _read(path)) is None:
+            weights = _fetch(name, report)
+            # not save_file: it reports a full disk by an error that cannot be told from others
+            write(path, save({key: tensor.contiguous() for key, tensor in weights.items()}), fix=FREE_CACHE)
     return weights
 
 
@@ -168,15 +163,3 @@ def _read(path: Path) -> Weights | None:
         return load_file(path)
     except (FileNotFoundError, SafetensorError):
         return None
-
-
-def _write(path: Path, weights: Weights) -> None:
-    """Under a temporary name first, so that a file under the final name is always whole."""
-    temporary = path.with_suffix(".part")  # the lock is held: nobody else writes it
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -25,12 +25,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from models.errors import InvalidRequest, StorageFull, Unavailable
-from models.files import make_folder, placing
+from models.files import FREE_SPACE, make_folder, placing
 from models.settings import Settings
 from models.store import migrations
 from models.store.columns import to_json
 from models.store.sqlite import dbapi, is_safe
-from models.store.trouble import FREE_SPACE, translate
+from models.store.trouble import translate
 from models.urls import mask
 
 BUSY_SECONDS = 40

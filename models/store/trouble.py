@@ -5,8 +5,8 @@ import re
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from models.errors import CorruptFile, EpochalError, InvalidRequest, StorageFull, Unavailable
+from models.files import FREE_SPACE
 
-FREE_SPACE = "free some space, or make the data directory writable, and try again"
 BUSY_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
 FULL_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 DAMAGED_SQLITE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from models.errors import Conflict, CorruptFile, EpochalError
+from models.files import compare_digests
 
 if TYPE_CHECKING:
     from models.store.artifacts import ArtifactRecord
@@ -159,8 +160,8 @@ def _copy(archive: IO[bytes], member: Member, target: Path, sha256: str | None =
             digest.update(piece)
             copy.write(piece)
             left -= len(piece)
-    if sha256 is not None and digest.hexdigest() != sha256:
-        raise CorruptFile(f"{target.name} has the digest {digest.hexdigest()[:12]}..., not {sha256[:12]}...")
+    if sha256 is not None:
+        compare_digests(target.name, digest.hexdigest(), sha256)
 
 
 def _one_line(error: BaseException) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from models.errors import CorruptFile
-from worker.training.files import atomic
+from models.files import write
 
 VERSION = 1
+RESUME = "make room on the disk of the data directory, or make it writable, then resume the experiment"
+"""What to do when a file of a run cannot be written."""
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest cannot be read."""
 
@@ -22,10 +24,9 @@ def save_checkpoint(folder: Path, state: dict[str, Any], run: dict[str, str]) ->
     `run` says which run this is: a checkpoint of another spec or other images is refused when it is loaded.
     """
     path = folder / f"checkpoint-{state['epoch']:05d}-{state['step']:07d}.pt"
-    content = io.BytesIO()
+    content = io.BytesIO()  # torch and safetensors report a full disk by errors that cannot be told from others
     torch.save({"version": VERSION, "run": run, "state": state}, content)
-    with atomic(path) as file:
-        file.write(content.getbuffer())
+    write(path, content.getbuffer(), fix=RESUME)
     for old in own_checkpoints(folder)[KEPT:]:
         old.unlink()
     return path

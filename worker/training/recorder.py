@@ -7,8 +7,9 @@ from typing import Any, Literal
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from models.files import write
 from models.networks.layers import first_convolution
-from worker.training.files import atomic
+from worker.training.checkpoints import RESUME
 from worker.training.kernels import KernelHistory
 from worker.training.sink import ArtifactKind, MetricSink
 
@@ -80,8 +81,7 @@ class Recorder:
         self.unwritten = False
 
     def _write(self, kind: ArtifactKind, path: Path, content: bytes) -> None:
-        with atomic(path) as file:
-            file.write(content)
+        write(path, content, fix=RESUME)
         self.sink.save(kind, 0, path)
 
 

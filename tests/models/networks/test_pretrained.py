@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from models.data.dataset import load_dataset
-from models.errors import DataUnavailable
+from models.errors import DataUnavailable, StorageFull
 from models.networks import pretrained
 from models.networks.build import build_network
 from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -128,6 +128,17 @@ def test_a_damaged_cache_is_fetched_again_and_nothing_is_left_beside_it(tmp_path
     load_pretrained(ZooName.SQUEEZENET1_1, tmp_path)
     assert path.stat().st_size > 4_000_000
     assert sorted(file.name for file in path.parent.iterdir()) == [path.with_suffix(".lock").name, path.name]
+
+
+def test_a_full_disk_is_told_as_such_and_no_half_file_stays(
+    small_disk: Path, weights: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "_fetch", lambda name, progress: weights)
+    with pytest.raises(StorageFull, match="No space left") as caught:
+        load_pretrained(ZooName.SQUEEZENET1_1, small_disk)
+    assert "EPOCHAL_CACHE_DIR" in str(caught.value.fix)
+    path = weights_path(ZooName.SQUEEZENET1_1, small_disk)
+    assert [file.name for file in path.parent.iterdir()] == [path.with_suffix(".lock").name]
 
 
 def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

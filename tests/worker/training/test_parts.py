@@ -1,7 +1,6 @@
 """The smaller parts: objective, tally, averaging, stopping, tuning, files, environment."""
 
 import ctypes
-import errno
 import math
 import os
 import subprocess
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.curves.metrics import EpochMetrics
-from models.errors import SpecError, StorageFull
+from models.errors import SpecError
 from models.networks.predict import predict
 from models.spec.experiment import Precision
 from models.spec.parse import parse_spec
@@ -25,7 +24,6 @@ from worker.training.averaging import AveragedWeights
 from worker.training.batches import Batch, Split
 from worker.training.crew import Crew
 from worker.training.environment import describe_environment, git_revision
-from worker.training.files import atomic
 from worker.training.objective import Objective
 from worker.training.precision import Arithmetic, resolve_precision
 from worker.training.stopping import EarlyStopping, Judgement
@@ -221,25 +219,6 @@ def test_bf16_computes_in_bf16() -> None:
     arithmetic = Arithmetic(Precision.BF16, CPU)
     with arithmetic.autocast():
         assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.bfloat16
-
-
-def test_a_file_that_was_not_finished_does_not_appear(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "file.bin"
-    with pytest.raises(ZeroDivisionError), atomic(target) as file:
-        file.write(b"half" * (1 // 0))
-    assert not list(target.parent.iterdir())
-    with atomic(target) as file:
-        file.write(b"whole")
-    assert [path.read_bytes() for path in target.parent.iterdir()] == [b"whole"]
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_a_full_disk_has_a_name(tmp_path: Path, number: int) -> None:
-    target = tmp_path / "file.bin"
-    target.write_bytes(b"old")
-    with pytest.raises(StorageFull), atomic(target):
-        raise OSError(number, os.strerror(number))
-    assert target.read_bytes() == b"old"
 
 
 def test_the_environment_says_what_a_run_is_computed_with() -> None:
