@@ -14,13 +14,13 @@ from models.errors import DataUnavailable
 from models.settings import Settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
-from worker.training.batches import EpochBatches, plain_batches
+from worker.training.batches.loader import EpochBatches, plain_batches
 from worker.training.build import Data, build_batches, build_data, build_state, steps
 from worker.training.crew import Crew
+from worker.training.diagnosis.lr_test import range_test
 from worker.training.guard import Diverged
 from worker.training.loop import evaluate, train_epoch
 from worker.training.neighbours import Neighbours
-from worker.training.range_test import range_test
 from worker.training.state import TrainingState
 from worker.training.trial import begin_as_in_training
 from worker.training.tuning import Tuning, choose_tuning

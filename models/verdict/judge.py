@@ -41,7 +41,7 @@ def judge(
     """What happened in a run, as plain JSON data. docs/verdicts.md says what each finding means and how it is decided.
 
     `kernels` are the first layer's (out, in, height, width) by epoch, of the epochs that are kept; `filters` is what
-    `worker.training.filters.filter_health` returned. Both are optional, as is everything else but the history.
+    `worker.training.diagnosis.filters.filter_health` returned. Both are optional, as is all else but the history.
     """
     history = in_order(history)
     curves = read_curves(history, num_classes)

@@ -16,7 +16,7 @@ from models.networks.preprocessing import Preprocessing, preprocessing_for
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import FastResNetSpec
 from worker.training.averaging import AveragedWeights
-from worker.training.batches import EpochBatches, InputFormat, Part, Split, first_images
+from worker.training.batches.loader import EpochBatches, InputFormat, Part, Split, first_images
 from worker.training.graphs import GraphedSteps, can_be_recorded
 from worker.training.guard import build_guard
 from worker.training.objective import Objective

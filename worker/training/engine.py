@@ -1,9 +1,10 @@
 """train(): a spec and a dataset in, epochs out to a sink, and an outcome.
 
-build.py        everything a run needs          batches.py, augmentation.py    what the network is shown
+build.py        everything a run needs          batches/                       what the network is shown
 loop.py         train_epoch and evaluate        tally.py, guard.py, watch.py   what hangs on the loop
 state.py        all that moves                  checkpoints.py, recorder.py    what is written
 tuning.py, crew.py   how the machine is used    reporter.py, environment.py    what is said about it
+diagnosis/      why a run diverged, which rate works, how its filters are
 """
 
 import math
@@ -15,13 +16,13 @@ from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset
 from models.spec.experiment import ExperimentSpec, OnDivergence
 from models.verdict.divergence import Divergence
-from worker.training.aftermath import explain_divergence, make_finite
-from worker.training.batches import Split, first_images, plain_batches
+from worker.training.batches.loader import Split, first_images, plain_batches
 from worker.training.build import build_batches, build_data, build_state, input_size_in, steps
 from worker.training.checkpoints import first_usable, own_checkpoints, save_checkpoint
 from worker.training.crew import Crew
+from worker.training.diagnosis.aftermath import explain_divergence, make_finite
+from worker.training.diagnosis.filters import filter_health
 from worker.training.environment import describe_environment, peak_memory_mb
-from worker.training.filters import filter_health
 from worker.training.guard import Diverged
 from worker.training.kernels import KernelHistory
 from worker.training.loop import evaluate, train_epoch

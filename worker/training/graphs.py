@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.spec.experiment import ExperimentSpec
 from models.spec.training import RmspropSpec
-from worker.training.batches import Batch, Part
+from worker.training.batches.loader import Batch, Part
 from worker.training.guard import DeferredGuard
 from worker.training.precision import Arithmetic
 from worker.training.state import TrainingState

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.networks.predict import predict
-from worker.training.batches import Batch, Part
+from worker.training.batches.loader import Batch, Part
 from worker.training.state import TrainingState
 from worker.training.step import add_gradient, change_weights, only_look
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from models.errors import SpecError
 from models.spec.experiment import ExperimentSpec
-from worker.training.batches import Batch, Part, Split
+from worker.training.batches.loader import Batch, Part, Split
 
 
 class Objective:

@@ -7,7 +7,7 @@ can be recorded as a CUDA graph (see graphs.py).
 import torch
 from torch import Tensor, nn
 
-from worker.training.batches import Part
+from worker.training.batches.loader import Part
 from worker.training.state import TrainingState
 
 

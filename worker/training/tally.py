@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worker.training.batches import Batch
+from worker.training.batches.loader import Batch
 
 FLUSH_AFTER = 64
 """Batches whose outputs are kept before they are counted: one operation for many small batches."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.spec.experiment import ExperimentSpec
-from worker.training.batches import Batch, EpochBatches, first_images
+from worker.training.batches.loader import Batch, EpochBatches, first_images
 from worker.training.build import Data, input_size_in
 from worker.training.crew import Crew
 from worker.training.state import TrainingState

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from worker.training.batches import EpochBatches
+from worker.training.batches.loader import EpochBatches
 from worker.training.sink import MetricSink
 from worker.training.state import TrainingState
 

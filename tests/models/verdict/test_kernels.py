@@ -10,7 +10,7 @@ from torch import nn
 from models.verdict import judge
 from models.verdict.kernels import report_kernels
 from tests.models.verdict.histories import make_history
-from worker.training.filters import filter_health
+from worker.training.diagnosis.filters import filter_health
 
 HEALTHY = {
     "filters": 32,

@@ -14,9 +14,9 @@ from models.errors import SpecError
 from models.spec.experiment import ExperimentSpec
 from tests.worker.training.tiny import PLAIN, images, run, spec
 from worker.training.build import Data, build_batches, build_data, build_fresh_network, build_state, steps
+from worker.training.diagnosis.lr_test import range_test
 from worker.training.engine import train
 from worker.training.loop import train_epoch
-from worker.training.range_test import range_test
 from worker.training.sink import MemorySink
 from worker.training.tuning import choose_tuning
 

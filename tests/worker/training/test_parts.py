@@ -21,7 +21,7 @@ from models.spec.parse import parse_spec
 from models.spec.training import EarlyStoppingSpec
 from tests.worker.training.tiny import images, spec
 from worker.training.averaging import AveragedWeights
-from worker.training.batches import Batch, Split
+from worker.training.batches.loader import Batch, Split
 from worker.training.crew import Crew
 from worker.training.environment import describe_environment, git_revision
 from worker.training.objective import Objective

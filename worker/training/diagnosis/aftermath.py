@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from models.spec.experiment import ExperimentSpec
 from models.verdict.divergence import Divergence
-from worker.training.batches import EpochBatches, Part
+from worker.training.batches.loader import EpochBatches, Part
 from worker.training.build import Data, build_fresh_network, input_size_in, steps
-from worker.training.divergence import explain
+from worker.training.diagnosis.divergence import explain
 from worker.training.guard import Diverged
 from worker.training.state import TrainingState
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.spec.data import AugmentationSpec
-from worker.training.batches import EpochBatches, InputFormat, Split, batch_edges, plain_batches
+from worker.training.batches.loader import EpochBatches, InputFormat, Split, batch_edges, plain_batches
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from worker.training.activity import Activity, watch_activity
+from worker.training.diagnosis.activity import Activity, watch_activity
 
 DEAD_NORM = 0.01
 """Of the layer's median norm."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.networks.resizing import resize
 from models.spec.data import AugmentationSpec
-from worker.training import augmentation
+from worker.training.batches import augmentation
 from worker.training.seeds import Stream, derive_seed, generator
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.data.dataset import ImageDataset
 from models.spec.experiment import ExperimentSpec
-from worker.training.batches import Batch
+from worker.training.batches.loader import Batch
 from worker.training.build import build_batches, build_data, build_state
 from worker.training.crew import Crew
 from worker.training.threads import START

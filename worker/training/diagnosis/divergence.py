@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from models.networks.layers import head_of
 from models.spec.experiment import ExperimentSpec
 from models.verdict.divergence import Divergence, What
-from worker.training.batches import Part
+from worker.training.batches.loader import Part
+from worker.training.diagnosis.lr_test import make_plan, suggest, sweep_rates, time_step
 from worker.training.optimizers import Freezing, build_optimizer
-from worker.training.range_test import make_plan, suggest, sweep_rates, time_step
 from worker.training.step import gradient_norm
 
 Step = Sequence[Part]

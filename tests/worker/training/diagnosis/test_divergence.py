@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 from models.verdict.divergence import Divergence
-from worker.training import divergence
-from worker.training.batches import Batch, Part, Split
-from worker.training.divergence import Culprit, Training, explain, find_culprit
+from worker.training.batches.loader import Batch, Part, Split
+from worker.training.diagnosis import divergence
+from worker.training.diagnosis.divergence import Culprit, Training, explain, find_culprit
 from worker.training.objective import Objective
 
 

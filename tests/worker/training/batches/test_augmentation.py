@@ -11,8 +11,8 @@ from torch import Tensor
 from models.spec.data import AugmentationSpec, ColorJitterSpec
 from models.torchvision_compat import torchvision
 from tests.worker.training.tiny import images
-from worker.training import color
-from worker.training.augmentation import erase, jitter_colors, mix, move_pixels
+from worker.training.batches import color
+from worker.training.batches.augmentation import erase, jitter_colors, mix, move_pixels
 
 transforms, functional = torchvision.transforms, torchvision.transforms.functional
 

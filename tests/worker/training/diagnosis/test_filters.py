@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from models.verdict.settling import settling_epoch
-from worker.training.activity import watch_activity
-from worker.training.filters import filter_health, layer_movement, noise_like
+from worker.training.diagnosis.activity import watch_activity
+from worker.training.diagnosis.filters import filter_health, layer_movement, noise_like
 
 
 def network(*, inplace: bool = False) -> nn.Sequential:

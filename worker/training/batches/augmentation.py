@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from models.spec.data import AugmentationSpec
-from worker.training import color
+from worker.training.batches import color
 
 ERASE_AREA = (0.02, 0.33)
 ERASE_RATIO = (0.3, 3.3)

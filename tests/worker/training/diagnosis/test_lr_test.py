@@ -12,7 +12,7 @@ import pytest
 from models.data.dataset import ImageDataset, load_dataset
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from worker.training.range_test import Plan, Sweep, make_plan, range_test, smooth, suggest, sweep_rates
+from worker.training.diagnosis.lr_test import Plan, Sweep, make_plan, range_test, smooth, suggest, sweep_rates
 
 RATES = np.geomspace(1e-6, 10, 100)
 
