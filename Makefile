@@ -72,7 +72,7 @@ load: $(VENV)/.installed-dev ## 10,000 experiments in the store, streams and req
 	@$(BIN)/python -m benchmarks.load
 
 fuzz: $(VENV)/.installed-dev ## Requests at random, some thousands to each route
-	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} $(BIN)/pytest -q --timeout 0 tests/service/test_fuzz.py
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} $(BIN)/pytest -q --timeout 0 tests/service/http/test_fuzz.py
 
 constraints: $(VENV)/.installed-dev ## Write constraints.txt anew from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable --exclude epochal | sed -E 's/\+cpu$$//' | grep -vE '^(#|-e)' > constraints.txt

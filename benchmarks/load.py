@@ -36,7 +36,7 @@ from models.data.dataset import load_dataset
 from models.settings import Settings
 from models.store import Store
 from models.store.sqlite import dbapi
-from service.lab import Lab
+from service.lab.lab import Lab
 
 API = "/api/v1"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"

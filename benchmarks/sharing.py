@@ -177,7 +177,7 @@ def measure_lab(seconds: float) -> list[Figure]:
     """Three experiments in three workers against the first of them alone, and answers meanwhile."""
     import httpx
 
-    from service.lab import Lab
+    from service.lab.lab import Lab
 
     spec = {"model": "baseline", "batch_size": 128, "epochs": 500}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Every error a user can meet, with its HTTP status and what to do about it.
 
-Code raises one of these and returns; `service.errors` renders them all as problem+json (RFC 9457) in one place,
+Code raises one of these and returns; `service.http.errors` renders them all as problem+json (RFC 9457) in one place,
 and the worker stores `detail` as the reason a run failed.
 """
 

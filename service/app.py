@@ -16,37 +16,35 @@ from models.queue import make_celery
 from models.settings import Settings, get_settings
 from models.store import Store
 from models.store.stamps import Stamps
-from service.access import Doorkeeper, LoginNeeded, keys_needed
-from service.answers import Answers
-from service.compression import Compression
-from service.connections import Connections
-from service.cors import Cors
+from service.catalogue import routes as catalogue
+from service.curves import routes as curves
 from service.dependencies import Services, authorise, authorise_viewer
-from service.documents import API
-from service.errors import ANY_PROBLEM, install_handlers
-from service.health import Readiness
-from service.inference.predictor import Predictor
-from service.instruments import Instruments
-from service.limits import Perimeter
-from service.live import LiveEvents
-from service.origins import HostNames
-from service.prefix import UnderPrefix
-from service.protocol import CLOSING, CONNECTIONS
-from service.proxies import TrustedProxies
-from service.routes import (
-    catalogue,
-    curves,
-    events,
-    experiments,
-    health,
-    kernels,
-    pages,
-    predictions,
-    range_tests,
-    sessions,
-)
-from service.schema import install_openapi
-from service.submission import Submissions
+from service.experiments import events
+from service.experiments import routes as experiments
+from service.experiments.documents import API
+from service.experiments.live import LiveEvents
+from service.experiments.submit import Submissions
+from service.health import routes as health
+from service.health.check import Readiness
+from service.health.instruments import Instruments
+from service.http.access import Doorkeeper, LoginNeeded, keys_needed
+from service.http.caching import Answers
+from service.http.compression import Compression
+from service.http.connections import Connections
+from service.http.cors import Cors
+from service.http.errors import ANY_PROBLEM, install_handlers
+from service.http.origins import HostNames
+from service.http.perimeter import Perimeter
+from service.http.prefix import UnderPrefix
+from service.http.protocol import CLOSING, CONNECTIONS
+from service.http.proxies import TrustedProxies
+from service.http.schema import install_openapi
+from service.kernels import routes as kernels
+from service.measurements import routes as range_tests
+from service.predictions import routes as predictions
+from service.predictions.predictor import Predictor
+from service.web import routes as pages
+from service.web import sessions
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +152,7 @@ async def _close_streams(services: Services, closing: asyncio.Event) -> None:
 @lru_cache(maxsize=1)
 def _warm_up() -> None:
     """Import torch before the first request: while its libraries are loaded, no other thread runs for a while."""
-    from service.inference.describe import warm_up
+    from service.catalogue.describe import warm_up
 
     warm_up()
     # What is there now stays: the collector need not look at it again, and then looks at what pictures leave behind

@@ -20,18 +20,18 @@ from models.settings import Settings
 from models.store import Store
 from models.store.stamps import Stamps
 from models.store.states import Role
-from service.access import Caller, Doorkeeper, check_role
-from service.body import read_document
-from service.caching import Renderings
-from service.errors import invalid_fields, shown
-from service.health import Readiness
-from service.inference.predictor import Predictor
-from service.instruments import Instruments
-from service.limits import Gate
-from service.listing import ListedItems
-from service.live import LiveEvents
-from service.predictions import PredictionQueue
-from service.submission import Inspector, Submissions
+from service.experiments.listing import ListedItems
+from service.experiments.live import LiveEvents
+from service.experiments.submit import Inspector, Submissions
+from service.health.check import Readiness
+from service.health.instruments import Instruments
+from service.http.access import Caller, Doorkeeper, check_role
+from service.http.body import read_document
+from service.http.errors import invalid_fields, shown
+from service.http.perimeter import Gate
+from service.http.rendered import Renderings
+from service.predictions.predict import PredictionQueue
+from service.predictions.predictor import Predictor
 
 Answer = TypeVar("Answer")
 
@@ -105,7 +105,7 @@ async def get_renderings(services: ServicesDep) -> Renderings:
 
 async def get_caller(request: Request, services: ServicesDep) -> Caller:
     """Whoever asks, known by a key or a session, and within their rate."""
-    caller: Caller | None = request.scope.get("caller")  # service.answers has asked already
+    caller: Caller | None = request.scope.get("caller")  # service.http.caching has asked already
     return caller or await services.doorkeeper.identify(request)
 
 

@@ -13,11 +13,11 @@ from models.private import close_to_others, keep_private
 from models.settings import Settings, get_settings, settings_or_exit
 from models.store import Store
 from models.store.store import describe_database
-from service.access import keys_needed
-from service.address import announced, reachable_url
 from service.app import create_app
-from service.prefix import set_prefix
-from service.protocol import GuardedProtocol
+from service.http.access import keys_needed
+from service.http.prefix import set_prefix
+from service.http.protocol import GuardedProtocol
+from service.lab.address import announced, reachable_url
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def serve(settings: Settings | None = None) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # service.proxies believes those that are named, and nobody else
+            proxy_headers=False,  # service.http.proxies believes those that are named, and nobody else
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )

@@ -32,8 +32,8 @@ from models.curves.metrics import EpochMetrics
 from models.settings import Settings
 from models.store import Status, Store, experiments, history, runs
 from models.store.tables import Event, Experiment, Run
-from service import processes
-from service.lab import Lab
+from service.lab import processes
+from service.lab.lab import Lab
 
 API = "/api/v1"
 LEASE_SECONDS = 5.0

@@ -35,8 +35,8 @@ from models.store import Status, artifacts
 from models.store.sqlite import dbapi
 from models.store.states import RunStatus
 from models.store.tables import Experiment
-from service.lab import answers
-from service.processes import Part
+from service.lab.lab import answers
+from service.lab.processes import Part
 
 RESTARTS = 10
 LOCKED_SECONDS = 30.0

@@ -37,8 +37,8 @@ from models.store import Status, artifacts
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
 from models.store.tables import Artifact
-from tests.service.inference.pictures import STORED, encode, exif, gradient
-from tests.service.inference.test_decoding import EXACT, FEW, bombs, huge
+from tests.service.predictions.pictures import STORED, encode, exif, gradient
+from tests.service.predictions.test_decoding import EXACT, FEW, bombs, huge
 
 PICTURE = encode(Image.fromarray(gradient(48, 48)), "PNG")
 MEGABYTES = 50

@@ -41,9 +41,9 @@ from models.settings import Settings
 from models.store import Status, keys, probes
 from models.store.states import ProbeStatus, Role
 from models.store.tables import Experiment, Probe
-from service.access import keys_needed
-from tests.service.inference.pictures import encode, gradient
-from tests.service.test_openapi import CHECKS
+from service.http.access import keys_needed
+from tests.service.http.test_openapi import CHECKS
+from tests.service.predictions.pictures import encode, gradient
 
 HEAD = f"POST {API}/experiments HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n".encode()
 MULTIPART = "Content-Type: multipart/form-data; boundary=x\r\nHost: 127.0.0.1\r\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from service.tether import tethered
+from service.lab.tether import tethered
 
 READY = b"worker ready to train"
 

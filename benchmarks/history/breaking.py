@@ -11,7 +11,7 @@ from benchmarks.faults.harness import Bench, kill
 from benchmarks.faults.stopping import locked
 from benchmarks.faults.workers import family_of, jobs_of
 from benchmarks.history.recording import History
-from service.lab import answers
+from service.lab.lab import answers
 from tests.postgres import Postgres
 
 PAUSE_SECONDS = (1.0, 7.0)

@@ -81,7 +81,7 @@ def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJso
 def _restore(file: Path, target: Path) -> tuple[int, list[str]]:
     """Unpack, check, and put in place; how many artifacts there were, and the names of the keys in use."""
     from models.store.inspection import keys_in_use
-    from service.lab import lock_data_dir
+    from service.lab.lab import lock_data_dir
 
     lock = lock_data_dir(target)
     try:

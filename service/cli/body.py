@@ -43,7 +43,7 @@ def read_body(source: str, changes: list[str], client: "Client") -> dict[str, An
 
 def _read_all(file: BinaryIO) -> bytes:
     """What a file holds, up to where the lab would refuse it anyway: it may be a device without an end."""
-    from service.body import MAX_BODY_BYTES
+    from service.http.body import MAX_BODY_BYTES
 
     text = file.read(MAX_BODY_BYTES + 1)
     if len(text) > MAX_BODY_BYTES:
@@ -57,7 +57,7 @@ def parse_text(text: bytes, suffix: str) -> dict[str, Any]:
     What is JSON is read as JSON whatever the file is called: JSON writes some text (half pairs, as Python's json does
     for emoji) in a way that YAML does not know.
     """
-    from service.body import parse_json, parse_yaml
+    from service.http.body import parse_json, parse_yaml
 
     found = parse_json(text) if suffix == ".json" or _is_json(text) else parse_yaml(text)
     if not isinstance(found, dict):
@@ -94,7 +94,7 @@ def apply_change(body: dict[str, Any], change: str) -> None:
 
 def read_value(path: str, text: str) -> Any:
     """What a file of YAML would hold there: .05 and 1e-3 are numbers, True is true, [a, b] a list, the rest is text."""
-    from service.body import parse_yaml
+    from service.http.body import parse_yaml
 
     text = text.strip()
     try:

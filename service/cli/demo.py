@@ -41,7 +41,7 @@ def demo(
     from models.data.__main__ import main as fetch
     from models.settings import read_settings
     from service.cli.running import stop_on_signals
-    from service.lab import Lab, LabStopped
+    from service.lab.lab import Lab, LabStopped
 
     started = time.monotonic()
     settings = read_settings(data_dir=folder / "lab", host="127.0.0.1", port=0, workers=1, auth=False)

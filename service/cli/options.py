@@ -69,7 +69,7 @@ def settings_for(data_dir: Path | None, **flags: object) -> "Settings":
 
 def _local_lab(settings: "Settings") -> str:
     """The address of the lab that runs on the data directory."""
-    from service.address import running_lab
+    from service.lab.address import running_lab
 
     if found := running_lab(settings.data_dir):
         return str(found["url"])

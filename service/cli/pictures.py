@@ -143,7 +143,7 @@ def _send_when_there_is_room(client: "Client", address: str, batch: list[Path], 
 
 def _batches(files: list[Path]) -> list[list[Path]]:
     """Files in order, in groups that one request can carry."""
-    from service.uploads import MAX_IMAGES
+    from service.http.uploads import MAX_IMAGES
 
     batches: list[list[Path]] = []
     room = 0

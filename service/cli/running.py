@@ -14,7 +14,7 @@ from service.cli import options
 from service.cli.output import console, errors, shown
 
 if TYPE_CHECKING:
-    from service.lab import Lab
+    from service.lab.lab import Lab
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -27,7 +27,7 @@ def up(
     broker_url: Annotated[str | None, typer.Option(help="A Redis or Valkey to use instead of the lab's own.")] = None,
 ) -> None:
     """Start the lab and stay; Ctrl-C stops all of it. Each flag is a variable too: EPOCHAL_PORT, EPOCHAL_WORKERS ..."""
-    from service.lab import Lab, LabStopped
+    from service.lab.lab import Lab, LabStopped
 
     settings = options.settings_for(data_dir, host=host, port=port, workers=workers, broker_url=broker_url)
     keep_private()
@@ -57,8 +57,8 @@ def worker(
     On the lab's own machine the data directory says the rest. On another one it needs the lab's broker, database and
     a shared data directory: EPOCHAL_BROKER_URL, EPOCHAL_BROKER_PASSWORD, EPOCHAL_DATABASE_URL, EPOCHAL_DATA_DIR.
     """
-    from service.broker import EmbeddedBroker
-    from service.lab import LabFailed, environment_of
+    from service.lab.broker import EmbeddedBroker
+    from service.lab.lab import LabFailed, environment_of
 
     settings = options.settings_for(data_dir, broker_url=broker_url)
     if not settings.broker_url:

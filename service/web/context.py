@@ -11,12 +11,12 @@ from models.errors import EpochalError
 from models.spec.presets import experiment_presets, model_presets
 from models.store import Status, artifacts, events, experiments, history
 from models.store.states import ArtifactKind
-from service import listing
-from service.curves import compared_ids
-from service.documents import ExperimentDocument, ExperimentItem, with_addresses
-from service.figures.curves import MAX_RUNS
-from service.prefix import under
-from service.submission import describe
+from service.curves.draw import MAX_RUNS
+from service.curves.read import compared_ids
+from service.experiments import listing
+from service.experiments.documents import ExperimentDocument, ExperimentItem, with_addresses
+from service.experiments.submit import describe
+from service.http.prefix import under
 from service.web.sparklines import Sparkline, sparkline
 
 PAGE_SIZE = 25

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from models import errors
-from service import errors as service_errors
-from service import protocol
+from service.http import errors as service_errors
+from service.http import protocol
 
 METHODS = ("get", "post", "put", "patch", "delete")
 

@@ -15,8 +15,8 @@ from starlette.responses import HTMLResponse
 
 from models import text
 from models.text import plural
-from service.headers import PAGE_POLICY
-from service.prefix import prefix, under
+from service.http.headers import PAGE_POLICY
+from service.http.prefix import prefix, under
 
 FOLDER = Path(__file__).parent
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

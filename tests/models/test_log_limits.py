@@ -13,7 +13,7 @@ from models import log_limits
 from models.log_limits import RepeatLimit, clean
 from models.logs import configure_logs
 
-FORGED = "/x\n2026-01-01 INFO service.limits: all is well\x1b[2J\u202e\u2028end"
+FORGED = "/x\n2026-01-01 INFO service.http.perimeter: all is well\x1b[2J\u202e\u2028end"
 
 
 @pytest.fixture(autouse=True)

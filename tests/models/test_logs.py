@@ -70,5 +70,5 @@ def test_what_celery_says_of_a_lost_broker_has_no_traceback(
 def test_a_record_says_which_part_it_came_from(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs()
     structlog.get_logger("worker.reaper").info("enqueued")
-    logging.getLogger("service.limits").error("incident\n{}")
-    assert [line["logger"] for line in lines(capsys)] == ["worker.reaper", "service.limits"]
+    logging.getLogger("service.http.perimeter").error("incident\n{}")
+    assert [line["logger"] for line in lines(capsys)] == ["worker.reaper", "service.http.perimeter"]

@@ -22,7 +22,7 @@ from models.store import Status, Store, artifacts, experiments, history, runs
 from models.store.runs import Claim
 from models.store.states import ArtifactKind
 from service.app import create_app
-from service.protocol import GuardedProtocol
+from service.http.protocol import GuardedProtocol
 
 BASE_URL = "http://127.0.0.1"
 NAN = float("nan")

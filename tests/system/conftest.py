@@ -8,7 +8,7 @@ import pytest
 from models.data.dataset import load_dataset
 from models.settings import Settings
 from service.cli.client import Client
-from service.lab import Lab
+from service.lab.lab import Lab
 from tests.postgres import SERVER, new_database
 from tests.system.waiting import small_spec, wait_until_ended
 

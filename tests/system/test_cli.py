@@ -15,7 +15,7 @@ from PIL import Image
 
 from models.data.dataset import load_dataset
 from service.cli.client import Client
-from service.lab import Lab
+from service.lab.lab import Lab
 from tests.postgres import SERVER
 from tests.system.waiting import long_spec, small_spec, wait_for_epochs, wait_until_ended
 

@@ -12,7 +12,7 @@ from PIL import Image
 from models.data.dataset import load_dataset
 from models.files import verify
 from service.cli.client import Client, Problem
-from service.lab import Lab
+from service.lab.lab import Lab
 from tests.system.waiting import long_spec, small_spec, wait_for_epochs, wait_until_ended
 
 

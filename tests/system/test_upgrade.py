@@ -14,7 +14,7 @@ import pytest
 from models.data.dataset import load_dataset
 from models.settings import Settings
 from service.cli.client import Client
-from service.lab import Lab
+from service.lab.lab import Lab
 from tests.system.waiting import wait_for
 
 FOLDER = Path(__file__).parent / "data"

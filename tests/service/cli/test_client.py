@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from service.address import announced, running_lab, write_address
 from service.cli.client import Client, is_loopback, sendable, without_credentials
 from service.cli.main import app
+from service.lab.address import announced, running_lab, write_address
 
 PAGE = {"items": [], "next": None, "total": 0}
 

@@ -1,0 +1,60 @@
+"""What an experiment can be made of: networks, datasets, presets, and the schema of a spec."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from models.data.catalogue import list_datasets
+from models.spec.presets import experiment_presets, model_presets
+from service.dependencies import StrictRoute
+from service.experiments.documents import Document
+from service.http.errors import problems
+from service.http.schema import spec_schema
+
+router = APIRouter(tags=["catalogue"], route_class=StrictRoute, responses=problems(401))
+
+
+class ArchitecturesDocument(Document):
+    """The networks that a spec can name."""
+
+    architectures: list[dict[str, Any]]
+
+
+class DatasetsDocument(Document):
+    """The datasets that a spec can name."""
+
+    datasets: list[dict[str, Any]]
+
+
+class PresetsDocument(Document):
+    """What is ready to be trained by name."""
+
+    models: dict[str, dict[str, Any]] = Field(description="Networks, for `model`.")
+    experiments: dict[str, dict[str, Any]] = Field(description="Whole experiments, for `preset`.")
+
+
+@router.get("/architectures")
+def list_architectures() -> ArchitecturesDocument:
+    """List the networks, with their sizes and what input they take."""
+    from service.catalogue.describe import architectures  # torch
+
+    return ArchitecturesDocument(architectures=architectures())
+
+
+@router.get("/datasets")
+async def get_datasets() -> DatasetsDocument:
+    """List the datasets, with their classes."""
+    return DatasetsDocument(datasets=[info.as_json() for info in list_datasets()])
+
+
+@router.get("/presets")
+async def list_presets() -> PresetsDocument:
+    """List the presets, each as the spec it stands for."""
+    return PresetsDocument(models=model_presets(), experiments=experiment_presets())
+
+
+@router.get("/schema")
+async def get_schema() -> dict[str, Any]:
+    """Read the JSON schema of a spec."""
+    return spec_schema()

@@ -1,0 +1,99 @@
+"""The curves of an experiment: as JSON, as CSV, drawn."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from models.store import Store
+from service.curves.draw import render_curves
+from service.curves.read import CSV_TYPE, as_csv, read_curves, read_epochs, read_metrics
+from service.dependencies import DrawSlot, Id, RenderingsDep, StoreDep, StrictRoute
+from service.experiments.documents import MetricsDocument
+from service.http.errors import NotAcceptable, problems
+from service.http.negotiation import choose_type
+from service.http.pictures import ETAG, MEDIA_TYPES, NOT_MODIFIED, TEXT, Picture, picture_headers, picture_responses
+from service.http.rendered import Renderings
+
+router = APIRouter(prefix="/experiments", tags=["curves"], route_class=StrictRoute)
+
+Points = Annotated[
+    int | None,
+    Query(ge=2, le=100_000, description="Thin to about so many epochs; best, worst and non-finite ones always stay."),
+]
+VARY = {"Vary": "Accept"}
+
+
+@router.get(
+    "/{experiment_id}/metrics",
+    response_model=MetricsDocument,
+    responses={
+        200: {"description": "In the form that Accept prefers.", "content": {"text/csv": TEXT}},
+        **NOT_MODIFIED,
+        **problems(401, 404, 406, 422),
+    },
+)
+def get_metrics(
+    experiment_id: Id, store: StoreDep, renderings: RenderingsDep, request: Request, points: Points = None
+) -> Response:
+    """Read the metrics of every epoch, as JSON or, if Accept prefers it, as CSV."""
+    chosen = choose_type(request.headers.get("accept"), ("application/json", "text/csv"))
+    if chosen is None:
+        raise NotAcceptable("metrics are to be had as application/json or text/csv", fix="change the Accept header")
+    if chosen == "text/csv":
+        return _csv(experiment_id, store, renderings, request, points)
+    with store.reading() as session:
+        metrics = read_metrics(session, experiment_id, points)
+    return Response(metrics, headers=VARY, media_type="application/json")
+
+
+@router.get(
+    "/{experiment_id}/metrics.csv",
+    response_class=Response,
+    responses={
+        200: {"description": "One row an epoch (RFC 4180).", "content": {"text/csv": TEXT}, "headers": ETAG},
+        **NOT_MODIFIED,
+        **problems(401, 404, 422),
+    },
+)
+def get_metrics_csv(
+    experiment_id: Id, store: StoreDep, renderings: RenderingsDep, request: Request, points: Points = None
+) -> Response:
+    """Read the metrics of every epoch as CSV: one row an epoch, the first column `epoch`, counted from 1."""
+    return _csv(experiment_id, store, renderings, request, points)
+
+
+@router.get(
+    "/{experiment_id}/curves.{picture}",
+    response_class=Response,
+    responses={**picture_responses(), **problems(401, 404, 422)},
+)
+def draw_curves(
+    experiment_id: Id,
+    picture: Picture,
+    store: StoreDep,
+    renderings: RenderingsDep,
+    request: Request,
+    _: Annotated[None, DrawSlot],
+    x: Annotated[Literal["epoch", "seconds"], Query(description="What the curves are drawn over.")] = "epoch",
+    compare: Annotated[
+        str | None,
+        Query(max_length=200, examples=["7,9"], description="Ids of experiments to overlay, with commas between."),
+    ] = None,
+) -> Response:
+    """Draw loss and accuracy, training and validation on one scale, with the best epoch marked."""
+    with store.reading() as session:
+        curves = read_curves(session, experiment_id, compare)
+    return renderings.respond(
+        request,
+        ("curves", x, *curves.key),
+        MEDIA_TYPES[picture],
+        lambda: render_curves(curves.runs, x=x, format=picture.value),
+        picture_headers(picture),
+    )
+
+
+def _csv(experiment_id: int, store: Store, renderings: Renderings, request: Request, points: int | None) -> Response:
+    with store.reading() as session:
+        epochs = read_epochs(session, experiment_id, points)
+    return renderings.respond(request, (experiment_id, epochs), CSV_TYPE, lambda: as_csv(epochs), VARY)

@@ -1,0 +1,61 @@
+"""How stable two experiments' curves are, and which is the more stable: "more stable curves" as a number."""
+
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from models.curves.stability import Stability, compare_stability, measure_stability
+from models.data.catalogue import get_dataset
+from models.store import experiments, history
+from models.store.tables import Experiment
+from service.curves.read import get_compared
+from service.experiments.documents import API, Document
+
+
+class StabilityFigures(Document):
+    """One experiment's stability. `models.curves.stability` says how each figure is made."""
+
+    score: float = Field(description="From 0 to 1; 1 is a curve without a wobble that keeps what it reached.")
+    wobble: float | None = Field(description="From epoch to epoch; 1 halves the score. null: it ended non-finite.")
+    wobble_accuracy: float | None = Field(description="Standard deviation of the validation accuracy.")
+    wobble_loss: float | None = Field(description="The same of the loss, as a part of it.")
+    kept: float = Field(description="Part of the best gain over chance that was left at the end.")
+    doubt: float = Field(description="Standard error of the score.")
+
+
+class StabilityDocument(Document):
+    """Two experiments' stability, compared."""
+
+    experiment: int
+    compared_with: int
+    stability: tuple[StabilityFigures | None, StabilityFigures | None] = Field(
+        description="Of both; null with fewer than four epochs."
+    )
+    difference: float | None = Field(description="The second score less the first.")
+    confidence: float | None = Field(description="How sure it is that the higher one is higher.")
+    more_stable: int | None = Field(description="Its id; null where the difference may be chance, or is below 0.02.")
+    sentence: str = Field(description="The same in words.")
+    links: dict[str, str]
+
+
+def compare(session: Session, experiment_id: int, other_id: int) -> StabilityDocument:
+    """Compare an experiment's curves with another's, as far as both have come."""
+    row, other = experiments.get(session, experiment_id), get_compared(session, other_id)
+    first, second = (_measure(session, one) for one in (row, other))
+    found = compare_stability(first, second, (f"experiment {row.id}", f"experiment {other.id}"))
+    winner = found.pop("more_stable")
+    return StabilityDocument(
+        experiment=row.id,
+        compared_with=other.id,
+        stability=(_figures(first), _figures(second)),
+        more_stable=None if winner is None else (row.id, other.id)[winner],
+        links={"curves": f"{API}/experiments/{row.id}/curves.png?compare={other.id}"},
+        **found,
+    )
+
+
+def _measure(session: Session, row: Experiment) -> Stability | None:
+    return measure_stability(history.read(session, row.id), get_dataset(row.dataset).num_classes)
+
+
+def _figures(stability: Stability | None) -> StabilityFigures | None:
+    return None if stability is None else StabilityFigures(**stability.as_json())

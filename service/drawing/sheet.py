@@ -1,0 +1,241 @@
+"""A page for lines, areas, dots and words, in points (1/72 inch) from its lower left corner; as PNG or SVG.
+
+matplotlib's renderers draw it, in its fonts, but without its figures, axes and artists: those are made to be changed
+again, and took two thirds of a picture's time. Words are outlines that are kept, since most come again: the number at
+a tick, the name of a series, what a verdict says.
+"""
+# mypy: disable-error-code="no-untyped-call"
+# matplotlib's renderers state no types
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.backend_bases import GraphicsContextBase
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.backends.backend_svg import RendererSVG
+from matplotlib.path import Path
+from matplotlib.transforms import Affine2D, Bbox
+from numpy.typing import NDArray
+
+from service.drawing.canvas import DPI, png
+from service.drawing.text import FONT, clean, font, is_common, left_to_right, outline, width_of
+
+Points = NDArray[np.float64]
+"""Places, of shape (n, 2)."""
+
+Renderer = Any
+ACROSS = {"left": 0.0, "center": 0.5, "right": 1.0}
+UP = {"baseline": 0.0, "center": 0.26, "top": 0.76, "bottom": -0.24}
+"""How far the baseline lies below the place that is named, in font sizes: DejaVu Sans reaches from -0.24 to 0.76."""
+DOT = Path.unit_circle()
+CROSS = Path([(-1, -1), (1, 1), (-1, 1), (1, -1)], [Path.MOVETO, Path.LINETO] * 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Its centre."""
+        return (self.left + self.right) / 2, (self.bottom + self.top) / 2
+
+    def overlaps(self, other: "Box") -> bool:
+        """Whether two rectangles share any area."""
+        return (
+            self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
+        )
+
+    def count_inside(self, points: Points) -> int:
+        """How many of the points lie inside."""
+        x, y = points[:, 0], points[:, 1]
+        return int(((x > self.left) & (x < self.right) & (y > self.bottom) & (y < self.top)).sum())
+
+
+class Sheet:
+    """What is put on it is drawn by `level`, and on one level in the order in which it came."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width = width
+        self.height = height
+        self.texts: list[str] = []
+        """All that is written on it."""
+        self.boxes: list[tuple[Box, str]] = []
+        """Where it is written, from the baseline's descent to the top of capitals."""
+        self._items: list[tuple[float, Callable[[Renderer], None]]] = []
+        self.area(Box(0, 0, width, height), color="white", level=-1)
+
+    def line(
+        self,
+        points: Points | Sequence[tuple[float, float]],
+        *,
+        color: str,
+        width: float,
+        dash: Sequence[float] = (),
+        alpha: float = 1.0,
+        inside: Box | None = None,
+        level: float = 2,
+    ) -> None:
+        """A line through the points, with a gap where one is NaN; `dash` counts strokes and gaps in line widths."""
+        cap: Literal["butt", "round"] = "butt" if dash else "round"
+
+        def draw(renderer: Renderer) -> None:
+            pen = _pen(renderer, color, width, alpha, inside)
+            pen.set_capstyle(cap)
+            pen.set_joinstyle("round")
+            if dash:
+                pen.set_dashes(0, [part * width for part in dash])
+            renderer.draw_path(pen, Path(np.asarray(points, np.float64)), _to_pixels(renderer))
+
+        self._items.append((level, draw))
+
+    def area(self, box: Box, *, color: str, alpha: float = 1.0, inside: Box | None = None, level: float = 0) -> None:
+        """A rectangle without an edge."""
+        corners = [(box.left, box.bottom), (box.right, box.bottom), (box.right, box.top), (box.left, box.top)]
+
+        def draw(renderer: Renderer) -> None:
+            pen = _pen(renderer, color, 0, alpha, inside)
+            renderer.draw_path(pen, Path([*corners, corners[0]], closed=True), _to_pixels(renderer), pen.get_rgb())
+
+        self._items.append((level, draw))
+
+    def dots(
+        self,
+        points: Points | Sequence[tuple[float, float]],
+        *,
+        color: str,
+        size: float,
+        edge: float = 0.0,
+        shape: Path = DOT,
+        alpha: float = 1.0,
+        level: float = 6,
+    ) -> None:
+        """Dots of a diameter; with an edge they are white inside. Crosses are all edge."""
+
+        def draw(renderer: Renderer) -> None:
+            pen = _pen(renderer, color, edge, alpha)
+            fill = (1.0, 1.0, 1.0, 1.0) if edge else pen.get_rgb()
+            form = Affine2D().scale(renderer.points_to_pixels(size / 2))
+            places = Path(np.asarray(points, np.float64))
+            renderer.draw_markers(pen, shape, form, places, _to_pixels(renderer), None if shape is CROSS else fill)
+
+        self._items.append((level, draw))
+
+    def words(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: float,
+        color: str,
+        bold: bool = False,
+        across: str = "left",
+        up: str = "baseline",
+        edge: float = 0.0,
+        level: float = 3,
+    ) -> None:
+        """A line of text whose left, centre or right stands at x and whose baseline, centre, top or bottom at y.
+
+        An edge is white and keeps words legible over lines.
+        """
+        self.texts.append(text)
+        text = left_to_right(text)
+        width = width_of(text, size, bold=bold)
+        left, base = x - ACROSS[across] * width, y - UP[up] * size
+        down = self.height - base
+        self.boxes.append((Box(left, base - 0.2 * size, left + width, base + 0.73 * size), self.texts[-1]))
+
+        def draw(renderer: Renderer) -> None:
+            if edge:
+                place = Affine2D().scale(size).translate(left, base)
+                pen = _pen(renderer, "white", edge)
+                pen.set_joinstyle("round")
+                renderer.draw_path(pen, outline(text, bold).path, place + _to_pixels(renderer))
+            x, y = renderer.points_to_pixels(left), renderer.points_to_pixels(down)
+            renderer.draw_text(_pen(renderer, color), x, y, text, font((FONT,), size, bold), 0)
+
+        self._items.append((level, draw))
+
+    def save(self, file_format: str, *, title: str) -> bytes:
+        """What is on it as a PNG or SVG file; only the SVG has room for a title."""
+        return self.svg(title) if file_format == "svg" else self.png()
+
+    def png(self, dpi: int = DPI) -> bytes:
+        """What is on it as a PNG file. Stands inside `drawing`, as one is drawn at a time."""
+        width, height = (round(side * dpi / 72) for side in (self.width, self.height))
+        renderer = _pixels(width, height, dpi)
+        renderer.clear()
+        self._draw(renderer)
+        return png(np.asarray(renderer.buffer_rgba())[:, :, :3], dpi)
+
+    def svg(self, title: str) -> bytes:
+        """What is on it as an SVG file."""
+        file = io.StringIO()
+        metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": clean(title)[:300]}
+        renderer = Vectors(self.width, self.height, file, image_dpi=DPI, metadata=metadata)
+        self._draw(renderer)
+        renderer.finalize()
+        return file.getvalue().encode()
+
+    def _draw(self, renderer: Renderer) -> None:
+        for _, draw in sorted(self._items, key=lambda item: item[0]):
+            draw(renderer)
+
+
+class Outlines(RendererAgg):
+    """matplotlib's pixels, with words as outlines: its own way sets every glyph anew, half of a figure's time."""
+
+    def draw_text(
+        self, gc: Any, x: Any, y: Any, s: Any, prop: Any, angle: Any, ismath: Any = False, mtext: Any = None
+    ) -> None:
+        """Fill the outline of `s`, in pixels from the upper left corner."""
+        place = Affine2D().scale(prop.get_size_in_points() * self.dpi / 72).translate(x, self.height - y)
+        gc.set_linewidth(0.0)
+        self.draw_path(gc, outline(s, prop.get_weight() == "bold").path, place, gc.get_rgb())
+
+
+class Vectors(RendererSVG):
+    """matplotlib's SVG: words are outlines, which look the same everywhere, but for characters DejaVu Sans lacks."""
+
+    def draw_text(
+        self, gc: Any, x: Any, y: Any, s: Any, prop: Any, angle: Any, ismath: Any = False, mtext: Any = None
+    ) -> None:
+        """Draw `s` from (x, y) in points from the upper left corner."""
+        with contextlib.nullcontext() if is_common(s) else matplotlib.rc_context({"svg.fonttype": "none"}):
+            super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
+
+
+@lru_cache(1)
+def _pixels(width: int, height: int, dpi: int) -> Outlines:
+    """Pixels to draw on. The last are kept: most pictures have one size, and fresh memory takes 3 ms."""
+    return Outlines(width, height, dpi)
+
+
+def _pen(
+    renderer: Renderer, color: str, width: float = 0.0, alpha: float = 1.0, inside: Box | None = None
+) -> GraphicsContextBase:
+    """A pen of a width, in a colour, that draws nothing outside a box."""
+    pen: GraphicsContextBase = renderer.new_gc()
+    pen.set_alpha(alpha)
+    pen.set_foreground(color)
+    pen.set_linewidth(width)  # points, as for dashes: renderers know their resolution
+    if inside is not None:
+        corners = inside.left, inside.bottom, inside.right, inside.top
+        pen.set_clip_rectangle(Bbox.from_extents(*(renderer.points_to_pixels(one) for one in corners)))
+    return pen
+
+
+def _to_pixels(renderer: Renderer) -> Affine2D:
+    return Affine2D().scale(renderer.points_to_pixels(1))

@@ -1,0 +1,83 @@
+"""Live events of an experiment, server-sent."""
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from models.errors import InvalidRequest
+from models.store import Store, experiments
+from service.dependencies import CallerDep, Id, ServicesDep, StrictRoute
+from service.experiments.live import LiveEvents, Reader
+from service.http.errors import problems
+
+router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
+MAX_EVENT_ID = 2**63 - 1
+
+
+@router.get(
+    "/{experiment_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": (
+                "Events `state`, `epoch`, `verdict` and `notice`, each with an id; `progress` without one while it "
+                "runs; a last `end`, after which the stream closes."
+            ),
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **problems(401, 404, 422, 429, 503),
+    },
+)
+async def stream_events(
+    experiment_id: Id,
+    services: ServicesDep,
+    caller: CallerDep,
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", max_length=40, description="Replay what came after this event.")
+    ] = None,
+    after: Annotated[
+        int, Query(ge=0, le=MAX_EVENT_ID, description="The same, for clients that cannot set headers.")
+    ] = 0,
+) -> StreamingResponse:
+    """Follow an experiment: every state change and epoch, from the first one or from where the client left off."""
+    start = after if last_event_id is None else _read_id(last_event_id)
+    await services.in_reader(_check_exists, services.store, experiment_id)
+    return EventStream(services.live, services.live.admit(experiment_id, caller), start)
+
+
+class EventStream(StreamingResponse):
+    """The events that a reader gets; its place is free again when the response ends, however it ends."""
+
+    def __init__(self, live: LiveEvents, reader: Reader, last_id: int) -> None:
+        super().__init__(
+            live.stream(reader, last_id),
+            media_type="text/event-stream",
+            # An idle connection left open after the last event would look like a stream that goes on.
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"},
+        )
+        self.live = live
+        self.reader = reader
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it to the end."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.live.leave(self.reader)
+
+
+def _check_exists(store: Store, experiment_id: int) -> None:
+    with store.reading() as session:
+        experiments.require(session, experiment_id)
+
+
+def _read_id(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,19}", text.strip()) or int(text) > MAX_EVENT_ID:
+        raise InvalidRequest(
+            f"Last-Event-ID is '{text}', and events here are numbered",
+            errors=[{"field": "Last-Event-ID", "message": "must be the id of an event"}],
+        )
+    return int(text)

@@ -1,0 +1,204 @@
+"""Experiments: submitted, listed, looked at, cancelled, resumed, repeated, deleted."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.responses import JSONResponse
+
+from models.store import Status, experiments
+from service.curves import stability
+from service.curves.stability import StabilityDocument
+from service.dependencies import (
+    MAX_ID,
+    BodyDep,
+    CallerDep,
+    Id,
+    ServicesDep,
+    StoreDep,
+    StrictRoute,
+    SubmissionsDep,
+    WriteSlot,
+)
+from service.experiments import listing
+from service.experiments.documents import ExperimentDocument, ExperimentPage, LayersDocument, VerdictDocument, respond
+from service.experiments.reproduction import ReproductionDocument, compare
+from service.experiments.submit import describe
+from service.http.errors import problems
+from service.http.schema import SPEC_REQUEST_BODY
+from service.measurements.measure import PreflightDocument, measure_before_queueing
+
+router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
+ACCEPTED_HEADERS = {
+    "Location": {"description": "Where the experiment is.", "schema": {"type": "string"}, "required": True},
+}
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="However often a request with this key is sent, one experiment comes of it.",
+    ),
+]
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=SPEC_REQUEST_BODY,
+    responses={
+        202: {"description": "Stored, and queued.", "headers": ACCEPTED_HEADERS},
+        200: {"description": "With `dry_run`: what it would cost.", "model": PreflightDocument},
+        **problems(401, 403, 413, 415, 422, 429, 503, 507),
+    },
+)
+async def create_experiment(
+    body: BodyDep,
+    caller: CallerDep,
+    services: ServicesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+    name: Annotated[
+        str | None, Query(max_length=200, description="The experiment's name, in place of the one in the body.")
+    ] = None,
+    dry_run: Annotated[bool, Query(description="Measure a few real steps on a worker, and queue nothing.")] = False,
+) -> ExperimentDocument:
+    """Submit an experiment, as JSON or YAML: a spec, or a preset with changes."""
+    body = body.named(name)
+    accepted = await services.in_writer(services.inspector.accept, body.document)
+    if dry_run:
+        measured = await measure_before_queueing(services, accepted)
+        return JSONResponse(measured.model_dump(mode="json"))  # type: ignore[return-value]
+    document, created = await services.in_writer(
+        services.submissions.submit, accepted, caller, idempotency_key, body.raw
+    )
+    response.headers["Location"] = document.links["self"]
+    if not created:
+        response.headers["Idempotent-Replayed"] = "true"
+    return document
+
+
+@router.get("", response_model=ExperimentPage, responses=problems(401, 422))
+def list_experiments(
+    request: Request,
+    services: ServicesDep,
+    status: Annotated[Status | None, Query(description="Only those that stand there.")] = None,
+    model: Annotated[str | None, Query(max_length=100, description="Only this network, as lists name it.")] = None,
+    dataset: Annotated[str | None, Query(max_length=100, description="Only this dataset.")] = None,
+    tag: Annotated[str | None, Query(max_length=64, description="Only those with this tag.")] = None,
+    sort: Annotated[str, Query(max_length=60, description=listing.SORT_DESCRIPTION)] = "created",
+    order: Annotated[
+        Literal["asc", "desc"] | None, Query(description="Newest, highest accuracy and lowest loss first by default.")
+    ] = None,
+    cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Experiments on a page.")] = 50,
+) -> Response:
+    """List experiments, a page at a time."""
+    with services.store.reading() as session:
+        page, request.state.listed = services.listed.page(
+            session,
+            status=status,
+            model=model,
+            dataset=dataset,
+            tag=tag,
+            sort=sort,
+            order=order,
+            cursor=cursor,
+            limit=limit,
+        )
+    return Response(page, media_type="application/json")
+
+
+@router.get("/{experiment_id}", response_model=ExperimentDocument, responses=problems(401, 404))
+def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
+    """Look at one experiment: how it stands, its best and last metrics, its runs, its complete spec."""
+    with store.reading() as session:
+        return respond(describe(session, experiments.get(session, experiment_id)))
+
+
+@router.delete("/{experiment_id}", status_code=204, responses=problems(401, 403, 404, 409))
+def delete_experiment(
+    experiment_id: Id, submissions: SubmissionsDep, services: ServicesDep, _: Annotated[None, WriteSlot]
+) -> None:
+    """Delete an experiment that does not run, with its curves, weights and kernels."""
+    submissions.delete(experiment_id)
+
+
+@router.post("/{experiment_id}/cancel", responses=problems(401, 403, 404, 409))
+def cancel_experiment(
+    experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WriteSlot]
+) -> ExperimentDocument:
+    """Cancel an experiment that is queued or running; again is as good as once."""
+    return submissions.cancel(experiment_id)
+
+
+@router.post(
+    "/{experiment_id}/resume",
+    status_code=202,
+    responses={202: {"description": "Queued again.", "headers": ACCEPTED_HEADERS}, **problems(401, 403, 404, 409, 429)},
+)
+def resume_experiment(
+    experiment_id: Id,
+    caller: CallerDep,
+    submissions: SubmissionsDep,
+    response: Response,
+    _: Annotated[None, WriteSlot],
+) -> ExperimentDocument:
+    """Go on with an experiment that failed, diverged or was cancelled, from its last checkpoint."""
+    document = submissions.resume(experiment_id, caller)
+    response.headers["Location"] = document.links["self"]
+    return document
+
+
+@router.post(
+    "/{experiment_id}/reproduce",
+    status_code=202,
+    responses={
+        202: {"description": "The new experiment, queued.", "headers": ACCEPTED_HEADERS},
+        **problems(401, 403, 404, 429, 503),
+    },
+)
+def reproduce_experiment(
+    experiment_id: Id,
+    caller: CallerDep,
+    submissions: SubmissionsDep,
+    response: Response,
+    _: Annotated[None, WriteSlot],
+) -> ExperimentDocument:
+    """Run the same spec again, to see whether the result holds."""
+    document = submissions.reproduce(experiment_id, caller)
+    response.headers["Location"] = document.links["self"]
+    return document
+
+
+@router.get("/{experiment_id}/reproduction", responses=problems(401, 404, 409))
+def get_reproduction(experiment_id: Id, store: StoreDep, services: ServicesDep) -> ReproductionDocument:
+    """Compare an experiment with the one it reproduces, or with the newest one that reproduces it."""
+    with store.reading() as session:
+        return compare(session, experiment_id, services.settings.experiments_dir)
+
+
+@router.get("/{experiment_id}/stability", responses=problems(401, 404, 422))
+def get_stability(
+    experiment_id: Id,
+    store: StoreDep,
+    compare: Annotated[int, Query(ge=1, le=MAX_ID, description="The experiment to compare with.", examples=[7])],
+) -> StabilityDocument:
+    """Compare how stable the curves of two experiments are."""
+    with store.reading() as session:
+        return stability.compare(session, experiment_id, compare)
+
+
+@router.get("/{experiment_id}/layers", responses=problems(401, 404))
+def list_layers(experiment_id: Id, store: StoreDep) -> LayersDocument:
+    """List the network's layers with their shapes and parameter counts."""
+    with store.reading() as session:
+        return LayersDocument.of(experiments.get(session, experiment_id))
+
+
+@router.get("/{experiment_id}/verdict", responses=problems(401, 404, 409))
+def get_verdict(experiment_id: Id, store: StoreDep) -> VerdictDocument:
+    """Read in plain words how it went, and what to try."""
+    with store.reading() as session:
+        return VerdictDocument.of(experiments.get(session, experiment_id))

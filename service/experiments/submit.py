@@ -1,0 +1,235 @@
+"""From a body that somebody sent to an experiment in the store and a message on the queue."""
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from sqlalchemy.orm import Session
+
+from models import queue
+from models.data.catalogue import get_dataset
+from models.errors import Conflict, DiskQuota, NotFound, TooManyRequests, Unavailable
+from models.networks.memory import disk_use_of
+from models.settings import Settings
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import load_spec, parse_spec
+from models.store import Status, Store, artifacts, experiments, runs
+from models.store.tables import Experiment
+from service.experiments.documents import ExperimentDocument, Summaries, experiment_document
+from service.http.access import Caller
+
+logger = logging.getLogger(__name__)
+
+NO_METRICS: Summaries = {"best": {}, "last": {}}
+MAX_DESCRIBED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A spec that can be run, and what is known of it before it has."""
+
+    spec: ExperimentSpec
+    layers: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    summary: dict[str, Any]
+    """Parameters, operations and memory, from the network built on the meta device."""
+
+
+class Inspector:
+    """Checks specs: the fields, the dataset, and the network itself, built without its memory."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[list[Any], list[Any], dict[str, Any]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def accept(self, document: Any) -> Accepted:
+        """Read a body into a spec that can be run. Raises SpecError, which names the fields."""
+        spec = parse_spec(document)
+        info = get_dataset(spec.dataset.name)
+        digest = spec.digest()
+        with self._lock:
+            found = self._known.get(digest)
+        if found is None:
+            from service.catalogue.describe import describe_spec  # torch, which a server should not wait for to start
+
+            layers, warnings, summary = describe_spec(spec, info)
+            found = (list(layers), list(warnings), dict(summary))
+            with self._lock:
+                self._known[digest] = found
+                if len(self._known) > MAX_DESCRIBED:
+                    self._known.popitem(last=False)
+        return Accepted(spec, *found)
+
+
+@dataclass(frozen=True, slots=True)
+class Submissions:
+    """Stores experiments and puts them on the queue: stored first, enqueued after the commit."""
+
+    settings: Settings
+    store: Store
+    celery: Celery
+
+    def submit(
+        self, accepted: Accepted, caller: Caller, key: str | None = None, body: bytes = b""
+    ) -> tuple[ExperimentDocument, bool]:
+        """Store and enqueue an experiment, or find the one that this idempotency key made; whether it is new."""
+
+        def make() -> Experiment:
+            self._check_quota(session, caller)
+            self._check_room(session, caller)
+            self._check_disk(session, caller, disk_use_of(accepted.spec, accepted.layers).files)
+            return experiments.create(
+                session, accepted.spec, layers=accepted.layers, warnings=accepted.warnings, owner=caller.name
+            )
+
+        with self.store.writing() as session:
+            if key is None:
+                row, created = make(), True
+            else:
+                digest = hashlib.sha256(body).hexdigest()
+                row, created = experiments.create_once(session, key, digest, caller.name, make)
+            document = describe(session, row)
+        if created:
+            self._enqueue(document.id, alone=key is None)
+        return document, created
+
+    def reproduce(self, experiment_id: int, caller: Caller) -> ExperimentDocument:
+        """Store and enqueue the same spec again, as a reproduction of that experiment."""
+        with self.store.writing() as session:
+            self._check_quota(session, caller)
+            self._check_room(session, caller)
+            original = experiments.get(session, experiment_id)
+            spec = load_spec(original.spec)
+            self._check_disk(session, caller, disk_use_of(spec, original.layers or []).files)
+            row = experiments.create(
+                session,
+                spec,
+                layers=original.layers,
+                warnings=original.warnings,
+                owner=caller.name,
+                reproduces=original.id,
+            )
+            document = describe(session, row)
+        self._enqueue(document.id, alone=True)
+        return document
+
+    def resume(self, experiment_id: int, caller: Caller) -> ExperimentDocument:
+        """Queue an experiment again that failed, diverged or was cancelled."""
+        with self.store.writing() as session:
+            self._check_quota(session, caller)
+            row = experiments.request_resume(session, experiment_id)
+            self._check_disk(session, caller, 0)  # it is among the unfinished ones now
+            document = describe(session, row)
+        self._enqueue(experiment_id, alone=False)
+        return document
+
+    def cancel(self, experiment_id: int) -> ExperimentDocument:
+        """Cancel what is queued, or ask the worker to stop what runs."""
+        with self.store.writing() as session:
+            return describe(session, experiments.request_cancel(session, experiment_id))
+
+    def delete(self, experiment_id: int) -> None:
+        """Delete an experiment that does not run, then its files."""
+        with self.store.writing() as session:
+            experiments.delete(session, experiment_id)
+        try:
+            artifacts.remove_folder(self.settings.experiments_dir, experiment_id)
+        except OSError as error:  # the record is gone; workers remove folders without one
+            logger.warning("the folder of experiment %d stays for now: %s", experiment_id, error)
+
+    def _check_quota(self, session: Session, caller: Caller) -> None:
+        if caller.name is None:
+            return
+        queued = experiments.count_queued(session, caller.name)
+        if queued >= self.settings.max_queued:
+            raise TooManyRequests(
+                f"'{caller.name}' has {queued} experiments in the queue, of {self.settings.max_queued} allowed",
+                fix="wait for some to start, or cancel some",
+                retry_after_seconds=30,
+            )
+
+    def _check_room(self, session: Session, caller: Caller) -> None:
+        if caller.name is None:
+            return
+        stored = experiments.count_stored(session, caller.name)
+        if stored >= self.settings.max_stored:
+            raise TooManyRequests(
+                f"'{caller.name}' has {stored} experiments, of {self.settings.max_stored} allowed",
+                fix="delete some that are no longer needed, or have EPOCHAL_MAX_STORED raised",
+            )
+
+    def _check_disk(self, session: Session, caller: Caller, num_bytes: int) -> None:
+        """Refuse what would take a key beyond its share of the disk once all that it has queued is trained."""
+        if caller.name is None:
+            return
+        session.flush()
+        stored = artifacts.bytes_of_owner(session, caller.name)
+        taken = dict(stored)
+        for row in experiments.unfinished(session, caller.name):
+            wanted = disk_use_of(load_spec(row.spec), row.layers or []).files
+            taken[row.id] = max(wanted, stored.get(row.id, 0))
+        if (total := sum(taken.values()) + num_bytes) <= self.settings.max_disk_mb * 1e6:
+            return
+        largest = sorted(stored, key=stored.__getitem__, reverse=True)[:5]
+        which = ", ".join(f"{number} ({stored[number] / 1e6:,.1f} MB)" for number in largest)
+        waiting = len(taken.keys() - stored.keys())
+        way_out = "cancel some of those in the queue" if waiting else "train a smaller network"
+        if largest:
+            way_out = f"delete experiments that are no longer needed; the largest are {which}"
+        raise DiskQuota(
+            f"the experiments of '{caller.name}' would take {total / 1e6:,.1f} MB, of {self.settings.max_disk_mb:,} MB "
+            f"allowed: {sum(stored.values()) / 1e6:,.1f} MB are on the disk, this one needs {num_bytes / 1e6:,.1f} MB, "
+            f"and {waiting} in the queue need room, too",
+            fix=f"{way_out}, or ask whoever runs this lab for more (EPOCHAL_MAX_DISK_MB)",
+        )
+
+    def _enqueue(self, experiment_id: int, *, alone: bool) -> None:
+        """Put it on the queue. What the broker does not take now, a worker enqueues later from the database.
+
+        A broker out of memory needs someone to act, so an experiment that nobody has been told of (`alone`) is taken
+        back and refused.
+        """
+        try:
+            queue.enqueue(self.celery, experiment_id)
+        except Unavailable as error:
+            logger.warning("%s", error.detail)
+            if alone and _broker_is_full(error) and self._take_back(experiment_id):
+                raise Unavailable(
+                    "the broker is out of memory and takes no more experiments; this one was not kept",
+                    fix="give the broker memory, or wait until the queue is shorter, and send it again",
+                    retry_after_seconds=30,
+                ) from error
+            return
+        with self.store.writing() as session:
+            experiments.mark_enqueued(session, experiment_id)
+
+    def _take_back(self, experiment_id: int) -> bool:
+        with self.store.writing() as session:
+            try:
+                row = experiments.get(session, experiment_id)
+                if row.status is not Status.QUEUED or row.attempt > 0:
+                    return False
+                experiments.delete(session, experiment_id)
+            except (NotFound, Conflict):
+                return False
+        return True
+
+
+def describe(session: Session, row: Experiment) -> ExperimentDocument:
+    """An experiment whole, with what has been measured and who has run it."""
+    session.flush()
+    summaries = experiments.summaries(session, [row.id]).get(row.id, NO_METRICS)
+    return experiment_document(row, summaries, runs.list_for(session, row.id))
+
+
+def _broker_is_full(error: BaseException) -> bool:
+    cause = error.__cause__
+    while cause is not None:
+        if "maxmemory" in str(cause):
+            return True
+        cause = cause.__cause__
+    return False

@@ -1,0 +1,126 @@
+"""Whether the lab can do its work: broker, database, a live worker."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+from anyio import to_thread
+from celery import Celery
+from sqlalchemy.exc import SQLAlchemyError
+
+from models import queue
+from models.errors import EpochalError, Unavailable
+from models.store import Store, experiments, workers
+from service.health.instruments import Instruments
+
+FRESH_SECONDS = 1.0
+PATIENCE_SECONDS = 3.0
+Checks = dict[str, dict[str, Any]]
+"""Of each part: whether it is `ok`, and what else there is to say."""
+
+
+class Readiness:
+    """Whether the lab can work, asked at most once at a time and once a second, however many want to know."""
+
+    def __init__(self, store: Store, celery: Celery, *, probe: Callable[[Store, Celery], Checks] | None = None) -> None:
+        self._store = store
+        self._celery = celery
+        self._probe = probe or check_parts
+        self._checks: Checks = {}
+        self._checked_at = float("-inf")
+        self._probing: asyncio.Task[None] | None = None
+        self._thread = anyio.CapacityLimiter(1)  # of its own: a broker that hangs must not take a reader's
+
+    async def checks(self) -> Checks:
+        """What answers and what does not: of now, or of a second ago at most.
+
+        A part that hangs (a host that drops packets, say) makes nobody wait longer than PATIENCE_SECONDS.
+        """
+        if time.monotonic() - self._checked_at < FRESH_SECONDS:
+            return self._checks
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._ask())
+        finished, _ = await asyncio.wait({self._probing}, timeout=PATIENCE_SECONDS)
+        if not finished:
+            return {"checks": {"ok": False, "reason": f"have taken longer than {PATIENCE_SECONDS:g} s"}}
+        self._probing.result()
+        return self._checks
+
+    async def _ask(self) -> None:
+        self._checks = await to_thread.run_sync(self._probe, self._store, self._celery, limiter=self._thread)
+        self._checked_at = time.monotonic()
+
+
+def require_ready(checks: Checks, *, in_detail: bool) -> None:
+    """Raise Unavailable unless every part answers; `in_detail` says which does not, with the same in `checks`."""
+    failing = [name for name, check in checks.items() if not check["ok"]]
+    if not failing:
+        return
+    if not in_detail:
+        raise Unavailable("not ready", fix="ask again with an API key to be told why", retry_after_seconds=5)
+    raise Unavailable(
+        f"not ready: {'; '.join(_sentence(name, checks[name]) for name in failing)}",
+        fix="start what is missing, and correct what is refused: `epochal up` starts all of it",
+        retry_after_seconds=5,
+        checks=checks,
+    )
+
+
+def _sentence(name: str, check: dict[str, Any]) -> str:
+    """What is amiss with one part."""
+    if name == "workers":
+        return "no worker answers"
+    return f"the {name} {str(check['reason']).removeprefix(f'the {name} ')}"
+
+
+def check_parts(store: Store, celery: Celery) -> Checks:
+    """Ask the database, the broker and the workers; a part that does not answer takes seconds."""
+    checks: Checks = {
+        "database": _database(store),
+        "broker": _broker(celery),
+    }
+    names = live_worker_names(store, celery) if checks["database"]["ok"] else []
+    checks["workers"] = {"ok": bool(names), "names": names}
+    return checks
+
+
+def live_worker_names(store: Store, celery: Celery) -> list[str]:
+    """Workers that were seen lately or, where clocks disagree, that answer now."""
+    with store.reading() as session:
+        names = [worker.name for worker in workers.live(session)]
+    return names or queue.live_workers(celery)
+
+
+def _broker(celery: Celery) -> dict[str, Any]:
+    if (trouble := queue.find_trouble(celery)) is not None:
+        return {"ok": False, "queued_messages": None, "reason": trouble.reason}
+    return {"ok": True, "queued_messages": queue.queue_length(celery)}
+
+
+def _database(store: Store) -> dict[str, Any]:
+    check: dict[str, Any] = {"ok": True, "kind": store.url.get_backend_name(), "sqlite_version": store.sqlite_version}
+    try:
+        with store.reading() as session:
+            workers.live(session)
+    except (EpochalError, SQLAlchemyError) as error:
+        check.update(ok=False, reason=str(getattr(error, "detail", f"raised {type(error).__name__}")))
+    if not store.sqlite_safe:
+        check["warning"] = (
+            f"SQLite {store.sqlite_version} can damage a WAL database that several processes write; "
+            "install pysqlite3, or use PostgreSQL"
+        )
+    return check
+
+
+def measure(instruments: Instruments, store: Store, celery: Celery, num_streams: int) -> bytes:
+    """Read the gauges and give everything in Prometheus' format."""
+    with store.reading() as session:
+        for status, count in experiments.count_by_status(session).items():
+            instruments.experiments.labels(status.value).set(count)
+        instruments.workers.set(len(workers.live(session)))
+    length = queue.queue_length(celery)
+    instruments.queue.set(-1 if length is None else length)
+    instruments.streams.set(num_streams)
+    return instruments.render()

@@ -1,0 +1,92 @@
+"""Whether a request was meant for this lab and comes from its own pages: its Host and Origin headers."""
+
+import ipaddress
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from models.addresses import DEFAULT_PORTS
+from models.errors import Forbidden
+from service.http.errors import shown
+from service.http.proxies import FORWARDED_SCHEME
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+NAMED_ORIGIN = "epochal.named_origin"
+"""Key in the scope of a request by another site's page that may use the API (service.http.cors)."""
+
+
+class HostNames:
+    """The names that the lab answers to."""
+
+    def __init__(self, allowed: Iterable[str], *, any_address: bool) -> None:
+        self.allowed = {host.lower() for host in allowed}
+        self.any_address = any_address
+
+    def check(self, headers: Headers) -> None:
+        """Refuse names that are not this lab's: a page elsewhere can point its own name here (DNS rebinding)."""
+        host = _host_name(headers.get("host", ""))
+        if "*" in self.allowed or host in self.allowed or self._is_own_address(host):
+            return
+        raise Forbidden(
+            f"this lab does not answer to the host '{shown(host)}'",
+            fix="use an address in EPOCHAL_ALLOWED_HOSTS, or add this one there",
+            allowed_hosts=sorted(self.allowed),
+        )
+
+    def _is_own_address(self, host: str) -> bool:
+        """A number cannot be rebound; beyond loopback one is taken where a key is asked for anyway."""
+        try:
+            address = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            return False
+        return address.is_loopback or self.any_address
+
+
+def check_origin(scope: Scope, headers: Headers) -> None:
+    """Refuse changes that a page of another origin asks a browser for."""
+    if scope["method"] in SAFE_METHODS or scope.get(NAMED_ORIGIN):
+        return
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    foreign = site is not None and site not in ("same-origin", "none")
+    if origin is not None:
+        foreign = foreign or not is_own_origin(origin, headers.get("host", ""), scope.get(FORWARDED_SCHEME))
+    if foreign:
+        raise Forbidden(
+            f"a page of {shown(origin or 'another site')} may not change anything here",
+            fix="send it from this lab's own pages or from a program, or name the origin in EPOCHAL_ALLOWED_ORIGINS",
+        )
+
+
+def is_own_origin(origin: str, host: str, scheme: str | None = None) -> bool:
+    """Whether an Origin header names the host and port of a Host header, with default ports filled in.
+
+    scheme: what the client used, where a trusted proxy says so; else the origin's own is believed, since a proxy that
+    nobody named may have ended TLS in front of the lab.
+    """
+    its_scheme, separator, its_place = origin.strip().lower().partition("://")
+    if not separator or its_scheme not in DEFAULT_PORTS or scheme not in (None, its_scheme):
+        return False
+    theirs, ours = _place(its_place, its_scheme), _place(host.strip().lower(), its_scheme)
+    return theirs is not None and theirs == ours
+
+
+def _place(text: str, scheme: str) -> tuple[str, int] | None:
+    """Host and port of `host:port`; None for what is not that and nothing more."""
+    try:
+        parts = urlsplit(f"//{text}")
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.netloc != text or "@" in text or not parts.hostname:
+        return None
+    return parts.hostname.rstrip("."), DEFAULT_PORTS[scheme] if port is None else port
+
+
+def _host_name(header: str) -> str:
+    """The name in a Host header, without its port and in lower case."""
+    host = header.strip().lower()
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0].rstrip(".")

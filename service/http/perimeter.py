@@ -1,0 +1,235 @@
+"""The perimeter: what every request must pass before the application sees it, and what every answer carries.
+
+One ASGI middleware, outside everything else: is the Host ours, is the Origin ours, is the body small enough and fast
+enough; and on the way out the security headers, and a problem document in place of whatever went wrong.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.errors import EpochalError, TooLarge, Unavailable
+from service.http.body import MAX_BODY_BYTES
+from service.http.errors import RequestTimeout, problem_response, unexpected
+from service.http.headers import SECURITY_HEADERS
+from service.http.origins import HostNames, check_origin
+from service.http.proxies import TrustedProxies
+
+logger = logging.getLogger(__name__)
+
+BODY_GRACE_SECONDS = 20.0
+BODY_BYTES_PER_SECOND = 32_000
+"""A body must arrive at this rate after the grace; a slow uplink manages it, a client that drips does not."""
+LOGIN, MAX_LOGIN_BYTES = "/login", 16_000
+UPLOADS = "/predictions"
+SIGN_OF_LIFE = "/healthz"
+ENTRIES_PER_ROUND = 8
+"""Requests that begin in one round of the event loop. Each costs a millisecond or two before it first waits."""
+
+
+class Perimeter:
+    """Host, Origin, body size and body speed on the way in; headers and problem documents on the way out."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: HostNames,
+        proxies: TrustedProxies,
+        max_body_bytes: int,
+        observe: Callable[[Scope, int, float], None],
+    ) -> None:
+        self.app = app
+        self.observe = observe
+        self.hosts = hosts
+        self.proxies = proxies
+        self.max_body_bytes = max_body_bytes
+        self._turnstile = Turnstile()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        self.proxies.unwrap(scope)
+        exchange = Exchange(scope, receive, send, body_limit(scope["path"], self.max_body_bytes))
+        inner, began = exchange.inner_scope(), time.monotonic()
+        try:
+            if scope["path"] != SIGN_OF_LIFE:  # a health check names whatever address it reaches the lab by
+                self.hosts.check(exchange.headers)
+            check_origin(scope, exchange.headers)
+            exchange.check_length()
+            if not scope["path"].endswith(SIGN_OF_LIFE):
+                await self._turnstile.enter()
+            await self.app(inner, exchange.receive, exchange.send)
+        except EpochalError as error:
+            await exchange.fail(error)
+        except ClientDisconnect:
+            return
+        except Exception:
+            incident = f"incident {secrets.token_hex(4)}"
+            logger.exception("%s: %s %s", incident, scope["method"], scope["path"])
+            await exchange.fail(unexpected(incident))
+        finally:
+            if exchange.status:
+                self.observe(inner, exchange.status, (exchange.answered_at or time.monotonic()) - began)
+
+
+def body_limit(path: str, max_upload_bytes: int) -> int:
+    """The largest body that an address has a use for."""
+    if path == LOGIN:
+        return MAX_LOGIN_BYTES
+    return max_upload_bytes if path.endswith(UPLOADS) else MAX_BODY_BYTES
+
+
+class Exchange:
+    """One request and its response, watched from outside the application."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
+        self.scope = scope
+        self.headers = Headers(scope=scope)
+        self.max_body_bytes = max_body_bytes
+        self._receive = receive
+        self._send = send
+        self._received = 0
+        self._deadline_base: float | None = None
+        length = self.headers.get("content-length")
+        self._length = int(length) if length and length.isdigit() and len(length) < 20 else None
+        self._body_complete = not self._length and "transfer-encoding" not in self.headers
+        self._started = self._finished = False
+        self.status = 0
+        self.answered_at: float | None = None
+
+    def check_length(self) -> None:
+        """Refuse a body that announces itself as too large."""
+        if self._length is not None and self._length > self.max_body_bytes:
+            raise self._too_large(self._length)
+
+    def inner_scope(self) -> Scope:
+        """The scope as the application sees it: HEAD as GET, and no Range (nothing here is served in parts)."""
+        headers = [(name, value) for name, value in self.scope["headers"] if name not in (b"range", b"if-range")]
+        method = "GET" if self.scope["method"] == "HEAD" else self.scope["method"]
+        return {**self.scope, "headers": headers, "method": method}
+
+    async def receive(self) -> Message:
+        """The next part of the body, counted and with a deadline that moves with what has arrived."""
+        if self._body_complete:
+            return await self._receive()
+        loop = asyncio.get_running_loop()
+        if self._deadline_base is None:
+            self._deadline_base = loop.time() + BODY_GRACE_SECONDS
+        try:
+            async with asyncio.timeout_at(self._deadline_base + self._received / BODY_BYTES_PER_SECOND):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeout(
+                f"{self._received:,} bytes of the body arrived in {BODY_GRACE_SECONDS:g} s and more",
+                fix=f"send at {BODY_BYTES_PER_SECOND // 1000} kB/s or faster",
+            ) from None
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            self._body_complete = not message.get("more_body", False)
+            if self._received > self.max_body_bytes:
+                raise self._too_large(self._received)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass the response on, with the headers that every answer carries."""
+        if self._finished:
+            return
+        if message["type"] == "http.response.start":
+            self._started, self.status, self.answered_at = True, message["status"], time.monotonic()
+            message = {**message, "headers": self._complete(message["headers"])}
+        elif self.scope["method"] == "HEAD":
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._finished = True
+
+    def _complete(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The response's headers and those that every answer carries; what is given stands."""
+        headers = [(name.lower(), value) for name, value in given]
+        names = {name for name, _ in headers}
+        headers += [pair for pair in SECURITY_HEADERS if pair[0] not in names]
+        if not self._body_complete:
+            headers = [*(pair for pair in headers if pair[0] != b"connection"), (b"connection", b"close")]
+        return headers
+
+    async def fail(self, error: EpochalError) -> None:
+        """Answer with a problem, or break off where an answer has begun."""
+        if self._started:
+            raise RuntimeError(f"the response had begun when this happened: {error.detail}") from error
+        await problem_response(error)(self.scope, self._receive, self.send)
+
+    def _too_large(self, num_bytes: int) -> TooLarge:
+        return TooLarge(
+            f"the body is {num_bytes:,} bytes or more; at most {self.max_body_bytes:,} are read",
+            fix="send fewer or smaller images, or raise EPOCHAL_MAX_UPLOAD_MB"
+            if self.scope["path"].endswith(UPLOADS)
+            else "send no more than this address has a use for",
+        )
+
+
+class Turnstile:
+    """Lets requests in a few a round of the event loop, so that a thousand at once do not make one round of seconds.
+
+    It counts entries and not who is inside: a request that takes its time keeps nobody out.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._entered = 0
+
+    async def enter(self) -> None:
+        """Wait for one's turn; no wait at all while few come."""
+        loop = asyncio.get_running_loop()
+        if self._waiting or self._entered >= ENTRIES_PER_ROUND:
+            turn = loop.create_future()
+            self._waiting.append(turn)
+            await turn
+            return
+        if self._entered == 0:
+            loop.call_soon(self._next_round, loop)
+        self._entered += 1
+
+    def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._entered = 0
+        while self._waiting and self._entered < ENTRIES_PER_ROUND:
+            turn = self._waiting.popleft()
+            if not turn.done():  # whoever waited may have gone
+                turn.set_result(None)
+                self._entered += 1
+        if self._entered:
+            loop.call_soon(self._next_round, loop)
+
+
+class Gate:
+    """A bounded queue before something slow: at most `places` requests work or wait in it."""
+
+    def __init__(self, name: str, *, places: int, retry_after_seconds: float = 1.0) -> None:
+        self.name = name
+        self._places = places
+        self._taken = 0
+        self._retry_after_seconds = retry_after_seconds
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place. Raises Unavailable when all of them are taken."""
+        if self._taken >= self._places:
+            raise Unavailable(
+                f"{self._taken} {self.name} are being worked on or waiting already",
+                fix="wait and send it again",
+                retry_after_seconds=self._retry_after_seconds,
+            )
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1

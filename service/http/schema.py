@@ -1,0 +1,121 @@
+"""The OpenAPI document: what FastAPI cannot see by itself, since bodies are read and errors rendered by hand."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import FAMILIES
+from models.spec.presets import experiment_presets, model_presets
+from service.http.errors import Problem
+
+REF = "#/components/schemas/{model}"
+DESCRIPTION = """\
+POST an experiment; a worker trains it; read back its curves, its kernels, a plain verdict and predictions.
+
+Errors are `application/problem+json` (RFC 9457) with a `code` for programs and a `fix` for people. Where keys are
+needed, send `Authorization: Bearer KEY`.
+"""
+EXAMPLE = {"name": "first try", "model": "baseline", "epochs": 3, "optimizer": {"name": "sgd", "lr": 0.01}}
+
+PRESET_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "Preset",
+    "description": "A preset with changes: any field of a spec may stand beside `preset`.",
+    "properties": {"preset": {"type": "string", "description": "A name listed by GET /presets."}},
+    "required": ["preset"],
+}
+SHORT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "Short form",
+    "description": 'A spec whose parts may be names: {"model": "wide", "optimizer": "adam"}.',
+    "properties": {"model": {"type": "string", "description": "A network's name."}},
+    "required": ["model"],
+}
+
+
+def _body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    content = {"schema": schema, "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": content, "application/yaml": content}}}
+
+
+SPEC_SCHEMA = {"anyOf": [{"$ref": REF.format(model="ExperimentSpec")}, PRESET_SCHEMA, SHORT_SCHEMA]}
+SPEC_REQUEST_BODY = _body(SPEC_SCHEMA, EXAMPLE)
+RANGE_TEST_REQUEST_BODY = _body(
+    {
+        "allOf": [
+            SPEC_SCHEMA,
+            {
+                "type": "object",
+                "properties": {
+                    "lr_min": {"type": "number", "minimum": 1e-12, "maximum": 100, "default": 1e-6},
+                    "lr_max": {"type": "number", "minimum": 1e-12, "maximum": 100, "default": 1.0},
+                    "steps": {"type": "integer", "minimum": 10, "maximum": 2000, "default": 100},
+                },
+            },
+        ]
+    },
+    {"model": "baseline", "lr_min": 1e-5, "lr_max": 1.0, "steps": 100},
+)
+IMAGES_REQUEST_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "image": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "PNG, JPEG, WebP, BMP or GIF; one part an image.",
+                        }
+                    },
+                    "required": ["image"],
+                },
+                "encoding": {"image": {"contentType": "image/png, image/jpeg, image/webp, image/bmp, image/gif"}},
+            }
+        },
+    }
+}
+
+
+def spec_schema() -> dict[str, Any]:
+    """The JSON schema of a spec, for GET /schema. The networks that `model` may name are listed with it."""
+    schema = ExperimentSpec.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "x-model-names": [*model_presets(), *FAMILIES],
+        "x-presets": list(experiment_presets()),
+    }
+
+
+def install_openapi(app: FastAPI, operations: Any = None) -> None:
+    """Make app.openapi() complete: the spec's schemas, the problem document, how callers show who they are."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _build(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _build(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=app.openapi_tags
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for model in (ExperimentSpec, Problem):
+        schema = model.model_json_schema(ref_template=REF)
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same."},
+    }
+    document["security"] = [{"bearer": []}, {"header": []}, {}]
+    return document

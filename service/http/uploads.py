@@ -1,0 +1,156 @@
+"""Reading images out of a multipart body: how many, how named, how large; what they hold is decoded elsewhere."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
+from email.message import Message as MailMessage
+from email.utils import collapse_rfc2231_value
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.types import Message
+
+from models.errors import InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
+from service.http.errors import BadRequest, shown
+
+MAX_IMAGES = 256
+MAX_FIELDS = 8
+MAX_FIELD_BYTES = 64 * 1024
+PART = "image"
+EXAMPLE = "curl -F image=@cat.png -F image=@dog.jpg ADDRESS"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One image as it was sent."""
+
+    name: str
+    data: bytes
+
+
+class Room:
+    """Bounds the bytes of uploads that are held at once, of all callers together and of each.
+
+    What has arrived counts, not what was announced: a client that announces much and sends nothing takes nothing.
+    """
+
+    def __init__(self, max_bytes: int, max_share: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_share = max_share
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def upload(self, caller: str) -> Iterator[Callable[[int], None]]:
+        """A function to call with the number of bytes that have arrived; it raises Unavailable when there is no room.
+
+        The bytes count until the context ends.
+        """
+        held = 0
+
+        def arrived(num_bytes: int) -> None:
+            nonlocal held
+            own = self._held[caller] + num_bytes > self._max_share
+            if own or self._held.total() + num_bytes > self._max_bytes:
+                most = self._max_share if own else self._max_bytes
+                raise Unavailable(
+                    f"uploads {'of yours ' if own else ''}that are being answered hold {most // 1_000_000} MB already",
+                    fix="wait for their answers, then send it again",
+                    retry_after_seconds=1,
+                )
+            self._held[caller] += num_bytes
+            held += num_bytes
+
+        try:
+            yield arrived
+        finally:
+            self._held[caller] -= held
+            if self._held[caller] <= 0:
+                del self._held[caller]
+
+
+async def read_images(request: Request, arrived: Callable[[int], None]) -> list[Upload]:
+    """The parts named `image`, in the order sent. `arrived` is told how many bytes of the body came, as they come."""
+
+    async def receive() -> Message:
+        message = await request.receive()
+        arrived(len(message.get("body", b"")))
+        return message
+
+    counted = Request(request.scope, receive)
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise UnsupportedMedia("images are sent as multipart/form-data", fix=EXAMPLE)
+    try:
+        form = await _read_form(counted)
+        try:
+            parts = form.multi_items()
+            _check_names([name for name, _ in parts])
+            return [await _read(index, part) for index, (_, part) in enumerate(parts)]
+        finally:
+            await form.close()
+    except MultiPartException as error:
+        _refuse(error.message)
+    except (KeyError, UnicodeDecodeError, ValueError) as error:
+        _refuse(str(error))
+    raise AssertionError("unreachable")
+
+
+async def _read_form(request: Request) -> FormData:
+    async with aclosing(request.stream()) as stream:
+        return await _Parser(
+            request.headers, stream, max_files=MAX_IMAGES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
+        ).parse()
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser, which takes a part for a text field if all that it has is a `filename*` (RFC 5987).
+
+    RFC 7578 forbids that form, and older clients (urllib3 before version 2, some browsers) send it for names that are
+    not ASCII.
+    """
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        if b"filename*" in (part.content_disposition or b"").lower():
+            part.content_disposition = _with_plain_filename(part.content_disposition or b"")
+        super().on_headers_finished()
+
+
+def _with_plain_filename(disposition: bytes) -> bytes:
+    header = MailMessage()
+    header["content-disposition"] = disposition.decode("latin-1")
+    given = [value for key, value in header.get_params([], "content-disposition") if key == "filename"]
+    extended = [collapse_rfc2231_value(value) for value in given if isinstance(value, tuple)] or given
+    filename = str((extended or [""])[0]).replace("\\", "\\\\").replace('"', '\\"')
+    kind, options = parse_options_header(disposition)
+    name = b'; name="%b"' % options[b"name"].replace(b'"', b'\\"') if b"name" in options else b""
+    return b'%b%b; filename="%b"' % (kind, name, filename.encode("utf-8", "replace"))
+
+
+def _check_names(names: list[str]) -> None:
+    if PART not in names:
+        raise InvalidRequest(
+            f"there is no part named '{PART}'" + (f", only '{shown(names[0])}'" if names else ""), fix=EXAMPLE
+        )
+    if foreign := next((name for name in names if name != PART), None):
+        raise InvalidRequest(f"there is a part named '{shown(foreign)}'; parts are named '{PART}'", fix=EXAMPLE)
+
+
+async def _read(index: int, part: UploadFile | str) -> Upload:
+    if isinstance(part, str):
+        raise InvalidRequest(f"image {index + 1} is a text field, not a file", fix=EXAMPLE, index=index, image=None)
+    name = part.filename or f"image {index + 1}"
+    data = await part.read()
+    with suppress(OSError):
+        await part.close()
+    return Upload(name, data)
+
+
+def _refuse(detail: str) -> None:
+    if "too many fields" in detail.lower():
+        raise InvalidRequest(f"{detail} Images are sent as files, and nothing else is read", fix=EXAMPLE)
+    if "too many files" in detail.lower() or "exceeded" in detail.lower():
+        raise TooLarge(f"{detail} At most {MAX_IMAGES} images are read at once.", fix="send fewer in one request")
+    raise BadRequest(f"the multipart body cannot be read: {detail}", fix=EXAMPLE)

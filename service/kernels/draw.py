@@ -1,0 +1,205 @@
+"""A convolution's kernels as a picture, crisp to the pixel, and as numbers."""
+
+import textwrap
+import warnings
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from models.errors import InvalidRequest
+from service.drawing.canvas import DPI, INK, MUTED, check_format, drawing, save
+from service.drawing.text import drawable, families, fit, is_common
+from service.kernels import tiles
+
+MAX_SCALE = 64
+TARGET_WIDTH = 1180  # pixels that the tiles fill at most, when no scale is asked for
+MAX_PIXELS = 10_000_000
+MARGIN, LINE = 32, 24  # pixels
+MIN_WIDTH = 860
+KEPT_END = 40
+"""Characters of a title that stay when it is cut: the layer and the epoch stand there."""
+MAX_JSON_VALUES = 300_000
+
+
+def render_kernels(
+    kernels: NDArray[np.floating],
+    *,
+    title: str,
+    scaling: str = "layer",
+    format: str = "png",  # noqa: A002
+    scale: int | None = None,
+) -> bytes:
+    """Draw a convolution's weight (out, in, height, width): a tile a kernel if it has one or three input channels.
+
+    Otherwise a tile a pair of channels: a row an output channel, a column an input channel. `title` should name the
+    experiment, the layer and the epoch; shape and scaling are written below it. `scale` is pixels a weight.
+    """
+    check_format(format)
+    tiles.check_scaling(scaling)
+    if scale is not None and not 1 <= scale <= MAX_SCALE:
+        raise InvalidRequest(f"scale is {scale}; a weight is drawn 1 to {MAX_SCALE} pixels wide", fix="leave scale out")
+    tiles.check_kernels(kernels)
+    grid = tiles.lay_out(kernels, scaling)
+    scale = scale or _fitting_scale(grid)
+    gap = _gap(grid, scale)
+    height, width = tiles.mosaic_size(grid, scale, gap)
+    if height * width > MAX_PIXELS:
+        raise InvalidRequest(
+            f"scale {scale} makes a picture of {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million",
+            fix="ask for a smaller scale",
+        )
+    picture = tiles.mosaic(grid, scale, gap)
+    as_text = format == "svg" and not is_common(title)
+    with drawing(), matplotlib.rc_context({"svg.fonttype": "none"} if as_text else {}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the reader's fonts draw what is text in an SVG
+        figure = _draw(picture, grid, _notes(kernels, grid, scaling), title, scale, gap, as_text=as_text)
+        return save(figure, format, title=title)
+
+
+def _fitting_scale(grid: tiles.Grid) -> int:
+    """Pixels a weight, so that the tiles fill the usual width, yet few tiles do not become posters."""
+    height, width = grid.images.shape[1:3]
+    widest = TARGET_WIDTH / (grid.columns * (width + 0.4))
+    highest = TARGET_WIDTH / (grid.rows * (height + 0.4))
+    return int(max(1, min(widest, highest, 120 / max(width, height), 40)))
+
+
+def _gap(grid: tiles.Grid, scale: int) -> int:
+    """White between tiles, in pixels: less than half a weight; a hair's breadth between single weights."""
+    single = grid.images.shape[1] * grid.images.shape[2] == 1
+    return 1 if single else max(1, round(0.4 * scale))
+
+
+def _notes(kernels: NDArray[np.floating], grid: tiles.Grid, scaling: str) -> list[str]:
+    """What is written below the title: the shape, the scaling, and what a reader could wonder about."""
+    out, into, height, width = kernels.shape
+    ends = "dark" if grid.colour else "black", "bright" if grid.colour else "white"
+    span = f"{ends[0]} {_signed(grid.minimum)}, {ends[1]} {_signed(grid.maximum)}"
+    how = (
+        f"Scaled over the layer: {span}."
+        if scaling == "layer"
+        else f"Each kernel scaled by itself: {ends[0]} its lowest weight, {ends[1]} its highest."
+    )
+    shape = f"{out} kernel{'s' if out > 1 else ''} of {into} \u00d7 {height} \u00d7 {width}"
+    drawn = ", input channels as red, green, blue" if grid.colour else ""
+    notes = [f"{shape}{drawn}.", how]
+    if grid.shown != (out, into):
+        parts = [
+            f"the first {shown} of {total} {what}"
+            for shown, total, what in zip(grid.shown, (out, into), ("output channels", "input channels"), strict=True)
+            if shown < total
+        ]
+        notes.append(f"Shown: {' and '.join(parts)}.")
+    if grid.num_constant:
+        drawn = " and drawn mid-grey" if scaling == "kernel" or grid.minimum == grid.maximum else ""
+        notes.append(f"{grid.num_constant} of {out} kernels {_are(grid.num_constant)} constant{drawn}.")
+    if grid.num_not_finite:
+        notes.append(f"Weights that are not finite, drawn in pink: {grid.num_not_finite}.")
+    return notes
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _signed(value: float) -> str:
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+def _draw(
+    picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title: str, scale: int, gap: int, *, as_text: bool
+) -> Figure:
+    """The figure, laid out in whole pixels so that none of the picture's is resampled."""
+    height, width = picture.shape[:2]
+    room = 66 if grid.matrix else 16 + 11 * len(str(len(grid.images)))  # for numbers at the left
+    total_width = max(MIN_WIDTH, width + 2 * MARGIN + room)
+    per_line = int((total_width - 2 * MARGIN) / (8.5 * DPI / 72 * 0.56))
+    lines = [line for note in notes for line in textwrap.wrap(note, per_line)]
+    header = MARGIN + 34 + LINE * len(lines) + (58 if grid.matrix else 20)
+    total_height = header + height + MARGIN
+    left = MARGIN + room
+    figure = Figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI)
+    ax = figure.add_axes((left / total_width, MARGIN / total_height, width / total_width, height / total_height))
+    ax.set_axis_off()
+    # "none" draws one pixel a pixel, and in an SVG keeps the picture itself, marked as not to be smoothed.
+    ax.imshow(picture, interpolation="none", aspect="auto", extent=(0, width, height, 0))
+    ax.set_xlim(0, width)
+    ax.set_ylim(height, 0)
+
+    def write(x: float, y: float, text: str, size: float, color: str, **style: Any) -> None:
+        place = (x / total_width, 1 - y / total_height)
+        figure.text(*place, text, fontsize=size, color=color, parse_math=False, **style)
+
+    heading = fit(title, (total_width - 2 * MARGIN) * 72 / DPI, 12, bold=True, keep_end=KEPT_END)
+    fonts = list(families(heading))
+    heading = heading if as_text else drawable(heading)
+    write(MARGIN, MARGIN, heading, 12, INK, fontweight="bold", fontfamily=fonts, va="top")
+    for number, line in enumerate(lines):
+        write(MARGIN, MARGIN + 36 + LINE * number, line, 8.5, MUTED, va="top")
+    tile = grid.images.shape[1] * scale + gap
+    for row in _labelled(grid.rows, tile) if len(grid.images) > 1 else ():
+        index = row if grid.matrix else row * grid.columns
+        write(left - 8, header + row * tile + (tile - gap) / 2, str(index), 7.5, MUTED, ha="right", va="center")
+    if grid.matrix:
+        tile = grid.images.shape[2] * scale + gap
+        for column in _labelled(grid.columns, tile):
+            place = left + column * tile + (tile - gap) / 2
+            write(place, header - 6, str(column), 7.5, MUTED, ha="center", va="bottom")
+        write(left, header - 28, "input channel", 7.5, MUTED, va="bottom")
+        write(MARGIN, header, "output channel", 7.5, MUTED, ha="center", va="top", rotation=90)
+    return figure
+
+
+def _labelled(count: int, pixels: int) -> range:
+    """Which of `count` tiles get a number, so that numbers keep clear of each other."""
+    for step in (1, 2, 4, 8, 16, 32):
+        if step * pixels >= 46:
+            return range(0, count, step)
+    return range(0, count, 64)
+
+
+def kernel_grid_json(
+    kernels: NDArray[np.floating], *, layer: str, epoch: int | str | None = None, scaling: str = "layer"
+) -> dict[str, Any]:
+    """The same kernels as numbers: raw weights by output channel, and the limits that the picture scales them by.
+
+    What is not finite is null. A huge layer's kernels are cut off after 300,000 weights; `shown` says how many are
+    there.
+    """
+    tiles.check_scaling(scaling)
+    tiles.check_kernels(kernels)
+    rows = tiles.look_through(kernels)
+    low, high = rows.limits(scaling)
+    shown = min(len(kernels), MAX_JSON_VALUES // kernels[0].size)
+    return {
+        "layer": layer,
+        "epoch": epoch,
+        "scaling": scaling,
+        "shape": list(kernels.shape),
+        "mode": "rgb" if kernels.shape[1] == 3 else "gray",
+        "minimum": rows.minimum,
+        "maximum": rows.maximum,
+        "shown": shown,
+        "kernels": [
+            {
+                "index": index,
+                "minimum": float(low[index]),
+                "maximum": float(high[index]),
+                "constant": bool(rows.constant[index]),
+                "values": _plain(kernels[index]),
+            }
+            for index in range(shown)
+        ],
+    }
+
+
+def _plain(values: NDArray[np.floating]) -> Any:
+    """Nested lists of the shortest decimals that give the same 32-bit floats again; None where not finite."""
+    short: NDArray[Any] = values.astype(np.float32).astype("U16").astype(np.float64)
+    if not np.isfinite(short).all():
+        short = short.astype(object)
+        short[~np.isfinite(values)] = None
+    return short.tolist()

@@ -1,0 +1,84 @@
+"""Learning rate range tests: loss against rate, measured by a worker."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from models.store.states import ProbeStatus
+from service.dependencies import BodyDep, DrawSlot, Id, RenderingsDep, ServicesDep, StoreDep, StrictRoute
+from service.experiments.documents import ProbeDocument, ProbePage
+from service.http.errors import problems
+from service.http.pictures import MEDIA_TYPES, Picture, picture_headers, picture_responses
+from service.http.schema import RANGE_TEST_REQUEST_BODY
+from service.measurements.draw import render_lr_test
+from service.measurements.measure import (
+    finished_range_test,
+    get_range_test,
+    list_range_tests,
+    split_range,
+    start_range_test,
+)
+
+router = APIRouter(prefix="/learning-rate-tests", tags=["learning rate tests"], route_class=StrictRoute)
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=RANGE_TEST_REQUEST_BODY,
+    responses={
+        202: {
+            "description": "Asked for; a worker measures it soon.",
+            "headers": {"Location": {"schema": {"type": "string"}, "required": True}},
+        },
+        **problems(401, 403, 413, 415, 422, 429, 503, 507),
+    },
+)
+async def create_learning_rate_test(body: BodyDep, services: ServicesDep, response: Response) -> ProbeDocument:
+    """Measure the loss at rates from lr_min to lr_max, on a spec's dataset and network."""
+    spec, options = split_range(body.document)
+    accepted = await services.in_writer(services.inspector.accept, spec)
+    document = await services.in_writer(start_range_test, services.store, accepted, options)
+    response.headers["Location"] = document.links["self"]
+    return document
+
+
+@router.get("", responses=problems(401, 422))
+def list_learning_rate_tests(
+    store: StoreDep,
+    status: Annotated[ProbeStatus | None, Query(description="Only those that stand there.")] = None,
+    cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Tests on a page.")] = 50,
+) -> ProbePage:
+    """List learning rate tests, the newest first, a page at a time."""
+    return list_range_tests(store, status, cursor, limit)
+
+
+@router.get("/{test_id}", responses=problems(401, 404, 422))
+def get_learning_rate_test(test_id: Id, store: StoreDep) -> ProbeDocument:
+    """Look at a learning rate test: its curve and a suggestion once it is completed."""
+    return get_range_test(store, test_id)
+
+
+@router.get(
+    "/{test_id}/curve.{picture}",
+    response_class=Response,
+    responses={**picture_responses(), **problems(401, 404, 409, 422)},
+)
+def draw_learning_rate_test(
+    test_id: Id,
+    picture: Picture,
+    store: StoreDep,
+    renderings: RenderingsDep,
+    request: Request,
+    _: Annotated[None, DrawSlot],
+) -> Response:
+    """Draw loss against rate, with the suggestion and where it diverged."""
+    result = finished_range_test(store, test_id)
+    return renderings.respond(
+        request,
+        ("lr-test", test_id, result),
+        MEDIA_TYPES[picture],
+        lambda: render_lr_test(result, title=f"Learning rate test #{test_id}", format=picture.value),
+        picture_headers(picture),
+    )

@@ -1,0 +1,175 @@
+"""From images that somebody sent to labels and probabilities."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import anyio
+import numpy as np
+from anyio import to_thread
+from numpy.typing import NDArray
+from pydantic import Field
+
+from models.errors import Conflict, CorruptFile, TooLarge
+from service.experiments.documents import Document
+from service.http.quotas import Buckets
+from service.http.uploads import Room, Upload
+from service.predictions.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
+from service.predictions.isolated import decode_isolated
+from service.predictions.predictor import Predictor, Served
+from service.predictions.turns import Turns
+
+MAX_REQUEST_PIXELS = 240 * MILLION
+PIXELS_PER_MINUTE = 2_400 * MILLION
+"""Of one caller. Decoding takes 3 (baseline JPEG, counted 1/4) to 70 ns a pixel (WebP) of one core."""
+PIECE_PIXELS = 4 * MILLION
+"""What is worked on in one turn, a tenth of a second: another caller waits no longer for a place."""
+NETWORK_COST = 30
+"""Pixels of decoding that take as long as a network does for one pixel of its input (SqueezeNet at 224: 20 ms)."""
+
+
+class Likely(Document):
+    """One class and how probable it is."""
+
+    label: str
+    index: int
+    probability: float
+
+
+class Prediction(Document):
+    """What one image shows, as far as the network can tell."""
+
+    image: str = Field(description="The part's file name.")
+    index: int = Field(description="Its place among the parts, from 0.")
+    label: str
+    probability: float
+    top: list[Likely] = Field(description="The most probable classes, best first.")
+
+
+class PredictionsDocument(Document):
+    """Predictions, in the order the images were sent."""
+
+    experiment_id: int
+    weights: str
+    epoch: int | None = Field(description="The epoch that the weights are of.")
+    predictions: list[Prediction]
+
+
+class PredictionQueue:
+    """What bounds predictions: bytes held, pixels decoded, requests inside, and whose turn it is."""
+
+    def __init__(self) -> None:
+        self.room = Room(max_bytes=512 * MILLION, max_share=256 * MILLION)
+        self.turns = Turns(places=4, large_places=1, max_requests=128, max_share=64)
+        self.limiter = anyio.CapacityLimiter(8)
+        self._pixels = Buckets("million pixels of images per minute", capacity=PIXELS_PER_MINUTE, seconds=60)
+
+    def count_pixels(self, caller: str, images: Sequence[ImageFile]) -> None:
+        """Charge images to a caller. Raises TooLarge past a request's budget, TooManyRequests past the caller's."""
+        total = sum(image.cost for image in images)
+        if total > MAX_REQUEST_PIXELS:
+            raise TooLarge(
+                f"the images have {total // MILLION:,} million pixels together, of which at most "
+                f"{MAX_REQUEST_PIXELS // MILLION} million are read in one request "
+                f"(those of baseline JPEGs count 1/{BASELINE_SAVING})",
+                fix="send fewer images in a request, or scale them down",
+            )
+        self._pixels.take(caller, total)
+
+
+async def predict(
+    predictor: Predictor,
+    queue: PredictionQueue,
+    caller: str,
+    experiment_id: int,
+    which: str,
+    uploads: Sequence[Upload],
+    top_k: int,
+) -> PredictionsDocument:
+    """Decode and predict, piece by piece, in turn with other callers' requests. Work stops when this is cancelled.
+
+    Raises ImageError, which names the image; TooLarge, TooManyRequests or Unavailable past a bound; Conflict where
+    there are no usable weights.
+    """
+    async with queue.turns.request(caller):
+        served, images = await to_thread.run_sync(
+            _prepare, predictor, experiment_id, which, uploads, limiter=queue.limiter
+        )
+        queue.count_pixels(caller, images)
+        wanted = served.weights.preprocessing
+        probabilities: list[NDArray[np.float64]] = []
+        for piece in _pieces(images, NETWORK_COST * wanted.input_size**2):
+            async with queue.turns.turn(caller, piece.cost, large=piece.large):
+                decoded = [await decode_isolated(image, wanted) for image in piece.images if image.isolated]
+                probabilities += await to_thread.run_sync(
+                    _answer, predictor, served, piece.images, decoded, limiter=queue.limiter
+                )
+    return PredictionsDocument(
+        experiment_id=experiment_id,
+        weights=which,
+        epoch=served.weights.epoch,
+        predictions=[
+            _prediction(index, upload.name, values, wanted.class_names, top_k)
+            for index, (upload, values) in enumerate(zip(uploads, probabilities, strict=True))
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is decoded and predicted in one turn: one large image, or a few small ones."""
+
+    images: list[ImageFile]
+    cost: int
+
+    @property
+    def large(self) -> bool:
+        return self.cost > PIECE_PIXELS
+
+
+def _pieces(images: Sequence[ImageFile], network_cost: int) -> Iterator[_Piece]:
+    """The images in order, in pieces of at most PIECE_PIXELS each where single images allow it."""
+    piece, cost = list[ImageFile](), 0
+    for image in images:
+        own = image.cost + network_cost
+        if piece and cost + own > PIECE_PIXELS:
+            yield _Piece(piece, cost)
+            piece, cost = [], 0
+        piece.append(image)
+        cost += own
+    if piece:
+        yield _Piece(piece, cost)
+
+
+def _prepare(
+    predictor: Predictor, experiment_id: int, which: str, uploads: Sequence[Upload]
+) -> tuple[Served, list[ImageFile]]:
+    served = _find(predictor, experiment_id, which)
+    return served, [open_image(upload.data, index=index, name=upload.name) for index, upload in enumerate(uploads)]
+
+
+def _answer(
+    predictor: Predictor, served: Served, images: Sequence[ImageFile], isolated: Sequence[NDArray[np.uint8]]
+) -> list[NDArray[np.float64]]:
+    """Decode what was not decoded in a process of its own, and predict."""
+    done = iter(isolated)
+    pixels = [next(done) if image.isolated else decode_image(image, served.weights.preprocessing) for image in images]
+    return predictor.predict(served, pixels)
+
+
+def _find(predictor: Predictor, experiment_id: int, which: str) -> Served:
+    try:
+        return predictor.find(experiment_id, which)
+    except CorruptFile as error:
+        other = "last" if which == "best" else "best"
+        raise Conflict(
+            f"{error.detail}, so they are not used",
+            fix=f"use weights={other}, or resume or reproduce the experiment",
+        ) from error
+
+
+def _prediction(index: int, name: str, probabilities: np.ndarray, class_names: Sequence[str], top_k: int) -> Prediction:
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    top = [
+        Likely(label=class_names[place], index=int(place), probability=float(probabilities[place])) for place in best
+    ]
+    return Prediction(image=name, index=index, label=top[0].label, probability=top[0].probability, top=top)

@@ -1,0 +1,117 @@
+"""The pages: the list, one experiment, a form for a new one, and a description of the API."""
+
+import json
+from functools import lru_cache
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from models.errors import EpochalError, NotFound, Unauthorized
+from models.store import Status
+from service.dependencies import CALLERS, CallerDep, Id, RenderingsDep, ServicesDep, StoreDep, StrictRoute
+from service.http.access import Caller, LoginNeeded, check_role
+from service.http.errors import shown
+from service.http.prefix import prefix, under
+from service.web.context import experiment_context, form_context, list_context
+from service.web.reference import reference_context
+from service.web.rendering import render, static_files
+
+MAX_TARGET = 500
+"""Characters of an address to which the login form leads back."""
+FilterText = Annotated[str | None, Query(max_length=100)]
+
+
+async def page_caller(request: Request, services: ServicesDep) -> Caller:
+    """Whoever looks at a page; a browser that has not logged in is sent to do so."""
+    try:
+        caller = await services.doorkeeper.identify(request)
+    except Unauthorized as error:
+        raise LoginNeeded(error.detail) from error
+    check_role(caller, request)
+    return caller
+
+
+PageCaller = Annotated[Caller, Depends(page_caller)]
+CALLERS.add(page_caller)
+router = APIRouter(route_class=StrictRoute, include_in_schema=False)
+
+
+async def send_to_login(request: Request, error: Exception) -> Response:
+    """Answer a page without a session: log in first, then come back."""
+    assert isinstance(error, EpochalError)
+    target = under(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
+    target = target if len(target) <= MAX_TARGET else under("/")
+    return RedirectResponse(under(f"/login?next={quote(target, safe='')}"), status_code=303)
+
+
+@router.get("/")
+def show_list(
+    caller: PageCaller,
+    store: StoreDep,
+    status: Status | None = None,
+    model: FilterText = None,
+    dataset: FilterText = None,
+    tag: FilterText = None,
+    sort: Annotated[str, Query(max_length=60)] = "created",
+    order: Literal["asc", "desc"] | None = None,
+    cursor: Annotated[str | None, Query(max_length=2000)] = None,
+) -> Response:
+    """The experiments, newest first, with their curves in small."""
+    with store.reading() as session:
+        context = list_context(
+            session, status=status, model=model, dataset=dataset, tag=tag, sort=sort, order=order, cursor=cursor
+        )
+    return render("list.html", caller=caller, **context)
+
+
+@router.get("/experiments/{experiment_id}")
+def show_experiment(
+    experiment_id: Id,
+    caller: PageCaller,
+    store: StoreDep,
+    compare: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    """One experiment, live while it trains."""
+    with store.reading() as session:
+        context = experiment_context(session, experiment_id, compare)
+    return render("experiment.html", caller=caller, **context)
+
+
+@router.get("/new")
+async def show_form(caller: PageCaller, preset: FilterText = None) -> Response:
+    """A form for a new experiment."""
+    return render("new.html", caller=caller, chosen=preset, **form_context())
+
+
+@router.get("/docs")
+def show_reference(request: Request, caller: PageCaller) -> Response:
+    """Every address of the API, from its OpenAPI document."""
+    address = f"{request.url.scheme}://{request.url.netloc}{prefix()}"
+    return render("reference.html", caller=caller, address=address, **reference_context(request.app.openapi()))
+
+
+@router.get("/openapi.json")
+async def show_openapi(request: Request, caller: CallerDep) -> Response:
+    """The description of the API for programs."""
+    return Response(_openapi_text(request.app, prefix() or "/"), media_type="application/json")
+
+
+@lru_cache(maxsize=8)
+def _openapi_text(app: FastAPI, address: str) -> bytes:
+    """The document as it is sent: writing out 200 kB for each request would hold up the event loop."""
+    return json.dumps({**app.openapi(), "servers": [{"url": address}]}).encode()
+
+
+@router.get("/static/{name}")
+def show_static(
+    name: str, request: Request, renderings: RenderingsDep, v: Annotated[str | None, Query(max_length=40)] = None
+) -> Response:
+    """Style, script and icon; for good under an address that names their contents."""
+    if (found := static_files().get(name)) is None:
+        raise NotFound(f"there is no file {shown(name)}", fix="GET / is the list of experiments")
+    response = renderings.respond(request, ("static", name, found.digest), found.media_type, lambda: found.data)
+    if v == found.digest:
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response

@@ -1,0 +1,74 @@
+"""Logging in and out of the pages."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from models.errors import EpochalError, UnsupportedMedia
+from service.dependencies import ServicesDep, StrictRoute
+from service.http.access import FORM_COOKIE, FORM_SECONDS, SESSION_COOKIE, SESSION_SECONDS, delete_cookie, set_cookie
+from service.http.prefix import prefix, under
+from service.web.rendering import render
+
+MAX_FIELD_BYTES = 4096
+
+router = APIRouter(route_class=StrictRoute, include_in_schema=False)
+
+
+@router.get("/login")
+async def show_login(
+    request: Request, services: ServicesDep, target: Annotated[str, Query(alias="next", max_length=500)] = "/"
+) -> Response:
+    """The form that asks for a key."""
+    if not services.doorkeeper.needed:
+        return RedirectResponse(_own_path(target), status_code=303)
+    return _form(request, services, target)
+
+
+@router.post("/login")
+async def log_in(request: Request, services: ServicesDep) -> Response:
+    """Exchange a key for a session."""
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        raise UnsupportedMedia("the login form is sent as application/x-www-form-urlencoded")
+    form = await request.form(max_files=0, max_fields=5, max_part_size=MAX_FIELD_BYTES)
+    target = str(form.get("next", "/"))
+    try:
+        services.doorkeeper.check_form_token(str(form.get("token", "")), request.cookies.get(FORM_COOKIE, ""))
+        cookie = await services.doorkeeper.log_in(str(form.get("key", "")), request)
+    except EpochalError as error:
+        return _form(request, services, target, error)
+    response = RedirectResponse(_own_path(target), status_code=303)
+    set_cookie(response, SESSION_COOKIE, cookie, request, SESSION_SECONDS)
+    delete_cookie(response, FORM_COOKIE)
+    return response
+
+
+@router.post("/logout")
+async def log_out(request: Request, services: ServicesDep) -> Response:
+    """End the session, in the lab and in this browser."""
+    await services.doorkeeper.log_out(request)
+    response = RedirectResponse(under("/login"), status_code=303)
+    delete_cookie(response, SESSION_COOKIE)
+    return response
+
+
+def _form(request: Request, services: ServicesDep, target: str, error: EpochalError | None = None) -> Response:
+    token = services.doorkeeper.form_token()
+    response = render(
+        "login.html",
+        status_code=error.status if error else 200,
+        caller=None,
+        token=token,
+        next=_own_path(target),
+        error=error.detail if error else None,
+    )
+    set_cookie(response, FORM_COOKIE, token, request, FORM_SECONDS)
+    return response
+
+
+def _own_path(target: str) -> str:
+    """An address of this lab, as a browser sees it: nothing that could be read as another site's."""
+    if not target.startswith("/") or target.startswith(("//", "/\\")):
+        return under("/")
+    return target if f"{target}/".startswith(f"{prefix()}/") else under(target)

@@ -1,0 +1,246 @@
+"""Images in, labels out; what is no image is named."""
+
+import errno
+import io
+import json
+import threading
+from typing import Any
+
+import anyio
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from starlette.datastructures import UploadFile
+from starlette.testclient import TestClient
+
+from models.data.catalogue import get_dataset
+from models.errors import Unavailable
+from models.files import sha256_of
+from models.networks.build import build_network
+from models.networks.preprocessing import Preprocessing, preprocessing_for
+from models.settings import Settings
+from models.spec.parse import parse_spec
+from models.store.states import ArtifactKind
+from service.app import create_app
+from service.http import uploads
+from service.predictions import predict as predictions
+from service.predictions.decoding import ImageFile
+from tests.service.lab_of_one import SMALL, Filled, LiveServer, epoch
+
+API = "/api/v1/experiments"
+
+
+@pytest.fixture
+def trained(filled: Filled) -> int:
+    """An experiment with the weights of an untrained network, as the engine writes them."""
+    spec, info = parse_spec(SMALL), get_dataset("cifar10")
+    torch.manual_seed(0)
+    network = build_network(spec.model, num_classes=10, in_channels=3, size=32)
+    tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    about = {
+        "model": spec.as_json()["model"],
+        "preprocessing": preprocessing_for(spec, info).to_json(),
+        "epoch": 1,
+    }
+    claim = filled.start(filled.add())
+    filled.append(claim, [epoch(1)])
+    filled.keep(claim, ArtifactKind.WEIGHTS_BEST, tensors, {"epochal": json.dumps(about)})
+    return claim.experiment_id
+
+
+def picture(color: str = "red", size: tuple[int, int] = (40, 32), file_format: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, color).save(out, file_format)
+    return out.getvalue()
+
+
+def post(client: TestClient, experiment_id: int, images: list[tuple[str, bytes]], query: str = "") -> Any:
+    files = [("image", (name, data)) for name, data in images]
+    return client.post(f"{API}/{experiment_id}/predictions{query}", files=files)
+
+
+def test_many_images_are_answered_in_order_and_as_one_by_one(client: TestClient, trained: int) -> None:
+    images = [(f"{color}.{kind.lower()}", picture(color, file_format=kind)) for color, kind in
+              [("red", "PNG"), ("blue", "JPEG"), ("green", "WEBP"), ("white", "BMP"), ("black", "GIF")]]  # fmt: skip
+    answer = post(client, trained, images, "?top_k=3")
+    assert answer.status_code == 200, answer.text
+    document = answer.json()
+    assert (document["weights"], document["epoch"]) == ("best", 1)
+    assert [one["image"] for one in document["predictions"]] == [name for name, _ in images]
+    assert [one["index"] for one in document["predictions"]] == [0, 1, 2, 3, 4]
+    for one in document["predictions"]:
+        chances = [likely["probability"] for likely in one["top"]]
+        assert len(chances) == 3
+        assert chances == sorted(chances, reverse=True)
+        assert (one["label"], one["probability"]) == (one["top"][0]["label"], chances[0])
+    alone = [post(client, trained, [image], "?top_k=3").json()["predictions"][0]["top"] for image in images]
+    assert alone == [one["top"] for one in document["predictions"]]
+    everything = post(client, trained, images[:1], "?top_k=1000").json()["predictions"][0]["top"]
+    assert np.isclose(sum(likely["probability"] for likely in everything), 1)
+    assert {likely["label"] for likely in everything} == set(get_dataset("cifar10").class_names)
+
+
+@pytest.mark.parametrize("broken", [b"", b"\x89PNG\r\n\x1a\n", b"<html>", picture()[:-30], b"\x00" * 1000])
+def test_the_broken_image_is_named(client: TestClient, trained: int, broken: bytes) -> None:
+    answer = post(client, trained, [("good.png", picture()), ("../bad\u202e.png", broken)])
+    assert answer.status_code == 422, answer.text
+    problem = answer.json()
+    assert problem["code"] == "unreadable-image"
+    assert problem["index"] == 1
+    assert "image 2" in problem["detail"]
+
+
+def test_before_there_are_weights(client: TestClient, filled: Filled, trained: int) -> None:
+    assert post(client, filled.add(), [("a.png", picture())]).status_code == 409
+    assert post(client, trained, [("a.png", picture())], "?weights=last").status_code == 409
+    assert post(client, 999, [("a.png", picture())]).status_code == 404
+
+
+def test_damaged_weights_are_not_used(client: TestClient, filled: Filled, trained: int) -> None:
+    path = next(filled.settings.experiments_dir.rglob("weights-best*"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    assert sha256_of(path)
+    answer = post(client, trained, [("a.png", picture())])
+    assert answer.status_code == 409
+    assert "weights=last" in answer.json()["fix"]
+
+
+def test_bodies_that_are_no_upload(client: TestClient, trained: int) -> None:
+    address = f"{API}/{trained}/predictions"
+    assert client.post(address, json={}).status_code == 415
+    assert client.post(address, content=b"x", headers={"Content-Type": "image/png"}).status_code == 415
+    form = "multipart/form-data; boundary=x"
+    for body in (b"", b"garbage", b"--x\r\n", b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n"):
+        answer = client.post(address, content=body, headers={"Content-Type": form})
+        assert answer.status_code in (400, 422), body
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert client.post(address, content=b"x", headers={"Content-Type": "multipart/form-data"}).status_code == 400
+    assert client.post(address, files={"picture": ("a.png", picture())}).status_code == 422
+    both = [("image", ("a.png", picture())), ("other", ("a.png", picture()))]
+    assert client.post(address, files=both).status_code == 422
+    assert client.post(address, files={"image": (None, b"text")}).status_code == 422
+    assert client.post(f"{address}?top_k=0", files={"image": ("a.png", picture())}).status_code == 422
+    assert client.post(f"{address}?weights=worst", files={"image": ("a.png", picture())}).status_code == 422
+
+
+def test_hundreds_of_parts_and_huge_fields_are_refused(client: TestClient, trained: int) -> None:
+    many = [("image", (f"{n}.png", b"x")) for n in range(uploads.MAX_IMAGES + 1)]
+    assert client.post(f"{API}/{trained}/predictions", files=many).status_code == 413
+    huge = {"image": (None, b"x" * (uploads.MAX_FIELD_BYTES + 1))}
+    assert client.post(f"{API}/{trained}/predictions", files=huge).status_code == 413
+    fields = [("image", (None, b"x"))] * 20
+    assert client.post(f"{API}/{trained}/predictions", files=fields).status_code == 422
+
+
+def test_a_full_disk_is_said_to_be_one(client: TestClient, trained: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(self: UploadFile, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(UploadFile, "write", write)
+    answer = post(client, trained, [("a.png", picture())])
+    assert (answer.status_code, answer.json()["code"]) == (507, "storage-full")
+
+
+def test_a_full_queue_says_when_to_come_back(client: TestClient, trained: int) -> None:
+    turns = client.app.state.services.predictions.turns  # type: ignore[attr-defined]
+    turns._max_requests = 0
+    answer = post(client, trained, [("a.png", picture())])
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_small_files_of_many_pixels_are_refused_before_they_are_decoded(client: TestClient, trained: int) -> None:
+    webp = io.BytesIO()
+    Image.new("RGB", (6000, 4000)).save(webp, "WEBP", lossless=True)
+    answer = post(client, trained, [(f"{n}.webp", webp.getvalue()) for n in range(30)])
+    assert answer.status_code == 413, answer.text
+    problem = answer.json()
+    assert problem["code"] == "too-large"
+    assert "720 million pixels together" in problem["detail"]
+
+
+def test_a_caller_has_a_budget_of_pixels(client: TestClient, trained: int) -> None:
+    queue = client.app.state.services.predictions  # type: ignore[attr-defined]
+    queue._pixels.capacity = 2 * 40 * 32
+    queue._pixels.per_second = 1e-9
+    assert [post(client, trained, [("a.png", picture())]).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_large_pictures_among_small_ones_are_answered_in_order(client: TestClient, trained: int) -> None:
+    large = [("large.webp", picture("red", (1400, 1200), "WEBP")), ("large.jpg", picture("blue", (4000, 3000), "JPEG"))]
+    small = [("red.png", picture("red")), ("blue.png", picture("blue"))]
+    answer = post(client, trained, [small[0], large[0], small[1], large[1]])
+    assert answer.status_code == 200, answer.text
+    red, large_red, blue, large_blue = answer.json()["predictions"]
+    for one, other in ((red, large_red), (blue, large_blue)):
+        assert one["label"] == other["label"]
+        assert np.isclose(one["probability"], other["probability"], atol=0.01)
+
+
+def test_uploads_are_counted_as_they_arrive_and_each_caller_has_a_share() -> None:
+    room = uploads.Room(max_bytes=100, max_share=60)
+    with room.upload("a") as arrived, room.upload("a") as arrived_too, room.upload("b") as arrived_elsewhere:
+        arrived(40)
+        arrived_too(0)
+        with pytest.raises(Unavailable, match="of yours"):
+            arrived_too(21)
+        arrived_too(20)
+        arrived_elsewhere(40)
+        with pytest.raises(Unavailable, match="uploads that are being answered"):
+            arrived_elsewhere(1)
+    with room.upload("a") as arrived:
+        arrived(60)
+
+
+def test_work_stops_when_the_client_has_gone(
+    settings: Settings, filled: Filled, trained: int, monkeypatch: Any
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    async def decode(image: ImageFile, wanted: Preprocessing) -> None:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(predictions, "decode_isolated", decode)
+    with LiveServer(create_app(settings)) as server, server.connect() as connection:
+        request = httpx.Request(
+            "POST",
+            f"{server.url}{API}/{trained}/predictions",
+            files={"image": ("a.webp", picture("red", (1400, 1200), "WEBP"))},
+        )
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        connection.sendall(f"POST {request.url.path} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        assert begun.wait(20)
+        connection.close()
+        assert ended.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ("filename*=utf-8''caf%C3%A9%20%E4%B8%AD.png", "caf\u00e9 \u4e2d.png"),
+        ("FILENAME*=UTF-8'en'a.png", "a.png"),
+        ("filename*=iso-8859-1''caf%E9.png", "caf\u00e9.png"),
+        ("filename=plain.png; filename*=utf-8''caf%C3%A9.png", "caf\u00e9.png"),
+        ("filename*0*=utf-8''caf%C3%A9; filename*1=.png", "caf\u00e9.png"),
+        ("filename*=utf-8''say%20%22a%5Cb%22.png", 'say "a\\b".png'),
+        ("filename*=nonsense", "nonsense"),
+        ("filename*=no-such-charset''a.png", "a.png"),
+        ("filename*=utf-8''", "image 1"),
+        ("filename=", "image 1"),
+    ],
+)
+def test_a_part_is_a_file_in_whatever_way_its_name_is_written(
+    client: TestClient, trained: int, parameters: str, name: str
+) -> None:
+    head = f'--x\r\nContent-Disposition: form-data; name="image"; {parameters}\r\n\r\n'.encode()
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = client.post(f"{API}/{trained}/predictions", content=head + picture() + b"\r\n--x--\r\n", headers=form)
+    assert answer.status_code == 200, answer.text
+    assert [found["image"] for found in answer.json()["predictions"]] == [name]
