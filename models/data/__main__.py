@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from models.data.catalogue import DatasetInfo, get_dataset, list_datasets
+from models.data.catalogue import get_dataset, list_datasets
 from models.data.dataset import fetch_dataset, is_fetched
+from models.data.info import DatasetInfo
 from models.errors import EpochalError, InvalidSettings
 from models.settings import exit_for, read_settings
 

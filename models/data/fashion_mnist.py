@@ -8,10 +8,37 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.data.fetching import Recipe
+from models.data.info import DatasetInfo
 from models.data.sources import Arrays, Progress, Source, SourceFailed, download, run_client
 
-FIRST_TRAIN_LABELS = (9, 0, 0, 3, 0, 2, 7, 2, 5, 5)
-FIRST_TEST_LABELS = (9, 2, 1, 1, 6, 1, 4, 6, 5, 7)
+FASHION_MNIST = DatasetInfo(
+    name="fashion-mnist",
+    title="Fashion-MNIST",
+    num_classes=10,
+    class_names=(
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+    channels=1,
+    size=28,
+    num_train=60_000,
+    num_test=10_000,
+    mean=(0.28604060,),
+    std=(0.35302424,),
+    source="Xiao, Rasul and Vollgraf 2017, Fashion-MNIST",
+    licence="MIT",
+    has_up_and_down=True,
+    can_be_mirrored=True,
+)
 
 # names and MD5 as in torchvision.datasets.FashionMNIST
 FILES = {
@@ -89,7 +116,12 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         raise SourceFailed(f"{path} could not be read: {error}") from error
 
 
-SOURCES = (
-    Source("torchvision's download (fashion-mnist.s3-website.eu-central-1.amazonaws.com)", fetch_from_torchvision),
-    Source(f"Debian's package {DEBIAN_PACKAGE} (`apt-get download`)", fetch_from_debian),
+RECIPE = Recipe(
+    info=FASHION_MNIST,
+    sources=(
+        Source("torchvision's download (fashion-mnist.s3-website.eu-central-1.amazonaws.com)", fetch_from_torchvision),
+        Source(f"Debian's package {DEBIAN_PACKAGE} (`apt-get download`)", fetch_from_debian),
+    ),
+    first_train_labels=(9, 0, 0, 3, 0, 2, 7, 2, 5, 5),
+    first_test_labels=(9, 2, 1, 1, 6, 1, 4, 6, 5, 7),
 )

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from models.data.catalogue import DatasetInfo
 from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
+from models.data.info import DatasetInfo
 from models.data.locking import file_lock
 from models.data.sources import Arrays, Progress, Source, SourceFailed
 from models.errors import DataUnavailable
@@ -22,18 +22,20 @@ LAYOUT = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """Where a dataset comes from, and by what its content is known."""
+    """What a dataset holds, where it comes from, and by what its content is known: all that a dataset's module says."""
 
+    info: DatasetInfo
     sources: tuple[Source, ...]
     first_train_labels: tuple[int, ...]
     first_test_labels: tuple[int, ...]
 
 
-def ensure_dataset(info: DatasetInfo, recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:
+def ensure_dataset(recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:
     """The folder of a dataset, fetched from the first source that delivers if it is not there.
 
     Raises DataUnavailable, naming every source and what came of it, and StorageFull.
     """
+    info = recipe.info
     folder = dataset_folder(info, cache_dir)
     if is_whole(folder):
         return folder
@@ -46,11 +48,12 @@ def ensure_dataset(info: DatasetInfo, recipe: Recipe, cache_dir: Path, progress:
         file_lock(folder.parent / f"{info.name}.lock", waiting),
     ):
         if not is_whole(folder):
-            _fetch(info, recipe, folder, progress)
+            _fetch(recipe, folder, progress)
     return folder
 
 
-def _fetch(info: DatasetInfo, recipe: Recipe, folder: Path, progress: Progress) -> None:
+def _fetch(recipe: Recipe, folder: Path, progress: Progress) -> None:
+    info = recipe.info
     prefix = f".{info.name}.fetching-"
     for leftover in folder.parent.glob(f"{prefix}*"):
         shutil.rmtree(leftover)  # of a process that was killed: the lock is ours, so nobody writes there
@@ -58,7 +61,7 @@ def _fetch(info: DatasetInfo, recipe: Recipe, folder: Path, progress: Progress) 
     for source in recipe.sources:
         work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         try:
-            _fetch_from(source, info, recipe, work, progress)
+            _fetch_from(source, recipe, work, progress)
         except SourceFailed as failure:
             failures.append(f"{source.name}: {failure}")
         else:
@@ -77,15 +80,16 @@ def _fetch(info: DatasetInfo, recipe: Recipe, folder: Path, progress: Progress) 
     )
 
 
-def _fetch_from(source: Source, info: DatasetInfo, recipe: Recipe, work: Path, progress: Progress) -> None:
+def _fetch_from(source: Source, recipe: Recipe, work: Path, progress: Progress) -> None:
     """Fill work/dataset from one source, check it, and see it onto the disk."""
+    info = recipe.info
     downloads, target = work / "downloads", work / "dataset"
     downloads.mkdir()
     target.mkdir()
     arrays = _create_arrays(info, target)
     source.fetch(downloads, arrays, progress)
     progress("checking", 0, None)
-    check(info, recipe, arrays)
+    check(recipe, arrays)
     for array in ARRAY_NAMES:
         getattr(arrays, array).flush()
     note = {
@@ -123,8 +127,9 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def check(info: DatasetInfo, recipe: Recipe, arrays: Arrays) -> None:
+def check(recipe: Recipe, arrays: Arrays) -> None:
     """Compare what was fetched with what is known of the dataset: first labels, mean and deviation of the pixels."""
+    info = recipe.info
     for split, labels, known in (
         ("training", arrays.train_labels, recipe.first_train_labels),
         ("test", arrays.test_labels, recipe.first_test_labels),

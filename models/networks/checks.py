@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
-from models.data.catalogue import DatasetInfo
+from models.data.info import DatasetInfo
 from models.errors import SpecError
 from models.networks.architectures import minimum_size
 from models.networks.geometry import FLOAT_BYTES, Cost, cost_of, heaviest_field, largest_that_fits, walk

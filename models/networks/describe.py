@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.data.catalogue import DatasetInfo
+from models.data.info import DatasetInfo
 from models.errors import SpecError
 from models.networks import checks
 from models.networks.memory import disk_use

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from models.data.catalogue import DatasetInfo
+from models.data.info import DatasetInfo
 from models.networks.architectures import useful_size
 from models.networks.describe import can_be_run
 from models.networks.no_effect import settings_without_effect
@@ -41,6 +41,7 @@ def spec_warnings(spec: ExperimentSpec, info: DatasetInfo) -> list[Warned]:
         _head,
         _splits,
         _augmentation,
+        _mirroring,
         _fine_tuning,
         settings_without_effect,
         _averaging,
@@ -187,7 +188,7 @@ def _augmentation(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
                 f"Set augmentation.{field} to {info.size // (2 if field == 'cutout_pixels' else 8)} or less.",
                 {f"augmentation.{field}": info.size // (2 if field == "cutout_pixels" else 8)},
             )
-    if wanted.vflip or wanted.rotation_degrees > 90:
+    if info.has_up_and_down and (wanted.vflip or wanted.rotation_degrees > 90):
         yield warning(
             "upside-down",
             f"Images of {info.title} have an up and a down; turned over, they look like none that will be asked about.",
@@ -195,6 +196,22 @@ def _augmentation(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
             "Leave augmentation.vflip at 0 and rotations small, unless upside-down images are to be told as well.",
             {"augmentation.vflip": 0.0, "augmentation.rotation_degrees": min(15.0, wanted.rotation_degrees)},
             severity="info",
+        )
+
+
+def _mirroring(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
+    averaged = spec.test_time_augmentation == "mirror"
+    if not info.can_be_mirrored and (spec.augmentation.hflip or spec.augmentation.vflip or averaged):
+        yield warning(
+            "mirrored",
+            f"Images of {info.title} cannot be mirrored: the mirror image is of another class, or of none.",
+            {
+                "hflip": spec.augmentation.hflip,
+                "vflip": spec.augmentation.vflip,
+                "test_time_augmentation": spec.test_time_augmentation,
+            },
+            "Leave augmentation.hflip and augmentation.vflip at 0 and test_time_augmentation at none.",
+            {"augmentation.hflip": 0.0, "augmentation.vflip": 0.0, "test_time_augmentation": "none"},
         )
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from models.data.catalogue import DatasetInfo
+from models.data.info import DatasetInfo
 from models.networks.warning import Warned, split_sizes, warning
 from models.spec.experiment import ExperimentSpec
 from models.spec.training import (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from models.data.catalogue import DatasetInfo
+from models.data.info import DatasetInfo
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import CnnSpec, ZooSpec
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from models.data.catalogue import DatasetInfo
+from models.data.info import DatasetInfo
 from models.data.splits import num_validation
 from models.spec.experiment import ExperimentSpec
 

@@ -6,7 +6,7 @@ Importing this module takes torch's two seconds; import it late or beside.
 from dataclasses import asdict
 from typing import Any
 
-from models.data.catalogue import DatasetInfo
+from models.data.info import DatasetInfo
 from models.networks import describe as networks
 from models.networks.architectures import architectures
 from models.networks.findings import spec_warnings

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from models.cores import machine_cores
-from models.data.catalogue import DatasetInfo
 from models.data.dataset import ImageDataset
+from models.data.info import DatasetInfo
 from models.libc import glibc
 from models.networks.describe import probe_network
 from models.networks.preprocessing import preprocessing_for

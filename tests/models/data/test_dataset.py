@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from models.data.__main__ import main
-from models.data.catalogue import CIFAR10, get_dataset, list_datasets
+from models.data.catalogue import get_dataset, list_datasets
+from models.data.cifar10 import CIFAR10
 from models.data.contents import fingerprint, pixel_statistics
 from models.data.dataset import ImageDataset, load_dataset
 from models.errors import SpecError

@@ -19,7 +19,7 @@ from tests.models.data.tiny import IMAGES, INFO, fill, quiet, recipe
 
 
 def fetch(cache_dir: Path, wanted: Recipe) -> Path:
-    return ensure_dataset(INFO, wanted, cache_dir, quiet)
+    return ensure_dataset(wanted, cache_dir, quiet)
 
 
 def refuse(work: Path, arrays: Arrays, progress: Progress) -> None:
@@ -95,7 +95,7 @@ def test_a_progress_callback_can_stop_it(tmp_path: Path) -> None:
         raise RuntimeError("cancelled")
 
     with pytest.raises(RuntimeError, match="cancelled"):
-        ensure_dataset(INFO, recipe(fill), tmp_path, stop)
+        ensure_dataset(recipe(fill), tmp_path, stop)
     assert files_in(tmp_path) == ["tiny.lock"]
 
 
@@ -128,7 +128,7 @@ FETCHING_PROCESS = """
 import os, sys, time
 from pathlib import Path
 from models.data.fetching import ensure_dataset
-from tests.models.data.tiny import INFO, fill, quiet, recipe
+from tests.models.data.tiny import fill, quiet, recipe
 
 cache_dir, log, hang = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "hang"
 
@@ -141,7 +141,7 @@ def logging(work, arrays, progress):
     time.sleep(0.3)
     fill(work, arrays, progress)
 
-ensure_dataset(INFO, recipe(logging), cache_dir, quiet)
+ensure_dataset(recipe(logging), cache_dir, quiet)
 """
 
 

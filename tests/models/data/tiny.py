@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.data.catalogue import DatasetInfo
 from models.data.contents import pixel_statistics
 from models.data.fetching import Recipe
+from models.data.info import DatasetInfo
 from models.data.sources import Arrays, Progress, Source
 
 NUM_TRAIN, NUM_TEST = 40, 8
@@ -30,6 +30,8 @@ INFO = DatasetInfo(
     std=tuple(_std.tolist()),
     source="a test",
     licence="none",
+    has_up_and_down=False,
+    can_be_mirrored=False,
 )
 
 Fetch = Callable[[Path, Arrays, Progress], None]
@@ -47,7 +49,7 @@ def fill(work: Path, arrays: Arrays, progress: Progress) -> None:
 def recipe(*fetches: Fetch) -> Recipe:
     """Sources named for their place, in order."""
     sources = tuple(Source(f"source {number}", fetch) for number, fetch in enumerate(fetches, start=1))
-    return Recipe(sources, (0, 1, 0), (0, 1, 0))
+    return Recipe(INFO, sources, (0, 1, 0), (0, 1, 0))
 
 
 def quiet(label: str, done_bytes: int, total_bytes: int | None) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from models.data.catalogue import CIFAR10, FASHION_MNIST
+from models.data.cifar10 import CIFAR10
+from models.data.fashion_mnist import FASHION_MNIST
 from models.errors import SpecError
 from models.networks import checks
 from models.networks.architectures import architectures, minimum_size

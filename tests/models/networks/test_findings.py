@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from models.data.catalogue import CIFAR10, FASHION_MNIST
+from models.data.cifar10 import CIFAR10
+from models.data.fashion_mnist import FASHION_MNIST
 from models.errors import SpecError
 from models.networks.describe import describe
 from models.networks.findings import spec_warnings

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from models.data.catalogue import CIFAR10, FASHION_MNIST, DatasetInfo
+from models.data.cifar10 import CIFAR10
+from models.data.fashion_mnist import FASHION_MNIST
+from models.data.info import DatasetInfo
 from models.networks.preprocessing import IMAGENET_MEAN, Preprocessing, preprocessing_for
 from models.spec.parse import parse_spec
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from models.curves.metrics import EpochMetrics
-from models.data.catalogue import CIFAR10
+from models.data.cifar10 import CIFAR10
 from models.data.dataset import ImageDataset, load_dataset
 from models.settings import Settings
 from models.spec.experiment import ExperimentSpec

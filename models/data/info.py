@@ -1,0 +1,30 @@
+"""What is known of a dataset before it has been fetched."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a dataset holds. `mean` and `std` are those of the training images, per channel, with pixels from 0 to 1."""
+
+    name: str
+    title: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    channels: int
+    size: int
+    num_train: int
+    num_test: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    licence: str
+    has_up_and_down: bool
+    """Whether the images have an up and a down, so that one upside down is like none that will be asked about."""
+    can_be_mirrored: bool
+    """Whether the mirror image of an image is as likely, and of the same class. Digits and letters have none."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry as GET /datasets shows it."""
+        return asdict(self)
