@@ -12,7 +12,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class DatasetSpec(Spec):
     """Which images, and how they are split. The split depends on these fields and on nothing else."""
 
-    name: str = Field(default="cifar10", min_length=1, max_length=100, description="A name listed by GET /datasets.")
+    name: str = Field(
+        default="cifar10", min_length=1, max_length=100, description="A name listed by GET /api/v1/datasets."
+    )
     val_fraction: float = Field(
         default=0.2, ge=0.01, le=0.9, description="Part of the training images that is held out for validation."
     )

@@ -1,5 +1,6 @@
 """What an experiment can be made of: networks, datasets, presets, and the schema of a spec."""
 
+import json
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,6 +11,7 @@ from models.spec.presets import experiment_presets, model_presets
 from service.dependencies import StrictRoute
 from service.experiments.documents import Document
 from service.http.errors import problems
+from service.http.prefix import under_in
 from service.http.schema import spec_schema
 
 router = APIRouter(tags=["catalogue"], route_class=StrictRoute, responses=problems(401))
@@ -57,4 +59,5 @@ async def list_presets() -> PresetsDocument:
 @router.get("/schema")
 async def get_schema() -> dict[str, Any]:
     """Read the JSON schema of a spec."""
-    return spec_schema()
+    schema: dict[str, Any] = json.loads(under_in(json.dumps(spec_schema())))
+    return schema

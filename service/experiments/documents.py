@@ -89,7 +89,7 @@ class ExperimentItem(Document):
 class ExperimentDocument(ExperimentItem):
     """An experiment whole: with its complete spec and its runs."""
 
-    spec: dict[str, Any] = Field(description="Complete, and good for POSTing again. GET /schema describes it.")
+    spec: dict[str, Any] = Field(description="Complete, and good for POSTing again. GET /api/v1/schema describes it.")
     environment: dict[str, Any] | None = Field(description="What it was trained with.")
     runs: list[RunDocument]
 

@@ -19,9 +19,11 @@ from anyio import to_thread
 from models.errors import EpochalError, TooManyRequests, Unavailable
 from models.store import Store, events
 from models.store.stamps import Stamps
+from models.store.states import EventKind
 from models.store.tables import Event
 from models.store.watching import Glimpse, glimpse
 from service.http.access import Caller, Doorkeeper
+from service.http.prefix import under_in
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,12 @@ class Message:
     data: bytes
     ends: bool = False
     """Whether the experiment has ended with it."""
+    names_addresses: bool = False
+    """Whether it gives advice with addresses of the lab in it, which every reader gets under its own path prefix."""
+
+    def for_this_reader(self) -> bytes:
+        """The event for the request that is being answered."""
+        return under_in(self.data.decode("ascii")).encode() if self.names_addresses else self.data
 
 
 PING = Message(None, b": still here\n\n")
@@ -168,7 +176,7 @@ class LiveEvents:
                 if lagging:
                     async for message in self._replay(experiment_id, last_id):
                         last_id = message.id or last_id
-                        yield message.data
+                        yield message.for_this_reader()
                         if message.ends or reader.dismissed:
                             return
                 next_message = await reader.queue.get()
@@ -181,7 +189,7 @@ class LiveEvents:
                     continue
                 if next_message.id is None or next_message.id > last_id:
                     last_id = next_message.id or last_id
-                    yield next_message.data
+                    yield next_message.for_this_reader()
                     if next_message.ends:
                         return
         finally:
@@ -272,7 +280,8 @@ def _empty(queue: asyncio.Queue[Message | None]) -> None:
 
 
 def _message(row: Event) -> Message:
-    return Message(row.id, encode(row.kind, row.data, row.id))
+    encoded = encode(row.kind, row.data, row.id)
+    return Message(row.id, encoded, names_addresses=row.kind == EventKind.VERDICT)
 
 
 def _progress(progress: dict[str, Any]) -> Message:

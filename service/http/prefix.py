@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models.addresses import PREFIX
 
 MAX_PREFIX = 200
-ADDRESS_IN_TEXT = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE) /(?=[a-z])")
+ADDRESS_IN_TEXT = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE) /(?=[a-z\s]|$)")
 """How messages name an address of the lab."""
 
 _prefix: ContextVar[str] = ContextVar("prefix", default="")

@@ -23,7 +23,7 @@ PRESET_SCHEMA: dict[str, Any] = {
     "type": "object",
     "title": "Preset",
     "description": "A preset with changes: any field of a spec may stand beside `preset`.",
-    "properties": {"preset": {"type": "string", "description": "A name listed by GET /presets."}},
+    "properties": {"preset": {"type": "string", "description": "A name listed by GET /api/v1/presets."}},
     "required": ["preset"],
 }
 SHORT_SCHEMA: dict[str, Any] = {

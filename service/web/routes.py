@@ -13,7 +13,7 @@ from models.store import Status
 from service.dependencies import CALLERS, CallerDep, Id, RenderingsDep, ServicesDep, StoreDep, StrictRoute
 from service.http.access import Caller, LoginNeeded, check_role
 from service.http.errors import shown
-from service.http.prefix import prefix, under
+from service.http.prefix import prefix, under, under_in
 from service.web.context import experiment_context, form_context, list_context
 from service.web.reference import reference_context
 from service.web.rendering import render, static_files
@@ -101,7 +101,7 @@ async def show_openapi(request: Request, caller: CallerDep) -> Response:
 @lru_cache(maxsize=8)
 def _openapi_text(app: FastAPI, address: str) -> bytes:
     """The document as it is sent: writing out 200 kB for each request would hold up the event loop."""
-    return json.dumps({**app.openapi(), "servers": [{"url": address}]}).encode()
+    return under_in(json.dumps({**app.openapi(), "servers": [{"url": address}]})).encode()
 
 
 @router.get("/static/{name}")

@@ -1,9 +1,11 @@
 """Under a path prefix, behind proxies that take it off and proxies that do not, every address is under it."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -31,6 +33,9 @@ def prefixed(settings: Settings, filled: Filled) -> Iterator[TestClient]:
         yield client
 
 
+IN_TEXT = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE) (/[^\s<&]*)")
+
+
 def addresses_in(document: Any) -> list[str]:
     """Every text in a document that begins with a slash, and every address that a message names."""
     if isinstance(document, dict):
@@ -39,7 +44,7 @@ def addresses_in(document: Any) -> list[str]:
         return [one for value in document for one in addresses_in(value)]
     if not isinstance(document, str):
         return []
-    return [document] if document.startswith("/") else re.findall(r"(?:GET|POST) (/\S+)", document)
+    return [document] if document.startswith("/") else IN_TEXT.findall(document)
 
 
 @pytest.mark.parametrize("taken_off", [True, False], ids=["prefix taken off", "prefix left"])
@@ -61,18 +66,48 @@ def test_documents_and_pages_give_addresses_under_the_prefix(
         answer = prefixed.get(before + path, headers=HTML)
         assert answer.headers["content-type"].startswith("text/html"), path
         assert f'data-root="{PREFIX}"' in answer.text
-        found += LINK.findall(answer.text)
-    for path in (f"{API}/experiments/99", "/nothing", f"{API}/experiments?statu=x"):
+        found += LINK.findall(answer.text) + IN_TEXT.findall(answer.text)
+    for path in (f"{API}/schema", f"{API}/presets", f"{API}/architectures", f"{API}/datasets"):
+        found += addresses_in(prefixed.get(before + path).json())
+    for path in (f"{API}/experiments/99", "/nothing", "/static/nothing", f"{API}/experiments?statu=x"):
         problem = prefixed.get(before + path).json()
         assert problem["type"].startswith(f"{PREFIX}/docs#")
         found += addresses_in(problem)
     assert len(found) > 60
-    own = [address for address in found if address != "/nothing"]
+    own = [address for address in found if address not in ("/nothing", f"{before}/nothing")]
     assert [address for address in own if not address.startswith(f"{PREFIX}/")] == []
     static = {address for address in own if "/static/" in address}
     assert len(static) == 3
     for address in (*static, f"{PREFIX}{API}/experiments/{number}/curves.png", PREFIX, f"{PREFIX}/"):
         assert prefixed.get(address).status_code == 200
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["replayed", "followed"])
+def test_events_give_addresses_under_the_prefix_of_who_reads_them(
+    settings: Settings, filled: Filled, ended: bool
+) -> None:
+    finding = {"code": "c", "severity": "info", "sentence": "s", "suggestion": "POST /api/v1/learning-rate-tests it"}
+    claim = filled.start(filled.add())
+
+    def work() -> None:
+        filled.append(claim, [epoch(1)])
+        filled.judge(claim, {"summary": "s", "findings": [finding]})
+        filled.settle(claim)
+
+    if ended:
+        work()
+    prefixes, readers = ("/one", "", "/two"), []
+    with LiveServer(create_app(trusting_loopback(settings))) as server, contextlib.ExitStack() as open_streams:
+        address = f"{server.url}{API}/experiments/{claim.experiment_id}/events"
+        for prefix in prefixes:
+            opened = httpx.stream("GET", address, headers={"X-Forwarded-Prefix": prefix}, timeout=30)
+            lines = open_streams.enter_context(opened).iter_lines()
+            assert next(lines).startswith("retry")
+            readers.append(lines)
+        if not ended:
+            work()
+        for prefix, lines in zip(prefixes, readers, strict=True):
+            assert IN_TEXT.findall("\n".join(lines)) == [f"{prefix}/api/v1/learning-rate-tests"]
 
 
 def test_answers_that_lead_elsewhere_lead_under_the_prefix(prefixed: TestClient) -> None:
@@ -81,7 +116,11 @@ def test_answers_that_lead_elsewhere_lead_under_the_prefix(prefixed: TestClient)
     assert prefixed.get(created.headers["location"]).status_code == 200
     test = prefixed.post(f"{API}/learning-rate-tests", json={"model": "baseline"})
     assert test.headers["location"] == f"{PREFIX}{API}/learning-rate-tests/{test.json()['id']}"
-    assert prefixed.get("/openapi.json").json()["servers"] == [{"url": PREFIX}]
+    described = prefixed.get("/openapi.json")
+    assert described.json()["servers"] == [{"url": PREFIX}]
+    named = IN_TEXT.findall(described.text)
+    assert named
+    assert [address for address in named if not address.startswith(f"{PREFIX}/")] == []
     assert f"http://127.0.0.1{PREFIX}{API}/experiments" in prefixed.get("/docs", headers=HTML).text
 
 
