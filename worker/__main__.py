@@ -10,7 +10,7 @@ import sys
 
 from models.private import keep_private
 from models.settings import settings_or_exit
-from worker.nursery import get_nursery
+from worker.processes.nursery import get_nursery
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from models.logs import configure_logs
 from models.queue import make_celery
 from models.settings import exit_for, get_settings, settings_or_exit
 from worker.intake import take_only_our_own
-from worker.nursery import get_nursery
 from worker.probes import Probes
+from worker.processes.nursery import get_nursery
 from worker.reaper import Reaper
 from worker.runtime import Runtime
 

@@ -12,7 +12,7 @@ from models.errors import EpochalError
 from models.store import probes
 from models.store.states import ProbeKind
 from models.store.tables import Probe
-from worker.nursery import NurseryError
+from worker.processes.nursery import NurseryError
 from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from celery import Celery
 from models.errors import EpochalError
 from models.settings import Settings
 from models.store import Store, workers
-from worker.nursery import Nursery, NurseryError
+from worker.processes.nursery import Nursery, NurseryError
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ import structlog
 
 from models.store.states import Status
 from worker.lease import Lease
-from worker.memory import oom_kills
-from worker.nursery import Job
+from worker.processes.memory import oom_kills
+from worker.processes.nursery import Job
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from models.store.rows import enter
 from worker import folders
 from worker.app import app, current_runtime
 from worker.lease import Lease, claim_to_json
-from worker.nursery import NurseryError
+from worker.processes.nursery import NurseryError
 from worker.runtime import Runtime
 from worker.supervisor import End, Supervisor
 

@@ -21,7 +21,7 @@ from models.spec.parse import parse_spec
 from models.store import Status, Store, experiments, history, runs
 from models.store.tables import Event, Experiment, Run
 from tests.postgres import SERVER, new_database
-from tests.worker.processes import alive, wait_until
+from tests.processes import alive, wait_until
 
 LEASE_SECONDS = 3.0
 

@@ -9,8 +9,8 @@ import pytest
 
 from models.store import Status
 from tests.postgres import MISSING, Postgres, new_database, programs
+from tests.processes import alive, wait_until
 from tests.worker.lab import Lab, WorkerProcess, endless
-from tests.worker.processes import alive, wait_until
 
 pytestmark = [
     pytest.mark.timeout(600),  # a busy machine may take a minute to import torch

@@ -14,8 +14,8 @@ import pytest
 
 from models.store import Status, workers
 from models.store.states import RunStatus
+from tests.processes import alive, wait_until
 from tests.worker.lab import LEASE_SECONDS, Lab, endless
-from tests.worker.processes import alive, wait_until
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 """Rounds of kill and restart; `make faults` does more."""

@@ -8,8 +8,8 @@ from models.spec.parse import parse_spec
 from models.store import Status, probes
 from models.store.states import ProbeKind, ProbeStatus
 from models.store.tables import Probe
+from tests.processes import wait_until
 from tests.worker.lab import Lab, endless, short_spec
-from tests.worker.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -9,8 +9,8 @@ import pytest
 
 from models import queue
 from models.store import Status, experiments
+from tests.processes import wait_until
 from tests.worker.lab import Lab, endless
-from tests.worker.processes import wait_until
 from worker.intake import message_for
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))

@@ -12,7 +12,7 @@ from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, experiments, runs
 from worker import folders
-from worker.nursery import Nursery
+from worker.processes.nursery import Nursery
 from worker.reaper import Chore, Reaper, Silence
 from worker.runtime import Runtime
 

@@ -9,8 +9,8 @@ import pytest
 
 from models.store import Status, artifacts, experiments, runs
 from models.store.states import ArtifactKind, RunStatus
+from tests.processes import wait_until
 from tests.worker.lab import Lab, endless
-from tests.worker.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine may take a minute to import torch
 

@@ -9,8 +9,8 @@ import pytest
 from benchmarks.faults.stopping import locked
 from models import files
 from models.store import Status, artifacts, experiments
+from tests.processes import wait_until
 from tests.worker.lab import LEASE_SECONDS, Lab, endless
-from tests.worker.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.processes import wait_until
+from tests.processes import wait_until
 from worker.training import neighbours as module
 from worker.training.neighbours import FILE, Neighbour, Neighbours
 

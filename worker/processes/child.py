@@ -23,10 +23,10 @@ from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
 from models.logs import configure_logs
 from models.settings import Settings
 from models.store import Status, Store, artifacts, experiments, runs
-from worker.channel import Channel
 from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json
 from worker.measure import measure_learning_rates, measure_spec
+from worker.processes.channel import Channel
 from worker.sink import StoreSink
 from worker.training.crew import Crew
 from worker.training.engine import train

@@ -1,4 +1,4 @@
-"""The nursery itself: imports torch, runs nothing in it, and forks a process for each request (see worker.nursery)."""
+"""The nursery itself: imports torch, runs nothing in it, and forks a process for each request (see nursery.py)."""
 
 import contextlib
 import ctypes

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from worker import memory
-from worker.child import is_out_of_memory
+from worker.processes import memory
+from worker.processes.child import is_out_of_memory
 
 
 def allocate_too_much() -> None:

@@ -1,4 +1,4 @@
-"""Jobs for the nursery's tests; the nursery imports this module instead of worker.child."""
+"""Jobs for the nursery's tests; the nursery imports this module instead of worker.processes.child."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from worker.channel import Channel
+from worker.processes.channel import Channel
 
 IMPORTED_IN = os.getpid()
 

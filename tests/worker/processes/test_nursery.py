@@ -10,10 +10,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.worker.processes import alive, wait_until
-from worker.nursery import Job, Nursery, NurseryError
+from tests.processes import alive, wait_until
+from worker.processes.nursery import Job, Nursery, NurseryError
 
-ENTRY = "tests.worker.jobs:run_job"
+ENTRY = "tests.worker.processes.jobs:run_job"
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,8 @@ def test_signals_that_a_service_manager_sends_to_everyone_leave_the_nursery_stan
 
 WORKER = """
 import sys
-from worker.nursery import Nursery
-nursery = Nursery("tests.worker.jobs:run_job")
+from worker.processes.nursery import Nursery
+nursery = Nursery("tests.worker.processes.jobs:run_job")
 job = nursery.spawn({"do": "sleep"})
 while not job.read(1): pass
 print(nursery.pid, job.pid, flush=True)
@@ -129,7 +129,7 @@ def test_no_process_outlives_a_worker_that_was_killed(stopped: bool) -> None:
 
 
 def test_waiting_for_a_nursery_can_be_given_up() -> None:
-    nursery = Nursery("tests.worker.jobs:run_job")
+    nursery = Nursery("tests.worker.processes.jobs:run_job")
     nursery.start()
     os.kill(nursery.pid, signal.SIGSTOP)
     with pytest.raises(NurseryError, match="given up"):

@@ -23,9 +23,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from worker.forking import NUMBER
+from worker.processes.forking import NUMBER
 
-ENTRY = "worker.child:run_job"
+ENTRY = "worker.processes.child:run_job"
 """What a fork runs. The nursery imports its module before it forks, and with it torch and all that a job needs."""
 
 START_SECONDS = 600.0
@@ -142,7 +142,7 @@ class Nursery:
             self._start()
 
     def spawn(self, payload: dict[str, Any], give_up: Callable[[], bool] = lambda: False) -> Job:
-        """Fork a process that does `payload` (see worker.child).
+        """Fork a process that does `payload` (see worker.processes.child).
 
         Waits while the nursery imports, unless `give_up` says not to. Raises NurseryError when no process can be had.
         """
@@ -177,7 +177,7 @@ class Nursery:
         with theirs:
             safe_path = ["-P"] if sys.flags.safe_path else []
             arguments = [str(theirs.fileno()), self._entry, str(os.getpid())]
-            command = [sys.executable, *safe_path, "-m", "worker.forking", *arguments]
+            command = [sys.executable, *safe_path, "-m", "worker.processes.forking", *arguments]
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )
