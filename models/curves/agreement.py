@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from models.curves.metrics import EpochMetrics, finite
+from models.curves.metrics import EpochMetrics
 from models.curves.statistics import Array, Noise, counted_images, estimate_noise
+from models.plain import finite
 from models.text import plural
 
 COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "grad_norm")

@@ -46,17 +46,6 @@ MAXIMISED = frozenset({"train_accuracy", "val_accuracy", "images_per_second"})
 """Series of which the largest value is the best; of the others it is the smallest."""
 
 
-def finite(value: Any) -> Any:
-    """JSON data with every non-finite float in it replaced by None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
-
-
 def is_better(series: str, value: float | None, best: float | None) -> bool:
     """Whether a value of a series becomes the best. Of equal ones the first stays it; what is not finite never is.
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from models.curves.metrics import finite
 from models.errors import NotFound
+from models.plain import finite
 from models.spec.experiment import ExperimentSpec
 from models.store.columns import now
 from models.store.states import ProbeKind, ProbeStatus

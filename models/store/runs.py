@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from models.curves.metrics import finite
 from models.errors import LeaseLost
+from models.plain import finite
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.store import artifacts

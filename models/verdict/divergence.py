@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models.curves.metrics import finite
+from models.plain import finite
 
 What = Literal["loss", "gradient", "weight"]
 WORDS: dict[What, str] = {"loss": "the loss", "gradient": "the gradient", "weight": "a weight"}

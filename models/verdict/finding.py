@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from models.curves.metrics import finite
+from models.plain import finite
 from models.text import number, percent, plural
 
 __all__ = ["ORDER", "Finding", "Severity", "how_sure", "make_finding", "number", "percent", "plural"]

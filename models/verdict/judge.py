@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from models.curves.metrics import EpochMetrics, finite
+from models.curves.metrics import EpochMetrics
 from models.curves.stability import measure_stability
+from models.plain import finite
 from models.spec.experiment import ExperimentSpec
 from models.verdict.best import falls_back, find_best, report_best, report_wasted, rises
 from models.verdict.chance import (

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from models.curves.metrics import SERIES, EpochMetrics, finite, thin
+from models.curves.metrics import SERIES, EpochMetrics, thin
 from models.errors import InvalidRequest, NotFound
+from models.plain import finite
 from models.store import experiments, history
 from models.store.tables import Experiment
 from service.dependencies import MAX_ID

@@ -16,6 +16,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from models.errors import InvalidRequest, UnsupportedMedia
+from models.plain import Place, is_unicode, path_of, walk
 
 MAX_BODY_BYTES = 1_000_000
 MAX_YAML_BYTES = 200_000  # an order of magnitude slower to parse, and hand-written files are small
@@ -193,40 +194,25 @@ def _check_events(text: str) -> None:
             _refuse("body", f"{where} starts a second document; send one")
 
 
-Place = tuple["Place", str | int] | None
-"""Where a value stands: its parent's place and its key there. Written out only for messages."""
-
-
 def _check_values(document: Any) -> None:
-    """Walk what was read: depth, number of values, plain types, encodable text and numbers of a sane size."""
-    waiting: list[tuple[Any, Place, int]] = [(document, None, 1)]
-    count = 0
-    while waiting:
-        value, place, depth = waiting.pop()
-        count += 1
+    """Check what was read: depth, number of values, plain types, encodable text and numbers of at most 64 bits."""
+    for count, (value, place, depth) in enumerate(walk(document), start=1):
         if count + (len(value) if isinstance(value, dict | list) else 0) > MAX_VALUES:
             _refuse("body", f"holds more than {MAX_VALUES:,} values")
-        if depth > MAX_DEPTH:
+        if depth >= MAX_DEPTH:
             _refuse(_written(place).split(".")[0], f"is nested deeper than {MAX_DEPTH} levels")
         if isinstance(value, dict):
-            for key, inner in value.items():
+            for key in value:
                 if not isinstance(key, str):
                     _refuse(_written(place), f"has the key {str(key)[:60]}, which is not text")
                 _check_text(key, place)
-                waiting.append((inner, (place, key), depth + 1))
-        elif isinstance(value, list):
-            waiting.extend((inner, (place, index), depth + 1) for index, inner in enumerate(value))
-        else:
+        elif not isinstance(value, list):
             _check_scalar(value, place)
 
 
 def _written(place: Place) -> str:
     """A place as messages have it: model.blocks.0.convs."""
-    parts: list[str] = []
-    while place is not None:
-        place, key = place
-        parts.append(_shorten(str(key)))
-    return ".".join(reversed(parts)) or "body"
+    return ".".join(_shorten(str(key)) for key in path_of(place)) or "body"
 
 
 def _check_scalar(value: Any, place: Place) -> None:
@@ -246,9 +232,7 @@ def _check_scalar(value: Any, place: Place) -> None:
 
 
 def _check_text(text: str, place: Place) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
+    if not is_unicode(text):
         where = _written(place).encode("ascii", "replace").decode()
         _refuse(where, "holds half of a surrogate pair, which is not text")
 
