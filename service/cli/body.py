@@ -4,11 +4,10 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import NoneType
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
-import yaml
 
 from models.errors import InvalidRequest
 from service.cli.output import visible
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from service.cli.client import Client
 
 SPEC_SUFFIXES = {".yaml", ".yml", ".json"}
-TEXTS = {"name"}
-"""Fields that hold text whatever it looks like: `--set name=2024` is a name, and so is `--set name=no: 1`."""
-LISTS_OF_TEXTS = {"tags"}
 
 
 def read_body(source: str, changes: list[str], client: "Client") -> dict[str, Any]:
@@ -93,25 +89,28 @@ def apply_change(body: dict[str, Any], change: str) -> None:
 
 
 def read_value(path: str, text: str) -> Any:
-    """What a file of YAML would hold there: .05 and 1e-3 are numbers, True is true, [a, b] a list, the rest is text."""
-    from service.http.body import parse_yaml
+    """What a file of YAML would hold there: .05 and 1e-3 are numbers, True is true, [a, b] a list, the rest is text.
+
+    A name and a tag are text whatever they look like: `name=2024`, `name=no: 1`, `tags.0=7`.
+    """
+    from service.http.body import LISTS_OF_TEXTS, TEXTS, parse_yaml
 
     text = text.strip()
+    if text.startswith("#"):  # no comment where there is nothing else
+        return text
+    field, _, place = path.partition(".")
     try:
         found = parse_yaml(os.fsencode(text))
+        if path in TEXTS | LISTS_OF_TEXTS and not isinstance(found, str | dict):
+            found = parse_yaml(os.fsencode(f"{path}:\n{indent(text, ' ')}"))[path]
     except InvalidRequest as error:
         if text[:1] in ("[", "{", '"', "'"):
             raise typer.BadParameter(
                 f"{visible(text)!r} cannot be read: {visible(error.detail)}", param_hint="--set"
             ) from None
         return text
-    if path in TEXTS and text and not isinstance(found, NoneType if text in ("null", "~") else str):
-        return text
-    if path in TEXTS and not text:
-        return ""
-    if path in LISTS_OF_TEXTS and isinstance(found, list):
-        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 (plain text only)
-    return found
+    is_text = path in TEXTS or (field in LISTS_OF_TEXTS and place)
+    return text if is_text and not isinstance(found, str) else found
 
 
 def _index(place: list[Any], key: str, path: str) -> int:

@@ -34,6 +34,11 @@ SHOWN = 60
 YAML_TYPES = {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"}
 FIX = "GET /api/v1/schema describes a spec; docs/http.md shows examples"
 
+TEXTS = {"name"}
+LISTS_OF_TEXTS = {"tags"}
+"""Fields at the top of a spec that hold text, whatever it looks like."""
+TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+
 REQUEST_TYPES = ("application/json", "application/yaml")
 
 
@@ -146,9 +151,19 @@ def _integer(text: str) -> int:
 
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Null, true, false, decimal integers and floats as YAML 1.2 writes them; all else is text."""
+    """Null, true, false, decimal integers and floats as YAML 1.2 writes them; all else is text.
+
+    A spec's name and tags are text as it was written: `name: 2024`, `tags: [1, 2.50, true]`.
+    """
 
     yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def get_single_data(self) -> Any:
+        if (node := self.get_single_node()) is None:
+            return None
+        if isinstance(node, yaml.MappingNode):
+            node.value = [(key, _as_text(key, value)) for key, value in node.value]
+        return self.construct_document(node)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         return _integer(str(node.value))
@@ -169,6 +184,24 @@ for _tag, _pattern, _first in (
     ("float", r"^[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)$", list("-+.")),
 ):
     _PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def _as_text(field: yaml.Node, value: yaml.Node) -> yaml.Node:
+    """The value of a spec's name or tags with what was written in place of what YAML takes it for.
+
+    `null` and nothing leave the field empty; in a list a word is a word, `null` too.
+    """
+    key = field.value if isinstance(field, yaml.ScalarNode) else None
+    empty = value.tag == NULL
+    if key in TEXTS and isinstance(value, yaml.ScalarNode):
+        return yaml.ScalarNode(TEXT, "" if empty else value.value)
+    if key in LISTS_OF_TEXTS and empty:
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", [])
+    if key in LISTS_OF_TEXTS and isinstance(value, yaml.SequenceNode):
+        for item in value.value:
+            if isinstance(item, yaml.ScalarNode) and item.value:
+                item.tag = TEXT
+    return value
 
 
 def _check_events(text: str) -> None:

@@ -51,7 +51,17 @@ class Presets:
         ("name=#7", {"name": "#7"}),
         ('name="2024"', {"name": "2024"}),
         ("name=", {"name": ""}),
+        ("name=null", {"name": ""}),
+        ("name=[a]", {"name": "[a]"}),
+        ("name={a: 1}", {"name": "{a: 1}"}),
+        ("name=.inf", {"name": ".inf"}),
         ("tags=[2024, a]", {"tags": ["2024", "a"]}),
+        ('tags=[1, 2.50, yes, 2024-01-01, null, "3"]', {"tags": ["1", "2.50", "yes", "2024-01-01", "null", "3"]}),
+        ("tags=- 1\n- 2.50", {"tags": ["1", "2.50"]}),
+        ("tags=[a,\n1.0]", {"tags": ["a", "1.0"]}),
+        ("tags=null", {"tags": []}),
+        ("tags=#7", {"tags": "#7"}),
+        ("tags=[]", {"tags": []}),
     ],
 )
 def test_a_change_is_read_as_yaml_and_a_name_is_text(change: str, expected: dict[str, object]) -> None:
@@ -103,7 +113,7 @@ def test_a_change_reaches_into_lists() -> None:
     body: dict[str, object] = {"model": {"blocks": [{"filters": 8}, {"filters": 16}]}, "tags": ["a"]}
     apply_change(body, "model.blocks.1.filters=32")
     apply_change(body, "tags.0=7")
-    assert body == {"model": {"blocks": [{"filters": 8}, {"filters": 32}]}, "tags": [7]}
+    assert body == {"model": {"blocks": [{"filters": 8}, {"filters": 32}]}, "tags": ["7"]}
     for change in ("model.blocks.2.filters=1", "model.blocks.x=1", "tags.-1=1"):
         with pytest.raises(typer.BadParameter, match="no place in a list of"):
             apply_change(body, change)

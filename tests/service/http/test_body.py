@@ -71,6 +71,51 @@ def test_yaml_reads_as_a_person_means_it() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("2024", "2024"),
+        ("2.50", "2.50"),
+        ("1e-3", "1e-3"),
+        ("true", "true"),
+        ("No", "No"),
+        ("2024-01-01", "2024-01-01"),
+        ("0x1F", "0x1F"),
+        (".inf", ".inf"),
+        ("9" * 150, "9" * 150),
+        ('"2024"', "2024"),
+        ("|\n  1\n", "1\n"),
+        ("null", ""),
+        ("~", ""),
+        ("", ""),
+    ],
+)
+def test_a_name_and_tags_in_yaml_are_text_as_it_was_written(written: str, name: str) -> None:
+    assert parse_yaml(f"name: {written}\nseed: 2024\nmodel: {{name: 1}}".encode()) == {
+        "name": name,
+        "seed": 2024,
+        "model": {"name": 1},
+    }
+    if name and "\n" not in name:
+        assert parse_yaml(f"tags: [a, {written}]".encode()) == {"tags": ["a", name]}
+        assert parse_yaml(f"tags:\n- {written}\n".encode()) == {"tags": [name]}
+
+
+def test_tags_in_yaml_that_are_words_of_yaml_and_tags_that_are_none() -> None:
+    assert parse_yaml(b"tags: [1, 2.50, yes, 2024-01-01, true, null, ~]") == {
+        "tags": ["1", "2.50", "yes", "2024-01-01", "true", "null", "~"]
+    }
+    assert parse_yaml(b"tags:\nname:") == {"tags": [], "name": ""}
+    assert parse_yaml(b"tags:\n-\n- 1") == {"tags": [None, "1"]}
+    assert parse_yaml(b"tags: [[1], {a: 2}]\nname: [1]") == {"tags": [[1], {"a": 2}], "name": [1]}
+    assert parse_yaml(b"tags: 5") == {"tags": 5}
+    assert parse_yaml(b"[name, 1]") == ["name", 1]
+
+
+def test_json_says_itself_what_is_text() -> None:
+    assert parse_json(b'{"name": 2024, "tags": [1, null]}') == {"name": 2024, "tags": [1, None]}
+
+
 def test_json_and_yaml_give_the_same() -> None:
     json = b'{"model": "baseline", "optimizer": {"lr": 0.1, "nesterov": true}, "tags": ["a", "b"], "seed": 3}'
     yaml = b"model: baseline\noptimizer:\n  lr: 0.1\n  nesterov: true\ntags: [a, b]\nseed: 3\n"
