@@ -66,9 +66,9 @@ def unknown_names(lab: Target) -> str:
 @attack(
     2,
     "clients that never read, and silent ones",
-    done="25 clients send 40 requests for /openapi.json each and read nothing; then 4,300 connections from one "
-    "address that send nothing.",
-    promise="closed at a deadline, memory given back; an address has a share of the connections",
+    done="25 clients send 40 requests for /openapi.json each and read nothing; then 400 that send 16 requests each for "
+    "pages, documents, lists and pictures; then 4,300 connections from one address that send nothing.",
+    promise="closed at a deadline, memory given back; an address has a share of the connections and of the work",
 )
 def never_read(lab: Target) -> str:
     head = lab.head("GET", "/openapi.json", lab.viewer) * 40
@@ -89,6 +89,7 @@ def never_read(lab: Target) -> str:
             peak = max(peak, (lab.api.memory_info().rss - before) / 1e6)
             time.sleep(0.5)
         seconds = time.monotonic() - began
+    pipelined(lab)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, SILENT + 500)), hard))
     with ExitStack() as stack:
@@ -111,6 +112,23 @@ def never_read(lab: Target) -> str:
     expect(left <= 4 and seconds < 45, text)
     expect(held < SILENT and code == 200, text)
     return text
+
+
+def pipelined(lab: Target) -> None:
+    """400 connections on which 16 requests each come at once, and whose answers nobody reads."""
+    number = lab.trained()
+    for path in ("/", "/openapi.json", f"{API}/experiments?limit=", f"{API}/experiments/{number}/curves.png?width=6"):
+        lines = [path + (f"{place}1" if path.endswith(("=", "6")) else "") for place in range(1, 17)]
+        heads = b"".join(lab.head("GET", line, lab.viewer) for line in lines)
+        with ExitStack() as stack:
+            for _ in range(400):
+                connection = stack.enter_context(socket.socket())
+                connection.settimeout(5.0)
+                connection.connect(address_of(lab.bench))
+                connection.settimeout(0.3)
+                with suppress(OSError):
+                    connection.sendall(heads)
+            time.sleep(5.0)
 
 
 def open_connections(lab: Target, *, at_least: int) -> int:

@@ -17,6 +17,8 @@ MAX_CONNECTIONS = 4096
 MAX_AN_ADDRESS = 256
 ROOM_FOR_OTHERS = 512
 """Connections that this machine and trusted proxies, whose share is larger, leave to the rest."""
+UNKNOWN = "unknown"
+"""Under what those are counted that have no address."""
 SWEEP_SECONDS = 1.0
 SWEEP_SOON_SECONDS = 0.1
 READ_GRACE_SECONDS = 20.0
@@ -108,17 +110,13 @@ class Connections:
         self._sweep_within(SWEEP_SOON_SECONDS)
 
     def _share(self, host: str | None) -> tuple[str, int]:
-        """Under what an address is counted, and how many connections it may have. IPv6 is given out by networks."""
-        try:
-            address = ipaddress.ip_address((host or "").partition("%")[0])
-        except ValueError:
-            return "unknown", self.most
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        if address.is_loopback or self._proxies.trusts(str(address)):
-            return str(address), self.most - min(ROOM_FOR_OTHERS, self.most // 8)
-        counted = address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False)
-        return str(counted), min(MAX_AN_ADDRESS, self.most // 2)
+        """Under what an address is counted, and how many connections it may have."""
+        address = neighbourhood(host)
+        if address == UNKNOWN:
+            return address, self.most
+        if ipaddress.ip_network(address).is_loopback or self._proxies.trusts(str(_address(host))):
+            return address, self.most - min(ROOM_FOR_OTHERS, self.most // 8)
+        return address, min(MAX_AN_ADDRESS, self.most // 2)
 
     def _sweep_within(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -154,6 +152,24 @@ class Connections:
                 excess -= unread[line]
         if self._address_of:
             self._sweep_within(SWEEP_SECONDS)
+
+
+def neighbourhood(host: str | None) -> str:
+    """Under what a client's address is counted. IPv6 is given out by networks, so those of one network count as one."""
+    address = _address(host)
+    if address is None:
+        return UNKNOWN
+    if address.version == 4 or address.is_loopback:
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
+def _address(host: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address((host or "").partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _close_first(resting: dict[Line, None]) -> bool:

@@ -8,9 +8,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -18,10 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import EpochalError, TooLarge, Unavailable
 from service.http.body import MAX_BODY_BYTES
+from service.http.connections import neighbourhood
 from service.http.errors import RequestTimeout, problem_response, unexpected
 from service.http.headers import SECURITY_HEADERS
 from service.http.origins import HostNames, check_origin
 from service.http.proxies import TrustedProxies
+from service.http.turnstile import Shares, Turnstile
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +32,7 @@ BODY_BYTES_PER_SECOND = 32_000
 """A body must arrive at this rate after the grace; a slow uplink manages it, a client that drips does not."""
 LOGIN, MAX_LOGIN_BYTES = "/login", 16_000
 UPLOADS = "/predictions"
-SIGN_OF_LIFE = "/healthz"
-ENTRIES_PER_ROUND = 8
-"""Requests that begin in one round of the event loop. Each costs a millisecond or two before it first waits."""
+SIGN_OF_LIFE, READINESS = "/healthz", "/readyz"
 
 
 class Perimeter:
@@ -53,6 +53,7 @@ class Perimeter:
         self.proxies = proxies
         self.max_body_bytes = max_body_bytes
         self._turnstile = Turnstile()
+        self._shares = Shares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,8 +67,7 @@ class Perimeter:
                 self.hosts.check(exchange.headers)
             check_origin(scope, exchange.headers)
             exchange.check_length()
-            if not scope["path"].endswith(SIGN_OF_LIFE):
-                await self._turnstile.enter()
+            await self._wait_for_its_turn(scope, exchange)
             await self.app(inner, exchange.receive, exchange.send)
         except EpochalError as error:
             await exchange.fail(error)
@@ -78,8 +78,23 @@ class Perimeter:
             logger.exception("%s: %s %s", incident, scope["method"], scope["path"])
             await exchange.fail(unexpected(incident))
         finally:
+            exchange.give_up_its_place()
             if exchange.status:
                 self.observe(inner, exchange.status, (exchange.answered_at or time.monotonic()) - began)
+
+    async def _wait_for_its_turn(self, scope: Scope, exchange: "Exchange") -> None:
+        """Let requests begin a few at a time, in turn between addresses, and work on only so many of one address.
+
+        Only what is read counts as worked on, until its answer begins: bodies that are waited for, writers, uploads and
+        streams have bounds of their own. A sign of life waits behind others from its own address only, and readiness,
+        which may wait for a broker, keeps no place from anybody.
+        """
+        address = neighbourhood(scope["client"][0] if scope.get("client") else None)
+        sign_of_life = scope["path"].endswith(SIGN_OF_LIFE)
+        if exchange.only_reads and not sign_of_life and not scope["path"].endswith(READINESS):
+            await self._shares.enter(address)
+            exchange.holds_place(partial(self._shares.leave, address))
+        await self._turnstile.enter(f"{SIGN_OF_LIFE} {address}" if sign_of_life else address)
 
 
 def body_limit(path: str, max_upload_bytes: int) -> int:
@@ -106,6 +121,18 @@ class Exchange:
         self._started = self._finished = False
         self.status = 0
         self.answered_at: float | None = None
+        self.only_reads = scope["method"] in ("GET", "HEAD") and self._body_complete
+        self._give_up: Callable[[], None] | None = None
+
+    def holds_place(self, give_up: Callable[[], None]) -> None:
+        """Say that it is being worked on, and what ends that."""
+        self._give_up = give_up
+
+    def give_up_its_place(self) -> None:
+        """Let another request be worked on, if this one still was."""
+        give_up, self._give_up = self._give_up, None
+        if give_up is not None:
+            give_up()
 
     def check_length(self) -> None:
         """Refuse a body that announces itself as too large."""
@@ -146,6 +173,7 @@ class Exchange:
             return
         if message["type"] == "http.response.start":
             self._started, self.status, self.answered_at = True, message["status"], time.monotonic()
+            self.give_up_its_place()
             message = {**message, "headers": self._complete(message["headers"])}
         elif self.scope["method"] == "HEAD":
             message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -175,39 +203,6 @@ class Exchange:
             if self.scope["path"].endswith(UPLOADS)
             else "send no more than this address has a use for",
         )
-
-
-class Turnstile:
-    """Lets requests in a few a round of the event loop, so that a thousand at once do not make one round of seconds.
-
-    It counts entries and not who is inside: a request that takes its time keeps nobody out.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._entered = 0
-
-    async def enter(self) -> None:
-        """Wait for one's turn; no wait at all while few come."""
-        loop = asyncio.get_running_loop()
-        if self._waiting or self._entered >= ENTRIES_PER_ROUND:
-            turn = loop.create_future()
-            self._waiting.append(turn)
-            await turn
-            return
-        if self._entered == 0:
-            loop.call_soon(self._next_round, loop)
-        self._entered += 1
-
-    def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._entered = 0
-        while self._waiting and self._entered < ENTRIES_PER_ROUND:
-            turn = self._waiting.popleft()
-            if not turn.done():  # whoever waited may have gone
-                turn.set_result(None)
-                self._entered += 1
-        if self._entered:
-            loop.call_soon(self._next_round, loop)
 
 
 class Gate:

@@ -2,7 +2,7 @@
 
 uvicorn waits for ever for a request's head and counts none of its bytes; a client that sends a header line a minute, or
 chunks of one byte behind kilobytes of chunk extension, costs it memory or a core for as long as it likes. So does one
-that never reads, or pipelines without end; and one that is refused while it sends loses the answer.
+that never reads; it parses all that is pipelined at once; and a client that is refused while it sends loses the answer.
 """
 
 import asyncio
@@ -19,8 +19,10 @@ MAX_OVERHEAD_BYTES = 64 * 1024
 """What a request may hold beside its body: the head, chunk framing, trailers."""
 FRAMING_PER_BODY_BYTE = 2
 """Chunks smaller than a few bytes cost more framing than this."""
+END_OF_HEAD = b"\r\n\r\n"
 MAX_PIPELINED = 16
-"""Requests that may wait behind one that is being answered."""
+"""Requests that may wait behind one that is being answered where they came in one piece with its body: as bytes, those
+behind a request without one are not parsed before its answer is complete, and their number has no bound."""
 LINGER_SECONDS, LINGER_SILENCE_SECONDS, LINGER_BYTES = 30.0, 5.0, 128_000_000
 """How long, how long without a byte, and how much is read and thrown away after an answer that came early."""
 CONNECTIONS = "connections"
@@ -75,6 +77,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.lingering = False
         self._known: Connections = self.app_state.setdefault(CONNECTIONS, Connections())
         self._line: Transport
+        self._unparsed = b""
+        """What came behind the request that is being answered."""
         self._error: EpochalError | None = None
         self._running: RequestResponseCycle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -97,6 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         self._known.leave(self._line)
+        self._unparsed = b""
         waiting = [cycle for cycle, _ in self.pipeline]
         self.pipeline.clear()
         for cycle in (self._running, *waiting):  # uvicorn tells the last one only
@@ -112,10 +117,25 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._lingered_bytes > LINGER_BYTES:
                 self._line.raw.close()
             return
-        if self.transport.is_closing():
-            return
-        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._await_head()
+        self._unparsed += data
+        self._parse()
+
+    def _parse(self) -> None:
+        """Parse what has come, head by head, until a request waits for its answer: the next ones stay bytes."""
+        while self._unparsed and not self.transport.is_closing():
+            idle = self.cycle is None or self.cycle.response_complete
+            if not idle and not self._in_message:
+                if len(self._unparsed) > MAX_OVERHEAD_BYTES:
+                    self.flow.pause_reading()
+                return
+            end = -1 if self._in_message and self._head_complete else self._unparsed.find(END_OF_HEAD)
+            size = len(self._unparsed) if end < 0 else end + len(END_OF_HEAD)
+            piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
+            if self._timer is None and idle:
+                self._await_head()
+            self._feed(piece)
+
+    def _feed(self, data: bytes) -> None:
         self._message_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -157,6 +177,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._parse()
         if not self.pipeline and self.cycle.response_complete:
             self._known.rest(self._line)
 

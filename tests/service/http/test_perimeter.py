@@ -1,6 +1,7 @@
 """Slow, endless, lying and foreign requests, over real connections."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -193,16 +194,42 @@ def test_trailers_are_no_headers(server: LiveServer) -> None:
         assert problem_in(read_all(connection))["status"] == 422
 
 
-def test_so_many_requests_may_be_pipelined(server: LiveServer) -> None:
-    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+def test_pipelined_requests_are_answered_one_after_the_other(server: LiveServer) -> None:
+    paths = [f"/{number}" for number in range(1000)]
+    requests = [f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" for path in paths]
     with server.connect() as connection:
-        connection.sendall(request * 10)
+        sending = threading.Thread(target=connection.sendall, args=("".join(requests).encode(),))
+        sending.start()
         answers = b""
-        while answers.count(b'"ok"}') < 10:
+        while b"there is nothing at /999" not in answers:
+            piece = connection.recv(65536)
+            assert piece
+            answers += piece
+        sending.join()
+    assert re.findall(rb"there is nothing at (/[0-9]+)", answers) == [path.encode() for path in paths]
+
+
+def test_a_pipelined_request_may_have_a_body_and_come_in_pieces(server: LiveServer) -> None:
+    healthz, post = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", HEAD.encode() + b"Content-Length: 2\r\n\r\n{}"
+    data = healthz + post + healthz + post + healthz.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    for size in (1, 7, 61, len(data)):
+        with server.connect() as connection:
+            for start in range(0, len(data), size):
+                connection.sendall(data[start : start + size])
+            answers = read_all(connection)
+        assert re.findall(rb"HTTP/1.1 ([0-9]{3})", answers) == [b"200", b"422", b"200", b"422", b"200"]
+
+
+def test_so_many_requests_may_wait_behind_one_with_a_body(server: LiveServer) -> None:
+    post = HEAD.encode() + b"Content-Length: 2\r\n\r\n{}"
+    with server.connect() as connection:
+        connection.sendall(post * 10)
+        answers = b""
+        while answers.count(b"HTTP/1.1 422") < 10:
             answers += connection.recv(65536)
     with server.connect() as connection:
-        connection.sendall(request * 1000)
-        assert read_all(connection).count(b'"ok"}') <= protocol.MAX_PIPELINED + 1
+        connection.sendall(post * 1000)
+        assert read_all(connection).count(b"HTTP/1.1 422") <= protocol.MAX_PIPELINED + 1
 
 
 def test_a_stream_with_a_request_behind_it_ends_with_its_connection(
