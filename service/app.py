@@ -1,7 +1,6 @@
 """The API and its pages: put together here, and nothing decided."""
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,40 +10,47 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import State
 
 from models.queue import make_celery
 from models.settings import Settings, get_settings
 from models.store import Store
 from models.store.stamps import Stamps
 from service.catalogue import routes as catalogue
+from service.catalogue.inspector import Inspector
 from service.curves import routes as curves
-from service.dependencies import Services, authorise, authorise_viewer
 from service.experiments import events
 from service.experiments import routes as experiments
-from service.experiments.documents import API
+from service.experiments.listing import ListedItems
 from service.experiments.live import LiveEvents
 from service.experiments.submit import Submissions
 from service.health import routes as health
 from service.health.check import Readiness
-from service.health.instruments import Instruments
+from service.health.instruments import Gauges, Instruments
 from service.http.access import Doorkeeper, LoginNeeded, keys_needed
 from service.http.caching import Answers
 from service.http.compression import Compression
 from service.http.connections import Connections
 from service.http.cors import Cors
+from service.http.dependencies import Writers, authorise, authorise_viewer
+from service.http.documents import API
 from service.http.errors import ANY_PROBLEM, install_handlers
 from service.http.origins import HostNames
 from service.http.perimeter import Perimeter
 from service.http.prefix import UnderPrefix
 from service.http.protocol import CLOSING, CONNECTIONS
 from service.http.proxies import TrustedProxies
+from service.http.rendered import Renderings
 from service.http.schema import install_openapi
 from service.kernels import routes as kernels
 from service.measurements import routes as range_tests
+from service.measurements.measure import Measurer
 from service.predictions import routes as predictions
+from service.predictions.predict import PredictionQueue
 from service.predictions.predictor import Predictor
 from service.web import routes as pages
 from service.web import sessions
+from service.web.rendering import render_problem
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +61,17 @@ OWN_PATHS = (
 """First words of every path."""
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application of one lab; its parts are made when it starts and given back when it ends."""
+def create_app(settings: Settings | None = None, *, on_start: Callable[[], object] | None = None) -> FastAPI:
+    """The application of one lab; its parts are made when it starts and given back when it ends.
+
+    `on_start` is called once everything is loaded, before the first request.
+    """
     settings = settings or get_settings()
     instruments, proxies = Instruments(), TrustedProxies(settings.trusted_proxies)
     app = FastAPI(
         title="Epochal",
         version=metadata.version("epochal"),
-        lifespan=_lifespan(settings, instruments, proxies),
+        lifespan=_lifespan(settings, instruments, proxies, on_start),
         docs_url=None,  # its assets would come from a CDN; pages.py has a page of its own
         redoc_url=None,
         openapi_url=None,  # pages.py too: its servers depend on the proxy
@@ -82,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(Cors, allowed_origins=settings.allowed_origins)
     app.add_middleware(UnderPrefix, root_path=settings.root_path, trusts=proxies.sent, own=OWN_PATHS)
-    install_handlers(app)
+    install_handlers(app, render_page=render_problem)
     app.add_exception_handler(LoginNeeded, pages.send_to_login)
     install_openapi(app)
     app.include_router(_api())
@@ -101,52 +110,64 @@ def _api() -> APIRouter:
     return api
 
 
-def _lifespan(settings: Settings, instruments: Instruments, proxies: TrustedProxies) -> Callable[[FastAPI], Any]:
+def _lifespan(
+    settings: Settings, instruments: Instruments, proxies: TrustedProxies, on_start: Callable[[], object] | None
+) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        services, _ = await asyncio.gather(
-            run_in_threadpool(_build_services, settings, instruments), run_in_threadpool(_warm_up)
+        await asyncio.gather(
+            run_in_threadpool(_build_parts, app.state, settings, instruments), run_in_threadpool(_warm_up)
         )
-        app.state.services = services
+        if on_start is not None:
+            on_start()
+        live: LiveEvents = app.state.live
         closing = asyncio.Event()
-        tasks = [asyncio.create_task(services.live.run()), asyncio.create_task(_close_streams(services, closing))]
+        tasks = [asyncio.create_task(live.run()), asyncio.create_task(_close_streams(live, closing))]
         try:
             yield {CLOSING: closing, CONNECTIONS: Connections(proxies)}
         finally:
-            services.live.close()
+            live.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await run_in_threadpool(services.close)
+            await run_in_threadpool(_close_parts, app.state)
 
     return lifespan
 
 
-def _build_services(settings: Settings, instruments: Instruments) -> Services:
-    store = Store(settings)
-    store.migrate()
-    stamps = Stamps(store)
-    if not store.sqlite_safe:
-        logger.warning("SQLite %s can damage a database that several processes write", store.sqlite_version)
+def _build_parts(state: State, settings: Settings, instruments: Instruments) -> None:
+    """Make the parts of the application, which routes get by the getters of their nouns."""
+    state.settings = settings
+    state.store = Store(settings)
+    state.store.migrate()
+    if not state.store.sqlite_safe:
+        logger.warning("SQLite %s can damage a database that several processes write", state.store.sqlite_version)
+    state.stamps = Stamps(state.store)
     celery = make_celery(settings)
-    doorkeeper = Doorkeeper(settings, store, stamps)
-    return Services(
-        settings=settings,
-        store=store,
-        stamps=stamps,
-        celery=celery,
-        doorkeeper=doorkeeper,
-        live=LiveEvents(store, stamps, doorkeeper),
-        instruments=instruments,
-        submissions=Submissions(settings, store, celery),
-        predictor=Predictor(store, settings),
-        readiness=Readiness(store, celery),
-    )
+    state.doorkeeper = Doorkeeper(settings, state.store, state.stamps)
+    state.writers = Writers()
+    state.renderings = Renderings()
+    state.inspector = Inspector()
+    state.listed = ListedItems()
+    state.live = live = LiveEvents(state.store, state.stamps, state.doorkeeper)
+    state.submissions = Submissions(settings, state.store, celery)
+    state.measurer = Measurer(state.store, celery, state.writers)
+    state.predictor = Predictor(state.store, settings)
+    state.predictions = PredictionQueue()
+    state.readiness = Readiness(state.store, celery)
+    state.gauges = Gauges(instruments, state.store, celery, count_streams=lambda: live.num_streams)
 
 
-async def _close_streams(services: Services, closing: asyncio.Event) -> None:
+def _close_parts(state: State) -> None:
+    """Give back what is held beyond memory."""
+    state.predictor.close()
+    state.stamps.close()
+    state.store.dispose()
+
+
+async def _close_streams(live: LiveEvents, closing: asyncio.Event) -> None:
     await closing.wait()
-    services.live.close()
+    live.close()
 
 
 @lru_cache(maxsize=1)
@@ -155,7 +176,3 @@ def _warm_up() -> None:
     from service.catalogue.describe import warm_up
 
     warm_up()
-    # What is there now stays: the collector need not look at it again, and then looks at what pictures leave behind
-    # often, which a heap of half a million objects would keep it from.
-    gc.collect()
-    gc.freeze()

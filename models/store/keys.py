@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
+from itertools import count
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,6 +15,7 @@ from models.store.states import Role
 from models.store.tables import ApiKey
 
 PREFIX = "epochal_"
+FIRST_NAME = "first"
 
 
 def create(session: Session, name: str, role: Role) -> tuple[ApiKey, str]:
@@ -56,3 +58,14 @@ def list(session: Session) -> Sequence[ApiKey]:  # noqa: A001 (read as keys.list
 def digest_of(text: str) -> str:
     """What is stored and looked up in place of a secret. Random bits in plenty need no slow hash."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def create_first(session: Session) -> str | None:
+    """The text of a submitter's key, made if the lab has none in use; None if it has."""
+    known = session.scalars(select(ApiKey)).all()
+    if any(key.revoked_at is None and key.role is Role.SUBMITTER for key in known):
+        return None
+    taken = {key.name for key in known}
+    names = (FIRST_NAME if number == 1 else f"{FIRST_NAME}-{number}" for number in count(1))
+    _, text = create(session, next(name for name in names if name not in taken), Role.SUBMITTER)
+    return text

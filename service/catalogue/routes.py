@@ -8,10 +8,10 @@ from pydantic import Field
 
 from models.data.catalogue import list_datasets
 from models.spec.presets import experiment_presets, model_presets
-from service.dependencies import StrictRoute
-from service.experiments.documents import Document
+from service.http.documents import Document
 from service.http.errors import problems
 from service.http.prefix import under_in
+from service.http.routing import StrictRoute
 from service.http.schema import spec_schema
 
 router = APIRouter(tags=["catalogue"], route_class=StrictRoute, responses=problems(401))

@@ -16,7 +16,6 @@ from service.cli.output import Mode, age, errors, print_json, say, shown, table
 if TYPE_CHECKING:
     from models.store import Store
 
-FIRST_KEY_NAME = "first"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")]
 
 app = typer.Typer(no_args_is_help=True, help="API keys of the lab on this machine.")
@@ -90,29 +89,6 @@ def revoke(name: Name, data_dir: options.DataDir = None, as_json: options.AsJson
     if Mode.json:
         print_json({"name": name, "revoked": True})
     say(f"the key of {name} is revoked")
-
-
-def make_first_key(store: "Store") -> str | None:
-    """The text of a submitter's key, made if the lab has none in use; None if it has."""
-    from models.store import keys
-    from models.store.states import Role
-
-    with store.writing() as session:
-        known = keys.list(session)
-        if any(key.revoked_at is None and key.role is Role.SUBMITTER for key in known):
-            return None
-        taken = {key.name for key in known}
-        name = next(name for name in _first_names() if name not in taken)
-        _, text = keys.create(session, name, Role.SUBMITTER)
-        return text
-
-
-def _first_names() -> Iterator[str]:
-    yield FIRST_KEY_NAME
-    number = 2
-    while True:
-        yield f"{FIRST_KEY_NAME}-{number}"
-        number += 1
 
 
 @contextmanager

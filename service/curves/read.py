@@ -13,10 +13,10 @@ from models.errors import InvalidRequest, NotFound
 from models.plain import finite
 from models.store import experiments, history
 from models.store.tables import Experiment
-from service.dependencies import MAX_ID
+from service.curves.documents import metrics_json
 from service.drawing.series import CurveData
 from service.drawing.text import families
-from service.experiments.documents import metrics_json
+from service.http.routing import MAX_ID
 
 MAX_COMPARED = 11
 CSV_TYPE = "text/csv; charset=utf-8; header=present"

@@ -6,14 +6,17 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from models.store import Store
+from service.curves import stability
+from service.curves.documents import MetricsDocument
 from service.curves.draw import render_curves
 from service.curves.read import CSV_TYPE, as_csv, read_curves, read_epochs, read_metrics
-from service.dependencies import DrawSlot, Id, RenderingsDep, StoreDep, StrictRoute
-from service.experiments.documents import MetricsDocument
+from service.curves.stability import StabilityDocument
+from service.http.dependencies import DrawSlot, RenderingsDep, StoreDep
 from service.http.errors import NotAcceptable, problems
 from service.http.negotiation import choose_type
 from service.http.pictures import ETAG, MEDIA_TYPES, NOT_MODIFIED, TEXT, Picture, picture_headers, picture_responses
 from service.http.rendered import Renderings
+from service.http.routing import MAX_ID, Id, StrictRoute
 
 router = APIRouter(prefix="/experiments", tags=["curves"], route_class=StrictRoute)
 
@@ -91,6 +94,17 @@ def draw_curves(
         lambda: render_curves(curves.runs, x=x, format=picture.value),
         picture_headers(picture),
     )
+
+
+@router.get("/{experiment_id}/stability", responses=problems(401, 404, 422))
+def get_stability(
+    experiment_id: Id,
+    store: StoreDep,
+    compare: Annotated[int, Query(ge=1, le=MAX_ID, description="The experiment to compare with.", examples=[7])],
+) -> StabilityDocument:
+    """Compare how stable the curves of two experiments are."""
+    with store.reading() as session:
+        return stability.compare(session, experiment_id, compare)
 
 
 def _csv(experiment_id: int, store: Store, renderings: Renderings, request: Request, points: int | None) -> Response:

@@ -8,7 +8,7 @@ from models.data.catalogue import get_dataset
 from models.store import experiments, history
 from models.store.tables import Experiment
 from service.curves.read import get_compared
-from service.experiments.documents import API, Document
+from service.http.documents import API, Document
 
 
 class StabilityFigures(Document):

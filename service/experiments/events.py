@@ -3,18 +3,29 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from models.errors import InvalidRequest
 from models.store import Store, experiments
-from service.dependencies import CallerDep, Id, ServicesDep, StrictRoute
 from service.experiments.live import LiveEvents, Reader
+from service.http.dependencies import CallerDep, StoreDep
 from service.http.errors import problems
+from service.http.routing import Id, StrictRoute
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
 MAX_EVENT_ID = 2**63 - 1
+
+
+async def get_live(request: Request) -> LiveEvents:
+    """The event streams."""
+    live: LiveEvents = request.app.state.live
+    return live
+
+
+LiveDep = Annotated[LiveEvents, Depends(get_live)]
 
 
 @router.get(
@@ -33,7 +44,8 @@ MAX_EVENT_ID = 2**63 - 1
 )
 async def stream_events(
     experiment_id: Id,
-    services: ServicesDep,
+    store: StoreDep,
+    live: LiveDep,
     caller: CallerDep,
     last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", max_length=40, description="Replay what came after this event.")
@@ -44,8 +56,8 @@ async def stream_events(
 ) -> StreamingResponse:
     """Follow an experiment: every state change and epoch, from the first one or from where the client left off."""
     start = after if last_event_id is None else _read_id(last_event_id)
-    await services.in_reader(_check_exists, services.store, experiment_id)
-    return EventStream(services.live, services.live.admit(experiment_id, caller), start)
+    await to_thread.run_sync(_check_exists, store, experiment_id)
+    return EventStream(live, live.admit(experiment_id, caller), start)
 
 
 class EventStream(StreamingResponse):

@@ -16,7 +16,7 @@ from models.errors import Conflict, CorruptFile
 from models.store import artifacts, experiments, history
 from models.store.states import ArtifactKind
 from models.store.tables import Experiment
-from service.experiments.documents import API, Document
+from service.http.documents import API, Document
 
 HEADER_LENGTH_BYTES = 8
 

@@ -2,36 +2,43 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from models.store import Status, experiments
-from service.curves import stability
-from service.curves.stability import StabilityDocument
-from service.dependencies import (
-    MAX_ID,
-    BodyDep,
-    CallerDep,
-    Id,
-    ServicesDep,
-    StoreDep,
-    StrictRoute,
-    SubmissionsDep,
-    WriteSlot,
-)
+from service.catalogue.inspector import InspectorDep
 from service.experiments import listing
-from service.experiments.documents import ExperimentDocument, ExperimentPage, LayersDocument, VerdictDocument, respond
+from service.experiments.documents import ExperimentDocument, ExperimentPage, LayersDocument
 from service.experiments.reproduction import ReproductionDocument, compare
-from service.experiments.submit import describe
+from service.experiments.submit import Submissions, describe
+from service.experiments.verdict import VerdictDocument
+from service.http.dependencies import BodyDep, CallerDep, SettingsDep, StoreDep, WritersDep, WriteSlot
+from service.http.documents import respond
 from service.http.errors import problems
+from service.http.routing import Id, StrictRoute
 from service.http.schema import SPEC_REQUEST_BODY
-from service.measurements.measure import PreflightDocument, measure_before_queueing
+from service.measurements.measure import MeasurerDep, PreflightDocument
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
 ACCEPTED_HEADERS = {
     "Location": {"description": "Where the experiment is.", "schema": {"type": "string"}, "required": True},
 }
 
+
+async def get_submissions(request: Request) -> Submissions:
+    """What stores and enqueues experiments."""
+    submissions: Submissions = request.app.state.submissions
+    return submissions
+
+
+async def get_listed(request: Request) -> listing.ListedItems:
+    """The memory of what lists show."""
+    listed: listing.ListedItems = request.app.state.listed
+    return listed
+
+
+SubmissionsDep = Annotated[Submissions, Depends(get_submissions)]
+ListedDep = Annotated[listing.ListedItems, Depends(get_listed)]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -56,7 +63,10 @@ IdempotencyKey = Annotated[
 async def create_experiment(
     body: BodyDep,
     caller: CallerDep,
-    services: ServicesDep,
+    inspector: InspectorDep,
+    measurer: MeasurerDep,
+    submissions: SubmissionsDep,
+    writers: WritersDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
     name: Annotated[
@@ -66,13 +76,11 @@ async def create_experiment(
 ) -> ExperimentDocument:
     """Submit an experiment, as JSON or YAML: a spec, or a preset with changes."""
     body = body.named(name)
-    accepted = await services.in_writer(services.inspector.accept, body.document)
+    accepted = await writers.run(inspector.accept, body.document)
     if dry_run:
-        measured = await measure_before_queueing(services, accepted)
+        measured = await measurer.measure(accepted)
         return JSONResponse(measured.model_dump(mode="json"))  # type: ignore[return-value]
-    document, created = await services.in_writer(
-        services.submissions.submit, accepted, caller, idempotency_key, body.raw
-    )
+    document, created = await writers.run(submissions.submit, accepted, caller, idempotency_key, body.raw)
     response.headers["Location"] = document.links["self"]
     if not created:
         response.headers["Idempotent-Replayed"] = "true"
@@ -82,7 +90,8 @@ async def create_experiment(
 @router.get("", response_model=ExperimentPage, responses=problems(401, 422))
 def list_experiments(
     request: Request,
-    services: ServicesDep,
+    store: StoreDep,
+    listed: ListedDep,
     status: Annotated[Status | None, Query(description="Only those that stand there.")] = None,
     model: Annotated[str | None, Query(max_length=100, description="Only this network, as lists name it.")] = None,
     dataset: Annotated[str | None, Query(max_length=100, description="Only this dataset.")] = None,
@@ -95,8 +104,8 @@ def list_experiments(
     limit: Annotated[int, Query(ge=1, le=200, description="Experiments on a page.")] = 50,
 ) -> Response:
     """List experiments, a page at a time."""
-    with services.store.reading() as session:
-        page, request.state.listed = services.listed.page(
+    with store.reading() as session:
+        page, request.state.listed = listed.page(
             session,
             status=status,
             model=model,
@@ -118,9 +127,7 @@ def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
 
 
 @router.delete("/{experiment_id}", status_code=204, responses=problems(401, 403, 404, 409))
-def delete_experiment(
-    experiment_id: Id, submissions: SubmissionsDep, services: ServicesDep, _: Annotated[None, WriteSlot]
-) -> None:
+def delete_experiment(experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WriteSlot]) -> None:
     """Delete an experiment that does not run, with its curves, weights and kernels."""
     submissions.delete(experiment_id)
 
@@ -173,21 +180,10 @@ def reproduce_experiment(
 
 
 @router.get("/{experiment_id}/reproduction", responses=problems(401, 404, 409))
-def get_reproduction(experiment_id: Id, store: StoreDep, services: ServicesDep) -> ReproductionDocument:
+def get_reproduction(experiment_id: Id, store: StoreDep, settings: SettingsDep) -> ReproductionDocument:
     """Compare an experiment with the one it reproduces, or with the newest one that reproduces it."""
     with store.reading() as session:
-        return compare(session, experiment_id, services.settings.experiments_dir)
-
-
-@router.get("/{experiment_id}/stability", responses=problems(401, 404, 422))
-def get_stability(
-    experiment_id: Id,
-    store: StoreDep,
-    compare: Annotated[int, Query(ge=1, le=MAX_ID, description="The experiment to compare with.", examples=[7])],
-) -> StabilityDocument:
-    """Compare how stable the curves of two experiments are."""
-    with store.reading() as session:
-        return stability.compare(session, experiment_id, compare)
+        return compare(session, experiment_id, settings.experiments_dir)
 
 
 @router.get("/{experiment_id}/layers", responses=problems(401, 404))

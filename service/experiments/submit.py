@@ -2,67 +2,25 @@
 
 import hashlib
 import logging
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 from celery import Celery
 from sqlalchemy.orm import Session
 
 from models import queue
-from models.data.catalogue import get_dataset
 from models.errors import Conflict, DiskQuota, NotFound, TooManyRequests, Unavailable
 from models.networks.memory import disk_use_of
 from models.settings import Settings
-from models.spec.experiment import ExperimentSpec
-from models.spec.parse import load_spec, parse_spec
+from models.spec.parse import load_spec
 from models.store import Status, Store, artifacts, experiments, runs
 from models.store.tables import Experiment
+from service.catalogue.inspector import Accepted
 from service.experiments.documents import ExperimentDocument, Summaries, experiment_document
 from service.http.access import Caller
 
 logger = logging.getLogger(__name__)
 
 NO_METRICS: Summaries = {"best": {}, "last": {}}
-MAX_DESCRIBED = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A spec that can be run, and what is known of it before it has."""
-
-    spec: ExperimentSpec
-    layers: list[dict[str, Any]]
-    warnings: list[dict[str, Any]]
-    summary: dict[str, Any]
-    """Parameters, operations and memory, from the network built on the meta device."""
-
-
-class Inspector:
-    """Checks specs: the fields, the dataset, and the network itself, built without its memory."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[list[Any], list[Any], dict[str, Any]]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def accept(self, document: Any) -> Accepted:
-        """Read a body into a spec that can be run. Raises SpecError, which names the fields."""
-        spec = parse_spec(document)
-        info = get_dataset(spec.dataset.name)
-        digest = spec.digest()
-        with self._lock:
-            found = self._known.get(digest)
-        if found is None:
-            from service.catalogue.describe import describe_spec  # torch, which a server should not wait for to start
-
-            layers, warnings, summary = describe_spec(spec, info)
-            found = (list(layers), list(warnings), dict(summary))
-            with self._lock:
-                self._known[digest] = found
-                if len(self._known) > MAX_DESCRIBED:
-                    self._known.popitem(last=False)
-        return Accepted(spec, *found)
 
 
 @dataclass(frozen=True, slots=True)

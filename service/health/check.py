@@ -12,8 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models import queue
 from models.errors import EpochalError, Unavailable
-from models.store import Store, experiments, workers
-from service.health.instruments import Instruments
+from models.store import Store, workers
 
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 3.0
@@ -112,15 +111,3 @@ def _database(store: Store) -> dict[str, Any]:
             "install pysqlite3, or use PostgreSQL"
         )
     return check
-
-
-def measure(instruments: Instruments, store: Store, celery: Celery, num_streams: int) -> bytes:
-    """Read the gauges and give everything in Prometheus' format."""
-    with store.reading() as session:
-        for status, count in experiments.count_by_status(session).items():
-            instruments.experiments.labels(status.value).set(count)
-        instruments.workers.set(len(workers.live(session)))
-    length = queue.queue_length(celery)
-    instruments.queue.set(-1 if length is None else length)
-    instruments.streams.set(num_streams)
-    return instruments.render()

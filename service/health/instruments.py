@@ -1,7 +1,14 @@
 """What the API measures of itself, for Prometheus."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celery import Celery
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import Scope
+
+from models import queue
+from models.store import Store, experiments, workers
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -39,3 +46,24 @@ class Instruments:
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """The lab's state as Prometheus reads it."""
+
+    instruments: Instruments
+    store: Store
+    celery: Celery
+    count_streams: Callable[[], int]
+
+    def read(self) -> bytes:
+        """Set the gauges and give everything in Prometheus' format."""
+        with self.store.reading() as session:
+            for status, count in experiments.count_by_status(session).items():
+                self.instruments.experiments.labels(status.value).set(count)
+            self.instruments.workers.set(len(workers.live(session)))
+        length = queue.queue_length(self.celery)
+        self.instruments.queue.set(-1 if length is None else length)
+        self.instruments.streams.set(self.count_streams())
+        return self.instruments.render()

@@ -1,16 +1,29 @@
 """Whether the API lives, whether the lab can work, and what it measures of itself."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.dependencies import ServicesDep, StrictRoute, authorise
-from service.experiments.documents import Document
-from service.health.check import measure, require_ready
-from service.health.instruments import CONTENT_TYPE
+from service.health.check import Readiness, require_ready
+from service.health.instruments import CONTENT_TYPE, Gauges
+from service.http.dependencies import DoorkeeperDep, authorise
+from service.http.documents import Document
 from service.http.errors import problems
+from service.http.routing import StrictRoute
 
 router = APIRouter(tags=["health"], route_class=StrictRoute)
+
+
+async def get_readiness_check(request: Request) -> Readiness:
+    """The check of the lab's parts."""
+    readiness: Readiness = request.app.state.readiness
+    return readiness
+
+
+async def get_gauges(request: Request) -> Gauges:
+    """What is measured for Prometheus."""
+    gauges: Gauges = request.app.state.gauges
+    return gauges
 
 
 class Alive(Document):
@@ -34,10 +47,14 @@ async def get_health() -> Alive:
 
 
 @router.get("/readyz", response_model_exclude_none=True, responses=problems(422, 503))
-async def get_readiness(request: Request, services: ServicesDep) -> Ready:
+async def get_readiness(
+    request: Request,
+    readiness: Annotated[Readiness, Depends(get_readiness_check)],
+    doorkeeper: DoorkeeperDep,
+) -> Ready:
     """Say whether the lab can work: the broker, the database, a live worker. Details are for those with a key."""
-    checks = await services.readiness.checks()
-    in_detail = await services.doorkeeper.is_known(request)
+    checks = await readiness.checks()
+    in_detail = await doorkeeper.is_known(request)
     require_ready(checks, in_detail=in_detail)
     return Ready(status="ready", checks=checks if in_detail else None)
 
@@ -51,7 +68,6 @@ async def get_readiness(request: Request, services: ServicesDep) -> Ready:
         **problems(401, 422, 503),
     },
 )
-def get_instruments(services: ServicesDep) -> Response:
+def get_instruments(gauges: Annotated[Gauges, Depends(get_gauges)]) -> Response:
     """Read counters and gauges for Prometheus."""
-    text = measure(services.instruments, services.store, services.celery, services.live.num_streams)
-    return Response(text, headers={"Content-Type": CONTENT_TYPE})
+    return Response(gauges.read(), headers={"Content-Type": CONTENT_TYPE})

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.store.stamps import Stamps
-from service.experiments.documents import API
+from service.http.documents import API
 from service.http.negotiation import accepts_gzip
 from service.http.prefix import prefix
 from service.http.rendered import is_known
@@ -84,18 +84,18 @@ class Answers:
         if scope["type"] != "http" or scope["method"] != "GET" or not (found := PATH.fullmatch(scope["path"])):
             await self.app(scope, receive, send)
             return
-        services = scope["app"].state.services
+        state = scope["app"].state
         request = Request(scope)
-        scope["caller"] = await services.doorkeeper.identify(request)
+        scope["caller"] = await state.doorkeeper.identify(request)
         coding = "gzip" if accepts_gzip(request.headers.get("accept-encoding")) else ""
         key = (prefix(), scope["path"], scope["query_string"], request.headers.get("accept"), coding)
         while (making := self._making.get(key)) is not None:
             await asyncio.shield(making)  # a reader who goes must not take the others' maker along
-        stamp = _stamp_of(services.stamps, found[1], found[2], scope["query_string"])
+        stamp = _stamp_of(state.stamps, found[1], found[2], scope["query_string"])
         answer = self._kept.get(key)
         if stamp is None:
             await self.app(scope, receive, send)
-        elif answer is not None and answer.is_good(stamp, services.stamps):
+        elif answer is not None and answer.is_good(stamp, state.stamps):
             self._kept.move_to_end(key)
             await answer.send(scope, send)
         else:
@@ -135,7 +135,7 @@ def _stamp_list(answer: Answer, scope: Scope) -> None:
     """Give a list its own stamp, unless the database has changed since before it was made."""
     if (listed := scope.get("state", {}).get("listed")) is None:
         return
-    stamps: Stamps = scope["app"].state.services.stamps
+    stamps: Stamps = scope["app"].state.stamps
     found = stamps.of_list(listed)
     if stamps.of_everything() == answer.stamp:
         answer.listed, answer.list_stamp = listed, found

@@ -10,8 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.addresses import normal_origin
-from service.experiments.documents import API
 from service.http.compression import add_vary
+from service.http.documents import API
 from service.http.origins import NAMED_ORIGIN, is_own_origin
 
 METHODS = "GET, HEAD, POST, DELETE"

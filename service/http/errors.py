@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
@@ -18,7 +18,6 @@ from models.errors import EpochalError, InvalidRequest, NotFound, StorageFull
 from models.files import NO_SPACE
 from service.http.negotiation import choose_type
 from service.http.prefix import under, under_in
-from service.web.rendering import render
 
 PROBLEM_TYPE = "application/problem+json"
 STARLETTE_FIXES = {
@@ -159,8 +158,12 @@ def unexpected(incident: str) -> EpochalError:
     )
 
 
-def install_handlers(app: FastAPI) -> None:
-    """Render Epochal's errors, FastAPI's, Starlette's and the disk's as problem documents."""
+def install_handlers(app: FastAPI, *, render_page: Callable[[dict[str, Any]], Response]) -> None:
+    """Render Epochal's errors, FastAPI's, Starlette's and the disk's as problem documents.
+
+    `render_page` makes a page of a document, for browsers.
+    """
+    app.state.render_problem_page = render_page
     app.add_exception_handler(EpochalError, _render_own)
     app.add_exception_handler(RequestValidationError, _render_validation)
     app.add_exception_handler(HTTPException, _render_starlette)
@@ -207,7 +210,7 @@ def _respond(request: Request, error: EpochalError, headers: Mapping[str, str] |
     forms = (PROBLEM_TYPE, "text/html")
     if request.url.path.startswith("/api/") or choose_type(request.headers.get("accept"), forms) != "text/html":
         return problem_response(error, headers)
-    page = render("problem.html", status_code=error.status, caller=None, problem=problem_document(error))
+    page: Response = request.app.state.render_problem_page(problem_document(error))
     page.headers.update(headers or {})
     return page
 

@@ -17,7 +17,7 @@ from models.store import artifacts, experiments
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
 from models.store.tables import Experiment
-from service.dependencies import MAX_ID
+from service.http.routing import MAX_ID
 
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8")}
 WEIGHTS = {"best": ArtifactKind.WEIGHTS_BEST, "last": ArtifactKind.WEIGHTS_LAST}

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from service.dependencies import DrawSlot, Id, RenderingsDep, ServicesDep, StoreDep, StrictRoute
+from service.http.dependencies import DrawSlot, RenderingsDep, SettingsDep, StoreDep
 from service.http.errors import problems
 from service.http.pictures import MEDIA_TYPES, Picture, picture_headers, picture_responses
+from service.http.routing import Id, StrictRoute
 from service.kernels.draw import kernel_grid_json, render_kernels
 from service.kernels.read import KernelSource, find_kernels
 
@@ -37,7 +38,7 @@ def draw_kernels(
     experiment_id: Id,
     form: KernelForm,
     store: StoreDep,
-    services: ServicesDep,
+    settings: SettingsDep,
     renderings: RenderingsDep,
     request: Request,
     _: Annotated[None, DrawSlot],
@@ -57,8 +58,7 @@ def draw_kernels(
 ) -> Response:
     """Draw kernels as an image grid, in colour if the layer sees three channels."""
     with store.reading() as session:
-        folder = services.settings.experiments_dir
-        source = find_kernels(session, experiment_id, layer, epoch, folder, nearest=nearest)
+        source = find_kernels(session, experiment_id, layer, epoch, settings.experiments_dir, nearest=nearest)
     if form is KernelForm.JSON:
         return renderings.respond(
             request, ("kernels", scaling, *source.key), "application/json", lambda: _as_json(source, scaling)

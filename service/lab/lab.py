@@ -188,16 +188,15 @@ class Lab:
 
     def _prepare_store(self) -> None:
         """Bring the schema up to date, once, before several processes use it; make the first key if keys count."""
-        from models.store import Store  # SQLAlchemy: not for commands that only talk HTTP
+        from models.store import Store, keys  # SQLAlchemy: not for commands that only talk HTTP
         from models.store.store import describe_database
 
         store = Store(self.settings)
         try:
             store.migrate()
             if self.settings.auth:
-                from service.cli.keys import make_first_key
-
-                self.first_key = make_first_key(store)
+                with store.writing() as session:
+                    self.first_key = keys.create_first(session)
         except Unavailable as error:
             raise LabFailed(f"{describe_database(self.settings)}: {error.detail}", fix=error.fix) from error
         finally:

@@ -2,20 +2,24 @@
 
 import re
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
+from anyio import to_thread
+from celery import Celery
+from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import Conflict, EpochalError, InvalidRequest, NotFound, Unavailable
 from models.spec.parse import load_spec, model_label
 from models.store import Store, probes
 from models.store.states import ProbeKind, ProbeStatus
-from service.dependencies import Services
-from service.experiments.documents import ProbeDocument, ProbePage, probe_document, probe_item
-from service.experiments.submit import Accepted
+from service.catalogue.inspector import Accepted
 from service.health.check import live_worker_names
+from service.http.dependencies import Writers
 from service.http.errors import invalid_fields
+from service.http.perimeter import Gate
+from service.measurements.documents import ProbeDocument, ProbePage, probe_document, probe_item
 
 PREFLIGHT_SECONDS = 20.0
 POLL_SECONDS = 0.1
@@ -34,26 +38,47 @@ class PreflightDocument(BaseModel):
     warnings: list[dict[str, Any]] = Field(description="What is odd about the spec.")
 
 
-async def measure_before_queueing(services: Services, accepted: Accepted) -> PreflightDocument:
-    """Have a worker try a few real steps, and wait for what it finds."""
-    if not await services.in_reader(live_worker_names, services.store, services.celery):
+class Measurer:
+    """Has a worker try a few real steps of a spec before it is queued."""
+
+    def __init__(self, store: Store, celery: Celery, writers: Writers) -> None:
+        self._store = store
+        self._celery = celery
+        self._writers = writers
+        self._gate = Gate("pre-flights", places=8, retry_after_seconds=10)
+
+    async def measure(self, accepted: Accepted) -> PreflightDocument:
+        """Ask a worker and wait for what it finds. Raises Unavailable where none answers in time."""
+        if not await to_thread.run_sync(live_worker_names, self._store, self._celery):
+            raise Unavailable(
+                "no worker is there to measure it",
+                fix="start one: `epochal up`, or `epochal worker`",
+                retry_after_seconds=10,
+            )
+        with self._gate.place():
+            probe_id = await self._writers.run(_ask, self._store, ProbeKind.PREFLIGHT, accepted, {})
+            deadline = time.monotonic() + PREFLIGHT_SECONDS
+            while time.monotonic() < deadline:
+                document = await to_thread.run_sync(_read, self._store, probe_id)
+                if document.status is ProbeStatus.COMPLETED:
+                    result = {**accepted.summary, **(document.result or {})}
+                    return PreflightDocument(**result, warnings=accepted.warnings)
+                if document.status is ProbeStatus.FAILED:
+                    reason = f"the pre-flight failed: {document.reason}"
+                    raise Unavailable(reason, fix="GET /readyz shows what is amiss")
+                await anyio.sleep(POLL_SECONDS)
         raise Unavailable(
-            "no worker is there to measure it", fix="start one: `epochal up`, or `epochal worker`",
-            retry_after_seconds=10,
-        )  # fmt: skip
-    with services.measurements.place():
-        probe_id = await services.in_writer(_ask, services.store, ProbeKind.PREFLIGHT, accepted, {})
-        deadline = time.monotonic() + PREFLIGHT_SECONDS
-        while time.monotonic() < deadline:
-            document = await services.in_reader(_read, services.store, probe_id)
-            if document.status is ProbeStatus.COMPLETED:
-                return PreflightDocument(**{**accepted.summary, **(document.result or {})}, warnings=accepted.warnings)
-            if document.status is ProbeStatus.FAILED:
-                raise Unavailable(f"the pre-flight failed: {document.reason}", fix="GET /readyz shows what is amiss")
-            await anyio.sleep(POLL_SECONDS)
-    raise Unavailable(
-        f"no worker measured this within {PREFLIGHT_SECONDS:g} s", fix="try again", retry_after_seconds=10
-    )
+            f"no worker measured this within {PREFLIGHT_SECONDS:g} s", fix="try again", retry_after_seconds=10
+        )
+
+
+async def get_measurer(request: Request) -> Measurer:
+    """What asks workers for measurements."""
+    measurer: Measurer = request.app.state.measurer
+    return measurer
+
+
+MeasurerDep = Annotated[Measurer, Depends(get_measurer)]
 
 
 def start_range_test(store: Store, accepted: Accepted, options: dict[str, Any]) -> ProbeDocument:

@@ -5,11 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from models.store.states import ProbeStatus
-from service.dependencies import BodyDep, DrawSlot, Id, RenderingsDep, ServicesDep, StoreDep, StrictRoute
-from service.experiments.documents import ProbeDocument, ProbePage
+from service.catalogue.inspector import InspectorDep
+from service.http.dependencies import BodyDep, DrawSlot, RenderingsDep, StoreDep, WritersDep
 from service.http.errors import problems
 from service.http.pictures import MEDIA_TYPES, Picture, picture_headers, picture_responses
+from service.http.routing import Id, StrictRoute
 from service.http.schema import RANGE_TEST_REQUEST_BODY
+from service.measurements.documents import ProbeDocument, ProbePage
 from service.measurements.draw import render_lr_test
 from service.measurements.measure import (
     finished_range_test,
@@ -34,11 +36,13 @@ router = APIRouter(prefix="/learning-rate-tests", tags=["learning rate tests"], 
         **problems(401, 403, 413, 415, 422, 429, 503, 507),
     },
 )
-async def create_learning_rate_test(body: BodyDep, services: ServicesDep, response: Response) -> ProbeDocument:
+async def create_learning_rate_test(
+    body: BodyDep, inspector: InspectorDep, store: StoreDep, writers: WritersDep, response: Response
+) -> ProbeDocument:
     """Measure the loss at rates from lr_min to lr_max, on a spec's dataset and network."""
     spec, options = split_range(body.document)
-    accepted = await services.in_writer(services.inspector.accept, spec)
-    document = await services.in_writer(start_range_test, services.store, accepted, options)
+    accepted = await writers.run(inspector.accept, spec)
+    document = await writers.run(start_range_test, store, accepted, options)
     response.headers["Location"] = document.links["self"]
     return document
 

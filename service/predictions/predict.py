@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from models.errors import Conflict, CorruptFile, TooLarge
-from service.experiments.documents import Document
+from service.http.documents import Document
 from service.http.quotas import Buckets
 from service.http.uploads import Room, Upload
 from service.predictions.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image

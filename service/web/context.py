@@ -14,8 +14,9 @@ from models.store.states import ArtifactKind
 from service.curves.draw import MAX_RUNS
 from service.curves.read import compared_ids
 from service.experiments import listing
-from service.experiments.documents import ExperimentDocument, ExperimentItem, with_addresses
+from service.experiments.documents import ExperimentDocument, ExperimentItem
 from service.experiments.submit import describe
+from service.experiments.verdict import with_addresses
 from service.http.prefix import under
 from service.web.sparklines import Sparkline, sparkline
 

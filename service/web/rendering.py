@@ -29,6 +29,11 @@ def render(template: str, *, status_code: int = 200, **context: Any) -> HTMLResp
     return HTMLResponse(text, status_code=status_code, headers=headers)
 
 
+def render_problem(problem: dict[str, Any]) -> HTMLResponse:
+    """A problem document as a page, with its status."""
+    return render("problem.html", status_code=problem["status"], caller=None, problem=problem)
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(

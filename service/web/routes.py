@@ -10,10 +10,11 @@ from starlette.responses import RedirectResponse, Response
 
 from models.errors import EpochalError, NotFound, Unauthorized
 from models.store import Status
-from service.dependencies import CALLERS, CallerDep, Id, RenderingsDep, ServicesDep, StoreDep, StrictRoute
 from service.http.access import Caller, LoginNeeded, check_role
+from service.http.dependencies import CallerDep, RenderingsDep, StoreDep, get_doorkeeper
 from service.http.errors import shown
 from service.http.prefix import prefix, under, under_in
+from service.http.routing import CALLERS, Id, StrictRoute
 from service.web.context import experiment_context, form_context, list_context
 from service.web.reference import reference_context
 from service.web.rendering import render, static_files
@@ -23,10 +24,10 @@ MAX_TARGET = 500
 FilterText = Annotated[str | None, Query(max_length=100)]
 
 
-async def page_caller(request: Request, services: ServicesDep) -> Caller:
+async def page_caller(request: Request) -> Caller:
     """Whoever looks at a page; a browser that has not logged in is sent to do so."""
     try:
-        caller = await services.doorkeeper.identify(request)
+        caller = await (await get_doorkeeper(request)).identify(request)
     except Unauthorized as error:
         raise LoginNeeded(error.detail) from error
     check_role(caller, request)

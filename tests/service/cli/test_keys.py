@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from models.settings import Settings
 from models.store import Store, keys
-from service.cli.keys import make_first_key
 from service.cli.main import app
 
 
@@ -35,11 +34,11 @@ def test_a_key_is_shown_once_and_works_until_it_is_revoked(tmp_path: Path) -> No
 def test_the_first_key_is_made_once_and_again_when_all_are_revoked(tmp_path: Path) -> None:
     store = Store(Settings(data_dir=tmp_path))
     store.migrate()
-    assert make_first_key(store)
-    assert make_first_key(store) is None
     with store.writing() as session:
+        assert keys.create_first(session)
+        assert keys.create_first(session) is None
         keys.revoke(session, "first")
-    assert make_first_key(store)
+        assert keys.create_first(session)
     store.dispose()
 
 

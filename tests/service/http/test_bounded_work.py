@@ -12,7 +12,7 @@ from models.spec import explain as explaining
 from models.spec.parse import parse_spec
 from models.store import keys
 from models.store.states import Role
-from service import dependencies
+from service.http import routing
 from service.http.body import MAX_YAML_VALUES, parse_json, parse_yaml
 from service.http.errors import MAX_PROBLEM_BYTES, problem_document
 from tests.service.lab_of_one import Filled, client_of
@@ -38,14 +38,14 @@ def test_a_query_of_thousands_is_counted_and_not_looked_at(
     steady: TestClient, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guesses: list[str] = []
-    monkeypatch.setattr(dependencies, "get_close_matches", lambda name, *rest, **more: guesses.append(name) or [])
+    monkeypatch.setattr(routing, "get_close_matches", lambda name, *rest, **more: guesses.append(name) or [])
     answer = steady.get(f"{path}?" + "&".join(f"a{n}" for n in range(8000)))
     assert answer.status_code == 422
     assert "8,000 parameters" in answer.json()["detail"]
     assert guesses == []
     answer = steady.get(f"{path}?" + "&".join(f"a{n}" for n in range(60)))
     assert answer.status_code == 422
-    assert len(guesses) == dependencies.MOST_GUESSES
+    assert len(guesses) == routing.MOST_GUESSES
     assert len(answer.content) <= MAX_PROBLEM_BYTES
 
 

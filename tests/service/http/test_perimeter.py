@@ -242,8 +242,8 @@ def test_a_stream_with_a_request_behind_it_ends_with_its_connection(
             for path in (f"{API}/{number}/events", "/healthz"):
                 connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
             assert connection.recv(100)
-            assert wait_until(lambda: app.state.services.live.num_streams == 1)
-        assert wait_until(lambda: app.state.services.live.num_streams == 0)
+            assert wait_until(lambda: app.state.live.num_streams == 1)
+        assert wait_until(lambda: app.state.live.num_streams == 0)
 
 
 def wait_until(holds: Callable[[], bool]) -> bool:
@@ -330,7 +330,7 @@ def test_an_unexpected_error_tells_nothing_but_where_to_look(
     settings: Settings, filled: Filled, caplog: pytest.LogCaptureFixture
 ) -> None:
     with client_of(settings) as client:
-        client.app.state.services.inspector = None  # type: ignore[attr-defined]
+        client.app.state.inspector = None  # type: ignore[attr-defined]
         answer = client.post(API, json={"model": "baseline"})
     assert answer.status_code == 500
     problem = answer.json()

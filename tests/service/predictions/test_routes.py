@@ -146,7 +146,7 @@ def test_a_full_disk_is_said_to_be_one(client: TestClient, trained: int, monkeyp
 
 
 def test_a_full_queue_says_when_to_come_back(client: TestClient, trained: int) -> None:
-    turns = client.app.state.services.predictions.turns  # type: ignore[attr-defined]
+    turns = client.app.state.predictions.turns  # type: ignore[attr-defined]
     turns._max_requests = 0
     answer = post(client, trained, [("a.png", picture())])
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -163,7 +163,7 @@ def test_small_files_of_many_pixels_are_refused_before_they_are_decoded(client: 
 
 
 def test_a_caller_has_a_budget_of_pixels(client: TestClient, trained: int) -> None:
-    queue = client.app.state.services.predictions  # type: ignore[attr-defined]
+    queue = client.app.state.predictions  # type: ignore[attr-defined]
     queue._pixels.capacity = 2 * 40 * 32
     queue._pixels.per_second = 1e-9
     assert [post(client, trained, [("a.png", picture())]).status_code for _ in range(3)] == [200, 200, 429]

@@ -1,0 +1,49 @@
+"""The JSON document of a verdict."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.errors import Conflict
+from models.store.tables import Experiment
+from service.http.prefix import under_in
+
+
+class Finding(BaseModel):
+    """One thing that a careful reader would say about a history."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    severity: str = Field(description="good, info, warning or problem.")
+    sentence: str
+    evidence: dict[str, Any] | None = None
+    suggestion: str | None = None
+
+
+class VerdictDocument(BaseModel):
+    """How training went, in plain words."""
+
+    model_config = ConfigDict(extra="allow")
+
+    experiment_id: int
+    summary: str
+    findings: list[Finding]
+
+    @classmethod
+    def of(cls, row: Experiment) -> "VerdictDocument":
+        """The stored verdict. Raises Conflict while there is none."""
+        if row.verdict is None:
+            raise Conflict(
+                f"experiment {row.id} is {row.status} and has no verdict{'' if row.status.terminal else ' yet'}",
+                fix="wait until its first epochs are measured" if not row.status.terminal else None,
+            )
+        return cls(**{**row.verdict, "findings": with_addresses(row.verdict), "experiment_id": row.id})
+
+
+def with_addresses(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """A verdict's findings, with the addresses that suggestions name as whoever asked has to write them."""
+    return [
+        {**finding, "suggestion": under_in(finding["suggestion"])} if finding.get("suggestion") else finding
+        for finding in verdict.get("findings", ())
+    ]

@@ -1,0 +1,122 @@
+"""What routes of every noun ask for by type: settings, the database, the caller, the body, a slot to work in.
+
+The application's parts are attributes of `app.state`, set while it starts (service.app). Each getter here, and in the
+routes of the noun that a part belongs to, hands one of them to a route.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from anyio import to_thread
+from fastapi import Depends, Request
+
+from models.settings import Settings
+from models.store import Store
+from models.store.states import Role
+from service.http.access import Caller, Doorkeeper, check_role
+from service.http.body import read_document
+from service.http.rendered import Renderings
+
+Answer = TypeVar("Answer")
+
+
+class Writers:
+    """Threads for async routes that write: however many wait for a locked database, readers find a thread."""
+
+    def __init__(self, threads: int = 8) -> None:
+        self._limiter = anyio.CapacityLimiter(threads)
+
+    async def run(self, work: Callable[..., Answer], *args: Any) -> Answer:
+        """Run something that may wait for the database in one of these threads."""
+        return await to_thread.run_sync(work, *args, limiter=self._limiter)
+
+
+async def get_settings(request: Request) -> Settings:
+    """The lab's settings."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def get_store(request: Request) -> Store:
+    """The database."""
+    store: Store = request.app.state.store
+    return store
+
+
+async def get_writers(request: Request) -> Writers:
+    """The threads of async routes that write."""
+    writers: Writers = request.app.state.writers
+    return writers
+
+
+async def get_renderings(request: Request) -> Renderings:
+    """The memory of what was drawn."""
+    renderings: Renderings = request.app.state.renderings
+    return renderings
+
+
+async def get_doorkeeper(request: Request) -> Doorkeeper:
+    """The check of keys, sessions and quotas."""
+    doorkeeper: Doorkeeper = request.app.state.doorkeeper
+    return doorkeeper
+
+
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+StoreDep = Annotated[Store, Depends(get_store)]
+WritersDep = Annotated[Writers, Depends(get_writers)]
+RenderingsDep = Annotated[Renderings, Depends(get_renderings)]
+DoorkeeperDep = Annotated[Doorkeeper, Depends(get_doorkeeper)]
+
+
+async def get_caller(request: Request) -> Caller:
+    """The sender of the request, known by a key or a session, and within its rate."""
+    caller: Caller | None = request.scope.get("caller")  # service.http.caching has asked already
+    return caller or await (await get_doorkeeper(request)).identify(request)
+
+
+CallerDep = Annotated[Caller, Depends(get_caller)]
+
+
+async def authorise(request: Request, caller: CallerDep) -> None:
+    """Let viewers read and submitters change."""
+    check_role(caller, request)
+
+
+async def authorise_viewer(request: Request, caller: CallerDep) -> None:
+    """Let viewers too: what is POSTed here changes nothing."""
+    check_role(caller, request, needed=Role.VIEWER)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What was sent: as plain data, and as bytes."""
+
+    document: Any
+    raw: bytes
+
+    def named(self, name: str | None) -> "Body":
+        """The same with another name in it. The bytes tell the two apart, as an Idempotency-Key has to."""
+        if name is None or not isinstance(self.document, dict):
+            return self
+        return Body({**self.document, "name": name}, b"%b\0%b" % (name.encode("utf-8", "replace"), self.raw))
+
+
+async def read_body(request: Request, caller: CallerDep, doorkeeper: DoorkeeperDep) -> Body:
+    """The JSON or YAML body of a request, counted against its sender's quota."""
+    document, raw = await read_document(request)
+    doorkeeper.count_upload(caller, len(raw))
+    return Body(document, raw)
+
+
+BodyDep = Annotated[Body, Depends(read_body)]
+
+
+async def _one_slot() -> AsyncIterator[None]:
+    yield
+
+
+# Waiting for a slot holds no thread: however many writers wait for a locked database, readers find a thread.
+WriteSlot = Depends(_one_slot, scope="function", max_concurrency=8)
+DrawSlot = Depends(_one_slot, scope="function", max_concurrency=4)

@@ -1,0 +1,107 @@
+"""Routes that refuse what they do not know: ids that are no ids, and query parameters nobody reads."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from fastapi import Path, Request
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from starlette.responses import Response
+
+from models.errors import InvalidRequest
+from service.http.dependencies import get_caller
+from service.http.errors import invalid_fields, shown
+
+MAX_QUERY_BYTES = 16_000
+MAX_PARAMETERS = 64
+MOST_GUESSES = 10
+"""Unknown parameters for which the one that was meant is looked for."""
+MAX_ID = 2**31 - 1
+"""Ids count up from 1 one by one; a larger number belongs to nothing."""
+
+
+def _plain_number(text: Any) -> Any:
+    if isinstance(text, str) and not re.fullmatch(r"[1-9][0-9]{0,9}", text):
+        raise ValueError("not an id")
+    return text
+
+
+Id = Annotated[
+    int,
+    Field(ge=1, le=MAX_ID),
+    BeforeValidator(_plain_number),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_ID}),
+    Path(description="An id, as lists give it."),
+]
+
+
+class StrictRoute(APIRoute):
+    """A route that refuses query parameters it does not know or gets twice: none is dropped without a word.
+
+    Whoever may not ask here at all is told so first, and what is sent is counted before it is looked at.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        known = sorted(set(_query_names(self.dependant)))
+        # Routers add what tells who asks after this has run, so it is looked for and otherwise taken for granted.
+        identify = next((call for call in _calls(self.dependant) if call in CALLERS), get_caller)
+        if self.path in PUBLIC:
+            identify = None
+
+        async def checked(request: Request) -> Response:
+            if request.scope["query_string"] and (error := _wrong_query(request, known)):
+                if identify is not None:
+                    await identify(request)
+                raise error
+            return await handle(request)
+
+        return checked
+
+
+PUBLIC = {"/healthz", "/readyz", "/login", "/logout", "/static/{name}"}
+"""Routes that answer strangers."""
+CALLERS: set[Any] = {get_caller}
+"""Dependencies that tell who asks, and refuse those who may not."""
+
+
+def _calls(dependant: Any) -> Iterator[Any]:
+    yield dependant.call
+    for inner in dependant.dependencies:
+        yield from _calls(inner)
+
+
+def _wrong_query(request: Request, known: list[str]) -> InvalidRequest | None:
+    """What is wrong with the names of the query's parameters."""
+    query: bytes = request.scope["query_string"]
+    if query.count(b"&") >= MAX_PARAMETERS or len(query) > MAX_QUERY_BYTES:
+        return InvalidRequest(
+            f"the query has {query.count(b'&') + 1:,} parameters in {len(query):,} bytes",
+            fix=f"send at most {MAX_PARAMETERS} parameters in {MAX_QUERY_BYTES:,} bytes",
+        )
+    given = request.query_params.multi_items()
+    counts = Counter(name for name, _ in given)
+    unknown = [name for name in counts if name not in known]
+    entries = [_unknown(name, known, guess=number < MOST_GUESSES) for number, name in enumerate(unknown)]
+    entries += [
+        {"field": name, "message": f"is given {count} times; give it once"}
+        for name, count in counts.items()
+        if count > 1 and name in known
+    ]
+    entries += [{"field": name, "message": "holds a NUL character"} for name, value in given if "\0" in value]
+    return invalid_fields(entries) if entries else None
+
+
+def _query_names(dependant: Any) -> list[str]:
+    names = [parameter.alias for parameter in dependant.query_params]
+    return names + [name for inner in dependant.dependencies for name in _query_names(inner)]
+
+
+def _unknown(name: str, known: list[str], *, guess: bool) -> dict[str, Any]:
+    nearest = get_close_matches(name[:100], known, n=1, cutoff=0.5) if guess else []
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; known are {', '.join(known)}" if known else ""
+    entry = {"field": shown(name), "message": f"is not a parameter of this address{hint}"}
+    return {**entry, "nearest": nearest[0]} if nearest else entry

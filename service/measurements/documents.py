@@ -1,0 +1,84 @@
+"""The JSON documents of measurements that a worker makes beside the queue."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from models.store.states import ProbeStatus
+from models.store.tables import Probe
+from service.http.documents import API, Document
+from service.http.prefix import under
+
+
+class ProbeDocument(Document):
+    """A measurement that a worker makes beside the queue."""
+
+    id: int
+    status: ProbeStatus
+    spec: dict[str, Any]
+    options: dict[str, Any]
+    result: dict[str, Any] | None
+    reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+class ProbeItem(Document):
+    """A learning rate test as lists show it."""
+
+    id: int
+    status: ProbeStatus
+    model: str
+    dataset: str
+    options: dict[str, Any] = Field(description="The range: lr_min, lr_max, steps.")
+    suggestion: dict[str, Any] | None = Field(description="The rate and why, once it is completed.")
+    reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+class ProbePage(Document):
+    """One page of a list."""
+
+    items: list[ProbeItem]
+    next: str | None = Field(description="The `cursor` of the next page; null on the last one.")
+    total: int = Field(description="Tests that the filter lets through.")
+
+
+def probe_document(row: Probe) -> ProbeDocument:
+    """A learning-rate test or pre-flight as JSON."""
+    return ProbeDocument(
+        id=row.id,
+        status=row.status,
+        spec=row.spec,
+        options=row.options or {},
+        result=row.result,
+        reason=row.reason,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        links=_links_of_probe(row.id),
+    )
+
+
+def probe_item(row: Probe, model: str) -> ProbeItem:
+    """A learning rate test as lists show it."""
+    return ProbeItem(
+        id=row.id,
+        status=row.status,
+        model=model,
+        dataset=row.spec["dataset"]["name"],
+        options=row.options or {},
+        suggestion=(row.result or {}).get("suggestion"),
+        reason=row.reason,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        links=_links_of_probe(row.id),
+    )
+
+
+def _links_of_probe(probe_id: int) -> dict[str, str]:
+    root = under(f"{API}/learning-rate-tests/{probe_id}")
+    return {"self": root, "curve": f"{root}/curve.png"}
