@@ -47,7 +47,7 @@ def serve(settings: Settings | None = None) -> None:
     _prepare_store(settings)
     with announced(settings.data_dir, reachable_url(settings.host, settings.port)):
         uvicorn.run(
-            create_app(settings, on_start=_keep_what_is_loaded),
+            create_app(settings, on_start=keep_what_is_loaded),
             host=settings.host,
             port=settings.port,
             http=GuardedProtocol,
@@ -62,7 +62,7 @@ def serve(settings: Settings | None = None) -> None:
         )
 
 
-def _keep_what_is_loaded() -> None:
+def keep_what_is_loaded() -> None:
     """Exempt what is loaded from garbage collection: with half a million objects less to look at, the collector runs
     often enough to free what pictures leave behind."""
     gc.collect()

@@ -232,8 +232,7 @@ def test_a_maker_that_fails_leaves_nobody_waiting() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"made"})
 
-    services = type("Services", (), {"doorkeeper": Doorkeeper(), "stamps": OneStamp()})()
-    state = type("State", (), {"services": services})()
+    state = type("State", (), {"doorkeeper": Doorkeeper(), "stamps": OneStamp()})()
     sent: list[Any] = []
 
     async def ask(kept: Answers) -> None:
