@@ -17,7 +17,7 @@ from models.spec.parse import load_spec
 from worker.training.batches.loader import EpochBatches, plain_batches
 from worker.training.build import Data, build_batches, build_data, build_state, steps
 from worker.training.crew import Crew
-from worker.training.diagnosis.lr_test import range_test
+from worker.training.diagnosis.lr_test import learning_rate_test
 from worker.training.guard import Diverged
 from worker.training.loop import evaluate, train_epoch
 from worker.training.neighbours import Neighbours
@@ -92,7 +92,7 @@ def measure_learning_rates(body: dict[str, Any], options: dict[str, Any], settin
     """The loss over a sweep of learning rates, with a suggestion."""
     spec = load_spec(body)
     crew = Crew(Neighbours([settings.data_dir]))
-    return range_test(spec, _dataset(spec, settings), **options, device=settings.device, crew=crew)
+    return learning_rate_test(spec, _dataset(spec, settings), **options, device=settings.device, crew=crew)
 
 
 def _dataset(spec: ExperimentSpec, settings: Settings) -> ImageDataset:

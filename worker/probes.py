@@ -21,7 +21,7 @@ POLL_SECONDS = 0.25
 BEAT_SECONDS = 1.0
 
 DEADLINE_SECONDS = {ProbeKind.PREFLIGHT: 18.0, ProbeKind.LR_TEST: 60.0}
-"""After this a measurement is given up. Whoever asks for a pre-flight waits 20 s; a range test is fetched later."""
+"""After this a measurement is given up. A pre-flight is waited for, 20 s; a learning-rate test is fetched later."""
 
 
 class Probes:

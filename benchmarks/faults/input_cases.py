@@ -240,7 +240,7 @@ def hostile_names(bench: Bench) -> str:
 @case(
     32,
     "specs that are memory bombs",
-    done=f"{', '.join(MEMORY_BOMBS)}: submitted, as a dry run, and as a learning rate test.",
+    done=f"{', '.join(MEMORY_BOMBS)}: submitted, as a dry run, and as a learning-rate test.",
     promise="422 that names the field, by an estimate and before anything is allocated",
 )
 def memory_bombs(bench: Bench) -> str:

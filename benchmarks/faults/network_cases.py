@@ -236,7 +236,7 @@ def thousand_posts(bench: Bench) -> str:
 
 NO_EXPERIMENT = 10**9
 EXAMPLES = 10
-TAGS = ("experiments", "curves", "kernels", "predictions", "learning rate tests", "catalogue", "health")
+TAGS = ("experiments", "curves", "kernels", "predictions", "learning-rate tests", "catalogue", "health")
 
 
 @case(

@@ -1,4 +1,4 @@
-"""Experiments: accepted, found, cancelled, resumed, deleted. Who trains them is in runs.py, lists are in pages.py."""
+"""Experiments: accepted, found, cancelled, resumed, deleted. Who trains them is in runs.py, lists are in listing.py."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -11,7 +11,7 @@ from models.errors import Conflict, InvalidRequest
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
 from models.store.columns import now
-from models.store.pages import Page, filtered, list_page, load_listed, revisions
+from models.store.listing import Page, filtered, list_page, load_listed, revisions
 from models.store.rows import enter, load, not_found, tell_state, touch
 from models.store.states import Status
 from models.store.tables import Experiment, ExperimentTag, IdempotencyKey, SummaryRow

@@ -27,7 +27,7 @@ class Divergence:
     lr: float | None
     """The learning rate of that step."""
     suggested_lr: float | None
-    """A learning rate that works, from a range test run there and then; None when none did."""
+    """A learning rate that works, from a learning-rate test run there and then; None when none did."""
     why: str
     """How that rate was chosen, or why none is advised."""
     lowered_to: float | None = None

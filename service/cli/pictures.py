@@ -199,13 +199,13 @@ def lr_tests(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List learning rate tests, the newest first."""
+    """List learning-rate tests, the newest first."""
     page = options.connect(url, api_key, data_dir).get("/learning-rate-tests", limit=limit)
     if Mode.json:
         print_json(page)
         return
     if not page["items"]:
-        say("no learning rate tests; run one with `epochal lr-test baseline`")
+        say("no learning-rate tests; run one with `epochal lr-test baseline`")
         return
     rows = [_test_row(item) for item in page["items"]]
     table(("id", "status", "model", "dataset", "from", "to", "suggested", "created", "why"), rows, right=("id",))

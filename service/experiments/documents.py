@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.store.pages import Listed
+from models.store.listing import Listed
 from models.store.states import RunStatus, Status
 from models.store.tables import Experiment, Run
 from service.http.documents import API, Document

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from models.curves.metrics import MAXIMISED, SERIES
 from models.store import experiments
-from models.store.pages import Page
+from models.store.listing import Page
 from service.experiments.documents import ExperimentItem, ExperimentPage, experiment_item
 from service.http.prefix import prefix
 

@@ -26,7 +26,7 @@ class ProbeDocument(Document):
 
 
 class ProbeItem(Document):
-    """A learning rate test as lists show it."""
+    """A learning-rate test as lists show it."""
 
     id: int
     status: ProbeStatus
@@ -64,7 +64,7 @@ def probe_document(row: Probe) -> ProbeDocument:
 
 
 def probe_item(row: Probe, model: str) -> ProbeItem:
-    """A learning rate test as lists show it."""
+    """A learning-rate test as lists show it."""
     return ProbeItem(
         id=row.id,
         status=row.status,

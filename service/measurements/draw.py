@@ -18,7 +18,7 @@ FRAME = Box(49, 42, 525, 234)
 def render_lr_test(
     result: dict[str, Any],
     *,
-    title: str = "Learning rate test",
+    title: str = "Learning-rate test",
     format: str = "png",  # noqa: A002
 ) -> bytes:
     """Draw what a range test found.

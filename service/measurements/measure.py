@@ -87,18 +87,18 @@ def start_range_test(store: Store, accepted: Accepted, options: dict[str, Any]) 
         waiting = probes.count_waiting(session, ProbeKind.LR_TEST)
     if waiting >= MAX_WAITING_TESTS:
         raise Unavailable(
-            f"{waiting} learning rate tests wait already", fix="try again later", retry_after_seconds=RANGE_TEST_SECONDS
+            f"{waiting} learning-rate tests wait already", fix="try again later", retry_after_seconds=RANGE_TEST_SECONDS
         )
     return _read(store, _ask(store, ProbeKind.LR_TEST, accepted, options))
 
 
 def get_range_test(store: Store, probe_id: int) -> ProbeDocument:
-    """A learning rate test, or NotFound."""
+    """A learning-rate test, or NotFound."""
     return _read(store, probe_id, ProbeKind.LR_TEST)
 
 
 def list_range_tests(store: Store, status: ProbeStatus | None, cursor: str | None, limit: int) -> ProbePage:
-    """A page of learning rate tests, the newest first. Raises InvalidRequest for a damaged cursor."""
+    """A page of learning-rate tests, the newest first. Raises InvalidRequest for a damaged cursor."""
     if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
         raise InvalidRequest("the cursor is damaged", fix="use `next` of a list as it is, or start anew")
     before = None if cursor is None else int(cursor)
@@ -116,16 +116,16 @@ def _label_of(spec: dict[str, Any]) -> str:
 
 
 def finished_range_test(store: Store, probe_id: int) -> dict[str, Any]:
-    """The result of a learning rate test. Raises Conflict while there is none."""
+    """The result of a learning-rate test. Raises Conflict while there is none."""
     document = get_range_test(store, probe_id)
     if document.result is None:
         reason = f": {document.reason}" if document.reason else ""
-        raise Conflict(f"learning rate test {probe_id} is {document.status}{reason}; there is no curve to draw")
+        raise Conflict(f"learning-rate test {probe_id} is {document.status}{reason}; there is no curve to draw")
     return document.result
 
 
 def split_range(document: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A learning rate test's body as the spec it tests and the range it covers. Raises InvalidRequest."""
+    """A learning-rate test's body as the spec it tests and the range it covers. Raises InvalidRequest."""
     if not isinstance(document, dict):
         raise invalid_fields([{"field": "body", "message": "must be an object with keys"}])
     spec = {name: value for name, value in document.items() if name not in DEFAULT_RANGE}
@@ -162,5 +162,5 @@ def _read(store: Store, probe_id: int, kind: ProbeKind | None = None) -> ProbeDo
     with store.reading() as session:
         probe = probes.get(session, probe_id)
         if kind is not None and probe.kind is not kind:
-            raise NotFound(f"there is no learning rate test {probe_id}")
+            raise NotFound(f"there is no learning-rate test {probe_id}")
         return probe_document(probe)

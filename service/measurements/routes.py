@@ -21,7 +21,7 @@ from service.measurements.measure import (
     start_range_test,
 )
 
-router = APIRouter(prefix="/learning-rate-tests", tags=["learning rate tests"], route_class=StrictRoute)
+router = APIRouter(prefix="/learning-rate-tests", tags=["learning-rate tests"], route_class=StrictRoute)
 
 
 @router.post(
@@ -54,13 +54,13 @@ def list_learning_rate_tests(
     cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Tests on a page.")] = 50,
 ) -> ProbePage:
-    """List learning rate tests, the newest first, a page at a time."""
+    """List learning-rate tests, the newest first, a page at a time."""
     return list_range_tests(store, status, cursor, limit)
 
 
 @router.get("/{test_id}", responses=problems(401, 404, 422))
 def get_learning_rate_test(test_id: Id, store: StoreDep) -> ProbeDocument:
-    """Look at a learning rate test: its curve and a suggestion once it is completed."""
+    """Look at a learning-rate test: its curve and a suggestion once it is completed."""
     return get_range_test(store, test_id)
 
 
@@ -83,6 +83,6 @@ def draw_learning_rate_test(
         request,
         ("lr-test", test_id, result),
         MEDIA_TYPES[picture],
-        lambda: render_lr_test(result, title=f"Learning rate test #{test_id}", format=picture.value),
+        lambda: render_lr_test(result, title=f"Learning-rate test #{test_id}", format=picture.value),
         picture_headers(picture),
     )

@@ -52,7 +52,7 @@ def test_a_preflight_says_when_the_loss_does_not_stay_finite(lab: Lab) -> None:
     assert probe.result["diverged"]["what"] in ("loss", "gradient")
 
 
-def test_a_range_test_is_made_while_a_run_trains(lab: Lab) -> None:
+def test_a_learning_rate_test_is_made_while_a_run_trains(lab: Lab) -> None:
     lab.worker()
     running = lab.submit(**endless())
     lab.wait_for_epoch(running, 1)

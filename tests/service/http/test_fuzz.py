@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from models.store import keys
-from models.store.pages import SORTS
+from models.store.listing import SORTS
 from models.store.states import Role
 from service.app import create_app
 from service.http.access import FORM_COOKIE, SESSION_COOKIE

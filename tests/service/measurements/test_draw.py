@@ -1,4 +1,4 @@
-"""The learning rate test's figure."""
+"""The learning-rate test's figure."""
 
 import numpy as np
 import pytest

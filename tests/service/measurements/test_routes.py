@@ -1,4 +1,4 @@
-"""Learning rate tests and pre-flights: asked for over HTTP, answered by a worker beside the queue."""
+"""Learning-rate tests and pre-flights: asked for over HTTP, answered by a worker beside the queue."""
 
 import threading
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ def test_a_dry_run_measures_and_queues_nothing(client: TestClient, filled: Fille
     assert isinstance(document["warnings"], list)
     assert len(worker) == 1
     assert client.get("/api/v1/experiments").json()["items"] == []
-    assert client.get(f"{API}/{worker[0]}").status_code == 404  # a pre-flight is no learning rate test
+    assert client.get(f"{API}/{worker[0]}").status_code == 404  # a pre-flight is no learning-rate test
     failed = client.post("/api/v1/experiments?dry_run=true", json={**SMALL, "seed": 13})
     assert failed.status_code == 503
     assert "cannot be fetched" in failed.json()["detail"]

@@ -14,7 +14,7 @@ from models.errors import SpecError
 from models.spec.experiment import ExperimentSpec
 from tests.worker.training.tiny import PLAIN, images, run, spec
 from worker.training.build import Data, build_batches, build_data, build_fresh_network, build_state, steps
-from worker.training.diagnosis.lr_test import range_test
+from worker.training.diagnosis.lr_test import learning_rate_test
 from worker.training.engine import train
 from worker.training.loop import train_epoch
 from worker.training.sink import MemorySink
@@ -121,7 +121,7 @@ def test_weights_that_leave_no_training_image_are_refused_by_name(tmp_path: Path
 
 
 def test_a_learning_rate_test_passes_over_batches_that_weigh_nothing() -> None:
-    found = range_test(
+    found = learning_rate_test(
         spec(class_weights=CIFAR_RARE, batch_size=4, model=PLAIN), images(), steps=30, device="cpu", seconds=0.5
     )
     assert all(point["loss"] is not None for point in found["points"][:5])

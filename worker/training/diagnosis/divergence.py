@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 MOST_STEPS = 64
 FEWEST_STEPS = 4
 MOST_BYTES = 64 * 2**20
-"""Steps that are kept for the replay and the range test, and the memory that more than the fewest may take.
+"""Steps that are kept for the replay and the learning-rate test, and the memory that more than the fewest may take.
 
 Of a single step as many accumulated batches are kept as this much memory holds.
 """
@@ -74,11 +74,12 @@ def explain(
     objective: PartObjective | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Divergence:
-    """Explain a divergence; takes some 15 s on two cores, most of it the range test.
+    """Explain a divergence; takes some 15 s on two cores, most of it the learning-rate test.
 
     `build_network` makes the network as it started (seed it there, so that it is that network). `state` are the weights
     before the guilty step, None for the starting ones. `parts` are the batches of one step after the other as the
-    network takes them, on its device, the guilty step first; more of them make the range test more like the training.
+    network takes them, on its device, the guilty step first; more of them make the learning-rate test more like
+    the training.
     `step` and `epoch` count from 1; what is frozen in that epoch stays frozen. `what` is what the guard saw, used when
     the replay stays finite. `lr` is that step's rate, else the spec's. `objective` and `autocast` are the run's own;
     without them, the cross-entropy of each batch in full precision.
@@ -289,7 +290,7 @@ class _Watch:
 
 
 def find_working_rate(training: Training, steps: Sequence[Step], lr: float | None) -> tuple[float | None, str]:
-    """A rate from a range test below the one that diverged, then trained at for a while to prove it; and how."""
+    """A rate from a learning-rate test below the one that diverged, trained at for a while to prove it; and how."""
     if not steps:
         return None, "There were no batches to try rates on."
     high = lr if lr is not None else 1.0

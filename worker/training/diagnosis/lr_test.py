@@ -1,4 +1,4 @@
-"""The learning rate range test (Smith 2015): train a few hundred steps while the rate grows exponentially, and look.
+"""The learning-rate test (Smith 2015, "range test"): a few hundred steps while the rate grows exponentially.
 
 Too small a rate leaves the loss where it is, a good one brings it down, too large a one blows it up. The suggestion
 lies between: a stated factor below the rate at which the loss began to blow up (`suggest`).
@@ -86,7 +86,7 @@ def make_plan(num_rates: int, batch_size: int, seconds_a_step: float, seconds: f
     return Plan(rates, 1, min(batch_size, max(FEWEST_IMAGES, int(batch_size * part))))
 
 
-def range_test(
+def learning_rate_test(
     spec: ExperimentSpec,
     dataset: ImageDataset,
     *,

@@ -1,4 +1,4 @@
-"""The range test: how a sweep spends its time, when it ends, and what it suggests."""
+"""The learning-rate test: how a sweep spends its time, when it ends, and what it suggests."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ import pytest
 from models.data.dataset import ImageDataset, load_dataset
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from worker.training.diagnosis.lr_test import Plan, Sweep, make_plan, range_test, smooth, suggest, sweep_rates
+from worker.training.diagnosis.lr_test import Plan, Sweep, learning_rate_test, make_plan, smooth, suggest, sweep_rates
 
 RATES = np.geomspace(1e-6, 10, 100)
 
@@ -147,7 +147,7 @@ def dataset(cache_dir: object) -> ImageDataset:
 
 def test_a_real_network_gets_a_rate_that_people_use(dataset: ImageDataset) -> None:
     spec = parse_spec({"model": "narrow", "batch_size": 32, "dataset": {"train_limit": 2000, "val_limit": 100}})
-    found = range_test(spec, dataset, lr_min=1e-5, lr_max=3.0, steps=60, device="cpu", seconds=60)
+    found = learning_rate_test(spec, dataset, lr_min=1e-5, lr_max=3.0, steps=60, device="cpu", seconds=60)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert [set(point) for point in found["points"]] == [{"lr", "loss", "smoothed"}] * len(found["points"])
     assert 0.001 <= found["suggestion"]["lr"] <= 0.1, found["suggestion"]
@@ -156,7 +156,8 @@ def test_a_real_network_gets_a_rate_that_people_use(dataset: ImageDataset) -> No
 def test_the_test_runs_on_one_rate_after_another_from_the_same_start_each_time(dataset: ImageDataset) -> None:
     spec = parse_spec({"model": "narrow", "batch_size": 16, "dataset": {"train_limit": 400, "val_limit": 100}})
     first, second = (
-        range_test(spec, dataset, lr_min=1e-5, lr_max=1.0, steps=10, device="cpu", seconds=1e6) for _ in range(2)
+        learning_rate_test(spec, dataset, lr_min=1e-5, lr_max=1.0, steps=10, device="cpu", seconds=1e6)
+        for _ in range(2)
     )
     assert first["points"][0]["lr"] == pytest.approx(1e-5)
     assert first["num_steps"] == second["num_steps"]

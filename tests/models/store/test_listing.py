@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from models.errors import InvalidRequest
 from models.store import Store, experiments, history, pages, runs
-from models.store.pages import SORTS, list_page, load_listed
+from models.store.listing import SORTS, list_page, load_listed
 from models.store.states import Status
 from tests.models.store.helpers import add_experiment, make_metrics, make_spec, start
 
