@@ -133,7 +133,7 @@ def _cause(curves: Curves, loss: Curve, spec: ExperimentSpec | None) -> tuple[st
         return cause, "Lower the learning rate ten times and clip the gradient."
     return (
         f"The loss stays near {guessing}.",
-        "Try a learning rate ten times smaller and ten times larger (a learning-rate test tells which); check the labels.",
+        "Try a learning rate ten times smaller and ten times larger (a learning-rate test tells which); check labels.",
     )
 
 
