@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from models.errors import InvalidRequest
-from models.store import Store, experiments, history, pages, runs
+from models.store import Store, experiments, history, listing, runs
 from models.store.listing import SORTS, list_page, load_listed
 from models.store.states import Status
 from tests.models.store.helpers import add_experiment, make_metrics, make_spec, start
@@ -75,7 +75,7 @@ def test_pages_put_together_are_the_sorted_list(
     descending: bool,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, store.writing() as session:
-        patch.setattr(pages, "FEW", few)
+        patch.setattr(listing, "FEW", few)
         made = [create(session, loss, name=name) for loss, name in rows]
         assert walk(session, limit, sort=sort, descending=descending) == expected_order(session, made, sort, descending)
         session.rollback()
@@ -94,7 +94,7 @@ def test_rows_that_are_added_while_paging_make_no_page_skip_or_repeat(
     descending: bool,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, store.writing() as session:
-        patch.setattr(pages, "FEW", few)
+        patch.setattr(listing, "FEW", few)
         before = [create(session, loss, name=name) for loss, name in rows]
         coming, seen = list(added), []
         page = list_page(session, sort=sort, descending=descending, limit=limit)
@@ -112,7 +112,7 @@ def test_rows_that_are_added_while_paging_make_no_page_skip_or_repeat(
 
 @few_or_many
 def test_filters_narrow_the_list_and_the_total(store: Store, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "FEW", few)
+    monkeypatch.setattr(listing, "FEW", few)
     with store.writing() as session:
         create(session, 1.0, tags=["red", "new"])
         create(session, 2.0, model="wide", tags=["red"])
