@@ -21,9 +21,17 @@ class RunningProbe(NamedTuple):
     worker: str
 
 
-def create(session: Session, kind: ProbeKind, spec: ExperimentSpec, options: dict[str, Any] | None = None) -> Probe:
+def create(
+    session: Session,
+    kind: ProbeKind,
+    spec: ExperimentSpec,
+    options: dict[str, Any] | None = None,
+    owner: str | None = None,
+) -> Probe:
     """Ask for a measurement."""
-    probe = Probe(kind=ProbeKind(kind), spec=spec.as_json(), options=options or {}, status=ProbeStatus.QUEUED)
+    probe = Probe(
+        kind=ProbeKind(kind), spec=spec.as_json(), options=options or {}, status=ProbeStatus.QUEUED, owner=owner
+    )
     session.add(probe)
     session.flush()
     return probe
@@ -52,6 +60,12 @@ def count_waiting(session: Session, kind: ProbeKind) -> int:
     """How many probes of a kind no worker has taken yet."""
     query = select(func.count()).where(Probe.kind == kind, Probe.status == ProbeStatus.QUEUED)
     return session.scalar(query) or 0
+
+
+def count_unfinished(session: Session, kind: ProbeKind, owner: str) -> int:
+    """How many probes of a kind somebody has that wait or are being measured, for quotas."""
+    unfinished = Probe.status.in_([ProbeStatus.QUEUED, ProbeStatus.RUNNING])
+    return session.scalar(select(func.count()).where(Probe.kind == kind, Probe.owner == owner, unfinished)) or 0
 
 
 def any_waiting(session: Session) -> bool:

@@ -217,6 +217,8 @@ class Probe(Base):
 
     id: Mapped[BigInt] = mapped_column(primary_key=True)
     kind: Mapped[ProbeKind]
+    owner: Mapped[str | None] = mapped_column(String(100))
+    """Name of the API key that asked for it; None where none is needed."""
     status: Mapped[ProbeStatus]
     claimed_by: Mapped[str | None] = mapped_column(String(200))
     heartbeat: Mapped[int] = mapped_column(default=0)

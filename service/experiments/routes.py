@@ -78,7 +78,7 @@ async def create_experiment(
     body = body.named(name)
     accepted = await writers.run(inspector.accept, body.document)
     if dry_run:
-        measured = await measurer.measure(accepted)
+        measured = await measurer.measure(accepted, caller)
         return JSONResponse(measured.model_dump(mode="json"))  # type: ignore[return-value]
     document, created = await writers.run(submissions.submit, accepted, caller, idempotency_key, body.raw)
     response.headers["Location"] = document.links["self"]

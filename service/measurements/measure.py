@@ -10,12 +10,13 @@ from celery import Celery
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.errors import Conflict, EpochalError, InvalidRequest, NotFound, Unavailable
+from models.errors import Conflict, EpochalError, InvalidRequest, NotFound, TooManyRequests, Unavailable
 from models.spec.parse import load_spec, model_label
 from models.store import Store, probes
 from models.store.states import ProbeKind, ProbeStatus
 from service.catalogue.inspector import Accepted
 from service.health.check import live_worker_names
+from service.http.access import Caller
 from service.http.dependencies import Writers
 from service.http.errors import invalid_fields
 from service.http.perimeter import Gate
@@ -23,7 +24,11 @@ from service.measurements.documents import ProbeDocument, ProbePage, probe_docum
 
 PREFLIGHT_SECONDS = 20.0
 POLL_SECONDS = 0.1
+PREFLIGHTS_A_KEY = 3
+"""That wait at once, of the 8 that all callers may have."""
 MAX_WAITING_TESTS = 20
+MAX_TESTS_A_KEY = 5
+"""Learning-rate tests that one key may have waiting or being measured: others find room among MAX_WAITING_TESTS."""
 RANGE_TEST_SECONDS = 20
 """About what one takes."""
 DEFAULT_RANGE = {"lr_min": 1e-6, "lr_max": 1.0, "steps": 100}
@@ -45,9 +50,9 @@ class Measurer:
         self._store = store
         self._celery = celery
         self._writers = writers
-        self._gate = Gate("pre-flights", places=8, retry_after_seconds=10)
+        self._gate = Gate("pre-flights", places=8, share=PREFLIGHTS_A_KEY, retry_after_seconds=10)
 
-    async def measure(self, accepted: Accepted) -> PreflightDocument:
+    async def measure(self, accepted: Accepted, caller: Caller) -> PreflightDocument:
         """Ask a worker and wait for what it finds. Raises Unavailable where none answers in time."""
         if not await to_thread.run_sync(live_worker_names, self._store, self._celery):
             raise Unavailable(
@@ -55,8 +60,8 @@ class Measurer:
                 fix="start one: `epochal up`, or `epochal worker`",
                 retry_after_seconds=10,
             )
-        with self._gate.place():
-            probe_id = await self._writers.run(_ask, self._store, ProbeKind.PREFLIGHT, accepted, {})
+        with self._gate.place(caller.name):
+            probe_id = await self._writers.run(_ask, self._store, accepted, caller)
             deadline = time.monotonic() + PREFLIGHT_SECONDS
             while time.monotonic() < deadline:
                 document = await to_thread.run_sync(_read, self._store, probe_id)
@@ -81,15 +86,28 @@ async def get_measurer(request: Request) -> Measurer:
 MeasurerDep = Annotated[Measurer, Depends(get_measurer)]
 
 
-def start_range_test(store: Store, accepted: Accepted, options: dict[str, Any]) -> ProbeDocument:
-    """Ask for a learning rate range test. Raises Unavailable when many wait already."""
-    with store.reading() as session:
+def start_range_test(store: Store, accepted: Accepted, options: dict[str, Any], caller: Caller) -> ProbeDocument:
+    """Ask for a learning rate range test.
+
+    Raises TooManyRequests when the caller has as many as one key may have, Unavailable when many wait already.
+    """
+    with store.writing() as session:
+        if caller.name is not None:
+            its_own = probes.count_unfinished(session, ProbeKind.LR_TEST, caller.name)
+            if its_own >= MAX_TESTS_A_KEY:
+                raise TooManyRequests(
+                    f"'{caller.name}' has {its_own} learning-rate tests that wait or run, of {MAX_TESTS_A_KEY} allowed",
+                    fix="wait for their results, then send it again",
+                    retry_after_seconds=RANGE_TEST_SECONDS,
+                )
         waiting = probes.count_waiting(session, ProbeKind.LR_TEST)
-    if waiting >= MAX_WAITING_TESTS:
-        raise Unavailable(
-            f"{waiting} learning-rate tests wait already", fix="try again later", retry_after_seconds=RANGE_TEST_SECONDS
-        )
-    return _read(store, _ask(store, ProbeKind.LR_TEST, accepted, options))
+        if waiting >= MAX_WAITING_TESTS:
+            raise Unavailable(
+                f"{waiting} learning-rate tests wait already",
+                fix="try again later",
+                retry_after_seconds=RANGE_TEST_SECONDS,
+            )
+        return probe_document(probes.create(session, ProbeKind.LR_TEST, accepted.spec, options, caller.name))
 
 
 def get_range_test(store: Store, probe_id: int) -> ProbeDocument:
@@ -153,9 +171,9 @@ def _check_option(name: str, value: Any) -> dict[str, Any] | None:
     return None
 
 
-def _ask(store: Store, kind: ProbeKind, accepted: Accepted, options: dict[str, Any]) -> int:
+def _ask(store: Store, accepted: Accepted, caller: Caller) -> int:
     with store.writing() as session:
-        return probes.create(session, kind, accepted.spec, options).id
+        return probes.create(session, ProbeKind.PREFLIGHT, accepted.spec, owner=caller.name).id
 
 
 def _read(store: Store, probe_id: int, kind: ProbeKind | None = None) -> ProbeDocument:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from models.store.states import ProbeStatus
 from service.catalogue.inspector import InspectorDep
-from service.http.dependencies import BodyDep, DrawSlot, RenderingsDep, StoreDep, WritersDep
+from service.http.dependencies import BodyDep, CallerDep, DrawSlot, RenderingsDep, StoreDep, WritersDep
 from service.http.errors import problems
 from service.http.pictures import MEDIA_TYPES, Picture, picture_headers, picture_responses
 from service.http.routing import Id, StrictRoute
@@ -37,12 +37,17 @@ router = APIRouter(prefix="/learning-rate-tests", tags=["learning-rate tests"], 
     },
 )
 async def create_learning_rate_test(
-    body: BodyDep, inspector: InspectorDep, store: StoreDep, writers: WritersDep, response: Response
+    body: BodyDep,
+    caller: CallerDep,
+    inspector: InspectorDep,
+    store: StoreDep,
+    writers: WritersDep,
+    response: Response,
 ) -> ProbeDocument:
     """Measure the loss at rates from lr_min to lr_max, on a spec's dataset and network."""
     spec, options = split_range(body.document)
     accepted = await writers.run(inspector.accept, spec)
-    document = await writers.run(start_range_test, store, accepted, options)
+    document = await writers.run(start_range_test, store, accepted, options, caller)
     response.headers["Location"] = document.links["self"]
     return document
 

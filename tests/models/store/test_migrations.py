@@ -10,9 +10,10 @@ from sqlalchemy.engine import Connection
 
 from models.errors import Conflict, Unavailable
 from models.settings import Settings
-from models.store import Store, experiments, migrations
+from models.store import Store, experiments, migrations, probes
+from models.store.states import ProbeKind, ProbeStatus
 from models.store.tables import Base
-from tests.models.store.helpers import add_experiment, in_processes
+from tests.models.store.helpers import add_experiment, in_processes, make_spec
 
 
 def test_the_migrated_schema_is_the_one_the_tables_describe(store: Store) -> None:
@@ -50,6 +51,21 @@ def test_a_database_is_migrated_down_to_nothing_and_up_again(store: Store) -> No
     engine.dispose()
     store.migrate()
     assert add_experiment(store) == 1
+
+
+def test_a_probe_from_before_probes_had_owners_is_nobodys(store: Store) -> None:
+    with store.writing() as session:
+        number = probes.create(session, ProbeKind.LR_TEST, make_spec(), owner="ada").id
+    store.dispose()
+    engine = create_engine(store.url)
+    with engine.begin() as connection:
+        command.downgrade(migrations.make_config(connection), "0002")
+        assert "owner" not in {column["name"] for column in inspect(connection).get_columns("probes")}
+    engine.dispose()
+    store.migrate()
+    with store.reading() as session:
+        found = probes.get(session, number)
+        assert (found.owner, found.status) == (None, ProbeStatus.QUEUED)
 
 
 def test_processes_that_migrate_at_once_get_one_schema(tmp_path: Path) -> None:

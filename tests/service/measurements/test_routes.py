@@ -1,16 +1,18 @@
 """Learning-rate tests and pre-flights: asked for over HTTP, answered by a worker beside the queue."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
 
+from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store import probes, workers
-from models.store.states import ProbeKind
+from models.store import keys, probes, workers
+from models.store.states import ProbeKind, Role
 from service.measurements import measure as measurements
-from tests.service.lab_of_one import SMALL, Filled
+from tests.service.lab_of_one import SMALL, Filled, client_of
 
 API = "/api/v1/learning-rate-tests"
 RESULT = {
@@ -120,6 +122,46 @@ def test_no_more_tests_are_taken_than_workers_will_get_to(
     with filled.store.writing() as session:
         assert probes.claim_next(session, "worker-1")
     assert client.post(API, json=SMALL).status_code == 202
+
+
+def test_one_key_has_so_many_tests_and_others_theirs(
+    settings: Settings, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurements, "MAX_TESTS_A_KEY", 2)
+    with filled.store.writing() as session:
+        ada, grace = ({"X-API-Key": keys.create(session, name, Role.SUBMITTER)[1]} for name in ("ada", "grace"))
+    with client_of(settings.model_copy(update={"auth": True})) as client:
+        answers = [client.post(API, json=SMALL, headers=ada) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [202, 202, 429]
+        assert answers[-1].json()["code"] == "too-many-requests"
+        assert "'ada' has 2 learning-rate tests" in answers[-1].json()["detail"]
+        assert int(answers[-1].headers["retry-after"]) > 0
+        assert client.post(API, json=SMALL, headers=grace).status_code == 202
+        with filled.store.writing() as session:
+            claimed = probes.claim_next(session, "worker-1")
+            assert claimed
+        assert client.post(API, json=SMALL, headers=ada).status_code == 429  # one that runs has not ended
+        with filled.store.writing() as session:
+            probes.finish(session, claimed.id, RESULT)
+        assert client.post(API, json=SMALL, headers=ada).status_code == 202
+
+
+def test_one_key_leaves_others_room_for_dry_runs(
+    settings: Settings, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with filled.store.writing() as session:
+        ada, grace = ({"X-API-Key": keys.create(session, name, Role.SUBMITTER)[1]} for name in ("ada", "grace"))
+        workers.beat(session, "worker-1", host="lab", pid=1, device="cpu")
+    monkeypatch.setattr(measurements, "PREFLIGHT_SECONDS", 0.0)  # no worker answers
+    with client_of(settings.model_copy(update={"auth": True})) as client, contextlib.ExitStack() as stack:
+        gate = client.app.state.measurer._gate  # type: ignore[attr-defined]
+        for _ in range(measurements.PREFLIGHTS_A_KEY):
+            stack.enter_context(gate.place("ada"))
+        refused = client.post("/api/v1/experiments?dry_run=true", json=SMALL, headers=ada)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+        theirs = client.post("/api/v1/experiments?dry_run=true", json=SMALL, headers=grace)
+        assert theirs.status_code == 503
+        assert "no worker measured this" in theirs.json()["detail"]
 
 
 def test_tests_are_listed_newest_first_a_page_at_a_time(client: TestClient, filled: Filled) -> None:
