@@ -49,7 +49,7 @@ class Measurer:
         self._store = store
         self._celery = celery
         self._writes = writes
-        self._queue = BoundedQueue(
+        self.queue = BoundedQueue(
             "pre-flights", places=8, share=PREFLIGHTS_A_KEY, max_waiting=0, retry_after_seconds=10
         )
 
@@ -61,7 +61,7 @@ class Measurer:
                 fix="start one: `epochal up`, or `epochal worker`",
                 retry_after_seconds=10,
             )
-        async with self._queue.place(caller.name):
+        async with self.queue.place(caller.name):
             probe_id = await self._writes.run(_ask, self._store, accepted, caller)
             deadline = time.monotonic() + PREFLIGHT_SECONDS
             while time.monotonic() < deadline:
