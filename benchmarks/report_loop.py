@@ -25,7 +25,7 @@ from models.data.dataset import ImageDataset, load_dataset
 from models.data.splits import Indices, split_indices
 from models.networks.build import build_network
 from models.networks.cnn import Cnn
-from models.networks.preprocessing import preprocessing_for
+from models.networks.inputs import preprocessing_for
 from models.settings import get_settings
 from models.torchvision_compat import torchvision
 

@@ -1,20 +1,17 @@
 """From a spec's `model` part to the network that is trained."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from models.networks.cnn import Cnn
-from models.networks.fast_resnet import FastResNet, whiten
-from models.networks.layers import first_convolution, head_of
+from models.networks.family import family_of
 from models.settings import get_settings
-from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
-
-__all__ = ["build_network", "first_convolution", "head_of", "initialise"]
+from models.spec.model import NetworkSpec
 
 
 def build_network(
-    model: CnnSpec | ZooSpec | FastResNetSpec,
+    model: NetworkSpec,
     *,
     num_classes: int,
     in_channels: int,
@@ -24,29 +21,22 @@ def build_network(
     """Build the network for normalised images (N, in_channels, size, size); it returns logits (N, num_classes).
 
     Weights come from torch's global random state: seed it first. Under `torch.device("meta")` nothing is allocated and
-    no pretrained weights are loaded. `size` is the side of what the network is fed (preprocessing.input_size) and
-    `in_channels` its channels (preprocessing.channels).
+    no pretrained weights are loaded. `size` is the side of what the network is fed (Preprocessing.input_size) and
+    `in_channels` its channels (Preprocessing.channels).
     """
-    match model:
-        case CnnSpec():
-            return Cnn(model, num_classes=num_classes, in_channels=in_channels, size=size)
-        case FastResNetSpec():
-            return FastResNet(model, num_classes=num_classes, in_channels=in_channels)
-        case ZooSpec():
-            from models.networks.zoo import build_zoo  # torchvision takes two seconds to import; a CNN needs none of it
-
-            return build_zoo(
-                model,
-                num_classes=num_classes,
-                in_channels=in_channels,
-                cache_dir=cache_dir or get_settings().cache_dir,
-            )
+    return family_of(model).build(
+        model,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        size=size,
+        cache_dir=cache_dir or get_settings().cache_dir,
+    )
 
 
-def initialise(network: nn.Module, images: Tensor) -> None:
-    """What a network's start takes from the training images (N, C, H, W), normalised and resized as it will see them.
+def initialise(model: NetworkSpec, network: nn.Module, images: Callable[[], Tensor]) -> None:
+    """What a network's start takes from the training images.
 
-    Call it once before training, never on a resume. 5,000 images are enough. Most networks need nothing.
+    `images()` gives the first of them (N, C, H, W), normalised and resized as the network will see them; it is called
+    by families that need them. Call this once before training, never on a resume. 5,000 images are enough.
     """
-    if isinstance(network, FastResNet) and not network.stem.weight.requires_grad:
-        whiten(network.stem, images)
+    family_of(model).initialise(network, images)

@@ -6,11 +6,11 @@ from typing import Any, NoReturn
 
 from models.data.info import DatasetInfo
 from models.errors import SpecError
-from models.networks.architectures import minimum_size
-from models.networks.geometry import FLOAT_BYTES, Cost, cost_of, heaviest_field, largest_that_fits, walk
+from models.networks.cost import FLOAT_BYTES, Cost
+from models.networks.family import family_of
 from models.networks.memory import training_bytes, usable_bytes
 from models.spec.experiment import ExperimentSpec
-from models.spec.model import CnnSpec
+from models.spec.model import NetworkSpec
 
 Fits = Callable[[ExperimentSpec], bool]
 
@@ -34,30 +34,21 @@ def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
         )
 
 
-def check_geometry(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
+def check_sizes(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
     """Every layer's input must be large enough, at the final size and in every phase of progressive resizing."""
-    model = spec.model
-    if isinstance(model, CnnSpec):
-        for _ in walk(model, num_classes=info.num_classes, in_channels=channels, size=size):
-            pass
-    elif size < (least := minimum_size(model.name)):
-        _refuse(
-            "model.input_size",
-            f"{model.name} halves its input too often for {size} pixels; it needs {least}",
-            value=model.input_size,
-            nearest=least,
-        )
+    model, family = spec.model, family_of(spec.model)
+    family.check_size(model, num_classes=info.num_classes, in_channels=channels, size=size)
     for place, phase in enumerate(spec.progressive_resizing):
         field = f"progressive_resizing.{place}.input_size"
-        if isinstance(model, CnnSpec) and phase.input_size != size:
+        if family.fixed_size and phase.input_size != size:
             _refuse(
                 field,
-                f"the linear layers of a cnn fit one size of input, {size}, and no other",
+                f"the linear layers of a {model.name} fit one size of input, {size}, and no other",
                 value=phase.input_size,
                 nearest=size,
                 fix="leave progressive_resizing out, or take a network that ends in global pooling",
             )
-        if not isinstance(model, CnnSpec) and phase.input_size < (least := minimum_size(model.name)):
+        if not family.fixed_size and phase.input_size < (least := family.minimum_size(model)):
             _refuse(field, f"{model.name} needs {least} pixels", value=phase.input_size, nearest=least)
 
 
@@ -72,32 +63,31 @@ def check_norms(spec: ExperimentSpec, smallest_norm_values: int | None) -> None:
         )
 
 
-def check_cnn_memory(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
-    """Refuse by arithmetic a declarative network that is too large, before it is built even without content."""
-    if not isinstance(spec.model, CnnSpec):
-        return
+def check_reckoned_memory(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
+    """Refuse by arithmetic a network that is too large, before it is built even without content."""
+    family = family_of(spec.model)
 
-    def cost(model: CnnSpec) -> Cost:
+    def cost(model: NetworkSpec) -> Cost | None:
         side = model.input_size or size
-        return cost_of(model, num_classes=info.num_classes, in_channels=channels, size=side)
+        return family.reckon(model, num_classes=info.num_classes, in_channels=channels, size=side)
 
     own = cost(spec.model)
+    if own is None:
+        return
 
     def fits(changed: ExperimentSpec) -> bool:
-        assert isinstance(changed.model, CnnSpec)
         try:
             found = own if changed.model is spec.model else cost(changed.model)
         except SpecError:
             return False  # an image too small for a kernel
-        return training_bytes_of(changed, found) <= usable_bytes()
+        return found is not None and training_bytes_of(changed, found) <= usable_bytes()
 
     if not fits(spec):
-        heaviest = heaviest_field(
+        sizes = family.sizes(
             spec.model, num_classes=info.num_classes, in_channels=channels, size=size, batch_size=spec.batch_size
         )
-        normed = any(conv.batch_norm for block in spec.model.blocks for conv in block.convs)
-        candidates = [("batch_size", 2 if normed else 1), *([(heaviest, 1)] if heaviest != "model.input_size" else [])]
-        _refuse_memory(spec, training_bytes_of(spec, own), [*candidates, ("model.input_size", 8)], fits)
+        candidates = [("batch_size", 2 if family.is_normed(spec.model) else 1), *sizes]
+        _refuse_memory(spec, training_bytes_of(spec, own), candidates, fits)
 
 
 def check_memory(spec: ExperimentSpec, cost: Cost, smallest_norm_values: int | None) -> None:
@@ -124,10 +114,27 @@ def _refuse_memory(spec: ExperimentSpec, needed: int, candidates: list[tuple[str
     fix = "make the batch, the images or the largest layer smaller"
     for field, least in candidates:
         value = _get(spec, field)
-        nearest = largest_that_fits(least, (value or MAX_SIZE) - 1, partial(_fits_with, spec, field, fits))
+        nearest = _largest_that_fits(least, (value or MAX_SIZE) - 1, partial(_fits_with, spec, field, fits))
         if nearest is not None:
             _refuse(field, text, value=value, nearest=nearest, fix=fix)
     _refuse("model", text, value=spec.model.name, nearest="three_blocks", fix=fix)
+
+
+def _largest_that_fits(low: int, high: int, fits: Callable[[int], bool]) -> int | None:
+    """The largest whole number from `low` to `high` that fits, where whatever is larger than a misfit does not fit.
+
+    It is looked for from `high` down by halves: the very smallest may not fit either (an image too small for a kernel).
+    """
+    too_large = high + 1
+    while low <= high and not fits(high):
+        too_large = high
+        high = low if low < high < 2 * low else high // 2
+    if low > high:
+        return None
+    while too_large - high > 1:
+        middle = (high + too_large) // 2
+        high, too_large = (middle, too_large) if fits(middle) else (high, middle)
+    return high
 
 
 def _fits_with(spec: ExperimentSpec, field: str, fits: Fits, value: int) -> bool:

@@ -11,14 +11,12 @@ from typing import Any
 from models.data.info import DatasetInfo
 from models.errors import SpecError
 from models.networks import checks
+from models.networks.inputs import preprocessing_for
+from models.networks.inspection import inspect_network
 from models.networks.memory import disk_use
-from models.networks.preprocessing import preprocessing_for
-from models.networks.probe import probe_network
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import ZooName, ZooSpec
-
-__all__ = ["NetworkSummary", "describe", "probe_network", "warm_up"]
 
 
 @dataclass(frozen=True)
@@ -76,19 +74,19 @@ def _describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
     preprocessing = preprocessing_for(spec, info)
     channels, size = preprocessing.channels, preprocessing.input_size
     checks.check_fields(spec, info)
-    checks.check_geometry(spec, info, channels=channels, size=size)
-    checks.check_cnn_memory(spec, info, channels=channels, size=size)
-    probe = probe_network(spec.model, num_classes=info.num_classes, in_channels=channels, size=size)
-    checks.check_norms(spec, probe.smallest_norm_values)
-    checks.check_memory(spec, probe.cost, probe.smallest_norm_values)
-    disk = disk_use(spec, probe.weight_bytes, probe.cost.first_kernels_bytes)
+    checks.check_sizes(spec, info, channels=channels, size=size)
+    checks.check_reckoned_memory(spec, info, channels=channels, size=size)
+    inspection = inspect_network(spec.model, num_classes=info.num_classes, in_channels=channels, size=size)
+    checks.check_norms(spec, inspection.smallest_norm_values)
+    checks.check_memory(spec, inspection.cost, inspection.smallest_norm_values)
+    disk = disk_use(spec, inspection.weight_bytes, inspection.cost.first_kernels_bytes)
     return NetworkSummary(
-        layers=[dict(layer) for layer in probe.layers],
-        num_parameters=probe.cost.num_parameters,
-        macs_per_image=probe.macs,
-        activation_bytes=probe.cost.activation_bytes * spec.batch_size,
-        weight_bytes=probe.weight_bytes,
-        training_bytes=checks.training_bytes_of(spec, probe.cost),
+        layers=[dict(layer) for layer in inspection.layers],
+        num_parameters=inspection.cost.num_parameters,
+        macs_per_image=inspection.macs,
+        activation_bytes=inspection.cost.activation_bytes * spec.batch_size,
+        weight_bytes=inspection.weight_bytes,
+        training_bytes=checks.training_bytes_of(spec, inspection.cost),
         disk_bytes=disk.files + disk.database,
         disk=asdict(disk),
     )
@@ -99,4 +97,4 @@ def warm_up() -> None:
 
     A server calls this from a thread when it starts, so that the first torchvision network is described quickly too.
     """
-    probe_network(ZooSpec(name=ZooName.SQUEEZENET1_1), num_classes=10, in_channels=3, size=64)
+    inspect_network(ZooSpec(name=ZooName.SQUEEZENET1_1), num_classes=10, in_channels=3, size=64)

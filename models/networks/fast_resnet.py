@@ -11,9 +11,16 @@ The ingredients, each with where it comes from:
 - GELU; a residual connection around each stage's second convolution; global max pooling; a small factor on the logits.
 """
 
+import math
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
+from models.networks import tracing
+from models.networks.cost import FLOAT_BYTES
+from models.networks.family import Architecture, Family, Rates
 from models.spec.model import FastResNetSpec
 
 WHITENING_KERNEL = 2
@@ -94,3 +101,61 @@ def whiten(stem: nn.Conv2d, images: Tensor) -> None:
     stem.weight.copy_(torch.cat([filters, -filters]))
     if stem.bias is not None:
         stem.bias.zero_()
+
+
+class FastResNetFamily(Family[FastResNetSpec]):
+    """One network in several widths."""
+
+    def build(
+        self, model: FastResNetSpec, *, num_classes: int, in_channels: int, size: int, cache_dir: Path
+    ) -> nn.Module:
+        """The network, with convolutions that start as the identity."""
+        return FastResNet(model, num_classes=num_classes, in_channels=in_channels)
+
+    def architectures(self) -> list[Architecture]:
+        """The network in its default widths."""
+        default = FastResNetSpec()
+        return [
+            Architecture(
+                name=default.name,
+                title="A small residual network for little time",
+                num_parameters=498_104,
+                minimum_size=self.minimum_size(default),
+                useful_size=self.useful_size(default),
+                pretrained=False,
+                reference="arXiv:2404.00498 (airbench), hlb-CIFAR10; see models/networks/fast_resnet.py",
+            )
+        ]
+
+    def initialise(self, network: nn.Module, images: Callable[[], Tensor]) -> None:
+        """Whiten the first convolution, unless it is trained."""
+        assert isinstance(network, FastResNet)
+        if not network.stem.weight.requires_grad:
+            whiten(network.stem, images())
+
+    def minimum_size(self, model: FastResNetSpec) -> int:
+        """A pixel is left after a convolution of 2x2 and three halvings."""
+        return 9
+
+    def useful_size(self, model: FastResNetSpec) -> int:
+        """Three pixels are left to each side."""
+        return 24
+
+    def trace(self, network: nn.Module, in_channels: int, size: int, record: tracing.Record) -> None:
+        """Layer by layer. A residual sum is no layer, and is kept all the same."""
+        assert isinstance(network, FastResNet)
+        tracing.follow(network, in_channels, size, record)
+        for stage in range(len(network.stages)):
+            summed = record.layers[f"stages.{stage}.activation2"]["output_shape"]
+            record.kept.append(math.prod(summed) * FLOAT_BYTES)
+
+    def is_normed(self, model: FastResNetSpec) -> bool:
+        """In every stage."""
+        return True
+
+    def usual_sgd_rates(self, model: FastResNetSpec) -> Rates:
+        """High ones: its logits are scaled down, and its gradients with them."""
+        return (1e-3, 20.0)
+
+
+FAMILY = FastResNetFamily()

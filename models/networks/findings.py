@@ -5,30 +5,19 @@ what the suggestion would set, by field.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from models.data.info import DatasetInfo
-from models.networks.architectures import useful_size
 from models.networks.describe import can_be_run
+from models.networks.family import family_of
 from models.networks.no_effect import settings_without_effect
 from models.networks.warning import Warned, split_sizes, warning
 from models.spec.experiment import ExperimentSpec
-from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
 from models.spec.parse import model_label
 from models.spec.training import SgdSpec
 from models.text import plural
 
 __all__ = ["spec_warnings", "split_sizes"]
-
-# The rates between which networks of each kind are trained in practice, by optimizer and start. SGD's are with momentum
-# 0.9, whose steps add up to ten times the rate; without it, ten times as much is normal.
-ADAPTIVE_RANGE = (1e-6, 1e-2)
-PRETRAINED_ADAPTIVE_RANGE = (1e-7, 2e-3)
-SGD_RANGE = (1e-4, 0.3)
-SGD_NORM_RANGE = (1e-4, 2.0)  # batch normalisation bears more
-PRETRAINED_SGD_RANGE = (1e-5, 0.05)
-FAST_RESNET_SGD_RANGE = (1e-3, 20.0)  # its logits are scaled down, its gradients with them
 
 FEW_VAL_IMAGES = 1000
 
@@ -38,7 +27,7 @@ def spec_warnings(spec: ExperimentSpec, info: DatasetInfo) -> list[Warned]:
     checks = (
         _input_size,
         _learning_rate,
-        _head,
+        _family,
         _splits,
         _augmentation,
         _mirroring,
@@ -61,9 +50,7 @@ def _usable(finding: Warned, spec: ExperimentSpec, info: DatasetInfo) -> Warned:
 
 
 def _input_size(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
-    if isinstance(spec.model, CnnSpec):
-        return
-    size, useful = spec.model.input_size or info.size, useful_size(spec.model.name)
+    size, useful = spec.model.input_size or info.size, family_of(spec.model).useful_size(spec.model)
     if size < useful:
         yield warning(
             "small-input",
@@ -79,7 +66,7 @@ def _learning_rate(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     low, high = _usual_rates(spec)
     lr = spec.optimizer.lr
     where = f"{model_label(spec.model)} with {spec.optimizer.name}"
-    pretrained = isinstance(spec.model, ZooSpec) and spec.model.pretrained
+    pretrained = spec.model.starts_pretrained
     if lr > high:
         loss = "The pretrained weights are likely to be lost in the first steps." if pretrained else "It may diverge."
         yield warning(
@@ -101,51 +88,17 @@ def _learning_rate(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
 
 
 def _usual_rates(spec: ExperimentSpec) -> tuple[float, float]:
-    pretrained = isinstance(spec.model, ZooSpec) and spec.model.pretrained
+    family = family_of(spec.model)
     if not isinstance(spec.optimizer, SgdSpec):
-        return PRETRAINED_ADAPTIVE_RANGE if pretrained else ADAPTIVE_RANGE
-    normed = isinstance(spec.model, ZooSpec) and not spec.model.name.startswith("squeezenet")
-    if isinstance(spec.model, CnnSpec):
-        normed = any(conv.batch_norm for block in spec.model.blocks for conv in block.convs)
-    if isinstance(spec.model, FastResNetSpec):
-        low, high = FAST_RESNET_SGD_RANGE
-    elif pretrained:
-        low, high = PRETRAINED_SGD_RANGE
-    else:
-        low, high = SGD_NORM_RANGE if normed else SGD_RANGE
+        return family.usual_adaptive_rates(spec.model)
+    low, high = family.usual_sgd_rates(spec.model)
     # a gradient moves the weights by lr / (1 - momentum) in the end
     factor = (1 - spec.optimizer.momentum) / 0.1
     return low * factor, high * factor
 
 
-def _head(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
-    hidden = spec.model.head.hidden if isinstance(spec.model, CnnSpec) else ()
-    if not hidden:
-        return
-    if hidden[-1] in (info.num_classes, 1000) and hidden[-1] <= 1000:
-        yield warning(
-            "output-layer-written-down",
-            f"The last hidden layer has {plural(hidden[-1], 'unit')}, like an output layer. The output layer, to the "
-            f"{info.num_classes} classes of {info.title}, is added by itself.",
-            {"hidden": list(hidden), "num_classes": info.num_classes},
-            "Leave the output layer out of model.head.hidden.",
-            _head_of(spec, list(hidden[:-1])),
-        )
-    elif (narrowest := min(hidden)) < info.num_classes:
-        yield warning(
-            "narrow-head",
-            f"A hidden layer of {plural(narrowest, 'unit')} has to tell {info.num_classes} classes apart.",
-            {"hidden": list(hidden), "num_classes": info.num_classes},
-            f"Give every layer in model.head.hidden at least {info.num_classes} units.",
-            {"model.head.hidden": [max(units, info.num_classes + 1) for units in hidden]},
-        )
-
-
-def _head_of(spec: ExperimentSpec, hidden: list[int]) -> dict[str, Any]:
-    """A shorter head, its dropouts shortened with it."""
-    assert isinstance(spec.model, CnnSpec)
-    dropout = list(spec.model.head.dropout)
-    return {"model.head": {"hidden": hidden, "dropout": [*dropout[: len(hidden)], dropout[-1]] if dropout else []}}
+def _family(spec: ExperimentSpec, info: DatasetInfo) -> Iterable[Warned]:
+    return family_of(spec.model).warnings(spec, info)
 
 
 def _splits(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
@@ -216,7 +169,7 @@ def _mirroring(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
 
 
 def _fine_tuning(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
-    pretrained = isinstance(spec.model, ZooSpec) and spec.model.pretrained
+    pretrained = spec.model.starts_pretrained
     wanted = spec.fine_tuning
     held = wanted.backbone_lr_factor == 0 or wanted.freeze_backbone_epochs >= spec.epochs
     if held and not pretrained:

@@ -4,27 +4,14 @@ A spec can ask for a kernel larger than what is left of the image, or for more m
 found here, before torch is asked for anything, and so is the nearest value that would do.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from models.errors import SpecError
+from models.networks.cost import FLOAT_BYTES, INDEX_BYTES, Cost
 from models.spec.model import CnnSpec
 from models.text import plural
-
-FLOAT_BYTES = 4
-INDEX_BYTES = 8  # max pooling remembers where its maxima stood as 64-bit integers
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a network costs: its parameters, and the bytes that training keeps of one image for the backward pass."""
-
-    num_parameters: int
-    activation_bytes: int
-    largest_activation_bytes: int
-    first_kernels_bytes: int = 0
-    """The weight of the first convolution, which is kept of many epochs."""
 
 
 @dataclass(frozen=True)
@@ -95,23 +82,6 @@ def heaviest_field(model: CnnSpec, *, num_classes: int, in_channels: int, size: 
         if step.field.endswith(("channels", "input_size")) or "hidden" in step.field
     ]
     return steps[max(sized, key=share)].field
-
-
-def largest_that_fits(low: int, high: int, fits: Callable[[int], bool]) -> int | None:
-    """The largest whole number from `low` to `high` that fits, where whatever is larger than a misfit does not fit.
-
-    It is looked for from `high` down by halves: the very smallest may not fit either (an image too small for a kernel).
-    """
-    too_large = high + 1
-    while low <= high and not fits(high):
-        too_large = high
-        high = low if low < high < 2 * low else high // 2
-    if low > high:
-        return None
-    while too_large - high > 1:
-        middle = (high + too_large) // 2
-        high, too_large = (middle, too_large) if fits(middle) else (high, middle)
-    return high
 
 
 def _refuse_kernel(field: str, kernel_size: int, padding: int, size: int) -> NoReturn:

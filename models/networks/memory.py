@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from models.networks.geometry import FLOAT_BYTES
+from models.networks.cost import FLOAT_BYTES
 from models.networks.kernel_budget import history_bytes
 from models.spec.experiment import ExperimentSpec
 from models.spec.training import AdamSpec, AdamWSpec, RmspropSpec, SgdSpec

@@ -1,17 +1,14 @@
-"""What an image becomes before a network sees it. Stored with the weights, so that a prediction never guesses."""
+"""What an image becomes before a network sees it, as it is stored with the weights.
+
+`models.networks.inputs` does it; this module needs no torch.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
-from models.data.info import DatasetInfo
-from models.spec.experiment import ExperimentSpec
-from models.spec.model import CnnSpec, ZooSpec
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-CENTRE = HALF_RANGE = 0.5
-"""Pixels from -1 to 1, on which a plain CNN without batch norm trains best: `baseline` at batch 16 and rate 0.01 has a
-validation accuracy of 0.557 after three epochs, and 0.526 on inputs of unit variance, which are twice as large."""
+"""Of ImageNet's pixels from 0 to 1, in RGB: what torchvision's weights were trained with."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class Preprocessing:
 
     An image is brought to gray if `grayscale`, else to RGB; resized until its short side is `source_size` and cropped
     to the centre; repeated to `channels`; normalised with the `mean` and `std` of pixels from 0 to 1; and resized to
-    `input_size`, averaging over the pixels that become one if `antialias` (see `resize` in models.networks.resizing).
+    `input_size`, averaging over the pixels that become one if `antialias` (see `resize` in models.networks.inputs).
     """
 
     channels: int
@@ -59,28 +56,3 @@ class Preprocessing:
             grayscale=bool(data.get("grayscale", False)),
             antialias=bool(data.get("antialias", False)),
         )
-
-
-def preprocessing_for(spec: ExperimentSpec, info: DatasetInfo) -> Preprocessing:
-    """What this experiment's network is trained on, and must be asked about with.
-
-    A pretrained network gets three channels in ImageNet's normalisation, which its weights know: gray images are
-    repeated to three channels. Any other network gets the dataset's own channels: a plain CNN pixels from -1 to 1, the
-    rest the dataset's mean and deviation.
-    """
-    pretrained = isinstance(spec.model, ZooSpec) and spec.model.pretrained
-    mean, std = info.mean, info.std
-    if pretrained:
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
-    elif isinstance(spec.model, CnnSpec):
-        mean, std = (CENTRE,) * info.channels, (HALF_RANGE,) * info.channels
-    return Preprocessing(
-        channels=3 if pretrained else info.channels,
-        source_size=info.size,
-        input_size=spec.model.input_size or info.size,
-        mean=mean,
-        std=std,
-        class_names=info.class_names,
-        grayscale=info.channels == 1,
-        antialias=not spec.keeps_first_rules,
-    )

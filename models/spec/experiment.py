@@ -104,7 +104,7 @@ class ExperimentSpec(Spec):
         if phases != sorted(set(phases)):
             message = f"from_epoch must ascend without repetition, not {phases}"
             raise broken_rule(message, field="progressive_resizing")
-        if "clip_grad_norm" not in self.model_fields_set and getattr(self.model, "pretrained", False):
+        if "clip_grad_norm" not in self.model_fields_set and self.model.starts_pretrained:
             object.__setattr__(self, "clip_grad_norm", PRETRAINED_CLIP)
         warmup = getattr(self.lr_scheduler, "warmup_epochs", 0)
         if warmup > self.epochs:

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from models.errors import SpecError
 from models.spec.experiment import ExperimentSpec
-from models.spec.kinds import FAMILIES, KINDS_OF, PARTS
+from models.spec.kinds import KINDS_OF, PARTS
 from models.spec.owners import CLOSE_ELSEWHERE, Owner, closest, meant_fields, models_in, owners, owners_of
 
 Location = list[int | str]
@@ -68,8 +68,8 @@ def explain(error: ValidationError, body: dict[str, Any]) -> SpecError:
     weights: list[ErrorDetails] = []
     unknown = more = 0
     for item in error.errors(include_url=False):
-        location = _locate(item["loc"], body)
-        if location is None or _follows_from_another(item):
+        location = _locate(item["loc"])
+        if _follows_from_another(item):
             continue
         if location[:1] == ["class_weights"]:
             weights.append(item)
@@ -86,20 +86,15 @@ def explain(error: ValidationError, body: dict[str, Any]) -> SpecError:
     return SpecError(entries, fix=SCHEMA)
 
 
-def unknown_keys(error: ValidationError, body: dict[str, Any]) -> set[str]:
+def unknown_keys(error: ValidationError) -> set[str]:
     """The fields that were refused because their part has no such key."""
-    places = [_locate(item["loc"], body) for item in error.errors() if item["type"] == "extra_forbidden"]
-    return {field_of(place) for place in places if place is not None}
+    return {field_of(_locate(item["loc"])) for item in error.errors() if item["type"] == "extra_forbidden"}
 
 
-def _locate(loc: Sequence[int | str], body: dict[str, Any]) -> Location | None:
-    """A place in the body; None for a complaint of a class that was tried and not meant."""
+def _locate(loc: Sequence[int | str]) -> Location:
+    """A place in the body. Pydantic adds the kind of a part that comes in kinds."""
     location = list(loc)
-    if location[:1] == ["model"] and len(location) > 1:
-        if location[1] != FAMILIES[body["model"]["name"]].__name__:
-            return None
-        del location[1]
-    elif location[:1] and location[0] in PARTS and len(location) > 1:
+    if location[:1] and location[0] in PARTS and len(location) > 1:
         del location[1]
     return location
 

@@ -1,14 +1,36 @@
-"""The `model` part of a spec: which network is trained."""
+"""The `model` part of a spec: which network is trained. A class a family of networks, all of them in FAMILIES.
 
+The other half of a family, which needs torch, is the module that its class names (see models.networks.family).
+"""
+
+import json
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from models.spec.base import Spec, broken_rule
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
 InputSize = Annotated[int, Field(ge=8, le=512)]
+
+
+class NetworkSpec(Spec):
+    """A `model` part: what the specs of all families of networks have."""
+
+    network_module: ClassVar[str]
+    """The module of the family's other half."""
+
+    if TYPE_CHECKING:  # declared by each family, which decides their order in JSON
+        name: str
+        input_size: int | None
+
+    @property
+    def starts_pretrained(self) -> bool:
+        """Whether training starts from weights that were trained on other images."""
+        return False
 
 
 class ConvSpec(Spec):
@@ -54,8 +76,10 @@ class HeadSpec(Spec):
         return self
 
 
-class CnnSpec(Spec):
+class CnnSpec(NetworkSpec):
     """A plain convolutional network, written down block by block."""
+
+    network_module: ClassVar[str] = "models.networks.cnn"
 
     name: Literal["cnn"] = "cnn"
     blocks: tuple[BlockSpec, ...] = Field(min_length=1, max_length=32, description="The blocks in order.")
@@ -92,8 +116,10 @@ class ZooName(StrEnum):
     """DenseNet-121 (Huang et al. 2016)."""
 
 
-class ZooSpec(Spec):
+class ZooSpec(NetworkSpec):
     """A network of torchvision with a new head for the dataset's classes."""
+
+    network_module: ClassVar[str] = "models.networks.zoo"
 
     name: ZooName = Field(description="Its name in torchvision.models.")
     pretrained: bool = Field(default=False, description="Start from ImageNet weights; the head starts anew.")
@@ -101,9 +127,16 @@ class ZooSpec(Spec):
         default=None, description="Side that images are resized to; null keeps the dataset's own size."
     )
 
+    @property
+    def starts_pretrained(self) -> bool:
+        """Whether it starts from ImageNet weights."""
+        return self.pretrained
 
-class FastResNetSpec(Spec):
+
+class FastResNetSpec(NetworkSpec):
     """A small residual network made to reach a good accuracy in little time (see models/networks/fast_resnet.py)."""
+
+    network_module: ClassVar[str] = "models.networks.fast_resnet"
 
     name: Literal["fast_resnet"] = "fast_resnet"
     widths: tuple[Channels, Channels, Channels] = Field(
@@ -116,5 +149,37 @@ class FastResNetSpec(Spec):
     )
 
 
-ModelSpec = Annotated[CnnSpec | ZooSpec | FastResNetSpec, Field(union_mode="left_to_right")]
-"""Told apart by `name`; `models.spec.parse` picks the class before validation so that an error names one class only."""
+FAMILIES: dict[str, type[NetworkSpec]] = {
+    "cnn": CnnSpec,
+    "fast_resnet": FastResNetSpec,
+    **{name.value: ZooSpec for name in ZooName},
+}
+"""The classes of the `model` part by its `name`: the registry of families, each an entry here and a module."""
+
+
+def _read_network(value: Any, info: ValidationInfo) -> NetworkSpec:
+    """Read a `model` part by the class that its name stands for, with errors of that class only."""
+    if isinstance(value, NetworkSpec):
+        return value
+    name = value.get("name") if isinstance(value, dict) else None
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise PydanticCustomError("network", "must be an object whose `name` is that of a network")
+    cls = FAMILIES[name]
+    # in a strict spec a list is a tuple, and a word an enum's member, in JSON only
+    return cls.model_validate_json(json.dumps(value)) if info.mode == "json" else cls.model_validate(value)
+
+
+class _ByName:
+    """The schema of a part that is read by `_read_network`: any of the registered families, new ones too."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(_read_network)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        families = dict.fromkeys(FAMILIES.values())
+        return handler(core_schema.union_schema([family.__pydantic_core_schema__ for family in families]))
+
+
+ModelSpec = Annotated[NetworkSpec, _ByName]

@@ -10,18 +10,16 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from models.errors import SpecError
 from models.spec.advice import with_usable_advice
 from models.spec.experiment import ExperimentSpec
 from models.spec.explain import describe, explain, fail, nearest_word, unknown_keys
-from models.spec.kinds import FAMILIES, PARTS
-from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
+from models.spec.kinds import PARTS
+from models.spec.model import FAMILIES, NetworkSpec
 from models.spec.plain import copy_plain
 from models.spec.presets import experiment_presets, model_presets
-
-__all__ = ["FAMILIES", "load_model", "load_spec", "model_label", "parse_spec"]
 
 Body = dict[str, Any]
 
@@ -45,7 +43,7 @@ def parse_spec(body: Any) -> ExperimentSpec:
     try:
         return ExperimentSpec.model_validate_json(json.dumps(body))
     except ValidationError as error:
-        raise with_usable_advice(explain(error, body), body, unknown_keys(error, body), _refused) from None
+        raise with_usable_advice(explain(error, body), body, unknown_keys(error), _refused) from None
 
 
 def _refused(body: Body) -> SpecError | None:
@@ -65,16 +63,14 @@ def load_spec(stored: Body) -> ExperimentSpec:
     return ExperimentSpec.model_validate_json(json.dumps({"spec_version": 1, **stored}))
 
 
-def load_model(stored: Body) -> CnnSpec | ZooSpec | FastResNetSpec:
+def load_model(stored: Body) -> NetworkSpec:
     """Read the `model` part of a stored spec."""
-    model = FAMILIES[stored["name"]].model_validate_json(json.dumps(stored))
-    assert isinstance(model, CnnSpec | ZooSpec | FastResNetSpec)
-    return model
+    return FAMILIES[stored["name"]].model_validate_json(json.dumps(stored))
 
 
-def model_label(model: BaseModel) -> str:
+def model_label(model: NetworkSpec) -> str:
     """The preset's name if the network is one of the presets, else its family: baseline, wide, cnn, squeezenet1_1."""
-    return _labels().get(model.model_dump_json(exclude={"input_size"}), str(model.name))  # type: ignore[attr-defined]
+    return _labels().get(model.model_dump_json(exclude={"input_size"}), str(model.name))
 
 
 @lru_cache(maxsize=1)

@@ -12,8 +12,7 @@ from service.experiments.documents import ExperimentDocument, ExperimentPage, La
 from service.experiments.reproduction import ReproductionDocument, compare
 from service.experiments.submit import Submissions, describe
 from service.experiments.verdict import VerdictDocument
-from service.http.caching import anything_changes, cached_until, experiment_changes, history_changes
-from service.http.dependencies import BodyDep, CallerDep, SettingsDep, StoreDep, WritePlace, WritesDep
+from service.http.dependencies import BodyDep, CallerDep, SettingsDep, StoreDep, WritersDep, WriteSlot
 from service.http.documents import respond
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
@@ -67,7 +66,7 @@ async def create_experiment(
     inspector: InspectorDep,
     measurer: MeasurerDep,
     submissions: SubmissionsDep,
-    writes: WritesDep,
+    writers: WritersDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
     name: Annotated[
@@ -77,11 +76,11 @@ async def create_experiment(
 ) -> ExperimentDocument:
     """Submit an experiment, as JSON or YAML: a spec, or a preset with changes."""
     body = body.named(name)
-    accepted = await writes.run(inspector.accept, body.document)
+    accepted = await writers.run(inspector.accept, body.document)
     if dry_run:
         measured = await measurer.measure(accepted, caller)
         return JSONResponse(measured.model_dump(mode="json"))  # type: ignore[return-value]
-    document, created = await writes.run(submissions.submit, accepted, caller, idempotency_key, body.raw)
+    document, created = await writers.run(submissions.submit, accepted, caller, idempotency_key, body.raw)
     response.headers["Location"] = document.links["self"]
     if not created:
         response.headers["Idempotent-Replayed"] = "true"
@@ -89,7 +88,6 @@ async def create_experiment(
 
 
 @router.get("", response_model=ExperimentPage, responses=problems(401, 422))
-@cached_until(anything_changes)
 def list_experiments(
     request: Request,
     store: StoreDep,
@@ -122,7 +120,6 @@ def list_experiments(
 
 
 @router.get("/{experiment_id}", response_model=ExperimentDocument, responses=problems(401, 404))
-@cached_until(experiment_changes)
 def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
     """Look at one experiment: how it stands, its best and last metrics, its runs, its complete spec."""
     with store.reading() as session:
@@ -130,14 +127,14 @@ def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
 
 
 @router.delete("/{experiment_id}", status_code=204, responses=problems(401, 403, 404, 409))
-def delete_experiment(experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WritePlace]) -> None:
+def delete_experiment(experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WriteSlot]) -> None:
     """Delete an experiment that does not run, with its curves, weights and kernels."""
     submissions.delete(experiment_id)
 
 
 @router.post("/{experiment_id}/cancel", responses=problems(401, 403, 404, 409))
 def cancel_experiment(
-    experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WritePlace]
+    experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WriteSlot]
 ) -> ExperimentDocument:
     """Cancel an experiment that is queued or running; again is as good as once."""
     return submissions.cancel(experiment_id)
@@ -153,7 +150,7 @@ def resume_experiment(
     caller: CallerDep,
     submissions: SubmissionsDep,
     response: Response,
-    _: Annotated[None, WritePlace],
+    _: Annotated[None, WriteSlot],
 ) -> ExperimentDocument:
     """Go on with an experiment that failed, diverged or was cancelled, from its last checkpoint."""
     document = submissions.resume(experiment_id, caller)
@@ -174,7 +171,7 @@ def reproduce_experiment(
     caller: CallerDep,
     submissions: SubmissionsDep,
     response: Response,
-    _: Annotated[None, WritePlace],
+    _: Annotated[None, WriteSlot],
 ) -> ExperimentDocument:
     """Run the same spec again, to see whether the result holds."""
     document = submissions.reproduce(experiment_id, caller)
@@ -197,7 +194,6 @@ def list_layers(experiment_id: Id, store: StoreDep) -> LayersDocument:
 
 
 @router.get("/{experiment_id}/verdict", responses=problems(401, 404, 409))
-@cached_until(history_changes)
 def get_verdict(experiment_id: Id, store: StoreDep) -> VerdictDocument:
     """Read in plain words how it went, and what to try."""
     with store.reading() as session:

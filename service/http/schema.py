@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from models.spec.experiment import ExperimentSpec
-from models.spec.parse import FAMILIES
+from models.spec.model import FAMILIES
 from models.spec.presets import experiment_presets, model_presets
 from service.http.errors import Problem
 

@@ -1,4 +1,4 @@
-"""A trained network, ready to predict: built from what its weights file says, and fed batches of one fixed size.
+"""A network with trained weights, on the CPU, that is fed batches of one fixed size.
 
 An image's probabilities must not depend on who else is in its batch. On one shape of input and one thread a network
 computes each image in the same way wherever it stands in the batch and whatever stands beside it; on another shape the
@@ -14,13 +14,13 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
-from models.errors import Conflict, CorruptFile
+from models.errors import CorruptFile
 from models.networks.build import build_network
-from models.networks.describe import probe_network
+from models.networks.inputs import network_input
+from models.networks.inspection import inspect_network
 from models.networks.predict import predict
-from models.networks.resizing import resize
 from service.predictions.weights import Weights
 
 LARGEST_BATCH = 32
@@ -28,61 +28,10 @@ BATCH_MACS = 1_000_000_000
 """Multiplications in a batch that is mostly filling: about 30 ms of one core."""
 
 
-class TrainedNetwork:
-    """A network with its weights, on the CPU."""
-
-    def __init__(self, weights: Weights, data: bytes) -> None:
-        self.weights = weights
-        preprocessing = weights.preprocessing
-        self.network = _load(weights, data)
-        probe = probe_network(
-            weights.model,
-            num_classes=len(preprocessing.class_names),
-            in_channels=preprocessing.channels,
-            size=preprocessing.input_size,
-        )
-        self.batch_size = fixed_batch_size(probe.macs)
-        self.num_bytes = len(data)
-        self._mean = torch.tensor(preprocessing.mean).view(1, -1, 1, 1)
-        self._std = torch.tensor(preprocessing.std).view(1, -1, 1, 1)
-
-    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
-        """Probabilities of the classes for each image (channels, source_size, source_size)."""
-        answers: list[NDArray[np.float64]] = []
-        for start in range(0, len(images), self.batch_size):
-            part = images[start : start + self.batch_size]
-            batch = np.zeros((self.batch_size, *part[0].shape), dtype=np.uint8)
-            batch[: len(part)] = np.stack(part)
-            with torch.inference_mode():
-                inputs = self._prepare(torch.from_numpy(batch))
-                logits = predict(self.network, inputs, self.weights.test_time_augmentation)[: len(part)]
-                answers.extend(torch.softmax(logits.double(), dim=1).numpy())
-        if not all(np.isfinite(answer).all() for answer in answers):
-            raise Conflict(
-                f"the {self.weights.which} weights of experiment {self.weights.experiment_id} give no finite answer",
-                fix="ask the best weights, or train at a lower learning rate",
-            )
-        return answers
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        """As training does: normalised, then resized."""
-        floats = (images.float() / 255 - self._mean) / self._std
-        preprocessing = self.weights.preprocessing
-        return resize(floats, preprocessing.input_size, antialias=preprocessing.antialias)
-
-
-def fixed_batch_size(macs_per_image: int) -> int:
-    """How many images a network of this cost takes at once: a power of two, the same on every machine."""
-    size = LARGEST_BATCH
-    while size > 1 and size * macs_per_image > BATCH_MACS:
-        size //= 2
-    return size
-
-
-def _load(weights: Weights, data: bytes) -> nn.Module:
-    """Built without memory of its own, then given the stored tensors."""
+def load_network(weights: Weights, data: bytes) -> nn.Module:
+    """The network that a weights file is of, ready to predict. Raises CorruptFile if its tensors are of another one."""
     preprocessing = weights.preprocessing
-    with torch.device("meta"):
+    with torch.device("meta"):  # built without memory of its own, then given the stored tensors
         network = build_network(
             weights.model,
             num_classes=len(preprocessing.class_names),
@@ -97,3 +46,35 @@ def _load(weights: Weights, data: bytes) -> nn.Module:
         ) from error
     assert not any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
     return network.float().requires_grad_(False).eval()
+
+
+def probabilities(
+    network: nn.Module, weights: Weights, images: Sequence[NDArray[np.uint8]]
+) -> list[NDArray[np.float64]]:
+    """Probabilities of the classes for each image (channels, source_size, source_size)."""
+    preprocessing = weights.preprocessing
+    inspection = inspect_network(
+        weights.model,
+        num_classes=len(preprocessing.class_names),
+        in_channels=preprocessing.channels,
+        size=preprocessing.input_size,
+    )
+    batch_size = fixed_batch_size(inspection.macs)
+    answers: list[NDArray[np.float64]] = []
+    for start in range(0, len(images), batch_size):
+        part = images[start : start + batch_size]
+        batch = np.zeros((batch_size, *part[0].shape), dtype=np.uint8)
+        batch[: len(part)] = np.stack(part)
+        with torch.inference_mode():
+            inputs = network_input(torch.from_numpy(batch), preprocessing)
+            logits = predict(network, inputs, weights.test_time_augmentation)[: len(part)]
+            answers.extend(torch.softmax(logits.double(), dim=1).numpy())
+    return answers
+
+
+def fixed_batch_size(macs_per_image: int) -> int:
+    """How many images a network of this cost takes at once: a power of two, the same on every machine."""
+    size = LARGEST_BATCH
+    while size > 1 and size * macs_per_image > BATCH_MACS:
+        size //= 2
+    return size

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import CorruptFile, InvalidRequest
+from models.errors import Conflict, CorruptFile, InvalidRequest
 from models.settings import Settings
 from models.store import Store
 from service.predictions.batching import Batcher
 from service.predictions.weights import READ_ATTEMPTS, Weights, find_record, read_weights
 
 if TYPE_CHECKING:
-    from service.predictions.network import TrainedNetwork
+    from torch import nn
 
 MAX_NETWORKS = 6
 MAX_BYTES = 600_000_000
@@ -26,23 +26,33 @@ THREADS = 1
 
 
 class Served:
-    """Weights in the cache: their file's content until the first prediction, the network from then on."""
+    """Stored weights that predictions are made with: the file's content until the first prediction, then its network.
+
+    So the API starts, and tells what images an experiment takes, without torch.
+    """
 
     def __init__(self, weights: Weights, data: bytes) -> None:
         self.weights = weights
         self.num_bytes = len(data)
-        self._data: bytes | None = data
-        self._network: TrainedNetwork | None = None
+        self._data = data
+        self._network: nn.Module | None = None
 
-    def network(self) -> "TrainedNetwork":
-        """The network, built now if it was not yet. Called in the batcher's thread only."""
+    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
+        """Probabilities of the classes for each image (channels, source_size, source_size). For one thread at a time.
+
+        Raises CorruptFile if the weights are not of their network, Conflict if they give no finite answer.
+        """
+        from service.predictions.network import load_network, probabilities  # torch: two seconds, at the first one
+
         if self._network is None:
-            from service.predictions.network import TrainedNetwork  # torch, which the API can start without
-
-            assert self._data is not None
-            self._network = TrainedNetwork(self.weights, self._data)
-            self._data = None
-        return self._network
+            self._network, self._data = load_network(self.weights, self._data), b""
+        answers = probabilities(self._network, self.weights, images)
+        if not all(np.isfinite(answer).all() for answer in answers):
+            raise Conflict(
+                f"the {self.weights.which} weights of experiment {self.weights.experiment_id} give no finite answer",
+                fix="ask the best weights, or train at a lower learning rate",
+            )
+        return answers
 
 
 class Predictor:
@@ -125,4 +135,4 @@ def _predict(served: Served, images: list[NDArray[np.uint8]]) -> list[NDArray[np
 
     if torch.get_num_threads() != THREADS:
         torch.set_num_threads(THREADS)  # nothing else in the API's process computes
-    return served.network().predict(images)
+    return served.predict(images)

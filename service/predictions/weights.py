@@ -8,7 +8,7 @@ from typing import Any
 
 from models.errors import Conflict, CorruptFile, InvalidRequest
 from models.networks.preprocessing import Preprocessing
-from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
+from models.spec.model import NetworkSpec
 from models.spec.parse import load_model
 from models.store import Store, artifacts, experiments
 from models.store.artifacts import ArtifactRecord
@@ -29,7 +29,7 @@ class Weights:
     """best or last."""
     epoch: int | None
     sha256: str
-    model: CnnSpec | ZooSpec | FastResNetSpec
+    model: NetworkSpec
     preprocessing: Preprocessing
     test_time_augmentation: str = "none"
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import structlog
 import torch
 
-import models.networks.zoo  # noqa: F401 (torchvision, which takes seconds to import)
+import models.torchvision_compat  # noqa: F401 (torchvision takes seconds to import)
 from models import files
 from models.data.dataset import load_dataset
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable

@@ -11,10 +11,10 @@ from torch import nn
 from models.data.dataset import ImageDataset
 from models.data.splits import split_indices
 from models.networks.build import build_network, initialise
+from models.networks.inputs import preprocessing_for
 from models.networks.layers import head_of
-from models.networks.preprocessing import Preprocessing, preprocessing_for
+from models.networks.preprocessing import Preprocessing
 from models.spec.experiment import ExperimentSpec
-from models.spec.model import FastResNetSpec
 from worker.training.averaging import AveragedWeights
 from worker.training.batches.loader import EpochBatches, InputFormat, Part, Split, first_images
 from worker.training.graphs import GraphedSteps, can_be_recorded
@@ -63,10 +63,7 @@ def build_data(spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning) -> D
         test=split(test_images, test_labels, torch.arange(len(test_labels))),
         preprocessing=preprocessing,
         input_format=InputFormat(
-            mean=preprocessing.mean,
-            std=preprocessing.std,
-            size=preprocessing.input_size,
-            antialias=preprocessing.antialias,
+            preprocessing=preprocessing,
             memory_format=torch.channels_last if tuning.channels_last else torch.contiguous_format,
             device=tuning.device,
         ),
@@ -96,9 +93,8 @@ def build_fresh_network(spec: ExperimentSpec, data: Data, cache_dir: Path | None
         size=data.preprocessing.input_size,
         cache_dir=cache_dir,
     )
-    if isinstance(spec.model, FastResNetSpec):
-        count = int(INITIALISE_PIXELS / data.preprocessing.input_size**2)
-        initialise(network, first_images(data.train, data.input_format, count).cpu())
+    count = int(INITIALISE_PIXELS / data.preprocessing.input_size**2)
+    initialise(spec.model, network, lambda: first_images(data.train, data.input_format, count).cpu())
     return network.to(device=data.input_format.device, memory_format=data.input_format.memory_format)  # type: ignore[call-overload, no-any-return]
 
 

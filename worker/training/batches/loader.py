@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.networks.resizing import resize
+from models.networks.inputs import network_input
+from models.networks.preprocessing import Preprocessing
 from models.spec.data import AugmentationSpec
 from worker.training.batches import augmentation
 from worker.training.seeds import Stream, derive_seed, generator
@@ -42,31 +44,22 @@ class Split:
 
 @dataclass(frozen=True)
 class InputFormat:
-    """What the network takes: normalised by mean and std (of pixels in 0..1), resized to `size`, in this layout."""
+    """What the network takes, in which layout and where."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size: int
+    preprocessing: Preprocessing
     memory_format: torch.memory_format
     device: torch.device
-    antialias: bool = True
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Images normalised: uint8 ones, or floats in 0..1."""
-        unit = 1.0 if images.is_floating_point() else 255.0
-        images = images.expand(-1, len(self.mean), -1, -1)  # a gray image is repeated for a network of three channels
-        normalised = torch.empty(images.shape, device=images.device, memory_format=self.memory_format)
-        # a channel at a time: read, converted, scaled and written to its place in one pass over memory
-        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
-            shift = torch.full((), -mean / std, device=images.device)
-            torch.add(shift, images[:, channel], alpha=1 / (unit * std), out=normalised[:, channel])
-        return normalised
+    @property
+    def size(self) -> int:
+        """The side of the network's input in pixels."""
+        return self.preprocessing.input_size
 
-    def resize(self, images: Tensor, size: int) -> Tensor:
-        """Float images at another size."""
-        if images.shape[-1] == size:
-            return images
-        return resize(images, size, antialias=self.antialias).contiguous(memory_format=self.memory_format)
+    def prepare(
+        self, images: Tensor, size: int | None = None, augment: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Images as the network takes them: see `network_input`."""
+        return network_input(images, self.preprocessing, size=size, memory_format=self.memory_format, augment=augment)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,10 +165,8 @@ class EpochBatches:
             images = augmentation.move_pixels(images, spec, rng)
         if any(spec.color_jitter.model_dump().values()):
             images = augmentation.jitter_colors(images.float().div_(255), spec, rng)
-        images = input_format.normalise(images)
-        if spec.cutout_pixels or spec.random_erase:
-            images = augmentation.erase(images, spec, rng)
-        return input_format.resize(images, size)
+        erases = spec.cutout_pixels or spec.random_erase
+        return input_format.prepare(images, size, partial(augmentation.erase, spec=spec, rng=rng) if erases else None)
 
     def _mix(self, batches: Sequence[Batch], epoch: int, chunk: int) -> list[Batch]:
         numbers = np.random.default_rng(derive_seed(self.seed, Stream.MIXUP, epoch, chunk))
@@ -188,16 +179,16 @@ class EpochBatches:
         return mixed
 
 
-def plain_batches(split: Split, input_format: InputFormat, batch_size: int) -> Iterator[Batch]:
-    """The images of a split in order and as they are, for measuring."""
+def plain_batches(split: Split, input_format: InputFormat, batch_size: int, size: int | None = None) -> Iterator[Batch]:
+    """The images of a split in order and not augmented, for measuring; at the network's input size unless told."""
     for positions in torch.split(torch.arange(len(split), device=split.indices.device), batch_size):
         images, labels = split.take(positions, input_format.device)
-        yield Batch(input_format.resize(input_format.normalise(images), input_format.size), labels)
+        yield Batch(input_format.prepare(images, size), labels)
 
 
-def first_images(split: Split, input_format: InputFormat, count: int) -> Tensor:
-    """The first images of a split as they are measured."""
-    return next(plain_batches(split, input_format, count)).images
+def first_images(split: Split, input_format: InputFormat, count: int, size: int | None = None) -> Tensor:
+    """The first images of a split, as `plain_batches` has them."""
+    return next(plain_batches(split, input_format, count, size)).images
 
 
 def _ahead(prepare: Callable[[int], list[Batch]], chunks: Sequence[int]) -> Iterator[list[Batch]]:

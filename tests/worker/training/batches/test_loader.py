@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.networks.preprocessing import Preprocessing
 from models.spec.data import AugmentationSpec
 from worker.training.batches.loader import EpochBatches, InputFormat, Split, batch_edges, plain_batches
 
@@ -21,14 +22,18 @@ def numbered(num: int, channels: int = 3, size: int = 8) -> Split:
 
 
 def shape(**changes: Any) -> InputFormat:
-    standard: dict[str, Any] = {
-        "mean": MEAN,
-        "std": STD,
-        "size": 8,
-        "memory_format": torch.channels_last,
-        "device": CPU,
-    }
-    return InputFormat(**{**standard, **changes})
+    """Images of 8 pixels for a network that takes `size`, normalised by `mean` and `std`."""
+    standard: dict[str, Any] = {"mean": MEAN, "std": STD, "size": 8, "antialias": True, **changes}
+    preprocessing = Preprocessing(
+        channels=len(standard["mean"]),
+        source_size=8,
+        input_size=standard["size"],
+        mean=standard["mean"],
+        std=standard["std"],
+        class_names=("even", "odd"),
+        antialias=standard["antialias"],
+    )
+    return InputFormat(preprocessing, torch.channels_last, CPU)
 
 
 def batches(split: Split, spec: AugmentationSpec | None = None, **changes: Any) -> EpochBatches:

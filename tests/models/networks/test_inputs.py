@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.networks.resizing import resize
+from models.networks.inputs import resize
 from models.torchvision_compat import torchvision
 
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))

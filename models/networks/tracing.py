@@ -1,71 +1,22 @@
-"""What a network is made of, from its modules on the meta device, where tensors have shapes and no content.
+"""Layers, operations and memory of a network on the meta device, where tensors have shapes and no content.
 
-Plain sequences of layers (the declarative CNN, fast_resnet) are followed layer by layer. torchvision's networks are run
-there once, while autograd reports every tensor that it keeps for the backward pass: that costs tenths of a second, and
-seconds the first time, when torch loads what describes its operators' shapes.
+`follow` goes through a plain sequence of layers one by one, by arithmetic. `run` is for any network: it is run once
+while autograd reports every tensor that it keeps for the backward pass. That costs tenths of a second, and seconds the
+first time, when torch loads what describes its operators' shapes.
 """
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.networks.build import build_network
-from models.networks.fast_resnet import FastResNet
-from models.networks.geometry import FLOAT_BYTES, INDEX_BYTES, Cost
-from models.spec.model import CnnSpec, FastResNetSpec, ZooSpec
+from models.networks.cost import FLOAT_BYTES, INDEX_BYTES
 
-ModelPart = CnnSpec | ZooSpec | FastResNetSpec
-
-PROBE_IMAGES = 2  # batch normalisation cannot be run on one value a channel
+RUN_IMAGES = 2  # batch normalisation cannot be run on one value a channel
 
 
-@dataclass(frozen=True)
-class Probe:
-    """What the modules of a network tell. `layers` is as NetworkSummary has it."""
-
-    layers: tuple[dict[str, Any], ...]
-    cost: Cost
-    macs: int
-    weight_bytes: int
-    smallest_norm_values: int | None
-    """Values a channel that the batch norm with the smallest feature map sees of one image; None without one."""
-
-
-@lru_cache(maxsize=256)
-def probe_network(model: ModelPart, *, num_classes: int, in_channels: int, size: int) -> Probe:
-    """Build the network on the meta device and look at it."""
-    # building draws random numbers, even on the meta device: the caller's are put back
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        network = build_network(model, num_classes=num_classes, in_channels=in_channels, size=size)
-    record = _Record()
-    if isinstance(model, ZooSpec):
-        run(network, in_channels, size, record)
-    else:
-        follow(network, in_channels, size, record)
-    parameters = list(network.parameters())
-    return Probe(
-        layers=tuple(record.layers.values()),
-        cost=Cost(
-            num_parameters=sum(parameter.numel() for parameter in parameters),
-            activation_bytes=sum(record.kept),
-            largest_activation_bytes=max(record.kept),
-            first_kernels_bytes=next(
-                math.prod(layer["kernel_shape"]) * FLOAT_BYTES
-                for layer in record.layers.values()
-                if layer["kernel_shape"]
-            ),
-        ),
-        macs=record.macs,
-        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *network.buffers())),
-        smallest_norm_values=record.smallest_norm_values,
-    )
-
-
-class _Record:
+class Record:
     """What is noted of each layer, and the bytes of one image that training keeps."""
 
     def __init__(self) -> None:
@@ -95,7 +46,7 @@ class _Record:
             }
 
 
-def follow(network: nn.Module, in_channels: int, size: int, record: _Record) -> None:
+def follow(network: nn.Module, in_channels: int, size: int, record: Record) -> None:
     """Follow an image through a network whose layers stand in the order in which they are used."""
     shape: tuple[int, ...] = (in_channels, size, size)
     record.kept.append(math.prod(shape) * FLOAT_BYTES)
@@ -103,11 +54,6 @@ def follow(network: nn.Module, in_channels: int, size: int, record: _Record) -> 
         shape = _output_shape(module, shape)
         record.note(name, module, shape)
         record.kept.append(_kept_values(module, shape))
-    if isinstance(network, FastResNet):
-        for stage in range(len(network.stages)):
-            # a residual sum is no layer, and is kept all the same
-            summed = record.layers[f"stages.{stage}.activation2"]["output_shape"]
-            record.kept.append(math.prod(summed) * FLOAT_BYTES)
 
 
 def _leaves(network: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -147,7 +93,7 @@ def _kept_values(module: nn.Module, output_shape: tuple[int, ...]) -> int:
             return values * FLOAT_BYTES
 
 
-def run(network: nn.Module, in_channels: int, size: int, record: _Record) -> None:
+def run(network: nn.Module, in_channels: int, size: int, record: Record) -> None:
     """Send images without content through any network, noting what autograd keeps of them."""
     weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept: dict[int, int] = {}
@@ -156,7 +102,7 @@ def run(network: nn.Module, in_channels: int, size: int, record: _Record) -> Non
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes() // PROBE_IMAGES
+            kept[storage._cdata] = storage.nbytes() // RUN_IMAGES
             alive.append(tensor)
         return tensor
 
@@ -168,7 +114,7 @@ def run(network: nn.Module, in_channels: int, size: int, record: _Record) -> Non
 
     hooks = [module.register_forward_hook(noting(name)) for name, module in _leaves(network)]
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network.train()(torch.empty(PROBE_IMAGES, in_channels, size, size, device="meta"))
+        network.train()(torch.empty(RUN_IMAGES, in_channels, size, size, device="meta"))
     for hook in hooks:
         hook.remove()
     record.kept += kept.values()

@@ -1,0 +1,54 @@
+"""What a network is made of, from its modules on the meta device: layers, operations, memory. Nothing is allocated."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from models.networks.build import build_network
+from models.networks.cost import FLOAT_BYTES, Cost
+from models.networks.family import family_of
+from models.networks.tracing import Record
+from models.spec.model import NetworkSpec
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the modules of a network tell. `layers` is as NetworkSummary has it."""
+
+    layers: tuple[dict[str, Any], ...]
+    cost: Cost
+    macs: int
+    """Multiply-accumulates of one image's forward pass."""
+    weight_bytes: int
+    smallest_norm_values: int | None
+    """Values a channel that the batch norm with the smallest feature map sees of one image; None without one."""
+
+
+@lru_cache(maxsize=256)
+def inspect_network(model: NetworkSpec, *, num_classes: int, in_channels: int, size: int) -> Inspection:
+    """Build the network on the meta device and look at it."""
+    # building draws random numbers, even on the meta device: the caller's are put back
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        network = build_network(model, num_classes=num_classes, in_channels=in_channels, size=size)
+    record = Record()
+    family_of(model).trace(network, in_channels, size, record)
+    parameters = list(network.parameters())
+    return Inspection(
+        layers=tuple(record.layers.values()),
+        cost=Cost(
+            num_parameters=sum(parameter.numel() for parameter in parameters),
+            activation_bytes=sum(record.kept),
+            largest_activation_bytes=max(record.kept),
+            first_kernels_bytes=next(
+                math.prod(layer["kernel_shape"]) * FLOAT_BYTES
+                for layer in record.layers.values()
+                if layer["kernel_shape"]
+            ),
+        ),
+        macs=record.macs,
+        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *network.buffers())),
+        smallest_norm_values=record.smallest_norm_values,
+    )
