@@ -108,14 +108,25 @@ class _Parser(MultiPartParser):
     """Starlette's parser, which takes a part for a text field if all that it has is a `filename*` (RFC 5987).
 
     RFC 7578 forbids that form, and older clients (urllib3 before version 2, some browsers) send it for names that are
-    not ASCII.
+    not ASCII. A header arrives in pieces: its value is kept until it is whole, and then passed on.
     """
 
-    def on_headers_finished(self) -> None:
-        part = self._current_part
-        if b"filename*" in (part.content_disposition or b"").lower():
-            part.content_disposition = _with_plain_filename(part.content_disposition or b"")
-        super().on_headers_finished()
+    _name = _value = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+        super().on_header_field(data, start, end)
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def on_header_end(self) -> None:
+        value = self._value
+        if self._name.lower() == b"content-disposition" and b"filename*" in value.lower():
+            value = _with_plain_filename(value)
+        super().on_header_value(value, 0, len(value))
+        super().on_header_end()
+        self._name = self._value = b""
 
 
 def _with_plain_filename(disposition: bytes) -> bytes:

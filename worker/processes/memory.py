@@ -2,33 +2,19 @@
 
 from pathlib import Path
 
-PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+from models.cgroups import PROC, control_groups
+
+COUNTERS = ("memory.events", "memory.oom_control")
+"""Of control groups' versions 2 and 1."""
 
 
-def oom_kills() -> int:
-    """Processes that the kernel has killed for memory so far: in our control group and on the machine.
+def oom_kills(proc: Path = PROC) -> int:
+    """Processes that the kernel has killed for memory so far: in our control groups and on the machine.
 
     The figure means nothing by itself; that it rose while a process died of SIGKILL does. 0 where nothing tells.
     """
-    return sum(_counter(path) for path in {PROC / "vmstat", *_control_group_files()})
-
-
-def _control_group_files() -> list[Path]:
-    try:
-        lines = (PROC / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    files = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            files += [CGROUPS / path.lstrip("/") / "memory.events", CGROUPS / "memory.events"]
-        elif "memory" in controllers.split(","):
-            files += [
-                CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control",
-                CGROUPS / "memory" / "memory.oom_control",
-            ]
-    return files
+    files = {folder / name for folder in control_groups("memory", proc) for name in COUNTERS}
+    return sum(_counter(path) for path in {proc / "vmstat", *files})
 
 
 def _counter(path: Path) -> int:
