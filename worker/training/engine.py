@@ -241,7 +241,7 @@ class _Run:
             self.recorder.add_kernels(state.network, metrics.epoch, is_best=is_best)
         state.begin_epoch(metrics.epoch + 1)
         self._checkpoint()
-        self.reporter.judge(self.recorder.kernels.by_epoch())
+        self.reporter.judge(self.recorder.kernels.by_epoch)
 
     def _measure(self, split: Split, after_batch: Callable[[int], None]) -> tuple[float, float]:
         batches = plain_batches(split, self.data.input_format, self.tuning.eval_batch)

@@ -1,7 +1,7 @@
 """What a run has to say about itself: its history, what diverged, seconds per phase, and the verdict on all of it."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,21 +17,24 @@ from worker.training.sink import MetricSink
 Kernels = Mapping[int, NDArray[np.floating[Any]]]
 """The first layer's after the epochs that are kept."""
 
-PATIENCE = 20
-"""A verdict is given while training only when the last one's time, so many times, has passed: it costs 5% at most.
-
-And only when the history has grown by a part in so many since: all verdicts of a run together cost as much as so many
-of its last one, so the cost grows with the number of epochs and not with its square.
+PATIENCE = 100
+"""A verdict is given while training only when the last one's time, so many times, has passed: it costs 1% at most."""
+GROWTH = 20
+"""And only when the history has grown by a part in so many since: all verdicts of a run together cost as much as so
+many of its last one, so the cost grows with the number of epochs and not with its square (docs/benchmarks.md).
 """
 
 
 class Reporter:
     """Keeps the history and gives verdicts to the sink."""
 
-    def __init__(self, spec: ExperimentSpec, num_classes: int, sink: MetricSink) -> None:
+    def __init__(
+        self, spec: ExperimentSpec, num_classes: int, sink: MetricSink, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.spec = spec
         self.num_classes = num_classes
         self.sink = sink
+        self.clock = clock
         self.history: list[EpochMetrics] = []
         self.divergences: list[Divergence] = []
         self.seconds: dict[str, float] = {}
@@ -52,14 +55,14 @@ class Reporter:
         self.history.append(metrics)
         self.sink.append_epoch(metrics)
 
-    def judge(self, kernels: Kernels) -> None:
+    def judge(self, kernels: Callable[[], Kernels]) -> None:
         """Give a verdict while training goes on, unless the last one was given a moment or a few epochs ago."""
-        began = time.monotonic()
+        began = self.clock()
         grown = len(self.history) - self.judged_epochs
-        if began >= self.judge_again_at and PATIENCE * grown >= self.judged_epochs:
+        if began >= self.judge_again_at and GROWTH * grown >= self.judged_epochs:
             self.judged_epochs = len(self.history)
-            self._judge(kernels, None, finished=False)
-            ended = time.monotonic()
+            self._judge(kernels(), None, finished=False)
+            ended = self.clock()
             self.judge_again_at = ended + PATIENCE * (ended - began)
 
     def judge_finally(self, kernels: Kernels, filters: dict[str, Any] | None) -> None:
