@@ -10,6 +10,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -31,6 +32,7 @@ HEADER = (
     "| # | attack | what was done | before | now | others meanwhile, before | now | held |\n"
     "|---|---|---|---|---|---|---|---|"
 )
+ROW = re.compile(r"^\| (\d+) \|.*$", re.MULTILINE)
 PLENTY = {"requests_per_minute": 100_000}
 
 
@@ -140,18 +142,20 @@ def run_one(target: Target, each: Attack) -> Outcome:
 
 
 def write_table(page: Path, outcomes: list[Outcome], before: dict[int, Outcome]) -> None:
-    """Put the table into the page."""
+    """Put rows into the page; those of attacks that were not done now stay as they are."""
     text = page.read_text(encoding="utf-8")
     head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    held = sum(each.held for each in outcomes)
+    old, _, tail = rest.partition(END)
+    rows = {int(found[1]): found[0] for found in ROW.finditer(old)}
+    rows |= {each.number: _row(each, before.get(each.number)) for each in outcomes}
+    held = sum(row.endswith("| yes |") for row in rows.values())
     earlier = f", {sum(each.held for each in before.values())} before" if before else ""
     said = (
-        f"{time.strftime('%d %B %Y')}, {machine()}: {held} of {len(outcomes)} held{earlier}. Others: the time in which "
+        f"{time.strftime('%d %B %Y')}, {machine()}: {held} of {len(rows)} held{earlier}. Others: the time in which "
         f"half and 99 of 100 answers came; the bar is {SLOWEST_P99_SECONDS * 1000:.0f} ms."
     )
-    rows = [_row(each, before.get(each.number)) for each in outcomes]
-    page.write_text(f"{head}{BEGIN}\n{said}\n\n{HEADER}\n" + "\n".join(rows) + f"\n{END}{tail}", encoding="utf-8")
+    table = "\n".join([HEADER, *(rows[number] for number in sorted(rows))])
+    page.write_text(f"{head}{BEGIN}\n{said}\n\n{table}\n{END}{tail}", encoding="utf-8")
 
 
 def _row(now: Outcome, before: Outcome | None) -> str:
