@@ -1,9 +1,11 @@
 """What an answer costs and how large it is does not grow with what was sent."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from models.errors import EpochalError, SpecError
@@ -15,6 +17,7 @@ from models.store.states import Role
 from service.http import routing
 from service.http.body import MAX_YAML_VALUES, parse_json, parse_yaml
 from service.http.errors import MAX_PROBLEM_BYTES, problem_document
+from service.http.uploads import PARSED_AT_ONCE, read_images
 from tests.service.lab_of_one import Filled, client_of
 
 API = "/api/v1/experiments"
@@ -128,3 +131,29 @@ def test_long_names_are_quoted_in_part(steady: TestClient) -> None:
     ):
         assert 400 <= answer.status_code < 500
         assert len(answer.content) <= MAX_PROBLEM_BYTES, answer.text[:300]
+
+
+def test_the_event_loop_goes_on_while_a_long_upload_is_parsed() -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+    image = b"\r\n-" * (10 * PARSED_AT_ONCE // 3)
+    rounds = 0
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": head + image + b"\r\n--x--\r\n", "more_body": False}
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async def upload() -> None:
+        elsewhere = asyncio.create_task(others())
+        headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+        request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+        (found,) = await read_images(request, lambda num_bytes: None)
+        elsewhere.cancel()
+        assert found.data == image
+
+    asyncio.run(upload())
+    assert rounds >= 10
