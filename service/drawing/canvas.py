@@ -5,7 +5,6 @@ global, so one figure is drawn at a time; a draw takes about as long as the lock
 holds the interpreter throughout.
 """
 
-import io
 import struct
 import threading
 import zlib
@@ -15,12 +14,10 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from models.errors import InvalidRequest
-from service.drawing.text import FONT, clean
+from service.drawing.text import FONT
 
 Format = Literal["png", "svg"]
 FORMATS: tuple[Format, ...] = ("png", "svg")
@@ -43,21 +40,6 @@ def drawing() -> Iterator[None]:
     """One figure at a time, in the house style. Everything that makes or saves a Figure stands inside."""
     with _DRAWING, matplotlib.rc_context(STYLE):
         yield
-
-
-def save(figure: Figure, file_format: str, *, title: str, dpi: int = DPI) -> bytes:
-    """The figure as PNG or SVG bytes that depend on what is drawn and on nothing else, so that ETags hold."""
-    check_format(file_format)
-    if file_format == "svg":
-        buffer = io.BytesIO()
-        metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": clean(title)[:300]}
-        figure.savefig(buffer, format=file_format, metadata=metadata, facecolor="white")
-        return buffer.getvalue()
-    figure.set_dpi(dpi)
-    figure.set_facecolor("white")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return png(np.asarray(canvas.buffer_rgba())[:, :, :3], dpi)  # type: ignore[no-untyped-call]
 
 
 def png(pixels: NDArray[np.uint8], dpi: int) -> bytes:

@@ -145,14 +145,19 @@ class Sheet:
         up: str = "baseline",
         edge: float = 0.0,
         level: float = 3,
+        turned: bool = False,
     ) -> None:
         """A line of text whose left, centre or right stands at x and whose baseline, centre, top or bottom at y.
 
-        An edge is white and keeps words legible over lines.
+        An edge is white and keeps words legible over lines. `turned` text runs upwards: its left, centre or right
+        stands at y, its baseline, centre, top or bottom at x.
         """
         self.texts.append(text)
         text = left_to_right(text)
         width = width_of(text, size, bold=bold)
+        if turned:
+            self._turned_words(x + UP[up] * size, y - ACROSS[across] * width, text, width, size, color, level)
+            return
         left, base = x - ACROSS[across] * width, y - UP[up] * size
         down = self.height - base
         self.boxes.append((Box(left, base - 0.2 * size, left + width, base + 0.73 * size), self.texts[-1]))
@@ -165,6 +170,36 @@ class Sheet:
                 renderer.draw_path(pen, outline(text, bold).path, place + _to_pixels(renderer))
             x, y = renderer.points_to_pixels(left), renderer.points_to_pixels(down)
             renderer.draw_text(_pen(renderer, color), x, y, text, font((FONT,), size, bold), 0)
+
+        self._items.append((level, draw))
+
+    def _turned_words(
+        self, baseline: float, bottom: float, text: str, width: float, size: float, color: str, level: float
+    ) -> None:
+        self.boxes.append((Box(baseline - 0.73 * size, bottom, baseline + 0.2 * size, bottom + width), self.texts[-1]))
+        down = self.height - bottom
+
+        def draw(renderer: Renderer) -> None:
+            x, y = renderer.points_to_pixels(baseline), renderer.points_to_pixels(down)
+            renderer.draw_text(_pen(renderer, color), x, y, text, font((FONT,), size, bold=False), 90)
+
+        self._items.append((level, draw))
+
+    def picture(self, left: float, top: float, pixels: NDArray[np.uint8], *, level: float = 3) -> None:
+        """An image (height, width, 3), crisp: a pixel of it is one of the PNG's, and a square in the SVG.
+
+        Its upper left corner stands at (left, top), which should be whole pixels of the PNG.
+        """
+        height, width = (side * 72 / DPI for side in pixels.shape[:2])
+        opaque = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+
+        def draw(renderer: Renderer) -> None:
+            pen, bottom = _pen(renderer, "white"), top - height
+            if isinstance(renderer, RendererSVG):  # with a transform it is marked as not to be smoothed
+                renderer.draw_image(pen, left, bottom, opaque[::-1], Affine2D().scale(width, height))
+                return
+            x, y = (round(renderer.points_to_pixels(place)) for place in (left, bottom))
+            renderer.draw_image(pen, x, y, opaque[::-1])
 
         self._items.append((level, draw))
 
@@ -200,8 +235,9 @@ class Outlines(RendererAgg):
     def draw_text(
         self, gc: Any, x: Any, y: Any, s: Any, prop: Any, angle: Any, ismath: Any = False, mtext: Any = None
     ) -> None:
-        """Fill the outline of `s`, in pixels from the upper left corner."""
-        place = Affine2D().scale(prop.get_size_in_points() * self.dpi / 72).translate(x, self.height - y)
+        """Fill the outline of `s`, in pixels from the upper left corner, turned by `angle` degrees."""
+        size = prop.get_size_in_points() * self.dpi / 72
+        place = Affine2D().scale(size).rotate_deg(angle).translate(x, self.height - y)
         gc.set_linewidth(0.0)
         self.draw_path(gc, outline(s, prop.get_weight() == "bold").path, place, gc.get_rgb())
 

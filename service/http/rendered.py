@@ -12,7 +12,7 @@ from service.http.compression import MIN_BYTES, add_vary, compress, is_compressi
 from service.http.negotiation import accepts_gzip
 
 MAX_BYTES = 4_000_000
-VERSION = "3"
+VERSION = "4"
 """Part of every tag; raise it when pictures of the same data look different."""
 
 

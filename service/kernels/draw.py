@@ -1,23 +1,23 @@
 """A convolution's kernels as a picture, crisp to the pixel, and as numbers."""
 
 import textwrap
-import warnings
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from models.errors import InvalidRequest
-from service.drawing.canvas import DPI, INK, MUTED, check_format, drawing, save
-from service.drawing.text import drawable, families, fit, is_common
+from service.drawing.canvas import DPI, INK, MUTED, check_format, drawing
+from service.drawing.sheet import Sheet
+from service.drawing.text import fit
 from service.kernels import tiles
 
 MAX_SCALE = 64
 TARGET_WIDTH = 1180  # pixels that the tiles fill at most, when no scale is asked for
 MAX_PIXELS = 10_000_000
 MARGIN, LINE = 32, 24  # pixels
+POINT = 72 / DPI
+"""Points of a pixel: the sheet is laid out in pixels, so that the picture's are the PNG's."""
 MIN_WIDTH = 860
 KEPT_END = 40
 """Characters of a title that stay when it is cut: the layer and the epoch stand there."""
@@ -51,12 +51,9 @@ def render_kernels(
             f"scale {scale} makes a picture of {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million",
             fix="ask for a smaller scale",
         )
-    picture = tiles.mosaic(grid, scale, gap)
-    as_text = format == "svg" and not is_common(title)
-    with drawing(), matplotlib.rc_context({"svg.fonttype": "none"} if as_text else {}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the reader's fonts draw what is text in an SVG
-        figure = _draw(picture, grid, _notes(kernels, grid, scaling), title, scale, gap, as_text=as_text)
-        return save(figure, format, title=title)
+    with drawing():
+        sheet = _draw(tiles.mosaic(grid, scale, gap), grid, _notes(kernels, grid, scaling), title, scale, gap)
+        return sheet.save(format, title=title)
 
 
 def _fitting_scale(grid: tiles.Grid) -> int:
@@ -109,10 +106,8 @@ def _signed(value: float) -> str:
     return f"{value:.3g}".replace("-", "\u2212")
 
 
-def _draw(
-    picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title: str, scale: int, gap: int, *, as_text: bool
-) -> Figure:
-    """The figure, laid out in whole pixels so that none of the picture's is resampled."""
+def _draw(picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title: str, scale: int, gap: int) -> Sheet:
+    """The sheet, laid out in whole pixels, from the upper left corner, so that none of the picture's is resampled."""
     height, width = picture.shape[:2]
     room = 66 if grid.matrix else 16 + 11 * len(str(len(grid.images)))  # for numbers at the left
     total_width = max(MIN_WIDTH, width + 2 * MARGIN + room)
@@ -121,36 +116,28 @@ def _draw(
     header = MARGIN + 34 + LINE * len(lines) + (58 if grid.matrix else 20)
     total_height = header + height + MARGIN
     left = MARGIN + room
-    figure = Figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI)
-    ax = figure.add_axes((left / total_width, MARGIN / total_height, width / total_width, height / total_height))
-    ax.set_axis_off()
-    # "none" draws one pixel a pixel, and in an SVG keeps the picture itself, marked as not to be smoothed.
-    ax.imshow(picture, interpolation="none", aspect="auto", extent=(0, width, height, 0))
-    ax.set_xlim(0, width)
-    ax.set_ylim(height, 0)
+    sheet = Sheet(total_width * POINT, total_height * POINT)
+    sheet.picture(left * POINT, (total_height - header) * POINT, picture)
 
-    def write(x: float, y: float, text: str, size: float, color: str, **style: Any) -> None:
-        place = (x / total_width, 1 - y / total_height)
-        figure.text(*place, text, fontsize=size, color=color, parse_math=False, **style)
+    def write(x: float, y: float, text: str, size: float, color: str = MUTED, **style: Any) -> None:
+        sheet.words(x * POINT, (total_height - y) * POINT, text, size=size, color=color, **style)
 
-    heading = fit(title, (total_width - 2 * MARGIN) * 72 / DPI, 12, bold=True, keep_end=KEPT_END)
-    fonts = list(families(heading))
-    heading = heading if as_text else drawable(heading)
-    write(MARGIN, MARGIN, heading, 12, INK, fontweight="bold", fontfamily=fonts, va="top")
+    heading = fit(title, (total_width - 2 * MARGIN) * POINT, 12, bold=True, keep_end=KEPT_END)
+    write(MARGIN, MARGIN, heading, 12, INK, bold=True, up="top")
     for number, line in enumerate(lines):
-        write(MARGIN, MARGIN + 36 + LINE * number, line, 8.5, MUTED, va="top")
+        write(MARGIN, MARGIN + 36 + LINE * number, line, 8.5, up="top")
     tile = grid.images.shape[1] * scale + gap
     for row in _labelled(grid.rows, tile) if len(grid.images) > 1 else ():
         index = row if grid.matrix else row * grid.columns
-        write(left - 8, header + row * tile + (tile - gap) / 2, str(index), 7.5, MUTED, ha="right", va="center")
+        write(left - 8, header + row * tile + (tile - gap) / 2, str(index), 7.5, across="right", up="center")
     if grid.matrix:
         tile = grid.images.shape[2] * scale + gap
         for column in _labelled(grid.columns, tile):
-            place = left + column * tile + (tile - gap) / 2
-            write(place, header - 6, str(column), 7.5, MUTED, ha="center", va="bottom")
-        write(left, header - 28, "input channel", 7.5, MUTED, va="bottom")
-        write(MARGIN, header, "output channel", 7.5, MUTED, ha="center", va="top", rotation=90)
-    return figure
+            middle = left + column * tile + (tile - gap) / 2
+            write(middle, header - 6, str(column), 7.5, across="center", up="bottom")
+        write(left, header - 28, "input channel", 7.5, up="bottom")
+        write(MARGIN, header, "output channel", 7.5, across="right", up="center", turned=True)
+    return sheet
 
 
 def _labelled(count: int, pixels: int) -> range:
