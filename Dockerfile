@@ -24,10 +24,10 @@ RUN torch=$(grep -E '^(torch|torchvision)==' constraints.txt) \
     && find torch/bin -type f ! -name torch_shm_manager -delete \
     && find . -type d -name tests -not -path './torch/*' -prune -exec rm -rf {} +
 COPY pyproject.toml ./
-RUN mkdir models service worker && touch epochal.py \
+RUN mkdir models service worker && touch epochal.py epochal_command.py \
     && pip install --no-compile -c constraints.txt '.[pretrained,postgres]' \
     && pip uninstall --yes epochal \
-    && rm -rf models service worker epochal.py build *.egg-info \
+    && rm -rf models service worker epochal.py epochal_command.py build *.egg-info \
     && find /usr/local/lib/python3.11/site-packages -type d -name tests -not -path '*/torch/*' -prune -exec rm -rf {} +
 
 # Nothing here needs root. /data is the volume; it holds the database, artifacts, datasets and weights.
@@ -38,7 +38,7 @@ RUN groupadd --gid 10001 epochal \
 COPY models models
 COPY service service
 COPY worker worker
-COPY epochal.py README.md LICENSE ./
+COPY epochal.py epochal_command.py README.md LICENSE ./
 # Only what is imported is compiled, so that a start on a read-only file system is quick and the image small.
 RUN pip install --no-compile --no-deps . && rm -rf /app/* \
     && cd / && EPOCHAL_DATA_DIR=/tmp/none python -c 'import service.server, service.predictions.network, worker.app, worker.processes.child'

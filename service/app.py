@@ -28,11 +28,11 @@ from service.health import routes as health
 from service.health.check import Readiness
 from service.health.instruments import Gauges, Instruments
 from service.http.access import Doorkeeper, LoginNeeded, keys_needed
-from service.http.caching import Answers
+from service.http.caching import Caching, cached_routes
 from service.http.compression import Compression
 from service.http.connections import Connections
 from service.http.cors import Cors
-from service.http.dependencies import Writers, authorise, authorise_viewer
+from service.http.dependencies import authorise, authorise_viewer
 from service.http.documents import API
 from service.http.errors import ANY_PROBLEM, install_handlers
 from service.http.origins import HostNames
@@ -40,6 +40,7 @@ from service.http.perimeter import Perimeter
 from service.http.prefix import UnderPrefix
 from service.http.protocol import CLOSING, CONNECTIONS
 from service.http.proxies import TrustedProxies
+from service.http.queues import BoundedQueue
 from service.http.rendered import Renderings
 from service.http.schema import install_openapi
 from service.kernels import routes as kernels
@@ -81,7 +82,7 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(Compression)
-    app.add_middleware(Answers)
+    app.add_middleware(Caching, routes=cached_routes(API, (experiments.router, curves.router)))
     app.add_middleware(
         Perimeter,
         hosts=HostNames(settings.allowed_hosts, any_address=keys_needed(settings)),
@@ -145,13 +146,14 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.stamps = Stamps(state.store)
     celery = make_celery(settings)
     state.doorkeeper = Doorkeeper(settings, state.store, state.stamps)
-    state.writers = Writers()
+    state.writes = BoundedQueue("writes", places=8)
+    state.drawings = BoundedQueue("drawings", places=4)
     state.renderings = Renderings()
     state.inspector = Inspector()
     state.listed = ListedItems()
     state.live = live = LiveEvents(state.store, state.stamps, state.doorkeeper)
     state.submissions = Submissions(settings, state.store, celery)
-    state.measurer = Measurer(state.store, celery, state.writers)
+    state.measurer = Measurer(state.store, celery, state.writes)
     state.predictor = Predictor(state.store, settings)
     state.predictions = PredictionQueue()
     state.readiness = Readiness(state.store, celery)

@@ -1,10 +1,10 @@
 """From a body to a spec that can be run: its fields, its dataset, and its network built on the meta device."""
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from cachetools import LRUCache
 from fastapi import Depends, Request
 
 from models.data.catalogue import get_dataset
@@ -29,7 +29,7 @@ class Inspector:
     """Checks specs: the fields, the dataset, and the network itself, built without its memory."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[list[Any], list[Any], dict[str, Any]]] = OrderedDict()
+        self._known: LRUCache[str, tuple[list[Any], list[Any], dict[str, Any]]] = LRUCache(MAX_DESCRIBED)
         self._lock = threading.Lock()
 
     def accept(self, document: Any) -> Accepted:
@@ -46,8 +46,6 @@ class Inspector:
             found = (list(layers), list(warnings), dict(summary))
             with self._lock:
                 self._known[digest] = found
-                if len(self._known) > MAX_DESCRIBED:
-                    self._known.popitem(last=False)
         return Accepted(spec, *found)
 
 

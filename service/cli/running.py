@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.imports import module_command
 from models.private import keep_private
 from service.cli import options
 from service.cli.output import console, errors, shown
@@ -69,7 +70,7 @@ def worker(
             )
         settings = settings.model_copy(update={"broker_url": embedded.url})
     environment = environment_of(settings)
-    command = [sys.executable, "-P", "-m", "worker", *(["--name", name] if name else [])]
+    command = module_command("worker", *(["--name", name] if name else []))
     os.execve(command[0], command, environment)  # noqa: S606 (in this one's place: it holds nothing that training needs)
 
 

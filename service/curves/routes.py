@@ -1,17 +1,21 @@
 """The curves of an experiment: as JSON, as CSV, drawn."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from models.store import Store
+from models.store.stamps import Stamps
 from service.curves import stability
 from service.curves.documents import MetricsDocument
 from service.curves.draw import render_curves
 from service.curves.read import CSV_TYPE, as_csv, read_curves, read_epochs, read_metrics
 from service.curves.stability import StabilityDocument
-from service.http.dependencies import DrawSlot, RenderingsDep, StoreDep
+from service.http.caching import anything_changes, cached_until, history_changes
+from service.http.dependencies import DrawPlace, RenderingsDep, StoreDep
 from service.http.errors import NotAcceptable, problems
 from service.http.negotiation import choose_type
 from service.http.pictures import ETAG, MEDIA_TYPES, NOT_MODIFIED, TEXT, Picture, picture_headers, picture_responses
@@ -27,6 +31,11 @@ Points = Annotated[
 VARY = {"Vary": "Accept"}
 
 
+def histories_change(stamps: Stamps, path: Mapping[str, str], query: QueryParams) -> int | None:
+    """Good until the experiment's history changes; with others beside it, until anything does."""
+    return anything_changes(stamps, path, query) if "compare" in query else history_changes(stamps, path, query)
+
+
 @router.get(
     "/{experiment_id}/metrics",
     response_model=MetricsDocument,
@@ -36,6 +45,7 @@ VARY = {"Vary": "Accept"}
         **problems(401, 404, 406, 422),
     },
 )
+@cached_until(history_changes)
 def get_metrics(
     experiment_id: Id, store: StoreDep, renderings: RenderingsDep, request: Request, points: Points = None
 ) -> Response:
@@ -59,6 +69,7 @@ def get_metrics(
         **problems(401, 404, 422),
     },
 )
+@cached_until(history_changes)
 def get_metrics_csv(
     experiment_id: Id, store: StoreDep, renderings: RenderingsDep, request: Request, points: Points = None
 ) -> Response:
@@ -71,13 +82,14 @@ def get_metrics_csv(
     response_class=Response,
     responses={**picture_responses(), **problems(401, 404, 422)},
 )
+@cached_until(histories_change)
 def draw_curves(
     experiment_id: Id,
     picture: Picture,
     store: StoreDep,
     renderings: RenderingsDep,
     request: Request,
-    _: Annotated[None, DrawSlot],
+    _: Annotated[None, DrawPlace],
     x: Annotated[Literal["epoch", "seconds"], Query(description="What the curves are drawn over.")] = "epoch",
     compare: Annotated[
         str | None,

@@ -1,8 +1,10 @@
 """Lists of experiments as the API and the pages show them."""
 
 import json
+import threading
 from typing import Any
 
+from cachetools import LRUCache
 from sqlalchemy.orm import Session
 
 from models.curves.metrics import MAXIMISED, SERIES
@@ -31,7 +33,8 @@ class ListedItems:
     """Pages as JSON, put together from items that are kept until their experiments change."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, int], tuple[int, bytes]] = {}
+        self._cached: LRUCache[tuple[str, int], tuple[int, bytes]] = LRUCache(MAX_ITEMS)
+        self._lock = threading.Lock()
         """By path prefix and experiment: its revision, and its item in JSON."""
 
     def page(
@@ -43,19 +46,16 @@ class ListedItems:
         items = {one: self._known(one, revisions[one]) for one in found.ids}
         for fresh in _load(session, [one for one, item in items.items() if not item]):
             items[fresh.id] = fresh.model_dump_json().encode()
-            self._keep(fresh.id, revisions[fresh.id], items[fresh.id])
+            with self._lock:
+                self._cached[prefix(), fresh.id] = revisions[fresh.id], items[fresh.id]
         joined = b",".join(items[one] for one in found.ids)
         text = b'{"items":[%b],"next":%b,"total":%d}' % (joined, json.dumps(found.next_cursor).encode(), found.total)
         return text, found.ids
 
     def _known(self, experiment_id: int, revision: int) -> bytes:
-        its_revision, item = self._kept.get((prefix(), experiment_id), (0, b""))
+        with self._lock:
+            its_revision, item = self._cached.get((prefix(), experiment_id), (0, b""))
         return item if its_revision == revision else b""
-
-    def _keep(self, experiment_id: int, revision: int, item: bytes) -> None:
-        if len(self._kept) >= MAX_ITEMS:
-            self._kept.clear()
-        self._kept[prefix(), experiment_id] = revision, item
 
 
 def _find(session: Session, sort: str, order: str | None, **asked: Any) -> Page:

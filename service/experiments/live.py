@@ -13,9 +13,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import anyio
-from anyio import to_thread
-
 from models.errors import EpochalError, TooManyRequests, Unavailable
 from models.store import Store, events
 from models.store.stamps import Stamps
@@ -24,6 +21,7 @@ from models.store.tables import Event
 from models.store.watching import Glimpse, glimpse
 from service.http.access import Caller, Doorkeeper
 from service.http.prefix import under_in
+from service.http.queues import BoundedQueue
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +98,7 @@ class LiveEvents:
         self._last_id = 0
         self._seen: set[int] = set()
         self._progress: dict[int, Any] = {}
-        self._threads = anyio.CapacityLimiter(4)  # of its own: a full thread pool must not stop the streams
+        self._queue = BoundedQueue("reads of events", places=4)  # a full thread pool must not stop the streams
 
     @property
     def num_streams(self) -> int:
@@ -198,7 +196,7 @@ class LiveEvents:
     async def _replay(self, experiment_id: int, last_id: int) -> AsyncIterator[Message]:
         """What is stored after `last_id`, and the end if the experiment has ended."""
         while True:
-            messages, now = await to_thread.run_sync(self._read_page, experiment_id, last_id, limiter=self._threads)
+            messages, now = await self._queue.run(self._read_page, experiment_id, last_id)
             for message in messages:
                 last_id = message.id or last_id
                 yield message
@@ -220,7 +218,7 @@ class LiveEvents:
         if stamp is not None and stamp == self._stamp:
             return
         watched = list(self._readers)
-        rows, states = await to_thread.run_sync(self._read_news, watched, limiter=self._threads)
+        rows, states = await self._queue.run(self._read_news, watched)
         for row in rows:
             self._last_id = max(self._last_id, row.id)
             if row.id in self._seen:
@@ -256,7 +254,7 @@ class LiveEvents:
 
     async def _add(self, reader: Reader) -> None:
         if not self._someone_listens.is_set():
-            self._last_id = await to_thread.run_sync(self._latest_id, limiter=self._threads)
+            self._last_id = await self._queue.run(self._latest_id)
         self._readers[reader.experiment_id].add(reader)
         self._someone_listens.set()
 

@@ -12,7 +12,8 @@ from service.experiments.documents import ExperimentDocument, ExperimentPage, La
 from service.experiments.reproduction import ReproductionDocument, compare
 from service.experiments.submit import Submissions, describe
 from service.experiments.verdict import VerdictDocument
-from service.http.dependencies import BodyDep, CallerDep, SettingsDep, StoreDep, WritersDep, WriteSlot
+from service.http.caching import anything_changes, cached_until, experiment_changes, history_changes
+from service.http.dependencies import BodyDep, CallerDep, SettingsDep, StoreDep, WritePlace, WritesDep
 from service.http.documents import respond
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
@@ -66,7 +67,7 @@ async def create_experiment(
     inspector: InspectorDep,
     measurer: MeasurerDep,
     submissions: SubmissionsDep,
-    writers: WritersDep,
+    writes: WritesDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
     name: Annotated[
@@ -76,11 +77,11 @@ async def create_experiment(
 ) -> ExperimentDocument:
     """Submit an experiment, as JSON or YAML: a spec, or a preset with changes."""
     body = body.named(name)
-    accepted = await writers.run(inspector.accept, body.document)
+    accepted = await writes.run(inspector.accept, body.document)
     if dry_run:
         measured = await measurer.measure(accepted, caller)
         return JSONResponse(measured.model_dump(mode="json"))  # type: ignore[return-value]
-    document, created = await writers.run(submissions.submit, accepted, caller, idempotency_key, body.raw)
+    document, created = await writes.run(submissions.submit, accepted, caller, idempotency_key, body.raw)
     response.headers["Location"] = document.links["self"]
     if not created:
         response.headers["Idempotent-Replayed"] = "true"
@@ -88,6 +89,7 @@ async def create_experiment(
 
 
 @router.get("", response_model=ExperimentPage, responses=problems(401, 422))
+@cached_until(anything_changes)
 def list_experiments(
     request: Request,
     store: StoreDep,
@@ -120,6 +122,7 @@ def list_experiments(
 
 
 @router.get("/{experiment_id}", response_model=ExperimentDocument, responses=problems(401, 404))
+@cached_until(experiment_changes)
 def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
     """Look at one experiment: how it stands, its best and last metrics, its runs, its complete spec."""
     with store.reading() as session:
@@ -127,14 +130,14 @@ def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
 
 
 @router.delete("/{experiment_id}", status_code=204, responses=problems(401, 403, 404, 409))
-def delete_experiment(experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WriteSlot]) -> None:
+def delete_experiment(experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WritePlace]) -> None:
     """Delete an experiment that does not run, with its curves, weights and kernels."""
     submissions.delete(experiment_id)
 
 
 @router.post("/{experiment_id}/cancel", responses=problems(401, 403, 404, 409))
 def cancel_experiment(
-    experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WriteSlot]
+    experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WritePlace]
 ) -> ExperimentDocument:
     """Cancel an experiment that is queued or running; again is as good as once."""
     return submissions.cancel(experiment_id)
@@ -150,7 +153,7 @@ def resume_experiment(
     caller: CallerDep,
     submissions: SubmissionsDep,
     response: Response,
-    _: Annotated[None, WriteSlot],
+    _: Annotated[None, WritePlace],
 ) -> ExperimentDocument:
     """Go on with an experiment that failed, diverged or was cancelled, from its last checkpoint."""
     document = submissions.resume(experiment_id, caller)
@@ -171,7 +174,7 @@ def reproduce_experiment(
     caller: CallerDep,
     submissions: SubmissionsDep,
     response: Response,
-    _: Annotated[None, WriteSlot],
+    _: Annotated[None, WritePlace],
 ) -> ExperimentDocument:
     """Run the same spec again, to see whether the result holds."""
     document = submissions.reproduce(experiment_id, caller)
@@ -194,6 +197,7 @@ def list_layers(experiment_id: Id, store: StoreDep) -> LayersDocument:
 
 
 @router.get("/{experiment_id}/verdict", responses=problems(401, 404, 409))
+@cached_until(history_changes)
 def get_verdict(experiment_id: Id, store: StoreDep) -> VerdictDocument:
     """Read in plain words how it went, and what to try."""
     with store.reading() as session:

@@ -5,14 +5,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import anyio
-from anyio import to_thread
 from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
 from models import queue
 from models.errors import EpochalError, Unavailable
 from models.store import Store, workers
+from service.http.queues import BoundedQueue
 
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 3.0
@@ -30,7 +29,7 @@ class Readiness:
         self._checks: Checks = {}
         self._checked_at = float("-inf")
         self._probing: asyncio.Task[None] | None = None
-        self._thread = anyio.CapacityLimiter(1)  # of its own: a broker that hangs must not take a reader's
+        self._queue = BoundedQueue("checks", places=1)  # a broker that hangs must take no thread from requests
 
     async def checks(self) -> Checks:
         """What answers and what does not: of now, or of a second ago at most.
@@ -48,7 +47,7 @@ class Readiness:
         return self._checks
 
     async def _ask(self) -> None:
-        self._checks = await to_thread.run_sync(self._probe, self._store, self._celery, limiter=self._thread)
+        self._checks = await self._queue.run(self._probe, self._store, self._celery)
         self._checked_at = time.monotonic()
 
 

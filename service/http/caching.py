@@ -1,23 +1,27 @@
-"""Answers that are kept until what they tell of changes, and sent again without asking for it.
+"""The cache of whole answers: good until what they tell of changes, and sent again without asking the application.
 
-A lab's readers ask for the same few things: the list, the experiment that runs, its curves. The database numbers its
-changes (models.store.stamps): an answer is kept with the number of before it was made, and is good for as long as that
-is still the number. Nobody is told anything that a reader of the database would not be told at that moment.
+Most requests to a lab ask for the same few things: the list, the experiment that runs, its curves. A route declares by
+`cached_until` which number of the database (models.store.stamps) its answer depends on. An answer is cached with the
+number read before it was made, and is good for as long as that is still the number: a cached answer is never older than
+a fresh look into the database would be.
 """
 
 import asyncio
 import re
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote_to_bytes
+from typing import Any, TypeVar
 
+from cachetools import LRUCache
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.store.stamps import Stamps
-from service.http.documents import API
+from service.http.access import check_role
 from service.http.negotiation import accepts_gzip
 from service.http.prefix import prefix
 from service.http.rendered import is_known
@@ -26,13 +30,52 @@ MAX_BYTES = 12_000_000
 MAX_ANSWER_BYTES = 1_000_000
 BYTES_BESIDE = 2_000
 """What an answer takes beside its body: headers, the objects themselves."""
-PATH = re.compile(
-    rf"{API}/experiments(?:/([1-9][0-9]{{0,9}})(/metrics|/metrics\.csv|/curves\.png|/curves\.svg|/verdict)?)?"
-)
-"""Lists, one experiment, and what its events tell the changes of: its epochs and its verdict."""
 
 Key = tuple[str, str, bytes, str | None, str]
 """Path prefix, path, query, what form is preferred, and whether it is compressed."""
+Stamp = Callable[[Stamps, Mapping[str, str], QueryParams], int | None]
+"""Reads the number that an answer depends on, from the path's and the query's parameters; None if it cannot be told."""
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+def cached_until(stamp: Stamp) -> Callable[[Endpoint], Endpoint]:
+    """Declare that a GET route's answers are good until a number of the database changes."""
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        endpoint.cached_until = stamp  # type: ignore[attr-defined]
+        return endpoint
+
+    return declare
+
+
+def anything_changes(stamps: Stamps, path: Mapping[str, str], query: QueryParams) -> int | None:
+    """Good until anything in the database changes."""
+    return stamps.of_everything()
+
+
+def experiment_changes(stamps: Stamps, path: Mapping[str, str], query: QueryParams) -> int | None:
+    """Good until the experiment changes, its progress included."""
+    return _of(stamps.of_experiment, path)
+
+
+def history_changes(stamps: Stamps, path: Mapping[str, str], query: QueryParams) -> int | None:
+    """Good until an epoch, a state or a verdict of the experiment is stored."""
+    return _of(stamps.of_history, path)
+
+
+def _of(ask: Callable[[int], int | None], path: Mapping[str, str]) -> int | None:
+    number = path["experiment_id"]
+    return ask(int(number)) if re.fullmatch(r"[1-9][0-9]{0,9}", number) else None
+
+
+def cached_routes(root: str, routers: Iterable[APIRouter]) -> list[tuple[re.Pattern[str], Stamp]]:
+    """The paths below `root` whose routes declare how long an answer is good, with what they declare."""
+    found = []
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute) and (stamp := getattr(route.endpoint, "cached_until", None)) is not None:
+                found.append((compile_path(root + route.path)[0], stamp))
+    return found
 
 
 @dataclass(slots=True)
@@ -43,13 +86,14 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     route: Any
+    num_bytes: int
     listed: Sequence[int] = ()
     """The experiments on a list's page."""
     list_stamp: tuple[Any, ...] | None = None
     """A list's own stamp: it outlives changes that the list does not tell of."""
 
     def is_good(self, stamp: int, stamps: Stamps) -> bool:
-        """Whether it would be the same if it were made now. `stamp` is that of its question."""
+        """Whether it would be the same if it were made now. `stamp` is that of the request."""
         if self.stamp == stamp:
             return True
         if self.list_stamp is None or stamps.of_list(self.listed) != self.list_stamp:
@@ -62,8 +106,8 @@ class Answer:
         scope["route"] = self.route
         if (tag := dict(self.headers).get(b"etag")) and is_known(Request(scope), tag.decode()):
             of_body = (b"content-length", b"content-type", b"content-encoding")
-            kept = [pair for pair in self.headers if pair[0] not in of_body]
-            await send({"type": "http.response.start", "status": 304, "headers": kept})
+            others = [pair for pair in self.headers if pair[0] not in of_body]
+            await send({"type": "http.response.start", "status": 304, "headers": others})
             await send({"type": "http.response.body", "body": b""})
             return
         # a list of this response's own, to which headers are added on the way out
@@ -71,38 +115,48 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body})
 
 
-class Answers:
-    """ASGI middleware that answers repeated questions from memory. One maker at a time for each question."""
+class Caching:
+    """ASGI middleware that answers repeated requests from memory. Equal requests at once wait for one answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[tuple[re.Pattern[str], Stamp]]) -> None:
         self.app = app
-        self._kept: OrderedDict[Key, Answer] = OrderedDict()
-        self._num_bytes = 0
+        self._routes = routes
+        self._cached: LRUCache[Key, Answer] = LRUCache(MAX_BYTES, getsizeof=lambda answer: answer.num_bytes)
         self._making: dict[Key, asyncio.Future[None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not (found := PATH.fullmatch(scope["path"])):
+        found = self._find_route(scope)
+        if found is None:
             await self.app(scope, receive, send)
             return
-        state = scope["app"].state
-        request = Request(scope)
+        state, request = scope["app"].state, Request(scope)
         scope["caller"] = await state.doorkeeper.identify(request)
+        check_role(scope["caller"], request)
         coding = "gzip" if accepts_gzip(request.headers.get("accept-encoding")) else ""
         key = (prefix(), scope["path"], scope["query_string"], request.headers.get("accept"), coding)
         while (making := self._making.get(key)) is not None:
-            await asyncio.shield(making)  # a reader who goes must not take the others' maker along
-        stamp = _stamp_of(state.stamps, found[1], found[2], scope["query_string"])
-        answer = self._kept.get(key)
+            await asyncio.shield(making)  # a client that disconnects must not cancel what others wait for
+        stamp_of, path = found
+        stamp = stamp_of(state.stamps, path, request.query_params)
+        answer = self._cached.get(key)
         if stamp is None:
             await self.app(scope, receive, send)
         elif answer is not None and answer.is_good(stamp, state.stamps):
-            self._kept.move_to_end(key)
             await answer.send(scope, send)
         else:
             await self._make(key, stamp, scope, receive, send)
 
+    def _find_route(self, scope: Scope) -> tuple[Stamp, Mapping[str, str]] | None:
+        """What the route of a request declares, and its path's parameters."""
+        if scope["type"] != "http" or scope["method"] != "GET":
+            return None
+        for pattern, stamp in self._routes:
+            if (match := pattern.match(scope["path"])) is not None:
+                return stamp, match.groupdict()
+        return None
+
     async def _make(self, key: Key, stamp: int, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the application answer, keep the answer, and only then send it: a slow reader holds up nobody else."""
+        """Have the application answer, cache the answer, and only then send it: a slow client delays no other."""
         messages: list[Message] = []
 
         async def collect(message: Message) -> None:
@@ -113,22 +167,14 @@ class Answers:
             await self.app(scope, receive, collect)
             body = b"".join(message.get("body", b"") for message in messages[1:])
             if messages and messages[0]["status"] == 200 and len(body) <= MAX_ANSWER_BYTES:
-                answer = Answer(stamp, tuple(messages[0]["headers"]), body, scope.get("route"))
+                answer = Answer(stamp, tuple(messages[0]["headers"]), body, scope.get("route"), _size(key, body))
                 _stamp_list(answer, scope)
-                self._keep(key, answer)
+                self._cached[key] = answer
         finally:
             del self._making[key]
             done.set_result(None)
         for message in messages:
             await send(message)
-
-    def _keep(self, key: Key, answer: Answer) -> None:
-        if (old := self._kept.pop(key, None)) is not None:
-            self._num_bytes -= _size(key, old)
-        self._kept[key] = answer
-        self._num_bytes += _size(key, answer)
-        while self._num_bytes > MAX_BYTES:
-            self._num_bytes -= _size(*self._kept.popitem(last=False))
 
 
 def _stamp_list(answer: Answer, scope: Scope) -> None:
@@ -141,13 +187,6 @@ def _stamp_list(answer: Answer, scope: Scope) -> None:
         answer.listed, answer.list_stamp = listed, found
 
 
-def _size(key: Key, answer: Answer) -> int:
-    """Memory that an answer takes, its question and Python's own share included."""
-    return len(answer.body) + sum(len(part or "") for part in key) + BYTES_BESIDE
-
-
-def _stamp_of(stamps: Stamps, experiment_id: str | None, part: str | None, query: bytes) -> int | None:
-    if experiment_id is None or (query and b"compare" in unquote_to_bytes(query)):  # of more than one experiment
-        return stamps.of_everything()
-    ask = stamps.of_experiment if part is None else stamps.of_history
-    return ask(int(experiment_id))
+def _size(key: Key, body: bytes) -> int:
+    """Memory that an answer takes, its key and Python's own share included."""
+    return len(body) + sum(len(part or "") for part in key) + BYTES_BESIDE

@@ -10,12 +10,10 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import anyio
-from anyio import to_thread
-
 from models.store import Store, sessions
 from models.store.sessions import Credential
 from models.store.stamps import Stamps
+from service.http.queues import BoundedQueue
 
 FRESH_SECONDS = 0.5
 
@@ -30,7 +28,7 @@ class Credentials:
         self._read_at = self._changed_at = float("-inf")
         self._known: Mapping[str, Credential] = {}
         self._reading = asyncio.Lock()
-        self._thread = anyio.CapacityLimiter(1)  # of its own: a full thread pool must not keep callers out
+        self._queue = BoundedQueue("looks for keys", places=1)  # a full thread pool must not keep callers out
 
     async def find(self, digest: str) -> Credential | None:
         """Whose it is; None for what is unknown, revoked, ended or expired."""
@@ -54,7 +52,7 @@ class Credentials:
                 return  # read for somebody else while this one waited
             now, stamp = time.monotonic(), self._stamps.of_everything()
             if stamp is None or stamp != self._stamp:
-                self._known = await to_thread.run_sync(self._read, limiter=self._thread)
+                self._known = await self._queue.run(self._read)
             self._stamp, self._read_at = stamp, now
 
     def _read(self) -> dict[str, Credential]:

@@ -1,15 +1,13 @@
-"""What routes of every noun ask for by type: settings, the database, the caller, the body, a slot to work in.
+"""What routes of every noun ask for by type: settings, the database, the caller, the body, a place to work in.
 
 The application's parts are attributes of `app.state`, set while it starts (service.app). Each getter here, and in the
 routes of the noun that a part belongs to, hands one of them to a route.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import anyio
-from anyio import to_thread
 from fastapi import Depends, Request
 
 from models.settings import Settings
@@ -17,20 +15,8 @@ from models.store import Store
 from models.store.states import Role
 from service.http.access import Caller, Doorkeeper, check_role
 from service.http.body import read_document
+from service.http.queues import BoundedQueue
 from service.http.rendered import Renderings
-
-Answer = TypeVar("Answer")
-
-
-class Writers:
-    """Threads for async routes that write: however many wait for a locked database, readers find a thread."""
-
-    def __init__(self, threads: int = 8) -> None:
-        self._limiter = anyio.CapacityLimiter(threads)
-
-    async def run(self, work: Callable[..., Answer], *args: Any) -> Answer:
-        """Run something that may wait for the database in one of these threads."""
-        return await to_thread.run_sync(work, *args, limiter=self._limiter)
 
 
 async def get_settings(request: Request) -> Settings:
@@ -45,10 +31,10 @@ async def get_store(request: Request) -> Store:
     return store
 
 
-async def get_writers(request: Request) -> Writers:
-    """The threads of async routes that write."""
-    writers: Writers = request.app.state.writers
-    return writers
+async def get_writes(request: Request) -> BoundedQueue:
+    """The queue of requests that write to the database."""
+    writes: BoundedQueue = request.app.state.writes
+    return writes
 
 
 async def get_renderings(request: Request) -> Renderings:
@@ -65,7 +51,7 @@ async def get_doorkeeper(request: Request) -> Doorkeeper:
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 StoreDep = Annotated[Store, Depends(get_store)]
-WritersDep = Annotated[Writers, Depends(get_writers)]
+WritesDep = Annotated[BoundedQueue, Depends(get_writes)]
 RenderingsDep = Annotated[Renderings, Depends(get_renderings)]
 DoorkeeperDep = Annotated[Doorkeeper, Depends(get_doorkeeper)]
 
@@ -113,10 +99,17 @@ async def read_body(request: Request, caller: CallerDep, doorkeeper: DoorkeeperD
 BodyDep = Annotated[Body, Depends(read_body)]
 
 
-async def _one_slot() -> AsyncIterator[None]:
-    yield
+async def _write_place(request: Request) -> AsyncIterator[None]:
+    async with request.app.state.writes.place():
+        yield
 
 
-# Waiting for a slot holds no thread: however many writers wait for a locked database, readers find a thread.
-WriteSlot = Depends(_one_slot, scope="function", max_concurrency=8)
-DrawSlot = Depends(_one_slot, scope="function", max_concurrency=4)
+async def _draw_place(request: Request) -> AsyncIterator[None]:
+    async with request.app.state.drawings.place():
+        yield
+
+
+# A sync route with one of these waits for its place before it takes a thread: however many wait for a locked
+# database, routes that read find a thread.
+WritePlace = Depends(_write_place, scope="function")
+DrawPlace = Depends(_draw_place, scope="function")

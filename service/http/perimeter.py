@@ -8,16 +8,14 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.errors import EpochalError, TooLarge, TooManyRequests, Unavailable
+from models.errors import EpochalError, TooLarge
 from service.http.body import MAX_BODY_BYTES
 from service.http.connections import neighbourhood
 from service.http.errors import RequestTimeout, problem_response, unexpected
@@ -204,40 +202,3 @@ class Exchange:
             if self.scope["path"].endswith(UPLOADS)
             else "send no more than this address has a use for",
         )
-
-
-class Gate:
-    """A bounded queue before something slow: at most `places` requests work or wait in it, `share` of one caller."""
-
-    def __init__(self, name: str, *, places: int, share: int, retry_after_seconds: float = 1.0) -> None:
-        self.name = name
-        self._places = places
-        self._share = share
-        self._taken: Counter[str | None] = Counter()
-        self._retry_after_seconds = retry_after_seconds
-
-    @contextmanager
-    def place(self, caller: str | None = None) -> Iterator[None]:
-        """Hold a place. Raises Unavailable when all of them are taken, TooManyRequests when the caller has its share.
-
-        `caller` is None where nobody needs a key, and nobody has a share.
-        """
-        if caller is not None and self._taken[caller] >= self._share:
-            raise TooManyRequests(
-                f"'{caller}' has {self._taken[caller]} {self.name} that wait or run, of {self._share} allowed",
-                fix="wait for their answers, then send it again",
-                retry_after_seconds=self._retry_after_seconds,
-            )
-        if (taken := self._taken.total()) >= self._places:
-            raise Unavailable(
-                f"{taken} {self.name} are being worked on or waiting already",
-                fix="wait and send it again",
-                retry_after_seconds=self._retry_after_seconds,
-            )
-        self._taken[caller] += 1
-        try:
-            yield
-        finally:
-            self._taken[caller] -= 1
-            if not self._taken[caller]:
-                del self._taken[caller]

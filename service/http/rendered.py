@@ -2,9 +2,9 @@
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+from cachetools import LRUCache
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,9 +20,8 @@ class Renderings:
     """The last renderings made, by their ETags. One is made at a time, so that the same one is not made twice."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self.max_bytes = max_bytes
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._num_bytes = 0
+        self._cached: LRUCache[str, bytes] = LRUCache(max_bytes, getsizeof=len)
+        self._lock = threading.Lock()
         self._making = threading.Lock()
 
     def respond(
@@ -53,20 +52,19 @@ class Renderings:
             response.headers["content-length"] = str(len(response.body))
 
     def _get(self, tag: str, make: Callable[[], bytes]) -> bytes:
-        if (found := self._kept.get(tag)) is not None:
+        if (found := self._find(tag)) is not None:
             return found
         with self._making:
-            if (found := self._kept.get(tag)) is None:
+            if (found := self._find(tag)) is None:
                 found = make()
-                self._keep(tag, found)
+                with self._lock:
+                    if len(found) <= self._cached.maxsize:
+                        self._cached[tag] = found
             return found
 
-    def _keep(self, tag: str, rendering: bytes) -> None:
-        self._kept[tag] = rendering
-        self._num_bytes += len(rendering)
-        while self._num_bytes > self.max_bytes and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._num_bytes -= len(dropped)
+    def _find(self, tag: str) -> bytes | None:
+        with self._lock:
+            return self._cached.get(tag)
 
 
 def etag(*parts: object) -> str:

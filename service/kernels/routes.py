@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from service.http.dependencies import DrawSlot, RenderingsDep, SettingsDep, StoreDep
+from service.http.dependencies import DrawPlace, RenderingsDep, SettingsDep, StoreDep
 from service.http.errors import problems
 from service.http.pictures import MEDIA_TYPES, Picture, picture_headers, picture_responses
 from service.http.routing import Id, StrictRoute
@@ -41,7 +41,7 @@ def draw_kernels(
     settings: SettingsDep,
     renderings: RenderingsDep,
     request: Request,
-    _: Annotated[None, DrawSlot],
+    _: Annotated[None, DrawPlace],
     layer: Annotated[
         str | None, Query(max_length=200, description="A convolution's name, as `layers` lists it; the first one.")
     ] = None,

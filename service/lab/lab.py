@@ -13,16 +13,17 @@ import ipaddress
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from models.devices import check_device
 from models.errors import EpochalError, Unavailable
+from models.imports import module_command, own_packages_first
 from models.private import close_to_others, private
 from models.settings import Settings
 from models.urls import mask
@@ -203,10 +204,9 @@ class Lab:
             store.dispose()
 
     def _start_api_and_workers(self) -> None:
-        module = [sys.executable, "-P", "-m"]
-        self.api = self._part("api", lambda: [*module, "service.server"])
+        self.api = self._part("api", partial(module_command, "service.server"))
         numbers = range(1, self.settings.workers + 1)
-        self.workers = [self._part(f"worker-{number}", lambda: [*module, "worker"]) for number in numbers]
+        self.workers = [self._part(f"worker-{number}", partial(module_command, "worker")) for number in numbers]
         for part in (self.api, *self.workers):
             part.start()
         self._await(self.api, lambda: answers(self.url, "/healthz"), START_SECONDS)
@@ -260,7 +260,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
     """The whole environment for a process that is to read the same settings again."""
     values = settings.model_dump(mode="json", exclude_none=True)
     names = {f"EPOCHAL_{name.upper()}" for name in type(settings).model_fields}
-    return {name: value for name, value in os.environ.items() if name not in names} | {
+    inherited = {name: value for name, value in os.environ.items() if name not in names}
+    return own_packages_first(inherited) | {
         f"EPOCHAL_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
     }

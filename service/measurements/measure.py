@@ -17,9 +17,8 @@ from models.store.states import ProbeKind, ProbeStatus
 from service.catalogue.inspector import Accepted
 from service.health.check import live_worker_names
 from service.http.access import Caller
-from service.http.dependencies import Writers
 from service.http.errors import invalid_fields
-from service.http.perimeter import Gate
+from service.http.queues import BoundedQueue
 from service.measurements.documents import ProbeDocument, ProbePage, probe_document, probe_item
 
 PREFLIGHT_SECONDS = 20.0
@@ -46,11 +45,13 @@ class PreflightDocument(BaseModel):
 class Measurer:
     """Has a worker try a few real steps of a spec before it is queued."""
 
-    def __init__(self, store: Store, celery: Celery, writers: Writers) -> None:
+    def __init__(self, store: Store, celery: Celery, writes: BoundedQueue) -> None:
         self._store = store
         self._celery = celery
-        self._writers = writers
-        self._gate = Gate("pre-flights", places=8, share=PREFLIGHTS_A_KEY, retry_after_seconds=10)
+        self._writes = writes
+        self.queue = BoundedQueue(
+            "pre-flights", places=8, share=PREFLIGHTS_A_KEY, max_waiting=0, retry_after_seconds=10
+        )
 
     async def measure(self, accepted: Accepted, caller: Caller) -> PreflightDocument:
         """Ask a worker and wait for what it finds. Raises Unavailable where none answers in time."""
@@ -60,8 +61,8 @@ class Measurer:
                 fix="start one: `epochal up`, or `epochal worker`",
                 retry_after_seconds=10,
             )
-        with self._gate.place(caller.name):
-            probe_id = await self._writers.run(_ask, self._store, accepted, caller)
+        async with self.queue.place(caller.name):
+            probe_id = await self._writes.run(_ask, self._store, accepted, caller)
             deadline = time.monotonic() + PREFLIGHT_SECONDS
             while time.monotonic() < deadline:
                 document = await to_thread.run_sync(_read, self._store, probe_id)

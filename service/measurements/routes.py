@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from models.store.states import ProbeStatus
 from service.catalogue.inspector import InspectorDep
-from service.http.dependencies import BodyDep, CallerDep, DrawSlot, RenderingsDep, StoreDep, WritersDep
+from service.http.dependencies import BodyDep, CallerDep, DrawPlace, RenderingsDep, StoreDep, WritesDep
 from service.http.errors import problems
 from service.http.pictures import MEDIA_TYPES, Picture, picture_headers, picture_responses
 from service.http.routing import Id, StrictRoute
@@ -41,13 +41,13 @@ async def create_learning_rate_test(
     caller: CallerDep,
     inspector: InspectorDep,
     store: StoreDep,
-    writers: WritersDep,
+    writes: WritesDep,
     response: Response,
 ) -> ProbeDocument:
     """Measure the loss at rates from lr_min to lr_max, on a spec's dataset and network."""
     spec, options = split_range(body.document)
-    accepted = await writers.run(inspector.accept, spec)
-    document = await writers.run(start_range_test, store, accepted, options, caller)
+    accepted = await writes.run(inspector.accept, spec)
+    document = await writes.run(start_range_test, store, accepted, options, caller)
     response.headers["Location"] = document.links["self"]
     return document
 
@@ -80,7 +80,7 @@ def draw_learning_rate_test(
     store: StoreDep,
     renderings: RenderingsDep,
     request: Request,
-    _: Annotated[None, DrawSlot],
+    _: Annotated[None, DrawPlace],
 ) -> Response:
     """Draw loss against rate, with the suggestion and where it diverged."""
     result = finished_range_test(store, test_id)

@@ -18,6 +18,7 @@ from anyio import to_thread
 from numpy.typing import NDArray
 
 from models.errors import ImageError
+from models.imports import module_command, own_packages_first
 from models.networks.preprocessing import Preprocessing
 from service.predictions.decoding import ImageFile, decode_upright, open_image, to_channels
 
@@ -36,11 +37,11 @@ async def decode_isolated(image: ImageFile, preprocessing: Preprocessing) -> NDA
     Raises ImageError as that does, and for a picture that takes more than MAX_SECONDS or MAX_ADDRESS_SPACE.
     """
     side, gray = preprocessing.source_size, preprocessing.grayscale
-    command = [sys.executable, "-P", "-m", MODULE, str(side), str(int(gray))]
+    command = module_command(MODULE, str(side), str(int(gray)))
     with tempfile.TemporaryFile() as file:
         await to_thread.run_sync(_fill, file, image.data)
         done = await anyio.run_process(
-            command, stdin=file, check=False, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+            command, stdin=file, check=False, env={**own_packages_first(os.environ), "OPENBLAS_NUM_THREADS": "1"}
         )
     if done.returncode == REFUSED:
         raise image.error(done.stderr.decode())

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import anyio
 import numpy as np
-from anyio import to_thread
 from numpy.typing import NDArray
 from pydantic import Field
 
 from models.errors import Conflict, CorruptFile, TooLarge
 from service.http.documents import Document
+from service.http.queues import BoundedQueue
 from service.http.quotas import Buckets
 from service.http.uploads import Room, Upload
 from service.predictions.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
@@ -60,7 +59,7 @@ class PredictionQueue:
     def __init__(self) -> None:
         self.room = Room(max_bytes=512 * MILLION, max_share=256 * MILLION)
         self.turns = Turns(places=4, large_places=1, max_requests=128, max_share=64)
-        self.limiter = anyio.CapacityLimiter(8)
+        self.threads = BoundedQueue("predictions", places=8)
         self._pixels = Buckets("million pixels of images per minute", capacity=PIXELS_PER_MINUTE, seconds=60)
 
     def count_pixels(self, caller: str, images: Sequence[ImageFile]) -> None:
@@ -91,18 +90,14 @@ async def predict(
     there are no usable weights.
     """
     async with queue.turns.request(caller):
-        served, images = await to_thread.run_sync(
-            _prepare, predictor, experiment_id, which, uploads, limiter=queue.limiter
-        )
+        served, images = await queue.threads.run(_prepare, predictor, experiment_id, which, uploads)
         queue.count_pixels(caller, images)
         wanted = served.weights.preprocessing
         probabilities: list[NDArray[np.float64]] = []
         for piece in _pieces(images, NETWORK_COST * wanted.input_size**2):
             async with queue.turns.turn(caller, piece.cost, large=piece.large):
                 decoded = [await decode_isolated(image, wanted) for image in piece.images if image.isolated]
-                probabilities += await to_thread.run_sync(
-                    _answer, predictor, served, piece.images, decoded, limiter=queue.limiter
-                )
+                probabilities += await queue.threads.run(_answer, predictor, served, piece.images, decoded)
     return PredictionsDocument(
         experiment_id=experiment_id,
         weights=which,

@@ -1,5 +1,6 @@
 """`epochal up` as a process: it stops cleanly when asked to, and leaves nothing even when it is killed."""
 
+import io
 import json
 import os
 import re
@@ -14,15 +15,18 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
-from tests.system.waiting import wait_for
+from service.cli.client import Client
+from tests.system.waiting import small_spec, wait_for, wait_until_ended
 
-EPOCHAL = [sys.executable, "-m", "epochal"]
+EPOCHAL = [sys.executable, "-P", "-c", "from epochal_command import main; main()"]
+"""What the installed `epochal` is; `python -m epochal` is taken where no folder of that name is in the way."""
 
 
 def foreign_packages(folder: Path) -> Path:
     """A folder with packages that have the names of this project's and end whatever imports them."""
-    for name in ("models", "service", "worker"):
+    for name in ("models", "service", "worker", "epochal"):
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / name / "__init__.py").write_text(f"raise SystemExit('the wrong {name} was imported')")
     return folder
@@ -75,9 +79,17 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def test_other_packages_of_the_same_names_do_no_harm_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
-    with up(tmp_path / "lab") as (process, url, children):
+    with up(tmp_path / "lab", OMP_NUM_THREADS="1") as (process, url, children):
         assert httpx.get(f"{url}/readyz").status_code == 200
         assert len(children) >= 3, "broker, API and worker"
+        with Client(url) as client:  # the worker forks a process that trains, the API starts one that decodes
+            number = client.post("/experiments", small_spec(epochs=1))["id"]
+            ended = wait_until_ended(client, number)
+            assert ended["status"] == "completed", ended["reason"]
+        large = io.BytesIO()
+        Image.new("RGB", (3000, 3000)).save(large, "png")
+        predicted = httpx.post(f"{url}/api/v1/experiments/{number}/predictions", files={"image": large.getvalue()})
+        assert predicted.status_code == 200, predicted.text
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
         assert process.wait(30) == 0
     assert gone(children)
@@ -162,7 +174,10 @@ def test_a_worker_started_by_hand_joins_the_lab_of_its_data_directory_and_ends_i
 
 def test_a_worker_that_finds_no_lab_says_so(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [*EPOCHAL, "worker", "--data-dir", str(tmp_path / "none")], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "epochal", "worker", "--data-dir", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 1
     assert "no lab runs on" in " ".join(ended.stderr.split())

@@ -16,13 +16,13 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from models.imports import module_command, own_packages_first
 from worker.processes.forking import NUMBER
 
 ENTRY = "worker.processes.child:run_job"
@@ -175,11 +175,12 @@ class Nursery:
         self._stop()
         ours, theirs = socket.socketpair()
         with theirs:
-            safe_path = ["-P"] if sys.flags.safe_path else []
             arguments = [str(theirs.fileno()), self._entry, str(os.getpid())]
-            command = [sys.executable, *safe_path, "-m", "worker.processes.forking", *arguments]
             self._process = subprocess.Popen(  # noqa: S603 (our own command line)
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                module_command("worker.processes.forking", *arguments),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=own_packages_first(os.environ),
             )
         self._control = ours
 

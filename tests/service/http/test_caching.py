@@ -1,4 +1,4 @@
-"""Answers that are kept: the same bytes as new ones, and never older than the database."""
+"""Cached answers: the same bytes as fresh ones, and never older than the database."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +10,10 @@ from starlette.testclient import TestClient
 from models.store import keys, runs
 from models.store.stamps import Stamps
 from models.store.states import Role
-from service.http import caching as answers_module
-from service.http.caching import Answers
+from service.experiments import routes as experiments
+from service.http import caching
+from service.http.access import NOBODY, Caller
+from service.http.caching import Caching, cached_routes
 from tests.service.lab_of_one import Filled, client_of, epoch
 
 API = "/api/v1/experiments"
@@ -22,13 +24,13 @@ PARTS = ["", "/metrics", "/metrics.csv", "/metrics?points=2", "/curves.png", "/c
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of the answers that had to be made."""
     paths: list[str] = []
-    make = Answers._make
+    make = Caching._make
 
     async def counting(self: Any, key: Any, stamp: int, scope: Any, receive: Any, send: Any) -> None:
         paths.append(scope["path"])
         await make(self, key, stamp, scope, receive, send)
 
-    monkeypatch.setattr(Answers, "_make", counting)
+    monkeypatch.setattr(Caching, "_make", counting)
     return paths
 
 
@@ -187,8 +189,8 @@ def test_only_so_much_is_kept(client: TestClient, filled: Filled, made: list[str
     numbers = [filled.trained([epoch(1)]) for _ in range(3)]
     size = len(client.get(f"{API}/{numbers[0]}").content)
     made.clear()
-    room = (size + answers_module.BYTES_BESIDE + 100) * 5 // 2  # two fit
-    monkeypatch.setattr(answers_module, "MAX_BYTES", room)
+    room = (size + caching.BYTES_BESIDE + 100) * 5 // 2  # two fit
+    monkeypatch.setattr(caching, "MAX_BYTES", room)
     with client_of(filled.settings) as other:
         for number in (numbers[0], numbers[1], numbers[0], numbers[2], numbers[0], numbers[1]):
             assert other.get(f"{API}/{number}", headers={"Accept-Encoding": "identity"}).json()["id"] == number
@@ -213,8 +215,8 @@ def test_a_maker_that_fails_leaves_nobody_waiting() -> None:
     """Whoever waits for an answer that comes to nothing makes it anew."""
 
     class Doorkeeper:
-        async def identify(self, request: Any) -> None:
-            return None
+        async def identify(self, request: Any) -> Caller:
+            return NOBODY
 
     class OneStamp:
         def of_experiment(self, experiment_id: int) -> int:
@@ -235,7 +237,7 @@ def test_a_maker_that_fails_leaves_nobody_waiting() -> None:
     state = type("State", (), {"doorkeeper": Doorkeeper(), "stamps": OneStamp()})()
     sent: list[Any] = []
 
-    async def ask(kept: Answers) -> None:
+    async def ask(cache: Caching) -> None:
         scope = {
             "type": "http",
             "method": "GET",
@@ -248,11 +250,11 @@ def test_a_maker_that_fails_leaves_nobody_waiting() -> None:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await kept(scope, None, send)  # type: ignore[arg-type]
+        await cache(scope, None, send)  # type: ignore[arg-type]
 
     async def three() -> list[Any]:
-        kept = Answers(app)
-        return await asyncio.gather(ask(kept), ask(kept), ask(kept), return_exceptions=True)
+        cache = Caching(app, cached_routes("/api/v1", [experiments.router]))
+        return await asyncio.gather(ask(cache), ask(cache), ask(cache), return_exceptions=True)
 
     results = asyncio.run(three())
     assert [type(result) for result in results] == [RuntimeError, type(None), type(None)]

@@ -154,9 +154,10 @@ def test_one_key_leaves_others_room_for_dry_runs(
         workers.beat(session, "worker-1", host="lab", pid=1, device="cpu")
     monkeypatch.setattr(measurements, "PREFLIGHT_SECONDS", 0.0)  # no worker answers
     with client_of(settings.model_copy(update={"auth": True})) as client, contextlib.ExitStack() as stack:
-        gate = client.app.state.measurer._gate  # type: ignore[attr-defined]
+        queue = client.app.state.measurer.queue  # type: ignore[attr-defined]
         for _ in range(measurements.PREFLIGHTS_A_KEY):
-            stack.enter_context(gate.place("ada"))
+            assert client.portal is not None
+            stack.enter_context(client.portal.wrap_async_context_manager(queue.place("ada")))
         refused = client.post("/api/v1/experiments?dry_run=true", json=SMALL, headers=ada)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
         theirs = client.post("/api/v1/experiments?dry_run=true", json=SMALL, headers=grace)

@@ -1,0 +1,32 @@
+"""Processes of the project import its own packages, whatever PYTHONPATH and the working directory hold."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from models.imports import HOME, module_command, own_packages_first
+
+
+@pytest.mark.parametrize("form", ["package", "module", "folder"])
+def test_a_module_of_ours_is_run_where_others_have_its_packages_names(tmp_path: Path, form: str) -> None:
+    for name in ("models", "service", "worker"):
+        if form == "module":
+            (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+        else:
+            (tmp_path / name).mkdir()
+        if form == "package":
+            (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    environment = own_packages_first({**os.environ, "PYTHONPATH": str(tmp_path)})
+    command = module_command("models.data", "--help")
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "models.data" in ran.stdout
+
+
+def test_what_others_put_on_pythonpath_is_kept_behind_and_the_working_directory_is_left_out() -> None:
+    found = own_packages_first({"PYTHONPATH": f"/theirs{os.pathsep}{os.pathsep}{HOME}", "KEPT": "1"})
+    assert found["PYTHONPATH"] == f"{HOME}{os.pathsep}/theirs"
+    assert found["KEPT"] == "1"
+    assert own_packages_first(found) == found
