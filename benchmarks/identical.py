@@ -115,7 +115,7 @@ def run(case: Case, dataset: ImageDataset) -> Record:
         for metrics in sink.epochs:
             record |= {f"epoch {metrics.epoch} {name}": as_hex(getattr(metrics, name)) for name in FIGURES}
         record["notices"] = ", ".join(code for code, _, _ in sink.notices)
-        record["findings"] = ", ".join(finding["code"] for finding in sink.verdicts[-1]["findings"])
+        record["findings"] = ", ".join(finding.code for finding in sink.verdicts[-1].findings)
         for which in ("best", "last"):
             if (path := Path(folder) / f"weights-{which}.safetensors").exists():
                 record[f"{which} weights"] = digest_of_weights(path)

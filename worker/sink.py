@@ -14,6 +14,7 @@ from models.errors import Unavailable
 from models.files import sha256_of
 from models.store import Store, artifacts, history, runs
 from models.store.states import ArtifactKind
+from models.verdict import Verdict
 from worker.folders import keep, remove_files
 
 RETRY_SECONDS = 0.5
@@ -93,9 +94,9 @@ class StoreSink:
         """Tell whoever follows the experiment."""
         self._write(lambda session: runs.notice(session, self._claim, code, text, data))
 
-    def verdict(self, verdict: dict[str, Any]) -> None:
+    def verdict(self, verdict: Verdict) -> None:
         """Store the latest reading of the curves."""
-        self._write(lambda session: runs.set_verdict(session, self._claim, verdict))
+        self._write(lambda session: runs.set_verdict(session, self._claim, verdict.as_json()))
 
     def environment(self, environment: dict[str, Any]) -> None:
         """Store what the run is being computed with."""

@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models.errors import LeaseLost
+from models.findings import VerdictJson
 from models.plain import finite
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
@@ -166,16 +167,16 @@ def list_for(session: Session, experiment_id: int) -> list[Run]:
     return list(session.scalars(select(Run).where(Run.experiment_id == experiment_id).order_by(Run.attempt)))
 
 
-def set_verdict(session: Session, lease: Lease, verdict: dict[str, Any]) -> None:
+def set_verdict(session: Session, lease: Lease, verdict: VerdictJson) -> None:
     """Keep the verdict and tell it. What told the one before goes: thousands of them would be most of the database."""
     experiment = fenced(session, lease)
     told = select(Event.id).where(Event.experiment_id == lease.experiment_id, Event.kind == EventKind.VERDICT)
     before = session.scalar(told.order_by(Event.id.desc()).limit(1))
     if before is not None:
         session.execute(delete(Event).where(Event.id == before))
-    experiment.verdict = finite(verdict)
+    experiment.verdict = plain = finite(verdict)
     touch(experiment)
-    tell(session, lease.experiment_id, EventKind.VERDICT, finite(verdict))
+    tell(session, lease.experiment_id, EventKind.VERDICT, plain)
 
 
 def set_environment(session: Session, lease: Lease, environment: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from models.curves.metrics import EpochMetrics
+from models.findings import VerdictJson
 from models.store.columns import JsonColumn, UtcDateTime, now, words
 from models.store.states import ArtifactKind, EventKind, ProbeKind, ProbeStatus, Role, RunStatus, Status
 
@@ -97,7 +98,7 @@ class Experiment(Base):
     """Findings known from the spec alone."""
     spec: Mapped[JsonObject]
     layers: Mapped[list[JsonObject] | None]
-    verdict: Mapped[JsonObject | None]
+    verdict: Mapped[VerdictJson | None] = mapped_column(JsonColumn)
     environment: Mapped[JsonObject | None]
 
     tag_rows: Mapped[list["ExperimentTag"]] = relationship(

@@ -1,5 +1,5 @@
-"""The verdict: what happened in a run, in words a student understands."""
+"""The verdict: what went well and what went wrong in a run, as findings on its history."""
 
-from models.verdict.judge import judge
+from models.verdict.judge import Verdict, judge
 
-__all__ = ["judge"]
+__all__ = ["Verdict", "judge"]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from models.curves.statistics import Rise, locate_bottom, measure_rise
-from models.text import duration
+from models.findings import BestJson, Finding, FindingCode, Severity
+from models.text import duration, number, percent, plural
 from models.verdict.curves import Curve, Curves
-from models.verdict.finding import Finding, Severity, how_sure, make_finding, number, percent, plural
 
 SURE = 0.975
 """Below this confidence a rise is taken for noise: one level curve in forty would be called wrongly."""
@@ -32,8 +32,8 @@ class Best:
         """Whether later epochs are worse by more than noise explains."""
         return self.after.confidence >= SURE
 
-    def as_json(self) -> dict[str, Any]:
-        """For the verdict."""
+    def as_json(self) -> BestJson:
+        """The best epoch as it is stored and sent."""
         return {
             "epoch": self.epoch,
             "value": self.value,
@@ -75,8 +75,8 @@ def report_best(curves: Curves, by_loss: Best | None, by_accuracy: Best | None) 
         parts.append(f"By {name} the epochs after {best.last} are worse ({how_sure(best.after.confidence)}).")
     epochs = sorted({item.epoch for item in (by_loss, by_accuracy) if item})
     return [
-        make_finding(
-            "best-epoch",
+        Finding(
+            FindingCode.BEST_EPOCH,
             Severity.INFO,
             " ".join(parts),
             epochs=epochs,
@@ -104,8 +104,8 @@ def report_wasted(curves: Curves, by_loss: Best | None, by_accuracy: Best | None
     if worse and by_accuracy and not by_accuracy.stands_out:
         what = "raised the validation loss again and brought no accuracy that can be told from noise"
     return [
-        make_finding(
-            "wasted-epochs",
+        Finding(
+            FindingCode.WASTED_EPOCHS,
             Severity.WARNING if worse and wasted >= 0.2 * curves.num_epochs else Severity.INFO,
             f"The last {plural(wasted, 'epoch')}{cost} after epoch {useful} {what}.",
             epochs=[useful, curves.last_epoch],
@@ -144,3 +144,10 @@ def falls_back(best: Best | None) -> bool:
 def level(curve: Curve, count: int = 3) -> float:
     """Where a curve ends: the median of its last few values."""
     return float(np.median(curve.values[-min(count, len(curve)) :]))
+
+
+def how_sure(confidence: float) -> str:
+    """A confidence in words, with the number."""
+    if confidence >= 0.99:
+        return "more than 99% sure"
+    return f"{100 * confidence:.0f}% sure"

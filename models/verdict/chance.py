@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from models.curves.statistics import counted_images, fit_trend, typical_wobble
+from models.findings import Finding, FindingCode, Severity
 from models.spec.experiment import ExperimentSpec
+from models.text import number, percent, plural
 from models.verdict.curves import Curve, Curves
-from models.verdict.finding import Finding, Severity, make_finding, number, percent, plural
 
 RAISE = "Raise the learning rate 10 to 1,000 times; POST /api/v1/learning-rate-tests finds how far it can go."
 
@@ -47,7 +48,7 @@ def reached_more(curves: Curves) -> bool:
     return float(accuracy.values.max()) > curves.chance + max(chance_band(curves), luck)
 
 
-def report_stuck(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
+def report_stuck(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
     """Accuracy at chance for the last half of the run, and a loss that knows no better."""
     since = at_chance_from(curves)
     if since is None:
@@ -68,8 +69,8 @@ def report_stuck(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
     )
     cause, suggestion = _cause(curves, loss, spec)
     return [
-        make_finding(
-            "stuck-at-chance",
+        Finding(
+            FindingCode.STUCK_AT_CHANCE,
             Severity.WARNING if few else Severity.PROBLEM,
             f"{sentence} {cause}".strip(),
             epochs=[since, curves.last_epoch],
@@ -94,8 +95,8 @@ def _stuck_loss(curves: Curves) -> list[Finding]:
     if len(loss) < 3 or np.max(np.abs(late - curves.guessing_loss)) > 0.01 * curves.guessing_loss:
         return []
     return [
-        make_finding(
-            "stuck-at-chance",
+        Finding(
+            FindingCode.STUCK_AT_CHANCE,
             Severity.PROBLEM,
             f"Nothing was learned: the loss stays at {number(float(late.mean()))}, which is ln({curves.num_classes}), "
             "what guessing gives.",
@@ -106,7 +107,7 @@ def _stuck_loss(curves: Curves) -> list[Finding]:
     ]
 
 
-def _cause(curves: Curves, loss: Curve, spec: ExperimentSpec | None) -> tuple[str, str]:
+def _cause(curves: Curves, loss: Curve, spec: ExperimentSpec) -> tuple[str, str]:
     """The likely cause in a sentence, and what to try about it."""
     if not len(loss):
         return "", "See the other findings; try a learning rate ten times smaller and ten times larger."
@@ -122,8 +123,10 @@ def _cause(curves: Curves, loss: Curve, spec: ExperimentSpec | None) -> tuple[st
         return cause, "Lower the learning rate or warm it up, clip the gradient, and start the head from small weights."
     trend = fit_trend(loss.values, max(5, len(loss) // 2))
     if len(loss) >= 5 and trend.confidence_falling > 0.99 and trend.change < 0:
-        rate = f" of {number(spec.optimizer.lr)}" if spec else ""
-        cause = f"The loss does fall, but by {number(-trend.slope)} an epoch: the learning rate{rate} is far too small."
+        rate = number(spec.optimizer.lr)
+        cause = (
+            f"The loss does fall, but by {number(-trend.slope)} an epoch: the learning rate of {rate} is far too small."
+        )
         return cause, RAISE
     if last > 1.2 * curves.guessing_loss:
         cause = (
@@ -137,11 +140,13 @@ def _cause(curves: Curves, loss: Curve, spec: ExperimentSpec | None) -> tuple[st
     )
 
 
+LOWER_FIRST = "Try {lr} or less, clip the gradient (clip_grad_norm: 1.0), or run a learning-rate test first."
+
 EXPLODED = 20.0
 """A loss that ends so many times above that of guessing has exploded."""
 
 
-def report_exploded(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
+def report_exploded(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
     """Finite losses far above anything that guessing gives, at the end: the steps threw the weights away."""
     losses = [curve for curve in (curves.val_loss, curves.train_loss) if len(curve)]
     if curves.broken_from is not None or not losses:
@@ -151,20 +156,18 @@ def report_exploded(curves: Curves, spec: ExperimentSpec | None) -> list[Finding
     limit = EXPLODED * curves.guessing_loss
     if end <= limit or (end < first / 2 and len(curve) >= 5 and first < 10 * limit):
         return []  # outputs that start far too large and come down are another matter
-    rate = spec.optimizer.lr if spec else float(curves.lr.values.max()) if len(curves.lr) else None
+    rate = spec.optimizer.lr
     above = np.flatnonzero(curve.values > limit)
     begins = curve.epoch(int(above[0]))
-    at = f" at a learning rate of {number(rate)}" if rate else ""
-    lower = f"{number(rate / 10)} or less" if rate else "a tenth of the learning rate or less"
     return [
-        make_finding(
-            "loss-exploded",
+        Finding(
+            FindingCode.LOSS_EXPLODED,
             Severity.PROBLEM,
-            f"The loss exploded{at}: it stayed finite, but is {number(end)} at the end, and guessing among "
-            f"{curves.num_classes} classes gives {number(curves.guessing_loss)}.",
+            f"The loss exploded at a learning rate of {number(rate)}: it stayed finite, but is {number(end)} at the "
+            f"end, and guessing among {curves.num_classes} classes gives {number(curves.guessing_loss)}.",
             epochs=[begins],
             values={"loss_at_end": end, "loss_of_guessing": curves.guessing_loss, "lr": rate},
-            suggestion=f"Try {lower}, clip the gradient (clip_grad_norm: 1.0), or run a learning-rate test first.",
+            suggestion=LOWER_FIRST.format(lr=number(rate / 10)),
         )
     ]
 
@@ -185,8 +188,8 @@ def report_worse_than_guessing(curves: Curves, *, exploded: bool) -> list[Findin
         else ""
     )
     return [
-        make_finding(
-            "worse-than-guessing",
+        Finding(
+            FindingCode.WORSE_THAN_GUESSING,
             severity,
             f"The best validation loss, {number(best)}, is above {number(curves.guessing_loss)}, "
             f"ln({curves.num_classes}), which a network gets that gives every class the same probability.{though}",
@@ -216,8 +219,8 @@ def report_below_chance(curves: Curves) -> list[Finding]:
     first, count = accuracy.epoch(int(low[0])), len(low)
     worst = float(accuracy.values.min())
     return [
-        make_finding(
-            "below-chance",
+        Finding(
+            FindingCode.BELOW_CHANCE,
             Severity.WARNING,
             f"In {plural(count, 'epoch')} from epoch {first} accuracy is far below the {percent(curves.chance)} that "
             f"guessing gives (down to {percent(worst)}): the network answers with classes that the dataset does not "

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.curves.statistics import Array, carried_noise, normal_quantile
+from models.findings import Finding, FindingCode, Severity
 from models.spec.experiment import ExperimentSpec
+from models.text import number, percent, plural
 from models.verdict.chance import validation_size
 from models.verdict.curves import Curve, Curves
-from models.verdict.finding import Finding, Severity, make_finding, number, percent, plural
 
 LOST = 1 / 3
 """A collapse loses at least this part of what was gained over chance."""
@@ -153,7 +154,7 @@ def _median3(values: Array) -> Array:
     return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1))
 
 
-def report_collapses(curves: Curves, collapses: list[Collapse], spec: ExperimentSpec | None) -> list[Finding]:
+def report_collapses(curves: Curves, collapses: list[Collapse], spec: ExperimentSpec) -> list[Finding]:
     """A collapse that lasts is a problem; those that were recovered from are reported together."""
     lasting = [collapse for collapse in collapses if collapse.recovered is None]
     passing = [collapse for collapse in collapses if collapse.recovered is not None]
@@ -163,15 +164,14 @@ def report_collapses(curves: Curves, collapses: list[Collapse], spec: Experiment
     return findings
 
 
-def _lasting(curves: Curves, collapse: Collapse, spec: ExperimentSpec | None) -> Finding:
-    rate = f" ({number(spec.optimizer.lr)} here)" if spec else ""
+def _lasting(curves: Curves, collapse: Collapse, spec: ExperimentSpec) -> Finding:
     one = (
         " It is the last epoch only, so it may be a passing dip."
         if collapse.bottom == curves.last_epoch and (collapse.begins >= curves.last_epoch - 1)
         else ""
     )
-    return make_finding(
-        "collapse",
+    return Finding(
+        FindingCode.COLLAPSE,
         Severity.PROBLEM,
         f"The network collapsed: from epoch {collapse.begins + 1} on accuracy fell from {percent(collapse.peak)} to "
         f"{percent(collapse.low)}, losing {percent(min(collapse.lost, 1))} of what it had learned beyond guessing "
@@ -185,8 +185,8 @@ def _lasting(curves: Curves, collapse: Collapse, spec: ExperimentSpec | None) ->
             "recovered": None,
         },
         suggestion=(
-            f"Use the best weights. Lower the learning rate{rate} or let a schedule do it (exponential, cosine), "
-            "clip the gradient, and stop early."
+            f"Use the best weights. Lower the learning rate ({number(spec.optimizer.lr)} here) or let a schedule do it "
+            "(exponential, cosine), clip the gradient, and stop early."
         ),
     )
 
@@ -195,8 +195,8 @@ def _passing(passing: list[Collapse], *, lasting: bool) -> Finding:
     worst = max(passing, key=lambda collapse: collapse.lost)
     times = "" if len(passing) == 1 else f" It did so {len(passing)} times; this is the deepest."
     took = (worst.recovered or worst.bottom) - worst.begins
-    return make_finding(
-        "passing-collapse" if lasting else "collapse",
+    return Finding(
+        FindingCode.PASSING_COLLAPSE if lasting else FindingCode.COLLAPSE,
         Severity.WARNING,
         f"Accuracy fell from {percent(worst.peak)} to {percent(worst.low)} at epoch {worst.bottom} and had recovered "
         f"by epoch {worst.recovered}, {plural(took, 'epoch')} later.{times}",

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 
+from models.findings import Finding, FindingCode, Severity
 from models.spec.experiment import ExperimentSpec
+from models.text import number, plural
+from models.verdict.chance import LOWER_FIRST
 from models.verdict.curves import Curves
 from models.verdict.divergence import Divergence
-from models.verdict.finding import Finding, Severity, make_finding, number, plural
 
 
-def report_divergence(curves: Curves, divergences: Sequence[Divergence], spec: ExperimentSpec | None) -> list[Finding]:
+def report_divergence(curves: Curves, divergences: Sequence[Divergence], spec: ExperimentSpec) -> list[Finding]:
     """The explained divergences; or what the curves alone tell of one."""
     findings: list[Finding] = []
     for divergence in divergences:
@@ -21,15 +23,15 @@ def report_divergence(curves: Curves, divergences: Sequence[Divergence], spec: E
     return findings
 
 
-def _explained(divergence: Divergence, spec: ExperimentSpec | None) -> Finding:
+def _explained(divergence: Divergence, spec: ExperimentSpec) -> Finding:
     suggestion = "The last finite weights are kept."
     if divergence.suggested_lr is not None:
         before = f" instead of {number(divergence.lr)}" if divergence.lr else ""
         suggestion = f"Use a learning rate of {number(divergence.suggested_lr)}{before}: {divergence.why}"
-    if spec is not None and spec.clip_grad_norm is None:
+    if spec.clip_grad_norm is None:
         suggestion += " Clipping the gradient (clip_grad_norm: 1.0) helps too."
-    return make_finding(
-        "divergence",
+    return Finding(
+        FindingCode.DIVERGENCE,
         Severity.WARNING if divergence.lowered_to is not None else Severity.PROBLEM,
         f"Training diverged: {divergence.what_happened}.{_path(divergence.grad_norms)}",
         epochs=[divergence.epoch],
@@ -53,8 +55,8 @@ def _path(norms: Sequence[float]) -> str:
 def _lowered(divergence: Divergence) -> Finding:
     assert divergence.lowered_to is not None
     before = f" from {number(divergence.lr)}" if divergence.lr else ""
-    return make_finding(
-        "lr-lowered",
+    return Finding(
+        FindingCode.LR_LOWERED,
         Severity.WARNING,
         f"After the divergence in epoch {divergence.epoch} training went back to the last finite checkpoint and "
         f"lowered the learning rate{before} to {number(divergence.lowered_to)}.",
@@ -64,23 +66,21 @@ def _lowered(divergence: Divergence) -> Finding:
     )
 
 
-def _seen(curves: Curves, spec: ExperimentSpec | None) -> Finding:
+def _seen(curves: Curves, spec: ExperimentSpec) -> Finding:
     first = curves.broken_from
     assert first is not None
-    rate = spec.optimizer.lr if spec else float(curves.lr.values.max()) if len(curves.lr) else None
-    at = f" at a learning rate of {number(rate)}" if rate else ""
+    rate = spec.optimizer.lr
     again = (
         "No epoch had a finite loss."
         if first == int(curves.epochs[0])
         else f"The last finite loss is that of epoch {first - 1}."
     )
-    lower = f"{number(rate / 10)} or less" if rate else "a tenth of the learning rate"
-    return make_finding(
-        "divergence",
+    return Finding(
+        FindingCode.DIVERGENCE,
         Severity.PROBLEM,
-        f"Training diverged{at}: from epoch {first} on the loss is not a finite number. {again} What was measured "
-        "since says nothing.",
+        f"Training diverged at a learning rate of {number(rate)}: from epoch {first} on the loss is not a finite "
+        f"number. {again} What was measured since says nothing.",
         epochs=[first],
         values={"first_non_finite_epoch": first, "lr": rate},
-        suggestion=f"Try {lower}, clip the gradient (clip_grad_norm: 1.0), or run a learning-rate test first.",
+        suggestion=LOWER_FIRST.format(lr=number(rate / 10)),
     )

@@ -1,16 +1,17 @@
 """How the run ended, and when there is nothing to complain of."""
 
 from models.curves.stability import Stability
+from models.findings import Finding, FindingCode, Severity
 from models.spec.experiment import ExperimentSpec
 from models.spec.training import EarlyStoppingSpec
+from models.text import plural
 from models.verdict.curves import Curve, Curves
-from models.verdict.finding import Finding, Severity, make_finding, plural
 
 
-def report_ending(curves: Curves, spec: ExperimentSpec | None, *, finished: bool) -> list[Finding]:
+def report_ending(curves: Curves, spec: ExperimentSpec, *, finished: bool) -> list[Finding]:
     """Stopped early by its own rule; too few epochs for more."""
     findings = []
-    if finished and spec and spec.early_stopping and curves.num_epochs < spec.epochs:
+    if finished and spec.early_stopping and curves.num_epochs < spec.epochs:
         waited = _epochs_without_improvement(curves, spec.early_stopping)
         if waited >= spec.early_stopping.patience:
             findings.append(_early_stopped(curves, spec, spec.early_stopping, waited))
@@ -24,8 +25,8 @@ def report_ending(curves: Curves, spec: ExperimentSpec | None, *, finished: bool
 
 def _early_stopped(curves: Curves, spec: ExperimentSpec, rule: EarlyStoppingSpec, waited: int) -> Finding:
     saved = spec.epochs - curves.last_epoch
-    return make_finding(
-        "early-stopped",
+    return Finding(
+        FindingCode.EARLY_STOPPED,
         Severity.GOOD,
         f"Training stopped by itself after epoch {curves.last_epoch}: {rule.monitor} had not improved for "
         f"{plural(waited, 'epoch')}. That saved {plural(saved, 'epoch')}.",
@@ -55,8 +56,8 @@ def _too_few(curves: Curves) -> Finding:
             f"{plural(curves.num_epochs, 'epoch')} of figures cannot tell a trend from noise; what is said here rests "
             "on little."
         )
-    return make_finding(
-        "too-few-epochs",
+    return Finding(
+        FindingCode.TOO_FEW_EPOCHS,
         Severity.INFO,
         sentence,
         epochs=[curves.last_epoch] if curves.num_epochs else [],
@@ -75,8 +76,8 @@ def _missing(curves: Curves) -> Finding | None:
             gaps |= wanted - {int(epoch) for epoch in curve.epochs}
     if not gaps:
         return None
-    return make_finding(
-        "missing-values",
+    return Finding(
+        FindingCode.MISSING_VALUES,
         Severity.INFO,
         f"Figures are missing or not finite in {plural(len(gaps), 'epoch')} in between; they were left out of this "
         "verdict.",
@@ -95,13 +96,13 @@ def report_no_problem(
     """
     if stability is None or stability.score < 0.5 or stability.kept < 0.95 or lost:
         return []
-    if curves.is_short or any(finding["severity"] in ("problem", "warning") for finding in findings):
+    if curves.is_short or any(finding.severity in (Severity.PROBLEM, Severity.WARNING) for finding in findings):
         return []
-    if {"overfitting", "missing-values"} & {finding["code"] for finding in findings}:
+    if {FindingCode.OVERFITTING, FindingCode.MISSING_VALUES} & {finding.code for finding in findings}:
         return []
     return [
-        make_finding(
-            "no-problem",
+        Finding(
+            FindingCode.NO_PROBLEM,
             Severity.GOOD,
             f"{'Nothing went wrong' if finished else 'Nothing has gone wrong so far'}: the losses stayed finite and "
             "nothing that was learned was lost.",

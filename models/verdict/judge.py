@@ -1,15 +1,16 @@
 """The verdict on one history: findings in order of their weight, and one sentence that sums them up."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from models.curves.metrics import EpochMetrics
 from models.curves.stability import measure_stability
+from models.findings import MOST_SERIOUS_FIRST, Finding, VerdictJson
 from models.plain import finite
 from models.spec.experiment import ExperimentSpec
-from models.verdict.best import falls_back, find_best, report_best, report_wasted, rises
+from models.verdict.best import Best, falls_back, find_best, report_best, report_wasted, rises
 from models.verdict.chance import (
     report_below_chance,
     report_exploded,
@@ -21,7 +22,7 @@ from models.verdict.curves import in_order, read_curves
 from models.verdict.diverged import report_divergence
 from models.verdict.divergence import Divergence
 from models.verdict.ending import report_ending, report_no_problem
-from models.verdict.finding import ORDER, Finding, Severity
+from models.verdict.filters import FilterHealth
 from models.verdict.kernels import report_kernels
 from models.verdict.oscillation import report_oscillation
 from models.verdict.overfitting import report_gap, report_overfitting, report_rising_training_loss
@@ -29,24 +30,52 @@ from models.verdict.summary import summarise
 from models.verdict.trend import measure_progress, report_progress
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What happened in a run: one sentence, the best epochs, and findings, the most serious ones first."""
+
+    summary: str
+    best_by_loss: Best | None
+    best_by_accuracy: Best | None
+    stability: float | None
+    """From 0 to 1 (models.curves.stability); None with fewer than four epochs."""
+    finished: bool
+    """Whether the run has ended."""
+    findings: tuple[Finding, ...]
+
+    def as_json(self) -> VerdictJson:
+        """The verdict as it is stored and sent; figures that are not finite become null."""
+        verdict: VerdictJson = finite(
+            {
+                "summary": self.summary,
+                "best_epoch": {
+                    "by_loss": self.best_by_loss and self.best_by_loss.as_json(),
+                    "by_accuracy": self.best_by_accuracy and self.best_by_accuracy.as_json(),
+                },
+                "stability": None if self.stability is None else round(self.stability, 4),
+                "finished": self.finished,
+                "findings": [finding.as_json() for finding in self.findings],
+            }
+        )
+        return verdict
+
+
 def judge(
     history: Sequence[EpochMetrics],
     *,
-    spec: ExperimentSpec | None = None,
+    spec: ExperimentSpec,
     num_classes: int,
     kernels: Mapping[int, np.ndarray] | None = None,
-    filters: Mapping[str, Any] | None = None,
-    divergence: Divergence | Sequence[Divergence] | None = None,
+    filters: FilterHealth | None = None,
+    divergences: Sequence[Divergence] = (),
     finished: bool = True,
-) -> dict[str, Any]:
-    """What happened in a run, as plain JSON data. docs/verdicts.md says what each finding means and how it is decided.
+) -> Verdict:
+    """Judge a history of epochs. docs/verdicts.md explains what each finding means and how it is decided.
 
-    `kernels` are the first layer's (out, in, height, width) by epoch, of the epochs that are kept; `filters` is what
-    `worker.training.diagnosis.filters.filter_health` returned. Both are optional, as is all else but the history.
+    `kernels` are the first layer's (out, in, height, width) by epoch, of the epochs that are kept.
     """
     history = in_order(history)
     curves = read_curves(history, num_classes)
-    divergences = _as_list(divergence)
     by_loss, by_accuracy = find_best(curves.val_loss), find_best(curves.val_accuracy, largest=True)
     stability = measure_stability(history, num_classes)
     progress = measure_progress(curves, by_loss)
@@ -72,26 +101,15 @@ def judge(
         *report_oscillation(curves, stability),
         *report_best(curves, by_loss, by_accuracy),
         *report_ending(curves, spec, finished=finished),
-        *report_kernels(kernels, filters, pretrained=bool(getattr(spec and spec.model, "pretrained", False))),
+        *report_kernels(kernels, filters, pretrained=bool(getattr(spec.model, "pretrained", False))),
     ]
     findings += report_no_problem(curves, findings, stability, lost=lost, finished=finished)
-    findings.sort(key=lambda finding: ORDER.index(Severity(finding["severity"])))
-    verdict: dict[str, Any] = finite(
-        {
-            "summary": summarise(curves, findings, by_loss, by_accuracy, finished=finished),
-            "best_epoch": {
-                "by_loss": by_loss and by_loss.as_json(),
-                "by_accuracy": by_accuracy and by_accuracy.as_json(),
-            },
-            "stability": None if stability is None else round(stability.score, 4),
-            "finished": finished,
-            "findings": findings,
-        }
+    findings.sort(key=lambda finding: MOST_SERIOUS_FIRST.index(finding.severity))
+    return Verdict(
+        summary=summarise(curves, findings, by_loss, by_accuracy, finished=finished),
+        best_by_loss=by_loss,
+        best_by_accuracy=by_accuracy,
+        stability=None if stability is None else stability.score,
+        finished=finished,
+        findings=tuple(findings),
     )
-    return verdict
-
-
-def _as_list(divergence: Divergence | Sequence[Divergence] | None) -> list[Divergence]:
-    if divergence is None:
-        return []
-    return [divergence] if isinstance(divergence, Divergence) else list(divergence)

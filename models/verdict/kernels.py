@@ -1,14 +1,15 @@
 """What the filters and the first layer's kernels tell."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from models.verdict.finding import Finding, Severity, make_finding, percent, plural
+from models.findings import Finding, FindingCode, Severity
+from models.text import percent, plural
+from models.verdict.filters import ConvolutionHealth, FilterHealth
 from models.verdict.settling import SETTLED, settling_epoch
 
-Layers = Mapping[str, Mapping[str, Any]]
+Layers = Mapping[str, ConvolutionHealth]
 
 BLOWN_UP = 100.0
 """A layer that moved by so many times its size was not trained."""
@@ -17,50 +18,50 @@ OVERWRITTEN = 0.5
 
 
 def report_kernels(
-    kernels: Mapping[int, np.ndarray] | None, filters: Mapping[str, Any] | None, *, pretrained: bool = False
+    kernels: Mapping[int, np.ndarray] | None, filters: FilterHealth | None, *, pretrained: bool = False
 ) -> list[Finding]:
     """Findings on the filters of the network as it is now, and on how the first layer came to be."""
     findings: list[Finding] = []
-    layers: Layers = filters["convolutions"] if filters else {}
+    layers: Layers = filters.convolutions if filters else {}
     if filters and layers:
-        findings += _dead(layers, int(filters.get("images", 0)))
+        findings += _dead(layers, filters.num_images)
         findings += _saturated(layers)
         findings += _duplicates(layers)
         findings += _noise(layers)
-    if filters and filters.get("movement"):
-        findings.append(_movement(filters["movement"], pretrained=pretrained))
+    if filters and filters.movement:
+        findings.append(_movement(filters.movement, pretrained=pretrained))
     if kernels is not None and len(kernels) >= 3:
         findings += _settled(kernels)
     return findings
 
 
 def _dead(layers: Layers, num_images: int) -> list[Finding]:
-    dead = {name: layer for name, layer in layers.items() if layer["dead"]}
+    dead = {name: layer for name, layer in layers.items() if layer.dead}
     if not dead:
         return []
-    shares = {name: len(layer["dead"]) / layer["filters"] for name, layer in dead.items()}
+    shares = {name: len(layer.dead) / layer.num_filters for name, layer in dead.items()}
     worst = max(shares, key=lambda name: shares[name])
     silent = [name for name, share in shares.items() if share == 1]
-    total = sum(len(layer["dead"]) for layer in dead.values())
-    everything = sum(layer["filters"] for layer in layers.values())
+    total = sum(len(layer.dead) for layer in dead.values())
+    everything = sum(layer.num_filters for layer in layers.values())
     they, their = ("it never fires", "its") if total == 1 else ("they never fire", "their")
     shown = "any of the images shown" if num_images > 1 else "the one image shown"
     how = f"{they} on {shown}" if num_images else f"{their} weights are next to zero"
     sentence = (
         f"{total:,} of {plural(everything, 'filter')} {'is' if total == 1 else 'are'} dead: {how}. Worst is {worst}, "
-        f"{len(dead[worst]['dead'])} of {dead[worst]['filters']}."
+        f"{len(dead[worst].dead)} of {dead[worst].num_filters}."
     )
     if silent:
         sentence = f"Every filter of {silent[0]} is dead, so nothing gets through it. {sentence}"
     first = next(iter(layers))
     serious = shares[worst] >= 0.25 or shares.get(first, 0) >= 0.1
     return [
-        make_finding(
-            "dead-kernels",
+        Finding(
+            FindingCode.DEAD_KERNELS,
             Severity.PROBLEM if silent else Severity.WARNING if serious else Severity.INFO,
             sentence,
             values={
-                "layers": {name: layer["dead"][:100] for name, layer in dead.items()},
+                "layers": {name: layer.dead[:100] for name, layer in dead.items()},
                 "shares": {name: round(share, 4) for name, share in shares.items()},
             },
             suggestion="A lower learning rate or a warm-up keeps filters alive; batch normalisation does too.",
@@ -70,21 +71,21 @@ def _dead(layers: Layers, num_images: int) -> list[Finding]:
 
 def _saturated(layers: Layers) -> list[Finding]:
     name, layer = next(iter(layers.items()))
-    if not layer["saturated"] or layer["fixed"]:
+    if not layer.saturated or layer.fixed:
         return []
-    count = len(layer["saturated"])
+    count = len(layer.saturated)
     is_saturated = (
         "is saturated: it fires everywhere on every image, or its weights dwarf"
         if count == 1
         else "are saturated: they fire everywhere on every image, or their weights dwarf"
     )
     return [
-        make_finding(
-            "saturated-kernels",
-            Severity.WARNING if count >= 0.25 * layer["filters"] else Severity.INFO,
-            f"{count} of the {plural(layer['filters'], 'kernel')} of the first layer ({name}) {is_saturated} "
+        Finding(
+            FindingCode.SATURATED_KERNELS,
+            Severity.WARNING if count >= 0.25 * layer.num_filters else Severity.INFO,
+            f"{count} of the {plural(layer.num_filters, 'kernel')} of the first layer ({name}) {is_saturated} "
             "the others', so nothing is told apart by it.",
-            values={"layer": name, "kernels": layer["saturated"]},
+            values={"layer": name, "kernels": layer.saturated},
             suggestion="Check that images are normalised; lower the learning rate or add weight decay.",
         )
     ]
@@ -93,37 +94,40 @@ def _saturated(layers: Layers) -> list[Finding]:
 def _duplicates(layers: Layers) -> list[Finding]:
     first = next(iter(layers))
     alike = {
-        name: layer["num_duplicates"]
+        name: layer.num_duplicates
         for name, layer in layers.items()
-        if layer["num_duplicates"] and (name == first or layer["num_duplicates"] >= 0.1 * layer["filters"])
+        if layer.num_duplicates and (name == first or layer.num_duplicates >= 0.1 * layer.num_filters)
     }
     if not alike:
         return []
-    worst = max(alike, key=lambda name: alike[name] / layers[name]["filters"])
+    worst = max(alike, key=lambda name: alike[name] / layers[name].num_filters)
     return [
-        make_finding(
-            "duplicate-kernels",
+        Finding(
+            FindingCode.DUPLICATE_KERNELS,
             Severity.INFO,
-            f"{alike[worst]} of the {plural(layers[worst]['filters'], 'filter')} of {worst} nearly "
+            f"{alike[worst]} of the {plural(layers[worst].num_filters, 'filter')} of {worst} nearly "
             f"{'repeats' if alike[worst] == 1 else 'repeat'} another one "
             f"({plural(len(alike), 'layer')} with such filters): a smaller layer would do as well.",
-            values={"layers": alike, "pairs": layers[worst]["duplicates"][:20]},
+            values={"layers": alike, "pairs": layers[worst].duplicates[:20]},
             suggestion="Fewer channels there would train faster and lose little.",
         )
     ]
 
 
 def _noise(layers: Layers) -> list[Finding]:
-    judged = {name: layer for name, layer in layers.items() if layer["noise_like"] is not None and not layer["fixed"]}
-    shares = {name: len(layer["noise_like"]) / layer["filters"] for name, layer in judged.items()}
+    shares = {
+        name: len(layer.noise_like) / layer.num_filters
+        for name, layer in layers.items()
+        if layer.noise_like is not None and not layer.fixed
+    }
     first = next(iter(layers))
     noisy = [name for name, share in shares.items() if share >= (0.5 if name == first else 0.8)]
     if not noisy:
         return []
-    where = noisy[0] if len(noisy) == 1 else f"{len(noisy)} of {plural(len(judged), 'layer')} ({', '.join(noisy[:4])})"
+    where = noisy[0] if len(noisy) == 1 else f"{len(noisy)} of {plural(len(shares), 'layer')} ({', '.join(noisy[:4])})"
     return [
-        make_finding(
-            "noise-kernels",
+        Finding(
+            FindingCode.NOISE_KERNELS,
             Severity.INFO,
             f"Most filters of {where} look like noise: they have no structure, as before training.",
             values={"shares": {name: round(share, 4) for name, share in shares.items()}},
@@ -147,8 +151,8 @@ def _movement(movement: Mapping[str, float], *, pretrained: bool) -> Finding:
         )
     if overwritten:
         sentence += f" In {plural(len(overwritten), 'layer')} little is left of what pretraining brought."
-    return make_finding(
-        "layer-movement",
+    return Finding(
+        FindingCode.LAYER_MOVEMENT,
         Severity.WARNING if overwritten else Severity.INFO,
         sentence,
         values={"movement": {name: round(moved, 5) for name, moved in movement.items()}},
@@ -171,8 +175,8 @@ def _settled(kernels: Mapping[int, np.ndarray]) -> list[Finding]:
             f"{percent(SETTLED)} of what they became."
         )
     return [
-        make_finding(
-            "first-layer-settled" if epoch is not None else "first-layer-moving",
+        Finding(
+            FindingCode.FIRST_LAYER_SETTLED if epoch is not None else FindingCode.FIRST_LAYER_MOVING,
             Severity.INFO,
             sentence,
             epochs=[epoch] if epoch is not None else [last],

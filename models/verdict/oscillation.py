@@ -1,8 +1,9 @@
 """How much the validation curves wobble from one epoch to the next."""
 
 from models.curves.stability import Stability
+from models.findings import Finding, FindingCode, Severity
+from models.text import percent
 from models.verdict.curves import Curves
-from models.verdict.finding import Finding, Severity, make_finding, percent
 
 NOTED = (0.01, 0.03)
 """Wobble of accuracy, and of the loss as a part of itself, from which it is mentioned."""
@@ -25,8 +26,8 @@ def report_oscillation(curves: Curves, stability: Stability | None) -> list[Find
         parts.append(f"the loss by {percent(loss)}")
     word = "swing widely" if strong else "wobble"
     return [
-        make_finding(
-            "oscillation",
+        Finding(
+            FindingCode.OSCILLATION,
             Severity.WARNING if strong else Severity.INFO,
             f"The validation curves {word} from epoch to epoch: {' and '.join(parts)} (stability {stability.score:.2f} "
             "of 1). One epoch's best may be luck by as much.",

@@ -3,10 +3,11 @@
 import numpy as np
 
 from models.curves.statistics import locate_bottom, measure_rise
+from models.findings import Finding, FindingCode, Severity
 from models.spec.experiment import ExperimentSpec
-from models.verdict.best import SURE, Best, falls_back, level, rises
+from models.text import number, percent
+from models.verdict.best import SURE, Best, falls_back, how_sure, level, rises
 from models.verdict.curves import Curve, Curves
-from models.verdict.finding import Finding, Severity, how_sure, make_finding, number, percent
 
 GAP_SHARE = 0.5
 """A rise of the validation loss is overfitting when at least this part of it is a growing gap to the training loss."""
@@ -40,8 +41,8 @@ def report_overfitting(
     suffers = falls_back(by_accuracy) or collapsed
     small = by_loss.after.amount < 0.05 * by_loss.after.low
     return [
-        make_finding(
-            "overfitting",
+        Finding(
+            FindingCode.OVERFITTING,
             Severity.INFO if small and not suffers else Severity.WARNING,
             f"Overfitting begins at about epoch {by_loss.epoch}{span}: the validation loss rises from "
             f"{number(by_loss.value)} to {number(end)}, {how_sure(by_loss.after.confidence)}{than_train}."
@@ -80,8 +81,8 @@ def _by_accuracy_alone(curves: Curves, by_accuracy: Best | None) -> list[Finding
     if (better if len(curves.train_loss) else -better) <= 0:
         return []
     return [
-        make_finding(
-            "overfitting",
+        Finding(
+            FindingCode.OVERFITTING,
             Severity.WARNING,
             f"Overfitting begins at about epoch {by_accuracy.epoch}: validation accuracy falls from "
             f"{percent(by_accuracy.value)} to {percent(level(curves.val_accuracy))}, "
@@ -119,7 +120,7 @@ def _path(curve: Curve, start: int) -> str:
     return f"{number(curve.around(start))} to {number(level(curve))}"
 
 
-def report_rising_training_loss(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
+def report_rising_training_loss(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
     """The training loss ends above its lowest level: training itself got worse, which no regularisation mends."""
     curve = curves.train_loss
     if len(curve) < 4:
@@ -130,15 +131,11 @@ def report_rising_training_loss(curves: Curves, spec: ExperimentSpec | None) -> 
         return []
     index, first, last = locate_bottom(curve.values)
     start, end = curve.epoch(index), level(curve)
-    rate = spec.optimizer.lr if spec else None
-    lower = (
-        f"a learning rate of {number(rate / 3)} to {number(rate / 10)} instead of {number(rate)}"
-        if rate
-        else ("a third to a tenth of the learning rate")
-    )
+    rate = spec.optimizer.lr
+    lower = f"a learning rate of {number(rate / 3)} to {number(rate / 10)} instead of {number(rate)}"
     return [
-        make_finding(
-            "training-loss-rising",
+        Finding(
+            FindingCode.TRAINING_LOSS_RISING,
             Severity.WARNING,
             f"From epoch {start} on the training loss itself rises, from {number(float(curve.values[index]))} to "
             f"{number(end)}. That part is not overfitting: the steps are too large for where the network has got to.",
@@ -155,7 +152,7 @@ def report_rising_training_loss(curves: Curves, spec: ExperimentSpec | None) -> 
     ]
 
 
-def report_gap(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
+def report_gap(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
     """How much better the network does on the images it learned from, at the end."""
     if curves.is_short:
         return []
@@ -164,7 +161,7 @@ def report_gap(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
     train_loss = level(curves.train_loss) if len(curves.train_loss) else 0.0
     wide_loss = loss_gap is not None and loss_gap > max(0.1, 0.25 * train_loss)
     wide_accuracy = accuracy_gap is not None and accuracy_gap > 0.05
-    if spec and spec.augmentation.mixup_alpha:
+    if spec.augmentation.mixup_alpha:
         wide_accuracy = False
     if not (wide_loss or wide_accuracy):
         return []
@@ -177,8 +174,8 @@ def report_gap(curves: Curves, spec: ExperimentSpec | None) -> list[Finding]:
         )
     large = (accuracy_gap or 0) > 0.15 or (loss_gap is not None and loss_gap > train_loss)
     return [
-        make_finding(
-            "generalisation-gap",
+        Finding(
+            FindingCode.GENERALISATION_GAP,
             Severity.WARNING if large else Severity.INFO,
             f"The network does better on the images it learned from: {' and '.join(parts)} on training images.",
             epochs=[curves.last_epoch],
@@ -196,9 +193,9 @@ def _end_gap(high: Curve, low: Curve) -> float | None:
     return float(np.mean([(high.at(int(epoch)) or 0.0) - (low.at(int(epoch)) or 0.0) for epoch in common]))
 
 
-def _losses_differ(spec: ExperimentSpec | None) -> bool:
+def _losses_differ(spec: ExperimentSpec) -> bool:
     """Whether the training loss measures something else than the validation loss does.
 
     Both are plain cross-entropies, whatever smoothing or class weights training minimises; but mixed images are harder.
     """
-    return spec is not None and bool(spec.augmentation.mixup_alpha)
+    return bool(spec.augmentation.mixup_alpha)

@@ -1,23 +1,24 @@
 """The verdict in one sentence."""
 
+from models.findings import Finding, FindingCode, Severity
+from models.text import number, percent, plural
 from models.verdict.best import Best
 from models.verdict.curves import Curves
-from models.verdict.finding import Finding, number, percent, plural
 
 PHRASES = {
-    "divergence": "training diverged{at}",
-    "collapse": "the network collapsed{at}",
-    "loss-exploded": "the loss exploded{lr}",
-    "stuck-at-chance": "nothing was learned beyond guessing",
-    "slow-learning": "it learns far too slowly",
-    "worse-than-guessing": "its loss stayed worse than guessing",
-    "overfitting": "it overfits from about epoch {epoch}",
-    "training-loss-rising": "the training loss rises from epoch {epoch}",
-    "below-chance": "some accuracies are below guessing",
-    "still-improving": "it was still improving at the end|it is still improving",
-    "dead-kernels": "some kernels are dead",
-    "oscillation": "its curves swing widely",
-    "no-problem": "nothing went wrong|nothing has gone wrong",
+    FindingCode.DIVERGENCE: "training diverged{at}",
+    FindingCode.COLLAPSE: "the network collapsed{at}",
+    FindingCode.LOSS_EXPLODED: "the loss exploded{lr}",
+    FindingCode.STUCK_AT_CHANCE: "nothing was learned beyond guessing",
+    FindingCode.SLOW_LEARNING: "it learns far too slowly",
+    FindingCode.WORSE_THAN_GUESSING: "its loss stayed worse than guessing",
+    FindingCode.OVERFITTING: "it overfits from about epoch {epoch}",
+    FindingCode.TRAINING_LOSS_RISING: "the training loss rises from epoch {epoch}",
+    FindingCode.BELOW_CHANCE: "some accuracies are below guessing",
+    FindingCode.STILL_IMPROVING: "it was still improving at the end|it is still improving",
+    FindingCode.DEAD_KERNELS: "some kernels are dead",
+    FindingCode.OSCILLATION: "its curves swing widely",
+    FindingCode.NO_PROBLEM: "nothing went wrong|nothing has gone wrong",
 }
 """Findings worth a place in the summary, the weightiest first, and how they are put: at the end, and while training."""
 
@@ -32,7 +33,7 @@ def summarise(
     length = plural(curves.num_epochs, "epoch")
     start = f"{'After' if finished else 'So far, after'} {length}{best}"
     said = _phrases(findings, finished=finished)
-    if curves.is_short and not any(finding["severity"] == "problem" for finding in findings):
+    if curves.is_short and not any(finding.severity is Severity.PROBLEM for finding in findings):
         said = [*said, "too few epochs to say more"]
     return f"{start}; {', and '.join(said[:2])}." if said else f"{start}."
 
@@ -46,26 +47,26 @@ def _best_words(by_loss: Best | None, by_accuracy: Best | None) -> str:
 
 
 def _phrases(findings: list[Finding], *, finished: bool) -> list[str]:
-    by_code = {finding["code"]: finding for finding in findings}
+    by_code = {finding.code: finding for finding in findings}
     said = []
     for code, phrase in PHRASES.items():
         finding = by_code.get(code)
-        if finding is None or (code == "oscillation" and finding["severity"] != "warning"):
+        if finding is None or (code is FindingCode.OSCILLATION and finding.severity is not Severity.WARNING):
             continue
-        epochs, values = finding["evidence"]["epochs"], finding["evidence"]["values"]
-        if code == "collapse" and values.get("recovered"):
+        epochs, values = finding.epochs, finding.values
+        if code is FindingCode.COLLAPSE and values.get("recovered"):
             said.append(f"accuracy broke down at epoch {epochs[0]} and recovered")
             continue
-        if code == "stuck-at-chance" and not values["never_learned"]:
-            if "collapse" not in by_code:
+        if code is FindingCode.STUCK_AT_CHANCE and not values["never_learned"]:
+            if FindingCode.COLLAPSE not in by_code:
                 said.append(f"it is at chance from epoch {epochs[0]} on")
             continue
-        if code == "no-problem" and [word for word in said if not word.startswith("it ")]:
+        if code is FindingCode.NO_PROBLEM and [word for word in said if not word.startswith("it ")]:
             continue
         lr = f" at a learning rate of {number(values['lr'])}" if values.get("lr") else ""
         at = (
             f" in epoch {epochs[0]}"
-            if code == "divergence" and epochs
+            if code is FindingCode.DIVERGENCE and epochs
             else f" from epoch {epochs[0]}"
             if epochs
             else ""

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.curves.statistics import Trend, fit_trend
+from models.findings import Finding, FindingCode, Severity
 from models.spec.experiment import ExperimentSpec
+from models.text import number, percent, plural
 from models.verdict.best import Best
 from models.verdict.curves import Curve, Curves
-from models.verdict.finding import Finding, Severity, make_finding, number, percent, plural
 
 MOST_EPOCHS = 10_000
 """No spec may ask for more."""
@@ -58,9 +59,7 @@ def _gains(curve: Curve, length: int, *, sign: int) -> bool:
     return whole.confidence_rising >= SURE_TREND and half.confidence_rising >= 0.8 and half.slope * length >= matters
 
 
-def report_progress(
-    curves: Curves, progress: Progress, spec: ExperimentSpec | None, *, finished: bool
-) -> list[Finding]:
+def report_progress(curves: Curves, progress: Progress, spec: ExperimentSpec, *, finished: bool) -> list[Finding]:
     """Still improving, and whether that is a matter of more epochs or of a larger learning rate."""
     if not progress.improving or curves.last_epoch >= MOST_EPOCHS:
         return []
@@ -81,8 +80,8 @@ def report_progress(
         suggestion = _suggest_longer(curves) if finished else "Let it go on."
     state = "was still improving when training ended" if finished else "is still improving"
     findings = [
-        make_finding(
-            "still-improving",
+        Finding(
+            FindingCode.STILL_IMPROVING,
             Severity.INFO,
             f"The network {state}: over the last {plural(progress.length, 'epoch')} {' and '.join(parts)}.",
             epochs=[max(1, curves.last_epoch - progress.length + 1), curves.last_epoch],
@@ -126,20 +125,19 @@ def _slow_epochs(curves: Curves, progress: Progress) -> float | None:
     return min(needed, 1e9) if needed > 3 * curves.num_epochs else None
 
 
-def _slow_finding(curves: Curves, needed: float, spec: ExperimentSpec | None) -> Finding:
-    rate = spec.optimizer.lr if spec else float(curves.lr.values.max()) if len(curves.lr) else None
-    at = f" at a learning rate of {number(rate)}" if rate else ""
+def _slow_finding(curves: Curves, needed: float, spec: ExperimentSpec) -> Finding:
+    rate = spec.optimizer.lr
     level = (
         f"accuracy is {percent(float(curves.val_accuracy.values.max()))} after {plural(curves.num_epochs, 'epoch')}"
         if len(curves.val_accuracy)
         else f"the loss is {number(float(curves.val_loss.values.min()))} after {plural(curves.num_epochs, 'epoch')}"
     )
     pace = "hundreds of thousands of" if needed > 2e5 else f"about {float(f'{needed:.1g}'):,.0f}"
-    return make_finding(
-        "slow-learning",
+    return Finding(
+        FindingCode.SLOW_LEARNING,
         Severity.PROBLEM,
-        f"Learning is steady but far too slow{at}: {level}, and half of what can be learned would take {pace} epochs "
-        "more.",
+        f"Learning is steady but far too slow at a learning rate of {number(rate)}: {level}, and half of what can be "
+        f"learned would take {pace} epochs more.",
         epochs=[curves.last_epoch],
         values={"epochs_needed": round(needed), "lr": rate},
         suggestion=(

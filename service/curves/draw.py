@@ -142,7 +142,8 @@ def _frame(runs: list[Run]) -> tuple[Sheet, list[Plot]]:
     title = fit(title, TITLE_WIDTH, 12, bold=True)
     sheet.words(LEFT, sheet.height - 13, title, size=12, color=INK, bold=True, up="top")
     if len(runs) == 1:
-        words = clean(str((runs[0].data.verdict or {}).get("summary") or ""))
+        verdict = runs[0].data.verdict
+        words = clean(str(verdict.get("summary") or "")) if verdict else ""
     else:
         words = f"compared with {len(runs) - 1} other{'s' if len(runs) > 2 else ''}; validation solid, training dashed"
         _legend(sheet, runs, legend)

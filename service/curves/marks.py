@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from models.findings import FindingCode, VerdictJson
 from service.drawing import labels
 from service.drawing.canvas import MUTED, WARNING
 from service.drawing.plot import Plot
@@ -24,18 +25,18 @@ class Mark:
     color: str = "#8A8A8A"
 
 
-MARKS = {
-    "overfitting": Mark(("Loss",), "overfitting from epoch {epoch}", lasts=True, color="#D55E00"),
-    "collapse": Mark(("Accuracy",), "collapse from epoch {epoch}", lasts=True, color="#D55E00"),
-    "passing-collapse": Mark(("Accuracy",), "collapse in epoch {epoch}"),
-    "training-loss-rising": Mark(("Loss",), "training loss rises from epoch {epoch}"),
-    "divergence": Mark(("Loss", "Accuracy"), "diverged in epoch {epoch}", color=WARNING),
-    "lr-lowered": Mark(("Loss", "Accuracy"), "rate lowered"),
-    "early-stopped": Mark(("Loss", "Accuracy"), "stopped early"),
+MARKS: dict[str, Mark] = {
+    FindingCode.OVERFITTING: Mark(("Loss",), "overfitting from epoch {epoch}", lasts=True, color="#D55E00"),
+    FindingCode.COLLAPSE: Mark(("Accuracy",), "collapse from epoch {epoch}", lasts=True, color="#D55E00"),
+    FindingCode.PASSING_COLLAPSE: Mark(("Accuracy",), "collapse in epoch {epoch}"),
+    FindingCode.TRAINING_LOSS_RISING: Mark(("Loss",), "training loss rises from epoch {epoch}"),
+    FindingCode.DIVERGENCE: Mark(("Loss", "Accuracy"), "diverged in epoch {epoch}", color=WARNING),
+    FindingCode.LR_LOWERED: Mark(("Loss", "Accuracy"), "rate lowered"),
+    FindingCode.EARLY_STOPPED: Mark(("Loss", "Accuracy"), "stopped early"),
 }
 
 
-def draw(plot: Plot, panel: str, verdict: dict[str, Any] | None, epochs: Floats, x: Floats) -> None:
+def draw(plot: Plot, panel: str, verdict: VerdictJson | None, epochs: Floats, x: Floats) -> None:
     """Draw the findings that belong on this plot. A verdict of another shape draws nothing rather than fail.
 
     Each is named above the plot. A finding whose words would touch those of a graver one, which come first in a
@@ -74,8 +75,8 @@ def _write(plot: Plot, words: str, place: float, taken: list[Box]) -> bool:
     return True
 
 
-def _findings(verdict: dict[str, Any] | None) -> list[dict[str, Any]]:
-    found = verdict.get("findings") if isinstance(verdict, dict) else None
+def _findings(verdict: VerdictJson | None) -> list[dict[str, Any]]:
+    found: Any = verdict.get("findings") if isinstance(verdict, dict) else None
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from models.curves.metrics import EpochMetrics
+    from models.findings import VerdictJson
 
 Floats = NDArray[np.float64]
 
@@ -20,7 +21,7 @@ class CurveData:
     id: int
     name: str
     history: "Sequence[EpochMetrics]"
-    verdict: dict[str, Any] | None = None
+    verdict: "VerdictJson | None" = None
     ended: bool = False
     """Whether no further epoch will come."""
 

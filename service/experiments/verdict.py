@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import Conflict
+from models.findings import FindingJson, VerdictJson
 from models.store.tables import Experiment
 from service.http.prefix import under_in
 
@@ -41,7 +42,7 @@ class VerdictDocument(BaseModel):
         return cls(**{**row.verdict, "findings": with_addresses(row.verdict), "experiment_id": row.id})
 
 
-def with_addresses(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+def with_addresses(verdict: VerdictJson) -> list[FindingJson]:
     """A verdict's findings, with the addresses that suggestions name as whoever asked has to write them."""
     return [
         {**finding, "suggestion": under_in(finding["suggestion"])} if finding.get("suggestion") else finding

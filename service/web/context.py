@@ -107,7 +107,6 @@ def experiment_context(session: Session, experiment_id: int, compare: str | None
     document = describe(session, row)
     epochs = history.read(session, experiment_id)
     kinds = {record.kind for record in artifacts.list_for(session, experiment_id)}
-    verdict = row.verdict or {}
     compare_problem = _why_not_compared(session, experiment_id, compare)
     return {
         "experiment": document,
@@ -116,10 +115,10 @@ def experiment_context(session: Session, experiment_id: int, compare: str | None
         "num_epochs": len(epochs),
         "seconds": sum(epoch.seconds for epoch in epochs if epoch.seconds == epoch.seconds) if epochs else None,
         "tiles": tiles(document, epochs),
-        "verdict": verdict,
+        "verdict": row.verdict or {},
         "findings": [
             {**finding, "severity": SEVERITIES.get(str(finding.get("severity")), "note")}
-            for finding in with_addresses(verdict)
+            for finding in (with_addresses(row.verdict) if row.verdict else ())
         ],
         "layers": row.layers or [],
         "parameters": sum(layer.get("parameters") or 0 for layer in row.layers or []),

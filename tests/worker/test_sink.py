@@ -14,6 +14,7 @@ from models.errors import LeaseLost, Unavailable
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, Store, artifacts, experiments, history, runs
+from models.verdict import judge
 from worker import sink as sink_module
 from worker.folders import attempt_folder, sweep
 from worker.sink import Pace, StoreSink
@@ -96,7 +97,7 @@ def test_every_write_of_an_attempt_that_lost_its_lease_is_refused(bench: Bench) 
         lambda: late.append_epoch(metrics(1)),
         lambda: late.save("weights-best", 0, path),
         lambda: late.notice("code", "text", {}),
-        lambda: late.verdict({"summary": "late"}),
+        lambda: late.verdict(judge([], spec=bench.claim.spec, num_classes=10)),
         lambda: late.environment({}),
     ):
         with pytest.raises(LeaseLost):

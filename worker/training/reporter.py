@@ -12,6 +12,7 @@ from models.curves.metrics import NAMES, EpochMetrics, values_of
 from models.spec.experiment import ExperimentSpec
 from models.verdict import judge
 from models.verdict.divergence import Divergence
+from models.verdict.filters import FilterHealth
 from worker.training.sink import MetricSink
 
 Kernels = Mapping[int, NDArray[np.floating[Any]]]
@@ -65,18 +66,18 @@ class Reporter:
             ended = self.clock()
             self.judge_again_at = ended + PATIENCE * (ended - began)
 
-    def judge_finally(self, kernels: Kernels, filters: dict[str, Any] | None) -> None:
+    def judge_finally(self, kernels: Kernels, filters: FilterHealth | None) -> None:
         """Give the last verdict, with what is known of the network's filters."""
         self._judge(kernels, filters, finished=True)
 
-    def _judge(self, kernels: Kernels, filters: dict[str, Any] | None, *, finished: bool) -> None:
+    def _judge(self, kernels: Kernels, filters: FilterHealth | None, *, finished: bool) -> None:
         verdict = judge(
             self.history,
             spec=self.spec,
             num_classes=self.num_classes,
             kernels=kernels,
             filters=filters,
-            divergence=self.divergences,
+            divergences=self.divergences,
             finished=finished,
         )
         self.sink.verdict(verdict)

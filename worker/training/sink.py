@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from models.curves.metrics import EpochMetrics
+from models.verdict import Verdict
 
 ArtifactKind = Literal["checkpoint", "weights-best", "weights-last", "kernels"]
 
@@ -31,7 +32,7 @@ class MetricSink(Protocol):
     def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
         """Take a message for people: resumed, checkpoint-unusable, lr-lowered, lr-reduced."""
 
-    def verdict(self, verdict: dict[str, Any]) -> None:
+    def verdict(self, verdict: Verdict) -> None:
         """Take the latest reading of the curves."""
 
     def environment(self, environment: dict[str, Any]) -> None:
@@ -45,7 +46,7 @@ class MemorySink:
     epochs: list[EpochMetrics] = field(default_factory=list)
     saved: list[tuple[str, int, Path]] = field(default_factory=list)
     notices: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
     environments: list[dict[str, Any]] = field(default_factory=list)
     progresses: list[tuple[int, int, int, float | None, str]] = field(default_factory=list)
 
@@ -66,7 +67,7 @@ class MemorySink:
         """Keep the message."""
         self.notices.append((code, text, data))
 
-    def verdict(self, verdict: dict[str, Any]) -> None:
+    def verdict(self, verdict: Verdict) -> None:
         """Keep the verdict."""
         self.verdicts.append(verdict)
 

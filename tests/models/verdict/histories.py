@@ -4,10 +4,28 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from models.curves.metrics import EpochMetrics
+from models.findings import Finding
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import parse_spec
+from models.verdict import Verdict, judge
 
 Series = Sequence[float | None]
+SPEC = parse_spec({"model": "baseline", "epochs": 1000})
+
+
+def verdict_on(
+    history: Sequence[EpochMetrics], *, num_classes: int = 10, spec: ExperimentSpec = SPEC, **more: Any
+) -> Verdict:
+    """The verdict on a history; of a plain spec that stops nothing early, unless another one is given."""
+    return judge(history, num_classes=num_classes, spec=spec, **more)
+
+
+def findings(verdict: Verdict) -> dict[str, Finding]:
+    """A verdict's findings by their code."""
+    return {finding.code: finding for finding in verdict.findings}
 
 
 def make_history(

@@ -1,7 +1,5 @@
 """No two statements of one verdict exclude each other, and each is a sentence, whatever the history."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,9 +7,9 @@ from hypothesis import strategies as st
 
 from models.curves.metrics import EpochMetrics
 from models.spec.parse import parse_spec
-from models.verdict import judge
+from models.verdict import Verdict
 from tests.models.verdict.families import FAMILIES
-from tests.models.verdict.histories import make_history
+from tests.models.verdict.histories import make_history, verdict_on
 from tests.texts import faults_of
 
 SPEC = parse_spec({"model": "baseline", "epochs": 10_000, "early_stopping": {"patience": 5}, "lr": 0.01})
@@ -35,17 +33,17 @@ EXCLUSIVE = [
 ]
 
 
-def contradictions(verdict: dict[str, Any], history: list[EpochMetrics], num_classes: int) -> list[str]:
+def contradictions(verdict: Verdict, history: list[EpochMetrics], num_classes: int) -> list[str]:
     """Pairs of statements of a verdict that cannot both be true."""
-    found = {finding["code"]: finding for finding in verdict["findings"]}
-    said = " ".join(finding["sentence"] for finding in verdict["findings"]) + " " + verdict["summary"]
+    found = {finding.code: finding for finding in verdict.findings}
+    said = " ".join(finding.sentence for finding in verdict.findings) + " " + verdict.summary
     accuracies = [metrics.val_accuracy for metrics in history if metrics.val_accuracy == metrics.val_accuracy]
     best, chance = max(accuracies, default=0.0), 1 / num_classes
-    lasting = "collapse" in found and found["collapse"]["evidence"]["values"]["recovered"] is None
+    lasting = "collapse" in found and found["collapse"].values["recovered"] is None
     wrong = [f"{one} and {other}" for one, other in EXCLUSIVE if one in found and other in found]
     if "othing was learned" in said and (best > chance + 0.25 or "collapse" in found):
         wrong.append(f"nothing was learned, and {best:.0%}")
-    if "othing went wrong" in said and [f for f in found.values() if f["severity"] in ("problem", "warning")]:
+    if "othing went wrong" in said and [f for f in found.values() if f.severity in ("problem", "warning")]:
         wrong.append("nothing went wrong, and a warning")
     if "Accuracy holds" in said and (lasting or "Accuracy falls" in said):
         wrong.append("accuracy holds, and it does not")
@@ -55,15 +53,14 @@ def contradictions(verdict: dict[str, Any], history: list[EpochMetrics], num_cla
         wrong.append("collapsed, and improving")
     if "losses stayed finite" in said and "not a finite number" in said:
         wrong.append("finite, and not")
-    for way in ("by_loss", "by_accuracy"):
-        of = verdict["best_epoch"][way]
-        if of and not of["as_good"][0] <= of["epoch"] <= of["as_good"][1]:
+    for found_best in (verdict.best_by_loss, verdict.best_by_accuracy):
+        if found_best and not found_best.first <= found_best.epoch <= found_best.last:
             wrong.append("the best epoch is not as good as itself")
     return wrong
 
 
-def text_faults(verdict: dict[str, Any]) -> list[str]:
-    texts = [verdict["summary"]] + [f[key] for f in verdict["findings"] for key in ("sentence", "suggestion")]
+def text_faults(verdict: Verdict) -> list[str]:
+    texts = [verdict.summary] + [text for f in verdict.findings for text in (f.sentence, f.suggestion)]
     return [f"{fault}: {text}" for text in texts for fault in faults_of(text)]
 
 
@@ -72,7 +69,7 @@ def test_no_family_of_histories_gets_a_verdict_that_contradicts_itself(name: str
     for seed in range(2000, 2015):
         case = FAMILIES[name](seed)
         for finished in (True, False):
-            verdict = judge(case.history, num_classes=case.num_classes, spec=SPEC, finished=finished)
+            verdict = verdict_on(case.history, num_classes=case.num_classes, spec=SPEC, finished=finished)
             assert contradictions(verdict, case.history, case.num_classes) == []
             assert text_faults(verdict) == []
 
@@ -105,7 +102,7 @@ def test_no_course_of_training_gets_a_verdict_that_contradicts_itself(
     course: tuple[list[EpochMetrics], int], finished: bool
 ) -> None:
     history, num_classes = course
-    verdict = judge(history, num_classes=num_classes, spec=SPEC, finished=finished)
+    verdict = verdict_on(history, num_classes=num_classes, spec=SPEC, finished=finished)
     assert contradictions(verdict, history, num_classes) == []
     assert text_faults(verdict) == []
 
@@ -119,7 +116,7 @@ def test_noise_is_no_collapse_at_any_length(images: int, length: int) -> None:
         top = rng.uniform(0.3, 0.9)
         level = top - (top - 0.1) * np.exp(-np.arange(1, length + 1) / (length / 10))
         history = make_history(None, (rng.binomial(images, level) / images).tolist(), None)
-        codes = {finding["code"] for finding in judge(history, num_classes=10)["findings"]}
+        codes = {finding.code for finding in verdict_on(history).findings}
         alarms += "collapse" in codes
     assert alarms == 0
 
@@ -133,6 +130,6 @@ def test_a_collapse_that_lasts_is_found_through_the_noise(images: int, length: i
         level = 0.7 - 0.6 * np.exp(-epochs / (length / 10))
         level = np.where(epochs > 0.6 * length, 0.1 + 0.2 * (level - 0.1), level)
         history = make_history(None, (rng.binomial(images, level) / images).tolist(), None)
-        findings = {finding["code"]: finding for finding in judge(history, num_classes=10)["findings"]}
-        found += "collapse" in findings and findings["collapse"]["evidence"]["values"]["recovered"] is None
+        findings = {finding.code: finding for finding in verdict_on(history).findings}
+        found += "collapse" in findings and findings["collapse"].values["recovered"] is None
     assert found >= 9

@@ -8,16 +8,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from models.verdict import judge
 from tests.models.verdict.families import FAMILIES, Case
-from tests.models.verdict.histories import make_history
+from tests.models.verdict.histories import make_history, verdict_on
 
 SEEDS = range(1000, 1015)
 
 
 def codes_of(case: Case) -> dict[str, list[int]]:
-    verdict = judge(case.history, num_classes=case.num_classes)
-    return {finding["code"]: finding["evidence"]["epochs"] for finding in verdict["findings"]}
+    verdict = verdict_on(case.history, num_classes=case.num_classes)
+    return {finding.code: finding.epochs for finding in verdict.findings}
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +75,8 @@ def test_a_thousand_epochs_are_judged_like_fifty() -> None:
     accuracy = (0.7 - 0.6 * np.exp(-t / 60) + rng.normal(0, 0.01, 1000)).tolist()
     train = (1 + 1.2 * np.exp(-t / 60) - 0.5 * t / 1000).tolist()
 
-    calm = {f["code"] for f in judge(make_history(level.tolist(), accuracy, train), num_classes=10)["findings"]}
-    over = {f["code"] for f in judge(make_history(rising.tolist(), accuracy, train), num_classes=10)["findings"]}
+    calm = {f.code for f in verdict_on(make_history(level.tolist(), accuracy, train)).findings}
+    over = {f.code for f in verdict_on(make_history(rising.tolist(), accuracy, train)).findings}
     assert "overfitting" in over
     assert "overfitting" not in calm
     assert "still-improving" not in calm | over

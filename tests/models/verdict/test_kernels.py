@@ -1,34 +1,25 @@
 """What the filters' health becomes in words."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from models.verdict import judge
+from models.findings import Finding
+from models.verdict.filters import ConvolutionHealth, FilterHealth
 from models.verdict.kernels import report_kernels
-from tests.models.verdict.histories import make_history
+from tests.models.verdict.histories import make_history, verdict_on
 from worker.training.diagnosis.filters import filter_health
 
-HEALTHY = {
-    "filters": 32,
-    "fixed": False,
-    "kernel_size": [3, 3],
-    "dead": [],
-    "saturated": None,
-    "duplicates": [],
-    "num_duplicates": 0,
-    "noise_like": [],
-    "norm_median": 1.0,
-}
 
-
-def report(*layers: dict[str, Any], movement: dict[str, float] | None = None, **more: Any) -> dict[str, Any]:
-    convolutions = {f"features.{i}": {**HEALTHY, **layer} for i, layer in enumerate(layers)}
-    filters = {"convolutions": convolutions, "movement": movement, "images": 200}
-    return {finding["code"]: finding for finding in report_kernels(None, filters, **more)}
+def report(*layers: dict[str, Any], movement: dict[str, float] | None = None, **more: Any) -> dict[str, Finding]:
+    healthy = ConvolutionHealth(num_filters=32, noise_like=[])
+    convolutions = {f"features.{i}": replace(healthy, **layer) for i, layer in enumerate(layers)}
+    filters = FilterHealth(convolutions, movement, num_images=200)
+    return {finding.code: finding for finding in report_kernels(None, filters, **more)}
 
 
 def test_healthy_filters_are_passed_over() -> None:
@@ -36,12 +27,12 @@ def test_healthy_filters_are_passed_over() -> None:
 
 
 def test_dead_filters_weigh_by_their_share_and_a_dead_layer_is_a_problem() -> None:
-    assert report({}, {"dead": [1]})["dead-kernels"]["severity"] == "info"
-    assert report({}, {"dead": list(range(10))})["dead-kernels"]["severity"] == "warning"
+    assert report({}, {"dead": [1]})["dead-kernels"].severity == "info"
+    assert report({}, {"dead": list(range(10))})["dead-kernels"].severity == "warning"
     found = report({}, {"dead": list(range(32))})["dead-kernels"]
-    assert found["severity"] == "problem"
-    assert found["sentence"].startswith("Every filter of features.1 is dead, so nothing gets through it.")
-    assert "never fire on any of the images shown" in found["sentence"]
+    assert found.severity == "problem"
+    assert found.sentence.startswith("Every filter of features.1 is dead, so nothing gets through it.")
+    assert "never fire on any of the images shown" in found.sentence
 
 
 def test_saturated_kernels_of_a_fixed_first_layer_are_its_nature() -> None:
@@ -64,10 +55,10 @@ def test_noise_is_said_of_layers_most_of_whose_filters_look_like_it() -> None:
 
 def test_movement_names_the_extremes_and_warns_when_pretraining_was_overwritten() -> None:
     movement = {"features.0": 0.02, "features.1": 0.9}
-    assert report({}, {}, movement=movement)["layer-movement"]["severity"] == "info"
+    assert report({}, {}, movement=movement)["layer-movement"].severity == "info"
     found = report({}, {}, movement=movement, pretrained=True)["layer-movement"]
-    assert found["severity"] == "warning"
-    assert "between 2.0% (features.0) and 90.0% (features.1)" in found["sentence"]
+    assert found.severity == "warning"
+    assert "between 2.0% (features.0) and 90.0% (features.1)" in found.sentence
 
 
 def by_epoch(kernels: np.ndarray) -> dict[int, np.ndarray]:
@@ -77,8 +68,8 @@ def by_epoch(kernels: np.ndarray) -> dict[int, np.ndarray]:
 def test_the_first_layer_settles_or_moves_on() -> None:
     still = by_epoch(np.ones((10, 4, 3, 3, 3)))
     moving = by_epoch(np.linspace(1, 3, 10)[:, None, None, None, None] * np.ones((10, 4, 3, 3, 3)))
-    assert report_kernels(still, None)[0]["code"] == "first-layer-settled"
-    assert report_kernels(moving, None)[0]["code"] == "first-layer-moving"
+    assert report_kernels(still, None)[0].code == "first-layer-settled"
+    assert report_kernels(moving, None)[0].code == "first-layer-moving"
     assert report_kernels({epoch: still[epoch] for epoch in (1, 2)}, None) == []
     assert report_kernels(by_epoch(np.full((10, 4, 3, 3, 3), np.nan)), None) == []
 
@@ -92,7 +83,7 @@ def test_a_real_networks_filters_are_judged_with_its_history() -> None:
     filters = filter_health(network, start, images=torch.randn(16, 3, 12, 12))
     history = make_history([1.0, 0.9, 0.8, 0.75], [0.5, 0.6, 0.65, 0.66], [1.0, 0.9, 0.8, 0.7])
     kernels = by_epoch(np.stack([network[0].weight.detach().numpy()] * 4))
-    verdict = judge(history, num_classes=10, kernels=kernels, filters=filters)
-    codes = {finding["code"] for finding in verdict["findings"]}
+    verdict = verdict_on(history, kernels=kernels, filters=filters)
+    codes = {finding.code for finding in verdict.findings}
     assert codes >= {"dead-kernels", "noise-kernels", "layer-movement", "first-layer-settled"}
-    json.dumps(verdict, allow_nan=False)
+    json.dumps(verdict.as_json(), allow_nan=False)

@@ -1,62 +1,57 @@
 """The verdict on each curve of the lab report says what its careful reader said (readings.py)."""
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
 
 from models.curves.metrics import EpochMetrics
 from models.curves.stability import compare_stability, measure_stability
-from models.verdict import judge
-from tests.models.verdict.histories import make_history, notebook_history
+from models.verdict import Verdict
+from tests.models.verdict.histories import findings, make_history, notebook_history, verdict_on
 from tests.models.verdict.readings import CURVES, ROWS, STEADIER, Row
 
 
 @cache
-def verdict_on(name: str) -> dict[str, Any]:
-    return judge(notebook_history(name), num_classes=10)
-
-
-def findings(verdict: dict[str, Any]) -> dict[str, Any]:
-    return {finding["code"]: finding for finding in verdict["findings"]}
+def reports(name: str) -> Verdict:
+    return verdict_on(notebook_history(name))
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_the_best_epochs_are_the_readers(name: str) -> None:
-    best = verdict_on(name)["best_epoch"]
-    assert best["by_loss"]["epoch"] == CURVES[name].best_loss
-    assert best["by_accuracy"]["epoch"] == CURVES[name].best_accuracy
+    verdict = reports(name)
+    assert verdict.best_by_loss.epoch == CURVES[name].best_loss
+    assert verdict.best_by_accuracy.epoch == CURVES[name].best_accuracy
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_the_findings_are_the_readers(name: str) -> None:
-    codes = set(findings(verdict_on(name)))
+    codes = set(findings(reports(name)))
     assert codes >= CURVES[name].must
     assert not codes & CURVES[name].must_not
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_what_went_wrong_begins_where_the_reader_says(name: str) -> None:
-    found = findings(verdict_on(name))
+    found = findings(reports(name))
     for code, (earliest, latest) in CURVES[name].begins.items():
-        assert earliest <= found[code]["evidence"]["epochs"][0] <= latest, code
+        assert earliest <= found[code].epochs[0] <= latest, code
 
 
 @pytest.mark.parametrize("name", [name for name in CURVES if CURVES[name].wasted])
 def test_the_wasted_epochs_are_as_many_as_the_reader_counts(name: str) -> None:
     fewest, most = CURVES[name].wasted or (0, 0)
-    assert fewest <= findings(verdict_on(name))["wasted-epochs"]["evidence"]["values"]["wasted"] <= most
+    assert fewest <= findings(reports(name))["wasted-epochs"].values["wasted"] <= most
 
 
 @pytest.mark.parametrize("name", ["baseline", "narrow", "three_conv", "three_blocks_dropout"])
 def test_overfitting_in_the_report_is_beyond_doubt(name: str) -> None:
-    assert findings(verdict_on(name))["overfitting"]["evidence"]["values"]["confidence"] >= 0.98
+    assert findings(reports(name))["overfitting"].values["confidence"] >= 0.98
 
 
 def test_a_lowest_loss_that_noise_explains_does_not_stand_out() -> None:
-    assert not verdict_on("three_blocks_scheduler")["best_epoch"]["by_loss"]["stands_out"]
-    assert verdict_on("baseline")["best_epoch"]["by_loss"]["stands_out"]
+    assert not reports("three_blocks_scheduler").best_by_loss.stands_out
+    assert reports("baseline").best_by_loss.stands_out
 
 
 @pytest.mark.parametrize(("steadier", "other"), STEADIER)
@@ -66,12 +61,12 @@ def test_the_steadier_curve_has_the_larger_figure(steadier: str, other: str) -> 
 
 
 def test_the_summary_is_one_sentence_that_names_the_trouble() -> None:
-    assert verdict_on("baseline")["summary"] == (
+    assert reports("baseline").summary == (
         "After 50 epochs the best validation accuracy is 60.7% (epoch 6); the network collapsed from epoch 40, and it "
         "overfits from about epoch 6."
     )
     for name in CURVES:
-        summary = verdict_on(name)["summary"]
+        summary = reports(name).summary
         assert summary.endswith(".")
         assert summary.count(". ") == 0
 
@@ -109,16 +104,16 @@ def history_of(row: Row, seed: int) -> list[EpochMetrics]:
 def test_a_row_of_the_table_is_read_as_its_reader_did(name: str, seed: int) -> None:
     row = ROWS[name]
     history = history_of(row, seed)
-    verdict = judge(history, num_classes=10)
+    verdict = verdict_on(history)
     codes = set(findings(verdict))
-    assert verdict["best_epoch"]["by_accuracy"]["epoch"] == row.best_accuracy[1]
-    assert codes >= row.must, verdict["summary"]
-    assert not codes & row.must_not, verdict["summary"]
+    assert verdict.best_by_accuracy.epoch == row.best_accuracy[1]
+    assert codes >= row.must, verdict.summary
+    assert not codes & row.must_not, verdict.summary
 
 
 def test_row_5_whose_losses_were_never_finite_has_diverged() -> None:
     history = make_history([float("nan")] * 30, [0.1] * 30, [float("nan")] * 30)
-    found = findings(judge(history, num_classes=10))
-    assert found["divergence"]["evidence"]["epochs"] == [1]
-    assert found["divergence"]["severity"] == "problem"
+    found = findings(verdict_on(history))
+    assert found["divergence"].epochs == [1]
+    assert found["divergence"].severity == "problem"
     assert "no-problem" not in found

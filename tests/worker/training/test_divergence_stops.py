@@ -36,9 +36,9 @@ def test_a_diverged_run_stops_within_the_step_and_keeps_finite_weights(tmp_path:
     assert all_finite(tmp_path / "weights-last.safetensors")
     assert len(sink.epochs) == 1
     assert math.isnan(sink.epochs[0].train_loss)
-    [found] = [finding for finding in sink.verdicts[-1]["findings"] if finding["code"] == "divergence"]
+    [found] = [finding for finding in sink.verdicts[-1].findings if finding.code == "divergence"]
     happened = outcome.reason.split(";")[0]
-    assert found["sentence"].startswith(f"Training diverged: {happened}."), "reason and verdict name the same thing"
+    assert found.sentence.startswith(f"Training diverged: {happened}."), "reason and verdict name the same thing"
 
 
 def test_a_divergence_of_batch_norm_leaves_finite_running_statistics(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_run_that_lowers_its_rate_goes_on_from_the_last_checkpoint(tmp_path: P
     assert [metrics.epoch for metrics in sink.epochs] == [1, 2, 3, 4]
     assert sink.epochs[-1].lr == pytest.approx(rate)
     assert all(math.isfinite(metrics.train_loss) for metrics in sink.epochs)
-    assert "lr-lowered" in [finding["code"] for finding in sink.verdicts[-1]["findings"]]
+    assert "lr-lowered" in [finding.code for finding in sink.verdicts[-1].findings]
 
 
 def test_a_run_that_lowered_its_rate_is_resumed_with_it(tmp_path: Path) -> None:

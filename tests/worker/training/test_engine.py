@@ -69,7 +69,7 @@ def test_the_best_weights_are_of_the_epoch_that_the_summary_calls_best_the_first
     assert best == max(sink.epochs, key=lambda metrics: metrics.val_accuracy), "max takes the first of equals"
     assert outcome.test is not None
     assert outcome.test["epoch"] == number
-    assert sink.verdicts[-1]["best_epoch"]["by_accuracy"]["epoch"] == number
+    assert sink.verdicts[-1].best_by_accuracy.epoch == number
     with safe_open(tmp_path / "weights-best.safetensors", "pt") as file:
         assert json.loads(file.metadata()["epochal"])["epoch"] == best.epoch
     loss, accuracy = plain_evaluation(spec(), tmp_path / "weights-best.safetensors")
@@ -196,7 +196,7 @@ def test_every_option_at_once_trains(tmp_path: Path) -> None:
 
 def test_a_verdict_and_the_environment_are_given(tmp_path: Path) -> None:
     _, sink = run(tmp_path)
-    assert sink.verdicts[-1]["finished"] is True
+    assert sink.verdicts[-1].finished is True
     environment = sink.environments[-1]
     assert environment["threads"] == 1
     assert environment["dataset_fingerprint"] == images().fingerprint

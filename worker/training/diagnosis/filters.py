@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.verdict.filters import ConvolutionHealth, FilterHealth
 from worker.training.diagnosis.activity import Activity, watch_activity
 
 DEAD_NORM = 0.01
@@ -43,8 +44,8 @@ MOST_PAIRS = 50
 
 def filter_health(
     network: nn.Module, initial_state: Mapping[str, Tensor] | None = None, *, images: Tensor | None = None
-) -> dict[str, Any]:
-    """What `judge(filters=...)` takes: {"convolutions": {name: {...}}, "movement": {name: relative distance}}.
+) -> FilterHealth:
+    """Measure every convolution's filters, and how far each layer moved from `initial_state`.
 
     `initial_state` are the weights that training started from (for fine-tuning: the pretrained ones). `images` are a
     few hundred normalised ones (N, C, H, W) of the network's input size, by which never and always firing filters are
@@ -52,19 +53,19 @@ def filter_health(
     """
     activity = watch_activity(network, images) if images is not None else {}
     first = True
-    convolutions: dict[str, Any] = {}
+    convolutions: dict[str, ConvolutionHealth] = {}
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             convolutions[name] = _examine(module, activity.get(name), first=first)
             first = False
-    return {
-        "convolutions": convolutions,
-        "movement": layer_movement(network, initial_state),
-        "images": 0 if images is None else len(images),
-    }
+    return FilterHealth(
+        convolutions=convolutions,
+        movement=layer_movement(network, initial_state),
+        num_images=0 if images is None else len(images),
+    )
 
 
-def _examine(convolution: nn.Conv2d, activity: Activity | None, *, first: bool) -> dict[str, Any]:
+def _examine(convolution: nn.Conv2d, activity: Activity | None, *, first: bool) -> ConvolutionHealth:
     weight = convolution.weight.detach().float().cpu().numpy()
     flat = weight.reshape(len(weight), -1)
     norms = np.linalg.norm(flat, axis=1)
@@ -77,17 +78,15 @@ def _examine(convolution: nn.Conv2d, activity: Activity | None, *, first: bool) 
             saturated |= activity.fires >= ALWAYS
     pairs = duplicate_pairs(flat, norms > DEAD_NORM * typical)
     noise = noise_like(weight) & ~dead if min(weight.shape[2:]) >= 3 else None
-    return {
-        "filters": len(weight),
-        "fixed": not convolution.weight.requires_grad,
-        "kernel_size": list(weight.shape[2:]),
-        "dead": [int(i) for i in np.flatnonzero(dead)],
-        "saturated": [int(i) for i in np.flatnonzero(saturated & ~dead)] if first else None,
-        "duplicates": [[int(a), int(b), round(float(c), 4)] for a, b, c in pairs[:MOST_PAIRS]],
-        "num_duplicates": len({int(b) for _, b, _ in pairs}),
-        "noise_like": None if noise is None else [int(i) for i in np.flatnonzero(noise)],
-        "norm_median": typical,
-    }
+    return ConvolutionHealth(
+        num_filters=len(weight),
+        fixed=not convolution.weight.requires_grad,
+        dead=[int(i) for i in np.flatnonzero(dead)],
+        saturated=[int(i) for i in np.flatnonzero(saturated & ~dead)] if first else None,
+        duplicates=[(int(a), int(b), round(float(c), 4)) for a, b, c in pairs[:MOST_PAIRS]],
+        num_duplicates=len({int(b) for _, b, _ in pairs}),
+        noise_like=None if noise is None else [int(i) for i in np.flatnonzero(noise)],
+    )
 
 
 def duplicate_pairs(filters: NDArray[np.floating[Any]], usable: NDArray[np.bool_]) -> list[tuple[int, int, float]]:

@@ -1,7 +1,5 @@
 """Filter health on networks whose filters are made to be dead, alike, noise or saturated."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -32,11 +30,11 @@ def gratings(count: int, channels: int, size: int) -> np.ndarray:
 
 
 def test_a_new_networks_filters_are_noise_and_neither_dead_nor_alike() -> None:
-    found = filter_health(network(), images=images())["convolutions"]
+    found = filter_health(network(), images=images()).convolutions
     assert list(found) == ["0", "3"]
-    assert found["0"]["dead"] == []
-    assert found["0"]["duplicates"] == []
-    assert len(found["0"]["noise_like"]) >= 13
+    assert found["0"].dead == []
+    assert found["0"].duplicates == []
+    assert len(found["0"].noise_like) >= 13
 
 
 @pytest.mark.parametrize("size", [3, 5, 7])
@@ -66,7 +64,7 @@ def test_a_filter_without_weight_is_dead() -> None:
     net = network()
     with torch.no_grad():
         net[0].weight[3] *= 1e-4
-    assert filter_health(net)["convolutions"]["0"]["dead"] == [3]
+    assert filter_health(net).convolutions["0"].dead == [3]
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -75,10 +73,10 @@ def test_a_filter_that_never_fires_is_dead_also_behind_batch_normalisation(inpla
     with torch.no_grad():
         net[0].bias[5] = -1e3
         net[4].weight[2], net[4].bias[2] = 0.0, -1.0
-    found = filter_health(net, images=images())["convolutions"]
-    assert found["0"]["dead"] == [5]
-    assert 2 in found["3"]["dead"]
-    assert filter_health(net)["convolutions"]["0"]["dead"] == []  # its weights alone look well
+    found = filter_health(net, images=images()).convolutions
+    assert found["0"].dead == [5]
+    assert 2 in found["3"].dead
+    assert filter_health(net).convolutions["0"].dead == []  # its weights alone look well
 
 
 def test_a_filter_that_always_fires_is_saturated_in_the_first_layer_only() -> None:
@@ -86,9 +84,9 @@ def test_a_filter_that_always_fires_is_saturated_in_the_first_layer_only() -> No
     with torch.no_grad():
         net[0].bias[1] = 1e3
         net[4].bias[0] = 1e3
-    found = filter_health(net, images=images())["convolutions"]
-    assert found["0"]["saturated"] == [1]
-    assert found["3"]["saturated"] is None
+    found = filter_health(net, images=images()).convolutions
+    assert found["0"].saturated == [1]
+    assert found["3"].saturated is None
 
 
 def test_filters_that_point_the_same_way_are_duplicates_whatever_their_length() -> None:
@@ -96,14 +94,14 @@ def test_filters_that_point_the_same_way_are_duplicates_whatever_their_length() 
     with torch.no_grad():
         net[0].weight[7] = 3 * net[0].weight[2] + 0.001 * torch.randn(3, 5, 5)
         net[0].weight[9] = -net[0].weight[2]
-    found = filter_health(net)["convolutions"]["0"]
-    assert [pair[:2] for pair in found["duplicates"]] == [[2, 7]]
-    assert found["num_duplicates"] == 1
+    found = filter_health(net).convolutions["0"]
+    assert [pair[:2] for pair in found.duplicates] == [(2, 7)]
+    assert found.num_duplicates == 1
 
 
 def test_kernels_of_one_pixel_have_no_shape_to_judge() -> None:
     net = nn.Sequential(nn.Conv2d(8, 4, 1))
-    assert filter_health(net)["convolutions"]["0"]["noise_like"] is None
+    assert filter_health(net).convolutions["0"].noise_like is None
 
 
 def test_movement_is_relative_to_the_start_and_leaves_a_new_head_out() -> None:
@@ -138,11 +136,6 @@ def test_the_network_is_left_as_it_was() -> None:
     assert [module.training for module in net] == [True, True, True, True, False, True]
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
-
-
-def test_the_result_is_json() -> None:
-    net = network()
-    json.dumps(filter_health(net, net.state_dict(), images=images(8)), allow_nan=False)
 
 
 def path(*places: float) -> dict[int, np.ndarray]:

@@ -1,0 +1,156 @@
+"""A finding: one statement about an experiment, with how serious it is, its evidence and what to try.
+
+The verdict makes findings about the history of a run (models.verdict), models.networks about a spec before it is
+trained. docs/verdicts.md explains every code to users.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NotRequired, TypedDict
+
+from models.plain import JsonObject, finite
+
+
+class Severity(StrEnum):
+    """How serious a finding is."""
+
+    GOOD = "good"
+    """As it should be."""
+    INFO = "info"
+    """Worth knowing."""
+    WARNING = "warning"
+    """Costs accuracy or time."""
+    PROBLEM = "problem"
+    """The result is of no use."""
+
+
+MOST_SERIOUS_FIRST = (Severity.PROBLEM, Severity.WARNING, Severity.INFO, Severity.GOOD)
+
+
+class FindingCode(StrEnum):
+    """What a finding about a run's history says."""
+
+    BEST_EPOCH = "best-epoch"
+    """Which epochs have the lowest validation loss and the highest accuracy, and which others are as good."""
+    OVERFITTING = "overfitting"
+    """The validation loss rises after its lowest value, and the training loss does not rise with it."""
+    TRAINING_LOSS_RISING = "training-loss-rising"
+    """The training loss itself rises."""
+    WASTED_EPOCHS = "wasted-epochs"
+    """Epochs after the last one that improved anything."""
+    STILL_IMPROVING = "still-improving"
+    """The last third of the run still improved the network."""
+    SLOW_LEARNING = "slow-learning"
+    """It improves so slowly that several times as many epochs would not be enough."""
+    COLLAPSE = "collapse"
+    """Accuracy lost a third or more of its gain over chance, for good or for some epochs."""
+    PASSING_COLLAPSE = "passing-collapse"
+    """A collapse that was recovered from, in a run with another one that was not."""
+    LOSS_EXPLODED = "loss-exploded"
+    """The loss stayed finite and ended far above the loss at chance."""
+    STUCK_AT_CHANCE = "stuck-at-chance"
+    """Accuracy and loss are those of guessing."""
+    BELOW_CHANCE = "below-chance"
+    """Accuracy is far below that of guessing."""
+    WORSE_THAN_GUESSING = "worse-than-guessing"
+    """The lowest validation loss is above that of guessing."""
+    GENERALISATION_GAP = "generalisation-gap"
+    """Training images are classified better than validation images."""
+    OSCILLATION = "oscillation"
+    """The validation curves go up and down from epoch to epoch."""
+    DIVERGENCE = "divergence"
+    """A loss, gradient or weight stopped being finite."""
+    LR_LOWERED = "lr-lowered"
+    """Training went on at a lower learning rate after a divergence."""
+    DEAD_KERNELS = "dead-kernels"
+    """Filters that never respond, or whose weights are close to zero."""
+    SATURATED_KERNELS = "saturated-kernels"
+    """Filters of the first layer that respond everywhere on every image."""
+    DUPLICATE_KERNELS = "duplicate-kernels"
+    """Filters that point in the same direction as another one."""
+    NOISE_KERNELS = "noise-kernels"
+    """Filters without structure, as at random initialisation."""
+    LAYER_MOVEMENT = "layer-movement"
+    """How much each layer's weights changed from their initial values."""
+    FIRST_LAYER_SETTLED = "first-layer-settled"
+    """The epoch from which the first layer's kernels stay close to their final values."""
+    FIRST_LAYER_MOVING = "first-layer-moving"
+    """The first layer's kernels were still changing near the end."""
+    EARLY_STOPPED = "early-stopped"
+    """Early stopping ended the run."""
+    MISSING_VALUES = "missing-values"
+    """Some epochs have no figure, or one that is not finite."""
+    TOO_FEW_EPOCHS = "too-few-epochs"
+    """There are too few epochs to tell a trend from noise."""
+    NO_PROBLEM = "no-problem"
+    """Nothing more serious than a remark was found."""
+
+
+class Evidence(TypedDict):
+    """What a finding rests on: epochs (counted from 1; the first is where it begins) and figures by name."""
+
+    epochs: list[int]
+    values: JsonObject
+
+
+class FindingJson(TypedDict):
+    """A finding as it is stored and sent."""
+
+    code: str
+    severity: str
+    sentence: str
+    evidence: Evidence
+    suggestion: str
+    changes: NotRequired[JsonObject]
+
+
+class BestJson(TypedDict):
+    """The best epoch of one curve as it is stored and sent."""
+
+    epoch: int
+    value: float
+    as_good: list[int]
+    stands_out: bool
+    confidence: float
+
+
+class BestEpochs(TypedDict):
+    """The best epochs by either validation curve; null where it was not measured."""
+
+    by_loss: BestJson | None
+    by_accuracy: BestJson | None
+
+
+class VerdictJson(TypedDict):
+    """A verdict as it is stored and sent."""
+
+    summary: str
+    best_epoch: BestEpochs
+    stability: float | None
+    finished: bool
+    findings: list[FindingJson]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One statement, its evidence, and what to try."""
+
+    code: FindingCode
+    severity: Severity
+    sentence: str
+    epochs: Sequence[int] = ()
+    """Counted from 1; the first one is where it begins."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Figures by name."""
+    suggestion: str = ""
+
+    def as_json(self) -> FindingJson:
+        """The finding as it is stored and sent; figures that are not finite become null."""
+        return {
+            "code": self.code.value,
+            "severity": self.severity.value,
+            "sentence": self.sentence,
+            "evidence": {"epochs": [int(epoch) for epoch in self.epochs], "values": finite(dict(self.values))},
+            "suggestion": self.suggestion,
+        }
