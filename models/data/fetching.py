@@ -81,7 +81,7 @@ def _fetch(recipe: Recipe, folder: Path, progress: Progress) -> None:
 
 
 def _fetch_from(source: Source, recipe: Recipe, work: Path, progress: Progress) -> None:
-    """Fill work/dataset from one source, check it, and see it onto the disk."""
+    """Fill work/dataset from one source, check it, and flush it to the disk."""
     info = recipe.info
     downloads, target = work / "downloads", work / "dataset"
     downloads.mkdir()

@@ -1,4 +1,4 @@
-"""A lock between processes: whoever holds the file's lock does the work, the others wait and find it done."""
+"""An exclusive lock between processes, on a file."""
 
 import fcntl
 import time

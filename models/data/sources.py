@@ -1,4 +1,4 @@
-"""What a place to fetch a dataset from looks like, and downloading from one."""
+"""Sources that a dataset is fetched from: their interface, downloads, package managers."""
 
 import errno
 import hashlib
@@ -20,7 +20,7 @@ CHUNK_BYTES = 1 << 18
 
 
 class SourceFailed(Exception):
-    """This source could not deliver; the next one may. The message says why in words for people."""
+    """A source could not deliver the dataset, so the next one is tried. The message is shown to users."""
 
 
 @dataclass(frozen=True)

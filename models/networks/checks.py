@@ -1,4 +1,4 @@
-"""Specs that cannot be trained, here or anywhere: refused with the field and the nearest value that would do."""
+"""Checks whether a valid spec can be trained: SpecError with the field and the nearest value that would do."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ MAX_SIZE = 512  # of model.input_size; stands in for a null, which means the dat
 
 
 def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
-    """What a spec says of the dataset must hold of it."""
+    """Refuse settings that do not fit the dataset."""
     weights = spec.class_weights
     if isinstance(weights, tuple) and len(weights) != info.num_classes:
         _refuse(
@@ -35,7 +35,7 @@ def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
 
 
 def check_sizes(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
-    """Every layer's input must be large enough, at the final size and in every phase of progressive resizing."""
+    """Refuse an input that is too small for a layer, at the final size or in a phase of progressive resizing."""
     model, family = spec.model, family_of(spec.model)
     family.check_size(model, num_classes=info.num_classes, in_channels=channels, size=size)
     for place, phase in enumerate(spec.progressive_resizing):
@@ -53,7 +53,7 @@ def check_sizes(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size:
 
 
 def check_norms(spec: ExperimentSpec, smallest_norm_values: int | None) -> None:
-    """Batch normalisation needs two values a channel to find a deviation."""
+    """Refuse batches of one image where batch normalisation would see a single value a channel."""
     if smallest_norm_values == 1 and spec.batch_size == 1:
         _refuse(
             "batch_size",
@@ -63,13 +63,13 @@ def check_norms(spec: ExperimentSpec, smallest_norm_values: int | None) -> None:
         )
 
 
-def check_reckoned_memory(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
-    """Refuse by arithmetic a network that is too large, before it is built even without content."""
+def check_estimated_memory(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
+    """Refuse a network that is too large by its estimated cost, before it is built on the meta device."""
     family = family_of(spec.model)
 
     def cost(model: NetworkSpec) -> Cost | None:
         side = model.input_size or size
-        return family.reckon(model, num_classes=info.num_classes, in_channels=channels, size=side)
+        return family.estimate_cost(model, num_classes=info.num_classes, in_channels=channels, size=side)
 
     own = cost(spec.model)
     if own is None:
@@ -83,7 +83,7 @@ def check_reckoned_memory(spec: ExperimentSpec, info: DatasetInfo, *, channels: 
         return found is not None and training_bytes_of(changed, found) <= usable_bytes()
 
     if not fits(spec):
-        sizes = family.sizes(
+        sizes = family.adjustable_sizes(
             spec.model, num_classes=info.num_classes, in_channels=channels, size=size, batch_size=spec.batch_size
         )
         candidates = [("batch_size", 2 if family.is_normed(spec.model) else 1), *sizes]
@@ -91,7 +91,7 @@ def check_reckoned_memory(spec: ExperimentSpec, info: DatasetInfo, *, channels: 
 
 
 def check_memory(spec: ExperimentSpec, cost: Cost, smallest_norm_values: int | None) -> None:
-    """Refuse what this machine's memory does not hold. A batch that `check_norms` refuses is no way out."""
+    """Refuse what does not fit into this machine's memory. No batch size is advised that `check_norms` would refuse."""
 
     def fits(changed: ExperimentSpec) -> bool:
         return training_bytes_of(changed, cost) <= usable_bytes()
@@ -109,7 +109,7 @@ def training_bytes_of(spec: ExperimentSpec, cost: Cost) -> int:
 
 
 def _refuse_memory(spec: ExperimentSpec, needed: int, candidates: list[tuple[str, int]], fits: Fits) -> NoReturn:
-    """Name the first field, of (field, least value) candidates, that can be made small enough; else the network."""
+    """Raise SpecError for the first (field, least value) candidate that can be made small enough, else for `model`."""
     text = f"training would need {_gigabytes(needed)}, and this machine has {_gigabytes(usable_bytes())} to give"
     fix = "make the batch, the images or the largest layer smaller"
     for field, least in candidates:
@@ -121,7 +121,7 @@ def _refuse_memory(spec: ExperimentSpec, needed: int, candidates: list[tuple[str
 
 
 def _largest_that_fits(low: int, high: int, fits: Callable[[int], bool]) -> int | None:
-    """The largest whole number from `low` to `high` that fits, where whatever is larger than a misfit does not fit.
+    """The largest integer from `low` to `high` that fits; above one that does not fit, none does.
 
     It is looked for from `high` down by halves: the very smallest may not fit either (an image too small for a kernel).
     """

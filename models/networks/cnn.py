@@ -96,11 +96,11 @@ class CnnFamily(Family[CnnSpec]):
         for _ in geometry.walk(model, num_classes=num_classes, in_channels=in_channels, size=size):
             pass
 
-    def reckon(self, model: CnnSpec, *, num_classes: int, in_channels: int, size: int) -> Cost:
+    def estimate_cost(self, model: CnnSpec, *, num_classes: int, in_channels: int, size: int) -> Cost:
         """The sum over the layers."""
         return geometry.cost_of(model, num_classes=num_classes, in_channels=in_channels, size=size)
 
-    def sizes(
+    def adjustable_sizes(
         self, model: CnnSpec, *, num_classes: int, in_channels: int, size: int, batch_size: int
     ) -> list[tuple[str, int]]:
         """The width of the heaviest layer, and the input's side."""

@@ -1,7 +1,7 @@
-"""What a network is made of and what training it needs, found without allocating it; impossible ones are refused.
+"""A network's layers and the memory and disk space that training takes, found without allocating it.
 
-What is impossible by its arithmetic is refused first, in about a millisecond; then the network is built on torch's meta
-device, where tensors have shapes and no content.
+What arithmetic alone shows to be impossible is refused first, in about a millisecond; then the network is built on
+torch's meta device, where tensors have shapes and no content.
 """
 
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ def _describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
     channels, size = preprocessing.channels, preprocessing.input_size
     checks.check_fields(spec, info)
     checks.check_sizes(spec, info, channels=channels, size=size)
-    checks.check_reckoned_memory(spec, info, channels=channels, size=size)
+    checks.check_estimated_memory(spec, info, channels=channels, size=size)
     inspection = inspect_network(spec.model, num_classes=info.num_classes, in_channels=channels, size=size)
     checks.check_norms(spec, inspection.smallest_norm_values)
     checks.check_memory(spec, inspection.cost, inspection.smallest_norm_values)
@@ -93,7 +93,7 @@ def _describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
 
 
 def warm_up() -> None:
-    """Have torch load what describes shapes on the meta device, and torchvision: two seconds, spent once a process.
+    """Load torch's shape functions for the meta device, and torchvision, which takes two seconds once a process.
 
     A server calls this from a thread when it starts, so that the first torchvision network is described quickly too.
     """

@@ -1,4 +1,4 @@
-"""A family of networks: all that the rest of the code asks of one, and how its module is found.
+"""A family of networks: the interface that every family implements, and how its module is found.
 
 A family is two halves. Its spec is a class in models.spec.model, registered there in FAMILIES under the names that a
 spec's `model` may have; it needs no torch. Its module, which the spec names, has an instance of a subclass of Family
@@ -103,14 +103,14 @@ class Family(ABC, Generic[Model]):
                 [{"field": "model.input_size", "message": text, "value": model.input_size, "nearest": least}]
             )
 
-    def reckon(self, model: Model, *, num_classes: int, in_channels: int, size: int) -> Cost | None:
+    def estimate_cost(self, model: Model, *, num_classes: int, in_channels: int, size: int) -> Cost | None:
         """The cost by arithmetic, for networks whose spec can ask for any size; None to have it inspected at once.
 
         Raises SpecError for an input that is too small.
         """
         return None
 
-    def sizes(
+    def adjustable_sizes(
         self, model: Model, *, num_classes: int, in_channels: int, size: int, batch_size: int
     ) -> list[tuple[str, int]]:
         """The fields of `model` that a network of too large a cost can be made smaller by, with the least of each."""

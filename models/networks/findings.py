@@ -1,4 +1,4 @@
-"""Mistakes that can be seen in the spec itself, before anything is trained. They are warnings: the spec can be run.
+"""Warnings about a valid spec before it is trained: it can be run, but is likely to disappoint.
 
 A finding has the shape that a verdict's has, {"code", "severity", "sentence", "evidence", "suggestion"}, and "changes":
 what the suggestion would set, by field.
@@ -23,7 +23,7 @@ FEW_VAL_IMAGES = 1000
 
 
 def spec_warnings(spec: ExperimentSpec, info: DatasetInfo) -> list[Warned]:
-    """Everything about a valid spec that a careful colleague would mention before it is queued."""
+    """All warnings about a valid spec, in a fixed order."""
     checks = (
         _input_size,
         _learning_rate,

@@ -1,4 +1,4 @@
-"""From uint8 images to a network's input: the one way, in training, in validation and for predictions."""
+"""From uint8 images to a network's input. Training, validation and predictions all call `network_input`."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from models.spec.experiment import ExperimentSpec
 
 
 def preprocessing_for(spec: ExperimentSpec, info: DatasetInfo) -> Preprocessing:
-    """What this experiment's network is trained on, and must be asked about with.
+    """The preprocessing of an experiment, for training, validation and predictions.
 
     The family decides on channels and normalisation. Gray images are repeated to a network's three channels.
     """

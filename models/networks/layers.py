@@ -1,10 +1,10 @@
-"""Finding a network's first convolution and its head, whatever its family."""
+"""A network's first convolution and its head, found by walking its modules."""
 
 from torch import nn
 
 
 def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
-    """The name and module of the convolution that sees the image: the one whose kernels people want to look at."""
+    """The name and module of the first convolution, which sees the image. Raises ValueError if there is none."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             return name, module

@@ -1,4 +1,4 @@
-"""Settings that another setting of the same spec takes the effect of, each with the change that gives it one.
+"""Warnings about settings that have no effect because of another setting, each with the change that gives it one.
 
 The spec can be run as it is, so these are warnings; but whoever wrote the setting meant something by it.
 """

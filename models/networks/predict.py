@@ -1,4 +1,4 @@
-"""A network's outputs when it is measured or asked: the same in validation and for a prediction."""
+"""The forward pass of validation and of predictions."""
 
 from torch import Tensor, nn
 

@@ -18,7 +18,7 @@ def warning(
     *,
     severity: str = "warning",
 ) -> Warned:
-    """A finding of the shape that a verdict's has, with `changes`: what the suggestion would set, by field.
+    """A warning as JSON data: a finding as a verdict has it, with `changes`, the fields that the suggestion would set.
 
     A field is written as errors write it, with dots; None takes it out. Where the suggestion sets nothing that can be
     named (more images, another head), `changes` is empty.

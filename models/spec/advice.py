@@ -1,4 +1,4 @@
-"""What a refusal advises is tried before it is said: a `nearest` that would be refused in its turn is left out."""
+"""Tries out the `nearest` values of an error, and leaves out those that would be refused themselves."""
 
 import contextlib
 import copy

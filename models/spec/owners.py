@@ -1,4 +1,4 @@
-"""Where a field belongs that was written somewhere else, and which field another tool's word for it means.
+"""The part that a misplaced field belongs to, and the field that another tool's name stands for.
 
 The table is read off the spec's own classes, so a new field has its owner when it is added.
 """
