@@ -101,7 +101,7 @@ def judge(
         *report_oscillation(curves, stability),
         *report_best(curves, by_loss, by_accuracy),
         *report_ending(curves, spec, finished=finished),
-        *report_kernels(kernels, filters, pretrained=bool(getattr(spec.model, "pretrained", False))),
+        *report_kernels(kernels, filters, pretrained=spec.model.starts_pretrained),
     ]
     findings += report_no_problem(curves, findings, stability, lost=lost, finished=finished)
     findings.sort(key=lambda finding: MOST_SERIOUS_FIRST.index(finding.severity))
