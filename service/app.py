@@ -44,8 +44,8 @@ from service.http.queues import BoundedQueue
 from service.http.rendered import Renderings
 from service.http.schema import install_openapi
 from service.kernels import routes as kernels
-from service.measurements import routes as range_tests
-from service.measurements.measure import Measurer
+from service.measurements import routes as measurements
+from service.measurements.preflights import Preflights
 from service.predictions import routes as predictions
 from service.predictions.predict import PredictionQueue
 from service.predictions.predictor import Predictor
@@ -104,7 +104,7 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
 
 def _api() -> APIRouter:
     api = APIRouter(prefix=API)
-    for module in (experiments, curves, kernels, events, range_tests, catalogue):
+    for module in (experiments, curves, kernels, events, measurements, catalogue):
         api.include_router(module.router, dependencies=[Depends(authorise)])
     api.include_router(predictions.router, dependencies=[Depends(authorise_viewer)])
     api.include_router(health.router, include_in_schema=False)
@@ -153,7 +153,7 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.listed = ListedItems()
     state.live = live = LiveEvents(state.store, state.stamps, state.doorkeeper)
     state.submissions = Submissions(settings, state.store, celery)
-    state.measurer = Measurer(state.store, celery, state.writes)
+    state.preflights = Preflights(state.store, celery, state.writes)
     state.predictor = Predictor(state.store, settings)
     state.predictions = PredictionQueue()
     state.readiness = Readiness(state.store, celery)

@@ -1,7 +1,7 @@
 """The Celery application of the worker.
 
 Celery brings messages and answers control commands. What makes a lab's worker of it is one step of its start: nursery,
-reaper and probes are started beside the consumer, and SIGTERM hands the run back instead of waiting for its end.
+reaper and measurer are started beside the consumer, and SIGTERM hands the run back instead of waiting for its end.
 """
 
 import signal
@@ -24,7 +24,7 @@ from models.logs import configure_logs
 from models.queue import make_celery
 from models.settings import exit_for, get_settings, settings_or_exit
 from worker.intake import take_only_our_own
-from worker.probes import Probes
+from worker.measurer import Measurer
 from worker.processes.nursery import get_nursery
 from worker.reaper import Reaper
 from worker.runtime import Runtime
@@ -52,7 +52,7 @@ class LabStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Open the store, start the companions, take over the signals."""
         global _runtime
         _runtime = Runtime(get_settings(), parent.hostname, app, get_nursery())
-        _runtime.start(Reaper(_runtime), Probes(_runtime))
+        _runtime.start(Reaper(_runtime), Measurer(_runtime))
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(signum, _stopper(_runtime))
         if state.should_stop is not None:  # asked to stop while it started

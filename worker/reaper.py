@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from models import queue
 from models.errors import EpochalError, LeaseLost, Unavailable
 from models.files import remove_leftovers
-from models.store import Status, experiments, probes, runs, workers
-from models.store.states import ProbeKind
+from models.store import Status, experiments, measurements, runs, workers
+from models.store.states import MeasurementKind
 from worker import folders
 from worker.runtime import Runtime
 
@@ -29,11 +29,11 @@ LONGEST_TICK_SECONDS = 1.5
 
 BEAT_SECONDS = 2.0
 QUEUE_SECONDS = 1.0
-PROBES_SECONDS = 2.0
+MEASUREMENTS_SECONDS = 2.0
 NURSERY_SECONDS = 10.0
 PRUNE_SECONDS = 60.0
 
-PROBE_SILENCE_SECONDS = 8.0
+MEASUREMENT_SILENCE_SECONDS = 8.0
 """Measurements are renewed every second; one that was not for this long has lost its worker."""
 
 LONGEST_WAIT_SECONDS = 1.0
@@ -115,7 +115,7 @@ class Reaper:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._store = runtime.store
-        self._leases, self._probes = Silence(), Silence()
+        self._leases, self._measurements = Silence(), Silence()
         self._unsent: dict[int, int] = {}
         self._short_looks = 0
         self._refused = False
@@ -125,7 +125,7 @@ class Reaper:
             Chore(BEAT_SECONDS, self.beat),
             Chore(0.0, self.end_silent_runs),
             Chore(QUEUE_SECONDS, self.rebuild_queue),
-            Chore(PROBES_SECONDS, self.reclaim_probes),
+            Chore(MEASUREMENTS_SECONDS, self.reclaim_measurements),
             Chore(NURSERY_SECONDS, self.keep_nursery),
             Chore(PRUNE_SECONDS, self.prune),
         ]
@@ -216,18 +216,20 @@ class Reaper:
             overdue |= lost
         self._enqueue(sorted(overdue)[:ENQUEUE_AT_ONCE])
 
-    def reclaim_probes(self, elapsed: float) -> None:
+    def reclaim_measurements(self, elapsed: float) -> None:
         """Give back measurements whose worker was lost; a pre-flight fails, since nobody waits for it any more."""
         with self._store.reading() as session:
-            held = probes.running(session)
-        silent = self._probes.watch({probe.probe_id: probe.heartbeat for probe in held}, elapsed)
-        for probe_id, seconds in silent.items():
-            if seconds > PROBE_SILENCE_SECONDS:
+            held = measurements.running(session)
+        silent = self._measurements.watch(
+            {measurement.measurement_id: measurement.heartbeat for measurement in held}, elapsed
+        )
+        for measurement_id, seconds in silent.items():
+            if seconds > MEASUREMENT_SILENCE_SECONDS:
                 with self._store.writing() as session:
-                    if probes.get(session, probe_id).kind is ProbeKind.PREFLIGHT:
-                        probes.fail(session, probe_id, "the worker that measured it was lost")
+                    if measurements.get(session, measurement_id).kind is MeasurementKind.PREFLIGHT:
+                        measurements.fail(session, measurement_id, "the worker that measured it was lost")
                     else:
-                        probes.give_back(session, probe_id)
+                        measurements.give_back(session, measurement_id)
 
     def prune(self, _: float) -> None:
         """Remove the folders of experiments that were deleted while their folder could not be."""

@@ -38,9 +38,9 @@ from benchmarks.faults.sending import (
     trained,
 )
 from models.settings import Settings
-from models.store import Status, keys, probes
-from models.store.states import ProbeStatus, Role
-from models.store.tables import Experiment, Probe
+from models.store import Status, keys, measurements
+from models.store.states import MeasurementStatus, Role
+from models.store.tables import Experiment, Measurement
 from service.http.access import keys_needed
 from tests.service.http.test_openapi import CHECKS
 from tests.service.predictions.pictures import encode, gradient
@@ -261,8 +261,10 @@ def fuzzed(bench: Bench) -> str:
                 _fuzz(bench, result.ok(), counts, number)
         bench.cancel_all()
         with bench.store.writing() as session:
-            for probe in session.scalars(select(Probe).where(Probe.status == ProbeStatus.QUEUED)).all():
-                probes.fail(session, probe.id, "the case is over")
+            for measurement in session.scalars(
+                select(Measurement).where(Measurement.status == MeasurementStatus.QUEUED)
+            ).all():
+                measurements.fail(session, measurement.id, "the case is over")
     told = ", ".join(f"{status}: {count}" for status, count in sorted(counts.items()))
     return f"{operations} operations, {counts.total()} requests, all as described ({told})"
 

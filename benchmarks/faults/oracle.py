@@ -12,8 +12,8 @@ from benchmarks.faults.harness import Bench, patience
 from models.errors import CorruptFile
 from models.files import verify
 from models.store import Status, artifacts, history
-from models.store.states import ArtifactKind, ProbeStatus, RunStatus
-from models.store.tables import Experiment, Probe, Run
+from models.store.states import ArtifactKind, MeasurementStatus, RunStatus
+from models.store.tables import Experiment, Measurement, Run
 from worker.folders import STORED
 
 LONGEST_HEALTHZ_SECONDS = 1.0
@@ -58,14 +58,14 @@ def _unfinished(bench: Bench) -> list[str]:
         active = session.scalars(select(Experiment).where(Experiment.status.in_([Status.QUEUED, Status.RUNNING]))).all()
         open_runs = session.scalars(select(Run).where(Run.status == RunStatus.RUNNING)).all()
         ended = session.scalars(select(Run).where(Run.status != RunStatus.RUNNING, Run.ended_at.is_(None))).all()
-        open_probes = session.scalars(
-            select(Probe).where(Probe.status.in_([ProbeStatus.QUEUED, ProbeStatus.RUNNING]))
+        open_measurements = session.scalars(
+            select(Measurement).where(Measurement.status.in_([MeasurementStatus.QUEUED, MeasurementStatus.RUNNING]))
         ).all()
     return [
         *(f"experiment {one.id} is still {one.status}" for one in active),
         *(f"run {one.id} of experiment {one.experiment_id} is still open" for one in open_runs),
         *(f"run {one.id} has ended at no time" for one in ended),
-        *(f"measurement {one.id} is still {one.status}" for one in open_probes),
+        *(f"measurement {one.id} is still {one.status}" for one in open_measurements),
     ]
 
 

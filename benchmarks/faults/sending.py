@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from benchmarks.faults.harness import API, Bench, expect
 from models.store import Status
-from models.store.tables import Base, Event, Experiment, Probe, Run
+from models.store.tables import Base, Event, Experiment, Measurement, Run
 
 JSON = {"Content-Type": "application/json"}
 YAML = {"Content-Type": "application/yaml"}
@@ -192,7 +192,7 @@ def labels_of(response: httpx.Response) -> list[dict[str, float]]:
 
 def rows_of(bench: Bench) -> dict[str, int]:
     """How many rows each table has that only requests fill."""
-    tables: tuple[type[Base], ...] = (Experiment, Run, Probe, Event)
+    tables: tuple[type[Base], ...] = (Experiment, Run, Measurement, Event)
     with bench.store.reading() as session:
         return {table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 

@@ -70,17 +70,17 @@ class ArtifactKind(StrEnum):
     """The first layer's kernels of every epoch."""
 
 
-class ProbeKind(StrEnum):
+class MeasurementKind(StrEnum):
     """A short measurement that a worker makes beside the queue."""
 
     PREFLIGHT = "preflight"
     """A few real steps of a spec that is not queued yet."""
     LR_TEST = "lr-test"
-    """A learning rate range test."""
+    """A learning-rate test."""
 
 
-class ProbeStatus(StrEnum):
-    """Where a probe stands."""
+class MeasurementStatus(StrEnum):
+    """Where a measurement stands."""
 
     QUEUED = "queued"
     """Waits for a worker."""

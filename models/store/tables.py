@@ -1,7 +1,7 @@
 """The tables. Small columns stand before JSON ones, since SQLite reads a row from its start.
 
 experiments 1--n runs, experiment_tags, epoch_metrics, summaries, events, artifacts, idempotency_keys
-probes, api_keys and workers stand alone.
+probes (measurements), api_keys and workers stand alone.
 """
 
 from datetime import datetime
@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from models.curves.metrics import EpochMetrics
 from models.findings import VerdictJson
 from models.store.columns import JsonColumn, UtcDateTime, now, words
-from models.store.states import ArtifactKind, EventKind, ProbeKind, ProbeStatus, Role, RunStatus, Status
+from models.store.states import ArtifactKind, EventKind, MeasurementKind, MeasurementStatus, Role, RunStatus, Status
 
 JsonObject = dict[str, Any]
 # SQLite's integers all have 64 bits, but only one declared INTEGER numbers itself.
@@ -43,8 +43,8 @@ class Base(DeclarativeBase):
         RunStatus: words(RunStatus),
         EventKind: words(EventKind),
         ArtifactKind: words(ArtifactKind),
-        ProbeKind: words(ProbeKind),
-        ProbeStatus: words(ProbeStatus),
+        MeasurementKind: words(MeasurementKind),
+        MeasurementStatus: words(MeasurementStatus),
         Role: words(Role),
     }
 
@@ -210,17 +210,17 @@ class Artifact(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Probe(Base):
+class Measurement(Base):
     """A short measurement that waits in the database for a worker."""
 
     __tablename__ = "probes"
     __table_args__ = (Index(None, "status", "id"), {"sqlite_autoincrement": True})
 
     id: Mapped[BigInt] = mapped_column(primary_key=True)
-    kind: Mapped[ProbeKind]
+    kind: Mapped[MeasurementKind]
     owner: Mapped[str | None] = mapped_column(String(100))
     """Name of the API key that asked for it; None where none is needed."""
-    status: Mapped[ProbeStatus]
+    status: Mapped[MeasurementStatus]
     claimed_by: Mapped[str | None] = mapped_column(String(200))
     heartbeat: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -18,7 +18,7 @@ from service.http.documents import respond
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
 from service.http.schema import SPEC_REQUEST_BODY
-from service.measurements.measure import MeasurerDep, PreflightDocument
+from service.measurements.preflights import PreflightDocument, PreflightsDep
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
 ACCEPTED_HEADERS = {
@@ -65,7 +65,7 @@ async def create_experiment(
     body: BodyDep,
     caller: CallerDep,
     inspector: InspectorDep,
-    measurer: MeasurerDep,
+    preflights: PreflightsDep,
     submissions: SubmissionsDep,
     writes: WritesDep,
     response: Response,
@@ -79,7 +79,7 @@ async def create_experiment(
     body = body.named(name)
     accepted = await writes.run(inspector.accept, body.document)
     if dry_run:
-        measured = await measurer.measure(accepted, caller)
+        measured = await preflights.measure(accepted, caller)
         return JSONResponse(measured.model_dump(mode="json"))  # type: ignore[return-value]
     document, created = await writes.run(submissions.submit, accepted, caller, idempotency_key, body.raw)
     response.headers["Location"] = document.links["self"]

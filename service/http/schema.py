@@ -42,7 +42,7 @@ def _body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
 
 SPEC_SCHEMA = {"anyOf": [{"$ref": REF.format(model="ExperimentSpec")}, PRESET_SCHEMA, SHORT_SCHEMA]}
 SPEC_REQUEST_BODY = _body(SPEC_SCHEMA, EXAMPLE)
-RANGE_TEST_REQUEST_BODY = _body(
+LEARNING_RATE_TEST_REQUEST_BODY = _body(
     {
         "allOf": [
             SPEC_SCHEMA,

@@ -5,17 +5,17 @@ from typing import Any
 
 from pydantic import Field
 
-from models.store.states import ProbeStatus
-from models.store.tables import Probe
+from models.store.states import MeasurementStatus
+from models.store.tables import Measurement
 from service.http.documents import API, Document
 from service.http.prefix import under
 
 
-class ProbeDocument(Document):
+class LearningRateTestDocument(Document):
     """A measurement that a worker makes beside the queue."""
 
     id: int
-    status: ProbeStatus
+    status: MeasurementStatus
     spec: dict[str, Any]
     options: dict[str, Any]
     result: dict[str, Any] | None
@@ -25,11 +25,11 @@ class ProbeDocument(Document):
     links: dict[str, str]
 
 
-class ProbeItem(Document):
+class LearningRateTestItem(Document):
     """A learning-rate test as lists show it."""
 
     id: int
-    status: ProbeStatus
+    status: MeasurementStatus
     model: str
     dataset: str
     options: dict[str, Any] = Field(description="The range: lr_min, lr_max, steps.")
@@ -40,17 +40,17 @@ class ProbeItem(Document):
     links: dict[str, str]
 
 
-class ProbePage(Document):
+class LearningRateTestPage(Document):
     """One page of a list."""
 
-    items: list[ProbeItem]
+    items: list[LearningRateTestItem]
     next: str | None = Field(description="The `cursor` of the next page; null on the last one.")
     total: int = Field(description="Tests that the filter lets through.")
 
 
-def probe_document(row: Probe) -> ProbeDocument:
+def learning_rate_test_document(row: Measurement) -> LearningRateTestDocument:
     """A learning-rate test or pre-flight as JSON."""
-    return ProbeDocument(
+    return LearningRateTestDocument(
         id=row.id,
         status=row.status,
         spec=row.spec,
@@ -59,13 +59,13 @@ def probe_document(row: Probe) -> ProbeDocument:
         reason=row.reason,
         created_at=row.created_at,
         finished_at=row.finished_at,
-        links=_links_of_probe(row.id),
+        links=_links_of(row.id),
     )
 
 
-def probe_item(row: Probe, model: str) -> ProbeItem:
+def learning_rate_test_item(row: Measurement, model: str) -> LearningRateTestItem:
     """A learning-rate test as lists show it."""
-    return ProbeItem(
+    return LearningRateTestItem(
         id=row.id,
         status=row.status,
         model=model,
@@ -75,10 +75,10 @@ def probe_item(row: Probe, model: str) -> ProbeItem:
         reason=row.reason,
         created_at=row.created_at,
         finished_at=row.finished_at,
-        links=_links_of_probe(row.id),
+        links=_links_of(row.id),
     )
 
 
-def _links_of_probe(probe_id: int) -> dict[str, str]:
-    root = under(f"{API}/learning-rate-tests/{probe_id}")
+def _links_of(test_id: int) -> dict[str, str]:
+    root = under(f"{API}/learning-rate-tests/{test_id}")
     return {"self": root, "curve": f"{root}/curve.png"}

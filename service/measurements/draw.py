@@ -1,4 +1,4 @@
-"""A learning rate range test: loss against rate, what is suggested, and where it diverged."""
+"""A learning-rate test: loss against rate, what is suggested, and where it diverged."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def render_lr_test(
     title: str = "Learning-rate test",
     format: str = "png",  # noqa: A002
 ) -> bytes:
-    """Draw what a range test found.
+    """Draw what a learning-rate test found.
 
     {"points": [{"lr", "loss", "smoothed"?}], "suggestion": {"lr", "why"}, "diverged_at"}, where both rates may be None.
     """

@@ -1,24 +1,24 @@
-"""Learning rate range tests: loss against rate, measured by a worker."""
+"""learning-rate tests: loss against rate, measured by a worker."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from models.store.states import ProbeStatus
+from models.store.states import MeasurementStatus
 from service.catalogue.inspector import InspectorDep
 from service.http.dependencies import BodyDep, CallerDep, DrawPlace, RenderingsDep, StoreDep, WritesDep
 from service.http.errors import problems
 from service.http.pictures import MEDIA_TYPES, Picture, picture_headers, picture_responses
 from service.http.routing import Id, StrictRoute
-from service.http.schema import RANGE_TEST_REQUEST_BODY
-from service.measurements.documents import ProbeDocument, ProbePage
+from service.http.schema import LEARNING_RATE_TEST_REQUEST_BODY
+from service.measurements.documents import LearningRateTestDocument, LearningRateTestPage
 from service.measurements.draw import render_lr_test
-from service.measurements.measure import (
-    finished_range_test,
-    get_range_test,
-    list_range_tests,
+from service.measurements.learning_rate_tests import (
+    finished_result,
+    get_test,
+    list_tests,
     split_range,
-    start_range_test,
+    start_test,
 )
 
 router = APIRouter(prefix="/learning-rate-tests", tags=["learning-rate tests"], route_class=StrictRoute)
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/learning-rate-tests", tags=["learning-rate tests"], 
 @router.post(
     "",
     status_code=202,
-    openapi_extra=RANGE_TEST_REQUEST_BODY,
+    openapi_extra=LEARNING_RATE_TEST_REQUEST_BODY,
     responses={
         202: {
             "description": "Asked for; a worker measures it soon.",
@@ -43,11 +43,11 @@ async def create_learning_rate_test(
     store: StoreDep,
     writes: WritesDep,
     response: Response,
-) -> ProbeDocument:
+) -> LearningRateTestDocument:
     """Measure the loss at rates from lr_min to lr_max, on a spec's dataset and network."""
     spec, options = split_range(body.document)
     accepted = await writes.run(inspector.accept, spec)
-    document = await writes.run(start_range_test, store, accepted, options, caller)
+    document = await writes.run(start_test, store, accepted, options, caller)
     response.headers["Location"] = document.links["self"]
     return document
 
@@ -55,18 +55,18 @@ async def create_learning_rate_test(
 @router.get("", responses=problems(401, 422))
 def list_learning_rate_tests(
     store: StoreDep,
-    status: Annotated[ProbeStatus | None, Query(description="Only those that stand there.")] = None,
+    status: Annotated[MeasurementStatus | None, Query(description="Only those that stand there.")] = None,
     cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Tests on a page.")] = 50,
-) -> ProbePage:
+) -> LearningRateTestPage:
     """List learning-rate tests, the newest first, a page at a time."""
-    return list_range_tests(store, status, cursor, limit)
+    return list_tests(store, status, cursor, limit)
 
 
 @router.get("/{test_id}", responses=problems(401, 404, 422))
-def get_learning_rate_test(test_id: Id, store: StoreDep) -> ProbeDocument:
+def get_learning_rate_test(test_id: Id, store: StoreDep) -> LearningRateTestDocument:
     """Look at a learning-rate test: its curve and a suggestion once it is completed."""
-    return get_range_test(store, test_id)
+    return get_test(store, test_id)
 
 
 @router.get(
@@ -83,7 +83,7 @@ def draw_learning_rate_test(
     _: Annotated[None, DrawPlace],
 ) -> Response:
     """Draw loss against rate, with the suggestion and where it diverged."""
-    result = finished_range_test(store, test_id)
+    result = finished_result(store, test_id)
     return renderings.respond(
         request,
         ("lr-test", test_id, result),

@@ -173,7 +173,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
 
 
-def run_probe(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
+def run_measurement(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
     """Make a measurement and report its result, or why there is none."""
     measure = {"preflight": measure_spec, "lr-test": measure_learning_rates}[payload["kind"]]
     answer: dict[str, Any]
@@ -197,6 +197,6 @@ def describe_device(channel: Channel, settings: Settings, payload: dict[str, Any
 
 JOBS: dict[str, Callable[[Channel, Settings, dict[str, Any]], None]] = {
     "train": train_run,
-    "probe": run_probe,
+    "measurement": run_measurement,
     "describe-device": describe_device,
 }

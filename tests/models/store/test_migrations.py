@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection
 
 from models.errors import Conflict, Unavailable
 from models.settings import Settings
-from models.store import Store, experiments, migrations, probes
-from models.store.states import ProbeKind, ProbeStatus
+from models.store import Store, experiments, measurements, migrations
+from models.store.states import MeasurementKind, MeasurementStatus
 from models.store.tables import Base
 from tests.models.store.helpers import add_experiment, in_processes, make_spec
 
@@ -55,7 +55,7 @@ def test_a_database_is_migrated_down_to_nothing_and_up_again(store: Store) -> No
 
 def test_a_probe_from_before_probes_had_owners_is_nobodys(store: Store) -> None:
     with store.writing() as session:
-        number = probes.create(session, ProbeKind.LR_TEST, make_spec(), owner="ada").id
+        number = measurements.create(session, MeasurementKind.LR_TEST, make_spec(), owner="ada").id
     store.dispose()
     engine = create_engine(store.url)
     with engine.begin() as connection:
@@ -64,8 +64,8 @@ def test_a_probe_from_before_probes_had_owners_is_nobodys(store: Store) -> None:
     engine.dispose()
     store.migrate()
     with store.reading() as session:
-        found = probes.get(session, number)
-        assert (found.owner, found.status) == (None, ProbeStatus.QUEUED)
+        found = measurements.get(session, number)
+        assert (found.owner, found.status) == (None, MeasurementStatus.QUEUED)
 
 
 def test_processes_that_migrate_at_once_get_one_schema(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from models.store import Status, probes
-from models.store.states import ArtifactKind, ProbeKind
+from models.store import Status, measurements
+from models.store.states import ArtifactKind, MeasurementKind
 from service.app import create_app
 from tests.service.lab_of_one import SMALL, Filled, LiveServer, epoch, settings_in
 
@@ -48,8 +48,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with filled.store.writing() as session:
         from models.spec.parse import parse_spec
 
-        probe = probes.create(session, ProbeKind.LR_TEST, parse_spec(SMALL), {})
-        probes.finish(session, probe.id, {"points": [{"lr": 0.1, "loss": 1.0}], "suggestion": None})
+        measurement = measurements.create(session, MeasurementKind.LR_TEST, parse_spec(SMALL), {})
+        measurements.finish(session, measurement.id, {"points": [{"lr": 0.1, "loss": 1.0}], "suggestion": None})
     with LiveServer(create_app(filled.settings)) as server:
         yield server.url
     filled.store.dispose()

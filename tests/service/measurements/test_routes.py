@@ -9,9 +9,9 @@ from starlette.testclient import TestClient
 
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store import keys, probes, workers
-from models.store.states import ProbeKind, Role
-from service.measurements import measure as measurements
+from models.store import keys, measurements, workers
+from models.store.states import MeasurementKind, Role
+from service.measurements import learning_rate_tests, preflights
 from tests.service.lab_of_one import SMALL, Filled, client_of
 
 API = "/api/v1/learning-rate-tests"
@@ -24,7 +24,7 @@ RESULT = {
 
 @pytest.fixture
 def worker(filled: Filled) -> Iterator[list[int]]:
-    """A worker that answers every probe at once."""
+    """A worker that answers every measurement at once."""
     with filled.store.writing() as session:
         workers.beat(session, "worker-1", host="lab", pid=1, device="cpu")
     stop, answered = threading.Event(), list[int]()
@@ -32,16 +32,16 @@ def worker(filled: Filled) -> Iterator[list[int]]:
     def work() -> None:
         while not stop.wait(0.02):
             with filled.store.writing() as session:
-                probe = probes.claim_next(session, "worker-1")
-                if probe is None:
+                measurement = measurements.claim_next(session, "worker-1")
+                if measurement is None:
                     continue
-                answered.append(probe.id)
-                if probe.kind is ProbeKind.LR_TEST:
-                    probes.finish(session, probe.id, RESULT)
-                elif probe.spec["seed"] == 13:
-                    probes.fail(session, probe.id, "the dataset cannot be fetched")
+                answered.append(measurement.id)
+                if measurement.kind is MeasurementKind.LR_TEST:
+                    measurements.finish(session, measurement.id, RESULT)
+                elif measurement.spec["seed"] == 13:
+                    measurements.fail(session, measurement.id, "the dataset cannot be fetched")
                 else:
-                    probes.finish(session, probe.id, {"seconds_per_epoch": 1.5, "finite": True})
+                    measurements.finish(session, measurement.id, {"seconds_per_epoch": 1.5, "finite": True})
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -59,8 +59,8 @@ def test_a_test_is_asked_for_measured_and_drawn(client: TestClient, filled: Fill
     assert document["options"] == {"lr_min": 1e-5, "lr_max": 1, "steps": 50}
     assert client.get(document["links"]["curve"]).status_code == 409
     with filled.store.writing() as session:
-        assert probes.claim_next(session, "worker-1")
-        probes.finish(session, document["id"], RESULT)
+        assert measurements.claim_next(session, "worker-1")
+        measurements.finish(session, document["id"], RESULT)
     found = client.get(document["links"]["self"]).json()
     assert found["status"] == "completed"
     assert found["result"]["suggestion"]["lr"] == 0.01
@@ -107,7 +107,7 @@ def test_a_dry_run_needs_a_worker(client: TestClient, filled: Filled, monkeypatc
     assert client.post("/api/v1/experiments?dry_run=true", json=SMALL).status_code == 503
     with filled.store.writing() as session:
         workers.beat(session, "worker-1", host="lab", pid=1, device="cpu")
-    monkeypatch.setattr(measurements, "PREFLIGHT_SECONDS", 0.2)
+    monkeypatch.setattr(preflights, "PREFLIGHT_SECONDS", 0.2)
     late = client.post("/api/v1/experiments?dry_run=true", json=SMALL)
     assert (late.status_code, late.headers["retry-after"]) == (503, "10")
 
@@ -115,19 +115,19 @@ def test_a_dry_run_needs_a_worker(client: TestClient, filled: Filled, monkeypatc
 def test_no_more_tests_are_taken_than_workers_will_get_to(
     client: TestClient, filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measurements, "MAX_WAITING_TESTS", 2)
+    monkeypatch.setattr(learning_rate_tests, "MAX_WAITING_TESTS", 2)
     answers = [client.post(API, json=SMALL) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [202, 202, 503]
     assert int(answers[-1].headers["retry-after"]) > 0
     with filled.store.writing() as session:
-        assert probes.claim_next(session, "worker-1")
+        assert measurements.claim_next(session, "worker-1")
     assert client.post(API, json=SMALL).status_code == 202
 
 
 def test_one_key_has_so_many_tests_and_others_theirs(
     settings: Settings, filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measurements, "MAX_TESTS_A_KEY", 2)
+    monkeypatch.setattr(learning_rate_tests, "MAX_TESTS_A_KEY", 2)
     with filled.store.writing() as session:
         ada, grace = ({"X-API-Key": keys.create(session, name, Role.SUBMITTER)[1]} for name in ("ada", "grace"))
     with client_of(settings.model_copy(update={"auth": True})) as client:
@@ -138,11 +138,11 @@ def test_one_key_has_so_many_tests_and_others_theirs(
         assert int(answers[-1].headers["retry-after"]) > 0
         assert client.post(API, json=SMALL, headers=grace).status_code == 202
         with filled.store.writing() as session:
-            claimed = probes.claim_next(session, "worker-1")
+            claimed = measurements.claim_next(session, "worker-1")
             assert claimed
         assert client.post(API, json=SMALL, headers=ada).status_code == 429  # one that runs has not ended
         with filled.store.writing() as session:
-            probes.finish(session, claimed.id, RESULT)
+            measurements.finish(session, claimed.id, RESULT)
         assert client.post(API, json=SMALL, headers=ada).status_code == 202
 
 
@@ -152,10 +152,10 @@ def test_one_key_leaves_others_room_for_dry_runs(
     with filled.store.writing() as session:
         ada, grace = ({"X-API-Key": keys.create(session, name, Role.SUBMITTER)[1]} for name in ("ada", "grace"))
         workers.beat(session, "worker-1", host="lab", pid=1, device="cpu")
-    monkeypatch.setattr(measurements, "PREFLIGHT_SECONDS", 0.0)  # no worker answers
+    monkeypatch.setattr(preflights, "PREFLIGHT_SECONDS", 0.0)  # no worker answers
     with client_of(settings.model_copy(update={"auth": True})) as client, contextlib.ExitStack() as stack:
-        queue = client.app.state.measurer.queue  # type: ignore[attr-defined]
-        for _ in range(measurements.PREFLIGHTS_A_KEY):
+        queue = client.app.state.preflights.queue  # type: ignore[attr-defined]
+        for _ in range(preflights.PREFLIGHTS_A_KEY):
             assert client.portal is not None
             stack.enter_context(client.portal.wrap_async_context_manager(queue.place("ada")))
         refused = client.post("/api/v1/experiments?dry_run=true", json=SMALL, headers=ada)
@@ -170,9 +170,9 @@ def test_tests_are_listed_newest_first_a_page_at_a_time(client: TestClient, fill
         client.post(API, json={**SMALL, "model": model}).json()["id"] for model in ("baseline", "wide", "resnet18")
     ]
     with filled.store.writing() as session:
-        assert probes.claim_next(session, "worker-1")
-        probes.finish(session, numbers[0], RESULT)
-        probes.create(session, ProbeKind.PREFLIGHT, parse_spec(SMALL))
+        assert measurements.claim_next(session, "worker-1")
+        measurements.finish(session, numbers[0], RESULT)
+        measurements.create(session, MeasurementKind.PREFLIGHT, parse_spec(SMALL))
     listed = client.get(API).json()
     assert (listed["total"], listed["next"]) == (3, None)
     assert [item["id"] for item in listed["items"]] == numbers[::-1]

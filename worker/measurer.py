@@ -9,9 +9,9 @@ from typing import Any
 import structlog
 
 from models.errors import EpochalError
-from models.store import probes
-from models.store.states import ProbeKind
-from models.store.tables import Probe
+from models.store import measurements
+from models.store.states import MeasurementKind
+from models.store.tables import Measurement
 from worker.processes.nursery import NurseryError
 from worker.runtime import Runtime
 
@@ -20,11 +20,11 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 0.25
 BEAT_SECONDS = 1.0
 
-DEADLINE_SECONDS = {ProbeKind.PREFLIGHT: 18.0, ProbeKind.LR_TEST: 60.0}
+DEADLINE_SECONDS = {MeasurementKind.PREFLIGHT: 18.0, MeasurementKind.LR_TEST: 60.0}
 """After this a measurement is given up. A pre-flight is waited for, 20 s; a learning-rate test is fetched later."""
 
 
-class Probes:
+class Measurer:
     """One worker's thread that looks for measurements to make."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -34,48 +34,48 @@ class Probes:
         """Make measurements, one at a time, until the worker shuts down."""
         while not self._runtime.shutdown.wait(POLL_SECONDS):
             try:
-                while not self._runtime.shutdown.is_set() and (probe := self._claim()):
-                    self._make(probe)
+                while not self._runtime.shutdown.is_set() and (measurement := self._claim()):
+                    self._make(measurement)
             except EpochalError as error:
                 log.warning("measurements cannot be looked for now", why=str(error))
 
-    def _claim(self) -> Probe | None:
+    def _claim(self) -> Measurement | None:
         with self._runtime.store.reading() as session:
-            if not probes.any_waiting(session):
+            if not measurements.any_waiting(session):
                 return None
         with self._runtime.store.writing() as session:
-            return probes.claim_next(session, self._runtime.name)
+            return measurements.claim_next(session, self._runtime.name)
 
-    def _make(self, probe: Probe) -> None:
+    def _make(self, measurement: Measurement) -> None:
         began = time.monotonic()
         beside_a_run = self._runtime.training
         try:
-            answer = self._measure(probe)
+            answer = self._measure(measurement)
         except NurseryError as error:
             answer = {"reason": str(error)}
         if answer is None:
             with self._runtime.store.writing() as session:
-                probes.give_back(session, probe.id)
+                measurements.give_back(session, measurement.id)
             return
         with self._runtime.store.writing() as session:
             if "result" in answer:
                 result = {**answer["result"], "beside_a_run": beside_a_run or self._runtime.training}
-                probes.finish(session, probe.id, result)
+                measurements.finish(session, measurement.id, result)
             else:
-                probes.fail(session, probe.id, answer["reason"])
-        log.info("measured", probe=probe.id, kind=probe.kind, seconds=round(time.monotonic() - began, 2),
-                 reason=answer.get("reason"))  # fmt: skip
+                measurements.fail(session, measurement.id, answer["reason"])
+        seconds, reason = round(time.monotonic() - began, 2), answer.get("reason")
+        log.info("measured", measurement=measurement.id, kind=measurement.kind, seconds=seconds, reason=reason)
 
-    def _measure(self, probe: Probe) -> dict[str, Any] | None:
+    def _measure(self, measurement: Measurement) -> dict[str, Any] | None:
         """The job's answer; None when the worker shuts down before there is one."""
         payload = {
-            "do": "probe",
-            "kind": probe.kind.value,
-            "spec": probe.spec,
-            "options": probe.options,
+            "do": "measurement",
+            "kind": measurement.kind.value,
+            "spec": measurement.spec,
+            "options": measurement.options,
             "settings": self._runtime.settings.model_dump(mode="json"),
         }
-        seconds = DEADLINE_SECONDS[probe.kind]
+        seconds = DEADLINE_SECONDS[measurement.kind]
         deadline = time.monotonic() + seconds
         beat_at = time.monotonic()
         answer = None
@@ -91,5 +91,5 @@ class Probes:
                 if now > beat_at:
                     beat_at = now + BEAT_SECONDS
                     with self._runtime.store.writing() as session:
-                        probes.beat(session, probe.id)
+                        measurements.beat(session, measurement.id)
         return answer or {"reason": f"the measuring process ended with code {job.exit_code} and without a result"}

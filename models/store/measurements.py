@@ -1,0 +1,139 @@
+"""Measurements (pre-flights, learning-rate tests): workers make them at once, beside the queue, from this table."""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from models.errors import NotFound
+from models.plain import finite
+from models.spec.experiment import ExperimentSpec
+from models.store.columns import now
+from models.store.states import MeasurementKind, MeasurementStatus
+from models.store.tables import Measurement
+
+
+class RunningMeasurement(NamedTuple):
+    """A measurement that a worker holds; a reaper watches whether `heartbeat` moves."""
+
+    measurement_id: int
+    heartbeat: int
+    worker: str
+
+
+def create(
+    session: Session,
+    kind: MeasurementKind,
+    spec: ExperimentSpec,
+    options: dict[str, Any] | None = None,
+    owner: str | None = None,
+) -> Measurement:
+    """Ask for a measurement."""
+    measurement = Measurement(
+        kind=MeasurementKind(kind),
+        spec=spec.as_json(),
+        options=options or {},
+        status=MeasurementStatus.QUEUED,
+        owner=owner,
+    )
+    session.add(measurement)
+    session.flush()
+    return measurement
+
+
+def get(session: Session, measurement_id: int) -> Measurement:
+    """One measurement, or NotFound."""
+    found = session.get(Measurement, measurement_id, populate_existing=True) if 0 < measurement_id < 2**63 else None
+    if found is None:
+        raise NotFound(f"there is no measurement {measurement_id}")
+    return found
+
+
+def list_page(
+    session: Session, kind: MeasurementKind, *, status: MeasurementStatus | None, before: int | None, limit: int
+) -> tuple[list[Measurement], bool, int]:
+    """Measurements of a kind, the newest first, from below an id on; whether there are more; and how many in all."""
+    wanted = [Measurement.kind == kind, *([Measurement.status == status] if status else [])]
+    total = session.scalar(select(func.count()).select_from(Measurement).where(*wanted)) or 0
+    query = select(Measurement).where(*wanted).order_by(Measurement.id.desc()).limit(limit + 1)
+    found = list(session.scalars(query if before is None else query.where(Measurement.id < before)))
+    return found[:limit], len(found) > limit, total
+
+
+def count_waiting(session: Session, kind: MeasurementKind) -> int:
+    """How many measurements of a kind no worker has taken yet."""
+    query = select(func.count()).where(Measurement.kind == kind, Measurement.status == MeasurementStatus.QUEUED)
+    return session.scalar(query) or 0
+
+
+def count_unfinished(session: Session, kind: MeasurementKind, owner: str) -> int:
+    """How many measurements of a kind somebody has that wait or are being measured, for quotas."""
+    unfinished = Measurement.status.in_([MeasurementStatus.QUEUED, MeasurementStatus.RUNNING])
+    return (
+        session.scalar(select(func.count()).where(Measurement.kind == kind, Measurement.owner == owner, unfinished))
+        or 0
+    )
+
+
+def any_waiting(session: Session) -> bool:
+    """Whether a measurement waits: asked often, so without the writers' lock."""
+    return (
+        session.scalar(select(Measurement.id).where(Measurement.status == MeasurementStatus.QUEUED).limit(1))
+        is not None
+    )
+
+
+def claim_next(session: Session, worker: str) -> Measurement | None:
+    """Take the oldest measurement that waits; None when none does."""
+    oldest = select(Measurement).where(Measurement.status == MeasurementStatus.QUEUED).order_by(Measurement.id).limit(1)
+    measurement = session.scalar(oldest.execution_options(populate_existing=True))
+    if measurement is not None:
+        measurement.status, measurement.claimed_by = MeasurementStatus.RUNNING, worker
+    return measurement
+
+
+def beat(session: Session, measurement_id: int) -> None:
+    """Show that the worker lives."""
+    session.execute(
+        update(Measurement).where(Measurement.id == measurement_id).values(heartbeat=Measurement.heartbeat + 1)
+    )
+
+
+def running(session: Session) -> list[RunningMeasurement]:
+    """Every measurement that a worker holds."""
+    query = select(Measurement.id, Measurement.heartbeat, Measurement.claimed_by).where(
+        Measurement.status == MeasurementStatus.RUNNING
+    )
+    return [
+        RunningMeasurement(identifier, heartbeat, worker or "")
+        for identifier, heartbeat, worker in session.execute(query)
+    ]
+
+
+def give_back(session: Session, measurement_id: int) -> None:
+    """Let another worker make a measurement that this one, or one that was lost, has not finished."""
+    session.execute(
+        update(Measurement)
+        .where(Measurement.id == measurement_id, Measurement.status == MeasurementStatus.RUNNING)
+        .values(status=MeasurementStatus.QUEUED, claimed_by=None)
+    )
+
+
+def finish(session: Session, measurement_id: int, result: dict[str, Any]) -> bool:
+    """Keep the result. False, and nothing kept, when the measurement has ended already."""
+    return _end(session, measurement_id, MeasurementStatus.COMPLETED, result=finite(result))
+
+
+def fail(session: Session, measurement_id: int, reason: str) -> bool:
+    """Keep why there is no result. False, and nothing kept, when the measurement has ended already."""
+    return _end(session, measurement_id, MeasurementStatus.FAILED, reason=reason)
+
+
+def _end(session: Session, measurement_id: int, status: MeasurementStatus, **values: Any) -> bool:
+    measurement = get(session, measurement_id)
+    if measurement.status in (MeasurementStatus.COMPLETED, MeasurementStatus.FAILED):
+        return False
+    measurement.status, measurement.finished_at = status, now()
+    for name, value in values.items():
+        setattr(measurement, name, value)
+    return True

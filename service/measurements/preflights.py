@@ -1,0 +1,87 @@
+"""Pre-flights: a worker tries a few real steps of a spec before it is queued."""
+
+import time
+from typing import Annotated, Any
+
+import anyio
+from anyio import to_thread
+from celery import Celery
+from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.errors import Unavailable
+from models.store import Store, measurements
+from models.store.states import MeasurementKind, MeasurementStatus
+from models.store.tables import Measurement
+from service.catalogue.inspector import Accepted
+from service.health.check import live_worker_names
+from service.http.access import Caller
+from service.http.queues import BoundedQueue
+
+PREFLIGHT_SECONDS = 20.0
+POLL_SECONDS = 0.1
+PREFLIGHTS_A_KEY = 3
+"""That wait at once, of the 8 that all callers may have."""
+
+
+class PreflightDocument(BaseModel):
+    """What an experiment would cost, before it is queued. The worker's own measurements stand beside the estimates."""
+
+    model_config = ConfigDict(extra="allow")
+
+    warnings: list[dict[str, Any]] = Field(description="What is odd about the spec.")
+
+
+class Preflights:
+    """Has a worker try a few real steps of a spec before it is queued."""
+
+    def __init__(self, store: Store, celery: Celery, writes: BoundedQueue) -> None:
+        self._store = store
+        self._celery = celery
+        self._writes = writes
+        self.queue = BoundedQueue(
+            "pre-flights", places=8, share=PREFLIGHTS_A_KEY, max_waiting=0, retry_after_seconds=10
+        )
+
+    async def measure(self, accepted: Accepted, caller: Caller) -> PreflightDocument:
+        """Ask a worker and wait for what it finds. Raises Unavailable where none answers in time."""
+        if not await to_thread.run_sync(live_worker_names, self._store, self._celery):
+            raise Unavailable(
+                "no worker is there to measure it",
+                fix="start one: `epochal up`, or `epochal worker`",
+                retry_after_seconds=10,
+            )
+        async with self.queue.place(caller.name):
+            measurement_id = await self._writes.run(_ask, self._store, accepted, caller)
+            deadline = time.monotonic() + PREFLIGHT_SECONDS
+            while time.monotonic() < deadline:
+                found = await to_thread.run_sync(_read, self._store, measurement_id)
+                if found.status is MeasurementStatus.COMPLETED:
+                    result = {**accepted.summary, **(found.result or {})}
+                    return PreflightDocument(**result, warnings=accepted.warnings)
+                if found.status is MeasurementStatus.FAILED:
+                    reason = f"the pre-flight failed: {found.reason}"
+                    raise Unavailable(reason, fix="GET /readyz shows what is amiss")
+                await anyio.sleep(POLL_SECONDS)
+        raise Unavailable(
+            f"no worker measured this within {PREFLIGHT_SECONDS:g} s", fix="try again", retry_after_seconds=10
+        )
+
+
+async def get_preflights(request: Request) -> Preflights:
+    """What asks workers for pre-flights."""
+    preflights: Preflights = request.app.state.preflights
+    return preflights
+
+
+PreflightsDep = Annotated[Preflights, Depends(get_preflights)]
+
+
+def _ask(store: Store, accepted: Accepted, caller: Caller) -> int:
+    with store.writing() as session:
+        return measurements.create(session, MeasurementKind.PREFLIGHT, accepted.spec, owner=caller.name).id
+
+
+def _read(store: Store, measurement_id: int) -> Measurement:
+    with store.reading() as session:
+        return measurements.get(session, measurement_id)
