@@ -1,6 +1,5 @@
 """Short measurements made with the engine's own parts: what a spec would cost, and which learning rate it bears."""
 
-import resource
 import time
 from collections.abc import Iterable, Iterator
 from statistics import fmean
@@ -14,10 +13,12 @@ from models.errors import DataUnavailable
 from models.settings import Settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
+from worker.training.batches.accumulation import micro_batches
 from worker.training.batches.loader import EpochBatches, plain_batches
-from worker.training.build import Data, build_batches, build_data, build_state, steps
+from worker.training.build import Data, build_batches, build_data, build_state
 from worker.training.crew import Crew
 from worker.training.diagnosis.lr_test import learning_rate_test
+from worker.training.environment import peak_memory_mb
 from worker.training.guard import Diverged
 from worker.training.loop import evaluate, train_epoch
 from worker.training.neighbours import Neighbours
@@ -71,7 +72,7 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
         begin_as_in_training(crew, spec, data, batches, state, tuning)
         diverged, step_seconds, num_steps = _time_steps(spec, data, batches, state)
         validation_seconds = _time_validation(spec, data, state, tuning)
-    mean_loss = state.tally.means()[0]
+    mean_loss = state.meters.means().loss
     seconds = step_seconds * state.steps_per_epoch + validation_seconds
     return {
         "device": str(tuning.device),
@@ -84,7 +85,7 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
         "images_per_second": len(data.train) / (step_seconds * state.steps_per_epoch),
         "seconds_per_epoch": seconds,
         "seconds_in_all": seconds * spec.epochs,
-        "peak_memory_mb": _peak_memory_mb(tuning),
+        "peak_memory_mb": peak_memory_mb(tuning.device),
     }
 
 
@@ -111,7 +112,9 @@ def _time_steps(
     """Where it diverged, seconds a step, and how many steps that was measured by. Images have their final size."""
     state.freezing.set_training_mode(1)
     clock = Clock(state.device, TRAINING_SECONDS)
-    some = clock.until_over(steps(batches, state.objective, 1, data.input_format.size, 0, spec.accumulate_batches))
+    some = clock.until_over(
+        micro_batches(batches, state.criterion, 1, data.input_format.size, 0, spec.accumulate_batches)
+    )
     diverged = None
     try:
         train_epoch(state, some, clock.tick)
@@ -137,9 +140,3 @@ def _time_validation(spec: ExperimentSpec, data: Data, state: TrainingState, tun
     evaluate(state.network, batches, spec.test_time_augmentation, after_batch)
     warm_up = 1 if len(clock.turns) > 1 else 0
     return sum(clock.turns[warm_up:]) / (measured[-1] - measured[warm_up]) * len(data.validation)
-
-
-def _peak_memory_mb(tuning: Tuning) -> float:
-    if tuning.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(tuning.device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,7 +1,5 @@
 """From a spec and a dataset to everything that a run needs, ready for its first step."""
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +14,17 @@ from models.networks.layers import head_of
 from models.networks.preprocessing import Preprocessing
 from models.spec.experiment import ExperimentSpec
 from worker.training.averaging import AveragedWeights
-from worker.training.batches.loader import EpochBatches, InputFormat, Part, Split, first_images
+from worker.training.batches.loader import EpochBatches, InputFormat, Split, first_images
+from worker.training.criterion import Criterion
 from worker.training.graphs import GraphedSteps, can_be_recorded
-from worker.training.guard import build_guard
-from worker.training.objective import Objective
+from worker.training.guard import build_finite_guard
+from worker.training.meters import EpochMeters
 from worker.training.optimizers import Freezing, build_optimizer
-from worker.training.precision import Arithmetic, resolve_precision
+from worker.training.precision import MixedPrecision, resolve_precision
 from worker.training.schedules import Schedule
 from worker.training.seeds import Stream, derive_seed
 from worker.training.state import TrainingState
-from worker.training.stopping import EarlyStopping, Judgement
-from worker.training.tally import Tally
+from worker.training.stopping import EarlyStopping
 from worker.training.tuning import Tuning
 
 INITIALISE_PIXELS = 5000 * 32**2
@@ -99,16 +97,25 @@ def build_fresh_network(spec: ExperimentSpec, data: Data, cache_dir: Path | None
 
 
 def build_state(
-    spec: ExperimentSpec, data: Data, batches: EpochBatches, tuning: Tuning, cache_dir: Path | None
+    spec: ExperimentSpec,
+    data: Data,
+    batches: EpochBatches,
+    tuning: Tuning,
+    cache_dir: Path | None,
+    *,
+    times_lowered: int = 0,
 ) -> TrainingState:
-    """The state before the first step, the same whenever it is built."""
+    """The state before the first step, the same whenever it is built.
+
+    `times_lowered` is how often divergence has lowered the learning rate.
+    """
     network = build_fresh_network(spec, data, cache_dir)
     torch.manual_seed(derive_seed(spec.seed, Stream.DROPOUT))
     head = head_of(network)
     optimizer = build_optimizer(spec.optimizer, network, head, spec.fine_tuning, implementation=tuning.optimizer)
     steps_per_epoch = -(-len(batches) // spec.accumulate_batches)
-    arithmetic = Arithmetic(resolve_precision(spec.precision, tuning.device), tuning.device)
-    state = TrainingState(
+    mixed_precision = MixedPrecision(resolve_precision(spec.precision, tuning.device), tuning.device)
+    return TrainingState(
         network=network,
         parameters=[parameter for parameter in network.parameters() if parameter.requires_grad],
         optimizer=optimizer,
@@ -119,39 +126,31 @@ def build_state(
             epochs=spec.epochs,
             base_lr=spec.optimizer.lr,
             last_step_at_bottom=spec.keeps_first_rules,
+            times_lowered=times_lowered,
         ),
-        objective=Objective(spec, data.train, len(data.preprocessing.class_names), tuning.device),
-        arithmetic=arithmetic,
+        criterion=Criterion(spec, data.train, len(data.preprocessing.class_names), tuning.device),
+        mixed_precision=mixed_precision,
         averaged=None if spec.ema_decay is None else AveragedWeights(network, spec.ema_decay),
         freezing=Freezing(network, head, spec.fine_tuning),
-        guard=build_guard(optimizer, tuning.device, scaled=arithmetic.scaler is not None),
-        judgement=Judgement(EarlyStopping(spec.early_stopping)),
-        tally=Tally(tuning.device),
+        finite_guard=build_finite_guard(optimizer, tuning.device, scaled=mixed_precision.scaler is not None),
+        early_stopping=EarlyStopping(spec.early_stopping),
+        meters=EpochMeters(tuning.device),
         device=tuning.device,
         steps_per_epoch=steps_per_epoch,
-        clip_grad_norm=spec.clip_grad_norm,
-        initial={name: tensor.cpu().clone() for name, tensor in network.state_dict().items()},
+        max_grad_norm=spec.clip_grad_norm,
+        initial_weights={name: tensor.cpu().clone() for name, tensor in network.state_dict().items()},
     )
-    if tuning.graphs and can_be_recorded(spec, arithmetic):
-        state.graphs = GraphedSteps(state)
-    return state
+
+
+def build_graphs(spec: ExperimentSpec, state: TrainingState, tuning: Tuning) -> GraphedSteps | None:
+    """What records the steps of a state as CUDA graphs, where that is asked for and possible.
+
+    It moves the learning rates to the device, so the state must be where it goes on from: a checkpoint is loaded first.
+    """
+    return GraphedSteps(state) if tuning.graphs and can_be_recorded(spec, state.mixed_precision) else None
 
 
 def input_size_in(spec: ExperimentSpec, epoch: int, final_size: int) -> int:
     """The side of the training images in an epoch: the latest phase that has begun, or the final size."""
     sizes = [phase.input_size for phase in spec.progressive_resizing if phase.from_epoch <= epoch]
     return sizes[-1] if sizes else final_size
-
-
-def steps(
-    batches: EpochBatches, objective: Objective, epoch: int, size: int, first_step: int, accumulate: int
-) -> Iterator[Part]:
-    """The batches of an epoch from a step on, as parts of their steps."""
-    labels = batches.labels(epoch) if objective.weights is not None else batches.split.labels
-    weights = objective.weights_of(labels, batches.edges)
-    number = first_step * accumulate
-    for batch in batches.iterate(epoch, size, number):
-        first = number - number % accumulate
-        last = min(first + accumulate, len(batches))
-        number += 1
-        yield Part(batch, weights[number - 1], math.fsum(weights[first:last]), completes=number == last)

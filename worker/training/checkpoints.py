@@ -4,14 +4,16 @@ import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from models.errors import CorruptFile
 from models.files import write
+from worker.training.threads import START
 
-VERSION = 1
+VERSION = 2
+"""Of the layout of `state`. Files of version 1, of release 0.1.0, are read as well."""
 RESUME = "make room on the disk of the data directory, or make it writable, then resume the experiment"
 """What to do when a file of a run cannot be written."""
 KEPT = 2
@@ -38,28 +40,72 @@ def own_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: Path, run: dict[str, str]) -> dict[str, Any]:
-    """Read a checkpoint into CPU tensors. Raises CorruptFile if it is damaged or of another run."""
+    """Read a checkpoint's state into CPU tensors, in the present layout.
+
+    Raises CorruptFile if it is damaged or of another run.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise CorruptFile(f"{path.name} cannot be read: {error}") from error
-    if not isinstance(content, dict) or content.get("version") != VERSION:
+    if not isinstance(content, dict) or content.get("version") not in (1, VERSION):
         raise CorruptFile(f"{path.name} is not a checkpoint of this version")
     if content["run"] != run:
         differing = sorted(key for key in run if content["run"].get(key) != run[key])
         raise CorruptFile(f"{path.name} belongs to another run: {', '.join(differing)} differ")
     state: dict[str, Any] = content["state"]
-    return state
+    return _from_version_1(state) if content["version"] == 1 else state
 
 
-def first_usable(
-    paths: Sequence[Path], run: dict[str, str]
-) -> tuple[Path | None, dict[str, Any] | None, list[tuple[Path, str]]]:
-    """The first checkpoint that can be read, its state, and those passed over with the reason why."""
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read."""
+
+    path: Path
+    state: dict[str, Any]
+
+
+def first_usable(paths: Sequence[Path], run: dict[str, str]) -> tuple[Checkpoint | None, list[tuple[Path, str]]]:
+    """The first checkpoint that can be read, and those passed over with the reason why."""
     refused: list[tuple[Path, str]] = []
     for path in paths:
         try:
-            return path, load_checkpoint(path, run), refused
+            return Checkpoint(path, load_checkpoint(path, run)), refused
         except CorruptFile as error:
             refused.append((path, error.detail))
-    return None, None, refused
+    return None, refused
+
+
+def _from_version_1(old: dict[str, Any]) -> dict[str, Any]:
+    """The present layout of a state that release 0.1.0 or a version after it has saved.
+
+    Three parts have two forms there: the number of threads was one for the whole run at first, the kernels were a list
+    with every epoch's, and the plateau's factor was one for all groups of parameters.
+    """
+    schedule, tally, judgement, kernels = old["schedule"], old["tally"], old["judgement"], old["kernels"]
+    if isinstance(kernels, list):
+        kernels = {"kernels": dict(enumerate(kernels, 1)), "stride": 1, "best": 0}
+    groups = old["optimizer"]["param_groups"]
+    threads = [{**START._asdict(), "threads": old["threads"]}] if "threads" in old else old["thread_changes"]
+    return {
+        **{name: old[name] for name in ("epoch", "step", "seconds", "network", "optimizer", "averaged", "random")},
+        "schedule": {
+            "times_lowered": old["times_lowered"],
+            "plateau_factors": schedule.get("plateau_factors", [schedule.get("plateau_factor", 1.0)] * len(groups)),
+            "plateau_best": schedule["plateau_best"],
+            "plateau_waited": schedule["plateau_waited"],
+        },
+        "mixed_precision": old["arithmetic"],
+        "early_stopping": {**judgement["stopping"], "should_stop": judgement["stop"]},
+        "best": {name: judgement["best"][name] for name in ("epoch", "val_accuracy")},
+        "meters": {
+            **{name: tally[name] for name in ("loss", "correct", "images", "steps")},
+            "grad_norm": tally["norm"],
+            "logits": tally["_outputs"],
+            "labels": tally["_labels"],
+            "mixed": tally["_shares"],
+            "grad_norms": tally["_norms"],
+        },
+        "kernels": kernels,
+        "history": {"epochs": old["report"]["history"], "divergences": old["report"]["divergences"]},
+        "thread_changes": threads,
+    }

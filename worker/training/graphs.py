@@ -1,8 +1,11 @@
 """Whole steps recorded once as CUDA graphs and replayed, for a GPU that is faster than Python can tell it what to do.
 
-A step of `baseline` at batch 16 is some 80 small kernels; launched one by one they take a millisecond, replayed a tenth
-of that. Everything a graph touches must stay where it is: its input, the weights, the optimizer's state, and the
-learning rates, which are tensors on the device here. A step that cannot be recorded is computed as it always is.
+A step of `baseline` at batch 16 is some 80 small kernels; launched one by one they take a millisecond. A graph knows
+tensors by their address, so everything a step touches must stay where it is: its input, the weights, the optimizer's
+state, and the learning rates, which are tensors on the device here. A step that cannot be recorded is computed as it
+always is.
+
+Off unless EPOCHAL_CUDA_GRAPHS is set: `make test-gpu` compares the losses with and without on a real card.
 """
 
 from collections.abc import Callable
@@ -13,11 +16,11 @@ from torch import Tensor
 
 from models.spec.experiment import ExperimentSpec
 from models.spec.training import RmspropSpec
-from worker.training.batches.loader import Batch, Part
-from worker.training.guard import DeferredGuard
-from worker.training.precision import Arithmetic
+from worker.training.batches.batch import Batch, MicroBatch
+from worker.training.guard import DeferredFiniteGuard
+from worker.training.precision import MixedPrecision
 from worker.training.state import TrainingState
-from worker.training.step import add_gradient, change_weights
+from worker.training.step import forward_backward, optimizer_step
 
 WARM_UP_STEPS = 3
 """Steps on another stream before the recording, as torch asks for; what they change is put back."""
@@ -25,82 +28,92 @@ WARM_UP_STEPS = 3
 Compute = Callable[[], None]
 
 
-def can_be_recorded(spec: ExperimentSpec, arithmetic: Arithmetic) -> bool:
-    """Whether every step is the same sequence of kernels, with no number in it that Python decides anew."""
+def can_be_recorded(spec: ExperimentSpec, mixed_precision: MixedPrecision) -> bool:
+    """Whether every step is the same sequence of kernels, with no number in it that Python decides anew.
+
+    Mixup's lam is such a number, as are the weights of accumulated micro-batches. Loss scaling, and the guard of an
+    optimizer that torch has no fused version of (RMSprop), read from the device within the step.
+    """
     return (
         spec.accumulate_batches == 1
         and spec.augmentation.mixup_alpha == 0
-        and arithmetic.scaler is None
+        and mixed_precision.scaler is None
         and not isinstance(spec.optimizer, RmspropSpec)
     )
 
 
 @dataclass
 class _Recording:
-    """One graph: what it reads, what it writes, and how it is run."""
+    """One graph: what it reads, how it is run, what it writes."""
 
     images: Tensor
     labels: Tensor
     run: Compute
-    outputs: Tensor
-    norm: Tensor
+    logits: Tensor
+    grad_norm: Tensor
 
 
 class GraphedSteps:
-    """The recordings of a run, one for each shape of batch, with and without a frozen body."""
+    """The recordings of a run, one for each shape of batch, with and without a frozen body.
 
-    def __init__(self, state: TrainingState, record: Callable[[Compute], Compute] | None = None) -> None:
+    `record_graph` is what records on the device; tests put a computation on the CPU in its place.
+    """
+
+    def __init__(self, state: TrainingState, record_graph: Callable[[Compute], Compute] | None = None) -> None:
         self.state = state
-        self.record = record or record_on_cuda
+        self.record_graph = record_graph or record_on_cuda
         self.recordings: dict[tuple[torch.Size, bool], _Recording] = {}
         self.failure: str | None = None
         """Why recording was given up."""
-        self.keep_rates_on_device()
+        for group in state.optimizer.param_groups:
+            group["lr"] = torch.tensor(float(group["lr"]), device=state.device)  # Schedule.apply fills it in place
+            if "capturable" in group and state.device.type == "cuda":
+                group["capturable"] = True  # Adam's step count on the device, too
 
-    def keep_rates_on_device(self) -> None:
-        """Make the learning rates tensors, and forget recordings made with others. Called after a checkpoint too."""
-        self.recordings.clear()
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = torch.tensor(float(group["lr"]), device=self.state.device)
-            if "capturable" in group and self.state.device.type == "cuda":
-                group["capturable"] = True
+    def can_replay(self, batch: Batch) -> bool:
+        """Whether a step of this kind has been recorded."""
+        return self._kind(batch) in self.recordings
 
-    def take(self, batch: Batch) -> bool:
-        """Whether the step of this batch can be replayed; records it if it is the first of its kind."""
-        if self.failure is None and self._kind(batch) not in self.recordings:
-            before = _Snapshot(self.state)
-            try:
-                self.recordings[self._kind(batch)] = self._record(batch)
-            except RuntimeError as error:
-                self.failure = str(error).split("\n")[0]
-            self.state.optimizer.zero_grad(set_to_none=True)
-            before.restore()
+    def record(self, batch: Batch) -> bool:
+        """Record the step of this batch, leaving everything as it was before. False if that is not possible.
+
+        What fails once is not tried again.
+        """
+        if self.failure is not None:
+            return False
+        before = _Snapshot(self.state)
+        try:
+            self.recordings[self._kind(batch)] = self._record(batch)
+        except RuntimeError as error:
+            self.failure = str(error).split("\n")[0]
+        self.state.optimizer.zero_grad(set_to_none=True)
+        before.restore()
         return self.failure is None
 
     def replay(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Do the step. Returns the outputs and the gradient's norm."""
+        """Do the step. Returns the logits (N, classes) and the gradient's norm, copied: the next replay overwrites."""
         recording = self.recordings[self._kind(batch)]
         recording.images.copy_(batch.images, non_blocking=True)
         recording.labels.copy_(batch.labels, non_blocking=True)
         recording.run()
-        return recording.outputs.clone(), recording.norm.clone()
+        return recording.logits.clone(), recording.grad_norm.clone()
 
     def _kind(self, batch: Batch) -> tuple[torch.Size, bool]:
         return batch.images.shape, self.state.freezing.is_frozen(self.state.epoch)
 
     def _record(self, batch: Batch) -> _Recording:
         fixed = Batch(batch.images.clone(memory_format=torch.preserve_format), batch.labels.clone())
-        part = Part(fixed, weight=1, step_weight=1)
-        made: dict[str, Tensor] = {}
+        micro_batch = MicroBatch(fixed, weight=1, step_weight=1)  # equal: the plain mean over the batch
+        written: dict[str, Tensor] = {}
 
         def compute() -> None:
-            outputs, loss = add_gradient(self.state, part)
-            norm = change_weights(self.state, loss)
-            for name, value in (("outputs", outputs), ("norm", norm)):
-                made[name] = made[name].copy_(value) if name in made else value.clone()
+            logits, loss = forward_backward(self.state, micro_batch)
+            grad_norm = optimizer_step(self.state, loss)
+            for name, value in (("logits", logits), ("grad_norm", grad_norm)):
+                written[name] = written[name].copy_(value) if name in written else value.clone()
 
-        run = self.record(compute)
-        return _Recording(fixed.images, fixed.labels, run, made["outputs"], made["norm"])
+        run = self.record_graph(compute)
+        return _Recording(fixed.images, fixed.labels, run, written["logits"], written["grad_norm"])
 
 
 def record_on_cuda(compute: Compute) -> Compute:
@@ -145,6 +158,6 @@ class _Snapshot:
             for value in values.values()
             if isinstance(value, Tensor)
         ]
-        guard = self.state.guard
-        of_guard = [guard.skip, guard.number, guard.noted] if isinstance(guard, DeferredGuard) else []
+        guard = self.state.finite_guard
+        of_guard = guard.device_state() if isinstance(guard, DeferredFiniteGuard) else []
         return [*self.state.network.parameters(), *self.state.network.buffers(), *of_optimizer, *of_guard]

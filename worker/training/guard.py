@@ -1,15 +1,15 @@
-"""Notices the first step whose loss or gradient is not finite, before that step touches the weights."""
+"""The finite guard: notices the first step whose loss or gradient is not finite, before it changes the weights."""
 
 import math
 from collections import deque
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from torch import Tensor
 
 REMEMBERED_NORMS = 64
-LOOK_EVERY = 8
-"""Steps between two looks of DeferredGuard, which learns of a step at most twice as many steps later."""
+READ_EVERY = 8
+"""Steps between two reads of DeferredFiniteGuard, which learns of a step at most twice as many steps later."""
 
 
 class Diverged(Exception):
@@ -22,98 +22,114 @@ class Diverged(Exception):
         self.what = what
 
 
-class Guard:
-    """Looks at every step's loss and gradient norm. On a CPU they are there already, so looking costs nothing."""
+class FiniteGuard:
+    """Reads every step's loss and gradient norm. On a CPU they are computed already, so reading them costs nothing."""
 
     def __init__(self, *, watch_gradient: bool) -> None:
         self.watch_gradient = watch_gradient
-        """False with loss scaling, which leaves out steps whose gradient overflows and goes on."""
-        self.norms: deque[Tensor] = deque(maxlen=REMEMBERED_NORMS)
-        """The gradient norms of the last steps."""
+        """False with loss scaling, which itself leaves out steps whose gradient overflows, and goes on."""
+        self.grad_norms: deque[Tensor] = deque(maxlen=REMEMBERED_NORMS)
+        """Of the last steps, oldest first."""
         self.epoch = self.step = 0
 
     def begin(self, epoch: int, step: int) -> None:
         """An epoch begins, or goes on, at this step."""
         self.epoch, self.step = epoch, step
 
-    def note(self, loss: Tensor, norm: Tensor) -> None:
-        """Take the loss and gradient norm of a step whose weights are about to be changed. Raises Diverged."""
-        bad_loss = not math.isfinite(loss)
-        if bad_loss or (self.watch_gradient and not math.isfinite(norm)):
-            self.norms.append(norm)
-            raise Diverged(self.epoch, self.step, "loss" if bad_loss else "gradient")
+    def check(self, loss: Tensor, grad_norm: Tensor) -> None:
+        """Check a step whose weights are about to be updated. Raises Diverged."""
+        finite_loss = math.isfinite(loss)
+        if not finite_loss or (self.watch_gradient and not math.isfinite(grad_norm)):
+            self.grad_norms.append(grad_norm)
+            self._diverged(self.epoch, self.step, "gradient" if finite_loss else "loss")
 
-    def look(self, norm: Tensor | None) -> None:
-        """A step is done; without a norm, one that changed nothing."""
-        if norm is not None:
-            self.norms.append(norm)
+    def end_step(self, grad_norm: Tensor | None) -> None:
+        """A step is done; without a norm, one that changed nothing. Raises Diverged."""
+        if grad_norm is not None:
+            self.grad_norms.append(grad_norm)
         self.step += 1
 
-    def settle(self) -> None:
-        """The last step of an epoch is done."""
+    def wait(self) -> None:
+        """Wait until all steps so far have been checked. Raises Diverged."""
+
+    def check_validation(self, loss: float, epoch: int, num_steps: int) -> None:
+        """Check the validation loss after an epoch: finite weights can give infinite logits. Raises Diverged."""
+        if not math.isfinite(loss):
+            self._diverged(epoch, num_steps - 1, "loss")
+
+    def _diverged(self, epoch: int, step: int, what: Literal["loss", "gradient"]) -> NoReturn:
+        raise Diverged(epoch, step, what)
 
 
-class DeferredGuard(Guard):
-    """For a GPU, where looking would wait for it: notes on the device whether a step was finite, and looks later.
+class DeferredFiniteGuard(FiniteGuard):
+    """For a GPU, where reading a loss would wait for it: checks on the device, and reads the result some steps later.
 
-    A step that was not, and all after it, are left out by the optimizer itself (torch's fused optimizers do that where
-    `found_inf` is 1), so the weights stay those of before it until the note is read.
+    The optimizer itself leaves out the first step that is not finite and all after it (torch's fused optimizers do that
+    where `found_inf` is 1), so the weights stay those of before that step until it is read.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         super().__init__(watch_gradient=True)
-        self.skip = torch.zeros((), device=device)
+        self.found_inf = torch.zeros((), device=device)
         """1 from the first step on that was not finite."""
         self.number = torch.zeros((), device=device)
-        """Of the step that is noted next."""
-        self.noted = torch.full((2,), -1.0, device=device)
-        """The number of the first step that was not finite, and whether its loss was (1) or its gradient alone (0)."""
-        self.seen = torch.full((2,), -1.0, pin_memory=device.type == "cuda")
+        """Of the step that is checked next; a float, exact up to 2**24 steps an epoch."""
+        self.first_bad = torch.full((2,), -1.0, device=device)
+        """The number of the first step that was not finite, and whether its loss was not (1) or its gradient alone (0);
+        -1 while there is none."""
+        self.on_host = torch.full((2,), -1.0, pin_memory=device.type == "cuda")  # pinned, or the copy would wait
         self.copied = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        optimizer.found_inf = self.skip  # type: ignore[attr-defined]
+        optimizer.found_inf = self.found_inf  # type: ignore[attr-defined]
 
     def begin(self, epoch: int, step: int) -> None:
         """An epoch begins, or goes on, at this step."""
         super().begin(epoch, step)
         self.number.fill_(step)
 
-    def note(self, loss: Tensor, norm: Tensor) -> None:
-        """Note on the device whether the step is finite. Waits for nothing, so it can be part of a CUDA graph."""
+    def check(self, loss: Tensor, grad_norm: Tensor) -> None:
+        """Check a step on the device. Waits for nothing and raises nothing, so it can be part of a CUDA graph."""
         bad_loss = ~torch.isfinite(loss)
-        bad = bad_loss | ~torch.isfinite(norm)
+        bad = bad_loss | ~torch.isfinite(grad_norm)
         this_step = torch.stack((self.number, bad_loss.float()))
-        self.noted.copy_(torch.where((self.skip == 0) & bad, this_step, self.noted))
-        self.skip.copy_(torch.maximum(self.skip, bad.float()))
+        self.first_bad.copy_(torch.where((self.found_inf == 0) & bad, this_step, self.first_bad))
+        self.found_inf.copy_(torch.maximum(self.found_inf, bad.float()))
         self.number.add_(1)
 
-    def look(self, norm: Tensor | None) -> None:
-        """Read the note that was sent LOOK_EVERY steps ago, which has arrived long since, and send for the next."""
-        super().look(norm)
-        if norm is None:
-            self.number.add_(1)
-        if self.step % LOOK_EVERY == 0:
+    def end_step(self, grad_norm: Tensor | None) -> None:
+        """Read the copy that was begun READ_EVERY steps ago, which has arrived since, and begin the next."""
+        super().end_step(grad_norm)
+        if grad_norm is None:
+            self.number.add_(1)  # such a step was not checked
+        if self.step % READ_EVERY == 0:
             self._read()
-            self.seen.copy_(self.noted, non_blocking=True)
+            self.on_host.copy_(self.first_bad, non_blocking=True)
             if self.copied is not None:
                 self.copied.record()
 
-    def settle(self) -> None:
-        """The last step of an epoch is done: wait for its note."""
+    def wait(self) -> None:
+        """Wait until all steps so far have been checked. Raises Diverged."""
         self._read()
-        self.seen.copy_(self.noted)
+        self.on_host.copy_(self.first_bad)
         self._read()
+
+    def device_state(self) -> list[Tensor]:
+        """The tensors that `check` writes to."""
+        return [self.found_inf, self.number, self.first_bad]
 
     def _read(self) -> None:
         if self.copied is not None:
             self.copied.synchronize()
-        step, bad_loss = (int(value) for value in self.seen.tolist())
+        step, bad_loss = (int(value) for value in self.on_host.tolist())
         if step >= 0:
-            raise Diverged(self.epoch, step, "loss" if bad_loss else "gradient")
+            self._diverged(self.epoch, step, "loss" if bad_loss else "gradient")
 
 
-def build_guard(optimizer: torch.optim.Optimizer, device: torch.device, *, scaled: bool) -> Guard:
-    """The guard for a device. One that looks later needs an optimizer that leaves out steps by itself."""
-    leaves_out = all(group.get("fused") for group in optimizer.param_groups)
-    if device.type == "cuda" and leaves_out and not scaled:
-        return DeferredGuard(optimizer, device)
-    return Guard(watch_gradient=not scaled)
+def build_finite_guard(optimizer: torch.optim.Optimizer, device: torch.device, *, scaled: bool) -> FiniteGuard:
+    """The guard for a device; `scaled` says that losses are scaled (fp16).
+
+    One that reads later needs an optimizer that leaves out steps by itself, as torch's fused ones do.
+    """
+    fused = all(group.get("fused") for group in optimizer.param_groups)
+    if device.type == "cuda" and fused and not scaled:
+        return DeferredFiniteGuard(optimizer, device)
+    return FiniteGuard(watch_gradient=not scaled)

@@ -61,10 +61,8 @@ class KernelHistory:
         """For the checkpoint."""
         return {"kernels": self.kernels, "stride": self.stride, "best": self.best}
 
-    def load_state_dict(self, state: dict[str, Any] | list[Tensor]) -> None:
-        """Go on from what was saved; earlier checkpoints have a list with every epoch's."""
-        if isinstance(state, list):
-            state = {"kernels": dict(enumerate(state, 1)), "stride": 1, "best": 0}
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what was saved."""
         self.kernels, self.stride, self.best = dict(state["kernels"]), state["stride"], state["best"]
 
 

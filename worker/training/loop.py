@@ -1,4 +1,4 @@
-"""One epoch of training, and one measurement. What watches them hangs on them: guard, tally, progress, checkpoints."""
+"""train_epoch and evaluate. What watches them (stop requests, progress, checkpoints) is called back (watch.py)."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,49 +7,63 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.networks.predict import predict
-from worker.training.batches.loader import Batch, Part
+from worker.training.batches.batch import Batch, MicroBatch
+from worker.training.graphs import GraphedSteps
 from worker.training.state import TrainingState
-from worker.training.step import add_gradient, change_weights, only_look
+from worker.training.step import forward_backward, forward_only, optimizer_step
 
 
-def train_epoch(state: TrainingState, parts: Iterable[Part], after_step: Callable[[], None]) -> None:
-    """Train on the batches. A step whose images weigh nothing changes no weights and is counted all the same."""
-    state.guard.begin(state.epoch, state.step)
-    for part in parts:
-        batch = part.batch
-        state.schedule.apply(state.total_steps)
-        norm: Tensor | None = None
-        if part.step_weight == 0:
-            outputs = only_look(state, part)
-        elif state.graphs is not None and state.graphs.take(batch):
-            outputs, norm = state.graphs.replay(batch)
+def train_epoch(
+    state: TrainingState,
+    micro_batches: Iterable[MicroBatch],
+    after_step: Callable[[], None],
+    graphs: GraphedSteps | None = None,
+) -> None:
+    """Train on the rest of an epoch, from the step that `state` is at. With `graphs`, steps are replayed on the GPU.
+
+    Raises Diverged when a loss or gradient is not finite, and whatever `after_step` raises.
+    """
+    state.finite_guard.begin(state.epoch, state.step)
+    for micro_batch in micro_batches:
+        batch = micro_batch.batch
+        state.schedule.apply(state.total_steps)  # the rate is a function of the step: set anew each time, never drifts
+        grad_norm: Tensor | None = None  # stays None until the step's last micro-batch, and where all images weigh 0
+        if micro_batch.step_weight == 0:
+            logits = forward_only(state, micro_batch)
+        elif graphs is not None and (graphs.can_replay(batch) or graphs.record(batch)):
+            logits, grad_norm = graphs.replay(batch)
         else:
-            outputs, loss = add_gradient(state, part)
-            norm = change_weights(state, loss) if part.completes else None
-        state.tally.add(outputs, batch)
-        if not part.completes:
+            logits, loss = forward_backward(state, micro_batch)
+            if micro_batch.ends_step:
+                grad_norm = optimizer_step(state, loss)
+        state.meters.update(logits, batch)
+        if not micro_batch.ends_step:
             continue
-        if norm is not None:
+        if grad_norm is not None:  # the weights have changed
             if state.averaged is not None:
                 state.averaged.update()
-            state.tally.add_step(norm)
+            state.meters.update_step(grad_norm)
         state.step += 1
-        state.guard.look(norm)
+        state.finite_guard.end_step(grad_norm)
         after_step()
-    state.guard.settle()
+    state.finite_guard.wait()
 
 
 @torch.inference_mode()
 def evaluate(
     network: nn.Module, batches: Iterable[Batch], test_time_augmentation: str, after_batch: Callable[[int], None]
 ) -> tuple[float, float]:
-    """Mean cross-entropy per image and accuracy, in evaluation mode and full precision."""
-    network.eval()
+    """Cross-entropy and accuracy, means per image, in evaluation mode and full precision.
+
+    `after_batch` is told the number of images measured so far. Sums are kept in 64 bits and divided once, so that the
+    result does not depend on the batch size by more than the network's own rounding.
+    """
+    network.eval()  # train_epoch's own mode is set at the start of each epoch, so nothing is put back here
     loss, correct, images = 0.0, 0, 0
     for batch in batches:
-        outputs = predict(network, batch.images, test_time_augmentation).float()
-        loss += F.cross_entropy(outputs, batch.labels, reduction="sum").double().item()
-        correct += int((outputs.argmax(1) == batch.labels).sum())
+        logits = predict(network, batch.images, test_time_augmentation).float()
+        loss += F.cross_entropy(logits, batch.labels, reduction="sum").double().item()
+        correct += int((logits.argmax(1) == batch.labels).sum())
         images += len(batch)
         after_batch(images)
     return loss / images, correct / images

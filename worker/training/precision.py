@@ -24,8 +24,11 @@ def resolve_precision(asked: Precision, device: torch.device) -> Precision:
     return asked
 
 
-class Arithmetic:
-    """Autocast, and loss scaling where the format's range asks for it (fp16)."""
+class MixedPrecision:
+    """Autocast, with loss scaling for fp16, whose smallest number of 6e-8 would turn many gradients into 0.
+
+    Weights, optimizer and gradients of weights stay float32. bf16 has float32's range and needs no scaling.
+    """
 
     def __init__(self, precision: Precision, device: torch.device) -> None:
         self.precision = precision
@@ -34,22 +37,25 @@ class Arithmetic:
         self.scaler = torch.amp.GradScaler(device.type) if precision == Precision.FP16 else None
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The forward pass is computed in the format within this block. Every weight is used once: nothing to cache."""
+        """The forward pass within this block is computed in the format.
+
+        Without the cache of converted weights: each weight is used once a pass, so none would be taken from it.
+        """
         return (
             nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype, cache_enabled=False)
         )
 
     def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradient to the parameters'."""
+        """Add the loss's gradient, times the loss scale if there is one, to that of each parameter."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Gradients as they are, before they are measured."""
+        """Divide the gradients by the loss scale."""
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Change the weights; with loss scaling a step whose gradient overflowed is left out and the scale lowered."""
+        """Update the weights; with loss scaling, a step whose gradient overflowed is left out and the scale halved."""
         if self.scaler is None:
             optimizer.step()
         else:

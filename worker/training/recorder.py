@@ -26,12 +26,12 @@ class Recorder:
     It is in every weights file.
     """
 
-    def __init__(self, folder: Path, sink: MetricSink, about: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, sink: MetricSink, about: dict[str, Any], kernels: KernelHistory) -> None:
         self.folder = folder
         self.sink = sink
         self.about = about
         self.layer = ""
-        self.kernels = KernelHistory()
+        self.kernels = kernels
         self.unwritten = False
 
     def save_weights(self, which: Which, network: nn.Module, epoch: int) -> None:

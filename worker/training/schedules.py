@@ -22,6 +22,9 @@ from models.spec.training import (
     WarmupSpec,
 )
 
+LOWERED_BY = 0.1
+"""Factor on every rate for each time that divergence lowers it."""
+
 
 def warmup_factor(spec: LrSchedulerSpec, step: int, steps_per_epoch: int) -> float:
     """The linear way up at the start, from `warmup_start_factor` to 1; 1 afterwards, and for schedules without one."""
@@ -96,6 +99,7 @@ class Schedule:
         epochs: int,
         base_lr: float,
         last_step_at_bottom: bool = False,
+        times_lowered: int = 0,
     ) -> None:
         self.spec = spec
         self.optimizer = optimizer
@@ -103,19 +107,25 @@ class Schedule:
         self.epochs = epochs
         self.base_lr = base_lr
         self.last_step_at_bottom = last_step_at_bottom
-        self.scale = 1.0
-        """A tenth for each time that divergence lowered the rate."""
+        self.times_lowered = times_lowered
+        """How often divergence has lowered the rate to a tenth (`on_divergence: lower_lr`)."""
         self.plateau_factors = [1.0] * len(optimizer.param_groups)
         """One a group: a group with a lower rate comes to `min_lr` earlier."""
         self.plateau_best = math.inf
         self.plateau_waited = 0
 
-    def lr_at(self, step: int, scale: float | None = None) -> float:
-        """The head's rate at a step that is counted from 0 over the whole training, at another scale if one is given.
+    @property
+    def scale(self) -> float:
+        """What divergence has left of every rate."""
+        return LOWERED_BY**self.times_lowered
 
-        The head is in the last group.
+    def lr_at(self, step: int, *, lowered_again: bool = False) -> float:
+        """The head's rate at a step that is counted from 0 over the whole training. The head is in the last group.
+
+        `lowered_again` asks for what it would be after one more divergence.
         """
-        return self._lr_at(step, self.base_lr, self.plateau_factors[-1], self.scale if scale is None else scale)
+        scale = LOWERED_BY ** (self.times_lowered + lowered_again)
+        return self._lr_at(step, self.base_lr, self.plateau_factors[-1], scale)
 
     def _lr_at(self, step: int, group_lr: float, plateau_factor: float, scale: float) -> float:
         """What the head's rate would be with the factors of a group whose rate is `group_lr`."""
@@ -159,16 +169,15 @@ class Schedule:
     def state_dict(self) -> dict[str, Any]:
         """What the step alone does not tell."""
         return {
-            "scale": self.scale,
+            "times_lowered": self.times_lowered,
             "plateau_factors": self.plateau_factors,
             "plateau_best": self.plateau_best,
             "plateau_waited": self.plateau_waited,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what was saved."""
-        self.scale = state["scale"]
-        alike = [state.get("plateau_factor", 1.0)] * len(self.plateau_factors)  # earlier checkpoints have one for all
-        self.plateau_factors = list(state.get("plateau_factors", alike))
+        """Go on from what was saved. A rate that has been lowered more often since stays that low."""
+        self.times_lowered = max(self.times_lowered, state["times_lowered"])
+        self.plateau_factors = list(state["plateau_factors"])
         self.plateau_best = state["plateau_best"]
         self.plateau_waited = state["plateau_waited"]

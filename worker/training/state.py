@@ -1,41 +1,23 @@
-"""Everything that moves while training: what a checkpoint must hold for a resumed run to be the same run."""
+"""Everything that changes while training: what a checkpoint must hold for a resumed run to be the same run."""
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from worker.training.averaging import AveragedWeights
-from worker.training.guard import Guard
-from worker.training.objective import Objective
+from worker.training.criterion import Criterion
+from worker.training.guard import FiniteGuard
+from worker.training.meters import EpochMeters
 from worker.training.optimizers import Freezing
-from worker.training.precision import Arithmetic
+from worker.training.precision import MixedPrecision
 from worker.training.schedules import Schedule
-from worker.training.stopping import Judgement
-from worker.training.tally import Tally
-
-if TYPE_CHECKING:
-    from worker.training.graphs import GraphedSteps
-
-
-@dataclass
-class Clock:
-    """What an epoch has taken so far, in earlier attempts too."""
-
-    before: float = 0.0
-    started: float | None = None
-
-    def start(self) -> None:
-        """Go on counting."""
-        self.before, self.started = self.seconds(), time.perf_counter()
-
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return self.before + (0.0 if self.started is None else time.perf_counter() - self.started)
+from worker.training.stopping import BestTracker, EarlyStopping
+from worker.training.threads import Place
+from worker.training.timing import Clock
 
 
 @dataclass
@@ -44,29 +26,28 @@ class TrainingState:
 
     network: nn.Module
     parameters: list[nn.Parameter]
+    """Those that are ever trained; the others have no gradient from the start."""
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    objective: Objective
-    arithmetic: Arithmetic
+    criterion: Criterion
+    mixed_precision: MixedPrecision
     averaged: AveragedWeights | None
     freezing: Freezing
-    guard: Guard
-    judgement: Judgement
-    tally: Tally
+    finite_guard: FiniteGuard
+    early_stopping: EarlyStopping
+    meters: EpochMeters
     device: torch.device
     steps_per_epoch: int
-    clip_grad_norm: float | None
-    graphs: "GraphedSteps | None" = None
-    """Steps recorded as CUDA graphs, on a GPU."""
+    """Steps of the optimizer; with accumulation fewer than batches."""
+    max_grad_norm: float | None
+    initial_weights: dict[str, Tensor]
+    """On the CPU, before the first step: what movement is measured from, and what divergence can go back to."""
+    best: BestTracker = field(default_factory=BestTracker)
     epoch: int = 1
     """The epoch that is being trained, from 1."""
     step: int = 0
     """Steps of it that are done."""
     clock: Clock = field(default_factory=Clock)
-    times_lowered: int = 0
-    """How often divergence has lowered the learning rate."""
-    initial: dict[str, Tensor] = field(default_factory=dict)
-    """The weights before the first step: what movement is measured from, and what divergence can go back to."""
     buffers: list[Tensor] = field(default_factory=list)
     """The network's buffers (running statistics) at the start of the epoch, or where it was resumed."""
 
@@ -75,19 +56,27 @@ class TrainingState:
         """Steps done since the start of training."""
         return (self.epoch - 1) * self.steps_per_epoch + self.step
 
+    @property
+    def place(self) -> Place:
+        """How far training is."""
+        return Place(self.schedule.times_lowered, self.epoch, self.step)
+
     def begin_epoch(self, epoch: int) -> None:
         """Move on to the start of an epoch."""
         self.epoch, self.step, self.clock = epoch, 0, Clock()
-        self.tally = Tally(self.device)
+        self.meters = EpochMeters(self.device)
 
     def begin_training(self) -> None:
-        """Put the network into the mode that this epoch trains in."""
+        """Put the network into the mode that this epoch trains in, and remember its running statistics."""
         self.freezing.set_training_mode(self.epoch)
         self.buffers = [buffer.clone() for buffer in self.network.buffers()]
 
     @torch.no_grad()
     def restore_buffers(self) -> None:
-        """Put the running statistics back to what they were when the epoch began."""
+        """Put the running statistics back to what they were when the epoch began.
+
+        Batch normalisation updates them in the forward pass, before anything is known to be infinite.
+        """
         for buffer, before in zip(self.network.buffers(), self.buffers, strict=True):
             buffer.copy_(before)
 
@@ -106,40 +95,56 @@ class TrainingState:
             self.network.load_state_dict(own)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain data, nothing that has to be unpickled."""
+        """Tensors and plain data, nothing that has to be unpickled.
+
+        Augmentation and the order of images are functions of seed and epoch (seeds.py); of random states only torch's
+        own has to be kept, which dropout draws from.
+        """
         return {
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.clock.seconds(),
-            "times_lowered": self.times_lowered,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "arithmetic": self.arithmetic.state_dict(),
+            "mixed_precision": self.mixed_precision.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
-            "judgement": self.judgement.state_dict(),
-            "tally": self.tally.state_dict(),
+            "early_stopping": self.early_stopping.state_dict(),
+            "best": self.best.state_dict(),
+            "meters": self.meters.state_dict(),
             "random": {
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             },
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become the run that was saved."""
         self.epoch, self.step, self.clock = state["epoch"], state["step"], Clock(state["seconds"])
-        self.times_lowered = state["times_lowered"]
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        _load_optimizer(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        if self.graphs is not None:
-            self.graphs.keep_rates_on_device()
-        self.arithmetic.load_state_dict(state["arithmetic"])
+        self.mixed_precision.load_state_dict(state["mixed_precision"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
-        self.judgement.load_state_dict(state["judgement"])
-        self.tally = Tally(self.device)
-        self.tally.load_state_dict(state["tally"])
+        self.early_stopping.load_state_dict(state["early_stopping"])
+        self.best.load_state_dict(state["best"])
+        self.meters.load_state_dict(state["meters"])
         torch.set_rng_state(state["random"]["cpu"])
         if state["random"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Take over moments and step counts. How a step is computed stays this run's own.
+
+    torch takes these options from the saved state, too. But a run that a GPU began, with its rates in tensors there for
+    CUDA graphs, may go on without graphs or on a CPU.
+    """
+    own: list[dict[str, Any]] = [
+        {name: group[name] for name in ("lr", "fused", "foreach", "capturable") if name in group}
+        for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(saved)
+    for group, options in zip(optimizer.param_groups, own, strict=True):
+        group.update(options)

@@ -1,6 +1,6 @@
-"""Which epoch is the best so far, and whether it is time to stop."""
+"""Which epoch is the best so far, and whether it is time to stop. Both are part of the checkpoint."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.curves.metrics import EpochMetrics, is_better
@@ -8,64 +8,62 @@ from models.spec.training import EarlyStoppingSpec
 
 
 @dataclass
-class Best:
+class BestTracker:
     """The epoch whose weights are kept as the best: the first one of the highest validation accuracy."""
 
     epoch: int = 0
+    """0 before the first."""
     val_accuracy: float | None = None
 
-    def take(self, metrics: EpochMetrics) -> bool:
-        """Whether this epoch is better than all before it, which makes it the best. NaN is never better."""
+    def update(self, metrics: EpochMetrics) -> bool:
+        """Take an epoch; true if it is better than all before it. NaN is never better."""
         better = is_better("val_accuracy", metrics.val_accuracy, self.val_accuracy)
         if better:
             self.epoch, self.val_accuracy = metrics.epoch, metrics.val_accuracy
         return better
 
+    def forget(self) -> None:
+        """The best epoch's weights are lost: the best of the epochs from here on is kept."""
+        self.epoch, self.val_accuracy = 0, None
 
-@dataclass
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what was saved."""
+        self.epoch, self.val_accuracy = state["epoch"], state["val_accuracy"]
+
+
 class EarlyStopping:
-    """Counts the epochs in which the watched series has not improved."""
+    """Says when to stop: after `patience` epochs in a row in which the series has not improved (as Keras has it)."""
 
-    spec: EarlyStoppingSpec | None
-    best: float | None = None
-    waited: int = 0
+    def __init__(self, spec: EarlyStoppingSpec | None) -> None:
+        self.spec = spec
+        """None never stops."""
+        self.best: float | None = None
+        self.waited = 0
+        """Epochs since the best."""
+        self.should_stop = False
 
-    def take(self, metrics: EpochMetrics) -> bool:
-        """Whether to stop after this epoch."""
+    def update(self, metrics: EpochMetrics) -> None:
+        """Take an epoch and decide."""
         if self.spec is None:
-            return False
+            return
         value = float(getattr(metrics, self.spec.monitor.value))
         gain = 0.0 if self.best is None else self.best - value
         if self.spec.mode == "max":
             gain = -gain
-        if self.best is None or gain > self.spec.min_delta:
+        if self.best is None or gain > self.spec.min_delta:  # false for NaN, which is no improvement
             self.best, self.waited = value, 0
-            return False
-        self.waited += 1
-        return self.waited >= self.spec.patience
-
-
-@dataclass
-class Judgement:
-    """What has been learnt from the epochs so far; part of the checkpoint."""
-
-    stopping: EarlyStopping
-    best: Best = field(default_factory=Best)
-    stop: bool = False
-    """Nothing has improved for as long as the spec waits."""
-
-    def take(self, metrics: EpochMetrics) -> bool:
-        """Learn from an epoch; true if it is the best so far."""
-        self.stop = self.stopping.take(metrics)
-        return self.best.take(metrics)
+        else:
+            self.waited += 1
+        self.should_stop = self.waited >= self.spec.patience
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data."""
-        watching = {"best": self.stopping.best, "waited": self.stopping.waited}
-        return {"best": asdict(self.best), "stopping": watching, "stop": self.stop}
+        return {"best": self.best, "waited": self.waited, "should_stop": self.should_stop}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what was saved."""
-        self.best = Best(state["best"]["epoch"], state["best"]["val_accuracy"])
-        self.stopping.best, self.stopping.waited = state["stopping"]["best"], state["stopping"]["waited"]
-        self.stop = state["stop"]
+        self.best, self.waited, self.should_stop = state["best"], state["waited"], state["should_stop"]

@@ -76,11 +76,3 @@ class ThreadHistory:
             return cls.from_json(changes)
         threads = environment.get("threads")  # a run of a version that never changed them
         return cls(((START, threads),)) if isinstance(threads, int) else None
-
-    @classmethod
-    def of_checkpoint(cls, saved: dict[str, Any]) -> "ThreadHistory":
-        """Take the history out of what a checkpoint holds; those of earlier versions have one number for the run."""
-        threads = saved.pop("threads", None)
-        if threads is not None:
-            return cls(((START, threads),))
-        return cls.from_json(saved.pop("thread_changes"))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from models.spec.experiment import ExperimentSpec
-from worker.training.batches.loader import Batch, EpochBatches, first_images
+from worker.training.batches.batch import Batch
+from worker.training.batches.loader import EpochBatches, first_images
 from worker.training.build import Data, input_size_in
 from worker.training.crew import Crew
 from worker.training.state import TrainingState
@@ -40,10 +41,10 @@ class Trial:
         if self._image_seconds is None:
             with self._undone():
                 torch.set_num_threads(1)
-                whole, self._batch = self._batch, _part(self._batch, FEWEST_IMAGES)
+                whole, self._batch = self._batch, self._batch.first(FEWEST_IMAGES)
                 self._step()  # chooses algorithms, takes memory
                 self._image_seconds = self._step() / len(self._batch)
-                self._batch = _part(whole, max(FEWEST_IMAGES, int(STEP_SECONDS / self._image_seconds)))
+                self._batch = whole.first(max(FEWEST_IMAGES, int(STEP_SECONDS / self._image_seconds)))
         return self._image_seconds * self._images_a_step
 
     def speedup(self, more: int, fewer: int) -> float:
@@ -72,8 +73,8 @@ class Trial:
     def _step(self) -> float:
         state, batch = self._state, self._batch
         began = time.perf_counter()
-        with state.arithmetic.autocast():
-            loss = state.objective(state.network(batch.images), batch)
+        with state.mixed_precision.autocast():
+            loss = state.criterion(state.network(batch.images), batch)
         loss.backward()  # type: ignore[no-untyped-call]
         for parameter in state.parameters:
             parameter.grad = None
@@ -91,10 +92,6 @@ class Trial:
             with torch.no_grad():
                 for buffer, before in zip(self._state.network.buffers(), buffers, strict=True):
                     buffer.copy_(before)
-
-
-def _part(batch: Batch, count: int) -> Batch:
-    return batch if count >= len(batch) else Batch(batch.images[:count], batch.labels[:count])
 
 
 def build_trial(spec: ExperimentSpec, data: Data, state: TrainingState, most_images: int) -> Trial:

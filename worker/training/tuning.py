@@ -74,8 +74,8 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> Tuning:
-    """Decide how to train this spec on the device of this name."""
+def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str, *, cuda_graphs: bool = False) -> Tuning:
+    """Decide how to train this spec on the device of this name. `cuda_graphs` has steps recorded on a GPU."""
     chosen = resolve_device(device)
     pixels = preprocessing_for(spec, dataset.info).input_size ** 2
     if chosen.type == "cpu":
@@ -103,7 +103,7 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str) -> T
         chunk_images=max(1, GPU_CHUNK // pixels),
         prefetch=not on_device,
         eval_batch=max(16, min(2048, GPU_EVAL // pixels)),
-        graphs=True,
+        graphs=cuda_graphs,
         keep_memory=False,
     )
 

@@ -53,7 +53,7 @@ class Watch:
         asked, now = self.should_stop(), time.monotonic()
         save = now - self.saved_at >= CHECKPOINT_SECONDS
         if asked or save:
-            self.state.guard.settle()  # nothing is saved of steps that have not been looked at
+            self.state.finite_guard.wait()  # nothing is saved of steps that have not been checked
         if asked:
             raise Interrupted(asked)
         if now - self.reported_at >= REPORT_SECONDS:

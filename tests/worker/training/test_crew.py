@@ -279,7 +279,6 @@ def test_a_history_survives_json_and_older_records_are_read() -> None:
     assert ThreadHistory.of_environment({"device_type": "cpu", "threads": 2}) == ThreadHistory(((START, 2),))
     assert ThreadHistory.of_environment({"device_type": "cuda", "threads": 2}) is None
     assert ThreadHistory.of_environment(None) is None
-    assert ThreadHistory.of_checkpoint({"threads": 2}) == ThreadHistory(((START, 2),))
     assert history.changed(Place(0, 2, 0), 4).changes == ((START, 2), (Place(0, 2, 0), 4))
 
 

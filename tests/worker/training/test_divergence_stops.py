@@ -13,9 +13,9 @@ from models.verdict.divergence import Divergence
 from tests.worker.training.tiny import NETWORK, PLAIN, figures, images, run, spec
 from worker.training import engine as engine_module
 from worker.training.engine import train
-from worker.training.guard import LOOK_EVERY, DeferredGuard, Diverged, Guard
+from worker.training.guard import READ_EVERY, DeferredFiniteGuard, Diverged, FiniteGuard
 from worker.training.sink import MemorySink
-from worker.training.step import gradient_norm
+from worker.training.step import clip_grad_norm
 
 DECAY = {"name": "sgd", "momentum": 0.0, "weight_decay": 10.0}
 """A step multiplies every weight by 1 - 10 * lr, whatever the images are: at 100 by -999, at 1 by -9, at 0.1 by 0."""
@@ -95,28 +95,28 @@ def test_lowering_is_tried_three_times(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("what", "loss", "norm"), [("loss", math.inf, 1.0), ("gradient", 1.0, math.nan)])
 def test_the_guard_names_what_was_not_finite(what: str, loss: float, norm: float) -> None:
-    guard = Guard(watch_gradient=True)
+    guard = FiniteGuard(watch_gradient=True)
     guard.begin(3, 6)
-    guard.note(torch.tensor(1.0), torch.tensor(1.0))
-    guard.look(torch.tensor(1.0))
+    guard.check(torch.tensor(1.0), torch.tensor(1.0))
+    guard.end_step(torch.tensor(1.0))
     with pytest.raises(Diverged) as caught:
-        guard.note(torch.tensor(loss), torch.tensor(norm))
+        guard.check(torch.tensor(loss), torch.tensor(norm))
     assert (caught.value.epoch, caught.value.step, caught.value.what) == (3, 7, what)
-    assert [float(value) for value in guard.norms] == pytest.approx([1.0, norm], nan_ok=True)
+    assert [float(value) for value in guard.grad_norms] == pytest.approx([1.0, norm], nan_ok=True)
 
 
 def test_overflow_that_loss_scaling_deals_with_is_no_divergence() -> None:
-    Guard(watch_gradient=False).note(torch.tensor(1.0), torch.tensor(math.inf))
+    FiniteGuard(watch_gradient=False).check(torch.tensor(1.0), torch.tensor(math.inf))
 
 
 @pytest.mark.parametrize("guilty", [0, 1, 7, 8, 9, 16, 30])
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
-def test_a_guard_that_looks_later_learns_in_time_and_the_weights_stay(guilty: int, name: str) -> None:
+def test_a_guard_that_reads_later_learns_in_time_and_the_weights_stay(guilty: int, name: str) -> None:
     """What runs on a GPU, with the same optimizers on a CPU: fused ones leave out a step when they are told so."""
     parameter = nn.Parameter(torch.ones(4))
     classes = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     optimizer = classes[name]([parameter], lr=0.1, fused=True)
-    guard = DeferredGuard(optimizer, torch.device("cpu"))
+    guard = DeferredFiniteGuard(optimizer, torch.device("cpu"))
     before: dict[int, torch.Tensor] = {}
 
     def train_on(first: int) -> None:
@@ -124,28 +124,28 @@ def test_a_guard_that_looks_later_learns_in_time_and_the_weights_stay(guilty: in
         for step in range(first, first + 60):
             before[step] = parameter.detach().clone()
             parameter.grad = torch.full((4,), math.nan if step == first + guilty else 1.0)
-            norm = gradient_norm([parameter], None)
-            guard.note(norm * 2, norm)
+            norm = clip_grad_norm([parameter], None)
+            guard.check(norm * 2, norm)
             optimizer.step()
-            guard.look(norm)
+            guard.end_step(norm)
 
     with pytest.raises(Diverged) as caught:
         train_on(100)
     assert (caught.value.epoch, caught.value.step, caught.value.what) == (2, 100 + guilty, "loss")
-    assert max(before) - (100 + guilty) <= 2 * LOOK_EVERY < 20
+    assert max(before) - (100 + guilty) <= 2 * READ_EVERY < 20
     assert torch.equal(parameter, before[100 + guilty])
 
 
-def test_a_guard_that_looks_later_looks_at_the_end_of_the_epoch() -> None:
+def test_a_guard_that_reads_later_reads_at_the_end_of_the_epoch() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1, fused=True)
-    guard = DeferredGuard(optimizer, torch.device("cpu"))
+    guard = DeferredFiniteGuard(optimizer, torch.device("cpu"))
     guard.begin(1, 0)
-    guard.note(torch.tensor(1.0), torch.tensor(1.0))
-    guard.look(torch.tensor(1.0))
-    guard.settle()
-    guard.note(torch.tensor(1.0), torch.tensor(math.inf))
+    guard.check(torch.tensor(1.0), torch.tensor(1.0))
+    guard.end_step(torch.tensor(1.0))
+    guard.wait()
+    guard.check(torch.tensor(1.0), torch.tensor(math.inf))
     with pytest.raises(Diverged) as caught:
-        guard.settle()
+        guard.wait()
     assert (caught.value.step, caught.value.what) == (1, "gradient")
 
 
@@ -156,7 +156,7 @@ def test_the_gradient_norm_is_torchs(largest: float | None) -> None:
     for one, two in zip(ours[:2], theirs[:2], strict=True):  # the third has no gradient
         one.grad = torch.randn_like(one)
         two.grad = one.grad.clone()
-    norm = gradient_norm(ours, largest)
+    norm = clip_grad_norm(ours, largest)
     expected = nn.utils.clip_grad_norm_(theirs, largest or math.inf)
     assert norm == pytest.approx(float(expected))
     for one, two in zip(ours[:2], theirs[:2], strict=True):

@@ -12,8 +12,8 @@ from tests.worker.training.tiny import figures, images, run, spec
 from worker.training import build, engine
 from worker.training.engine import train
 from worker.training.graphs import GraphedSteps, can_be_recorded
-from worker.training.guard import DeferredGuard
-from worker.training.precision import Arithmetic, Precision
+from worker.training.guard import DeferredFiniteGuard
+from worker.training.precision import MixedPrecision, Precision
 from worker.training.sink import MemorySink
 
 CPU = torch.device("cpu")
@@ -32,13 +32,15 @@ def graphed(monkeypatch: pytest.MonkeyPatch) -> list[GraphedSteps]:
     made: list[GraphedSteps] = []
 
     def make(state: Any) -> GraphedSteps:
-        made.append(GraphedSteps(state, record=recorded_on_cpu))
+        made.append(GraphedSteps(state, record_graph=recorded_on_cpu))
         return made[-1]
 
     tune = engine.choose_tuning
-    monkeypatch.setattr(engine, "choose_tuning", lambda *given: replace(tune(*given), graphs=True))
+    monkeypatch.setattr(engine, "choose_tuning", lambda *given, **_: replace(tune(*given), graphs=True))
     monkeypatch.setattr(build, "GraphedSteps", make)
-    monkeypatch.setattr(build, "build_guard", lambda optimizer, device, scaled: DeferredGuard(optimizer, device))
+    monkeypatch.setattr(
+        build, "build_finite_guard", lambda optimizer, device, scaled: DeferredFiniteGuard(optimizer, device)
+    )
     return made
 
 
@@ -117,4 +119,4 @@ def test_a_divergence_in_recorded_steps_is_found(tmp_path: Path, graphed: list[G
     ],
 )
 def test_steps_that_python_decides_anew_are_not_recorded(changes: dict[str, Any], possible: bool) -> None:
-    assert can_be_recorded(spec(**changes), Arithmetic(Precision.FP32, CPU)) is possible
+    assert can_be_recorded(spec(**changes), MixedPrecision(Precision.FP32, CPU)) is possible

@@ -79,13 +79,6 @@ def test_large_kernels_are_kept_as_half_precision_without_infinities() -> None:
     assert kept[0, 0, 0, :3].tolist() == [65504.0, -65504.0, 1.0]
 
 
-def test_an_earlier_checkpoints_list_of_kernels_is_gone_on_from(tmp_path: Path) -> None:
-    earlier = KernelHistory()
-    earlier.load_state_dict([weight(1), weight(2)])
-    earlier.add(3, weight(3), is_best=True)
-    assert list(earlier.by_epoch()) == [1, 2, 3]
-
-
 def test_a_run_writes_which_epochs_its_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first layer of PLAIN has 108 weights; five epochs' fit here."""
     monkeypatch.setattr(kernel_budget, "KERNELS_BYTES", 5 * 108 * 4)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from models.errors import CorruptFile
 from tests.worker.training.tiny import NETWORK, figures, images, run, same_tensors, spec
-from worker.training.checkpoints import load_checkpoint
+from worker.training.checkpoints import VERSION, load_checkpoint
 from worker.training.engine import train
 from worker.training.sink import MemorySink, Outcome
 
@@ -162,9 +162,9 @@ def test_a_checkpoint_of_another_spec_is_refused(tmp_path: Path) -> None:
 def test_nothing_in_a_checkpoint_has_to_be_unpickled(tmp_path: Path) -> None:
     run(tmp_path, **EVERYTHING)
     for path in tmp_path.glob("checkpoint-*.pt"):
-        assert torch.load(path, weights_only=True)["version"] == 1
+        assert torch.load(path, weights_only=True)["version"] == VERSION
     evil = tmp_path / "evil.pt"
-    torch.save({"version": 1, "run": {}, "state": Path}, evil)
+    torch.save({"version": VERSION, "run": {}, "state": Path}, evil)
     with pytest.raises(CorruptFile):
         load_checkpoint(evil, {})
 

@@ -134,9 +134,12 @@ def _draw_rectangles(num: int, height: int, width: int, device: torch.device, rn
     return (tall.gather(1, first) * usable).unsqueeze(2), (wide.gather(1, first) * usable).unsqueeze(2)
 
 
-def mix(images: Tensor, share: float, partners: Tensor) -> Tensor:
-    """Blend each image with its partner (mixup, Zhang et al. 2018)."""
-    return images.mul(share).add_(images[partners], alpha=1 - share)
+def mixup(images: Tensor, lam: float, partners: Tensor) -> Tensor:
+    """lam times each float image plus 1 - lam times its partner, images[partners] (Zhang et al. 2018).
+
+    One lam a batch, as in the authors' code.
+    """
+    return images.mul(lam).add_(images[partners], alpha=1 - lam)
 
 
 class _Draws:

@@ -21,6 +21,7 @@ from models.networks.inputs import network_input
 from models.networks.preprocessing import Preprocessing
 from models.spec.data import AugmentationSpec
 from worker.training.batches import augmentation
+from worker.training.batches.batch import Batch
 from worker.training.seeds import Stream, derive_seed, generator
 
 
@@ -60,32 +61,6 @@ class InputFormat:
     ) -> Tensor:
         """Images as the network takes them: see `network_input`."""
         return network_input(images, self.preprocessing, size=size, memory_format=self.memory_format, augment=augment)
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Images ready for the network with their labels; mixed ones have a second label each and the first one's share."""
-
-    images: Tensor
-    labels: Tensor
-    other_labels: Tensor | None = None
-    share: float = 1.0
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A batch as part of a step: the whole of it, or one of several whose gradients are added up."""
-
-    batch: Batch
-    weight: float
-    """What its images weigh: how many they are, or what their classes weigh together."""
-    step_weight: float
-    """What all images of the step weigh. A step that weighs 0 changes nothing."""
-    completes: bool = True
-    """Whether it is the step's last."""
 
 
 def batch_edges(num_images: int, batch_size: int) -> list[int]:
@@ -156,7 +131,7 @@ class EpochBatches:
         images = self._augment(images, epoch, chunk, size)
         offsets = [edge - edges[0] for edge in edges]
         batches = [Batch(images[start:end], labels[start:end]) for start, end in itertools.pairwise(offsets)]
-        return self._mix(batches, epoch, chunk) if self.spec.mixup_alpha else batches
+        return self._mixup(batches, epoch, chunk) if self.spec.mixup_alpha else batches
 
     def _augment(self, images: Tensor, epoch: int, chunk: int, size: int) -> Tensor:
         rng = generator(images.device, self.seed, Stream.AUGMENTATION, epoch, chunk)
@@ -168,14 +143,14 @@ class EpochBatches:
         erases = spec.cutout_pixels or spec.random_erase
         return input_format.prepare(images, size, partial(augmentation.erase, spec=spec, rng=rng) if erases else None)
 
-    def _mix(self, batches: Sequence[Batch], epoch: int, chunk: int) -> list[Batch]:
+    def _mixup(self, batches: Sequence[Batch], epoch: int, chunk: int) -> list[Batch]:
         numbers = np.random.default_rng(derive_seed(self.seed, Stream.MIXUP, epoch, chunk))
         mixed = []
         for batch in batches:
-            share = float(numbers.beta(self.spec.mixup_alpha, self.spec.mixup_alpha))
+            lam = float(numbers.beta(self.spec.mixup_alpha, self.spec.mixup_alpha))
             partners = torch.from_numpy(numbers.permutation(len(batch))).to(batch.labels.device)
-            images = augmentation.mix(batch.images, share, partners)
-            mixed.append(Batch(images, batch.labels, batch.labels[partners], share))
+            images = augmentation.mixup(batch.images, lam, partners)
+            mixed.append(Batch(images, batch.labels, batch.labels[partners], lam))
         return mixed
 
 

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from models.spec.experiment import ExperimentSpec
 from models.verdict.divergence import Divergence
-from worker.training.batches.loader import EpochBatches, Part
-from worker.training.build import Data, build_fresh_network, input_size_in, steps
+from worker.training.batches.accumulation import micro_batches
+from worker.training.batches.batch import MicroBatch
+from worker.training.batches.loader import EpochBatches
+from worker.training.build import Data, build_fresh_network, input_size_in
 from worker.training.diagnosis.divergence import explain
 from worker.training.guard import Diverged
 from worker.training.state import TrainingState
 
 
-def make_finite(state: TrainingState, last_state: Callable[[], dict[str, Any] | None]) -> None:
+def restore_finite_weights(state: TrainingState, last_saved: Callable[[], dict[str, Any] | None]) -> None:
     """Leave nothing in the network that is not finite.
 
     The guard stops a step before it changes weights, but its forward pass may have spoilt batch normalisation's running
@@ -26,8 +28,8 @@ def make_finite(state: TrainingState, last_state: Callable[[], dict[str, Any] | 
     checkpoint's, or the first ones.
     """
     if not all(map(_is_finite, state.network.parameters())):
-        saved = last_state()
-        state.network.load_state_dict(state.initial if saved is None else saved["network"])
+        saved = last_saved()
+        state.network.load_state_dict(state.initial_weights if saved is None else saved["network"])
     if not all(map(_is_finite, state.network.buffers())):
         state.restore_buffers()
 
@@ -51,12 +53,12 @@ def explain_divergence(
     def build_network() -> nn.Module:
         return build_fresh_network(spec, data, cache_dir)
 
-    def guilty_first() -> Iterator[Part]:
+    def guilty_first() -> Iterator[MicroBatch]:
         """The batches from the guilty step on, into the next epochs."""
         first_step = diverged.step
         for epoch in itertools.count(state.epoch):
             size = input_size_in(spec, epoch, data.input_format.size)
-            yield from steps(batches, state.objective, epoch, size, first_step, spec.accumulate_batches)
+            yield from micro_batches(batches, state.criterion, epoch, size, first_step, spec.accumulate_batches)
             first_step = 0
 
     found = explain(
@@ -65,11 +67,11 @@ def explain_divergence(
         guilty_first(),
         diverged.step + 1,
         diverged.epoch,
-        [float(norm) for norm in state.guard.norms],
+        [float(norm) for norm in state.finite_guard.grad_norms],
         spec,
         what=diverged.what,
         lr=state.schedule.lr_at(state.total_steps),
-        objective=state.objective.part,
-        autocast=state.arithmetic.autocast,
+        objective=state.criterion.micro_batch_loss,
+        autocast=state.mixed_precision.autocast,
     )
     return replace(found, lowered_to=lowered_to)

@@ -17,14 +17,14 @@ from torch.nn import functional as F
 from models.networks.layers import head_of
 from models.spec.experiment import ExperimentSpec
 from models.verdict.divergence import Divergence, What
-from worker.training.batches.loader import Part
+from worker.training.batches.batch import MicroBatch
 from worker.training.diagnosis.lr_test import make_plan, suggest, sweep_rates, time_step
 from worker.training.optimizers import Freezing, build_optimizer
-from worker.training.step import gradient_norm
+from worker.training.step import clip_grad_norm
 
-Step = Sequence[Part]
+Step = Sequence[MicroBatch]
 """The batches whose gradients make one step."""
-PartObjective = Callable[[Tensor, Part], Tensor]
+PartObjective = Callable[[Tensor, MicroBatch], Tensor]
 
 Array = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ class Culprit:
 def explain(
     build_network: Callable[[], nn.Module],
     state: Mapping[str, Tensor] | None,
-    parts: Iterable[Part],
+    parts: Iterable[MicroBatch],
     step: int,
     epoch: int,
     grad_norms: Sequence[float],
@@ -104,16 +104,16 @@ def explain(
     )
 
 
-def _take(parts: Iterable[Part]) -> list[Step]:
+def _take(parts: Iterable[MicroBatch]) -> list[Step]:
     """The first steps that weigh something, as far as memory goes."""
     kept: list[Step] = []
-    step: list[Part] = []
+    step: list[MicroBatch] = []
     taken = 0
     for part in parts:
         num_bytes = _num_bytes(part)
         if part.step_weight > 0 and (not step or sum(map(_num_bytes, step)) + num_bytes <= MOST_BYTES):
             step.append(part)
-        if not part.completes:
+        if not part.ends_step:
             continue
         weight = math.fsum(part.weight for part in step)
         if weight > 0:
@@ -125,7 +125,7 @@ def _take(parts: Iterable[Part]) -> list[Step]:
     return kept
 
 
-def _num_bytes(part: Part) -> int:
+def _num_bytes(part: MicroBatch) -> int:
     return part.batch.images.numel() * part.batch.images.element_size()
 
 
@@ -186,7 +186,7 @@ class _Trainee:
     def clip(self) -> float:
         """The gradient's norm, before it is scaled down to what the spec allows."""
         largest = self.training.spec.clip_grad_norm if self.training.spec else None
-        return float(gradient_norm(list(self.network.parameters()), largest))
+        return float(clip_grad_norm(list(self.network.parameters()), largest))
 
     def take(self, step: Step) -> float:
         """Take a step and return the loss before it. A loss that is not finite changes nothing."""

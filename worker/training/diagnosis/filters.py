@@ -26,7 +26,7 @@ DEAD_NORM = 0.01
 SATURATED_NORM = 10.0
 """The same."""
 ALWAYS = 0.995
-"""Part of all places at which a saturated filter fires."""
+"""MicroBatch of all places at which a saturated filter fires."""
 ALIKE = 0.95
 """Cosine similarity of duplicates. Random filters of 9 weights come this close once in some 100,000 pairs."""
 FEWEST_WEIGHTS = 9

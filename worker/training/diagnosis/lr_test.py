@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from models.data.dataset import ImageDataset
 from models.spec.experiment import ExperimentSpec
-from worker.training.batches.loader import Batch
 from worker.training.build import build_batches, build_data, build_state
 from worker.training.crew import Crew
 from worker.training.threads import START
@@ -119,12 +118,12 @@ def learning_rate_test(
 
         def train_step(rate: float, num_images: int = spec.batch_size) -> float:
             next(num_steps)
-            some = (_first_images(batch, num_images) for batch in endless)
-            batch = next(batch for batch in some if state.objective.weighs(batch))
+            some = (batch.first(num_images) for batch in endless)
+            batch = next(batch for batch in some if state.criterion.has_weight(batch))
             for group, factor in groups:
                 group["lr"] = rate * factor
-            with state.arithmetic.autocast():
-                loss = state.objective(state.network(batch.images), batch)
+            with state.mixed_precision.autocast():
+                loss = state.criterion(state.network(batch.images), batch)
             value = take_step(state.optimizer, loss, state.parameters, spec.clip_grad_norm)
             threads.after_step(START)
             return value
@@ -160,13 +159,6 @@ def time_step(train_step: Callable[[], float]) -> float:
         if seconds > 1:
             break
     return seconds
-
-
-def _first_images(batch: Batch, count: int) -> Batch:
-    if count >= len(batch):
-        return batch
-    others = None if batch.other_labels is None else batch.other_labels[:count]
-    return Batch(batch.images[:count], batch.labels[:count], others, batch.share)
 
 
 def take_step(

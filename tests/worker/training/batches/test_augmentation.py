@@ -12,7 +12,7 @@ from models.spec.data import AugmentationSpec, ColorJitterSpec
 from models.torchvision_compat import torchvision
 from tests.worker.training.tiny import images
 from worker.training.batches import color
-from worker.training.batches.augmentation import erase, jitter_colors, mix, move_pixels
+from worker.training.batches.augmentation import erase, jitter_colors, mixup, move_pixels
 
 transforms, functional = torchvision.transforms, torchvision.transforms.functional
 
@@ -205,7 +205,7 @@ def test_large_shifts_are_reflected_as_often_as_it_takes(rng: torch.Generator) -
 def test_mixing_blends_with_the_partner() -> None:
     batch = torch.rand(4, 3, SIZE, SIZE)
     partners = torch.tensor([1, 0, 3, 2])
-    assert torch.allclose(mix(batch, 0.7, partners), 0.7 * batch + 0.3 * batch[partners])
+    assert torch.allclose(mixup(batch, 0.7, partners), 0.7 * batch + 0.3 * batch[partners])
 
 
 def test_one_pixel_images_survive_every_move(rng: torch.Generator) -> None:

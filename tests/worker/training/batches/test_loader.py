@@ -111,10 +111,10 @@ def test_an_epoch_can_be_entered_anywhere(first: int, prefetch: bool) -> None:
     for ours, theirs in zip(part, whole[first:], strict=True):
         assert torch.equal(ours.images, theirs.images)
         assert torch.equal(ours.labels, theirs.labels)
-        assert ours.other_labels is not None
-        assert theirs.other_labels is not None
-        assert torch.equal(ours.other_labels, theirs.other_labels)
-        assert ours.share == theirs.share
+        assert ours.labels_b is not None
+        assert theirs.labels_b is not None
+        assert torch.equal(ours.labels_b, theirs.labels_b)
+        assert ours.lam == theirs.lam
 
 
 def test_augmentation_differs_from_epoch_to_epoch_and_from_chunk_to_chunk() -> None:
@@ -129,9 +129,9 @@ def test_augmentation_differs_from_epoch_to_epoch_and_from_chunk_to_chunk() -> N
 def test_mixed_batches_keep_within_themselves() -> None:
     split = numbered(200)
     for batch in batches(split, AugmentationSpec(mixup_alpha=1.0)).iterate(1, 8):
-        assert batch.other_labels is not None
-        assert sorted(batch.other_labels.tolist()) == sorted(batch.labels.tolist())
-        assert 0 <= batch.share <= 1
+        assert batch.labels_b is not None
+        assert sorted(batch.labels_b.tolist()) == sorted(batch.labels.tolist())
+        assert 0 <= batch.lam <= 1
 
 
 def test_an_error_while_preparing_ahead_reaches_the_loop() -> None:

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 from models.verdict.divergence import Divergence
-from worker.training.batches.loader import Batch, Part, Split
+from worker.training.batches.batch import Batch, MicroBatch
+from worker.training.batches.loader import Split
+from worker.training.criterion import Criterion
 from worker.training.diagnosis import divergence
 from worker.training.diagnosis.divergence import Culprit, Training, explain, find_culprit
-from worker.training.objective import Objective
 
 
-def batches(count: int = 12, size: int = 16) -> list[Part]:
+def batches(count: int = 12, size: int = 16) -> list[MicroBatch]:
     """Images of two classes that a small network tells apart: bright above or bright below."""
     generator = torch.Generator().manual_seed(0)
     parts = []
@@ -27,7 +28,7 @@ def batches(count: int = 12, size: int = 16) -> list[Part]:
         images = 0.3 * torch.randn(size, 1, 8, 8, generator=generator)
         images[targets == 0, :, :4] += 1
         images[targets == 1, :, 4:] += 1
-        parts.append(Part(Batch(images, targets), weight=size, step_weight=size))
+        parts.append(MicroBatch(Batch(images, targets), weight=size, step_weight=size))
     return parts
 
 
@@ -188,7 +189,7 @@ def test_a_rate_at_which_nothing_is_learned_is_not_advised() -> None:
     """Targets that the images do not tell: every loss is finite at a small rate, and stays where it is."""
     generator = torch.Generator().manual_seed(1)
     noise = [
-        Part(Batch(torch.zeros(16, 1, 8, 8), torch.randint(0, 2, (16,), generator=generator)), 16, 16)
+        MicroBatch(Batch(torch.zeros(16, 1, 8, 8), torch.randint(0, 2, (16,), generator=generator)), 16, 16)
         for _ in range(64)
     ]
     found = explain(small, None, noise, 1, 1, [math.inf], spec_at(100.0))
@@ -219,8 +220,8 @@ def test_trials_have_the_objective_of_the_run(
     monkeypatch.setattr(divergence, "SWEEP_SECONDS", 0.5)
     spec = spec_at(100.0, **changes)
     labels = torch.tensor([0, 1])
-    objective = Objective(spec, Split(torch.zeros(2, 1, 8, 8), labels, torch.arange(2)), 2, torch.device("cpu"))
-    parts: list[Part] = []
+    objective = Criterion(spec, Split(torch.zeros(2, 1, 8, 8), labels, torch.arange(2)), 2, torch.device("cpu"))
+    parts: list[MicroBatch] = []
     expected: list[float] = []
     network = small()
     for first in range(0, 60, accumulate):
@@ -229,21 +230,21 @@ def test_trials_have_the_objective_of_the_run(
             group = [Batch(batch.images, batch.labels, batch.labels.flip(0), 0.3) for batch in group]
         weighed = [objective.weights_of(batch.labels, (0, len(batch)))[0] for batch in group]
         parts += [
-            Part(batch, weight, sum(weighed), number == accumulate)
+            MicroBatch(batch, weight, sum(weighed), number == accumulate)
             for number, (batch, weight) in enumerate(zip(group, weighed, strict=True), 1)
         ]
         outputs = network(torch.cat([batch.images for batch in group]))
         first_labels = torch.cat([batch.labels for batch in group])
 
         def loss(targets: Tensor, of: Tensor = outputs) -> float:
-            return F.cross_entropy(of, targets, objective.weights, label_smoothing=spec.label_smoothing).item()
+            return F.cross_entropy(of, targets, objective.class_weights, label_smoothing=spec.label_smoothing).item()
 
         if spec.augmentation.mixup_alpha:
             others = torch.cat([batch.labels.flip(0) for batch in group])
             expected.append(0.3 * loss(first_labels) + 0.7 * loss(others))
         else:
             expected.append(loss(first_labels))
-    found = explain(small, None, parts, 1, 1, [math.inf], spec, objective=objective.part)
+    found = explain(small, None, parts, 1, 1, [math.inf], spec, objective=objective.micro_batch_loss)
     assert found.suggested_lr is not None
     before = float(found.why.split(" from ")[-1].split(" to ")[0])
     assert before == pytest.approx(sum(expected[:20]) / 20, rel=0.006)
@@ -266,10 +267,10 @@ def test_what_is_frozen_in_the_epoch_is_frozen_in_the_replay() -> None:
 def test_of_a_step_of_many_large_batches_some_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of the sixteen batches fit into memory: they weigh as a whole step."""
     monkeypatch.setattr(divergence, "MOST_BYTES", int(3.5 * batches()[0].batch.images.nbytes))
-    huge = [Part(part.batch, 16, 16 * 16, number == 16) for number, part in enumerate(batches(16), 1)]
+    huge = [MicroBatch(part.batch, 16, 16 * 16, number == 16) for number, part in enumerate(batches(16), 1)]
     seen: list[tuple[float, float]] = []
 
-    def objective(outputs: Tensor, part: Part) -> Tensor:
+    def objective(outputs: Tensor, part: MicroBatch) -> Tensor:
         seen.append((part.weight, part.step_weight))
         return outputs.sum() * math.inf
 

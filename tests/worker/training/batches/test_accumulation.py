@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from models.errors import SpecError
 from models.spec.experiment import ExperimentSpec
 from tests.worker.training.tiny import PLAIN, images, run, spec
-from worker.training.build import Data, build_batches, build_data, build_fresh_network, build_state, steps
+from worker.training.batches.accumulation import micro_batches
+from worker.training.build import Data, build_batches, build_data, build_fresh_network, build_state
 from worker.training.diagnosis.lr_test import learning_rate_test
 from worker.training.engine import train
 from worker.training.loop import train_epoch
@@ -105,7 +106,7 @@ def test_a_step_that_weighs_nothing_leaves_weights_momentum_and_decay_alone() ->
     batches = build_batches(wanted, data, tuning)
     state = build_state(wanted, data, batches, tuning, None)
     before = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
-    nothing = [part for part in steps(batches, state.objective, 1, 16, 0, 1) if part.step_weight == 0]
+    nothing = [part for part in micro_batches(batches, state.criterion, 1, 16, 0, 1) if part.step_weight == 0]
     assert len(nothing) > 5
     train_epoch(state, nothing, lambda: None)
     assert state.step == len(nothing)

@@ -6,9 +6,10 @@ import pytest
 
 from models.spec.parse import parse_spec
 from tests.models.verdict.histories import make_history
-from worker.training import reporter as reporting
-from worker.training.reporter import Reporter
+from worker.training import verdicts as verdicts_module
+from worker.training.history import RunHistory
 from worker.training.sink import MemorySink
+from worker.training.verdicts import Verdicts
 
 SPEC = parse_spec({"model": "baseline"})
 
@@ -22,8 +23,9 @@ class Run:
         self.asked_for_kernels = 0
         self.epoch_seconds = epoch_seconds
         self.verdict_seconds = verdict_seconds
-        monkeypatch.setattr(reporting, "judge", self.judge)
-        self.reporter = Reporter(SPEC, 10, MemorySink(), lambda: self.now)
+        monkeypatch.setattr(verdicts_module, "judge", self.judge)
+        self.history = RunHistory()
+        self.verdicts = Verdicts(SPEC, 10, self.history, MemorySink(), lambda: self.now)
 
     def judge(self, history: list[Any], **_: Any) -> dict[str, Any]:
         """In the verdict's place: takes its time, in proportion to the history."""
@@ -38,8 +40,8 @@ class Run:
     def train(self, num_epochs: int) -> None:
         for metrics in make_history(val_loss=[1.0] * num_epochs):
             self.now += self.epoch_seconds
-            self.reporter.history.append(metrics)
-            self.reporter.judge(self.kernels)
+            self.history.epochs.append(metrics)
+            self.verdicts.judge_if_due(self.kernels)
 
 
 def test_all_verdicts_together_grow_with_the_number_of_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
