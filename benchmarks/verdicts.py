@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from worker.training.reporter import Reporter
 
 from models.curves.metrics import EpochMetrics
 from models.spec.parse import parse_spec
 from worker.training.kernels import KernelHistory
-from worker.training.reporter import Reporter
 from worker.training.sink import MemorySink
 
 LENGTHS = (1_250, 2_500, 5_000, 10_000)
