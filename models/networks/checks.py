@@ -11,6 +11,7 @@ from models.networks.family import family_of
 from models.networks.memory import training_bytes, usable_bytes
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import NetworkSpec
+from models.text import plural
 
 Fits = Callable[[ExperimentSpec], bool]
 
@@ -23,7 +24,8 @@ def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
     if isinstance(weights, tuple) and len(weights) != info.num_classes:
         _refuse(
             "class_weights",
-            f"has {len(weights)} entries for the {info.num_classes} classes of {info.name}",
+            f"has {plural(len(weights), 'entry', 'entries')} for the "
+            f"{plural(info.num_classes, 'class', 'classes')} of {info.name}",
             value=list(weights)[:20],
             nearest=[*weights, *[1.0] * info.num_classes][: info.num_classes] if any(weights) else "balanced",
             fix="give one weight a class, or 'balanced'",

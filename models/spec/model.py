@@ -12,6 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from models.spec.base import Spec, broken_rule
+from models.text import plural
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
 InputSize = Annotated[int, Field(ge=8, le=512)]
@@ -68,7 +69,7 @@ class HeadSpec(Spec):
         if self.dropout and len(self.dropout) != len(self.hidden) + 1:
             wanted = len(self.hidden) + 1
             raise broken_rule(
-                f"has {len(self.dropout)} entries for {len(self.hidden)} hidden layers; "
+                f"has {plural(len(self.dropout), 'entry', 'entries')} for {plural(len(self.hidden), 'hidden layer')}; "
                 f"give {wanted}, one before each linear layer",
                 field="dropout",
                 nearest=(list(self.dropout) + [0.0] * wanted)[:wanted],

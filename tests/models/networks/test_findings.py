@@ -185,3 +185,13 @@ def test_what_a_warning_or_a_refusal_suggests_can_be_run(spec: ExperimentSpec, i
             changed = with_changes(spec, finding["changes"])
             describe(changed, info)
             assert finding["sentence"] not in [other["sentence"] for other in spec_warnings(changed, info)]
+
+
+def test_refusals_count_one_in_the_singular() -> None:
+    with pytest.raises(SpecError) as caught:
+        describe(parse_spec({"model": "baseline", "class_weights": [1.0]}), CIFAR10)
+    assert caught.value.errors[0]["message"] == "has 1 entry for the 10 classes of cifar10"
+    model = {"name": "cnn", "blocks": [{"convs": [{"channels": 4}]}], "head": {"hidden": [8], "dropout": [0.1]}}
+    with pytest.raises(SpecError) as caught:
+        parse_spec({"model": model})
+    assert caught.value.errors[0]["message"].startswith("has 1 entry for 1 hidden layer; give 2")
