@@ -61,7 +61,7 @@ class Silence:
         for key, value in counters.items():
             before, seconds = self._seen.get(key, (None, 0.0))
             silent[key] = seconds + elapsed if value == before else 0.0
-            if value != before:
+            if before is not None and value != before:  # after `forgive` nothing is known of before
                 self._excused.discard(key)
         if self._nowhere_to_count:  # one that has moved may have done so before
             self._excused, self._nowhere_to_count = set(counters), False

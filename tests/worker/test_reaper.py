@@ -88,6 +88,29 @@ def test_a_run_whose_worker_ended_while_the_database_was_away_loses_no_attempt(
     assert lost == [0, 1], "the one that was seen alive afterwards has ended by itself"
 
 
+def test_a_run_whose_worker_ended_in_an_outage_loses_no_attempt_though_the_reaper_waited_too(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise Unavailable("the database does not answer")
+
+    reaper, ended = Reaper(runtime), claimed(runtime)
+    reaper.end_silent_runs(1.0)
+    with monkeypatch.context() as outage:
+        outage.setattr(runtime.store, "reading", away)
+        outage.setattr(runtime.store, "writing", away)
+        for chore in (reaper.end_silent_runs, reaper.beat):
+            with pytest.raises(Unavailable):
+                chore(1.0)
+    reaper.end_silent_runs(1.0)
+    reaper.beat(2.0)
+    for _ in range(6):
+        reaper.end_silent_runs(1.5)
+    with runtime.store.reading() as session:
+        found = experiments.get(session, ended.experiment_id)
+    assert (found.status, found.failed_attempts) == (Status.QUEUED, 0)
+
+
 def test_nothing_ends_before_its_lease_is_over(runtime: Runtime) -> None:
     reaper, claim = Reaper(runtime), claimed(runtime)
     for elapsed in (99.0, 2.0, 2.0, 0.9):  # how long it was silent before it was first seen does not count
