@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help install lint test test-postgres compose-test demo lab bench faults attack history load fuzz constraints clean
+.PHONY: help install lint test test-gpu test-postgres compose-test demo lab bench faults attack history load fuzz constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ lint: $(VENV)/.installed-dev ## Style, types, import rules, known advisories
 test: $(VENV)/.installed-dev ## The whole suite, a real broker and worker included
 	@$(BIN)/python -m models.data fetch cifar10
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-gpu: $(VENV)/.installed-dev ## What must hold on a GPU, in eight minutes; its table goes to docs/benchmarks.md
+	@$(BIN)/python -m models.data fetch cifar10
+	@$(BIN)/pytest -q -m gpu tests/worker
+	@$(BIN)/python -m benchmarks.gpu --write
 
 test-postgres: $(VENV)/.installed-dev ## The store's, workers' and system's tests on PostgreSQL (Debian's programs)
 	@$(BIN)/python -m models.data fetch cifar10

@@ -3,9 +3,9 @@
     python -m benchmarks.verdicts                         runs of 1,250 to 10,000 epochs
     python -m benchmarks.verdicts --epochs 5000 10000     runs of these lengths
 
-Nothing is trained. The reporter of a training process (`worker/training/reporter.py`) is called after every epoch as
-the engine calls it, with histories of three kinds and the first layer's kernels of `baseline`, on a clock that says how
-long the epochs would have taken; it decides itself when there is a verdict.
+Nothing is trained. What decides in a training process when there is a verdict (`worker/training/verdicts.py`) is called
+after every epoch as the engine calls it, with histories of three kinds and the first layer's kernels of `baseline`, on
+a clock that says how long the epochs would have taken.
 """
 
 import argparse
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from worker.training.reporter import Reporter
 
 from models.curves.metrics import EpochMetrics
 from models.spec.parse import parse_spec
+from worker.training.history import RunHistory
 from worker.training.kernels import KernelHistory
 from worker.training.sink import MemorySink
+from worker.training.verdicts import Verdicts
 
 LENGTHS = (1_250, 2_500, 5_000, 10_000)
 EPOCH_SECONDS = (0.1, 5.0)
@@ -66,10 +67,11 @@ class Cost:
 
 
 def measure(kind: str, num_epochs: int, epoch_seconds: float) -> Cost:
-    """Call the reporter through a whole run."""
+    """Call Verdicts through a whole run."""
     spec = parse_spec({"model": "baseline", "epochs": num_epochs})
     sink, clock, kernels = MemorySink(), Clock(), KernelHistory()
-    reporter = Reporter(spec, 10, sink, clock)
+    history = RunHistory()
+    verdicts = Verdicts(spec, 10, history, sink, clock)
     weight = torch.randn(KERNEL_SHAPE, generator=torch.Generator().manual_seed(0))
     spent = last = 0.0
     best = np.inf
@@ -77,12 +79,12 @@ def measure(kind: str, num_epochs: int, epoch_seconds: float) -> Cost:
         clock.added += epoch_seconds
         kernels.add(metrics.epoch, weight * (1 + metrics.epoch / num_epochs), is_best=metrics.val_loss < best)
         best = min(best, metrics.val_loss)
-        reporter.history.append(metrics)
+        history.epochs.append(metrics)
         began = time.process_time()
-        reporter.judge(kernels.by_epoch)
+        verdicts.judge_if_due(kernels.by_epoch)
         spent += time.process_time() - began
     began = time.process_time()
-    reporter.judge_finally(kernels.by_epoch(), filters=None)
+    verdicts.judge_finished(kernels.by_epoch(), filters=None)
     last = time.process_time() - began
     return Cost(len(sink.verdicts), spent + last, last)
 

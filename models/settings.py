@@ -88,6 +88,10 @@ class Settings(BaseSettings):
         description="Addresses and networks of proxies whose X-Forwarded headers are believed; none by default.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    cuda_graphs: bool = Field(
+        default=False,
+        description="Whether steps are recorded as CUDA graphs on a GPU; `make test-gpu` says what that gives there.",
+    )
     lease_seconds: float = Field(
         default=15.0,
         gt=0,

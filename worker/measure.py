@@ -15,10 +15,11 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from worker.training.batches.accumulation import micro_batches
 from worker.training.batches.loader import EpochBatches, plain_batches
-from worker.training.build import Data, build_batches, build_data, build_state
+from worker.training.build import Data, build_batches, build_data, build_graphs, build_state
 from worker.training.crew import Crew
 from worker.training.diagnosis.lr_test import learning_rate_test
 from worker.training.environment import peak_memory_mb
+from worker.training.graphs import GraphedSteps
 from worker.training.guard import Diverged
 from worker.training.loop import evaluate, train_epoch
 from worker.training.neighbours import Neighbours
@@ -64,13 +65,13 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
     """Train a few real steps and measure a few validation batches on this worker's device."""
     spec = load_spec(body)
     dataset = _dataset(spec, settings)
-    tuning = choose_tuning(spec, dataset, settings.device)
+    tuning = choose_tuning(spec, dataset, settings.device, cuda_graphs=settings.cuda_graphs)
     with tuning.applied(), Crew(Neighbours([settings.data_dir])) as crew:
         data = build_data(spec, dataset, tuning)
         batches = build_batches(spec, data, tuning)
         state = build_state(spec, data, batches, tuning, settings.cache_dir)
         begin_as_in_training(crew, spec, data, batches, state, tuning)
-        diverged, step_seconds, num_steps = _time_steps(spec, data, batches, state)
+        diverged, step_seconds, num_steps = _time_steps(spec, data, batches, state, build_graphs(spec, state, tuning))
         validation_seconds = _time_validation(spec, data, state, tuning)
     mean_loss = state.meters.means().loss
     seconds = step_seconds * state.steps_per_epoch + validation_seconds
@@ -107,7 +108,7 @@ def _dataset(spec: ExperimentSpec, settings: Settings) -> ImageDataset:
 
 
 def _time_steps(
-    spec: ExperimentSpec, data: Data, batches: EpochBatches, state: TrainingState
+    spec: ExperimentSpec, data: Data, batches: EpochBatches, state: TrainingState, graphs: GraphedSteps | None
 ) -> tuple[Diverged | None, float, int]:
     """Where it diverged, seconds a step, and how many steps that was measured by. Images have their final size."""
     state.freezing.set_training_mode(1)
@@ -117,7 +118,7 @@ def _time_steps(
     )
     diverged = None
     try:
-        train_epoch(state, some, clock.tick)
+        train_epoch(state, some, clock.tick, graphs)
     except Diverged as error:
         diverged = error
         clock.tick()

@@ -130,6 +130,7 @@ def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orde
         should_stop=lambda: orders.word,
         cache_dir=settings.cache_dir,
         crew=Crew(Neighbours([settings.data_dir]), replay=repeated),
+        cuda_graphs=settings.cuda_graphs,
     )
 
 

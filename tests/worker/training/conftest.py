@@ -12,3 +12,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    """A GPU, for tests marked `gpu`; where there is none they are skipped."""
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU on this machine")
+    return torch.device("cuda")

@@ -109,21 +109,25 @@ def test_overflow_that_loss_scaling_deals_with_is_no_divergence() -> None:
     FiniteGuard(watch_gradient=False).check(torch.tensor(1.0), torch.tensor(math.inf))
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("guilty", [0, 1, 7, 8, 9, 16, 30])
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
-def test_a_guard_that_reads_later_learns_in_time_and_the_weights_stay(guilty: int, name: str) -> None:
+def test_a_guard_that_reads_later_learns_in_time_and_the_weights_stay(
+    guilty: int, name: str, device: str, request: pytest.FixtureRequest
+) -> None:
     """What runs on a GPU, with the same optimizers on a CPU: fused ones leave out a step when they are told so."""
-    parameter = nn.Parameter(torch.ones(4))
+    place = torch.device("cpu") if device == "cpu" else request.getfixturevalue("gpu")
+    parameter = nn.Parameter(torch.ones(4, device=place))
     classes = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     optimizer = classes[name]([parameter], lr=0.1, fused=True)
-    guard = DeferredFiniteGuard(optimizer, torch.device("cpu"))
+    guard = DeferredFiniteGuard(optimizer, place)
     before: dict[int, torch.Tensor] = {}
 
     def train_on(first: int) -> None:
         guard.begin(2, first)
         for step in range(first, first + 60):
             before[step] = parameter.detach().clone()
-            parameter.grad = torch.full((4,), math.nan if step == first + guilty else 1.0)
+            parameter.grad = torch.full((4,), math.nan if step == first + guilty else 1.0, device=place)
             norm = clip_grad_norm([parameter], None)
             guard.check(norm * 2, norm)
             optimizer.step()

@@ -1,5 +1,6 @@
 """Recorded steps, with a recording on a CPU that computes the step again: all but the CUDA graph itself."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.settings import Settings
 from tests.worker.training.tiny import figures, images, run, spec
 from worker.training import build, engine
 from worker.training.engine import train
@@ -15,6 +17,7 @@ from worker.training.graphs import GraphedSteps, can_be_recorded
 from worker.training.guard import DeferredFiniteGuard
 from worker.training.precision import MixedPrecision, Precision
 from worker.training.sink import MemorySink
+from worker.training.tuning import choose_tuning
 
 CPU = torch.device("cpu")
 
@@ -120,3 +123,30 @@ def test_a_divergence_in_recorded_steps_is_found(tmp_path: Path, graphed: list[G
 )
 def test_steps_that_python_decides_anew_are_not_recorded(changes: dict[str, Any], possible: bool) -> None:
     assert can_be_recorded(spec(**changes), MixedPrecision(Precision.FP32, CPU)) is possible
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("changes", CHANGES, ids=["sgd", "adamw"])
+def test_steps_recorded_on_a_gpu_give_the_same_run(tmp_path: Path, gpu: torch.device, changes: dict[str, Any]) -> None:
+    found = []
+    for cuda_graphs in (False, True):
+        sink = MemorySink()
+        train(spec(**changes), images(), sink, tmp_path / str(cuda_graphs), device=str(gpu), cuda_graphs=cuda_graphs)
+        assert sink.environments[-1]["cuda_graphs"] == ("recorded" if cuda_graphs else None)
+        found.append(figures(sink.epochs))
+    for ours, theirs in zip(*found, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_divergence_in_steps_recorded_on_a_gpu_is_found(tmp_path: Path, gpu: torch.device) -> None:
+    sink = MemorySink()
+    wanted = spec(optimizer={"name": "sgd", "lr": 100.0}, batch_size=8)
+    outcome = train(wanted, images(), sink, tmp_path, device=str(gpu), cuda_graphs=True)
+    assert outcome.status == "diverged"
+
+
+def test_graphs_are_recorded_only_where_that_is_asked_for() -> None:
+    assert not Settings().cuda_graphs
+    assert not choose_tuning(spec(), images(), "cpu").graphs
+    assert not inspect.signature(choose_tuning).parameters["cuda_graphs"].default
