@@ -44,7 +44,7 @@ class Site:
         """Open a page as a person would, and wait until it is idle."""
         command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-proxy-server", "--no-first-run"]
         command += ["--disable-dev-shm-usage", "--disable-background-networking", "--enable-logging=stderr", "--v=0"]
-        command += [f"--user-data-dir={self.folder / 'profile'}", "--timeout=1500", "--dump-dom"]
+        command += [f"--user-data-dir={self.folder / 'profile'}", "--timeout=20000", "--dump-dom"]
         environment = {**os.environ, "HOME": str(self.folder)}
         ended = subprocess.run(
             [*command, self.url + PREFIX + path], capture_output=True, text=True, env=environment, check=True
