@@ -27,7 +27,7 @@ from service.experiments.submit import Submissions
 from service.health import routes as health
 from service.health.check import Readiness
 from service.health.instruments import Gauges, Instruments
-from service.http.access import Doorkeeper, LoginNeeded, keys_needed
+from service.http.access import Authenticator, LoginNeeded, keys_needed
 from service.http.caching import Caching, cached_routes
 from service.http.compression import Compression
 from service.http.connections import Connections
@@ -145,13 +145,13 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
         logger.warning("SQLite %s can damage a database that several processes write", state.store.sqlite_version)
     state.stamps = Stamps(state.store)
     celery = make_celery(settings)
-    state.doorkeeper = Doorkeeper(settings, state.store, state.stamps)
+    state.authenticator = Authenticator(settings, state.store, state.stamps)
     state.writes = BoundedQueue("writes", places=8)
     state.drawings = BoundedQueue("drawings", places=4)
     state.renderings = Renderings()
     state.inspector = Inspector()
     state.listed = ListedItems()
-    state.live = live = LiveEvents(state.store, state.stamps, state.doorkeeper)
+    state.live = live = LiveEvents(state.store, state.stamps, state.authenticator)
     state.submissions = Submissions(settings, state.store, celery)
     state.preflights = Preflights(state.store, celery, state.writes)
     state.predictor = Predictor(state.store, settings)

@@ -19,7 +19,7 @@ from models.store.stamps import Stamps
 from models.store.states import EventKind
 from models.store.tables import Event
 from models.store.watching import Glimpse, glimpse
-from service.http.access import Caller, Doorkeeper
+from service.http.access import Authenticator, Caller
 from service.http.prefix import under_in
 from service.http.queues import BoundedQueue
 
@@ -85,10 +85,10 @@ class Reader:
 class LiveEvents:
     """The poller and its readers."""
 
-    def __init__(self, store: Store, stamps: Stamps, doorkeeper: Doorkeeper) -> None:
+    def __init__(self, store: Store, stamps: Stamps, authenticator: Authenticator) -> None:
         self._store = store
         self._stamps = stamps
-        self._doorkeeper = doorkeeper
+        self._authenticator = authenticator
         self._admitted: set[Reader] = set()
         self._stamp: int | None = None
         """That of what every reader has been told."""
@@ -128,7 +128,7 @@ class LiveEvents:
     async def _dismiss_revoked(self) -> None:
         """End the streams of keys that were revoked and of sessions that have ended."""
         for caller in {reader.caller for reader in self._admitted}:
-            if not await self._doorkeeper.still_admits(caller):
+            if not await self._authenticator.is_still_valid(caller):
                 for reader in self._admitted:
                     if reader.caller == caller:
                         reader.dismiss()

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service.health.check import Readiness, require_ready
 from service.health.instruments import CONTENT_TYPE, Gauges
-from service.http.dependencies import DoorkeeperDep, authorise
+from service.http.dependencies import AuthenticatorDep, authorise
 from service.http.documents import Document
 from service.http.errors import problems
 from service.http.routing import StrictRoute
@@ -50,11 +50,11 @@ async def get_health() -> Alive:
 async def get_readiness(
     request: Request,
     readiness: Annotated[Readiness, Depends(get_readiness_check)],
-    doorkeeper: DoorkeeperDep,
+    authenticator: AuthenticatorDep,
 ) -> Ready:
     """Say whether the lab can work: the broker, the database, a live worker. Details are for those with a key."""
     checks = await readiness.checks()
-    in_detail = await doorkeeper.is_known(request)
+    in_detail = await authenticator.is_authenticated(request)
     require_ready(checks, in_detail=in_detail)
     return Ready(status="ready", checks=checks if in_detail else None)
 

@@ -1,38 +1,38 @@
-"""Turns at the event loop: requests begin a few at a time, and nobody's crowd keeps others waiting.
+"""Admission control: round-robin scheduling of requests between clients, and a limit on each client's concurrency.
 
-A lane is whoever is to have a turn of their own: an address, in what the perimeter asks for.
+A client is named by a string: the perimeter uses its network address.
 """
 
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-ENTRIES_PER_ROUND = 8
-"""Requests that begin in one round of the event loop. Each costs a millisecond or two before it first waits."""
-PLACES_A_LANE = 4
-"""Requests of one lane that are worked on at once. More would not be done sooner: they share the cores."""
+STARTS_PER_ITERATION = 8
+"""Requests started in one iteration of the event loop. Each costs a millisecond or two before its first await."""
+MAX_CONCURRENT = 4
+"""Requests of one client processed concurrently. More would not finish sooner: they share the cores."""
 
 Waiting = deque["asyncio.Future[None]"]
 
 
-class Turnstile:
-    """Lets requests in a few a round of the event loop, so that a thousand at once do not make one round of seconds.
+class RoundRobin:
+    """Starts a few requests per iteration of the event loop, so that a thousand at once do not block it for seconds.
 
-    Lanes take turns, each in its own order. It counts entries and not who is inside: a request that takes its time
-    keeps nobody out.
+    Clients are served round robin, each client's requests in their order of arrival. It limits the rate of starts, not
+    concurrency: a slow request does not delay others.
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[str, Waiting] = {}
-        """Those in which somebody waits, the one whose turn is next first."""
+        self._clients: dict[str, Waiting] = {}
+        """Clients with waiting requests, in round-robin order."""
         self._entered = 0
 
-    async def enter(self, lane: str = "") -> None:
-        """Wait for one's turn; no wait at all while few come."""
+    async def wait_for_turn(self, client: str = "") -> None:
+        """Wait until this request may start; returns at once under low load."""
         loop = asyncio.get_running_loop()
-        if self._lanes or self._entered >= ENTRIES_PER_ROUND:
+        if self._clients or self._entered >= STARTS_PER_ITERATION:
             turn = loop.create_future()
-            self._lanes.setdefault(lane, deque()).append(turn)
+            self._clients.setdefault(client, deque()).append(turn)
             await turn
             return
         if self._entered == 0:
@@ -41,56 +41,56 @@ class Turnstile:
 
     def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
         self._entered = 0
-        while self._lanes and self._entered < ENTRIES_PER_ROUND:
-            lane = next(iter(self._lanes))
-            waiting = self._lanes.pop(lane)
+        while self._clients and self._entered < STARTS_PER_ITERATION:
+            client = next(iter(self._clients))
+            waiting = self._clients.pop(client)
             self._entered += _admit_first(waiting)
             if waiting:
-                self._lanes[lane] = waiting  # behind the others
+                self._clients[client] = waiting  # to the end of the order
         if self._entered:
             loop.call_soon(self._next_round, loop)
 
 
 @dataclass(slots=True)
-class _Lane:
+class _Client:
     taken: int = 0
     waiting: Waiting = field(default_factory=deque)
 
 
-class Shares:
-    """Bounds how many requests of a lane are worked on at once; its further ones wait, in their order."""
+class ConcurrencyLimiter:
+    """Limits how many requests of one client are processed concurrently; further ones wait in order of arrival."""
 
-    def __init__(self, places: int = PLACES_A_LANE) -> None:
+    def __init__(self, places: int = MAX_CONCURRENT) -> None:
         self._places = places
-        self._lanes: dict[str, _Lane] = {}
+        self._clients: dict[str, _Client] = {}
 
-    async def enter(self, name: str) -> None:
-        """Take a place, once there is one; `leave` gives it back."""
-        lane = self._lanes.setdefault(name, _Lane())
-        if lane.taken < self._places:
-            lane.taken += 1
+    async def acquire(self, name: str) -> None:
+        """Wait for a free slot and take it; `release` frees it."""
+        client = self._clients.setdefault(name, _Client())
+        if client.taken < self._places:
+            client.taken += 1
             return
         turn = asyncio.get_running_loop().create_future()
-        lane.waiting.append(turn)
+        client.waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it had been given the place
-                self.leave(name)
+            if turn.done() and not turn.cancelled():  # the slot had been assigned already
+                self.release(name)
             raise
 
-    def leave(self, name: str) -> None:
-        """Give a place back: to the request of this lane that has waited longest, if any does."""
-        lane = self._lanes[name]
-        if _admit_first(lane.waiting):
+    def release(self, name: str) -> None:
+        """Free a slot, or pass it to the client's longest-waiting request."""
+        client = self._clients[name]
+        if _admit_first(client.waiting):
             return
-        lane.taken -= 1
-        if lane.taken == 0:
-            del self._lanes[name]
+        client.taken -= 1
+        if client.taken == 0:
+            del self._clients[name]
 
 
 def _admit_first(waiting: Waiting) -> bool:
-    """Admit the first that still waits, since some may have gone; False if none does."""
+    """Wake the first waiting request that was not cancelled; False if there is none."""
     while waiting:
         if not (turn := waiting.popleft()).done():
             turn.set_result(None)

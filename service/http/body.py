@@ -1,7 +1,7 @@
-"""Reading a JSON or YAML body that someone sent: bounded, plain data only, and nothing silently dropped.
+"""Parsing JSON and YAML request bodies: bounded in size and depth, plain data only, nothing silently dropped.
 
 JSON's own loader takes NaN, repeated keys and half surrogate pairs; YAML's takes aliases that unfold to gigabytes and
-reads `no` as false and `1e-3` as text. What comes out of here is what was written, or an error that says where.
+reads `no` as false and `1e-3` as text. Here the result is what was written, or an error that names the place.
 """
 
 import json
@@ -22,34 +22,36 @@ MAX_BODY_BYTES = 1_000_000
 MAX_YAML_BYTES = 200_000  # an order of magnitude slower to parse, and hand-written files are small
 MAX_DEPTH = 32
 MAX_VALUES = 20_000
-"""A spec with the most layers that it may have needs half of it."""
+"""The largest valid spec needs half of it."""
 MAX_YAML_VALUES = 10_000
 INLINE_BYTES = 4096
-"""What is parsed at once; anything longer is parsed in a thread, so that the event loop goes on."""
+"""Bodies up to this size are parsed on the event loop, longer ones in a thread."""
 MAX_INTEGER = 2**63 - 1
 MAX_DIGITS = 100
 SHOWN = 60
-"""Characters of a key that a message shows."""
+"""Characters of a key quoted in a message."""
 
 YAML_TYPES = {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"}
 FIX = "GET /api/v1/schema describes a spec; docs/http.md shows examples"
 
 TEXTS = {"name"}
 LISTS_OF_TEXTS = {"tags"}
-"""Fields at the top of a spec that hold text, whatever it looks like."""
+"""Top-level fields of a spec that are text even where YAML would read a number."""
 TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 REQUEST_TYPES = ("application/json", "application/yaml")
 
 
 async def read_document(request: Request) -> tuple[Any, bytes]:
-    """The body as plain data, and its bytes (for the digest of an Idempotency-Key)."""
+    """Read the body as plain data, and as bytes (for the digest of an Idempotency-Key). Raises InvalidRequest,
+    UnsupportedMedia.
+    """
     parse, limit = _parser_for(request.headers.get("content-type"))
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
         if len(data) > limit:
-            _refuse("body", f"is longer than the {limit:,} bytes that are read here")
+            _refuse("body", f"is longer than the maximum of {limit:,} bytes")
     if len(data) <= INLINE_BYTES:
         return parse(bytes(data)), bytes(data)
     return await to_thread.run_sync(parse, bytes(data)), bytes(data)
@@ -64,13 +66,13 @@ def _parser_for(content_type: str | None) -> tuple[Any, int]:
     if kind in YAML_TYPES or kind.endswith("+yaml"):
         return parse_yaml, MAX_YAML_BYTES
     raise UnsupportedMedia(
-        f"the content type is '{kind}', and specs are read as JSON or YAML" if kind else "there is no Content-Type",
+        f"the Content-Type is '{kind}', and a spec must be JSON or YAML" if kind else "there is no Content-Type",
         fix="send Content-Type: application/json or application/yaml",
     )
 
 
 def parse_json(data: bytes) -> Any:
-    """Strict JSON: UTF-8, finite numbers, no repeated keys, bounded depth."""
+    """Parse strict JSON: UTF-8, finite numbers, no repeated keys, bounded depth. Raises InvalidRequest."""
     if data.count(b",") > MAX_VALUES:  # counted before any work is done
         _refuse("body", f"holds more than {MAX_VALUES:,} values")
     try:
@@ -90,7 +92,10 @@ def parse_json(data: bytes) -> Any:
 
 
 def parse_yaml(data: bytes) -> Any:
-    """One plain YAML document: no anchors, aliases or tags, no repeated keys, YAML 1.2's idea of numbers and truth."""
+    """Parse one YAML document without anchors, aliases, tags or repeated keys; scalars as in YAML 1.2.
+
+    Raises InvalidRequest.
+    """
     if data.count(b",") + data.count(b"\n") > MAX_YAML_VALUES:
         _refuse("body", f"holds more than {MAX_YAML_VALUES:,} lines or values; JSON may hold {MAX_VALUES:,}")
     text = _decode(data)
@@ -120,7 +125,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _repeated(keys: Iterable[str]) -> str | None:
-    """The first key that came before."""
+    """Return the first repeated key, or None."""
     seen: set[str] = set()
     for key in keys:
         if key in seen:
@@ -134,7 +139,7 @@ def _shorten(text: str) -> str:
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    _refuse("body", f"holds {word}, which is not a number that JSON knows")
+    _refuse("body", f"holds {word}, which is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -151,7 +156,7 @@ def _integer(text: str) -> int:
 
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Null, true, false, decimal integers and floats as YAML 1.2 writes them; all else is text.
+    """YAML loader that resolves null, booleans, decimal integers and floats by YAML 1.2; all else is text.
 
     A spec's name and tags are text as it was written: `name: 2024`, `tags: [1, 2.50, true]`.
     """
@@ -187,9 +192,9 @@ for _tag, _pattern, _first in (
 
 
 def _as_text(field: yaml.Node, value: yaml.Node) -> yaml.Node:
-    """The value of a spec's name or tags with what was written in place of what YAML takes it for.
+    """Return the value of a spec's name or tags as text, instead of the type that YAML resolves it to.
 
-    `null` and nothing leave the field empty; in a list a word is a word, `null` too.
+    `null` and an empty value leave the field empty; in a list `null` is the text "null".
     """
     key = field.value if isinstance(field, yaml.ScalarNode) else None
     empty = value.tag == NULL
@@ -205,16 +210,16 @@ def _as_text(field: yaml.Node, value: yaml.Node) -> yaml.Node:
 
 
 def _check_events(text: str) -> None:
-    """Refuse what can hide size or meaning before anything is built from it."""
+    """Check the YAML event stream, before anything is built, for what can hide size or meaning (aliases, tags)."""
     depth = documents = 0
     for count, event in enumerate(yaml.parse(text, Loader=_PlainLoader)):
         where = f"line {event.start_mark.line + 1}" if event.start_mark else "the body"
         if count > 2 * MAX_YAML_VALUES:
             _refuse("body", f"holds more than {MAX_YAML_VALUES:,} values")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            _refuse("body", f"{where} has an anchor or alias, which are not read here; write the values out")
+            _refuse("body", f"{where} has an anchor or alias, which are not accepted; write the values out")
         if tag := getattr(event, "tag", None):
-            _refuse("body", f"{where} has the tag {tag[:60]}, and tags are not read here")
+            _refuse("body", f"{where} has the tag {tag[:60]}, and tags are not accepted")
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
         if isinstance(event, yaml.CollectionStartEvent):
@@ -228,7 +233,7 @@ def _check_events(text: str) -> None:
 
 
 def _check_values(document: Any) -> None:
-    """Check what was read: depth, number of values, plain types, encodable text and numbers of at most 64 bits."""
+    """Check parsed data: depth, number of values, plain types, encodable text, numbers of at most 64 bits."""
     for count, (value, place, depth) in enumerate(walk(document), start=1):
         if count + (len(value) if isinstance(value, dict | list) else 0) > MAX_VALUES:
             _refuse("body", f"holds more than {MAX_VALUES:,} values")
@@ -244,7 +249,7 @@ def _check_values(document: Any) -> None:
 
 
 def _written(place: Place) -> str:
-    """A place as messages have it: model.blocks.0.convs."""
+    """Format a place for messages: model.blocks.0.convs."""
     return ".".join(_shorten(str(key)) for key in path_of(place)) or "body"
 
 

@@ -1,9 +1,9 @@
-"""The cache of whole answers: good until what they tell of changes, and sent again without asking the application.
+"""Cache of whole responses, each valid until the database rows behind it change.
 
-Most requests to a lab ask for the same few things: the list, the experiment that runs, its curves. A route declares by
+Most requests to a lab are for the same few resources: the list, the running experiment, its curves. A route declares by
 `cached_until` which number of the database (models.store.stamps) its answer depends on. An answer is cached with the
-number read before it was made, and is good for as long as that is still the number: a cached answer is never older than
-a fresh look into the database would be.
+number read before it was made, and is valid as long as that number has not changed: a cached answer is never older
+than a fresh query would be.
 """
 
 import asyncio
@@ -29,17 +29,17 @@ from service.http.rendered import is_known
 MAX_BYTES = 12_000_000
 MAX_ANSWER_BYTES = 1_000_000
 BYTES_BESIDE = 2_000
-"""What an answer takes beside its body: headers, the objects themselves."""
+"""Memory of a cached answer beside its body: headers and Python objects."""
 
 Key = tuple[str, str, bytes, str | None, str]
-"""Path prefix, path, query, what form is preferred, and whether it is compressed."""
+"""Cache key: path prefix, path, query, Accept header, content coding."""
 Stamp = Callable[[Stamps, Mapping[str, str], QueryParams], int | None]
-"""Reads the number that an answer depends on, from the path's and the query's parameters; None if it cannot be told."""
+"""Reads the number that an answer depends on, by path and query parameters; None if it cannot be known."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 def cached_until(stamp: Stamp) -> Callable[[Endpoint], Endpoint]:
-    """Declare that a GET route's answers are good until a number of the database changes."""
+    """Decorator: declare that a GET route's answers are valid until a number of the database changes."""
 
     def declare(endpoint: Endpoint) -> Endpoint:
         endpoint.cached_until = stamp  # type: ignore[attr-defined]
@@ -49,17 +49,17 @@ def cached_until(stamp: Stamp) -> Callable[[Endpoint], Endpoint]:
 
 
 def anything_changes(stamps: Stamps, path: Mapping[str, str], query: QueryParams) -> int | None:
-    """Good until anything in the database changes."""
+    """Valid until anything in the database changes."""
     return stamps.of_everything()
 
 
 def experiment_changes(stamps: Stamps, path: Mapping[str, str], query: QueryParams) -> int | None:
-    """Good until the experiment changes, its progress included."""
+    """Valid until the experiment changes, its progress included."""
     return _of(stamps.of_experiment, path)
 
 
 def history_changes(stamps: Stamps, path: Mapping[str, str], query: QueryParams) -> int | None:
-    """Good until an epoch, a state or a verdict of the experiment is stored."""
+    """Valid until an epoch, a state or a verdict of the experiment is stored."""
     return _of(stamps.of_history, path)
 
 
@@ -69,7 +69,7 @@ def _of(ask: Callable[[int], int | None], path: Mapping[str, str]) -> int | None
 
 
 def cached_routes(root: str, routers: Iterable[APIRouter]) -> list[tuple[re.Pattern[str], Stamp]]:
-    """The paths below `root` whose routes declare how long an answer is good, with what they declare."""
+    """List the path patterns below `root` of routes that use `cached_until`, each with its stamp function."""
     found = []
     for router in routers:
         for route in router.routes:
@@ -80,7 +80,7 @@ def cached_routes(root: str, routers: Iterable[APIRouter]) -> list[tuple[re.Patt
 
 @dataclass(slots=True)
 class Answer:
-    """A whole response of status 200, and the stamp of what it tells."""
+    """A cached response of status 200, with the stamp that it is valid for."""
 
     stamp: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -88,12 +88,12 @@ class Answer:
     route: Any
     num_bytes: int
     listed: Sequence[int] = ()
-    """The experiments on a list's page."""
+    """Ids of the experiments on a list's page."""
     list_stamp: tuple[Any, ...] | None = None
-    """A list's own stamp: it outlives changes that the list does not tell of."""
+    """A list's own stamp: unaffected by changes that the list does not show."""
 
     def is_good(self, stamp: int, stamps: Stamps) -> bool:
-        """Whether it would be the same if it were made now. `stamp` is that of the request."""
+        """Whether the answer is still valid. `stamp` is the number read for the present request."""
         if self.stamp == stamp:
             return True
         if self.list_stamp is None or stamps.of_list(self.listed) != self.list_stamp:
@@ -102,7 +102,7 @@ class Answer:
         return True
 
     async def send(self, scope: Scope, send: Send) -> None:
-        """Send it, or 304 if the client has it already."""
+        """Send the answer, or 304 if If-None-Match names its ETag."""
         scope["route"] = self.route
         if (tag := dict(self.headers).get(b"etag")) and is_known(Request(scope), tag.decode()):
             of_body = (b"content-length", b"content-type", b"content-encoding")
@@ -116,7 +116,7 @@ class Answer:
 
 
 class Caching:
-    """ASGI middleware that answers repeated requests from memory. Equal requests at once wait for one answer."""
+    """ASGI middleware that answers repeated requests from memory. Equal concurrent requests are coalesced into one."""
 
     def __init__(self, app: ASGIApp, routes: Sequence[tuple[re.Pattern[str], Stamp]]) -> None:
         self.app = app
@@ -130,7 +130,7 @@ class Caching:
             await self.app(scope, receive, send)
             return
         state, request = scope["app"].state, Request(scope)
-        scope["caller"] = await state.doorkeeper.identify(request)
+        scope["caller"] = await state.authenticator.identify(request)
         check_role(scope["caller"], request)
         coding = "gzip" if accepts_gzip(request.headers.get("accept-encoding")) else ""
         key = (prefix(), scope["path"], scope["query_string"], request.headers.get("accept"), coding)
@@ -147,7 +147,7 @@ class Caching:
             await self._make(key, stamp, scope, receive, send)
 
     def _find_route(self, scope: Scope) -> tuple[Stamp, Mapping[str, str]] | None:
-        """What the route of a request declares, and its path's parameters."""
+        """Find the stamp function of the request's route, and its path parameters."""
         if scope["type"] != "http" or scope["method"] != "GET":
             return None
         for pattern, stamp in self._routes:
@@ -156,7 +156,7 @@ class Caching:
         return None
 
     async def _make(self, key: Key, stamp: int, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the application answer, cache the answer, and only then send it: a slow client delays no other."""
+        """Run the application, cache its answer, and only then send it: a slow client delays no other."""
         messages: list[Message] = []
 
         async def collect(message: Message) -> None:
@@ -178,7 +178,7 @@ class Caching:
 
 
 def _stamp_list(answer: Answer, scope: Scope) -> None:
-    """Give a list its own stamp, unless the database has changed since before it was made."""
+    """Set a list's own stamp, unless the database has changed since before the list was made."""
     if (listed := scope.get("state", {}).get("listed")) is None:
         return
     stamps: Stamps = scope["app"].state.stamps
@@ -188,5 +188,5 @@ def _stamp_list(answer: Answer, scope: Scope) -> None:
 
 
 def _size(key: Key, body: bytes) -> int:
-    """Memory that an answer takes, its key and Python's own share included."""
+    """Estimate the bytes that a cached answer takes, its key and Python objects included."""
     return len(body) + sum(len(part or "") for part in key) + BYTES_BESIDE

@@ -1,4 +1,4 @@
-"""gzip for whoever accepts it: JSON, CSV, SVG, pages, scripts and styles; never pictures of pixels, nor event streams.
+"""gzip compression of JSON, CSV, SVG, pages, scripts and styles; not of PNG or event streams.
 
 An answer that sets a cookie stays plain: a login form repeats what is in its address beside a secret token, and the
 length of both compressed would give the token away (BREACH, 2013).
@@ -13,33 +13,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.http.negotiation import accepts_gzip
 
 MIN_BYTES = 1000
-"""Less fits into one packet anyway."""
+"""Smaller bodies fit into one packet anyway."""
 INLINE_BYTES = 20_000
-"""What takes less than a third of a millisecond is not worth a thread."""
+"""Bodies up to this size take less than a third of a millisecond: not worth a thread."""
 LEVEL = 5
 TYPES = {"application/json", "application/problem+json", "application/javascript", "image/svg+xml"}
 
 
 def compress(data: bytes) -> bytes:
-    """The same bytes for the same data, whenever they are made."""
+    """Compress with gzip, deterministically (no time in the header)."""
     return gzip.compress(data, LEVEL, mtime=0)
 
 
 def is_compressible(media_type: str) -> bool:
-    """Whether a type shrinks by a half and more."""
+    """Whether bodies of a media type are worth compressing."""
     kind = media_type.partition(";")[0].strip().lower()
     return kind in TYPES or (kind.startswith("text/") and kind != "text/event-stream")
 
 
 def add_vary(headers: MutableHeaders, name: str) -> None:
-    """Say that the answer depends on a header of the request."""
+    """Add a request header's name to Vary."""
     named = [part.strip() for part in headers.get("vary", "").split(",") if part.strip()]
     if name.lower() not in (part.lower() for part in named):
         headers["vary"] = ", ".join([*named, name])
 
 
 class Compression:
-    """ASGI middleware that compresses answers sent in one piece. What keeps answers stands outside of it."""
+    """ASGI middleware that compresses answers sent in one piece. Caching is outside of it, so caches hold gzip."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -50,7 +50,7 @@ class Compression:
             return
         wanted = accepts_gzip(Headers(scope=scope).get("accept-encoding"))
         held: Message | None = None
-        """The head of an answer that may be compressed, until its body shows whether it is worth it."""
+        """Head of a compressible answer, delayed until the size of its body is known."""
 
         async def pass_on(message: Message) -> None:
             nonlocal held
@@ -73,7 +73,7 @@ def _may_be_compressed(head: Message) -> bool:
 
 
 async def _compressed(head: Message, message: Message, wanted: bool) -> Message:
-    """The first part of a body, compressed if it is the only one and large enough; its head is made to fit."""
+    """Compress a body's first part if it is the only one and large enough, and update the head's headers."""
     body = message.get("body", b"")
     if len(body) < MIN_BYTES or message.get("more_body", False):
         return message

@@ -1,7 +1,7 @@
-"""The open connections of the API: how many there may be, of one address too, and how long an answer waits to be read.
+"""Limits on open connections, in total and per client network, and on how long a client may take to read an answer.
 
-A new connection always finds room: where there are as many as there may be, the one that has waited longest without
-sending a request makes way. An answer that its client does not read is given up, as a body that does not arrive is.
+At the limit a new connection replaces the one that has been idle longest. A connection whose client reads its answer
+too slowly is aborted, like one whose request body does not arrive.
 """
 
 import asyncio
@@ -15,36 +15,36 @@ from service.http.proxies import TrustedProxies
 
 MAX_CONNECTIONS = 4096
 MAX_AN_ADDRESS = 256
-ROOM_FOR_OTHERS = 512
-"""Connections that this machine and trusted proxies, whose share is larger, leave to the rest."""
+RESERVED_FOR_OTHERS = 512
+"""Connections that loopback and trusted proxies, whose limit is higher, leave to other clients."""
 UNKNOWN = "unknown"
-"""Under what those are counted that have no address."""
+"""Name under which connections without a known address are counted."""
 SWEEP_SECONDS = 1.0
 SWEEP_SOON_SECONDS = 0.1
 READ_GRACE_SECONDS = 20.0
 READ_BYTES_PER_SECOND = 32_000
-"""An answer must be read at this rate after the grace; a slow link manages it, a client that does not read does not."""
+"""Minimum rate at which a client must read an answer after the grace period; a slow link manages it."""
 MAX_UNREAD_BYTES = 64_000_000
-"""Of all answers that wait to be read; beyond, those go first that nobody has read from since the last look."""
+"""Limit on the unread bytes of all answers; above it, connections stalled since the last check are aborted first."""
 
 
-class Line(Protocol):
-    """What is asked of a connection's transport."""
+class Connection(Protocol):
+    """The part of a connection's transport that is used here."""
 
     num_written: int
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that wait to be sent."""
+        """Return the number of bytes not sent yet."""
         ...
 
     def abort(self) -> None:
-        """Close it now, whatever waits."""
+        """Close the connection at once, dropping unsent data."""
         ...
 
 
 @dataclass(slots=True)
-class _Debt:
-    """An answer that is being read: since when, and how much of it has been."""
+class _UnreadResponse:
+    """Progress of a client reading an answer: since when, and how many bytes."""
 
     since: float
     num_read_then: int
@@ -56,66 +56,66 @@ class _Debt:
 
 
 class Connections:
-    """Who is connected. For the event loop's thread."""
+    """Registry of open connections. To be used from the event loop's thread."""
 
     def __init__(self, proxies: TrustedProxies | None = None, *, most: int | None = None) -> None:
         self.most = most or min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._proxies = proxies or TrustedProxies()
-        self._address_of: dict[Line, str] = {}
-        self._of: dict[str, set[Line]] = defaultdict(set)
-        self._resting: dict[Line, None] = {}
-        """Those that wait for a request, in the order in which they began to."""
-        self._resting_of: dict[str, dict[Line, None]] = defaultdict(dict)
-        self._debts: dict[Line, _Debt] = {}
+        self._address_of: dict[Connection, str] = {}
+        self._of: dict[str, set[Connection]] = defaultdict(set)
+        self._idle: dict[Connection, None] = {}
+        """Connections waiting for a request, the longest idle first."""
+        self._idle_of: dict[str, dict[Connection, None]] = defaultdict(dict)
+        self._unread: dict[Connection, _UnreadResponse] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._address_of)
 
-    def arrive(self, line: Line, host: str | None) -> bool:
-        """Take in a new connection, and close one that rests where there are too many; False if none rests."""
-        address, most = self._share(host)
-        if len(self._of[address]) >= most and not _close_first(self._resting_of[address]):
+    def add(self, connection: Connection, host: str | None) -> bool:
+        """Register a connection, closing the longest idle one at the limit; False if none is idle."""
+        address, most = self._limit_for(host)
+        if len(self._of[address]) >= most and not _close_first(self._idle_of[address]):
             return False
-        if len(self) >= self.most and not _close_first(self._resting):
+        if len(self) >= self.most and not _close_first(self._idle):
             return False
-        self._address_of[line] = address
-        self._of[address].add(line)
+        self._address_of[connection] = address
+        self._of[address].add(connection)
         self._sweep_within(SWEEP_SECONDS)
         return True
 
-    def rest(self, line: Line) -> None:
-        """Say that a connection waits for its client: for a request, or to be closed."""
-        if (address := self._address_of.get(line)) is not None:
-            self._resting[line] = self._resting_of[address][line] = None
+    def mark_idle(self, connection: Connection) -> None:
+        """Mark a connection as idle: it waits for a request, or for its client to close."""
+        if (address := self._address_of.get(connection)) is not None:
+            self._idle[connection] = self._idle_of[address][connection] = None
 
-    def work(self, line: Line) -> None:
-        """Say that a connection has a request."""
-        self._resting.pop(line, None)
-        if (address := self._address_of.get(line)) is not None:
-            self._resting_of[address].pop(line, None)
+    def mark_active(self, connection: Connection) -> None:
+        """Mark a connection as serving a request."""
+        self._idle.pop(connection, None)
+        if (address := self._address_of.get(connection)) is not None:
+            self._idle_of[address].pop(connection, None)
 
-    def leave(self, line: Line) -> None:
-        """Forget a connection that has ended."""
-        self.work(line)
-        self._debts.pop(line, None)
-        if (address := self._address_of.pop(line, None)) is not None:
-            self._of[address].discard(line)
+    def remove(self, connection: Connection) -> None:
+        """Remove a closed connection."""
+        self.mark_active(connection)
+        self._unread.pop(connection, None)
+        if (address := self._address_of.pop(connection, None)) is not None:
+            self._of[address].discard(connection)
             if not self._of[address]:
                 del self._of[address]
-                self._resting_of.pop(address, None)
+                self._idle_of.pop(address, None)
 
-    def owes(self) -> None:
-        """Say that an answer is not read as fast as it is written."""
+    def check_unread_soon(self) -> None:
+        """Schedule an early check of unread answers: a client reads more slowly than the answer is written."""
         self._sweep_within(SWEEP_SOON_SECONDS)
 
-    def _share(self, host: str | None) -> tuple[str, int]:
-        """Under what an address is counted, and how many connections it may have."""
-        address = neighbourhood(host)
+    def _limit_for(self, host: str | None) -> tuple[str, int]:
+        """Return the network that an address is counted under, and its limit of connections."""
+        address = client_network(host)
         if address == UNKNOWN:
             return address, self.most
         if ipaddress.ip_network(address).is_loopback or self._proxies.trusts(str(_address(host))):
-            return address, self.most - min(ROOM_FOR_OTHERS, self.most // 8)
+            return address, self.most - min(RESERVED_FOR_OTHERS, self.most // 8)
         return address, min(MAX_AN_ADDRESS, self.most // 2)
 
     def _sweep_within(self, seconds: float) -> None:
@@ -125,37 +125,40 @@ class Connections:
             if self._sweep.when() <= due:
                 return
             self._sweep.cancel()
-        self._sweep = loop.call_at(due, self._look_at_answers, loop)
+        self._sweep = loop.call_at(due, self._abort_unread, loop)
 
-    def _look_at_answers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give up the answers that are overdue, and so many that stand still that the rest is bounded."""
+    def _abort_unread(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Abort connections whose reading is overdue, and stalled ones until MAX_UNREAD_BYTES holds."""
         self._sweep = None
         now = loop.time()
-        unread: dict[Line, int] = {}
-        for line in list(self._address_of):
-            if (num_bytes := line.get_write_buffer_size()) == 0:
-                self._debts.pop(line, None)
+        unread: dict[Connection, int] = {}
+        for connection in list(self._address_of):
+            if (num_bytes := connection.get_write_buffer_size()) == 0:
+                self._unread.pop(connection, None)
                 continue
-            num_read = line.num_written - num_bytes
-            debt = self._debts.setdefault(line, _Debt(now, num_read, -1))
-            debt.stalled, debt.num_read = debt.num_read == num_read, num_read
-            if debt.is_overdue(now):
-                line.abort()
+            num_read = connection.num_written - num_bytes
+            response = self._unread.setdefault(connection, _UnreadResponse(now, num_read, -1))
+            response.stalled, response.num_read = response.num_read == num_read, num_read
+            if response.is_overdue(now):
+                connection.abort()
             else:
-                unread[line] = num_bytes
+                unread[connection] = num_bytes
         excess = sum(unread.values()) - MAX_UNREAD_BYTES
-        for line in sorted(unread, key=unread.__getitem__, reverse=True):
+        for connection in sorted(unread, key=unread.__getitem__, reverse=True):
             if excess <= 0:
                 break
-            if self._debts[line].stalled:
-                line.abort()
-                excess -= unread[line]
+            if self._unread[connection].stalled:
+                connection.abort()
+                excess -= unread[connection]
         if self._address_of:
             self._sweep_within(SWEEP_SECONDS)
 
 
-def neighbourhood(host: str | None) -> str:
-    """Under what a client's address is counted. IPv6 is given out by networks, so those of one network count as one."""
+def client_network(host: str | None) -> str:
+    """Return the network that a client's address is counted under: the IPv4 address, or the /64 of an IPv6 address.
+
+    IPv6 addresses are assigned by network, so all of one network count as one client.
+    """
     address = _address(host)
     if address is None:
         return UNKNOWN
@@ -172,10 +175,10 @@ def _address(host: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address 
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _close_first(resting: dict[Line, None]) -> bool:
-    """Close the connection that has rested longest, if any does."""
-    if (line := next(iter(resting), None)) is None:
+def _close_first(idle: dict[Connection, None]) -> bool:
+    """Abort the connection that has been idle longest; False if none is idle."""
+    if (connection := next(iter(idle), None)) is None:
         return False
-    resting.pop(line)
-    line.abort()
+    idle.pop(connection)
+    connection.abort()
     return True

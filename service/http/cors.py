@@ -1,6 +1,6 @@
-"""Pages of other sites that may use the API from a browser: those of EPOCHAL_ALLOWED_ORIGINS, none by default (CORS).
+"""CORS: browser access to the API for the origins in EPOCHAL_ALLOWED_ORIGINS (none by default).
 
-Such a page sends a key in a header; the cookie of this lab's own pages is not taken from it.
+Such a page sends a key in a header; the session cookie of this lab's own pages is ignored for it.
 https://fetch.spec.whatwg.org/#http-cors-protocol
 """
 
@@ -19,11 +19,11 @@ REQUEST_HEADERS = "Authorization, X-API-Key, Content-Type, Idempotency-Key, If-N
 EXPOSED_HEADERS = "Location, ETag, Retry-After, Idempotent-Replayed, Allow, WWW-Authenticate"
 REMEMBER_SECONDS = 600
 FOR_PROGRAMS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
-"""Beside the API itself; pages and logging in are for this lab's own origin."""
+"""Paths beside the API itself; pages and login are for this lab's own origin."""
 
 
 class Cors:
-    """ASGI middleware around everything that answers, so that errors can be read by those pages too."""
+    """ASGI middleware outside everything that answers, so that errors carry CORS headers too."""
 
     def __init__(self, app: ASGIApp, *, allowed_origins: Iterable[str]) -> None:
         self.app = app
@@ -59,7 +59,7 @@ class Cors:
     def _names(self, origin: str) -> bool:
         try:
             return bool(origin) and normal_origin(origin) in self.allowed
-        except ValueError:  # null, say, which pages without an origin send
+        except ValueError:  # such as "null", which pages without an origin send
             return False
 
 

@@ -1,8 +1,8 @@
-"""The keys and sessions that are good now, kept in memory: knowing a caller takes no look into the database.
+"""In-memory cache of the valid keys and sessions, so that authentication needs no query.
 
-They are few. They are read again as soon as the database may say something else: a key that was made works at once, a
-session that was ended here is over at once, a key that another process revoked is noticed within a second, and wrong
-keys, however many, cost one query at a time at most.
+They are few. They are read again when the database may have changed: a new key works at once, a session ended here is
+invalid at once, a key revoked by another process is noticed within a second, and wrong keys, however many, cost at most
+one query at a time.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ FRESH_SECONDS = 0.5
 
 
 class Credentials:
-    """Keys and sessions by the digests of what callers show. For the event loop's thread."""
+    """Valid keys and sessions by SHA-256 of the token. To be used from the event loop's thread."""
 
     def __init__(self, store: Store, stamps: Stamps) -> None:
         self._store = store
@@ -28,10 +28,10 @@ class Credentials:
         self._read_at = self._changed_at = float("-inf")
         self._known: Mapping[str, Credential] = {}
         self._reading = asyncio.Lock()
-        self._queue = BoundedQueue("looks for keys", places=1)  # a full thread pool must not keep callers out
+        self._queue = BoundedQueue("key look-ups", places=1)  # a full thread pool must not block authentication
 
     async def find(self, digest: str) -> Credential | None:
-        """Whose it is; None for what is unknown, revoked, ended or expired."""
+        """Look up a credential; None if it is unknown, revoked, ended or expired."""
         if time.monotonic() - self._read_at > FRESH_SECONDS or self._read_at <= self._changed_at:
             await self._refresh()
         found = self._known.get(digest)
@@ -40,16 +40,16 @@ class Credentials:
             found = self._known.get(digest)
         return found if found is None or found.expires_at is None or found.expires_at > datetime.now(UTC) else None
 
-    def changed(self) -> None:
-        """Say that this process has ended one: what was read before this moment serves nobody after it."""
+    def invalidate(self) -> None:
+        """Invalidate what was read before now, because this process has ended a session."""
         self._changed_at = time.monotonic()
 
     async def _refresh(self) -> None:
-        """Read again what has been read before this moment, unless the database is still the same."""
+        """Read the credentials again if the database has changed since they were last read."""
         asked_at = time.monotonic()
         async with self._reading:
             if self._read_at >= asked_at:
-                return  # read for somebody else while this one waited
+                return  # another request has read them meanwhile
             now, stamp = time.monotonic(), self._stamps.of_everything()
             if stamp is None or stamp != self._stamp:
                 self._known = await self._queue.run(self._read)

@@ -1,7 +1,7 @@
-"""What routes of every noun ask for by type: settings, the database, the caller, the body, a place to work in.
+"""FastAPI dependencies shared by all routes: settings, the database, the caller, the body, queue slots.
 
 The application's parts are attributes of `app.state`, set while it starts (service.app). Each getter here, and in the
-routes of the noun that a part belongs to, hands one of them to a route.
+routes of the noun that a part belongs to, passes one of them to a route.
 """
 
 from collections.abc import AsyncIterator
@@ -13,86 +13,86 @@ from fastapi import Depends, Request
 from models.settings import Settings
 from models.store import Store
 from models.store.states import Role
-from service.http.access import Caller, Doorkeeper, check_role
+from service.http.access import Authenticator, Caller, check_role
 from service.http.body import read_document
 from service.http.queues import BoundedQueue
 from service.http.rendered import Renderings
 
 
 async def get_settings(request: Request) -> Settings:
-    """The lab's settings."""
+    """Return the lab's settings."""
     settings: Settings = request.app.state.settings
     return settings
 
 
 async def get_store(request: Request) -> Store:
-    """The database."""
+    """Return the database."""
     store: Store = request.app.state.store
     return store
 
 
 async def get_writes(request: Request) -> BoundedQueue:
-    """The queue of requests that write to the database."""
+    """Return the queue of requests that write to the database."""
     writes: BoundedQueue = request.app.state.writes
     return writes
 
 
 async def get_renderings(request: Request) -> Renderings:
-    """The memory of what was drawn."""
+    """Return the cache of rendered pictures and tables."""
     renderings: Renderings = request.app.state.renderings
     return renderings
 
 
-async def get_doorkeeper(request: Request) -> Doorkeeper:
-    """The check of keys, sessions and quotas."""
-    doorkeeper: Doorkeeper = request.app.state.doorkeeper
-    return doorkeeper
+async def get_authenticator(request: Request) -> Authenticator:
+    """Return the authenticator, which also applies quotas."""
+    authenticator: Authenticator = request.app.state.authenticator
+    return authenticator
 
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 StoreDep = Annotated[Store, Depends(get_store)]
 WritesDep = Annotated[BoundedQueue, Depends(get_writes)]
 RenderingsDep = Annotated[Renderings, Depends(get_renderings)]
-DoorkeeperDep = Annotated[Doorkeeper, Depends(get_doorkeeper)]
+AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 
 
 async def get_caller(request: Request) -> Caller:
-    """The sender of the request, known by a key or a session, and within its rate."""
-    caller: Caller | None = request.scope.get("caller")  # service.http.caching has asked already
-    return caller or await (await get_doorkeeper(request)).identify(request)
+    """Authenticate the request and apply the caller's rate limit. Raises Unauthorized, TooManyRequests."""
+    caller: Caller | None = request.scope.get("caller")  # set by service.http.caching, which authenticates first
+    return caller or await (await get_authenticator(request)).identify(request)
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
 async def authorise(request: Request, caller: CallerDep) -> None:
-    """Let viewers read and submitters change."""
+    """Check the caller's role: safe methods need a viewer, others a submitter. Raises Forbidden."""
     check_role(caller, request)
 
 
 async def authorise_viewer(request: Request, caller: CallerDep) -> None:
-    """Let viewers too: what is POSTed here changes nothing."""
+    """Check the caller's role on routes whose POST changes nothing: a viewer suffices. Raises Forbidden."""
     check_role(caller, request, needed=Role.VIEWER)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What was sent: as plain data, and as bytes."""
+    """A request body, as plain data and as bytes."""
 
     document: Any
     raw: bytes
 
     def named(self, name: str | None) -> "Body":
-        """The same with another name in it. The bytes tell the two apart, as an Idempotency-Key has to."""
+        """Return the body with another name. Its bytes differ too, so that an Idempotency-Key tells the two apart."""
         if name is None or not isinstance(self.document, dict):
             return self
         return Body({**self.document, "name": name}, b"%b\0%b" % (name.encode("utf-8", "replace"), self.raw))
 
 
-async def read_body(request: Request, caller: CallerDep, doorkeeper: DoorkeeperDep) -> Body:
-    """The JSON or YAML body of a request, counted against its sender's quota."""
+async def read_body(request: Request, caller: CallerDep, authenticator: AuthenticatorDep) -> Body:
+    """Read the JSON or YAML body of a request and count it against the caller's quota."""
     document, raw = await read_document(request)
-    doorkeeper.count_upload(caller, len(raw))
+    authenticator.count_upload(caller, len(raw))
     return Body(document, raw)
 
 
@@ -109,7 +109,7 @@ async def _draw_place(request: Request) -> AsyncIterator[None]:
         yield
 
 
-# A sync route with one of these waits for its place before it takes a thread: however many wait for a locked
-# database, routes that read find a thread.
+# A sync route with one of these waits for its slot before it takes a thread: however many requests wait for a locked
+# database, threads are left for routes that read.
 WritePlace = Depends(_write_place, scope="function")
 DrawPlace = Depends(_draw_place, scope="function")

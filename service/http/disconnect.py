@@ -1,4 +1,4 @@
-"""Work for a request that stops when its client has gone."""
+"""Cancelling a request's work when its client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ Answer = TypeVar("Answer")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """The result of `work`, which is cancelled when the client disconnects; ClientDisconnect is raised then.
+    """Run `work` and return its result; cancel it and raise ClientDisconnect when the client disconnects.
 
     The request's body has to have been read to its end.
     """

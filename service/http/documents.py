@@ -1,4 +1,4 @@
-"""What JSON documents of every noun share: their base, the root of the API's addresses, and a quick answer."""
+"""Shared by all JSON documents: their base class, the API's root path, and a fast response."""
 
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
@@ -7,11 +7,11 @@ API = "/api/v1"
 
 
 class Document(BaseModel):
-    """A document's members are what is listed; what they hold may grow."""
+    """Base class of JSON documents: no members beyond the declared ones."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def respond(document: BaseModel) -> Response:
-    """A document as an answer, for routes that are asked often: FastAPI would check and convert it once more."""
+    """Serialise a document into a response, for busy routes: FastAPI would validate and convert it once more."""
     return Response(document.model_dump_json(), media_type="application/json")

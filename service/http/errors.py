@@ -1,4 +1,4 @@
-"""Every error leaves the API as one problem document (RFC 9457), rendered here and nowhere else."""
+"""Exception handlers: every error is rendered as a problem document (RFC 9457), here and nowhere else."""
 
 import json
 import re
@@ -33,7 +33,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class RequestTimeout(EpochalError):
-    """A request that arrived too slowly to be waited for."""
+    """A request's head or body arrived too slowly."""
 
     code = "request-timeout"
     status = 408
@@ -41,7 +41,7 @@ class RequestTimeout(EpochalError):
 
 
 class BadRequest(EpochalError):
-    """A request that breaks HTTP itself or the format it claims: a multipart body without its boundary, say."""
+    """A request that violates HTTP or its declared format, such as a multipart body without its boundary."""
 
     code = "bad-request"
     status = 400
@@ -49,11 +49,11 @@ class BadRequest(EpochalError):
 
 
 class NotAcceptable(EpochalError):
-    """A request that asks for media types of which this address has none."""
+    """A request whose Accept header excludes every media type of its address."""
 
     code = "not-acceptable"
     status = 406
-    title = "That form is not to be had here"
+    title = "Not acceptable: none of the requested media types is available"
 
 
 class FieldProblem(BaseModel):
@@ -61,7 +61,7 @@ class FieldProblem(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    field: str = Field(description="Where, as a dotted path.")
+    field: str = Field(description="The field, as a dotted path.")
     message: str = Field(description="What is wrong with it.")
 
 
@@ -71,12 +71,12 @@ class Problem(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: str = Field(description="Where this kind of problem is described.")
-    title: str = Field(description="The kind of problem, in words.")
+    title: str = Field(description="A short summary of the kind of problem.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What was received and which rule it broke.")
     code: str = Field(description="The kind of problem, for programs.")
-    fix: str | None = Field(default=None, description="What to do about it.")
-    errors: list[FieldProblem] | None = Field(default=None, description="One entry a field, where there are several.")
+    fix: str | None = Field(default=None, description="How to correct it.")
+    errors: list[FieldProblem] | None = Field(default=None, description="One entry per field.")
 
 
 PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -84,7 +84,7 @@ ANY_PROBLEM: dict[int | str, dict[str, Any]] = {"default": {"description": "A pr
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer beside success, for the OpenAPI document; anything else is under `default`."""
+    """Describe a route's error statuses for the OpenAPI document; all others are under `default`."""
     named: dict[int | str, dict[str, Any]] = {
         status: {"description": HTTPStatus(status).phrase + ".", "content": PROBLEM_CONTENT} for status in statuses
     }
@@ -92,7 +92,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def problem_document(error: EpochalError) -> dict[str, Any]:
-    """An error as the members of a problem document, of a bounded size whatever it quotes."""
+    """Build the members of a problem document from an error; at most MAX_PROBLEM_BYTES as JSON."""
     document = _members(error)
     if _num_bytes(document) > MAX_PROBLEM_BYTES:
         document = {key: _cut(value) for key, value in document.items()}
@@ -119,7 +119,7 @@ def _num_bytes(value: Any) -> int:
 
 
 def _cut(value: Any, depth: int = 0) -> Any:
-    """A value with what is long in it cut off."""
+    """Truncate long text, lists and objects inside a value."""
     if isinstance(value, str):
         return shown(value, MOST_CHARACTERS if depth == 0 else SHOWN_CHARACTERS)
     if isinstance(value, list | tuple):
@@ -136,7 +136,7 @@ def _are_entries(found: list[Any]) -> bool:
 
 
 def problem_response(error: EpochalError, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as a response, with the headers that its status calls for."""
+    """Build the response for an error, with the headers that its status requires (Retry-After, WWW-Authenticate)."""
     all_headers = dict(headers or {})
     if (seconds := error.extra.get("retry_after_seconds")) is not None:
         all_headers["Retry-After"] = str(max(1, round(seconds)))
@@ -144,24 +144,24 @@ def problem_response(error: EpochalError, headers: Mapping[str, str] | None = No
         all_headers["WWW-Authenticate"] = 'Bearer realm="epochal"'
     if error.status == 408:
         all_headers["Connection"] = "close"
-    # ASCII throughout, so that whatever text was sent and is quoted back, half a surrogate pair too, can be encoded.
+    # ASCII only, so that any text quoted from the request can be encoded, lone surrogates too.
     body = json.dumps(problem_document(error), default=str)
     return Response(body, status_code=error.status, headers=all_headers, media_type=PROBLEM_TYPE)
 
 
 def unexpected(incident: str) -> EpochalError:
-    """What a client is told of a fault of ours: nothing but where to find it in the log."""
+    """Build the error for an unhandled exception: it gives the client only an incident number to find in the log."""
     return EpochalError(
-        "The lab met an error that it did not expect; nothing is known about your request being at fault",
+        "The lab failed with an unexpected error; the request itself may well be valid",
         fix=f"look for {incident} in the API's log",
         incident=incident,
     )
 
 
 def install_handlers(app: FastAPI, *, render_page: Callable[[dict[str, Any]], Response]) -> None:
-    """Render Epochal's errors, FastAPI's, Starlette's and the disk's as problem documents.
+    """Register handlers that render EpochalError, validation errors, HTTPException and OSError as problem documents.
 
-    `render_page` makes a page of a document, for browsers.
+    `render_page` renders a document as an HTML page, for browsers.
     """
     app.state.render_problem_page = render_page
     app.add_exception_handler(EpochalError, _render_own)
@@ -200,13 +200,13 @@ async def _render_starlette(request: Request, error: Exception) -> Response:
 
 async def _render_disk(request: Request, error: Exception) -> Response:
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        detail = f"the request could not be kept on disk: {error.strerror}"
-        return _respond(request, StorageFull(detail, fix="make room and send it again"))
+        detail = f"the request could not be stored on disk: {error.strerror}"
+        return _respond(request, StorageFull(detail, fix="free disk space and send it again"))
     raise error
 
 
 def _respond(request: Request, error: EpochalError, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem document or, for a browser that looks at pages, the same as one."""
+    """Respond with a problem document, or an HTML page if the client prefers one and the path is outside the API."""
     forms = (PROBLEM_TYPE, "text/html")
     if request.url.path.startswith("/api/") or choose_type(request.headers.get("accept"), forms) != "text/html":
         return problem_response(error, headers)
@@ -216,15 +216,15 @@ def _respond(request: Request, error: EpochalError, headers: Mapping[str, str] |
 
 
 def _nothing_there(request: Request) -> Response:
-    """404, with the address that was meant if that shows. A reader of pages is sent there at once.
+    """Respond with 404 that suggests the nearest existing address, or redirect there if it is a page.
 
-    The API never redirects: many clients do not follow, or follow a POST with a GET, and then show an empty answer
-    where an error would have said what to change.
+    The API never redirects: many clients do not follow, or repeat a POST as a GET, and then show an empty answer
+    instead of an error.
     """
     path = request.url.path
-    detail = f"there is nothing at {shown(path)}"
+    detail = f"there is no resource at {shown(path)}"
     plain = re.sub("/{2,}", "/", path).rstrip("/") or "/"
-    for meant in (plain, f"/api/v1{plain}") if not _allowed_methods(request, path) else ():  # else an id is wrong
+    for meant in (plain, f"/api/v1{plain}") if not _allowed_methods(request, path) else ():  # else the id is wrong
         if not (methods := _allowed_methods(request, meant)):
             continue
         if request.method in ("GET", "HEAD") and "GET" in methods and not meant.startswith("/api/"):
@@ -235,7 +235,7 @@ def _nothing_there(request: Request) -> Response:
 
 
 def _allowed_methods(request: Request, path: str) -> list[str]:
-    """Every method that some route takes at this path: the router itself names those of the first one only."""
+    """List the methods of all routes at a path; Starlette's router reports those of the first route only."""
     routes = request.app.router.routes
     return [
         method
@@ -245,14 +245,14 @@ def _allowed_methods(request: Request, path: str) -> list[str]:
 
 
 def invalid_fields(entries: Iterable[dict[str, Any]]) -> InvalidRequest:
-    """One error out of several wrong fields."""
+    """Combine the entries of several invalid fields into one error."""
     found = list(islice(entries, MOST_ENTRIES))
     detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in found)
     return InvalidRequest(detail, errors=found)
 
 
 def shown(text: str, most: int = SHOWN_CHARACTERS) -> str:
-    """Text that was sent, short enough to be quoted back."""
+    """Truncate text from a request for quoting in a message."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

@@ -1,4 +1,4 @@
-"""The headers that keep a browser from doing more with an answer than showing it."""
+"""Security headers of every response: content security policy, framing, referrer and content-type sniffing."""
 
 SECURITY_HEADERS = (
     (
@@ -12,7 +12,7 @@ SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 )
-"""As ASGI has them: they go with every answer."""
+"""Added to every response, as ASGI (name, value) pairs."""
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"

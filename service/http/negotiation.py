@@ -1,10 +1,10 @@
-"""Which of the forms that an address offers a client would rather have (RFC 9110, sections 12.5.1 and 12.5.3)."""
+"""Content negotiation by Accept and Accept-Encoding (RFC 9110, sections 12.5.1 and 12.5.3)."""
 
 from collections.abc import Sequence
 
 
 def choose_type(accept: str | None, offered: Sequence[str]) -> str | None:
-    """The offered media type that an Accept header likes best, the first of equals; None if it refuses all."""
+    """Return the offered media type with the highest quality in an Accept header, the first of equals; None if none."""
     if accept is None or not accept.strip():
         return offered[0]
     ranges = [_read_range(part) for part in accept.split(",")[:50]]
@@ -17,7 +17,7 @@ def choose_type(accept: str | None, offered: Sequence[str]) -> str | None:
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Whether a client takes gzip and does not like the plain form better."""
+    """Whether an Accept-Encoding header allows gzip and does not prefer identity."""
     if not accept_encoding:
         return False
     codings = dict(reversed([_read_range(part) for part in accept_encoding.split(",")[:50]]))
@@ -38,7 +38,7 @@ def _read_range(text: str) -> tuple[str, float]:
 
 
 def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
-    """The quality of the most specific range that the type falls into."""
+    """Return the quality of the most specific range that matches a media type."""
     for wanted in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
         found = [quality for name, quality in ranges if name == wanted]
         if found:

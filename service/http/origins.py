@@ -1,4 +1,4 @@
-"""Whether a request was meant for this lab and comes from its own pages: its Host and Origin headers."""
+"""Checks of the Host header (DNS rebinding) and the Origin header (cross-site request forgery)."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -14,29 +14,29 @@ from service.http.proxies import FORWARDED_SCHEME
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 NAMED_ORIGIN = "epochal.named_origin"
-"""Key in the scope of a request by another site's page that may use the API (service.http.cors)."""
+"""Scope key of a request from an allowed cross-origin page (service.http.cors)."""
 
 
 class HostNames:
-    """The names that the lab answers to."""
+    """The host names at which the lab may be addressed."""
 
     def __init__(self, allowed: Iterable[str], *, any_address: bool) -> None:
         self.allowed = {host.lower() for host in allowed}
         self.any_address = any_address
 
     def check(self, headers: Headers) -> None:
-        """Refuse names that are not this lab's: a page elsewhere can point its own name here (DNS rebinding)."""
+        """Check the Host header against the allowed names, as protection from DNS rebinding. Raises Forbidden."""
         host = _host_name(headers.get("host", ""))
         if "*" in self.allowed or host in self.allowed or self._is_own_address(host):
             return
         raise Forbidden(
-            f"this lab does not answer to the host '{shown(host)}'",
+            f"the host '{shown(host)}' is not one of this lab's allowed host names",
             fix="use an address in EPOCHAL_ALLOWED_HOSTS, or add this one there",
             allowed_hosts=sorted(self.allowed),
         )
 
     def _is_own_address(self, host: str) -> bool:
-        """A number cannot be rebound; beyond loopback one is taken where a key is asked for anyway."""
+        """Whether a host is an IP address that is allowed: loopback always, others where a key is required."""
         try:
             address = ipaddress.ip_address(host.strip("[]"))
         except ValueError:
@@ -45,7 +45,7 @@ class HostNames:
 
 
 def check_origin(scope: Scope, headers: Headers) -> None:
-    """Refuse changes that a page of another origin asks a browser for."""
+    """Check the Origin and Sec-Fetch-Site headers of requests that change something. Raises Forbidden."""
     if scope["method"] in SAFE_METHODS or scope.get(NAMED_ORIGIN):
         return
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
@@ -62,8 +62,8 @@ def check_origin(scope: Scope, headers: Headers) -> None:
 def is_own_origin(origin: str, host: str, scheme: str | None = None) -> bool:
     """Whether an Origin header names the host and port of a Host header, with default ports filled in.
 
-    scheme: what the client used, where a trusted proxy says so; else the origin's own is believed, since a proxy that
-    nobody named may have ended TLS in front of the lab.
+    scheme: the client's, where a trusted proxy states it; otherwise the origin's own scheme is accepted, since a proxy
+    that is not in EPOCHAL_TRUSTED_PROXIES may have terminated TLS in front of the lab.
     """
     its_scheme, separator, its_place = origin.strip().lower().partition("://")
     if not separator or its_scheme not in DEFAULT_PORTS or scheme not in (None, its_scheme):
@@ -73,7 +73,7 @@ def is_own_origin(origin: str, host: str, scheme: str | None = None) -> bool:
 
 
 def _place(text: str, scheme: str) -> tuple[str, int] | None:
-    """Host and port of `host:port`; None for what is not that and nothing more."""
+    """Parse `host:port` into host and port; None for anything else."""
     try:
         parts = urlsplit(f"//{text}")
         port = parts.port
@@ -85,7 +85,7 @@ def _place(text: str, scheme: str) -> tuple[str, int] | None:
 
 
 def _host_name(header: str) -> str:
-    """The name in a Host header, without its port and in lower case."""
+    """Return the name in a Host header, without its port and in lower case."""
     host = header.strip().lower()
     if host.startswith("["):
         return host.partition("]")[0] + "]"

@@ -1,7 +1,7 @@
-"""The perimeter: what every request must pass before the application sees it, and what every answer carries.
+"""The perimeter: checks on every request before the application sees it, and headers on every answer.
 
-One ASGI middleware, outside everything else: is the Host ours, is the Origin ours, is the body small enough and fast
-enough; and on the way out the security headers, and a problem document in place of whatever went wrong.
+An ASGI middleware that checks Host, Origin, body size and body speed, applies admission control, adds the security
+headers, and turns every exception into a problem document.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import EpochalError, TooLarge
+from service.http.admission import ConcurrencyLimiter, RoundRobin
 from service.http.body import MAX_BODY_BYTES
-from service.http.connections import neighbourhood
+from service.http.connections import client_network
 from service.http.errors import RequestTimeout, problem_response, unexpected
 from service.http.headers import SECURITY_HEADERS
 from service.http.origins import HostNames, check_origin
 from service.http.proxies import TrustedProxies
-from service.http.turnstile import Shares, Turnstile
 
 logger = logging.getLogger(__name__)
 
 BODY_GRACE_SECONDS = 20.0
 BODY_BYTES_PER_SECOND = 32_000
-"""A body must arrive at this rate after the grace; a slow uplink manages it, a client that drips does not."""
+"""Minimum rate at which a body must arrive after the grace period; a slow uplink manages it."""
 LOGIN, MAX_LOGIN_BYTES = "/login", 16_000
 UPLOADS = "/predictions"
-SIGN_OF_LIFE, READINESS = "/healthz", "/readyz"
+LIVENESS, READINESS = "/healthz", "/readyz"
 
 
 class Perimeter:
@@ -51,8 +51,8 @@ class Perimeter:
         self.hosts = hosts
         self.proxies = proxies
         self.max_body_bytes = max_body_bytes
-        self._turnstile = Turnstile()
-        self._shares = Shares()
+        self._round_robin = RoundRobin()
+        self._limiter = ConcurrencyLimiter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,11 +62,11 @@ class Perimeter:
         exchange = Exchange(scope, receive, send, body_limit(scope["path"], self.max_body_bytes))
         inner, began = exchange.inner_scope(), time.monotonic()
         try:
-            if scope["path"] != SIGN_OF_LIFE:  # a health check names whatever address it reaches the lab by
+            if scope["path"] != LIVENESS:  # health checks use any host name
                 self.hosts.check(exchange.headers)
             check_origin(scope, exchange.headers)
             exchange.check_length()
-            await self._wait_for_its_turn(scope, exchange)
+            await self._admit(scope, exchange)
             await self.app(inner, exchange.receive, exchange.send)
         except EpochalError as error:
             await exchange.fail(error)
@@ -77,34 +77,34 @@ class Perimeter:
             logger.exception("%s: %s %s", incident, scope["method"], scope["path"])
             await exchange.fail(unexpected(incident))
         finally:
-            exchange.give_up_its_place()
+            exchange.release_place()
             if exchange.status:
                 self.observe(inner, exchange.status, (exchange.answered_at or time.monotonic()) - began)
 
-    async def _wait_for_its_turn(self, scope: Scope, exchange: "Exchange") -> None:
-        """Let requests begin a few at a time, in turn between addresses, and work on only so many of one address.
+    async def _admit(self, scope: Scope, exchange: "Exchange") -> None:
+        """Wait for admission: starts are round robin between client networks, and reads limited per network.
 
-        Only what is read counts as worked on, until its answer begins: bodies that are waited for, writers, uploads and
-        streams have bounds of their own. A sign of life waits behind others from its own address only, and readiness,
-        which may wait for a broker, keeps no place from anybody.
+        Only reads count against the limit, until their answer begins: slow bodies, writes, uploads and streams have
+        limits of their own. Liveness has its own queue per network, and readiness, which may wait for a broker, does
+        not count against the limit.
         """
-        address = neighbourhood(scope["client"][0] if scope.get("client") else None)
-        sign_of_life = scope["path"].endswith(SIGN_OF_LIFE)
-        if exchange.only_reads and not sign_of_life and not scope["path"].endswith(READINESS):
-            await self._shares.enter(address)
-            exchange.holds_place(partial(self._shares.leave, address))
-        await self._turnstile.enter(f"{SIGN_OF_LIFE} {address}" if sign_of_life else address)
+        address = client_network(scope["client"][0] if scope.get("client") else None)
+        is_liveness = scope["path"].endswith(LIVENESS)
+        if exchange.only_reads and not is_liveness and not scope["path"].endswith(READINESS):
+            await self._limiter.acquire(address)
+            exchange.release_on_answer(partial(self._limiter.release, address))
+        await self._round_robin.wait_for_turn(f"{LIVENESS} {address}" if is_liveness else address)
 
 
 def body_limit(path: str, max_upload_bytes: int) -> int:
-    """The largest body that an address has a use for."""
+    """Return the maximum size of a request's body at a path, in bytes."""
     if path == LOGIN:
         return MAX_LOGIN_BYTES
     return max_upload_bytes if path.endswith(UPLOADS) else MAX_BODY_BYTES
 
 
 class Exchange:
-    """One request and its response, watched from outside the application."""
+    """One request and its response: wraps ASGI receive and send with limits, deadlines and headers."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int) -> None:
         self.scope = scope
@@ -121,31 +121,34 @@ class Exchange:
         self.status = 0
         self.answered_at: float | None = None
         self.only_reads = scope["method"] in ("GET", "HEAD") and self._body_complete
-        self._give_up: Callable[[], None] | None = None
+        self._release: Callable[[], None] | None = None
 
-    def holds_place(self, give_up: Callable[[], None]) -> None:
-        """Say that it is being worked on, and what ends that."""
-        self._give_up = give_up
+    def release_on_answer(self, release: Callable[[], None]) -> None:
+        """Register a function that frees the request's concurrency slot; called once, when its answer begins."""
+        self._release = release
 
-    def give_up_its_place(self) -> None:
-        """Let another request be worked on, if this one still was."""
-        give_up, self._give_up = self._give_up, None
-        if give_up is not None:
-            give_up()
+    def release_place(self) -> None:
+        """Free the request's concurrency slot, if it still holds one."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
     def check_length(self) -> None:
-        """Refuse a body that announces itself as too large."""
+        """Check Content-Length against the limit. Raises TooLarge."""
         if self._length is not None and self._length > self.max_body_bytes:
             raise self._too_large(self._length)
 
     def inner_scope(self) -> Scope:
-        """The scope as the application sees it: HEAD as GET, and no Range (nothing here is served in parts)."""
+        """Return the application's scope: HEAD becomes GET, and Range is dropped (partial content is not supported)."""
         headers = [(name, value) for name, value in self.scope["headers"] if name not in (b"range", b"if-range")]
         method = "GET" if self.scope["method"] == "HEAD" else self.scope["method"]
         return {**self.scope, "headers": headers, "method": method}
 
     async def receive(self) -> Message:
-        """The next part of the body, counted and with a deadline that moves with what has arrived."""
+        """Receive the next part of the body; the deadline moves with the bytes received.
+
+        Raises RequestTimeout, TooLarge.
+        """
         if self._body_complete:
             return await self._receive()
         loop = asyncio.get_running_loop()
@@ -156,7 +159,7 @@ class Exchange:
                 message = await self._receive()
         except TimeoutError:
             raise RequestTimeout(
-                f"{self._received:,} bytes of the body arrived in {BODY_GRACE_SECONDS:g} s and more",
+                f"only {self._received:,} bytes of the body arrived in {BODY_GRACE_SECONDS:g} s or more",
                 fix=f"send at {BODY_BYTES_PER_SECOND // 1000} kB/s or faster",
             ) from None
         if message["type"] == "http.request":
@@ -167,12 +170,12 @@ class Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass the response on, with the headers that every answer carries."""
+        """Send a part of the response; adds the common headers, and drops the body of a HEAD request."""
         if self._finished:
             return
         if message["type"] == "http.response.start":
             self._started, self.status, self.answered_at = True, message["status"], time.monotonic()
-            self.give_up_its_place()
+            self.release_place()
             message = {**message, "headers": self._complete(message["headers"])}
         elif self.scope["method"] == "HEAD":
             message = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -181,7 +184,7 @@ class Exchange:
             self._finished = True
 
     def _complete(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """The response's headers and those that every answer carries; what is given stands."""
+        """Add the common headers to those of the response, which take precedence."""
         headers = [(name.lower(), value) for name, value in given]
         names = {name for name, _ in headers}
         headers += [pair for pair in SECURITY_HEADERS if pair[0] not in names]
@@ -190,15 +193,15 @@ class Exchange:
         return headers
 
     async def fail(self, error: EpochalError) -> None:
-        """Answer with a problem, or break off where an answer has begun."""
+        """Answer with a problem document. Raises RuntimeError if the response has begun."""
         if self._started:
             raise RuntimeError(f"the response had begun when this happened: {error.detail}") from error
         await problem_response(error)(self.scope, self._receive, self.send)
 
     def _too_large(self, num_bytes: int) -> TooLarge:
         return TooLarge(
-            f"the body is {num_bytes:,} bytes or more; at most {self.max_body_bytes:,} are read",
+            f"the body is {num_bytes:,} bytes or more; the limit is {self.max_body_bytes:,}",
             fix="send fewer or smaller images, or raise EPOCHAL_MAX_UPLOAD_MB"
             if self.scope["path"].endswith(UPLOADS)
-            else "send no more than this address has a use for",
+            else "send a smaller body",
         )

@@ -1,4 +1,4 @@
-"""Pictures as responses: their formats, their headers, and how the OpenAPI document shows them."""
+"""Picture responses: formats, headers, and their description in the OpenAPI document."""
 
 from enum import StrEnum
 from typing import Any
@@ -7,10 +7,10 @@ from service.http.headers import SVG_POLICY
 
 
 class Picture(StrEnum):
-    """A format of a picture."""
+    """A picture's format."""
 
     PNG = "png"
-    """Pixels."""
+    """Raster."""
     SVG = "svg"
     """Vectors."""
 
@@ -18,16 +18,18 @@ class Picture(StrEnum):
 MEDIA_TYPES = {Picture.PNG: "image/png", Picture.SVG: "image/svg+xml"}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 TEXT = {"schema": {"type": "string"}}
-NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "What If-None-Match names is still right."}}
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "Not modified: the ETag in If-None-Match is current."}
+}
 ETAG = {"ETag": {"description": "Changes when the answer does.", "schema": {"type": "string"}}}
 
 
 def picture_responses(**also: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """A picture, or the news that it has not changed; `also` are further forms by media type."""
+    """Describe the responses 200 and 304 of a picture for OpenAPI; `also` are further contents by media type."""
     content = {"image/png": BINARY, "image/svg+xml": TEXT, **also}
     return {200: {"description": "The picture.", "content": content, "headers": ETAG}, **NOT_MODIFIED}
 
 
 def picture_headers(picture: Picture) -> dict[str, str]:
-    """An SVG opened by itself is a document: it may style itself and do nothing else."""
+    """Return a picture's headers: an SVG, which a browser opens as a document, may style itself and run nothing."""
     return {"Content-Security-Policy": SVG_POLICY} if picture is Picture.SVG else {}

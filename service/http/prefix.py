@@ -1,4 +1,4 @@
-"""The path prefix under which a proxy shows the lab.
+"""The path prefix under which a reverse proxy publishes the lab.
 
 A lab at https://group.example/epochal/ gives out addresses under /epochal, whether the proxy takes that prefix off
 before it passes a request on or leaves it there. The prefix is EPOCHAL_ROOT_PATH, or what a trusted proxy states in
@@ -17,41 +17,41 @@ from models.addresses import PREFIX
 
 MAX_PREFIX = 200
 ADDRESS_IN_TEXT = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE) /(?=[a-z\s]|$)")
-"""How messages name an address of the lab."""
+"""Pattern by which messages name an address of the lab."""
 
 _prefix: ContextVar[str] = ContextVar("prefix", default="")
-"""Of the request that is being answered. Threads that work for it see it too."""
+"""Prefix of the current request; copied into the threads that work for it."""
 
 
 def prefix() -> str:
-    """The present request's prefix: empty, or a path that begins with a slash and does not end with one."""
+    """Return the current request's prefix: empty, or a path that begins with a slash and does not end with one."""
     return _prefix.get()
 
 
 def set_prefix(text: str) -> None:
-    """Set the prefix of what is answered from here on in this context, for answers made outside the application."""
+    """Set the prefix in the current context, for answers made outside the application."""
     _prefix.set(text)
 
 
 def under(path: str) -> str:
-    """An address of this lab, a path from the root, as whoever asked has to write it."""
+    """Add the current prefix to a path of this lab, as the client has to write it."""
     return _prefix.get() + path
 
 
 def under_in(text: str) -> str:
-    """A message in which every "GET /api/v1/..." is as whoever asked has to write it."""
+    """Add the current prefix to every "GET /api/v1/..." in a message."""
     before = _prefix.get()
     return ADDRESS_IN_TEXT.sub(rf"\1 {before}/", text) if before else text
 
 
 class UnderPrefix:
-    """ASGI middleware that takes the prefix off the path, if it is still there, and remembers it for `under`."""
+    """ASGI middleware that strips the prefix from the path, if present, and sets it for `under`."""
 
     def __init__(self, app: ASGIApp, *, root_path: str, trusts: Callable[[Scope], bool], own: Iterable[str]) -> None:
         self.app = app
         self.root_path = root_path
         self.own = frozenset(own)
-        """First words of the lab's own paths: where a prefix is one of them, only what follows tells them apart."""
+        """First segments of the lab's own paths: if the prefix is one of them, the second segment decides."""
         self._trusts = trusts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +71,7 @@ class UnderPrefix:
         return path if _first(found) in self.own and _first(rest) not in self.own else rest
 
     def _stated(self, scope: Scope) -> str:
-        """What a trusted proxy says. Several in a row each add theirs in front of the lab's."""
+        """Return the prefix that a trusted proxy states. Proxies in a chain each put theirs in front."""
         values = Headers(scope=scope).getlist("x-forwarded-prefix")
         if not values or not self._trusts(scope):
             return ""

@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol with the limits it lacks: a deadline for the head, and caps on it and on chunk framing.
 
-uvicorn waits for ever for a request's head and counts none of its bytes; a client that sends a header line a minute, or
-chunks of one byte behind kilobytes of chunk extension, costs it memory or a core for as long as it likes. So does one
-that never reads; it parses all that is pipelined at once; and a client that is refused while it sends loses the answer.
+uvicorn has no timeout for a request's head and no limit on its bytes: a client that sends one header line a minute, or
+chunks of one byte with kilobytes of chunk extension, costs memory or a core without end. Neither has it one for clients
+that never read. It parses all pipelined requests at once, and a client that is refused while it sends loses the answer.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ from service.http.connections import Connections
 from service.http.errors import PROBLEM_TYPE, BadRequest, RequestTimeout, problem_document
 
 MAX_OVERHEAD_BYTES = 64 * 1024
-"""What a request may hold beside its body: the head, chunk framing, trailers."""
+"""Limit on a request's bytes beside its body: head, chunk framing, trailers."""
 FRAMING_PER_BODY_BYTE = 2
-"""Chunks smaller than a few bytes cost more framing than this."""
+"""Framing bytes allowed per byte of body; only chunks of a few bytes need more."""
 END_OF_HEAD = b"\r\n\r\n"
 MAX_PIPELINED = 16
-"""Requests that may wait behind one that is being answered where they came in one piece with its body: as bytes, those
-behind a request without one are not parsed before its answer is complete, and their number has no bound."""
+"""Pipelined requests that may wait where they arrived in one piece with the previous body. Those behind a request
+without a body stay unparsed bytes until it is answered, so their number needs no limit."""
 LINGER_SECONDS, LINGER_SILENCE_SECONDS, LINGER_BYTES = 30.0, 5.0, 128_000_000
-"""How long, how long without a byte, and how much is read and thrown away after an answer that came early."""
+"""Limits of a lingering close: total time, time without a byte, and bytes read and discarded."""
 CONNECTIONS = "connections"
-"""Key of the Connections in the lifespan's state."""
+"""Key of the Connections registry in the lifespan's state."""
 CLOSING = "closing"
 """Key of an asyncio.Event in the lifespan's state that is set when the server begins to stop."""
 
 
 class HeadTooLarge(EpochalError):
-    """More header bytes than any honest client sends."""
+    """A request's head exceeds MAX_OVERHEAD_BYTES."""
 
     code = "request-header-fields-too-large"
     status = 431
@@ -40,7 +40,7 @@ class HeadTooLarge(EpochalError):
 
 
 class Transport:
-    """A connection's transport that counts what is written, and whose closing is the protocol's decision."""
+    """Wrapper of an asyncio transport that counts the bytes written and delegates closing to the protocol."""
 
     def __init__(self, raw: asyncio.Transport, protocol: "GuardedProtocol") -> None:
         self.raw = raw
@@ -49,17 +49,17 @@ class Transport:
         self.get_write_buffer_size, self.abort = raw.get_write_buffer_size, raw.abort
 
     def write(self, data: bytes) -> None:
-        """Send, unless the connection is being given up."""
+        """Send bytes, unless the connection is closing."""
         if not self.is_closing():
             self.num_written += len(data)
             self.raw.write(data)
 
     def close(self) -> None:
-        """Close it once the client has its answer."""
-        self._protocol.hang_up()
+        """Close with a lingering close, so that the client receives its answer."""
+        self._protocol.close_lingering()
 
     def is_closing(self) -> bool:
-        """Whether nothing more is sent."""
+        """Whether nothing more can be sent."""
         return self._protocol.lingering or self.raw.is_closing()
 
     def __getattr__(self, name: str) -> Any:
@@ -67,7 +67,7 @@ class Transport:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. The body's deadline is in service.http.perimeter, since only it knows who reads it."""
+    """One HTTP connection. The body's deadline is in service.http.perimeter, which knows when a body is read."""
 
     head_seconds = 10.0
     linger_silence_seconds = LINGER_SILENCE_SECONDS
@@ -75,14 +75,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lingering = False
-        self._known: Connections = self.app_state.setdefault(CONNECTIONS, Connections())
-        self._line: Transport
+        self._registry: Connections = self.app_state.setdefault(CONNECTIONS, Connections())
+        self._connection: Transport
         self._unparsed = b""
-        """What came behind the request that is being answered."""
+        """Bytes received behind the request that is being answered."""
         self._error: EpochalError | None = None
         self._running: RequestResponseCycle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        """Of the head that is waited for, or of lingering."""
+        """Deadline of the next request's head, or of a lingering close."""
         self._head_complete = False
         self._in_message = False
         self._message_bytes = self._head_bytes = self._body_bytes = 0
@@ -90,21 +90,21 @@ class GuardedProtocol(HttpToolsProtocol):
         self._lingered_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._line = Transport(transport, self)
-        super().connection_made(self._line)  # type: ignore[arg-type]
-        if self._known.arrive(self._line, self.client[0] if self.client else None):
-            self._known.rest(self._line)
+        self._connection = Transport(transport, self)
+        super().connection_made(self._connection)  # type: ignore[arg-type]
+        if self._registry.add(self._connection, self.client[0] if self.client else None):
+            self._registry.mark_idle(self._connection)
             self._await_head()
         else:
-            self._refuse(Unavailable("there are too many connections, all of them at work", retry_after_seconds=5))
+            self._refuse(Unavailable("too many connections are open, none of them idle", retry_after_seconds=5))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
-        self._known.leave(self._line)
+        self._registry.remove(self._connection)
         self._unparsed = b""
         waiting = [cycle for cycle, _ in self.pipeline]
         self.pipeline.clear()
-        for cycle in (self._running, *waiting):  # uvicorn tells the last one only
+        for cycle in (self._running, *waiting):  # uvicorn notifies the last one only
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
@@ -115,13 +115,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self._heard_at = self.loop.time()
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES:
-                self._line.raw.close()
+                self._connection.raw.close()
             return
         self._unparsed += data
         self._parse()
 
     def _parse(self) -> None:
-        """Parse what has come, head by head, until a request waits for its answer: the next ones stay bytes."""
+        """Parse received bytes, one head at a time, until a request is being answered; later ones stay unparsed."""
         while self._unparsed and not self.transport.is_closing():
             idle = self.cycle is None or self.cycle.response_complete
             if not idle and not self._in_message:
@@ -155,16 +155,18 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_complete:
-            return  # a trailer: it must not pass for a header that a proxy has checked
+            return  # a trailer must not be taken for a header, which a proxy would have checked
         self._count_head(len(name) + len(value) + 4)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._fail(BadRequest(f"more than {MAX_PIPELINED} requests came before the first was answered"))
+            self._fail(
+                BadRequest(f"more than {MAX_PIPELINED} pipelined requests arrived before the first was answered")
+            )
         self._head_complete = True
         self._stop_waiting()
-        self._known.work(self._line)
+        self._registry.mark_active(self._connection)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -179,30 +181,30 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._parse()
         if not self.pipeline and self.cycle.response_complete:
-            self._known.rest(self._line)
+            self._registry.mark_idle(self._connection)
 
     def pause_writing(self) -> None:
-        self._known.owes()
+        self._registry.check_unread_soon()
         super().pause_writing()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(self._error or BadRequest(msg.rstrip(".") + ", so it was not read any further"))
+        self._refuse(self._error or BadRequest(msg.rstrip(".") + ", so reading it was stopped"))
 
     def shutdown(self) -> None:
-        """Tell the application, through the lifespan's state, so that event streams end by themselves."""
+        """Signal the application through the lifespan's state, so that event streams end, then shut down."""
         if (closing := self.app_state.get(CLOSING)) is not None:
             closing.set()
         if self.lingering:
-            self._line.raw.close()
+            self._connection.raw.close()
         else:
             super().shutdown()
 
-    def hang_up(self) -> None:
-        """Close, but not into the face of a client that still sends: it would lose the answer to a reset connection.
+    def close_lingering(self) -> None:
+        """Close the connection, lingering while the client still sends: a reset would lose it the answer.
 
-        As nginx does: end our side, then read and throw away what comes, for a while.
+        Like nginx's lingering_close: shut down the sending side, then read and discard for a limited time.
         """
-        raw = self._line.raw
+        raw = self._connection.raw
         if self.lingering or raw.is_closing():
             return
         if not self._in_message or self.parser is None:
@@ -210,7 +212,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self.lingering = True
         self._stop_waiting()
-        self._known.rest(self._line)
+        self._registry.mark_idle(self._connection)
         self.flow.resume_reading()
         try:
             raw.write_eof()
@@ -225,10 +227,10 @@ class GuardedProtocol(HttpToolsProtocol):
         end = min(self._linger_until, self._heard_at + self.linger_silence_seconds)
         if self.loop.time() < end:
             self._timer = self.loop.call_at(end, self._linger)
-        elif self._line.get_write_buffer_size():
-            self._line.abort()
+        elif self._connection.get_write_buffer_size():
+            self._connection.abort()
         else:
-            self._line.raw.close()
+            self._connection.raw.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -253,7 +255,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._fail(HeadTooLarge(f"the request's head is longer than {MAX_OVERHEAD_BYTES:,} bytes"))
 
     def _fail(self, error: EpochalError) -> None:
-        """Stop the parser, from one of its callbacks; what it then says is replaced by this error."""
+        """Stop the parser from one of its callbacks; its own message is replaced by this error."""
         self._error = error
         raise error
 
@@ -261,12 +263,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._head_complete:
             return HeadTooLarge(f"the request's head is longer than {MAX_OVERHEAD_BYTES:,} bytes")
         return BadRequest(
-            f"{overhead:,} bytes of chunk framing came with {self._body_bytes:,} bytes of body",
+            f"{overhead:,} bytes of chunk framing for {self._body_bytes:,} bytes of body are too many",
             fix="send larger chunks, or a Content-Length",
         )
 
     def _refuse(self, error: EpochalError) -> None:
-        """Answer at once, past the application, and hang up; only hang up where an answer has begun already."""
+        """Answer with a problem, bypassing the application, and close; only close if an answer has begun."""
         self._stop_waiting()
         free = self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
         if free and not self.pipeline:

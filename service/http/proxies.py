@@ -1,4 +1,4 @@
-"""Proxies in front of the lab: their headers say who really asks, and are believed from named addresses only."""
+"""Trusted reverse proxies: X-Forwarded-For and -Proto give the real client, from configured addresses only."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from models.addresses import Network, normal_network
 
 SCHEMES = ("http", "https")
 FORWARDED_SCHEME = "epochal.forwarded_scheme"
-"""Key in the scope: the scheme that a trusted proxy says the client used."""
+"""Scope key of the client's scheme, as stated by a trusted proxy."""
 
 
 class TrustedProxies:
-    """The addresses and networks of proxies whose X-Forwarded headers are believed (EPOCHAL_TRUSTED_PROXIES)."""
+    """Addresses and networks of proxies with trusted X-Forwarded headers (EPOCHAL_TRUSTED_PROXIES)."""
 
     def __init__(self, named: Iterable[str] = ()) -> None:
-        """Raises ValueError for what is neither an address nor a network."""
+        """Parse addresses and networks. Raises ValueError for anything else."""
         self._networks: list[Network] = [normal_network(name) for name in named]
         self.trusts = lru_cache(maxsize=1024)(self._trusts)
 
@@ -27,15 +27,15 @@ class TrustedProxies:
         return address is not None and any(address in network for network in self._networks)
 
     def sent(self, scope: Scope) -> bool:
-        """Whether a request comes straight from a trusted proxy. Ask before `unwrap`, which replaces the client."""
+        """Whether a request's peer is a trusted proxy. To be called before `unwrap`, which replaces the client."""
         client = scope.get("client")
         return bool(self._networks and client and self.trusts(client[0]))
 
     def unwrap(self, scope: Scope) -> None:
-        """Put the real client and scheme into the scope of a request that a trusted proxy passed on.
+        """Set the scope's client and scheme from X-Forwarded headers, if a trusted proxy forwarded the request.
 
-        Every proxy appends the address that it saw to X-Forwarded-For, so the list is read from its end: the first
-        address that is not a trusted proxy's is the client. What stands before it was written by the client itself.
+        Every proxy appends its peer's address to X-Forwarded-For, so the list is read from its end: the first address
+        that is not a trusted proxy's is the client. Earlier entries were written by the client itself.
         """
         if not self.sent(scope):
             return
@@ -53,7 +53,7 @@ class TrustedProxies:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address as X-Forwarded-For has it, with a port or without; an IPv4 one inside IPv6 is taken out."""
+    """Parse an entry of X-Forwarded-For, with or without a port; IPv4-mapped IPv6 becomes IPv4. None if invalid."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

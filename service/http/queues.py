@@ -1,4 +1,4 @@
-"""One bounded queue for each resource that is slow: writers, drawings, predictions, pre-flights, the broker."""
+"""Bounded queues for slow resources: database writes, drawing, predictions, pre-flights, the broker."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -14,9 +14,9 @@ Answer = TypeVar("Answer")
 
 
 class BoundedQueue:
-    """At most `places` requests use a resource at once; further ones wait, without a thread, or are refused.
+    """Lets at most `places` requests use a resource at once; further ones wait, without a thread, or are refused.
 
-    `run` works in threads beyond the shared pool's: work that hangs here takes no thread from anything else.
+    `run` uses threads beyond the shared pool's, so blocked work here takes no thread from other requests.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class BoundedQueue:
 
     @asynccontextmanager
     async def place(self, caller: str | None = None) -> AsyncIterator[None]:
-        """Wait for a place and hold it. `caller` is a key's name; None, where no key is needed, has no share.
+        """Acquire a place for the duration of the context. `caller` is a key's name; None is not limited by `share`.
 
-        Raises Unavailable when `max_waiting` requests wait already, TooManyRequests when the caller has its share.
+        Raises Unavailable when `max_waiting` requests wait already, TooManyRequests when the caller has `share` inside.
         """
         self._check_share(caller)
         self._check_room()
@@ -57,14 +57,14 @@ class BoundedQueue:
                 self._inside -= Counter({caller: 1})  # drops a count of zero
 
     async def run(self, work: Callable[..., Answer], *args: Any) -> Answer:
-        """Wait for a place, and run blocking work in a thread. Raises Unavailable like `place`."""
+        """Acquire a place and run blocking work in a thread. Raises Unavailable like `place`."""
         self._check_room()
         return await to_thread.run_sync(work, *args, limiter=self._limiter)
 
     def _check_share(self, caller: str | None) -> None:
         if caller is not None and self._share is not None and self._inside[caller] >= self._share:
             raise TooManyRequests(
-                f"'{caller}' has {self._inside[caller]} {self.name} that wait or run, of {self._share} allowed",
+                f"'{caller}' has {self._inside[caller]} {self.name} waiting or running, of {self._share} allowed",
                 fix="wait for their answers, then send it again",
                 retry_after_seconds=self._retry_after_seconds,
             )
@@ -75,7 +75,7 @@ class BoundedQueue:
             return
         if found.tasks_waiting >= self._max_waiting:
             raise Unavailable(
-                f"{found.borrowed_tokens + found.tasks_waiting} {self.name} are being worked on or waiting already",
+                f"{found.borrowed_tokens + found.tasks_waiting} {self.name} are running or waiting already",
                 fix="wait and send it again",
                 retry_after_seconds=self._retry_after_seconds,
             )

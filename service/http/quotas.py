@@ -1,4 +1,4 @@
-"""How much one caller may ask for: token buckets for requests, uploads and failed logins, kept in this process."""
+"""Rate limits per caller: in-memory token buckets for requests, uploads and failed logins."""
 
 import math
 import threading
@@ -10,8 +10,8 @@ from models.errors import TooManyRequests
 MAX_CALLERS = 10_000
 
 
-class Buckets:
-    """One token bucket a caller: `capacity` tokens at most, refilled evenly over `seconds`."""
+class RateLimiter:
+    """Rate limiter with one token bucket per caller: at most `capacity` tokens, refilled evenly over `seconds`."""
 
     def __init__(
         self, what: str, *, capacity: float, seconds: float, clock: Callable[[], float] = time.monotonic
@@ -24,14 +24,14 @@ class Buckets:
         self._lock = threading.Lock()
 
     def take(self, caller: str, amount: float = 1.0) -> None:
-        """Use up tokens, or raise TooManyRequests with the time until there are enough."""
+        """Take tokens from the caller's bucket. Raises TooManyRequests with the time until there are enough."""
         with self._lock:
             level, moment = self._level(caller)
             self._demand(caller, level, amount)
             self._levels[caller] = (level - amount, moment)
 
     def check(self, caller: str) -> None:
-        """Raise TooManyRequests if there is not even one token, without using any."""
+        """Check that the caller's bucket has a token, without taking it. Raises TooManyRequests."""
         with self._lock:
             self._demand(caller, self._level(caller)[0], 1.0)
 
@@ -47,6 +47,6 @@ class Buckets:
     def _level(self, caller: str) -> tuple[float, float]:
         moment = self._clock()
         if caller not in self._levels and len(self._levels) >= MAX_CALLERS:
-            self._levels.clear()  # only names of real keys and addresses get here; forgetting them is harmless
+            self._levels.clear()  # names of keys and addresses only; resetting them is harmless
         level, before = self._levels.get(caller, (self.capacity, moment))
         return min(self.capacity, level + (moment - before) * self.per_second), moment

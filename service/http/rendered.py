@@ -1,4 +1,4 @@
-"""Pictures and tables that are made once for a state of an experiment: ETags, and a small memory of what was drawn."""
+"""Rendered pictures and tables: ETags, conditional requests, and an LRU cache of the rendered bytes."""
 
 import hashlib
 import threading
@@ -13,11 +13,11 @@ from service.http.negotiation import accepts_gzip
 
 MAX_BYTES = 4_000_000
 VERSION = "4"
-"""Part of every tag; raise it when pictures of the same data look different."""
+"""Part of every ETag; to be raised when pictures of the same data look different."""
 
 
 class Renderings:
-    """The last renderings made, by their ETags. One is made at a time, so that the same one is not made twice."""
+    """LRU cache of renderings by ETag. One is rendered at a time, so that none is rendered twice."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._cached: LRUCache[str, bytes] = LRUCache(max_bytes, getsizeof=len)
@@ -32,7 +32,7 @@ class Renderings:
         make: Callable[[], bytes],
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """The rendering that `key` names in full: 304 if the client has it, from memory, or made now."""
+        """Respond with the rendering identified by `key`: 304 if If-None-Match has its ETag, else cached or new."""
         tag = etag(media_type, *key)
         all_headers = {"ETag": tag, "Cache-Control": "private, no-cache", **(headers or {})}
         if is_known(request, tag):
@@ -68,16 +68,16 @@ class Renderings:
 
 
 def etag(*parts: object) -> str:
-    """A weak tag of everything that a rendering depends on.
+    """Compute a weak ETag from everything that a rendering depends on.
 
-    Weak, since two processes may draw different bytes, and since the compressed form bears the same.
+    Weak, since two processes may draw different bytes, and since the compressed body has the same ETag.
     """
     digest = hashlib.sha256("\0".join(map(str, (VERSION, *parts))).encode()).hexdigest()
     return f'W/"{digest[:32]}"'
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Whether If-None-Match names this tag, compared weakly (RFC 9110, 8.8.3.2)."""
+    """Whether If-None-Match contains an ETag, by weak comparison (RFC 9110, 8.8.3.2)."""
     given = request.headers.get("if-none-match", "")
     return given.strip() == "*" or _opaque(tag) in {_opaque(part.strip()) for part in given.split(",")}
 

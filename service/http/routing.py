@@ -1,4 +1,4 @@
-"""Routes that refuse what they do not know: ids that are no ids, and query parameters nobody reads."""
+"""Strict routes: invalid ids, unknown and repeated query parameters are errors."""
 
 import re
 from collections import Counter
@@ -18,9 +18,9 @@ from service.http.errors import invalid_fields, shown
 MAX_QUERY_BYTES = 16_000
 MAX_PARAMETERS = 64
 MOST_GUESSES = 10
-"""Unknown parameters for which the one that was meant is looked for."""
+"""Unknown parameters for which a similar known one is looked for."""
 MAX_ID = 2**31 - 1
-"""Ids count up from 1 one by one; a larger number belongs to nothing."""
+"""The largest id; ids count up from 1."""
 
 
 def _plain_number(text: Any) -> Any:
@@ -34,20 +34,20 @@ Id = Annotated[
     Field(ge=1, le=MAX_ID),
     BeforeValidator(_plain_number),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_ID}),
-    Path(description="An id, as lists give it."),
+    Path(description="An id, as in lists."),
 ]
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses query parameters it does not know or gets twice: none is dropped without a word.
+    """A route that refuses unknown and repeated query parameters, where FastAPI drops them silently.
 
-    Whoever may not ask here at all is told so first, and what is sent is counted before it is looked at.
+    Authentication and rate limits are applied before the query is checked.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         known = sorted(set(_query_names(self.dependant)))
-        # Routers add what tells who asks after this has run, so it is looked for and otherwise taken for granted.
+        # Routers add the authenticating dependency after this has run, so get_caller is assumed where none is found.
         identify = next((call for call in _calls(self.dependant) if call in CALLERS), get_caller)
         if self.path in PUBLIC:
             identify = None
@@ -63,9 +63,9 @@ class StrictRoute(APIRoute):
 
 
 PUBLIC = {"/healthz", "/readyz", "/login", "/logout", "/static/{name}"}
-"""Routes that answer strangers."""
+"""Routes that need no authentication."""
 CALLERS: set[Any] = {get_caller}
-"""Dependencies that tell who asks, and refuse those who may not."""
+"""Dependencies that authenticate the caller."""
 
 
 def _calls(dependant: Any) -> Iterator[Any]:
@@ -75,7 +75,7 @@ def _calls(dependant: Any) -> Iterator[Any]:
 
 
 def _wrong_query(request: Request, known: list[str]) -> InvalidRequest | None:
-    """What is wrong with the names of the query's parameters."""
+    """Check the query's parameter names: unknown, repeated, too many. None if all are valid."""
     query: bytes = request.scope["query_string"]
     if query.count(b"&") >= MAX_PARAMETERS or len(query) > MAX_QUERY_BYTES:
         return InvalidRequest(

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI cannot see by itself, since bodies are read and errors rendered by hand."""
+"""The OpenAPI document, completed with what FastAPI cannot infer: request bodies and problem documents."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from service.http.errors import Problem
 
 REF = "#/components/schemas/{model}"
 DESCRIPTION = """\
-POST an experiment; a worker trains it; read back its curves, its kernels, a plain verdict and predictions.
+POST an experiment; a worker trains it; GET its curves, kernels, a verdict in plain words, and predictions.
 
 Errors are `application/problem+json` (RFC 9457) with a `code` for programs and a `fix` for people. Where keys are
-needed, send `Authorization: Bearer KEY`.
+required, send `Authorization: Bearer KEY`.
 """
 EXAMPLE = {"name": "first try", "model": "baseline", "epochs": 3, "optimizer": {"name": "sgd", "lr": 0.01}}
 
 PRESET_SCHEMA: dict[str, Any] = {
     "type": "object",
     "title": "Preset",
-    "description": "A preset with changes: any field of a spec may stand beside `preset`.",
+    "description": "A preset with changes: any field of a spec may be given beside `preset`.",
     "properties": {"preset": {"type": "string", "description": "A name listed by GET /api/v1/presets."}},
     "required": ["preset"],
 }
@@ -82,7 +82,7 @@ IMAGES_REQUEST_BODY = {
 
 
 def spec_schema() -> dict[str, Any]:
-    """The JSON schema of a spec, for GET /schema. The networks that `model` may name are listed with it."""
+    """Return the JSON schema of a spec, for GET /schema, with the names that `model` accepts."""
     schema = ExperimentSpec.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -93,7 +93,7 @@ def spec_schema() -> dict[str, Any]:
 
 
 def install_openapi(app: FastAPI, operations: Any = None) -> None:
-    """Make app.openapi() complete: the spec's schemas, the problem document, how callers show who they are."""
+    """Complete app.openapi() with the spec's schemas, the problem document and the security schemes."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

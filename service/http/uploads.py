@@ -1,4 +1,4 @@
-"""Reading images out of a multipart body: how many, how named, how large; what they hold is decoded elsewhere."""
+"""Parsing multipart bodies of images, with limits on number, names and size; decoding is in service.predictions."""
 
 import asyncio
 from collections import Counter
@@ -21,24 +21,24 @@ MAX_IMAGES = 256
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 64 * 1024
 PARSED_AT_ONCE = 64 * 1024
-"""Bytes. The dearest that were tried take 2 ms, and a whole chunk of 256 kB 9 ms; smaller pieces would wait for more
-rounds of a busy event loop."""
+"""Bytes parsed between two yields to the event loop. The slowest input tried takes 2 ms, a chunk of 256 kB 9 ms;
+smaller pieces would wait for more iterations of a busy event loop."""
 PART = "image"
 EXAMPLE = "curl -F image=@cat.png -F image=@dog.jpg ADDRESS"
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One image as it was sent."""
+    """One uploaded image: its file name and bytes."""
 
     name: str
     data: bytes
 
 
-class Room:
-    """Bounds the bytes of uploads that are held at once, of all callers together and of each.
+class UploadMemory:
+    """Limits the memory of uploads in progress, of all callers together and of each.
 
-    What has arrived counts, not what was announced: a client that announces much and sends nothing takes nothing.
+    Bytes received count, not Content-Length: a client that announces much and sends nothing takes nothing.
     """
 
     def __init__(self, max_bytes: int, max_share: int) -> None:
@@ -48,7 +48,7 @@ class Room:
 
     @contextmanager
     def upload(self, caller: str) -> Iterator[Callable[[int], None]]:
-        """A function to call with the number of bytes that have arrived; it raises Unavailable when there is no room.
+        """Give a function to call with the number of bytes received; it raises Unavailable above a limit.
 
         The bytes count until the context ends.
         """
@@ -60,7 +60,7 @@ class Room:
             if own or self._held.total() + num_bytes > self._max_bytes:
                 most = self._max_share if own else self._max_bytes
                 raise Unavailable(
-                    f"uploads {'of yours ' if own else ''}that are being answered hold {most // 1_000_000} MB already",
+                    f"{'your ' if own else ''}uploads in progress have reached their limit of {most // 1_000_000} MB",
                     fix="wait for their answers, then send it again",
                     retry_after_seconds=1,
                 )
@@ -76,7 +76,10 @@ class Room:
 
 
 async def read_images(request: Request, arrived: Callable[[int], None]) -> list[Upload]:
-    """The parts named `image`, in the order sent. `arrived` is told how many bytes of the body came, as they come."""
+    """Read the parts named `image`, in order. `arrived` is called with the number of bytes of each chunk received.
+
+    Raises InvalidRequest, UnsupportedMedia, TooLarge, BadRequest.
+    """
 
     async def receive() -> Message:
         message = await request.receive()
@@ -109,7 +112,7 @@ async def _read_form(request: Request) -> FormData:
 
 
 async def _in_pieces(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The same bytes, a few at a time: the event loop goes on between one piece and the next."""
+    """Split a stream's chunks into pieces of PARSED_AT_ONCE bytes, yielding to the event loop between them."""
     async for chunk in body:
         for start in range(0, len(chunk), PARSED_AT_ONCE):
             yield chunk[start : start + PARSED_AT_ONCE]
@@ -117,10 +120,10 @@ async def _in_pieces(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes,
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser, which takes a part for a text field if all that it has is a `filename*` (RFC 5987).
+    """Starlette's multipart parser, which also accepts a part with only a `filename*` (RFC 5987) as a file.
 
     RFC 7578 forbids that form, and older clients (urllib3 before version 2, some browsers) send it for names that are
-    not ASCII. A header arrives in pieces: its value is kept until it is whole, and then passed on.
+    not ASCII. A header arrives in pieces: its value is buffered until it is complete.
     """
 
     _name = _value = b""
@@ -173,7 +176,9 @@ async def _read(index: int, part: UploadFile | str) -> Upload:
 
 def _refuse(detail: str) -> None:
     if "too many fields" in detail.lower():
-        raise InvalidRequest(f"{detail} Images are sent as files, and nothing else is read", fix=EXAMPLE)
+        raise InvalidRequest(f"{detail} Send images as files, and no other fields", fix=EXAMPLE)
     if "too many files" in detail.lower() or "exceeded" in detail.lower():
-        raise TooLarge(f"{detail} At most {MAX_IMAGES} images are read at once.", fix="send fewer in one request")
+        raise TooLarge(
+            f"{detail} At most {MAX_IMAGES} images are accepted in a request.", fix="send fewer in one request"
+        )
     raise BadRequest(f"the multipart body cannot be read: {detail}", fix=EXAMPLE)

@@ -10,8 +10,8 @@ from pydantic import Field
 from models.errors import Conflict, CorruptFile, TooLarge
 from service.http.documents import Document
 from service.http.queues import BoundedQueue
-from service.http.quotas import Buckets
-from service.http.uploads import Room, Upload
+from service.http.quotas import RateLimiter
+from service.http.uploads import Upload, UploadMemory
 from service.predictions.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
 from service.predictions.isolated import decode_isolated
 from service.predictions.predictor import Predictor, Served
@@ -57,10 +57,10 @@ class PredictionQueue:
     """What bounds predictions: bytes held, pixels decoded, requests inside, and whose turn it is."""
 
     def __init__(self) -> None:
-        self.room = Room(max_bytes=512 * MILLION, max_share=256 * MILLION)
+        self.room = UploadMemory(max_bytes=512 * MILLION, max_share=256 * MILLION)
         self.turns = Turns(places=4, large_places=1, max_requests=128, max_share=64)
         self.threads = BoundedQueue("predictions", places=8)
-        self._pixels = Buckets("million pixels of images per minute", capacity=PIXELS_PER_MINUTE, seconds=60)
+        self._pixels = RateLimiter("million pixels of images per minute", capacity=PIXELS_PER_MINUTE, seconds=60)
 
     def count_pixels(self, caller: str, images: Sequence[ImageFile]) -> None:
         """Charge images to a caller. Raises TooLarge past a request's budget, TooManyRequests past the caller's."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from service.http.dependencies import CallerDep, DoorkeeperDep
+from service.http.dependencies import AuthenticatorDep, CallerDep
 from service.http.disconnect import while_connected
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
@@ -41,7 +41,7 @@ async def create_predictions(
     experiment_id: Id,
     request: Request,
     caller: CallerDep,
-    doorkeeper: DoorkeeperDep,
+    authenticator: AuthenticatorDep,
     predictor: PredictorDep,
     queue: QueueDep,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name, if there are so many.")] = 5,
@@ -51,6 +51,6 @@ async def create_predictions(
     whose = caller.name or (request.client.host if request.client else "")
     with queue.room.upload(whose) as arrived:
         images = await read_images(request, arrived)
-        doorkeeper.count_upload(caller, sum(len(image.data) for image in images))
+        authenticator.count_upload(caller, sum(len(image.data) for image in images))
         work = predict(predictor, queue, whose, experiment_id, weights, images, top_k)
         return await while_connected(request, work)

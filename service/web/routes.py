@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from models.errors import EpochalError, NotFound, Unauthorized
 from models.store import Status
 from service.http.access import Caller, LoginNeeded, check_role
-from service.http.dependencies import CallerDep, RenderingsDep, StoreDep, get_doorkeeper
+from service.http.dependencies import CallerDep, RenderingsDep, StoreDep, get_authenticator
 from service.http.errors import shown
 from service.http.prefix import prefix, under, under_in
 from service.http.routing import CALLERS, Id, StrictRoute
@@ -27,7 +27,7 @@ FilterText = Annotated[str | None, Query(max_length=100)]
 async def page_caller(request: Request) -> Caller:
     """Whoever looks at a page; a browser that has not logged in is sent to do so."""
     try:
-        caller = await (await get_doorkeeper(request)).identify(request)
+        caller = await (await get_authenticator(request)).identify(request)
     except Unauthorized as error:
         raise LoginNeeded(error.detail) from error
     check_role(caller, request)

@@ -11,11 +11,11 @@ from service.http.access import (
     FORM_SECONDS,
     SESSION_COOKIE,
     SESSION_SECONDS,
-    Doorkeeper,
+    Authenticator,
     delete_cookie,
     set_cookie,
 )
-from service.http.dependencies import DoorkeeperDep
+from service.http.dependencies import AuthenticatorDep
 from service.http.prefix import prefix, under
 from service.http.routing import StrictRoute
 from service.web.rendering import render
@@ -27,26 +27,26 @@ router = APIRouter(route_class=StrictRoute, include_in_schema=False)
 
 @router.get("/login")
 async def show_login(
-    request: Request, doorkeeper: DoorkeeperDep, target: Annotated[str, Query(alias="next", max_length=500)] = "/"
+    request: Request, authenticator: AuthenticatorDep, target: Annotated[str, Query(alias="next", max_length=500)] = "/"
 ) -> Response:
     """The form that asks for a key."""
-    if not doorkeeper.needed:
+    if not authenticator.needed:
         return RedirectResponse(_own_path(target), status_code=303)
-    return _form(request, doorkeeper, target)
+    return _form(request, authenticator, target)
 
 
 @router.post("/login")
-async def log_in(request: Request, doorkeeper: DoorkeeperDep) -> Response:
+async def log_in(request: Request, authenticator: AuthenticatorDep) -> Response:
     """Exchange a key for a session."""
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         raise UnsupportedMedia("the login form is sent as application/x-www-form-urlencoded")
     form = await request.form(max_files=0, max_fields=5, max_part_size=MAX_FIELD_BYTES)
     target = str(form.get("next", "/"))
     try:
-        doorkeeper.check_form_token(str(form.get("token", "")), request.cookies.get(FORM_COOKIE, ""))
-        cookie = await doorkeeper.log_in(str(form.get("key", "")), request)
+        authenticator.check_form_token(str(form.get("token", "")), request.cookies.get(FORM_COOKIE, ""))
+        cookie = await authenticator.log_in(str(form.get("key", "")), request)
     except EpochalError as error:
-        return _form(request, doorkeeper, target, error)
+        return _form(request, authenticator, target, error)
     response = RedirectResponse(_own_path(target), status_code=303)
     set_cookie(response, SESSION_COOKIE, cookie, request, SESSION_SECONDS)
     delete_cookie(response, FORM_COOKIE)
@@ -54,16 +54,16 @@ async def log_in(request: Request, doorkeeper: DoorkeeperDep) -> Response:
 
 
 @router.post("/logout")
-async def log_out(request: Request, doorkeeper: DoorkeeperDep) -> Response:
+async def log_out(request: Request, authenticator: AuthenticatorDep) -> Response:
     """End the session, in the lab and in this browser."""
-    await doorkeeper.log_out(request)
+    await authenticator.log_out(request)
     response = RedirectResponse(under("/login"), status_code=303)
     delete_cookie(response, SESSION_COOKIE)
     return response
 
 
-def _form(request: Request, doorkeeper: Doorkeeper, target: str, error: EpochalError | None = None) -> Response:
-    token = doorkeeper.form_token()
+def _form(request: Request, authenticator: Authenticator, target: str, error: EpochalError | None = None) -> Response:
+    token = authenticator.form_token()
     response = render(
         "login.html",
         status_code=error.status if error else 200,

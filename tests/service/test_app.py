@@ -1,4 +1,4 @@
-"""The application as a process has it."""
+"""The application's lifespan and process-wide settings."""
 
 import gc
 import sys

@@ -1,4 +1,4 @@
-"""Keys, roles, rates, quotas, and the sessions of the pages."""
+"""API keys, roles, rate limits, quotas, and the pages' sessions."""
 
 import re
 from pathlib import Path
@@ -206,7 +206,7 @@ def test_the_session_cookie_is_out_of_reach(browser: TestClient, submitter: str)
 
 def test_a_login_form_from_elsewhere_is_refused(browser: TestClient, submitter: str) -> None:
     assert log_in(browser, submitter, token="forged") == 403
-    forged = access.Doorkeeper.form_token(browser.app.state.doorkeeper)  # type: ignore[attr-defined]
+    forged = access.Authenticator.form_token(browser.app.state.authenticator)  # type: ignore[attr-defined]
     assert log_in(browser, submitter, token=forged) == 403  # signed here, but not for this browser
 
 

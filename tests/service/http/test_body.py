@@ -1,4 +1,4 @@
-"""Bodies that are not what they seem are refused, and say where."""
+"""Malformed, oversized and ambiguous request bodies are refused with the place of the error."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an answer costs and how large it is does not grow with what was sent."""
+"""The cost and size of an answer are bounded, whatever was sent."""
 
 import asyncio
 import json

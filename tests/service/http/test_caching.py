@@ -12,7 +12,7 @@ from models.store.stamps import Stamps
 from models.store.states import Role
 from service.experiments import routes as experiments
 from service.http import caching
-from service.http.access import NOBODY, Caller
+from service.http.access import ANONYMOUS, Caller
 from service.http.caching import Caching, cached_routes
 from tests.service.lab_of_one import Filled, client_of, epoch
 
@@ -214,9 +214,9 @@ def test_a_key_is_asked_for_all_the_same(filled: Filled) -> None:
 def test_a_maker_that_fails_leaves_nobody_waiting() -> None:
     """Whoever waits for an answer that comes to nothing makes it anew."""
 
-    class Doorkeeper:
+    class Authenticator:
         async def identify(self, request: Any) -> Caller:
-            return NOBODY
+            return ANONYMOUS
 
     class OneStamp:
         def of_experiment(self, experiment_id: int) -> int:
@@ -234,7 +234,7 @@ def test_a_maker_that_fails_leaves_nobody_waiting() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"made"})
 
-    state = type("State", (), {"doorkeeper": Doorkeeper(), "stamps": OneStamp()})()
+    state = type("State", (), {"authenticator": Authenticator(), "stamps": OneStamp()})()
     sent: list[Any] = []
 
     async def ask(cache: Caching) -> None:

@@ -1,4 +1,4 @@
-"""What shrinks is compressed for whoever accepts it, says so, and means the same."""
+"""Compressible answers are sent as gzip to clients that accept it, with correct headers and the same content."""
 
 import gzip
 from collections.abc import Iterator

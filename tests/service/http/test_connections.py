@@ -1,4 +1,4 @@
-"""Room for others: connections that only wait make way, and answers that nobody reads are given up."""
+"""Connection limits: idle connections are closed for new ones, and clients that do not read are disconnected."""
 
 import socket
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.service.http.test_perimeter import wait_until
 from tests.service.lab_of_one import Filled, LiveServer, read_all
 
 
-class Line:
+class FakeConnection:
     """A connection without a network."""
 
     def __init__(self) -> None:
@@ -35,47 +35,47 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Connections:
     return Connections(TrustedProxies(["10.0.0.1"]), most=1000)
 
 
-def arrive(known: Connections, host: str, count: int = 1) -> list[Line]:
-    lines = [Line() for _ in range(count)]
-    for line in lines:
-        assert known.arrive(line, host)
-        known.rest(line)
-    return lines
+def arrive(known: Connections, host: str, count: int = 1) -> list[FakeConnection]:
+    opened = [FakeConnection() for _ in range(count)]
+    for connection in opened:
+        assert known.add(connection, host)
+        known.mark_idle(connection)
+    return opened
 
 
 def test_an_address_has_its_share(known: Connections) -> None:
     first, *others = arrive(known, "1.2.3.4", connections.MAX_AN_ADDRESS)
     neighbour, (newest,) = arrive(known, "1.2.3.5")[0], arrive(known, "1.2.3.4")
     assert not first.is_open
-    assert all(line.is_open for line in (*others, neighbour, newest))
+    assert all(connection.is_open for connection in (*others, neighbour, newest))
 
 
 def test_one_that_is_at_work_does_not_make_way(known: Connections) -> None:
-    lines = arrive(known, "1.2.3.4", connections.MAX_AN_ADDRESS)
-    for line in lines:
-        known.work(line)
-    assert not known.arrive(Line(), "1.2.3.4")
-    assert known.arrive(Line(), "1.2.3.5")
-    known.leave(lines[7])
-    assert known.arrive(Line(), "1.2.3.4")
+    opened = arrive(known, "1.2.3.4", connections.MAX_AN_ADDRESS)
+    for connection in opened:
+        known.mark_active(connection)
+    assert not known.add(FakeConnection(), "1.2.3.4")
+    assert known.add(FakeConnection(), "1.2.3.5")
+    known.remove(opened[7])
+    assert known.add(FakeConnection(), "1.2.3.4")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "10.0.0.1", "::ffff:10.0.0.1"])
 def test_this_machine_and_proxies_have_more_and_leave_room(known: Connections, host: str) -> None:
-    lines = arrive(known, host, 900)
-    assert sum(line.is_open for line in lines) == 875
-    assert all(line.is_open for line in arrive(known, "1.2.3.4", 100))
+    opened = arrive(known, host, 900)
+    assert sum(connection.is_open for connection in opened) == 875
+    assert all(connection.is_open for connection in arrive(known, "1.2.3.4", 100))
 
 
 def test_neighbours_in_one_ipv6_network_share(known: Connections) -> None:
-    lines = [arrive(known, f"2001:db8::{number:x}")[0] for number in range(1, connections.MAX_AN_ADDRESS + 11)]
-    assert sum(line.is_open for line in lines) == connections.MAX_AN_ADDRESS
+    opened = [arrive(known, f"2001:db8::{number:x}")[0] for number in range(1, connections.MAX_AN_ADDRESS + 11)]
+    assert sum(connection.is_open for connection in opened) == connections.MAX_AN_ADDRESS
 
 
 def test_the_newest_always_finds_room(known: Connections) -> None:
     for number in range(10):
         arrive(known, f"1.2.3.{number}", 200)
-    assert all(line.is_open for line in arrive(known, "1.2.4.1"))
+    assert all(connection.is_open for connection in arrive(known, "1.2.4.1"))
 
 
 class Clock:
@@ -87,10 +87,10 @@ class Clock:
 
 def test_an_answer_that_is_read_slowly_is_waited_for_and_one_that_is_not_read_is_not(known: Connections) -> None:
     clock, (slow, silent) = Clock(), arrive(known, "127.0.0.1", 2)
-    for line in (slow, silent):
-        line.num_written = line.num_waiting = 20_000_000
+    for connection in (slow, silent):
+        connection.num_written = connection.num_waiting = 20_000_000
     for _ in range(60):
-        known._look_at_answers(clock)  # type: ignore[arg-type]
+        known._abort_unread(clock)  # type: ignore[arg-type]
         clock.now += 1
         slow.num_waiting -= connections.READ_BYTES_PER_SECOND
         assert silent.is_open is (clock.now <= connections.READ_GRACE_SECONDS + 1)
@@ -98,16 +98,16 @@ def test_an_answer_that_is_read_slowly_is_waited_for_and_one_that_is_not_read_is
 
 
 def test_what_nobody_reads_is_bounded_at_once(known: Connections) -> None:
-    clock, lines = Clock(), arrive(known, "127.0.0.1", 100)
-    for line in lines:
-        line.num_written = line.num_waiting = 1_000_000
-    known._look_at_answers(clock)  # type: ignore[arg-type]
-    assert all(line.is_open for line in lines)
-    for line in lines[:10]:
-        line.num_waiting -= 1
-    known._look_at_answers(clock)  # type: ignore[arg-type]
-    assert all(line.is_open for line in lines[:10])
-    assert sum(line.num_waiting for line in lines if line.is_open) <= connections.MAX_UNREAD_BYTES
+    clock, opened = Clock(), arrive(known, "127.0.0.1", 100)
+    for connection in opened:
+        connection.num_written = connection.num_waiting = 1_000_000
+    known._abort_unread(clock)  # type: ignore[arg-type]
+    assert all(connection.is_open for connection in opened)
+    for connection in opened[:10]:
+        connection.num_waiting -= 1
+    known._abort_unread(clock)  # type: ignore[arg-type]
+    assert all(connection.is_open for connection in opened[:10])
+    assert sum(connection.num_waiting for connection in opened if connection.is_open) <= connections.MAX_UNREAD_BYTES
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Pages of named origins use the API from a browser, with a key and without this lab's cookie; nobody else does."""
+"""CORS: pages of allowed origins, and no others, use the API from a browser, with a key and without the cookie."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Slow, endless, lying and foreign requests, over real connections."""
+"""Slow, endless, malformed and cross-origin requests, over real connections."""
 
 import json
 import re
@@ -201,12 +201,12 @@ def test_pipelined_requests_are_answered_one_after_the_other(server: LiveServer)
         sending = threading.Thread(target=connection.sendall, args=("".join(requests).encode(),))
         sending.start()
         answers = b""
-        while b"there is nothing at /999" not in answers:
+        while b"there is no resource at /999" not in answers:
             piece = connection.recv(65536)
             assert piece
             answers += piece
         sending.join()
-    assert re.findall(rb"there is nothing at (/[0-9]+)", answers) == [path.encode() for path in paths]
+    assert re.findall(rb"there is no resource at (/[0-9]+)", answers) == [path.encode() for path in paths]
 
 
 def test_a_pipelined_request_may_have_a_body_and_come_in_pieces(server: LiveServer) -> None:

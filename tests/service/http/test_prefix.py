@@ -1,4 +1,4 @@
-"""Under a path prefix, behind proxies that take it off and proxies that do not, every address is under it."""
+"""Behind proxies with a path prefix, stripped or not, every address the lab returns has the prefix."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""Who asks, where a proxy stands in between: its headers count if it is named, and nobody else's do."""
+"""The client's address behind proxies: X-Forwarded headers count from trusted proxies only."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Bounded queues: so many at once, so many waiting, a share for each caller, and places that come back."""
+"""Bounded queues: limits on concurrency, on waiting requests and per caller; places are always released."""
 
 import threading
 from contextlib import AsyncExitStack
@@ -68,7 +68,7 @@ async def test_a_place_comes_back_from_work_that_fails() -> None:
 
 @pytest.mark.anyio
 async def test_work_that_hangs_in_one_queue_takes_no_thread_from_another() -> None:
-    hanging, other = BoundedQueue("checks", places=60), BoundedQueue("looks for keys", places=1)
+    hanging, other = BoundedQueue("checks", places=60), BoundedQueue("key look-ups", places=1)
     ends = threading.Event()
     async with anyio.create_task_group() as tasks:
         for _ in range(60):

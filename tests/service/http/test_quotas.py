@@ -1,9 +1,9 @@
-"""Token buckets: so many at once, so many over time, each caller its own."""
+"""Rate limiter: a token bucket per caller bounds bursts and the rate over time."""
 
 import pytest
 
 from models.errors import TooManyRequests
-from service.http.quotas import Buckets
+from service.http.quotas import RateLimiter
 
 
 class Clock:
@@ -15,23 +15,23 @@ class Clock:
 
 def test_a_caller_is_stopped_and_told_when_to_come_back() -> None:
     clock = Clock()
-    buckets = Buckets("requests", capacity=3, seconds=60, clock=clock)
+    limiter = RateLimiter("requests", capacity=3, seconds=60, clock=clock)
     for _ in range(3):
-        buckets.take("ada")
+        limiter.take("ada")
     with pytest.raises(TooManyRequests) as caught:
-        buckets.take("ada")
+        limiter.take("ada")
     assert caught.value.extra["retry_after_seconds"] == 20
-    buckets.take("grace")
+    limiter.take("grace")
     clock.now = 20.0
-    buckets.take("ada")
+    limiter.take("ada")
     with pytest.raises(TooManyRequests):
-        buckets.check("ada")
+        limiter.check("ada")
 
 
 def test_what_is_not_used_does_not_pile_up() -> None:
     clock = Clock()
-    buckets = Buckets("requests", capacity=2, seconds=1, clock=clock)
+    limiter = RateLimiter("requests", capacity=2, seconds=1, clock=clock)
     clock.now = 1000.0
-    buckets.take("ada", 2)
+    limiter.take("ada", 2)
     with pytest.raises(TooManyRequests):
-        buckets.take("ada")
+        limiter.take("ada")

@@ -182,17 +182,17 @@ def test_large_pictures_among_small_ones_are_answered_in_order(client: TestClien
 
 
 def test_uploads_are_counted_as_they_arrive_and_each_caller_has_a_share() -> None:
-    room = uploads.Room(max_bytes=100, max_share=60)
-    with room.upload("a") as arrived, room.upload("a") as arrived_too, room.upload("b") as arrived_elsewhere:
+    memory = uploads.UploadMemory(max_bytes=100, max_share=60)
+    with memory.upload("a") as arrived, memory.upload("a") as arrived_too, memory.upload("b") as arrived_elsewhere:
         arrived(40)
         arrived_too(0)
-        with pytest.raises(Unavailable, match="of yours"):
+        with pytest.raises(Unavailable, match="your uploads"):
             arrived_too(21)
         arrived_too(20)
         arrived_elsewhere(40)
-        with pytest.raises(Unavailable, match="uploads that are being answered"):
+        with pytest.raises(Unavailable, match="^uploads in progress"):
             arrived_elsewhere(1)
-    with room.upload("a") as arrived:
+    with memory.upload("a") as arrived:
         arrived(60)
 
 
