@@ -1,4 +1,4 @@
-"""The API and its pages: put together here, and nothing decided."""
+"""The FastAPI application: middleware, routers, exception handlers and lifespan."""
 
 import asyncio
 import logging
@@ -59,13 +59,13 @@ OWN_PATHS = (
     *("", "api", "healthz", "readyz", "metrics", "openapi.json"),
     *("docs", "experiments", "login", "logout", "new", "static"),
 )
-"""First words of every path."""
+"""First segments of the application's paths."""
 
 
 def create_app(settings: Settings | None = None, *, on_start: Callable[[], object] | None = None) -> FastAPI:
-    """The application of one lab; its parts are made when it starts and given back when it ends.
+    """Create the application of one lab; its parts are created at startup and closed at shutdown.
 
-    `on_start` is called once everything is loaded, before the first request.
+    `on_start` is called at the end of startup, before the first request.
     """
     settings = settings or get_settings()
     instruments, proxies = Instruments(), TrustedProxies(settings.trusted_proxies)
@@ -78,7 +78,7 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
         openapi_url=None,  # pages.py too: its servers depend on the proxy
         redirect_slashes=False,
         responses=ANY_PROBLEM,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # instruments.py counts
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # instruments.py has the metrics
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(Compression)
@@ -137,7 +137,7 @@ def _lifespan(
 
 
 def _build_parts(state: State, settings: Settings, instruments: Instruments) -> None:
-    """Make the parts of the application, which routes get by the getters of their nouns."""
+    """Create the application's parts on `state`, where the routes' dependencies find them."""
     state.settings = settings
     state.store = Store(settings)
     state.store.migrate()
@@ -161,7 +161,7 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
 
 
 def _close_parts(state: State) -> None:
-    """Give back what is held beyond memory."""
+    """Close threads, files and database connections."""
     state.predictor.close()
     state.stamps.close()
     state.store.dispose()
@@ -174,7 +174,7 @@ async def _close_streams(live: LiveEvents, closing: asyncio.Event) -> None:
 
 @lru_cache(maxsize=1)
 def _warm_up() -> None:
-    """Import torch before the first request: while its libraries are loaded, no other thread runs for a while."""
+    """Import torch before the first request, since no other thread runs while its libraries are loaded."""
     from service.catalogue.describe import warm_up
 
     warm_up()

@@ -1,4 +1,4 @@
-"""The API as a process: `python -m service.server` serves it until SIGTERM or Ctrl-C."""
+"""The API server process: `python -m service.server` runs uvicorn until SIGTERM or Ctrl-C."""
 
 import gc
 import logging
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 15
 SHUTDOWN_SECONDS = 3
-"""How long requests may still take once the server stops; event streams end at once by themselves."""
+"""Time for running requests to finish at shutdown; event streams are closed at once."""
 OPEN_FILES = 16_384
 SWITCH_SECONDS = 0.0005
-"""How long a thread that computes keeps the interpreter while another wants it. Python's own 5 ms, times eight busy
-threads, is what the event loop would wait after each of its own system calls: /healthz then takes seconds."""
+"""The interpreter's switch interval (sys.setswitchinterval). With Python's default of 5 ms and eight busy threads, the
+event loop would wait 40 ms for the GIL after each system call, and /healthz take seconds."""
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 OWN_PAGES_BYTES = 1 << 20
@@ -36,14 +36,14 @@ NUM_ARENAS = 2
 
 
 def serve(settings: Settings | None = None) -> None:
-    """Serve until told to stop."""
+    """Run the server until SIGTERM or SIGINT."""
     keep_private()
     settings = settings or get_settings()
     configure_logs()
     sys.setswitchinterval(SWITCH_SECONDS)
     _give_memory_back()
     _allow_many_connections()
-    set_prefix(settings.root_path)  # for what the protocol answers by itself
+    set_prefix(settings.root_path)  # for answers by the protocol, outside the application
     _prepare_store(settings)
     with announced(settings.data_dir, reachable_url(settings.host, settings.port)):
         uvicorn.run(
@@ -56,21 +56,23 @@ def serve(settings: Settings | None = None) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # service.http.proxies believes those that are named, and nobody else
+            proxy_headers=False,  # service.http.proxies trusts configured proxies only
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
 
 
 def keep_what_is_loaded() -> None:
-    """Exempt what is loaded from garbage collection: with half a million objects less to look at, the collector runs
-    often enough to free what pictures leave behind."""
+    """Exempt loaded objects from garbage collection (gc.freeze).
+
+    With half a million objects less to traverse, a collection is fast and frees what rendering leaves behind.
+    """
     gc.collect()
     gc.freeze()
 
 
 def _allow_many_connections() -> None:
-    """Raise the soft limit of open files: a thousand clients and their database connections pass the usual 1024."""
+    """Raise the soft limit of open files: a thousand clients and their database connections exceed the usual 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -78,10 +80,10 @@ def _allow_many_connections() -> None:
 
 
 def _give_memory_back() -> None:
-    """Have glibc return a picture's pixels to the system when they are freed, and share its heaps between threads.
+    """Configure glibc's malloc to return large blocks to the system when freed, and to use few arenas.
 
-    By itself it learns from large blocks to keep them, in up to eight heaps a core. Elsewhere (macOS, musl) nothing is
-    done.
+    By default its mmap threshold grows with large blocks, which then stay in up to eight arenas per core. No effect
+    on other C libraries (macOS, musl).
     """
     if (libc := glibc()) is not None:
         libc.mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)
@@ -89,9 +91,9 @@ def _give_memory_back() -> None:
 
 
 def _prepare_store(settings: Settings) -> None:
-    """Bring the schema up to date; at the first start of a lab that others can reach, make a key and show it this once.
+    """Migrate the database, and create and print the first API key where keys are required and none exists.
 
-    A database that cannot be used is one line and exit code 1, where the application's start would end in a traceback.
+    An unusable database gives one log line and exit code 1, where the application's startup would end in a traceback.
     """
     try:
         if said := close_to_others(settings.data_dir):

@@ -1,6 +1,6 @@
-"""What is known of a spec's network before it is trained, in the shapes that routes and the store want.
+"""Description of a spec's network before training, as plain data for routes and the store.
 
-Importing this module takes torch's two seconds; import it late or beside.
+Importing this module imports torch, which takes two seconds: import it late or in a thread.
 """
 
 from dataclasses import asdict
@@ -20,9 +20,9 @@ warm_up = networks.warm_up
 def describe_spec(
     spec: ExperimentSpec, info: DatasetInfo
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    """A spec's layers, its warnings, and its size in numbers (parameters, operations, bytes).
+    """Return a spec's layers, its warnings, and its size (parameters, operations, bytes).
 
-    Raises SpecError, naming the field and the nearest valid value, for a network that cannot be built or trained.
+    Raises SpecError, with the field and the nearest valid value, for a network that cannot be built or trained.
     """
     summary = asdict(networks.describe(spec, info))
     return summary.pop("layers"), spec_warnings(spec, info), summary

@@ -1,4 +1,4 @@
-"""From a body to a spec that can be run: its fields, its dataset, and its network built on the meta device."""
+"""Validation of submitted specs: fields, dataset, and the network, built on the meta device."""
 
 import threading
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MAX_DESCRIBED = 64
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A spec that can be run, and what is known of it before it has."""
+    """A valid spec with its layers, warnings and size."""
 
     spec: ExperimentSpec
     layers: list[dict[str, Any]]
@@ -26,21 +26,21 @@ class Accepted:
 
 
 class Inspector:
-    """Checks specs: the fields, the dataset, and the network itself, built without its memory."""
+    """Validates specs, with a cache of the networks that it has built on the meta device."""
 
     def __init__(self) -> None:
         self._known: LRUCache[str, tuple[list[Any], list[Any], dict[str, Any]]] = LRUCache(MAX_DESCRIBED)
         self._lock = threading.Lock()
 
     def accept(self, document: Any) -> Accepted:
-        """Read a body into a spec that can be run. Raises SpecError, which names the fields."""
+        """Parse and validate a body. Raises SpecError, which names the invalid fields."""
         spec = parse_spec(document)
         info = get_dataset(spec.dataset.name)
         digest = spec.digest()
         with self._lock:
             found = self._known.get(digest)
         if found is None:
-            from service.catalogue.describe import describe_spec  # torch, which a server should not wait for to start
+            from service.catalogue.describe import describe_spec  # imports torch: late, so that the server starts fast
 
             layers, warnings, summary = describe_spec(spec, info)
             found = (list(layers), list(warnings), dict(summary))
@@ -50,7 +50,7 @@ class Inspector:
 
 
 async def get_inspector(request: Request) -> Inspector:
-    """The check of specs."""
+    """Return the validator of specs."""
     inspector: Inspector = request.app.state.inspector
     return inspector
 

@@ -1,4 +1,4 @@
-"""What an experiment can be made of: networks, datasets, presets, and the schema of a spec."""
+"""Routes that list networks, datasets and presets, and return the JSON schema of a spec."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ class DatasetsDocument(Document):
 
 
 class PresetsDocument(Document):
-    """What is ready to be trained by name."""
+    """The presets of networks and experiments."""
 
     models: dict[str, dict[str, Any]] = Field(description="Networks, for `model`.")
     experiments: dict[str, dict[str, Any]] = Field(description="Whole experiments, for `preset`.")
@@ -38,7 +38,7 @@ class PresetsDocument(Document):
 
 @router.get("/architectures")
 def list_architectures() -> ArchitecturesDocument:
-    """List the networks, with their sizes and what input they take."""
+    """List the networks, with their sizes and inputs."""
     from service.catalogue.describe import architectures  # torch
 
     return ArchitecturesDocument(architectures=architectures())
@@ -52,7 +52,7 @@ async def get_datasets() -> DatasetsDocument:
 
 @router.get("/presets")
 async def list_presets() -> PresetsDocument:
-    """List the presets, each as the spec it stands for."""
+    """List the presets, each with its complete spec."""
     return PresetsDocument(models=model_presets(), experiments=experiment_presets())
 
 

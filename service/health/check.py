@@ -1,4 +1,4 @@
-"""Whether the lab can do its work: broker, database, a live worker."""
+"""Readiness check of the lab: database, broker, at least one live worker."""
 
 import asyncio
 import time
@@ -16,11 +16,11 @@ from service.http.queues import BoundedQueue
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 3.0
 Checks = dict[str, dict[str, Any]]
-"""Of each part: whether it is `ok`, and what else there is to say."""
+"""Per part: whether it is `ok`, with details."""
 
 
 class Readiness:
-    """Whether the lab can work, asked at most once at a time and once a second, however many want to know."""
+    """Cached readiness check: at most one probe at a time and one a second, for any number of requests."""
 
     def __init__(self, store: Store, celery: Celery, *, probe: Callable[[Store, Celery], Checks] | None = None) -> None:
         self._store = store
@@ -29,12 +29,12 @@ class Readiness:
         self._checks: Checks = {}
         self._checked_at = float("-inf")
         self._probing: asyncio.Task[None] | None = None
-        self._queue = BoundedQueue("checks", places=1)  # a broker that hangs must take no thread from requests
+        self._queue = BoundedQueue("checks", places=1)  # a broker that hangs must not take a request's thread
 
     async def checks(self) -> Checks:
-        """What answers and what does not: of now, or of a second ago at most.
+        """Return the state of each part, at most a second old.
 
-        A part that hangs (a host that drops packets, say) makes nobody wait longer than PATIENCE_SECONDS.
+        A part that hangs (a host that drops packets) delays the answer by at most PATIENCE_SECONDS.
         """
         if time.monotonic() - self._checked_at < FRESH_SECONDS:
             return self._checks
@@ -52,29 +52,29 @@ class Readiness:
 
 
 def require_ready(checks: Checks, *, in_detail: bool) -> None:
-    """Raise Unavailable unless every part answers; `in_detail` says which does not, with the same in `checks`."""
+    """Raise Unavailable unless every part answers; with `in_detail` it names those that do not and has `checks`."""
     failing = [name for name, check in checks.items() if not check["ok"]]
     if not failing:
         return
     if not in_detail:
-        raise Unavailable("not ready", fix="ask again with an API key to be told why", retry_after_seconds=5)
+        raise Unavailable("not ready", fix="send an API key for the reasons", retry_after_seconds=5)
     raise Unavailable(
         f"not ready: {'; '.join(_sentence(name, checks[name]) for name in failing)}",
-        fix="start what is missing, and correct what is refused: `epochal up` starts all of it",
+        fix="start the parts that do not answer (`epochal up` starts all of them), or correct their addresses",
         retry_after_seconds=5,
         checks=checks,
     )
 
 
 def _sentence(name: str, check: dict[str, Any]) -> str:
-    """What is amiss with one part."""
+    """Describe a part's failure."""
     if name == "workers":
         return "no worker answers"
     return f"the {name} {str(check['reason']).removeprefix(f'the {name} ')}"
 
 
 def check_parts(store: Store, celery: Celery) -> Checks:
-    """Ask the database, the broker and the workers; a part that does not answer takes seconds."""
+    """Probe the database, the broker and the workers; a part that does not answer takes seconds."""
     checks: Checks = {
         "database": _database(store),
         "broker": _broker(celery),
@@ -85,7 +85,7 @@ def check_parts(store: Store, celery: Celery) -> Checks:
 
 
 def live_worker_names(store: Store, celery: Celery) -> list[str]:
-    """Workers that were seen lately or, where clocks disagree, that answer now."""
+    """List workers with a recent heartbeat; if there is none (clocks may differ), those that answer a ping."""
     with store.reading() as session:
         names = [worker.name for worker in workers.live(session)]
     return names or queue.live_workers(celery)

@@ -1,4 +1,4 @@
-"""What the API measures of itself, for Prometheus."""
+"""Prometheus metrics of the API: counters, histograms and gauges."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Instruments:
-    """Counters of requests, and gauges that are read when somebody asks."""
+    """The metrics registry: request counters and durations, and gauges set at each scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -33,24 +33,24 @@ class Instruments:
         self.queue = Gauge(
             "epochal_queue_messages", "Messages on the queue; -1 without a broker.", registry=self.registry
         )
-        self.workers = Gauge("epochal_workers", "Workers seen lately.", registry=self.registry)
+        self.workers = Gauge("epochal_workers", "Workers with a recent heartbeat.", registry=self.registry)
         self.streams = Gauge("epochal_event_streams", "Event streams that are open.", registry=self.registry)
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count one answer under its route's template, so that ids do not become labels."""
+        """Record one answer under its route's template, so that ids do not become labels."""
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE") else "other"
         self.requests.labels(method, route, str(status)).inc()
         self.seconds.labels(method, route).observe(seconds)
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """Render all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """The lab's state as Prometheus reads it."""
+    """Collects the lab's state into the gauges at each scrape."""
 
     instruments: Instruments
     store: Store
@@ -58,7 +58,7 @@ class Gauges:
     count_streams: Callable[[], int]
 
     def read(self) -> bytes:
-        """Set the gauges and give everything in Prometheus' format."""
+        """Set the gauges and render all metrics in Prometheus' text format."""
         with self.store.reading() as session:
             for status, count in experiments.count_by_status(session).items():
                 self.instruments.experiments.labels(status.value).set(count)

@@ -1,4 +1,4 @@
-"""Whether the API lives, whether the lab can work, and what it measures of itself."""
+"""Liveness, readiness and Prometheus metrics."""
 
 from typing import Annotated, Any
 
@@ -15,13 +15,13 @@ router = APIRouter(tags=["health"], route_class=StrictRoute)
 
 
 async def get_readiness_check(request: Request) -> Readiness:
-    """The check of the lab's parts."""
+    """Return the readiness check."""
     readiness: Readiness = request.app.state.readiness
     return readiness
 
 
 async def get_gauges(request: Request) -> Gauges:
-    """What is measured for Prometheus."""
+    """Return the collector of Prometheus metrics."""
     gauges: Gauges = request.app.state.gauges
     return gauges
 
@@ -37,12 +37,12 @@ class Ready(Document):
 
     status: str
     checks: dict[str, Any] | None = None
-    """Left out for those who show no key where keys are needed."""
+    """Left out without a key where keys are required."""
 
 
 @router.get("/healthz", responses=problems(422))
 async def get_health() -> Alive:
-    """Say that the API is there. Asks nothing of anything else, and of no thread."""
+    """Report that the API is alive. Uses neither threads nor other parts."""
     return Alive(status="ok")
 
 
@@ -52,7 +52,7 @@ async def get_readiness(
     readiness: Annotated[Readiness, Depends(get_readiness_check)],
     authenticator: AuthenticatorDep,
 ) -> Ready:
-    """Say whether the lab can work: the broker, the database, a live worker. Details are for those with a key."""
+    """Report whether the lab can work: database, broker, a live worker. Details need a key."""
     checks = await readiness.checks()
     in_detail = await authenticator.is_authenticated(request)
     require_ready(checks, in_detail=in_detail)
@@ -69,5 +69,5 @@ async def get_readiness(
     },
 )
 def get_instruments(gauges: Annotated[Gauges, Depends(get_gauges)]) -> Response:
-    """Read counters and gauges for Prometheus."""
+    """Read the metrics in Prometheus' text format."""
     return Response(gauges.read(), headers={"Content-Type": CONTENT_TYPE})

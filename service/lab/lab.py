@@ -1,4 +1,4 @@
-"""The whole lab on one machine: broker, API and workers as processes that live and die with this one.
+"""A whole lab on one machine: broker, API and workers as child processes that end with this one.
 
     with Lab(settings) as lab:
         requests go to lab.url
@@ -36,7 +36,7 @@ SUPERVISE_SECONDS = 0.2
 TRIM_ROUNDS = 10
 BROKER_START_SECONDS = 10.0
 START_SECONDS = 120.0
-"""The first import of torch from a cold disk takes long; a process that ends is noticed at once all the same."""
+"""The first import of torch from a cold disk is slow; a process that exits is still noticed at once."""
 GRACE_SECONDS = {"api": 5.0, "worker": 15.0, "broker": 5.0}
 
 
@@ -52,13 +52,13 @@ class LabStopped(Exception):
 
 
 class Lab:
-    """Broker, API and workers of one data directory. `start` returns once all of them answer; `stop` leaves nothing."""
+    """Broker, API and workers of one data directory. `start` returns when all of them answer; `stop` ends them all."""
 
     def __init__(self, settings: Settings, say: Callable[[str], None] = lambda text: None) -> None:
         self.settings = settings
         self.say = say
         self.first_key: str | None = None
-        """The API key made at this start, if one was: it is stored hashed and cannot be shown again."""
+        """The API key created at this start, if any; only its hash is stored, so it cannot be shown again."""
         self.broker: Part | None = None
         self.api: Part | None = None
         self.workers: list[Part] = []
@@ -71,7 +71,7 @@ class Lab:
 
     @property
     def url(self) -> str:
-        """Where this machine reaches the API."""
+        """URL of the API on this machine."""
         return self.settings.url
 
     @property
@@ -81,16 +81,16 @@ class Lab:
 
     @property
     def parts(self) -> list[Part]:
-        """Every process of the lab, in the order in which they are stopped."""
+        """All processes of the lab, in the order in which they are stopped."""
         return [part for part in (self.api, *self.workers, self.broker) if part]
 
     @property
     def logs(self) -> Path:
-        """The folder with one log a process."""
+        """Folder with one log per process."""
         return self.settings.data_dir / "logs"
 
     def start(self) -> None:
-        """Start all parts and wait until they answer. Raises LabFailed, which says what to read, and leaves nothing."""
+        """Start all processes and wait until they answer. Raises LabFailed, after ending what was started."""
         try:
             with private():
                 self._prepare()
@@ -105,10 +105,10 @@ class Lab:
         self._supervisor.start()
 
     def stop(self) -> None:
-        """End the API and the workers, which hand their runs back, then the broker. May be called again."""
+        """Stop the API and the workers, which requeue their runs, then the broker. May be called again."""
         self._stop_requested.set()
         with self._supervising:
-            pass  # from here on nothing is started again
+            pass  # no process is restarted from here on
         first = [part for part in (self.api, *self.workers) if part]
         for parts in (first, [self.broker] if self.broker else []):
             for part in parts:
@@ -131,7 +131,7 @@ class Lab:
         self._stop_requested.set()
 
     def wait(self) -> None:
-        """Return once a stop was requested."""
+        """Block until a stop is requested."""
         self._stop_requested.wait()
 
     def __enter__(self) -> Self:
@@ -144,7 +144,7 @@ class Lab:
         self.stop()
 
     def _prepare(self) -> None:
-        """Folders, the lock, and the settings that only a running lab has: a free port, its address, its Host names."""
+        """Create the folders, take the lock, and complete the settings: a free port, the URL, allowed host names."""
         if self.settings.workers:
             check_device(self.settings.device)
         data_dir = self.settings.data_dir
@@ -188,7 +188,7 @@ class Lab:
             self._await(self.broker, embedded.answers, BROKER_START_SECONDS)
 
     def _prepare_store(self) -> None:
-        """Bring the schema up to date, once, before several processes use it; make the first key if keys count."""
+        """Migrate the database before several processes use it; create the first API key if keys are required."""
         from models.store import Store, keys  # SQLAlchemy: not for commands that only talk HTTP
         from models.store.store import describe_database
 
@@ -235,7 +235,10 @@ class Lab:
                 raise LabStopped
 
     def _supervise(self) -> None:
-        """Start again what has died. What this thread starts is tied to it, so it stays until everything has ended."""
+        """Restart processes that have ended.
+
+        PR_SET_PDEATHSIG ties them to the thread that started them, so this one runs until all have ended.
+        """
         rounds = 0
         while not self._stop_requested.wait(SUPERVISE_SECONDS):
             rounds += 1
@@ -250,14 +253,14 @@ class Lab:
         try:
             if said := part.revive():
                 self.say(said)
-        except OSError as error:  # no memory, no descriptors, a full disk: tried again in the next round
+        except OSError as error:  # out of memory or descriptors, a full disk: retried in the next round
             self.say(f"{part.name} could not be started: {error}")
         if trim:
             part.trim_log()
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The whole environment for a process that is to read the same settings again."""
+    """Return the environment for a child process, with all settings as variables."""
     values = settings.model_dump(mode="json", exclude_none=True)
     names = {f"EPOCHAL_{name.upper()}" for name in type(settings).model_fields}
     inherited = {name: value for name, value in os.environ.items() if name not in names}
@@ -268,7 +271,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def answers(url: str, path: str) -> bool:
-    """Whether a GET of the path is answered by 200 within two seconds."""
+    """Whether a GET of the path returns 200 within two seconds."""
     host = url.removeprefix("http://")
     connection = http.client.HTTPConnection(host, timeout=2.0)
     try:
@@ -289,7 +292,7 @@ def is_loopback(host: str) -> bool:
 
 
 def names_of_this_machine(host: str) -> list[str]:
-    """The Host headers that requests from other machines may carry."""
+    """List this machine's names and addresses: the Host headers of requests from other machines."""
     import psutil
 
     addresses = [
@@ -303,7 +306,10 @@ def names_of_this_machine(host: str) -> list[str]:
 
 
 def lock_data_dir(data_dir: Path) -> IO[str]:
-    """Take a data directory for one lab. The kernel lets go of the lock when the process ends, however it ends."""
+    """Lock a data directory for one lab. Raises LabFailed if another has it.
+
+    The kernel releases the lock when the process ends, however it ends.
+    """
     lock = (data_dir / LOCK_FILE).open("a", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -313,13 +319,13 @@ def lock_data_dir(data_dir: Path) -> IO[str]:
         where = f" at {owner['url']} (process {owner['pid']})" if owner else ""
         raise LabFailed(
             f"a lab{where} already uses {data_dir}",
-            fix="Use that one, stop it first, or start another with --data-dir and a folder of its own.",
+            fix="Use that lab, stop it first, or start another with a different --data-dir.",
         ) from None
     return lock
 
 
 def _claim_port(host: str, port: int) -> int:
-    """The port itself if it is free, or a free one for 0. Raises LabFailed for one that cannot be had."""
+    """Return the port if it is free, or a free one for 0. Raises LabFailed if it cannot be bound."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -328,15 +334,15 @@ def _claim_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise LabFailed(f"there is no address {host!r}: {reason}", fix="--host 127.0.0.1 is this machine.") from error
+        raise LabFailed(f"the host {host!r} has no address: {reason}", fix="Use --host 127.0.0.1.") from error
     except OSError as error:
         raise LabFailed(
-            f"port {port} on {host} cannot be used: {error.strerror}", fix="--port 0 takes a free one."
+            f"port {port} on {host} cannot be used: {error.strerror}", fix="Use --port 0 for any free port."
         ) from error
 
 
 def _await_external_broker(settings: Settings, stop: threading.Event) -> None:
-    from models import queue  # Celery: only where a broker of one's own is used
+    from models import queue  # imports Celery: only for an external broker
 
     celery = queue.make_celery(settings)
     deadline = time.monotonic() + BROKER_START_SECONDS
@@ -344,7 +350,7 @@ def _await_external_broker(settings: Settings, stop: threading.Event) -> None:
         if trouble.lasting or time.monotonic() > deadline:
             raise LabFailed(
                 f"the broker at {mask(str(settings.broker_url))} {trouble.reason}",
-                fix="Start it, correct --broker-url, or leave it out: the lab then brings its own.",
+                fix="Start it, correct --broker-url, or leave it out: the lab then starts its own broker.",
             )
         if stop.wait(0.5):
             raise LabStopped

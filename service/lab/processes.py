@@ -1,4 +1,4 @@
-"""One process of the lab: tied to the lab, its output in a log, restarted with growing pauses, ended whole."""
+"""A child process of the lab: its log file, restarts with exponential backoff, and its end."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ HEALTHY_AFTER_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Part:
-    """A part of the lab: a process in a session of its own, so that Ctrl-C in the terminal reaches the lab only."""
+    """One of the lab's processes, in its own session, so that Ctrl-C in the terminal reaches the lab only."""
 
     name: str
     command: Callable[[], list[str]]
@@ -29,7 +29,7 @@ class Part:
     folder: Path
     environment: Mapping[str, str]
     grace_seconds: float
-    """How long it may take to end after SIGTERM."""
+    """Time to exit after SIGTERM before it is killed."""
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
     _started_at: float = field(default=0.0, repr=False)
@@ -38,7 +38,7 @@ class Part:
 
     @property
     def pid(self) -> int | None:
-        """The process id, while there is a process."""
+        """The process id; None if there is no process."""
         return self.process.pid if self.process else None
 
     def start(self) -> None:
@@ -57,22 +57,22 @@ class Part:
         self._started_at, self._restart_at = time.monotonic(), None
 
     def exit_code(self) -> int | None:
-        """How the process ended, or None while it lives."""
+        """Return the exit code, or None while the process runs."""
         return self.process.poll() if self.process else None
 
     def terminate(self) -> None:
-        """Ask the process to end."""
+        """Send SIGTERM."""
         if self.process and self.process.poll() is None:
             self.process.terminate()
 
     def kill_group(self) -> None:
-        """End the process and whatever it started, at once."""
+        """Send SIGKILL to the process and its children (its process group)."""
         if self.process:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     def wait_or_kill(self, deadline: float) -> None:
-        """Wait for the end until `deadline` (monotonic), then end it; nothing of its group is left afterwards."""
+        """Wait for the process to exit until `deadline` (monotonic), then kill its whole process group."""
         if self.process is None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -82,9 +82,9 @@ class Part:
         self.process = None
 
     def revive(self) -> str | None:
-        """Start a process that has died again, after a pause that doubles with every death in a row.
+        """Restart the process if it has ended, after a pause that doubles with each consecutive failure.
 
-        Returns a sentence for people when something happened.
+        Returns a sentence to print when something happened.
         """
         code = self.exit_code()
         if code is None:
@@ -96,15 +96,15 @@ class Part:
             self._deaths_in_a_row = 1 if lived > HEALTHY_AFTER_SECONDS else self._deaths_in_a_row + 1
             pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._deaths_in_a_row - 1))
             self._restart_at = now + pause
-            return f"{self.name} ended ({describe_exit(code)}); starting it again in {pause:g} s; see {self.log}"
+            return f"{self.name} ended ({describe_exit(code)}); restarting in {pause:g} s; see {self.log}"
         if now < self._restart_at:
             return None
         self.restarts += 1
         self.start()
-        return f"{self.name} was started again (process {self.pid})"
+        return f"{self.name} was restarted (process {self.pid})"
 
     def trim_log(self) -> None:
-        """Put a log that has grown large aside, and keep a few such. Writers append, so it may be cut under them."""
+        """Rotate the log if it is large: copy and truncate, since writers have it open for appending."""
         with contextlib.suppress(OSError):
             if self.log.stat().st_size <= LARGEST_LOG_BYTES:
                 return
@@ -116,7 +116,7 @@ class Part:
             os.truncate(self.log, 0)
 
     def last_lines(self, count: int = 12) -> str:
-        """The end of the log, for an error message."""
+        """Return the last lines of the log, for an error message."""
         try:
             return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
         except OSError:
@@ -124,7 +124,7 @@ class Part:
 
 
 def describe_exit(code: int) -> str:
-    """How a process ended, in words: 'exit code 1', 'SIGKILL'."""
+    """Describe an exit code: 'exit code 1', 'SIGKILL'."""
     if code >= 0:
         return f"exit code {code}"
     try:

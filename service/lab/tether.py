@@ -1,10 +1,10 @@
-"""Run a command that cannot outlive the process that started it.
+"""Run a command that is killed when its parent process dies.
 
     python -I -S tether.py PARENT_PID COMMAND...
 
-Linux ends a process when its parent dies if the process asked for that beforehand (PR_SET_PDEATHSIG) and the wish
-survives exec. Asking from here, in a program of its own, spares the starting process a fork hook, which is unsafe
-beside threads. Where the wish cannot be made (macOS) the command runs all the same.
+Linux kills a process with its parent if it has set PR_SET_PDEATHSIG, which survives exec. Setting it here, in a program
+of its own, avoids a fork hook (preexec_fn) in the parent, which is unsafe beside threads. On macOS, which lacks the
+feature, the command is run without it.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def tethered(command: list[str]) -> list[str]:
-    """The command line that runs `command` tied to this process, or rather to the thread that starts it."""
+    """Return the command line that runs `command` until it ends or the thread that starts it does."""
     return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid()), *command]
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the wish was made
+        if os.getppid() != parent:  # the parent died before prctl
             sys.exit(1)
     os.execv(command[0], command)  # noqa: S606 (no shell is the point)
 

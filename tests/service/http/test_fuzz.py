@@ -1,4 +1,4 @@
-"""No request whatever is a fault of the server: every route, with paths, queries, headers, cookies, bodies at random.
+"""Fuzzing: no random path, query, header, cookie or body of any route causes a status of 500.
 
 The routes are those of the OpenAPI document and the pages. A short run by default, the same one every time;
 `make fuzz` tries many more, each time others.

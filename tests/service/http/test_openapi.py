@@ -1,4 +1,4 @@
-"""Every route answers whatever fits its description, and much that does not, as the OpenAPI document says.
+"""Every route answers valid requests and many invalid ones as the OpenAPI document describes.
 
 A short, repeatable run of schemathesis; the long one is `schemathesis run URL/openapi.json` against a running lab.
 """
