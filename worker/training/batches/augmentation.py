@@ -30,6 +30,8 @@ def move_pixels(images: Tensor, spec: AugmentationSpec, rng: Generator) -> Tenso
     """Shift, crop, flip and rotate uint8 images (N, C, H, W), in this order. Uncovered corners become 0, black."""
     num, channels, height, width = images.shape
     draw = _Draws(num, images.device, rng)
+    # For each output pixel, the row and column of its source: (N or 1, height or 1, width or 1), which broadcast to
+    # (N, height, width). So the operations below are applied in the reverse of the order in which images undergo them.
     rows, columns, inside = _output_grid(draw, spec, height, width)
     if spec.vflip:
         rows = torch.where(draw.happens(spec.vflip), height - 1 - rows, rows)
@@ -43,6 +45,7 @@ def move_pixels(images: Tensor, spec: AugmentationSpec, rng: Generator) -> Tenso
         columns, columns_inside = _within(columns + draw.integers(spec.crop_padding), width)
         covered = rows_inside & columns_inside
         inside = covered if inside is None else inside & covered
+    # (N, 1, height * width): one gather for all channels; uint8 is a quarter of the memory that floats would move
     source = (rows * width + columns).expand(num, height, width).reshape(num, 1, height * width)
     moved = images.flatten(2).gather(2, source.expand(num, channels, -1)).view_as(images)
     return moved if inside is None else moved.mul_(inside.unsqueeze(1))
@@ -56,6 +59,8 @@ def _output_grid(
     columns = torch.arange(width, device=draw.device).view(1, 1, width)
     if not spec.rotation_degrees:
         return rows, columns, None
+    # Output to source is the inverse rotation, about the centre of the pixels' grid at (height - 1) / 2. The floor
+    # after adding height / 2 rounds to the nearest pixel, which is torchvision's default interpolation.
     angle = draw.uniform(-spec.rotation_degrees, spec.rotation_degrees) * (math.pi / 180)
     sine, cosine = angle.sin(), angle.cos()
     y, x = rows - (height - 1) / 2, columns - (width - 1) / 2
@@ -73,13 +78,17 @@ def _within(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 def _reflect(position: Tensor, size: int) -> Tensor:
     """The position mirrored at the edges, without repeating the edge itself, as often as it takes."""
-    period = max(1, 2 * (size - 1))
+    period = max(1, 2 * (size - 1))  # 0 1 2 3 2 1 for a size of 4
     folded = position.remainder(period)
     return torch.minimum(folded, period - folded)
 
 
 def jitter_colors(images: Tensor, spec: AugmentationSpec, rng: Generator) -> Tensor:
-    """Change brightness, contrast, saturation and hue of float images in 0..1, in an order drawn for each image."""
+    """Change brightness, contrast, saturation and hue of float images (N, C, H, W) in 0..1.
+
+    The order is drawn for each image, so each place in the order is worked on for the images that have an operation
+    there: as many passes as there are operations, over all images together.
+    """
     num = len(images)
     draw = _Draws(num, images.device, rng)
     jitter = spec.color_jitter
@@ -102,7 +111,7 @@ def jitter_colors(images: Tensor, spec: AugmentationSpec, rng: Generator) -> Ten
 
 
 def erase(images: Tensor, spec: AugmentationSpec, rng: Generator) -> Tensor:
-    """Cut out and erase parts of normalised images, in place; what is gone has the mean colour."""
+    """Cut out and erase parts of normalised float images (N, C, H, W), in place. 0 is the mean colour there."""
     num, _, height, width = images.shape
     draw = _Draws(num, images.device, rng)
     rows = torch.arange(height, device=images.device).view(1, height, 1)
@@ -129,7 +138,7 @@ def _draw_rectangles(num: int, height: int, width: int, device: torch.device, rn
     ratio = (log_ratio[0] + ratio * (log_ratio[1] - log_ratio[0])).exp()
     tall, wide = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
     fits = (tall < height) & (wide < width)
-    first = fits.int().argmax(1, keepdim=True)
+    first = fits.int().argmax(1, keepdim=True)  # the first that fits, or 0 where none does
     usable = fits.gather(1, first)
     return (tall.gather(1, first) * usable).unsqueeze(2), (wide.gather(1, first) * usable).unsqueeze(2)
 

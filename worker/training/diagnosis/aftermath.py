@@ -48,13 +48,13 @@ def explain_divergence(
     *,
     lowered_to: float | None,
 ) -> Divergence:
-    """Run the guilty step and those after it again, from the weights before it, and find a rate that works."""
+    """Run the failing step and those after it again, from the weights before it, and find a rate that works."""
 
     def build_network() -> nn.Module:
         return build_fresh_network(spec, data, cache_dir)
 
-    def guilty_first() -> Iterator[MicroBatch]:
-        """The batches from the guilty step on, into the next epochs."""
+    def failing_first() -> Iterator[MicroBatch]:
+        """The batches from the failing step on, into the next epochs."""
         first_step = diverged.step
         for epoch in itertools.count(state.epoch):
             size = input_size_in(spec, epoch, data.input_format.size)
@@ -64,14 +64,14 @@ def explain_divergence(
     found = explain(
         build_network,
         state.network.state_dict(),
-        guilty_first(),
+        failing_first(),
         diverged.step + 1,
         diverged.epoch,
         [float(norm) for norm in state.finite_guard.grad_norms],
         spec,
         what=diverged.what,
         lr=state.schedule.lr_at(state.total_steps),
-        objective=state.criterion.micro_batch_loss,
+        criterion=state.criterion.micro_batch_loss,
         autocast=state.mixed_precision.autocast,
     )
     return replace(found, lowered_to=lowered_to)

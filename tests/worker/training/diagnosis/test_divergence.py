@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from models.verdict.divergence import Divergence
 from worker.training.batches.batch import Batch, MicroBatch
 from worker.training.batches.loader import Split
 from worker.training.criterion import Criterion
-from worker.training.diagnosis import divergence
-from worker.training.diagnosis.divergence import Culprit, Training, explain, find_culprit
+from worker.training.diagnosis import divergence, working_rate
+from worker.training.diagnosis.divergence import explain as explain_with
+from worker.training.diagnosis.replay import MicroBatchLoss, NonFinite, Training, find_non_finite
 
 
 def batches(count: int = 12, size: int = 16) -> list[MicroBatch]:
@@ -43,11 +45,20 @@ def spec_at(lr: float, **more: object) -> ExperimentSpec:
     return parse_spec({"model": "baseline", "batch_size": 16, "optimizer": {"name": "sgd", "lr": lr}, **more})
 
 
-def culprit_of(
+def plain(outputs: Tensor, micro_batch: MicroBatch) -> Tensor:
+    """The criterion of steps of one batch."""
+    return F.cross_entropy(outputs, micro_batch.batch.labels)
+
+
+def explain(*given: Any, criterion: MicroBatchLoss = plain, **options: Any) -> Divergence:
+    return explain_with(*given, criterion=criterion, **options)
+
+
+def non_finite_in(
     build: Callable[[], nn.Module], state: dict[str, Tensor] | None, spec: ExperimentSpec, lr: float
-) -> Culprit | None:
-    training = Training(build, spec, 1, lambda outputs, part: F.cross_entropy(outputs, part.batch.labels))
-    return find_culprit(training, state, [[part] for part in batches()], lr)
+) -> NonFinite | None:
+    training = Training(build, spec, 1, plain)
+    return find_non_finite(training, state, [[part] for part in batches()], lr)
 
 
 class Exploding(nn.Module):
@@ -69,7 +80,7 @@ def test_the_first_layer_whose_output_is_not_finite_is_named() -> None:
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Exploding(), nn.Flatten(), nn.Linear(144, 2))
 
-    found = culprit_of(build, None, spec_at(0.01), 0.01)
+    found = non_finite_in(build, None, spec_at(0.01), 0.01)
     assert found is not None
     assert (found.what, found.layer, found.layer_type) == ("loss", "2", "Exploding")
 
@@ -79,7 +90,7 @@ def test_the_first_layer_of_the_backward_pass_whose_gradient_is_not_finite_is_na
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 4, 3), SquareRoot(), nn.Flatten(), nn.Linear(144, 2))
 
-    found = culprit_of(build, None, spec_at(0.01), 0.01)
+    found = non_finite_in(build, None, spec_at(0.01), 0.01)
     assert found is not None
     assert (found.what, found.layer) == ("gradient", "0")
 
@@ -87,19 +98,19 @@ def test_the_first_layer_of_the_backward_pass_whose_gradient_is_not_finite_is_na
 def test_a_weight_that_is_not_finite_before_the_step_is_named() -> None:
     state = small().state_dict()
     state["3.bias"][2] = math.inf
-    found = culprit_of(small, state, spec_at(0.01), 0.01)
+    found = non_finite_in(small, state, spec_at(0.01), 0.01)
     assert found is not None
     assert (found.what, found.layer, found.layer_type) == ("weight", "3", "Linear")
 
 
 def test_training_goes_on_from_the_given_weights_until_it_breaks() -> None:
-    found = culprit_of(small, small().state_dict(), spec_at(100.0), 1e9)
+    found = non_finite_in(small, small().state_dict(), spec_at(100.0), 1e9)
     assert found is not None
     assert found.layer is not None
 
 
 def test_a_replay_that_stays_finite_names_no_layer_and_keeps_what_the_guard_saw() -> None:
-    assert culprit_of(small, None, spec_at(0.001), 0.001) is None
+    assert non_finite_in(small, None, spec_at(0.001), 0.001) is None
     found = explain(small, None, batches(), 3, 1, [1.0, 2.0], spec_at(0.001), what="gradient")
     assert (found.what, found.layer) == ("gradient", None)
 
@@ -138,8 +149,8 @@ def test_a_network_that_no_rate_can_train_gets_no_suggestion() -> None:
     assert "not the learning rate" in found.why
 
 
-def test_no_batches_and_no_spec_are_borne() -> None:
-    found = explain(small, None, [], 1, 1, [math.nan], None)
+def test_no_batches_are_borne() -> None:
+    found = explain(small, None, [], 1, 1, [math.nan], spec_at(0.01))
     assert found.suggested_lr is None
     assert found.layer is None
 
@@ -174,7 +185,7 @@ def test_a_norm_that_overflows_while_every_number_is_finite_is_the_gradients() -
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 4, 3), Steep(), nn.Flatten(), nn.Linear(144, 2))
 
-    found = culprit_of(build, None, spec_at(0.01), 0.01)
+    found = non_finite_in(build, None, spec_at(0.01), 0.01)
     assert found is not None
     assert (found.what, found.layer, found.step) == ("gradient", "0", 0)
 
@@ -217,10 +228,10 @@ def test_trials_have_the_objective_of_the_run(
     changes: dict[str, object], accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss that a trial starts from is that of one large batch a step, by torch's own cross-entropy."""
-    monkeypatch.setattr(divergence, "SWEEP_SECONDS", 0.5)
+    monkeypatch.setattr(working_rate, "SWEEP_SECONDS", 0.5)
     spec = spec_at(100.0, **changes)
     labels = torch.tensor([0, 1])
-    objective = Criterion(spec, Split(torch.zeros(2, 1, 8, 8), labels, torch.arange(2)), 2, torch.device("cpu"))
+    criterion = Criterion(spec, Split(torch.zeros(2, 1, 8, 8), labels, torch.arange(2)), 2, torch.device("cpu"))
     parts: list[MicroBatch] = []
     expected: list[float] = []
     network = small()
@@ -228,7 +239,7 @@ def test_trials_have_the_objective_of_the_run(
         group = [part.batch for part in batches(60)[first : first + accumulate]]
         if spec.augmentation.mixup_alpha:
             group = [Batch(batch.images, batch.labels, batch.labels.flip(0), 0.3) for batch in group]
-        weighed = [objective.weights_of(batch.labels, (0, len(batch)))[0] for batch in group]
+        weighed = [criterion.weights_of(batch.labels, (0, len(batch)))[0] for batch in group]
         parts += [
             MicroBatch(batch, weight, sum(weighed), number == accumulate)
             for number, (batch, weight) in enumerate(zip(group, weighed, strict=True), 1)
@@ -237,14 +248,14 @@ def test_trials_have_the_objective_of_the_run(
         first_labels = torch.cat([batch.labels for batch in group])
 
         def loss(targets: Tensor, of: Tensor = outputs) -> float:
-            return F.cross_entropy(of, targets, objective.class_weights, label_smoothing=spec.label_smoothing).item()
+            return F.cross_entropy(of, targets, criterion.class_weights, label_smoothing=spec.label_smoothing).item()
 
         if spec.augmentation.mixup_alpha:
             others = torch.cat([batch.labels.flip(0) for batch in group])
             expected.append(0.3 * loss(first_labels) + 0.7 * loss(others))
         else:
             expected.append(loss(first_labels))
-    found = explain(small, None, parts, 1, 1, [math.inf], spec, objective=objective.micro_batch_loss)
+    found = explain(small, None, parts, 1, 1, [math.inf], spec, criterion=criterion.micro_batch_loss)
     assert found.suggested_lr is not None
     before = float(found.why.split(" from ")[-1].split(" to ")[0])
     assert before == pytest.approx(sum(expected[:20]) / 20, rel=0.006)
@@ -270,9 +281,11 @@ def test_of_a_step_of_many_large_batches_some_are_replayed(monkeypatch: pytest.M
     huge = [MicroBatch(part.batch, 16, 16 * 16, number == 16) for number, part in enumerate(batches(16), 1)]
     seen: list[tuple[float, float]] = []
 
-    def objective(outputs: Tensor, part: MicroBatch) -> Tensor:
+    def criterion(outputs: Tensor, part: MicroBatch) -> Tensor:
         seen.append((part.weight, part.step_weight))
         return outputs.sum() * math.inf
 
-    explain(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), None, huge, 1, 1, [], None, objective=objective)
+    explain(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), None, huge, 1, 1, [], spec_at(0.01), criterion=criterion
+    )
     assert set(seen) == {(16, 3 * 16)}
