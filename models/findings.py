@@ -77,6 +77,8 @@ class FindingCode(StrEnum):
     """The epoch from which the first layer's kernels stay close to their final values."""
     FIRST_LAYER_MOVING = "first-layer-moving"
     """The first layer's kernels were still changing near the end."""
+    CALIBRATION = "calibration"
+    """Whether the best weights' probabilities are as high as they are right."""
     EARLY_STOPPED = "early-stopped"
     """Early stopping ended the run."""
     MISSING_VALUES = "missing-values"

@@ -7,6 +7,9 @@ from typing import Any
 
 import psutil
 
+from models.data.catalogue import get_dataset
+from models.data.splits import num_validation
+from models.evaluation.outputs import stored_bytes
 from models.networks.cost import FLOAT_BYTES
 from models.networks.kernel_budget import history_bytes
 from models.spec.experiment import ExperimentSpec
@@ -57,22 +60,35 @@ class DiskUse:
     checkpoints: int
     weights: int
     kernels: int
+    outputs: int
     database: int
 
     @property
     def files(self) -> int:
         """What the artifacts take."""
-        return self.checkpoints + self.weights + self.kernels
+        return self.checkpoints + self.weights + self.kernels + self.outputs
 
 
 def disk_use(spec: ExperimentSpec, weights: int, first_kernels: int) -> DiskUse:
-    """Two checkpoints, the best and the last weights, the kept kernels, and the rows of the database."""
+    """Two checkpoints, the best and the last weights, the kept kernels, the outputs on the splits that are measured at
+    the end, and the rows of the database.
+    """
     return DiskUse(
         checkpoints=KEPT_CHECKPOINTS * checkpoint_bytes(spec, weights, first_kernels),
         weights=2 * weights,
         kernels=history_bytes(first_kernels, spec.epochs),
+        outputs=_outputs_bytes(spec),
         database=spec.epochs * EPOCH_BYTES,
     )
+
+
+def _outputs_bytes(spec: ExperimentSpec) -> int:
+    info = get_dataset(spec.dataset.name)
+    validation = min(
+        num_validation(info.num_train, spec.dataset.val_fraction), spec.dataset.val_limit or info.num_train
+    )
+    splits = [validation, info.num_test] if spec.dataset.evaluate_test else [validation]
+    return sum(stored_bytes(num_images, info.num_classes) for num_images in splits)
 
 
 def disk_use_of(spec: ExperimentSpec, layers: list[dict[str, Any]]) -> DiskUse:

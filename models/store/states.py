@@ -68,6 +68,10 @@ class ArtifactKind(StrEnum):
     """Weights of the last finite epoch."""
     KERNELS = "kernels"
     """The first layer's kernels of every epoch."""
+    OUTPUTS_VALIDATION = "outputs-validation"
+    """The best weights' logits on the validation split."""
+    OUTPUTS_TEST = "outputs-test"
+    """The same on the test split."""
 
 
 class MeasurementKind(StrEnum):

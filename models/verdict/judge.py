@@ -7,10 +7,12 @@ import numpy as np
 
 from models.curves.metrics import EpochMetrics
 from models.curves.stability import measure_stability
+from models.evaluation.calibration import Calibration
 from models.findings import MOST_SERIOUS_FIRST, Finding, VerdictJson
 from models.plain import finite
 from models.spec.experiment import ExperimentSpec
 from models.verdict.best import Best, falls_back, find_best, report_best, report_wasted, rises
+from models.verdict.calibration import report_calibration
 from models.verdict.chance import (
     report_below_chance,
     report_exploded,
@@ -68,11 +70,13 @@ def judge(
     kernels: Mapping[int, np.ndarray] | None = None,
     filters: FilterHealth | None = None,
     divergences: Sequence[Divergence] = (),
+    calibration: Calibration | None = None,
     finished: bool = True,
 ) -> Verdict:
     """Judge a history of epochs. docs/verdicts.md explains what each finding means and how it is decided.
 
-    `kernels` are the first layer's (out, in, height, width) by epoch, of the epochs that are kept.
+    `kernels` are the first layer's (out, in, height, width) by epoch, of the epochs that are kept. `calibration` is
+    that of the best weights on the validation split, once a run has ended.
     """
     history = in_order(history)
     curves = read_curves(history, num_classes)
@@ -100,6 +104,7 @@ def judge(
         *report_gap(curves, spec),
         *report_oscillation(curves, stability),
         *report_best(curves, by_loss, by_accuracy),
+        *report_calibration(calibration),
         *report_ending(curves, spec, finished=finished),
         *report_kernels(kernels, filters, pretrained=spec.model.starts_pretrained),
     ]

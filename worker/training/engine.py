@@ -8,20 +8,23 @@ step.py         forward_backward and optimizer_step
 state.py        all that changes while training
 
 What they use: build.py (all of it from a spec), criterion.py, optimizers.py, schedules.py, precision.py, averaging.py;
-guard.py, meters.py, stopping.py, watch.py, graphs.py on the loop; checkpoints.py, recorder.py, history.py, verdicts.py,
-environment.py for what is written; tuning.py, crew.py, trial.py, neighbours.py for how the machine is used.
+guard.py, meters.py, stopping.py, watch.py, graphs.py on the loop; checkpoints.py, recorder.py, outputs.py,
+history.py, verdicts.py, environment.py for what is written; tuning.py, crew.py, trial.py, neighbours.py for how the
+machine is used.
 
 batches/        what the network is shown
 diagnosis/      why a run diverged, which learning rate works, how its filters are
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset
+from models.evaluation.calibration import Calibration
 from models.spec.experiment import ExperimentSpec, OnDivergence
 from models.verdict.divergence import Divergence
 from worker.training.batches.accumulation import micro_batches
@@ -37,6 +40,7 @@ from worker.training.guard import Diverged
 from worker.training.history import RunHistory
 from worker.training.kernels import KernelHistory
 from worker.training.loop import evaluate, train_epoch
+from worker.training.outputs import SplitOutputs
 from worker.training.recorder import Recorder
 from worker.training.sink import MetricSink, Outcome
 from worker.training.state import TrainingState
@@ -51,6 +55,8 @@ MAX_LOWERED = 3
 """How often `on_divergence: lower_lr` tries again."""
 FILTER_IMAGES = 256
 """Validation images that the last verdict shows to the filters."""
+QUICK_SECONDS = 3.0
+"""A run that was cancelled or diverged measures its best weights once more only if validation takes no longer."""
 
 Stop = Callable[[], Literal["cancel", "shutdown"] | None]
 
@@ -118,6 +124,8 @@ class _Run:
         self.batches = build_batches(spec, self.data, tuning)
         self.history = RunHistory()
         self.timer = PhaseTimer()
+        self.validation_seconds = math.inf
+        """What the last validation took."""
 
     def start(self, checkpoints: Sequence[Path]) -> None:
         """Build the first state, or the one that the newest usable checkpoint holds."""
@@ -158,7 +166,7 @@ class _Run:
                 if self.spec.on_divergence != OnDivergence.LOWER_LR or self.state.schedule.times_lowered >= MAX_LOWERED:
                     return self._end_diverged(diverged)
                 self._go_back_with_lower_lr(diverged)
-        self._judge_finished()
+        self._judge_finished(self._validate_best(self.should_stop))
         return Outcome("completed", None, self._test() if self.spec.dataset.evaluate_test else None)
 
     def _run_epoch(self) -> None:
@@ -169,10 +177,12 @@ class _Run:
         with self.timer.phase("training"):
             self._train_rest_of_epoch(watch)
         training_seconds = state.clock.seconds()
+        began = time.perf_counter()
         with self.timer.phase("validating"):
             watch.begin_phase("validating")
             with state.measured_weights():
                 val_loss, val_accuracy = self._evaluate(self.data.validation, watch)
+        self.validation_seconds = time.perf_counter() - began
         state.finite_guard.check_validation(val_loss, state.epoch, state.step)
         means = state.meters.means()
         metrics = EpochMetrics(
@@ -202,10 +212,10 @@ class _Run:
             train_epoch(state, rest, watch.after_step, self.graphs)
             self.crew.end_training()
 
-    def _evaluate(self, split: Split, watch: Watch) -> tuple[float, float]:
-        """Loss and accuracy of the network on a split."""
+    def _evaluate(self, split: Split, watch: Watch, outputs: SplitOutputs | None = None) -> tuple[float, float]:
+        """Loss and accuracy of the network on a split; its logits go to `outputs`."""
         batches = plain_batches(split, self.data.input_format, self.tuning.eval_batch)
-        return evaluate(self.state.network, batches, self.spec.test_time_augmentation, watch.after_measuring)
+        return evaluate(self.state.network, batches, self.spec.test_time_augmentation, watch.after_measuring, outputs)
 
     def _end_epoch(self, metrics: EpochMetrics) -> None:
         """Append the metrics, save weights, kernels and a checkpoint, give a verdict.
@@ -229,13 +239,31 @@ class _Run:
         self.verdicts.judge_if_due(self.recorder.kernels.by_epoch)
 
     def _test(self) -> dict[str, Any]:
-        """Measure the best weights once on the test split."""
+        """Measure the best weights once on the test split, and keep their logits."""
         best, epoch = self.recorder.load_weights("best")
+        outputs = SplitOutputs("test", len(self.data.test), len(self.data.preprocessing.class_names))
         watch = Watch(self.state, self.batches, self.sink, self.should_stop, self._save_checkpoint)
         watch.begin_phase("testing")
         with self.timer.phase("testing"), self.state.weights_of(best):
-            loss, accuracy = self._evaluate(self.data.test, watch)
+            loss, accuracy = self._evaluate(self.data.test, watch, outputs)
+        self.recorder.save_outputs(outputs, epoch)
         return {"loss": loss, "accuracy": accuracy, "epoch": epoch}
+
+    def _validate_best(self, should_stop: Stop) -> Calibration | None:
+        """Keep the logits of the best weights on the validation split. Returns how well they are calibrated."""
+        if not self.state.best.epoch:
+            return None
+        best, epoch = self.recorder.load_weights("best")
+        outputs = SplitOutputs("validation", len(self.data.validation), len(self.data.preprocessing.class_names))
+        watch = Watch(self.state, self.batches, self.sink, should_stop, self._save_checkpoint)
+        watch.begin_phase("validating")
+        with self.timer.phase("validating"), self.state.weights_of(best):
+            self._evaluate(self.data.validation, watch, outputs)
+        return self.recorder.save_outputs(outputs, epoch)
+
+    def _validate_best_if_quick(self) -> Calibration | None:
+        """The same of a run that ended before its time: a cancelled one has seconds left until it is killed."""
+        return self._validate_best(lambda: None) if self.validation_seconds <= QUICK_SECONDS else None
 
     def _end_interrupted(self, asked: str) -> Outcome:
         """Keep everything for another worker, or what a cancelled run has come to."""
@@ -244,7 +272,8 @@ class _Run:
             return Outcome("handed_back", "the worker was asked to shut down")
         self._save_last_weights(self.state.epoch)
         if self.history.epochs:
-            self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=None)
+            calibration = self._validate_best_if_quick()
+            self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=None, calibration=calibration)
         return Outcome("cancelled", "cancelled by request")
 
     # Divergence
@@ -281,7 +310,7 @@ class _Run:
             )
         )
         found = self._explain(diverged, lowered_to=None)
-        self._judge_finished()
+        self._judge_finished(self._validate_best_if_quick())
         advice = f"; {found.suggested_lr:.2g} would have worked as learning rate" if found.suggested_lr else ""
         return Outcome("diverged", f"{found.what_happened}{advice}")
 
@@ -345,12 +374,12 @@ class _Run:
         self.history.epochs.append(metrics)
         self.sink.append_epoch(metrics)
 
-    def _judge_finished(self) -> None:
+    def _judge_finished(self, calibration: Calibration | None) -> None:
         with self.timer.phase("judging"), self.state.measured_weights():
             images = first_images(self.data.validation, self.data.input_format, FILTER_IMAGES)
             filters = filter_health(self.state.network, self.state.initial_weights, images=images)
         self.recorder.write_kernels()
-        self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=filters)
+        self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=filters, calibration=calibration)
 
     def _report_environment(self) -> None:
         """Tell what the run is computed with: when it starts, and with the seconds of its phases when it ends."""

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from models.networks.predict import predict
 from worker.training.batches.batch import Batch, MicroBatch
 from worker.training.graphs import GraphedSteps
+from worker.training.outputs import SplitOutputs
 from worker.training.state import TrainingState
 from worker.training.step import forward_backward, forward_only, optimizer_step
 
@@ -51,12 +52,16 @@ def train_epoch(
 
 @torch.inference_mode()
 def evaluate(
-    network: nn.Module, batches: Iterable[Batch], test_time_augmentation: str, after_batch: Callable[[int], None]
+    network: nn.Module,
+    batches: Iterable[Batch],
+    test_time_augmentation: str,
+    after_batch: Callable[[int], None],
+    outputs: SplitOutputs | None = None,
 ) -> tuple[float, float]:
     """Cross-entropy and accuracy, means per image, in evaluation mode and full precision.
 
-    `after_batch` is told the number of images measured so far. Sums are kept in 64 bits and divided once, so that the
-    result does not depend on the batch size by more than the network's own rounding.
+    `after_batch` is told the number of images measured so far; `outputs` keeps the logits. Sums are kept in 64 bits
+    and divided once, so that the result does not depend on the batch size by more than the network's own rounding.
     """
     network.eval()  # train_epoch's own mode is set at the start of each epoch, so nothing is put back here
     loss, correct, images = 0.0, 0, 0
@@ -65,5 +70,7 @@ def evaluate(
         loss += F.cross_entropy(logits, batch.labels, reduction="sum").double().item()
         correct += int((logits.argmax(1) == batch.labels).sum())
         images += len(batch)
+        if outputs is not None:
+            outputs.add(logits, batch.labels)
         after_batch(images)
     return loss / images, correct / images

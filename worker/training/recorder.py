@@ -7,10 +7,12 @@ from typing import Any, Literal
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from models.files import write
+from models.evaluation.calibration import Calibration
+from models.files import sha256_of, write
 from models.networks.layers import first_convolution
 from worker.training.checkpoints import RESUME
 from worker.training.kernels import KernelHistory
+from worker.training.outputs import SplitOutputs
 from worker.training.sink import ArtifactKind, MetricSink
 
 KERNELS_MB = 4.0
@@ -45,6 +47,20 @@ class Recorder:
         """Read back what `save_weights` wrote last, and the epoch that it is of."""
         content = (self.folder / f"weights-{which}.safetensors").read_bytes()
         return load(content), _epoch_of(content)
+
+    def save_outputs(self, outputs: SplitOutputs, epoch: int) -> Calibration | None:
+        """Write what the best weights, of this epoch, answer on a split; of the validation split, with its calibration.
+
+        Logits that are not all finite are not kept: nothing could be said about them.
+        """
+        found = outputs.collected(
+            epoch, self.about["preprocessing"]["class_names"], sha256_of(self.folder / "weights-best.safetensors")
+        )
+        if found is None:
+            return None
+        kind: ArtifactKind = "outputs-validation" if found.about.split == "validation" else "outputs-test"
+        self._write(kind, self.folder / f"{kind}.safetensors", found.to_bytes())
+        return found.about.calibration
 
     def carry_over(self, earlier: Path, best_epoch: int) -> bool:
         """Take an earlier attempt's best weights into this one's folder, if they are of the epoch that is the best.

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 from models.curves.metrics import EpochMetrics
 from models.verdict import Verdict
 
-ArtifactKind = Literal["checkpoint", "weights-best", "weights-last", "kernels"]
+ArtifactKind = Literal["checkpoint", "weights-best", "weights-last", "kernels", "outputs-validation", "outputs-test"]
 
 
 class MetricSink(Protocol):

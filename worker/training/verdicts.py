@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.calibration import Calibration
 from models.spec.experiment import ExperimentSpec
 from models.verdict import judge
 from models.verdict.filters import FilterHealth
@@ -49,21 +50,26 @@ class Verdicts:
         grown = len(self.history.epochs) - self.judged_epochs
         if began >= self.judge_again_at and GROWTH * grown >= self.judged_epochs:
             self.judged_epochs = len(self.history.epochs)
-            self._judge(kernels(), None, finished=False)
+            self._judge(kernels(), None, None, finished=False)
             ended = self.clock()
             self.judge_again_at = ended + PATIENCE * (ended - began)
 
-    def judge_finished(self, kernels: Kernels, filters: FilterHealth | None) -> None:
-        """Give the last verdict, with what is known of the network's filters."""
-        self._judge(kernels, filters, finished=True)
+    def judge_finished(
+        self, kernels: Kernels, filters: FilterHealth | None, calibration: Calibration | None = None
+    ) -> None:
+        """Give the last verdict, with what is known of the network's filters and of its probabilities."""
+        self._judge(kernels, filters, calibration, finished=True)
 
-    def _judge(self, kernels: Kernels, filters: FilterHealth | None, *, finished: bool) -> None:
+    def _judge(
+        self, kernels: Kernels, filters: FilterHealth | None, calibration: Calibration | None, *, finished: bool
+    ) -> None:
         verdict = judge(
             self.history.epochs,
             spec=self.spec,
             num_classes=self.num_classes,
             kernels=kernels,
             filters=filters,
+            calibration=calibration,
             divergences=self.history.divergences,
             finished=finished,
         )

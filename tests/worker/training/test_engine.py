@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from models.curves.metrics import summarise
 from models.data.splits import split_indices
+from models.evaluation.outputs import read_about, read_outputs
+from models.files import sha256_of
 from models.networks.build import build_network
 from models.networks.inputs import preprocessing_for
 from models.spec.experiment import ExperimentSpec
@@ -42,7 +44,13 @@ def test_a_run_completes_with_an_epoch_after_the_other(tmp_path: Path) -> None:
     assert outcome.status == "completed"
     assert [metrics.epoch for metrics in sink.epochs] == [1, 2, 3]
     assert all(np.isfinite(metrics.train_loss) and metrics.images_per_second > 0 for metrics in sink.epochs)
-    assert {kind for kind, _, _ in sink.saved} == {"checkpoint", "weights-best", "weights-last", "kernels"}
+    assert {kind for kind, _, _ in sink.saved} == {
+        "checkpoint",
+        "weights-best",
+        "weights-last",
+        "kernels",
+        "outputs-validation",
+    }
 
 
 @pytest.mark.parametrize("model", [NETWORK, {**NETWORK, "input_size": 20}])
@@ -151,6 +159,57 @@ def test_the_test_split_is_measured_with_the_best_weights(tmp_path: Path) -> Non
     assert outcome.test["loss"] == pytest.approx(F.cross_entropy(outputs, labels).item(), abs=1e-6)
     assert outcome.test["accuracy"] == pytest.approx((outputs.argmax(1) == labels).float().mean().item())
     assert outcome.test["epoch"] == max(sink.epochs, key=lambda m: (m.val_accuracy, -m.val_loss)).epoch
+
+
+def test_the_outputs_that_are_kept_are_those_of_the_best_weights(tmp_path: Path) -> None:
+    outcome, sink = run(tmp_path, epochs=4, dataset={"name": "cifar10", "val_fraction": 0.5, "evaluate_test": True})
+    dataset, seen = images(), preprocessing_for(spec(), images().info)
+    network = build_network(spec().model, num_classes=10, in_channels=3, size=16).eval()
+    network.load_state_dict(load_file(tmp_path / "weights-best.safetensors"))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (seen.mean, seen.std))
+    _, held_out = split_indices(dataset.train_labels, spec(dataset={"val_fraction": 0.5}).dataset)
+    for name, pixels, labels in (
+        ("validation", dataset.train_images[held_out], dataset.train_labels[held_out]),
+        ("test", dataset.test_images, dataset.test_labels),
+    ):
+        kept = read_outputs(tmp_path / f"outputs-{name}.safetensors")
+        with torch.no_grad():
+            expected = network((torch.from_numpy(pixels).float() / 255 - mean) / std).numpy()
+        assert np.allclose(kept.logits, expected, atol=1e-5)
+        assert np.array_equal(kept.labels, labels)
+        assert kept.positions.tolist() == list(range(len(labels)))
+        assert kept.about.weights_sha256 == sha256_of(tmp_path / "weights-best.safetensors")
+        assert (kept.about.split, kept.about.num_images) == (name, len(labels))
+        assert kept.about.class_names == dataset.info.class_names
+        assert kept.about.epoch == sink.verdicts[-1].best_by_accuracy.epoch
+    assert outcome.test is not None
+    assert outcome.test["accuracy"] == pytest.approx((kept.logits.argmax(1) == kept.labels).mean())
+
+
+def test_the_last_verdict_says_how_far_probabilities_can_be_trusted(tmp_path: Path) -> None:
+    _, sink = run(tmp_path, dataset={"name": "cifar10", "val_fraction": 0.5})
+    fitted = read_about(tmp_path / "outputs-validation.safetensors").calibration
+    assert fitted is not None
+    (said,) = [finding for finding in sink.verdicts[-1].findings if finding.code == "calibration"]
+    assert said.values["temperature"] == fitted.temperature
+    assert f"{100 * fitted.error:.1f}%" in said.sentence
+    assert not [finding for finding in sink.verdicts[0].findings if finding.code == "calibration"]
+
+
+def test_a_cancelled_run_keeps_the_outputs_of_its_best_weights_and_one_without_an_epoch_has_none(
+    tmp_path: Path,
+) -> None:
+    for stop_at, kept in ((12, True), (2, False)):
+        folder, asked = tmp_path / str(stop_at), iter(range(100))
+        train(
+            spec(),
+            images(),
+            MemorySink(),
+            folder,
+            device="cpu",
+            should_stop=lambda asked=asked, stop_at=stop_at: "cancel" if next(asked) == stop_at else None,
+        )
+        assert (folder / "outputs-validation.safetensors").is_file() is kept
 
 
 def test_a_cancelled_run_keeps_its_last_weights(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""The logits of a split, collected while it is measured."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.evaluation.calibration import calibrate
+from models.evaluation.outputs import AboutOutputs, Outputs, SplitName, stride_of
+
+
+class SplitOutputs:
+    """Takes the logits of a split's images in order, and keeps all of them, or every n-th of a very large split."""
+
+    def __init__(self, split: SplitName, num_images: int, num_classes: int) -> None:
+        self.split: SplitName = split
+        self.num_images = num_images
+        self.stride = stride_of(num_images, num_classes)
+        self.seen = 0
+        self.logits: list[Tensor] = []
+        self.labels: list[Tensor] = []
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Take the next batch: logits (N, K) and labels (N,)."""
+        first = -self.seen % self.stride
+        self.seen += len(labels)
+        self.logits.append(logits[first :: self.stride].cpu())
+        self.labels.append(labels[first :: self.stride].cpu())
+
+    def collected(self, epoch: int, class_names: Sequence[str], weights_sha256: str) -> Outputs | None:
+        """All that were taken, with what was fitted to them if this is the validation split. None if one is not finite.
+
+        `epoch` and `weights_sha256` say which weights computed them.
+        """
+        logits = torch.cat(self.logits).float().numpy()
+        labels = torch.cat(self.labels).numpy()
+        if not np.isfinite(logits).all():
+            return None
+        about = AboutOutputs(
+            split=self.split,
+            epoch=epoch,
+            weights_sha256=weights_sha256,
+            num_images=self.num_images,
+            class_names=tuple(class_names),
+            calibration=calibrate(logits, labels) if self.split == "validation" else None,
+        )
+        return Outputs(about, logits, labels, np.arange(len(labels), dtype=np.int64) * self.stride)
