@@ -19,6 +19,7 @@ from models.store.stamps import Stamps
 from service.catalogue import routes as catalogue
 from service.catalogue.inspector import Inspector
 from service.curves import routes as curves
+from service.evaluation import routes as evaluation
 from service.experiments import events
 from service.experiments import routes as experiments
 from service.experiments.listing import ListedItems
@@ -104,7 +105,7 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
 
 def _api() -> APIRouter:
     api = APIRouter(prefix=API)
-    for module in (experiments, curves, kernels, events, measurements, catalogue):
+    for module in (experiments, curves, evaluation, kernels, events, measurements, catalogue):
         api.include_router(module.router, dependencies=[Depends(authorise)])
     api.include_router(predictions.router, dependencies=[Depends(authorise_viewer)])
     api.include_router(health.router, include_in_schema=False)

@@ -14,7 +14,7 @@ from typer import _click as click
 from typer.core import TyperGroup
 
 from models.errors import EpochalError, InvalidSettings
-from service.cli import backup, demo, experiments, keys, pictures, running
+from service.cli import backup, demo, evaluation, experiments, keys, pictures, running
 from service.cli.output import print_error, visible
 
 
@@ -101,6 +101,8 @@ app.command()(experiments.show)
 app.command()(experiments.watch)
 app.command()(pictures.curves)
 app.command()(pictures.kernels)
+app.command()(evaluation.confusion)
+app.command()(evaluation.mistakes)
 app.command()(pictures.classify)
 app.command()(experiments.verdict)
 app.command("lr-test")(pictures.lr_test)

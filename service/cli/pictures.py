@@ -33,10 +33,10 @@ def curves(
     as_json: options.AsJson = False,
 ) -> None:
     """Save loss and accuracy curves as a picture."""
-    path = _picture_path(output, f"curves-{experiment_id}.png")
+    path = picture_path(output, f"curves-{experiment_id}.png")
     client = options.connect(url, api_key, data_dir)
     picture = client.get_bytes(f"/experiments/{experiment_id}/curves{path.suffix}", x=x, compare=compare)
-    _save(path, picture)
+    save(path, picture)
 
 
 def kernels(
@@ -51,10 +51,10 @@ def kernels(
     as_json: options.AsJson = False,
 ) -> None:
     """Save a convolution's kernels as a picture."""
-    path = _picture_path(output, f"kernels-{experiment_id}.png")
+    path = picture_path(output, f"kernels-{experiment_id}.png")
     client = options.connect(url, api_key, data_dir)
     address = f"/experiments/{experiment_id}/kernels{path.suffix}"
-    _save(path, client.get_bytes(address, layer=layer, epoch=epoch, scaling=scaling))
+    save(path, client.get_bytes(address, layer=layer, epoch=epoch, scaling=scaling))
 
 
 def classify(
@@ -171,7 +171,7 @@ def lr_test(
     """Find a learning rate: the loss over a sweep of rates, and a suggestion."""
     from service.cli.body import read_body
 
-    path = _picture_path(output, "lr-test.png")
+    path = picture_path(output, "lr-test.png")
     client = options.connect(url, api_key, data_dir)
     limits = {"lr_min": lr_min, "lr_max": lr_max}
     body = {
@@ -189,7 +189,7 @@ def lr_test(
         say(f"suggested learning rate: {suggestion['lr']:.3g}", style="bold")
     if suggestion.get("why"):
         say(str(suggestion["why"]))
-    _save(path, picture, report=not Mode.json)
+    save(path, picture, report=not Mode.json)
 
 
 def lr_tests(
@@ -249,7 +249,8 @@ def _newest_completed(client: Any) -> int:
     return int(found[0]["id"])
 
 
-def _picture_path(output: Path | None, default: str) -> Path:
+def picture_path(output: Path | None, default: str) -> Path:
+    """Where a picture goes: `output` or, without it, `default`. Refuses other forms than PNG and SVG."""
     path = output or Path(default)
     if path.suffix not in PICTURE_SUFFIXES:
         raise typer.BadParameter(f"{visible(path)} must end in .png or .svg", param_hint="--output")
@@ -258,7 +259,8 @@ def _picture_path(output: Path | None, default: str) -> Path:
     return path
 
 
-def _save(path: Path, data: bytes, *, report: bool = True) -> None:
+def save(path: Path, data: bytes, *, report: bool = True) -> None:
+    """Write a picture and say so."""
     try:
         path.write_bytes(data)
     except OSError as error:

@@ -111,6 +111,10 @@ def links_of(experiment_id: int) -> dict[str, str]:
         "layers": f"{root}/layers",
         "events": f"{root}/events",
         "verdict": f"{root}/verdict",
+        "confusion": f"{root}/confusion",
+        "roc": f"{root}/roc",
+        "mistakes": f"{root}/mistakes",
+        "calibration": f"{root}/calibration",
         "predictions": f"{root}/predictions",
     }
 

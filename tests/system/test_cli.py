@@ -79,6 +79,15 @@ def test_pictures_are_saved_as_png_or_svg(epochal, completed: int, tmp_path: Pat
     epochal(command, str(completed), "-o", "picture.gif", expect=2)
 
 
+@pytest.mark.parametrize("command", ["confusion", "mistakes"])
+def test_what_was_wrong_is_listed_or_drawn(epochal, completed: int, tmp_path: Path, command: str) -> None:  # type: ignore[no-untyped-def]
+    assert "taken for" in epochal(command, str(completed)).stdout
+    assert json.loads(epochal(command, str(completed), "--json").stdout)["split"] == "validation"
+    epochal(command, str(completed), "-o", "picture.png")
+    assert Image.open(tmp_path / "picture.png").width > 500
+    assert "evaluate_test" in epochal(command, str(completed), "--split", "test", expect=1).stderr
+
+
 def test_classify_names_what_it_sees(epochal, completed: int, lab: Lab, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     dataset = load_dataset("cifar10", lab.settings)
     Image.fromarray(dataset.test_images[0].transpose(1, 2, 0)).save(tmp_path / "image.png")

@@ -1,0 +1,96 @@
+"""The surest mistakes as a gallery: each image, what it is, and what it was taken for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.text import plural
+from service.drawing.canvas import DPI, INK, MUTED, WARNING, drawing
+from service.drawing.sheet import Sheet
+from service.drawing.text import fit
+from service.evaluation.images import enlarged
+from service.evaluation.read import Mistake
+
+POINT = 72 / DPI
+MARGIN = 22.0
+COLUMNS = 6
+SIDE = 192
+"""Pixels of a picture's longer side, at most; images are enlarged by whole factors."""
+GAP, CAPTION = 14.0, 38.0
+MAX_SHOWN = 60
+KEPT_END = 28
+
+
+def render_mistakes(
+    mistakes: Sequence[Mistake],
+    images: Sequence[NDArray[np.uint8]],
+    names: tuple[str, ...],
+    *,
+    num_wrong: int,
+    title: str,
+    format: str = "png",  # noqa: A002
+) -> bytes:
+    """Draw images (H, W, 3) of mistakes, in the order given; `num_wrong` is how many there are in all."""
+    with drawing():
+        return _draw(mistakes, images, names, num_wrong, title).save(format, title=title)
+
+
+def _draw(
+    mistakes: Sequence[Mistake],
+    images: Sequence[NDArray[np.uint8]],
+    names: tuple[str, ...],
+    num_wrong: int,
+    title: str,
+) -> Sheet:
+    side = SIDE * POINT
+    columns = max(1, min(COLUMNS, len(mistakes)))
+    rows = -(-len(mistakes) // columns)
+    width = 2 * MARGIN + COLUMNS * side + (COLUMNS - 1) * GAP
+    sheet = Sheet(width, MARGIN + 46 + rows * (side + CAPTION) + MARGIN / 2)
+    top = sheet.height - MARGIN
+    heading = fit(title, width - 2 * MARGIN, 12, bold=True, keep_end=KEPT_END)
+    sheet.words(MARGIN, top, heading, size=12, color=INK, bold=True, up="top")
+    shown = f", the {len(mistakes)} surest of them here" if len(mistakes) < num_wrong else ", the surest first"
+    said = f"{plural(num_wrong, 'wrong image')}{shown}. In red what it was taken for, below it what it is."
+    if not num_wrong:
+        said = "No image is wrong."
+    sheet.words(MARGIN, top - 19, said, size=8.5, color=MUTED, up="top")
+    for number, (mistake, image) in enumerate(zip(mistakes, images, strict=True)):
+        row, column = divmod(number, columns)
+        left = MARGIN + column * (side + GAP)
+        _draw_one(sheet, mistake, image, names, left, top - 42 - row * (side + CAPTION))
+    return sheet
+
+
+def _draw_one(
+    sheet: Sheet, mistake: Mistake, image: NDArray[np.uint8], names: tuple[str, ...], left: float, top: float
+) -> None:
+    pixels = fitted(image)
+    height = pixels.shape[0] * POINT
+    side = SIDE * POINT
+    sheet.picture(_whole(left), sheet.height - _whole(sheet.height - top + (side - height) / 2), pixels)
+    base = top - side - 3
+    taken = f"{names[mistake.predicted]} {_sure(mistake.probability)}"
+    sheet.words(left, base, fit(taken, side, 8.5, bold=True, keep_end=6), size=8.5, color=WARNING, bold=True, up="top")
+    own = f"is {names[mistake.label]} {_sure(mistake.label_probability)}"
+    sheet.words(left, base - 12, fit(own, side, 8, keep_end=6), size=8, color=INK, up="top")
+
+
+def fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image enlarged by a whole factor as far as it fits, or with every second, third, ... pixel if it is larger."""
+    longest = max(image.shape[:2])
+    if longest > SIDE:
+        step = -(-longest // SIDE)
+        return image[::step, ::step]
+    return enlarged(image, SIDE // longest)
+
+
+def _whole(length: float) -> float:
+    return round(length / POINT) * POINT
+
+
+def _sure(probability: float) -> str:
+    """Per cent, never rounded to a certainty that it is not."""
+    shown = f"{100 * probability:.0f}%"
+    return ">99%" if shown == "100%" and probability < 1 else "<1%" if shown == "0%" else shown
