@@ -28,6 +28,7 @@ import torch
 from safetensors import safe_open
 
 from models.data.dataset import ImageDataset, load_dataset
+from models.findings import FindingCode
 from models.settings import get_settings
 from models.spec.parse import parse_spec
 from worker.training.crew import Crew
@@ -115,7 +116,9 @@ def run(case: Case, dataset: ImageDataset) -> Record:
         for metrics in sink.epochs:
             record |= {f"epoch {metrics.epoch} {name}": as_hex(getattr(metrics, name)) for name in FIGURES}
         record["notices"] = ", ".join(code for code, _, _ in sink.notices)
-        record["findings"] = ", ".join(finding.code for finding in sink.verdicts[-1].findings)
+        # calibration follows from the best weights, which are compared themselves
+        of_training = [one.code for one in sink.verdicts[-1].findings if one.code is not FindingCode.CALIBRATION]
+        record["findings"] = ", ".join(of_training)
         for which in ("best", "last"):
             if (path := Path(folder) / f"weights-{which}.safetensors").exists():
                 record[f"{which} weights"] = digest_of_weights(path)
