@@ -18,11 +18,11 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], T], seconds: float = 20.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], seconds: float = 60.0, what: str = "") -> T:
     """The condition's first true value; the test fails when it does not come in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.02)
+        time.sleep(0.01)
     pytest.fail(f"waited {seconds:g} s in vain{f' for {what}' if what else ''}")

@@ -2,13 +2,13 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
+from models.imports import module_command, own_packages_first
 from service.lab.tether import tethered
 
 READY = b"worker ready to train"
@@ -54,8 +54,8 @@ class ExtraWorker:
         self._offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                tethered(command or [sys.executable, "-P", "-m", "worker", "--name", name]),
-                env=dict(environment),
+                tethered(command or module_command("worker", "--name", name)),
+                env=own_packages_first(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

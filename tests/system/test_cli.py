@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -17,7 +16,8 @@ from models.data.dataset import load_dataset
 from service.cli.client import Client
 from service.lab.lab import Lab
 from tests.postgres import SERVER
-from tests.system.waiting import long_spec, small_spec, wait_for_epochs, wait_until_ended
+from tests.processes import wait_until
+from tests.system.experiments import long_spec, small_spec, wait_for_epochs, wait_until_ended
 
 EPOCHAL = str(Path(sys.executable).with_name("epochal"))
 
@@ -179,10 +179,7 @@ def test_a_killed_api_is_started_again(lab: Lab) -> None:
     assert lab.api.process is not None
     restarts = lab.api.restarts
     lab.api.process.kill()
-    deadline = time.monotonic() + 60
-    while lab.api.restarts == restarts or not _healthy(lab.url):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: lab.api.restarts > restarts and _healthy(lab.url), what="the API to be started again")
 
 
 def _healthy(url: str) -> bool:

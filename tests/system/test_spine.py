@@ -13,7 +13,7 @@ from models.data.dataset import load_dataset
 from models.files import verify
 from service.cli.client import Client, Problem
 from service.lab.lab import Lab
-from tests.system.waiting import long_spec, small_spec, wait_for_epochs, wait_until_ended
+from tests.system.experiments import long_spec, small_spec, wait_for_epochs, wait_until_ended
 
 
 def test_a_posted_experiment_completes_with_its_complete_spec(client: Client, completed: int) -> None:

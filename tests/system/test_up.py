@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from service.cli.client import Client
-from tests.system.waiting import small_spec, wait_for, wait_until_ended
+from tests.processes import wait_until
+from tests.system.experiments import small_spec, wait_until_ended
 
 EPOCHAL = [sys.executable, "-P", "-c", "from epochal_command import main; main()"]
 """What the installed `epochal` is; `python -m epochal` is taken where no folder of that name is in the way."""
@@ -103,7 +104,7 @@ def test_a_killed_lab_takes_its_processes_with_it_and_can_be_started_again(tmp_p
         process.kill()
         process.wait(10)
         # All at once, but for the nursery, which notices when it has imported torch.
-        wait_for(lambda: gone(children), "the end of the lab's processes")
+        wait_until(lambda: gone(children), what="the end of the lab's processes")
     with up(tmp_path / "lab") as (_, url, _):
         assert httpx.get(f"{url}/healthz").status_code == 200
 
@@ -167,7 +168,7 @@ def test_a_worker_started_by_hand_joins_the_lab_of_its_data_directory_and_ends_i
             env={**os.environ, "PYTHONPATH": str(folder)},
             stderr=subprocess.DEVNULL,
         ) as worker:
-            wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200, "the worker to be seen")
+            wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, what="the worker to be seen")
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(15) == 0
 

@@ -15,7 +15,7 @@ from models.data.dataset import load_dataset
 from models.settings import Settings
 from service.cli.client import Client
 from service.lab.lab import Lab
-from tests.system.waiting import wait_for
+from tests.processes import wait_until
 
 FOLDER = Path(__file__).parent / "data"
 KEY = (FOLDER / "lab-0.1.0.key").read_text().strip()
@@ -65,7 +65,7 @@ def test_the_interrupted_run_goes_on_from_its_checkpoint(upgraded: Client) -> No
     def further() -> bool:
         return len(upgraded.get("/experiments/2/metrics")["epochs"]) > before + 1
 
-    wait_for(further, "an epoch after the upgrade")
+    wait_until(further, what="an epoch after the upgrade")
     first, second = upgraded.get("/experiments/2")["runs"]
     assert first["status"] == "handed_back"
     assert second["start_epoch"] >= before - 1 > 0

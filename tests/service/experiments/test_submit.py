@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,16 +15,10 @@ from models.settings import Settings
 from models.store import experiments
 from service.lab.broker import EmbeddedBroker
 from service.lab.processes import Part
+from tests.processes import wait_until
 from tests.service.lab_of_one import SMALL, Filled, client_of
 
 API = "/api/v1/experiments"
-
-
-def wait_until(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not ready():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.fixture

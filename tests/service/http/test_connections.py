@@ -11,7 +11,7 @@ from service.app import create_app
 from service.http import connections
 from service.http.connections import Connections
 from service.http.proxies import TrustedProxies
-from tests.service.http.test_perimeter import wait_until
+from tests.processes import wait_until
 from tests.service.lab_of_one import Filled, LiveServer, read_all
 
 
@@ -128,7 +128,7 @@ def test_a_client_that_never_reads_is_cut_off(server: LiveServer, path: str) -> 
         request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
         connection.sendall(request * 12)
         silent.append(connection)
-    assert wait_until(lambda: len(server.server.server_state.connections) == 0)
+    wait_until(lambda: len(server.server.server_state.connections) == 0)
     for connection in silent:
         connection.close()
 

@@ -4,8 +4,7 @@ import json
 import re
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -16,6 +15,7 @@ from service.app import create_app
 from service.http import perimeter as limits
 from service.http import protocol
 from service.http.protocol import GuardedProtocol
+from tests.processes import wait_until
 from tests.service.lab_of_one import Filled, LiveServer, client_of, read_all, settings_in
 
 API = "/api/v1/experiments"
@@ -169,7 +169,7 @@ def test_lingering_is_bounded(settings: Settings) -> None:
     with LiveServer(create_app(settings), http=Brief) as server, server.connect() as connection:
         connection.sendall(HEAD.replace("json", "nothing").encode() + b"Content-Length: 900000\r\n\r\n{")
         assert problem_in(read_all(connection))["status"] == 415
-        assert wait_until(lambda: not server.server.server_state.connections)
+        wait_until(lambda: not server.server.server_state.connections)
 
 
 def test_a_head_of_64_kb_is_read_and_no_larger_one(server: LiveServer) -> None:
@@ -242,18 +242,8 @@ def test_a_stream_with_a_request_behind_it_ends_with_its_connection(
             for path in (f"{API}/{number}/events", "/healthz"):
                 connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
             assert connection.recv(100)
-            assert wait_until(lambda: app.state.live.num_streams == 1)
-        assert wait_until(lambda: app.state.live.num_streams == 0)
-
-
-def wait_until(holds: Callable[[], bool]) -> bool:
-    """Whether something comes true, soon or on a busy machine later."""
-    deadline = time.monotonic() + 30
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        threading.Event().wait(0.02)
-    return True
+            wait_until(lambda: app.state.live.num_streams == 1)
+        wait_until(lambda: app.state.live.num_streams == 0)
 
 
 def test_garbage_is_answered_with_a_problem(server: LiveServer) -> None:
@@ -354,10 +344,7 @@ def test_sockets_are_given_back(settings: Settings) -> None:
             with socket.create_connection(("127.0.0.1", server.port)) as connection:
                 connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
                 assert connection.recv(100)
-        deadline = time.monotonic() + 10
-        while server.server.server_state.connections and time.monotonic() < deadline:
-            threading.Event().wait(0.01)
-        assert not server.server.server_state.connections
+        wait_until(lambda: not server.server.server_state.connections)
 
 
 def test_a_lab_that_others_reach_answers_to_its_addresses(tmp_path: object) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,13 +14,7 @@ import redis
 
 from service.lab.broker import CONFIG_FILE, LONGEST_SOCKET_PATH, EmbeddedBroker, socket_folder
 from service.lab.processes import Part
-
-
-def wait_until(ready: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+from tests.processes import alive, wait_until
 
 
 def part_of(broker: EmbeddedBroker, folder: Path) -> Part:
@@ -150,4 +144,4 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         wait_until(EmbeddedBroker(tmp_path).answers)
         parent.kill()
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: not alive(pid))

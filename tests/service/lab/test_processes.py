@@ -5,31 +5,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from service.lab import processes
 from service.lab.processes import Part, describe_exit
-
-
-def wait_until(ready: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+from tests.processes import alive, wait_until
 
 
 def part_that_runs(script: str, folder: Path, grace_seconds: float = 5.0) -> Part:
     return Part(
         "part", lambda: [sys.executable, "-c", script], folder / "part.log", folder, dict(os.environ), grace_seconds
     )
-
-
-def lives(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_its_output_is_in_its_log(tmp_path: Path) -> None:
@@ -68,7 +56,7 @@ def test_a_process_that_ignores_term_is_ended_with_its_children(tmp_path: Path) 
     child = int(part.last_lines())
     part.terminate()
     part.wait_or_kill(time.monotonic() + 0.1)
-    wait_until(lambda: not lives(child))
+    wait_until(lambda: not alive(child))
     assert part.pid is None
 
 

@@ -1,14 +1,13 @@
 """The micro-batching queue: together, in order, bounded, and never lost."""
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from models.errors import Conflict, Unavailable
 from service.predictions.batching import Batcher
+from tests.processes import wait_until
 
 
 class Recorder:
@@ -38,14 +37,6 @@ def blocked(recorder: Recorder, batcher: Batcher[str, int, int], pool: ThreadPoo
     recorder.may_go.clear()
     pool.submit(batcher.submit, "first", [0])
     assert recorder.entered.wait(30)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread to get there."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.002)
 
 
 def test_a_thousand_requests_at_once_get_their_own_answers_in_few_batches(recorder: Recorder) -> None:

@@ -1,22 +1,10 @@
-"""Waiting on conditions of a running lab, never on time alone."""
+"""Small experiments for the running lab, and waiting for what becomes of them."""
 
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from service.cli.client import Client
 from service.cli.watching import TERMINAL
-
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 100.0) -> T:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        time.sleep(0.05)
-    return found
+from tests.processes import wait_until
 
 
 def small_spec(**changes: Any) -> dict[str, Any]:
@@ -50,9 +38,10 @@ def wait_until_ended(client: Client, experiment_id: int, seconds: float = 100.0)
         found: dict[str, Any] = client.get(f"/experiments/{experiment_id}")
         return found if found["status"] in TERMINAL else None
 
-    return wait_for(ended, f"the end of experiment {experiment_id}", seconds)
+    return wait_until(ended, seconds, f"the end of experiment {experiment_id}")
 
 
 def wait_for_epochs(client: Client, experiment_id: int, number: int) -> None:
     """Until so many epochs are stored."""
-    wait_for(lambda: epochs_done(client, experiment_id) >= number, f"{number} epochs of experiment {experiment_id}")
+    what = f"{number} epochs of experiment {experiment_id}"
+    wait_until(lambda: epochs_done(client, experiment_id) >= number, 100.0, what)
