@@ -1,4 +1,4 @@
-"""What tests need to know of processes: whether one lives, and waiting for something to come true."""
+"""Helpers of the tests: whether a process lives, and waiting until a condition holds."""
 
 import time
 from collections.abc import Callable

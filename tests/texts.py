@@ -1,4 +1,4 @@
-"""What is wrong with a sentence as a sentence, whatever it says: for properties over every message that is made."""
+"""Checks of a sentence's form, whatever it says: for properties over every message that is made."""
 
 import re
 

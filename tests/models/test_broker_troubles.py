@@ -1,4 +1,4 @@
-"""What is wrong with a broker or its address is said so that one knows what to correct: on a real server."""
+"""Errors of brokers and their addresses name what to correct; against a real server."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""What a lab makes is its user's alone, whatever the umask says, and what others could open before is closed."""
+"""Files of a lab are open to its user alone, whatever the umask; those that others could open are closed to them."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""The broker is killed, emptied and started again: workers consume again unaided, and no experiment is forgotten."""
+"""The broker is killed, emptied and started again: workers reconnect by themselves, and no experiment is lost."""
 
 import base64
 import json

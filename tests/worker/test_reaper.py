@@ -1,4 +1,4 @@
-"""The reaper's sense of silence, its chores, and what it does to runs and folders; on a real database."""
+"""The reaper: when a lease counts as silent, its periodic tasks, its effect on runs and folders; a real database."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the engine tells arrives in the store, fenced, and the estimate of the time left is sane."""
+"""What the engine reports is stored by the experiment's present owner only; estimates of the time left."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Warnings from the spec alone: what a colleague would say, and nothing about specs that are fine."""
+"""Warnings that follow from the spec alone; a spec without fault gets none."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""ImageNet weights: converted without loss, read without obeying a pickle, clear when they cannot be had."""
+"""ImageNet weights: converted without loss, read without running pickled code; a clear error where they fail."""
 
 import io
 import os

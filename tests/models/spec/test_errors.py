@@ -1,4 +1,4 @@
-"""A wrong spec gets one entry a mistake: the field, what was wrong, and the nearest value that would do."""
+"""A wrong spec gets one entry a mistake: the field, what is wrong, and the nearest valid value."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whatever a spec is, it can be stored, read back and POSTed again; whatever it is not, is refused as one."""
+"""Any valid spec can be stored, read back and POSTed again; anything else is refused."""
 
 import json
 import sys

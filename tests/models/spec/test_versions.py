@@ -1,4 +1,4 @@
-"""A stored spec means what it meant; one that is written now means what the present version says."""
+"""Stored specs keep the meaning of the version that wrote them; new ones have that of the present version."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What is wrong with a PostgreSQL or its address is said so that one knows what to correct: on real servers."""
+"""Errors of PostgreSQL servers and their addresses name what to correct; against real servers."""
 
 import socket
 import threading

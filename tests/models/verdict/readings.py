@@ -1,4 +1,4 @@
-"""What a careful reader says of each curve of the lab report, written down before any rule was.
+"""A reading by hand of each curve of the lab report, written down before any rule was.
 
 The reader looked at the numbers only (tests/models/verdict/notebook_histories.json) and at the report's table.
 Epochs count from 1. `may` lists findings that two careful readers could disagree about: neither demanded nor forbidden.

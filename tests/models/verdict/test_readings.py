@@ -1,4 +1,4 @@
-"""The verdict on each curve of the lab report says what its careful reader said (readings.py)."""
+"""The verdict on each curve of the lab report agrees with a reading by hand (readings.py)."""
 
 from functools import cache
 

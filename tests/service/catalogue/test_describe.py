@@ -1,4 +1,4 @@
-"""What is told of a spec before it is trained."""
+"""The description of a spec that has not been trained."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What an experiment can be made of."""
+"""Datasets, architectures, presets and the schema over HTTP."""
 
 import jsonschema
 from starlette.testclient import TestClient

@@ -1,4 +1,4 @@
-"""A backup is the database and the very files that it names; a restore is checked before it counts."""
+"""A backup is the database and the files that it names; a restore is checked before it takes effect."""
 
 import os
 import tarfile

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from service.cli.client import Client, is_loopback, sendable, without_credentials
+from service.cli.client import Client, Event, is_loopback, parse_events, sendable, without_credentials
 from service.cli.main import app
 from service.lab.address import announced, running_lab, write_address
 
@@ -259,3 +259,17 @@ def test_a_file_name_of_any_bytes_can_be_sent() -> None:
     assert sendable(os.fsdecode(b"caf\xe9.png")) == "caf\\udce9.png"
     assert sendable("cat\n\x1b[31m.png") == "cat\\n\\x1b[31m.png"
     assert sendable("\u7814\u7a76 \U0001f408.png") == "\u7814\u7a76 \U0001f408.png"
+
+
+def test_events_are_read_with_their_kind_data_and_id() -> None:
+    lines = ["id: 7", "event: epoch", 'data: {"epoch": 1}', "", "event: progress", 'data: {"step": 3}', ""]
+    assert list(parse_events(iter(lines))) == [Event("epoch", {"epoch": 1}, "7"), Event("progress", {"step": 3}, None)]
+
+
+def test_comments_keep_alives_and_a_cut_off_event_are_passed_over() -> None:
+    lines = [": keep-alive", "", "retry: 1000", "", "event: end", "data:{}", "", "event: epoch", 'data: {"epoch":']
+    assert list(parse_events(iter(lines))) == [Event("end", {}, None)]
+
+
+def test_data_on_several_lines_is_one_document() -> None:
+    assert list(parse_events(iter(['data: {"a":', "data: 1}", ""]))) == [Event("message", {"a": 1}, None)]

@@ -1,4 +1,4 @@
-"""What reaches a terminal: tables that fit it, and no character that steers it."""
+"""What is printed on a terminal: tables that fit it, and no control characters."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Curves: what must look right is at least drawn without failing, and to the same bytes each time."""
+"""Curves of every shape are drawn without failing, and to the same bytes each time."""
 
 import io
 import json

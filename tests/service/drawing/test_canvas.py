@@ -1,4 +1,4 @@
-"""Pixels as PNG files: what goes in is what any reader sees."""
+"""Pixels written as a PNG file are decoded unchanged."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Labels find a place of their own."""
+"""Labels are placed clear of curves and of each other."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A key's experiments take no more of the disk than they may, counted with what its queue is going to need."""
+"""A key's experiments use no more disk than its quota, what its queued ones will need included."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Event streams: complete, in order, many at once, and no obstacle to stopping."""
+"""Event streams: complete, in order, many at once; an open one does not delay the end of the API."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The API lives without anything else; the lab is ready only with all of its parts."""
+"""/healthz needs the API alone, /readyz every part of the lab."""
 
 import asyncio
 import threading

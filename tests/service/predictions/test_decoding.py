@@ -1,4 +1,4 @@
-"""Uploads: every way of storing the same picture gives the same pixels, and nothing else gets in."""
+"""Uploads: every way of storing a picture gives the same pixels; other files are refused."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Predictions: right, the same alone and in company, and never from weights that are not what was stored."""
+"""Predictions: correct, the same alone and in a batch, and never from weights that differ from what was stored."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Images in, labels out; what is no image is named."""
+"""Predictions over HTTP; a file that is no image is named in the error."""
 
 import errno
 import io

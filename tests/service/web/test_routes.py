@@ -1,4 +1,4 @@
-"""Pages hold what they should, whatever experiments are called."""
+"""Pages show what they should, whatever experiments' names hold."""
 
 import html
 import re

@@ -1,4 +1,4 @@
-"""Want of memory is recognised for certain: by the error's kind, or by the kernel's own count."""
+"""Running out of memory is recognised by the error's type, or by the kernel's own count."""
 
 import errno
 from pathlib import Path
