@@ -50,6 +50,8 @@ from service.measurements.preflights import Preflights
 from service.predictions import routes as predictions
 from service.predictions.predict import PredictionQueue
 from service.predictions.predictor import Predictor
+from service.registry import routes as registry
+from service.registry.models import Models
 from service.web import routes as pages
 from service.web import sessions
 from service.web.rendering import render_problem
@@ -105,9 +107,10 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
 
 def _api() -> APIRouter:
     api = APIRouter(prefix=API)
-    for module in (experiments, curves, evaluation, kernels, events, measurements, catalogue):
+    for module in (experiments, curves, evaluation, kernels, events, measurements, catalogue, registry):
         api.include_router(module.router, dependencies=[Depends(authorise)])
-    api.include_router(predictions.router, dependencies=[Depends(authorise_viewer)])
+    for router in (predictions.router, registry.predictions):
+        api.include_router(router, dependencies=[Depends(authorise_viewer)])
     api.include_router(health.router, include_in_schema=False)
     return api
 
@@ -157,6 +160,7 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.preflights = Preflights(state.store, celery, state.writes)
     state.predictor = Predictor(state.store, settings)
     state.predictions = PredictionQueue()
+    state.models = Models(settings, state.store, state.predictor)
     state.readiness = Readiness(state.store, celery)
     state.gauges = Gauges(instruments, state.store, celery, count_streams=lambda: live.num_streams)
 

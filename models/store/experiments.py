@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from models.errors import Conflict, InvalidRequest
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
+from models.store import registry
 from models.store.columns import now
 from models.store.listing import Page, filtered, list_page, load_listed, revisions
 from models.store.rows import enter, load, not_found, tell_state, touch
@@ -215,13 +216,17 @@ def request_cancel(session: Session, experiment_id: int) -> Experiment:
 
 
 def request_resume(session: Session, experiment_id: int) -> Experiment:
-    """Queue again what failed, diverged or was cancelled; it goes on from its last checkpoint."""
+    """Queue again what failed, diverged or was cancelled; it goes on from its last checkpoint.
+
+    Conflict for one of any other status, or whose weights a model's version is.
+    """
     experiment = load(session, experiment_id)
     if experiment.status not in (Status.FAILED, Status.CANCELLED, Status.DIVERGED):
         raise Conflict(
             f"experiment {experiment_id} is {experiment.status}; only a failed, cancelled or diverged one resumes",
             fix="POST its spec again to train it anew" if experiment.status is Status.COMPLETED else None,
         )
+    registry.check_not_held(session, experiment_id, "resumed")
     experiment.failed_attempts = 0
     experiment.test = None
     enter(session, experiment, Status.QUEUED)
@@ -229,13 +234,14 @@ def request_resume(session: Session, experiment_id: int) -> Experiment:
 
 
 def delete(session: Session, experiment_id: int) -> None:
-    """Remove an experiment and all that is stored of it; Conflict while it runs.
+    """Remove an experiment and all that is stored of it; Conflict while it runs or a model's version needs it.
 
     Its folder is removed after the commit, by artifacts.remove_folder.
     """
     experiment = load(session, experiment_id)
     if experiment.status is Status.RUNNING:
         raise Conflict(f"experiment {experiment_id} is running", fix="cancel it first, then delete it")
+    registry.check_not_held(session, experiment_id, "deleted")
     others = update(Experiment).where(Experiment.reproduces == experiment_id)  # they lose their original
     session.execute(others.values(reproduces=None, revision=Experiment.revision + 1))
     session.delete(experiment)

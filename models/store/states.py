@@ -103,3 +103,12 @@ class Role(StrEnum):
     """Read everything, predict; change nothing."""
     SUBMITTER = "submitter"
     """Everything a viewer may; submit, cancel, resume and delete."""
+
+
+class WeightsChoice(StrEnum):
+    """Which of an experiment's two sets of weights."""
+
+    BEST = "best"
+    """Of the best epoch."""
+    LAST = "last"
+    """Of the last finite epoch."""

@@ -1,6 +1,7 @@
 """The tables. Small columns stand before JSON ones, since SQLite reads a row from its start.
 
-experiments 1--n runs, experiment_tags, epoch_metrics, summaries, events, artifacts, idempotency_keys
+experiments 1--n runs, experiment_tags, epoch_metrics, summaries, events, artifacts, idempotency_keys, model_versions
+models 1--n model_versions
 probes (measurements), api_keys and workers stand alone.
 """
 
@@ -13,7 +14,16 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from models.curves.metrics import EpochMetrics
 from models.findings import VerdictJson
 from models.store.columns import JsonColumn, UtcDateTime, now, words
-from models.store.states import ArtifactKind, EventKind, MeasurementKind, MeasurementStatus, Role, RunStatus, Status
+from models.store.states import (
+    ArtifactKind,
+    EventKind,
+    MeasurementKind,
+    MeasurementStatus,
+    Role,
+    RunStatus,
+    Status,
+    WeightsChoice,
+)
 
 JsonObject = dict[str, Any]
 # SQLite's integers all have 64 bits, but only one declared INTEGER numbers itself.
@@ -46,6 +56,7 @@ class Base(DeclarativeBase):
         MeasurementKind: words(MeasurementKind),
         MeasurementStatus: words(MeasurementStatus),
         Role: words(Role),
+        WeightsChoice: words(WeightsChoice),
     }
 
 
@@ -229,6 +240,37 @@ class Measurement(Base):
     options: Mapped[JsonObject] = mapped_column(default=dict)
     spec: Mapped[JsonObject]
     result: Mapped[JsonObject | None]
+
+
+class Model(Base):
+    """A name that predictions are asked for by."""
+
+    __tablename__ = "models"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ModelVersion(Base):
+    """One experiment's weights under a model's name. It never changes, but that it may be withdrawn."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (Index(None, "experiment_id"), Index(None, "owner"))
+
+    model: Mapped[str] = mapped_column(ForeignKey("models.name", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    experiment_id: Mapped[BigInt | None] = mapped_column(ForeignKey(EXPERIMENT, ondelete="SET NULL"))
+    """None once that was deleted, which only a withdrawn version allows."""
+    weights: Mapped[WeightsChoice]
+    epoch: Mapped[int | None]
+    """The epoch that the weights are of."""
+    sha256: Mapped[str] = mapped_column(String(64))
+    """Digest of the weights' file."""
+    owner: Mapped[str | None] = mapped_column(String(100))
+    """Name of the API key that made it; None where none is needed."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    withdrawn_at: Mapped[datetime | None]
+    """When a rollback went back behind it. The version that is served is the newest that was not withdrawn."""
 
 
 class IdempotencyKey(Base):

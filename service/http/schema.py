@@ -58,6 +58,25 @@ LEARNING_RATE_TEST_REQUEST_BODY = _body(
     },
     {"model": "baseline", "lr_min": 1e-5, "lr_max": 1.0, "steps": 100},
 )
+MODEL_REQUEST_BODY = _body(
+    {
+        "type": "object",
+        "title": "Assignment",
+        "description": "Which weights the model's next version is.",
+        "properties": {
+            "experiment_id": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 2**31 - 1,
+                "description": "An experiment that has ended.",
+            },
+            "weights": {"type": "string", "enum": ["best", "last"], "default": "best"},
+        },
+        "required": ["experiment_id"],
+        "additionalProperties": False,
+    },
+    {"experiment_id": 7, "weights": "best"},
+)
 IMAGES_REQUEST_BODY = {
     "requestBody": {
         "required": True,

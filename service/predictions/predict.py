@@ -47,6 +47,8 @@ class Prediction(Document):
 class PredictionsDocument(Document):
     """Predictions, in the order the images were sent."""
 
+    model: str | None = Field(default=None, description="The name that was asked; null if an experiment was.")
+    version: int | None = Field(default=None, description="The version of that name.")
     experiment_id: int
     weights: str
     epoch: int | None = Field(description="The epoch that the weights are of.")

@@ -1,0 +1,194 @@
+"""Models: names with versions. A version is one experiment's weights and never changes; a rollback withdraws it.
+
+The version that a name serves is its newest that is not withdrawn. Those before it that are not withdrawn can be gone
+back to, so their experiments stay: experiments.py asks `holding` before it deletes or resumes one.
+"""
+
+import re
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models.errors import Conflict, InvalidRequest, NotFound
+from models.store.columns import now
+from models.store.states import WeightsChoice
+from models.store.tables import Model, ModelVersion
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+RULE = "a model's name has 1 to 64 letters (A to Z), digits, dots, dashes and underscores, and begins with a letter"
+MAX_VERSIONS = 10_000
+"""Of one name."""
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidRequest, with the nearest name that would do, unless a model may be called that."""
+    if NAME.fullmatch(name):
+        return
+    nearest = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._").lstrip("0123456789.-_")[:64]
+    entry = {"field": "name", "message": RULE, "value": name[:100], **({"nearest": nearest} if nearest else {})}
+    fix = f"call it {nearest}" if nearest else "call it my-model, for instance"
+    raise InvalidRequest(f"{RULE}; {name[:100]!r} is not of that form", fix=fix, errors=[entry])
+
+
+def add_version(
+    session: Session,
+    name: str,
+    *,
+    experiment_id: int,
+    weights: WeightsChoice,
+    epoch: int | None,
+    sha256: str,
+    owner: str | None,
+) -> ModelVersion:
+    """Make a name's next version, and the name if it is new. Numbers count from 1 and are not used again."""
+    check_name(name)
+    if session.get(Model, name) is None:
+        session.add(Model(name=name))
+        session.flush()
+    newest = session.scalar(select(func.max(ModelVersion.version)).where(ModelVersion.model == name)) or 0
+    if newest >= MAX_VERSIONS:
+        raise Conflict(f"model '{name}' has {newest:,} versions, as many as a model may have", fix="take another name")
+    version = ModelVersion(
+        model=name,
+        version=newest + 1,
+        experiment_id=experiment_id,
+        weights=weights,
+        epoch=epoch,
+        sha256=sha256,
+        owner=owner,
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def current(session: Session, name: str) -> ModelVersion:
+    """The version that a name serves. Raises NotFound without such a name."""
+    found = _usable(session, name, 1)
+    if not found:
+        raise NotFound(f"there is no model '{name[:100]}'", fix="GET /api/v1/models lists them")
+    return found[0]
+
+
+def get_version(session: Session, name: str, version: int) -> ModelVersion:
+    """A version that can be asked for predictions. Raises NotFound, Conflict if a rollback withdrew it."""
+    serving = current(session, name)
+    found = session.get(ModelVersion, (name, version)) if 0 < version < 2**31 else None
+    if found is None:
+        raise NotFound(
+            f"model '{name}' has no version {version}; it serves version {serving.version}",
+            fix=f"GET /api/v1/models/{name}/versions lists them",
+        )
+    if found.withdrawn_at is not None:
+        raise Conflict(
+            f"version {version} of model '{name}' was withdrawn by a rollback; it serves version {serving.version}",
+            fix=f"ask version {serving.version}, or PUT experiment {found.experiment_id} again as the next version"
+            if found.experiment_id
+            else f"ask version {serving.version}",
+        )
+    return found
+
+
+def usable_versions(session: Session, name: str) -> list[int]:
+    """The numbers of the versions that are not withdrawn, the newest first."""
+    return [found.version for found in _usable(session, name, MAX_VERSIONS)]
+
+
+def rollback(session: Session, name: str, to: int | None = None) -> ModelVersion:
+    """Withdraw the version that is served, or all after `to`, so that the one before is served.
+
+    Raises NotFound without such a name or version, Conflict where there is no version to go back to.
+    """
+    serving = current(session, name)
+    if to is None:
+        before = _usable(session, name, 2)[1:]
+        if not before:
+            raise Conflict(
+                f"model '{name}' serves version {serving.version}, and there is no version before it to go back to",
+                fix=f"PUT /api/v1/models/{name} with another experiment makes the next version",
+            )
+        to = before[0].version
+    target = get_version(session, name, to)
+    if target.version == serving.version:
+        raise Conflict(f"model '{name}' serves version {to} already; there is nothing to go back over")
+    for found in _usable(session, name, MAX_VERSIONS):
+        if found.version > to:
+            found.withdrawn_at = now()
+    session.flush()
+    return target
+
+
+def delete(session: Session, name: str) -> None:
+    """Remove a name with its versions; experiments and weights stay. Raises NotFound."""
+    found = session.get(Model, name) if NAME.fullmatch(name) else None
+    if found is None:
+        raise NotFound(f"there is no model '{name[:100]}'", fix="GET /api/v1/models lists them")
+    session.delete(found)
+
+
+def list_models(session: Session, *, after: str, limit: int) -> tuple[list[ModelVersion], bool, int]:
+    """What each name serves, by name, from behind `after` on; whether there are more; and how many names there are."""
+    newest = (
+        select(ModelVersion.model, func.max(ModelVersion.version).label("version"))
+        .where(ModelVersion.withdrawn_at.is_(None))
+        .group_by(ModelVersion.model)
+        .subquery()
+    )
+    query = (
+        select(ModelVersion)
+        .join(newest, (newest.c.model == ModelVersion.model) & (newest.c.version == ModelVersion.version))
+        .where(ModelVersion.model > after)
+        .order_by(ModelVersion.model)
+        .limit(limit + 1)
+    )
+    found = list(session.scalars(query))
+    total = session.scalar(select(func.count()).select_from(newest)) or 0
+    return found[:limit], len(found) > limit, total
+
+
+def list_versions(
+    session: Session, name: str, *, before: int | None, limit: int
+) -> tuple[list[ModelVersion], bool, int]:
+    """A name's versions, withdrawn ones too, the newest first, from below a number on; whether there are more; how many
+    in all. Raises NotFound.
+    """
+    current(session, name)
+    query = select(ModelVersion).where(ModelVersion.model == name).order_by(ModelVersion.version.desc())
+    found = list(
+        session.scalars((query if before is None else query.where(ModelVersion.version < before)).limit(limit + 1))
+    )
+    total = session.scalar(select(func.count()).where(ModelVersion.model == name)) or 0
+    return found[:limit], len(found) > limit, total
+
+
+def count_versions(session: Session, owner: str) -> int:
+    """How many versions somebody has made, for quotas."""
+    return session.scalar(select(func.count()).where(ModelVersion.owner == owner)) or 0
+
+
+def holding(session: Session, experiment_id: int) -> Sequence[ModelVersion]:
+    """The versions that predict with an experiment's weights, or can be gone back to."""
+    query = select(ModelVersion).where(ModelVersion.experiment_id == experiment_id, ModelVersion.withdrawn_at.is_(None))
+    return session.scalars(query.order_by(ModelVersion.model, ModelVersion.version)).all()
+
+
+def check_not_held(session: Session, experiment_id: int, what: str) -> None:
+    """Raise Conflict if a model's version needs the experiment as it is; `what` is what was to happen to it."""
+    if not (found := holding(session, experiment_id)):
+        return
+    named = ", ".join(f"version {one.version} of model '{one.model}'" for one in found[:5])
+    more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
+    raise Conflict(
+        f"experiment {experiment_id} cannot be {what}: its weights are {named}{more}",
+        fix=f"DELETE /api/v1/models/{found[0].model}, or roll back behind that version, first",
+        models=[{"model": one.model, "version": one.version} for one in found[:50]],
+    )
+
+
+def _usable(session: Session, name: str, limit: int) -> list[ModelVersion]:
+    """Versions that are not withdrawn, the newest first; none for what cannot be a name."""
+    if not NAME.fullmatch(name):
+        return []
+    query = select(ModelVersion).where(ModelVersion.model == name, ModelVersion.withdrawn_at.is_(None))
+    return list(session.scalars(query.order_by(ModelVersion.version.desc()).limit(limit)))

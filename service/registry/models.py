@@ -1,0 +1,148 @@
+"""Models: names put on experiments' weights, listed, rolled back, removed."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.orm import Session
+
+from models.errors import Conflict, CorruptFile, InvalidRequest, TooManyRequests
+from models.settings import Settings
+from models.store import Store, experiments, registry
+from models.store.states import WeightsChoice
+from service.http.access import Caller
+from service.http.errors import invalid_fields
+from service.http.routing import MAX_ID
+from service.predictions.predictor import Predictor
+from service.registry.documents import (
+    ModelDocument,
+    ModelPage,
+    VersionPage,
+    model_document,
+    version_document,
+)
+
+
+class Assignment(BaseModel):
+    """What a model's next version is to be."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    experiment_id: int = Field(ge=1, le=MAX_ID, description="An experiment that has ended.")
+    weights: WeightsChoice = Field(
+        default=WeightsChoice.BEST, strict=False, description="Its weights of the best or the last epoch."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The lab's models."""
+
+    settings: Settings
+    store: Store
+    predictor: Predictor
+
+    def put(self, name: str, body: Any, caller: Caller) -> tuple[ModelDocument, bool]:
+        """Make a name's next version, and serve it from now on; whether the name is new.
+
+        The weights are read and checked first. Raises InvalidRequest for a name or body of another form, NotFound for
+        an experiment that does not exist, Conflict for one that still trains or has no such weights, or damaged ones.
+        """
+        registry.check_name(name)
+        asked = read_assignment(body)
+        with self.store.reading() as session:
+            _check_ended(session, asked.experiment_id)
+        try:
+            weights = self.predictor.find(asked.experiment_id, asked.weights.value).weights
+        except CorruptFile as error:
+            raise Conflict(f"{error.detail}, so no version is made of them", fix="name other weights") from error
+        with self.store.writing() as session:
+            _check_ended(session, asked.experiment_id)
+            self._check_quota(session, caller)
+            made = registry.add_version(
+                session,
+                name,
+                experiment_id=asked.experiment_id,
+                weights=asked.weights,
+                epoch=weights.epoch,
+                sha256=weights.sha256,
+                owner=caller.name,
+            )
+            return model_document(made), made.version == 1
+
+    def get(self, name: str) -> ModelDocument:
+        """What a name serves, or NotFound."""
+        with self.store.reading() as session:
+            return model_document(registry.current(session, name))
+
+    def rollback(self, name: str, to: int | None) -> ModelDocument:
+        """Go back to the version before the one that is served, or to an earlier one by its number."""
+        with self.store.writing() as session:
+            return model_document(registry.rollback(session, name, to))
+
+    def delete(self, name: str) -> None:
+        """Remove a name with its versions."""
+        with self.store.writing() as session:
+            registry.delete(session, name)
+
+    def list(self, cursor: str | None, limit: int) -> ModelPage:
+        """A page of names, in the order of the alphabet. Raises InvalidRequest for a damaged cursor."""
+        if cursor is not None and not registry.NAME.fullmatch(cursor):
+            raise _damaged()
+        with self.store.reading() as session:
+            rows, more, total = registry.list_models(session, after=cursor or "", limit=limit)
+            items = [model_document(row) for row in rows]
+        return ModelPage(items=items, next=items[-1].name if more else None, total=total)
+
+    def list_versions(self, name: str, cursor: str | None, limit: int) -> VersionPage:
+        """A page of a name's versions, the newest first. Raises NotFound, InvalidRequest for a damaged cursor."""
+        if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", cursor):
+            raise _damaged()
+        before = None if cursor is None else int(cursor)
+        with self.store.reading() as session:
+            serving = registry.current(session, name).version
+            rows, more, total = registry.list_versions(session, name, before=before, limit=limit)
+            items = [version_document(row, serving) for row in rows]
+        return VersionPage(items=items, next=str(items[-1].version) if more else None, total=total)
+
+    def _check_quota(self, session: Session, caller: Caller) -> None:
+        if caller.name is None:
+            return
+        made = registry.count_versions(session, caller.name)
+        if made >= self.settings.max_stored:
+            raise TooManyRequests(
+                f"'{caller.name}' has made {made} versions of models, of {self.settings.max_stored} allowed",
+                fix="delete models that are no longer needed, or have EPOCHAL_MAX_STORED raised",
+            )
+
+
+def read_assignment(document: Any) -> Assignment:
+    """The body of a PUT. Raises InvalidRequest, which names each field that is wrong."""
+    if not isinstance(document, dict):
+        raise invalid_fields([{"field": "body", "message": 'must be an object, as {"experiment_id": 7}'}])
+    try:
+        return Assignment.model_validate(document)
+    except ValidationError as error:
+        raise invalid_fields(_entry(found) for found in error.errors()) from None
+
+
+def _entry(found: Any) -> dict[str, Any]:
+    field = ".".join(str(part) for part in found["loc"])[:100]
+    if found["type"] == "extra_forbidden":
+        return {"field": field, "message": f"is not a field here; known are {', '.join(Assignment.model_fields)}"}
+    return {"field": field, "message": found["msg"][:1].lower() + found["msg"][1:]}
+
+
+def _check_ended(session: Session, experiment_id: int) -> None:
+    """A version's weights never change, and those of an experiment that trains do."""
+    status = experiments.get(session, experiment_id).status
+    if not status.terminal:
+        raise Conflict(
+            f"experiment {experiment_id} is {status}, and its weights may still change; a version's do not",
+            fix="wait until it has ended, or cancel it",
+        )
+
+
+def _damaged() -> InvalidRequest:
+    return InvalidRequest("the cursor is damaged", fix="use `next` of a list as it is, or start anew")

@@ -1,0 +1,122 @@
+"""Models: names that predictions are asked for by, whatever experiment is behind them."""
+
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from service.http.dependencies import BodyDep, CallerDep, DoorkeeperDep, StoreDep, WritePlace, WritesDep
+from service.http.disconnect import while_connected
+from service.http.errors import problems
+from service.http.routing import MAX_ID, StrictRoute
+from service.http.schema import IMAGES_REQUEST_BODY, MODEL_REQUEST_BODY
+from service.http.uploads import read_images
+from service.predictions.predict import PredictionsDocument
+from service.predictions.routes import PredictorDep, QueueDep
+from service.registry.documents import ModelDocument, ModelPage, VersionPage
+from service.registry.models import Models
+from service.registry.predict import find_version, predict_by_name
+
+router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
+predictions = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
+"""What a viewer's key may POST."""
+
+
+async def get_models(request: Request) -> Models:
+    """The lab's models."""
+    models: Models = request.app.state.models
+    return models
+
+
+ModelsDep = Annotated[Models, Depends(get_models)]
+Name = Annotated[str, Path(description="The model's name.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="How many on a page.")]
+Cursor = Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")]
+Number = Annotated[int | None, Query(ge=1, le=MAX_ID, description="A version; the one that is served if not given.")]
+
+
+@router.put(
+    "/{name}",
+    openapi_extra=MODEL_REQUEST_BODY,
+    responses={
+        200: {"description": "The name's next version, which it serves now."},
+        201: {
+            "description": "The first version of a new name.",
+            "model": ModelDocument,
+            "headers": {"Location": {"schema": {"type": "string"}, "required": True}},
+        },
+        **problems(401, 403, 404, 409, 413, 415, 422, 429, 503, 507),
+    },
+)
+async def put_model(
+    name: Name, body: BodyDep, caller: CallerDep, models: ModelsDep, writes: WritesDep, response: Response
+) -> ModelDocument:
+    """Serve an experiment's weights by this name from now on: every PUT makes the next version."""
+    document, is_new = await writes.run(models.put, name, body.document, caller)
+    if is_new:
+        response.status_code = 201
+        response.headers["Location"] = document.links["self"]
+    return document
+
+
+@router.get("", responses=problems(401, 422))
+def list_models(models: ModelsDep, cursor: Cursor = None, limit: Limit = 50) -> ModelPage:
+    """List the names and what each serves, a page at a time."""
+    return models.list(cursor, limit)
+
+
+@router.get("/{name}", responses=problems(401, 404))
+def get_model(name: Name, models: ModelsDep) -> ModelDocument:
+    """Look at what a name serves."""
+    return models.get(name)
+
+
+@router.get("/{name}/versions", responses=problems(401, 404, 422))
+def list_versions(name: Name, models: ModelsDep, cursor: Cursor = None, limit: Limit = 50) -> VersionPage:
+    """List a name's versions, the newest first, withdrawn ones too."""
+    return models.list_versions(name, cursor, limit)
+
+
+@router.post("/{name}/rollback", responses=problems(401, 403, 404, 409, 422))
+def rollback_model(
+    name: Name,
+    models: ModelsDep,
+    _: Annotated[None, WritePlace],
+    to: Annotated[
+        int | None, Query(ge=1, le=MAX_ID, description="An earlier version; the one before if not given.")
+    ] = None,
+) -> ModelDocument:
+    """Withdraw the version that is served, and serve the one before again."""
+    return models.rollback(name, to)
+
+
+@router.delete("/{name}", status_code=204, responses=problems(401, 403, 404))
+def delete_model(name: Name, models: ModelsDep, _: Annotated[None, WritePlace]) -> None:
+    """Remove a name with all its versions; experiments and their weights stay."""
+    models.delete(name)
+
+
+@predictions.post(
+    "/{name}/predictions",
+    openapi_extra=IMAGES_REQUEST_BODY,
+    responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507),
+)
+async def create_model_predictions(
+    name: Name,
+    request: Request,
+    store: StoreDep,
+    caller: CallerDep,
+    doorkeeper: DoorkeeperDep,
+    predictor: PredictorDep,
+    queue: QueueDep,
+    top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name, if there are so many.")] = 5,
+    version: Number = None,
+) -> PredictionsDocument:
+    """Say what images show, by a model's name: the images and the answer are as an experiment's."""
+    whose = caller.name or (request.client.host if request.client else "")
+    asked = await to_thread.run_sync(find_version, store, name, version)
+    with queue.room.upload(whose) as arrived:
+        images = await read_images(request, arrived)
+        doorkeeper.count_upload(caller, sum(len(image.data) for image in images))
+        work = predict_by_name(predictor, queue, whose, asked, images, top_k)
+        return await while_connected(request, work)
