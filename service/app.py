@@ -47,6 +47,7 @@ from service.http.schema import install_openapi
 from service.kernels import routes as kernels
 from service.measurements import routes as measurements
 from service.measurements.preflights import Preflights
+from service.open_inference import routes as open_inference
 from service.predictions import routes as predictions
 from service.predictions.predict import PredictionQueue
 from service.predictions.predictor import Predictor
@@ -60,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 OWN_PATHS = (
     *("", "api", "healthz", "readyz", "metrics", "openapi.json"),
-    *("docs", "experiments", "login", "logout", "new", "static"),
+    *("docs", "experiments", "login", "logout", "new", "static", "v2"),
 )
 """First segments of the application's paths."""
 
@@ -100,6 +101,8 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
     install_openapi(app)
     app.include_router(_api())
     app.include_router(health.router)
+    app.include_router(open_inference.health)
+    app.include_router(open_inference.router)
     app.include_router(sessions.router)
     app.include_router(pages.router)
     return app

@@ -20,6 +20,8 @@ from service.http.negotiation import choose_type
 from service.http.prefix import under, under_in
 
 PROBLEM_TYPE = "application/problem+json"
+INFERENCE = "/v2"
+"""Below it the Open Inference Protocol is spoken, whose clients look for errors of its own form."""
 STARLETTE_FIXES = {
     404: "GET /docs lists every address",
     405: "the Allow header lists the methods that this address takes",
@@ -149,6 +151,18 @@ def problem_response(error: EpochalError, headers: Mapping[str, str] | None = No
     return Response(body, status_code=error.status, headers=all_headers, media_type=PROBLEM_TYPE)
 
 
+def error_response(path: str, error: EpochalError, headers: Mapping[str, str] | None = None) -> Response:
+    """An error in the form that clients of an address read: a problem document, or the inference protocol's own."""
+    response = problem_response(error, headers)
+    if path != INFERENCE and not path.startswith(f"{INFERENCE}/"):
+        return response
+    document = problem_document(error)
+    text = f"{document['detail']}; {document['fix']}" if "fix" in document else document["detail"]
+    status = 400 if error.status in (415, 422) else error.status  # the protocol knows 400 for what is wrongly asked
+    headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+    return Response(json.dumps({"error": text}), status_code=status, headers=headers, media_type="application/json")
+
+
 def unexpected(incident: str) -> EpochalError:
     """Build the error for an unhandled exception: it gives the client only an incident number to find in the log."""
     return EpochalError(
@@ -208,8 +222,9 @@ async def _render_disk(request: Request, error: Exception) -> Response:
 def _respond(request: Request, error: EpochalError, headers: Mapping[str, str] | None = None) -> Response:
     """Respond with a problem document, or an HTML page if the client prefers one and the path is outside the API."""
     forms = (PROBLEM_TYPE, "text/html")
-    if request.url.path.startswith("/api/") or choose_type(request.headers.get("accept"), forms) != "text/html":
-        return problem_response(error, headers)
+    path = request.url.path
+    if path.startswith(("/api/", INFERENCE)) or choose_type(request.headers.get("accept"), forms) != "text/html":
+        return error_response(path, error, headers)
     page: Response = request.app.state.render_problem_page(problem_document(error))
     page.headers.update(headers or {})
     return page

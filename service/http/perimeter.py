@@ -19,7 +19,7 @@ from models.errors import EpochalError, TooLarge
 from service.http.admission import ConcurrencyLimiter, RoundRobin
 from service.http.body import MAX_BODY_BYTES
 from service.http.connections import client_network
-from service.http.errors import RequestTimeout, problem_response, unexpected
+from service.http.errors import RequestTimeout, error_response, unexpected
 from service.http.headers import SECURITY_HEADERS
 from service.http.origins import HostNames, check_origin
 from service.http.proxies import TrustedProxies
@@ -30,7 +30,7 @@ BODY_GRACE_SECONDS = 20.0
 BODY_BYTES_PER_SECOND = 32_000
 """Minimum rate at which a body must arrive after the grace period; a slow uplink manages it."""
 LOGIN, MAX_LOGIN_BYTES = "/login", 16_000
-UPLOADS = "/predictions"
+UPLOADS = ("/predictions", "/infer")
 LIVENESS, READINESS = "/healthz", "/readyz"
 
 
@@ -196,7 +196,7 @@ class Exchange:
         """Answer with a problem document. Raises RuntimeError if the response has begun."""
         if self._started:
             raise RuntimeError(f"the response had begun when this happened: {error.detail}") from error
-        await problem_response(error)(self.scope, self._receive, self.send)
+        await error_response(self.scope["path"], error)(self.scope, self._receive, self.send)
 
     def _too_large(self, num_bytes: int) -> TooLarge:
         return TooLarge(

@@ -62,7 +62,7 @@ class StrictRoute(APIRoute):
         return checked
 
 
-PUBLIC = {"/healthz", "/readyz", "/login", "/logout", "/static/{name}"}
+PUBLIC = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/login", "/logout", "/static/{name}"}
 """Routes that need no authentication."""
 CALLERS: set[Any] = {get_caller}
 """Dependencies that authenticate the caller."""

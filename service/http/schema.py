@@ -77,6 +77,7 @@ MODEL_REQUEST_BODY = _body(
     },
     {"experiment_id": 7, "weights": "best"},
 )
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif")
 IMAGES_REQUEST_BODY = {
     "requestBody": {
         "required": True,
@@ -93,8 +94,12 @@ IMAGES_REQUEST_BODY = {
                     },
                     "required": ["image"],
                 },
-                "encoding": {"image": {"contentType": "image/png, image/jpeg, image/webp, image/bmp, image/gif"}},
-            }
+                "encoding": {"image": {"contentType": ", ".join(IMAGE_TYPES)}},
+            },
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in IMAGE_TYPES},
+            "application/zip": {
+                "schema": {"type": "string", "format": "binary", "description": "Image files, in folders or not."}
+            },
         },
     }
 }

@@ -1,4 +1,6 @@
-"""Parsing multipart bodies of images, with limits on number, names and size; decoding is in service.predictions."""
+"""Reading images from bodies (multipart, raw, zip), with limits on number, names and size; decoding is in
+service.predictions.
+"""
 
 import asyncio
 from collections import Counter
@@ -7,7 +9,9 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message as MailMessage
 from email.utils import collapse_rfc2231_value
+from functools import partial
 
+from anyio import to_thread
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -15,6 +19,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from models.errors import InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
+from service.http.archives import open_archive
 from service.http.errors import BadRequest, shown
 
 MAX_IMAGES = 256
@@ -24,6 +29,7 @@ PARSED_AT_ONCE = 64 * 1024
 """Bytes parsed between two yields to the event loop. The slowest input tried takes 2 ms, a chunk of 256 kB 9 ms;
 smaller pieces would wait for more iterations of a busy event loop."""
 PART = "image"
+ZIP_TYPES = {"application/zip", "application/x-zip-compressed", "application/x-zip"}
 EXAMPLE = "curl -F image=@cat.png -F image=@dog.jpg ADDRESS"
 
 
@@ -75,10 +81,11 @@ class UploadMemory:
                 del self._held[caller]
 
 
-async def read_images(request: Request, arrived: Callable[[int], None]) -> list[Upload]:
-    """Read the parts named `image`, in order. `arrived` is called with the number of bytes of each chunk received.
+async def read_images(request: Request, arrived: Callable[[int], None], max_bytes: int) -> list[Upload]:
+    """Read the images of a body, in order: the parts named `image` of a form, one raw image, or the files of a zip.
 
-    Raises InvalidRequest, UnsupportedMedia, TooLarge, BadRequest.
+    `arrived` is called with the number of bytes of each chunk received, and with the unpacked size of a zip before it
+    is unpacked, which is at most `max_bytes`. Raises InvalidRequest, UnsupportedMedia, TooLarge, BadRequest.
     """
 
     async def receive() -> Message:
@@ -87,10 +94,29 @@ async def read_images(request: Request, arrived: Callable[[int], None]) -> list[
         return message
 
     counted = Request(request.scope, receive)
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise UnsupportedMedia("images are sent as multipart/form-data", fix=EXAMPLE)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _read_parts(counted)
+    if kind in ZIP_TYPES:
+        return await _read_zip(await counted.body(), arrived, max_bytes)
+    if kind.startswith("image/"):
+        return [Upload("image 1", await counted.body())]
+    raise UnsupportedMedia(
+        f"the content type is '{shown(kind)}'" if kind else "there is no Content-Type",
+        fix=f"send images as multipart/form-data ({EXAMPLE}), one image as image/png, image/jpeg ..., or a zip of them "
+        "as application/zip",
+    )
+
+
+async def _read_zip(body: bytes, arrived: Callable[[int], None], max_bytes: int) -> list[Upload]:
+    archive = await to_thread.run_sync(partial(open_archive, body, max_members=MAX_IMAGES, max_bytes=max_bytes))
+    arrived(archive.num_bytes)
+    return [Upload(name, data) for name, data in await to_thread.run_sync(archive.unpack)]
+
+
+async def _read_parts(request: Request) -> list[Upload]:
     try:
-        form = await _read_form(counted)
+        form = await _read_form(request)
         try:
             parts = form.multi_items()
             _check_names([name for name, _ in parts])

@@ -1,5 +1,6 @@
 """From images that somebody sent to labels and probabilities."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,14 @@ class Prediction(Document):
     top: list[Likely] = Field(description="The most probable classes, best first.")
 
 
+class Timings(Document):
+    """Where the time of a request went, in milliseconds; parts of it may overlap with other requests' work."""
+
+    decode_ms: float = Field(description="From files to pixels.")
+    wait_ms: float = Field(description="Waiting for a turn among all requests.")
+    forward_ms: float = Field(description="The network.")
+
+
 class PredictionsDocument(Document):
     """Predictions, in the order the images were sent."""
 
@@ -52,7 +61,32 @@ class PredictionsDocument(Document):
     experiment_id: int
     weights: str
     epoch: int | None = Field(description="The epoch that the weights are of.")
+    timings: Timings
     predictions: list[Prediction]
+
+
+class Stopwatch:
+    """Adds up how long a request spends on each of its parts, one part at a time."""
+
+    def __init__(self) -> None:
+        self._seconds = {"decode": 0.0, "wait": 0.0, "forward": 0.0}
+        self._running = ""
+        self._since = 0.0
+
+    def start(self, part: str) -> None:
+        """Count what goes by from now on as decode, wait or forward."""
+        self.stop()
+        self._running, self._since = part, time.perf_counter()
+
+    def stop(self) -> None:
+        """Count nothing until the next start."""
+        if self._running:
+            self._seconds[self._running] += time.perf_counter() - self._since
+        self._running = ""
+
+    def read(self) -> Timings:
+        """What was counted."""
+        return Timings(**{f"{part}_ms": round(1000 * seconds, 3) for part, seconds in self._seconds.items()})
 
 
 class PredictionQueue:
@@ -91,19 +125,25 @@ async def predict(
     Raises ImageError, which names the image; TooLarge, TooManyRequests or Unavailable past a bound; Conflict where
     there are no usable weights.
     """
+    clock = Stopwatch()
     async with queue.turns.request(caller):
         served, images = await queue.threads.run(_prepare, predictor, experiment_id, which, uploads)
         queue.count_pixels(caller, images)
         wanted = served.weights.preprocessing
         probabilities: list[NDArray[np.float64]] = []
         for piece in _pieces(images, NETWORK_COST * wanted.input_size**2):
+            clock.start("wait")
             async with queue.turns.turn(caller, piece.cost, large=piece.large):
+                clock.start("decode")
                 decoded = [await decode_isolated(image, wanted) for image in piece.images if image.isolated]
-                probabilities += await queue.threads.run(_answer, predictor, served, piece.images, decoded)
+                clock.start("wait")
+                probabilities += await queue.threads.run(_answer, predictor, served, piece.images, decoded, clock)
+                clock.stop()
     return PredictionsDocument(
         experiment_id=experiment_id,
         weights=which,
         epoch=served.weights.epoch,
+        timings=clock.read(),
         predictions=[
             _prediction(index, upload.name, values, wanted.class_names, top_k)
             for index, (upload, values) in enumerate(zip(uploads, probabilities, strict=True))
@@ -145,11 +185,17 @@ def _prepare(
 
 
 def _answer(
-    predictor: Predictor, served: Served, images: Sequence[ImageFile], isolated: Sequence[NDArray[np.uint8]]
+    predictor: Predictor,
+    served: Served,
+    images: Sequence[ImageFile],
+    isolated: Sequence[NDArray[np.uint8]],
+    clock: Stopwatch,
 ) -> list[NDArray[np.float64]]:
     """Decode what was not decoded in a process of its own, and predict."""
+    clock.start("decode")
     done = iter(isolated)
     pixels = [next(done) if image.isolated else decode_image(image, served.weights.preprocessing) for image in images]
+    clock.start("forward")
     return predictor.predict(served, pixels)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from service.http.dependencies import AuthenticatorDep, CallerDep
+from service.http.dependencies import AuthenticatorDep, CallerDep, SettingsDep
 from service.http.disconnect import while_connected
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
@@ -42,6 +42,7 @@ async def create_predictions(
     request: Request,
     caller: CallerDep,
     authenticator: AuthenticatorDep,
+    settings: SettingsDep,
     predictor: PredictorDep,
     queue: QueueDep,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name, if there are so many.")] = 5,
@@ -50,7 +51,7 @@ async def create_predictions(
     """Say what images show: labels and probabilities for each part named `image`, in the order sent."""
     whose = caller.name or (request.client.host if request.client else "")
     with queue.room.upload(whose) as arrived:
-        images = await read_images(request, arrived)
+        images = await read_images(request, arrived, settings.max_upload_mb * 1_000_000)
         authenticator.count_upload(caller, sum(len(image.data) for image in images))
         work = predict(predictor, queue, whose, experiment_id, weights, images, top_k)
         return await while_connected(request, work)

@@ -5,7 +5,7 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from service.http.dependencies import BodyDep, CallerDep, DoorkeeperDep, StoreDep, WritePlace, WritesDep
+from service.http.dependencies import AuthenticatorDep, BodyDep, CallerDep, SettingsDep, StoreDep, WritePlace, WritesDep
 from service.http.disconnect import while_connected
 from service.http.errors import problems
 from service.http.routing import MAX_ID, StrictRoute
@@ -106,7 +106,8 @@ async def create_model_predictions(
     request: Request,
     store: StoreDep,
     caller: CallerDep,
-    doorkeeper: DoorkeeperDep,
+    authenticator: AuthenticatorDep,
+    settings: SettingsDep,
     predictor: PredictorDep,
     queue: QueueDep,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name, if there are so many.")] = 5,
@@ -116,7 +117,7 @@ async def create_model_predictions(
     whose = caller.name or (request.client.host if request.client else "")
     asked = await to_thread.run_sync(find_version, store, name, version)
     with queue.room.upload(whose) as arrived:
-        images = await read_images(request, arrived)
-        doorkeeper.count_upload(caller, sum(len(image.data) for image in images))
+        images = await read_images(request, arrived, settings.max_upload_mb * 1_000_000)
+        authenticator.count_upload(caller, sum(len(image.data) for image in images))
         work = predict_by_name(predictor, queue, whose, asked, images, top_k)
         return await while_connected(request, work)

@@ -1,0 +1,159 @@
+"""The Open Inference Protocol, version 2, over HTTP: what clients of KServe and Triton speak."""
+
+from importlib import metadata
+from typing import Annotated, Any
+
+import numpy as np
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from models.errors import Conflict, CorruptFile, NotFound
+from models.networks.preprocessing import Preprocessing
+from models.store import Store, registry
+from service.http.dependencies import AuthenticatorDep, CallerDep, SettingsDep, StoreDep, authorise_viewer
+from service.http.disconnect import while_connected
+from service.http.routing import StrictRoute
+from service.open_inference.bodies import read_body
+from service.open_inference.tensors import (
+    HEADER_LENGTH,
+    INPUT,
+    LABELS,
+    PROBABILITIES,
+    Inference,
+    pixel_shape,
+    read_inference,
+    write_answer,
+)
+from service.predictions.predict import PredictionsDocument
+from service.predictions.predictor import Predictor
+from service.predictions.routes import PredictorDep, QueueDep
+from service.registry.predict import Asked, find_version, predict_by_name
+
+PLATFORM = "onnxruntime_onnx"
+EXTENSIONS = ["binary_tensor_data"]
+ALL_CLASSES = 100_000
+
+health = APIRouter(prefix="/v2", route_class=StrictRoute, include_in_schema=False)
+"""What answers strangers."""
+router = APIRouter(
+    prefix="/v2", route_class=StrictRoute, include_in_schema=False, dependencies=[Depends(authorise_viewer)]
+)
+Name = Annotated[str, Path()]
+
+
+@health.get("/health/live")
+async def get_live() -> Response:
+    """Say that the server is there."""
+    return Response()
+
+
+@health.get("/health/ready")
+def get_ready(store: StoreDep) -> Response:
+    """Say whether models can be asked: whether the database answers."""
+    with store.reading() as session:
+        registry.list_models(session, after="", limit=1)
+    return Response()
+
+
+@router.get("")
+async def get_server() -> dict[str, Any]:
+    """Tell name, version and extensions of the server."""
+    return {"name": "epochal", "version": metadata.version("epochal"), "extensions": EXTENSIONS}
+
+
+@router.get("/models/{name}")
+@router.get("/models/{name}/versions/{version}")
+def get_metadata(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> dict[str, Any]:
+    """Tell a model's versions, inputs and outputs."""
+    asked = find_asked(store, name, version)
+    wanted = find_preprocessing(predictor, asked)
+    with store.reading() as session:
+        versions = sorted(registry.usable_versions(session, name))
+    pixels = [-1, *pixel_shape(wanted)]
+    return {
+        "name": name,
+        "versions": [str(number) for number in versions],
+        "platform": PLATFORM,
+        "inputs": [
+            {"name": INPUT, "datatype": "BYTES", "shape": [-1]},
+            {"name": INPUT, "datatype": "UINT8", "shape": pixels},
+            {"name": INPUT, "datatype": "FP32", "shape": pixels},
+        ],
+        "outputs": [
+            {"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(wanted.class_names)]},
+            {"name": LABELS, "datatype": "BYTES", "shape": [-1]},
+        ],
+        "parameters": {"class_names": list(wanted.class_names)},
+    }
+
+
+@router.get("/models/{name}/ready")
+@router.get("/models/{name}/versions/{version}/ready")
+def get_model_ready(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> Response:
+    """Say whether a model's weights are there and whole."""
+    find_preprocessing(predictor, find_asked(store, name, version))
+    return Response()
+
+
+@router.post("/models/{name}/infer")
+@router.post("/models/{name}/versions/{version}/infer")
+async def infer(
+    name: Name,
+    request: Request,
+    store: StoreDep,
+    settings: SettingsDep,
+    caller: CallerDep,
+    authenticator: AuthenticatorDep,
+    predictor: PredictorDep,
+    queue: QueueDep,
+    version: str | None = None,
+) -> Response:
+    """Say what images show: a tensor in, tensors out."""
+    whose = caller.name or (request.client.host if request.client else "")
+    asked = await to_thread.run_sync(find_asked, store, name, version)
+    wanted = await to_thread.run_sync(find_preprocessing, predictor, asked)
+    with queue.room.upload(whose) as arrived:
+        body = await read_body(request, arrived, settings.max_upload_mb * 1_000_000)
+        authenticator.count_upload(caller, len(body))
+        inference = await to_thread.run_sync(read_inference, body, request.headers.get(HEADER_LENGTH), wanted)
+        del body
+        work = predict_by_name(predictor, queue, whose, asked, inference.images, ALL_CLASSES)
+        answered = await while_connected(request, work)
+        return await to_thread.run_sync(_respond, inference, answered, wanted)
+
+
+def find_asked(store: Store, name: str, version: str | None) -> Asked:
+    """The version of a model that an address names. Raises NotFound for none, Conflict for one that was withdrawn."""
+    if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise NotFound(f"model '{name[:100]}' has no version '{version[:100]}'; versions are numbers")
+    return find_version(store, name, None if version is None else int(version))
+
+
+def find_preprocessing(predictor: Predictor, asked: Asked) -> Preprocessing:
+    """What a version takes an image for. Raises Conflict where its weights are not there or damaged."""
+    try:
+        return predictor.find(asked.experiment_id, asked.weights).weights.preprocessing
+    except CorruptFile as error:
+        raise Conflict(f"version {asked.version} of model '{asked.name}': {error.detail}") from error
+
+
+def _respond(inference: Inference, answered: PredictionsDocument, wanted: Preprocessing) -> Response:
+    probabilities = np.zeros((len(answered.predictions), len(wanted.class_names)), np.float32)
+    for row, prediction in zip(probabilities, answered.predictions, strict=True):
+        for likely in prediction.top:
+            row[likely.index] = likely.probability
+    about: dict[str, Any] = {
+        "model_name": answered.model,
+        "model_version": str(answered.version),
+        **({} if inference.id is None else {"id": inference.id}),
+        "parameters": {
+            "experiment_id": answered.experiment_id,
+            "epoch": answered.epoch,
+            **answered.timings.model_dump(),
+        },
+    }
+    labels = [prediction.label for prediction in answered.predictions]
+    body, header_length = write_answer(about, probabilities, labels, inference.outputs)
+    if header_length is None:
+        return Response(body, media_type="application/json")
+    return Response(body, media_type="application/octet-stream", headers={HEADER_LENGTH: str(header_length)})
