@@ -10,8 +10,7 @@ from models.evaluation.confusion import Counts, class_figures, macro_average, mo
 from models.evaluation.outputs import AboutOutputs, Outputs
 from models.evaluation.roc import RocCurve, thinned
 from service.evaluation.read import Mistake, OutputsSource, calibration_errors
-from service.http.documents import API, Document
-from service.http.prefix import under
+from service.http.documents import Document
 
 MAX_PAIRS = 20
 
@@ -149,10 +148,11 @@ def roc_document(
     )
 
 
-def mistakes_document(source: OutputsSource, outputs: Outputs, mistakes: list[Mistake], limit: int) -> MistakesDocument:
-    """The first of the mistakes."""
+def mistakes_document(
+    source: OutputsSource, outputs: Outputs, mistakes: list[Mistake], limit: int, root: str
+) -> MistakesDocument:
+    """The first of the mistakes; the split's images are below the address `root`."""
     names = outputs.about.class_names
-    root = under(f"{API}/experiments/{source.experiment_id}/images/{source.split}")
     return MistakesDocument(
         **_of_split(source, outputs.about, len(outputs.labels)),
         num_wrong=len(mistakes),

@@ -13,6 +13,7 @@ from models.evaluation.calibration import expected_calibration_error
 from models.evaluation.mistakes import surest_mistakes
 from models.evaluation.outputs import AboutOutputs, Outputs, read_about, read_outputs
 from models.evaluation.probabilities import Floats, softmax
+from models.files import verify
 from models.store import artifacts, experiments
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind, Status
@@ -59,6 +60,7 @@ class OutputsSource:
     def read(self) -> Outputs:
         """The outputs. Raises Conflict if they cannot be read."""
         try:
+            verify(self.path, self.record.sha256)
             return read_outputs(self.path)
         except CorruptFile as error:
             raise self._unreadable(error) from error

@@ -33,9 +33,10 @@ from service.evaluation.read import (
     predicted_classes,
 )
 from service.http.dependencies import DrawPlace, RenderingsDep, SettingsDep, StoreDep
-from service.http.documents import respond
+from service.http.documents import API, Document
 from service.http.errors import problems
 from service.http.pictures import BINARY, ETAG, MEDIA_TYPES, NOT_MODIFIED, Picture, picture_headers, picture_responses
+from service.http.prefix import under
 from service.http.routing import MAX_ID, Id, StrictRoute
 
 router = APIRouter(prefix="/experiments", tags=["evaluation"], route_class=StrictRoute)
@@ -44,7 +45,16 @@ Split = Annotated[EvaluatedSplit, Query(description="validation, or test where t
 LabelOf = Annotated[str | None, Query(max_length=200, description="Only images of this class: its name or number.")]
 TakenFor = Annotated[str | None, Query(max_length=200, description="Only images taken for this class.")]
 PROBLEMS = problems(401, 404, 409, 422)
+FIGURES = {200: {"headers": ETAG}, **NOT_MODIFIED, **PROBLEMS}
 PICTURE = {**picture_responses(), **PROBLEMS}
+
+
+JSON_TYPE = "application/json"
+
+
+def as_json(document: Document) -> bytes:
+    """A document as bytes, to be kept with its ETag."""
+    return document.model_dump_json().encode()
 
 
 def _find(
@@ -57,12 +67,16 @@ def _find(
 Source = Annotated[OutputsSource, Depends(_find)]
 
 
-@router.get("/{experiment_id}/confusion", response_model=ConfusionDocument, responses=PROBLEMS)
-def get_confusion(source: Source) -> Response:
+@router.get("/{experiment_id}/confusion", response_model=ConfusionDocument, responses=FIGURES)
+def get_confusion(source: Source, renderings: RenderingsDep, request: Request) -> Response:
     """Read which classes are taken for which: counts, precision, recall and F1, the most confused pairs."""
-    outputs = source.read()
-    matrix = confusion_matrix(outputs.labels, predicted_classes(outputs), len(outputs.about.class_names))
-    return respond(confusion_document(source, outputs.about, matrix))
+
+    def make() -> bytes:
+        outputs = source.read()
+        matrix = confusion_matrix(outputs.labels, predicted_classes(outputs), len(outputs.about.class_names))
+        return as_json(confusion_document(source, outputs.about, matrix))
+
+    return renderings.respond(request, ("confusion", *source.key), JSON_TYPE, make)
 
 
 @router.get("/{experiment_id}/confusion.{picture}", response_class=Response, responses=PICTURE)
@@ -80,12 +94,16 @@ def draw_confusion(
     return renderings.respond(request, ("confusion", *source.key), MEDIA_TYPES[picture], make, picture_headers(picture))
 
 
-@router.get("/{experiment_id}/roc", response_model=RocDocument, responses=PROBLEMS)
-def get_roc(source: Source) -> Response:
+@router.get("/{experiment_id}/roc", response_model=RocDocument, responses=FIGURES)
+def get_roc(source: Source, renderings: RenderingsDep, request: Request) -> Response:
     """Read the ROC curve of each class against the others, and their areas."""
-    outputs = source.read()
-    curves = roc_by_class(softmax(outputs.logits), outputs.labels)
-    return respond(roc_document(source, outputs, curves, macro_curve(curves)))
+
+    def make() -> bytes:
+        outputs = source.read()
+        curves = roc_by_class(softmax(outputs.logits), outputs.labels)
+        return as_json(roc_document(source, outputs, curves, macro_curve(curves)))
+
+    return renderings.respond(request, ("roc", *source.key), JSON_TYPE, make)
 
 
 @router.get("/{experiment_id}/roc.{picture}", response_class=Response, responses=PICTURE)
@@ -108,18 +126,25 @@ def draw_roc(
     return renderings.respond(request, ("roc", *source.key), MEDIA_TYPES[picture], make, picture_headers(picture))
 
 
-@router.get("/{experiment_id}/mistakes", response_model=MistakesDocument, responses=PROBLEMS)
+@router.get("/{experiment_id}/mistakes", response_model=MistakesDocument, responses=FIGURES)
 def get_mistakes(
     source: Source,
+    renderings: RenderingsDep,
+    request: Request,
     label: LabelOf = None,
     predicted: TakenFor = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many are listed.")] = 50,
 ) -> Response:
     """Read the images that were surest and wrong, with the addresses of their pixels."""
-    outputs = source.read()
-    names = outputs.about.class_names
+    names = source.about().class_names
     pair = class_number("label", label, names), class_number("predicted", predicted, names)
-    return respond(mistakes_document(source, outputs, find_mistakes(outputs, *pair), limit))
+    root = under(f"{API}/experiments/{source.experiment_id}/images/{source.split}")
+
+    def make() -> bytes:
+        outputs = source.read()
+        return as_json(mistakes_document(source, outputs, find_mistakes(outputs, *pair), limit, root))
+
+    return renderings.respond(request, ("mistakes", *pair, limit, root, *source.key), JSON_TYPE, make)
 
 
 @router.get("/{experiment_id}/mistakes.{picture}", response_class=Response, responses=PICTURE)
@@ -158,12 +183,18 @@ def draw_mistakes(
     return renderings.respond(request, key, MEDIA_TYPES[picture], make, picture_headers(picture))
 
 
-@router.get("/{experiment_id}/calibration", response_model=CalibrationDocument, responses=PROBLEMS)
-def get_calibration(source: Source, store: StoreDep, settings: SettingsDep) -> Response:
+@router.get("/{experiment_id}/calibration", response_model=CalibrationDocument, responses=FIGURES)
+def get_calibration(
+    source: Source, store: StoreDep, settings: SettingsDep, renderings: RenderingsDep, request: Request
+) -> Response:
     """Read how far probabilities can be trusted, as they are and calibrated."""
     with store.reading() as session:
         fitted = find_outputs(session, source.experiment_id, EvaluatedSplit.VALIDATION, settings.experiments_dir)
-    return respond(calibration_document(source, source.read(), fitted.about()))
+
+    def make() -> bytes:
+        return as_json(calibration_document(source, source.read(), fitted.about()))
+
+    return renderings.respond(request, ("calibration", fitted.record.sha256, *source.key), JSON_TYPE, make)
 
 
 @router.get(

@@ -123,8 +123,12 @@ def test_mistakes_of_one_pair_of_classes(client: TestClient, trained: int) -> No
 
 def test_calibration_before_and_after(client: TestClient, trained: int) -> None:
     found = get(client, f"{trained}/calibration")
-    assert found["calibrated_expected_calibration_error"] < found["expected_calibration_error"]
-    assert found["temperature"] > 1
+    outputs = outputs_of("validation", load_dataset("cifar10", Settings()).train_labels[held_out()])
+    fitted = outputs.about.calibration
+    assert fitted is not None
+    assert (found["temperature"], found["energy_threshold"]) == (fitted.temperature, fitted.energy_threshold)
+    assert found["expected_calibration_error"] == pytest.approx(fitted.error)
+    assert found["calibrated_expected_calibration_error"] == pytest.approx(fitted.calibrated_error)
     assert sum(one["num_images"] for one in found["bins"]) == 100
     on_test = get(client, f"{trained}/calibration?split=test")
     assert on_test["temperature"] == found["temperature"]
@@ -214,9 +218,13 @@ def test_a_damaged_file_is_a_conflict_and_no_fault(client: TestClient, filled: F
     claim = filled.start(filled.add())
     path = keep(filled, claim, outputs_of("validation", np.arange(100) % 10))
     filled.settle(claim)
-    path.write_bytes(path.read_bytes()[:-100])
-    for address in ADDRESSES:
-        assert "reproduce" in refused(client, f"{claim.experiment_id}/{address}")["fix"]
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-2000] ^= 1  # a label or a logit: only the digest tells
+    for content in (whole[:-100], bytes(flipped)):
+        path.write_bytes(content)
+        for address in ADDRESSES:
+            assert "reproduce" in refused(client, f"{claim.experiment_id}/{address}")["fix"]
 
 
 def test_without_the_dataset_on_this_machine_images_are_a_conflict_that_says_how_to_fetch_it(
