@@ -46,7 +46,7 @@ class Outputs:
 
     def to_bytes(self) -> bytes:
         """A safetensors file."""
-        tensors = {"logits": self.logits, "labels": self.labels, "positions": self.positions}
+        tensors: dict[str, NDArray[Any]] = {"logits": self.logits, "labels": self.labels, "positions": self.positions}
         return save(tensors, {"epochal": json.dumps(asdict(self.about), sort_keys=True)})
 
 

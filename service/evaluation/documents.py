@@ -142,8 +142,8 @@ def roc_document(
     """A curve a class, thinned to at most 200 points, and their mean."""
     return RocDocument(
         **_of_split(source, outputs.about, len(outputs.labels)),
-        macro_auc=macro and macro.area,
-        macro=macro and _roc_class("macro average", macro),
+        macro_auc=None if macro is None else macro.area,
+        macro=None if macro is None else _roc_class("macro average", macro),
         classes=[_roc_class(name, curve) for name, curve in zip(outputs.about.class_names, curves, strict=True)],
     )
 
@@ -173,13 +173,14 @@ def mistakes_document(
 def calibration_document(source: OutputsSource, outputs: Outputs, validation: AboutOutputs) -> CalibrationDocument:
     """Calibration on this split, by the temperature that was fitted on the validation split."""
     fitted = validation.calibration if validation.weights_sha256 == outputs.about.weights_sha256 else None
-    before, after, error, calibrated_error = calibration_errors(outputs, fitted and fitted.temperature)
+    temperature = None if fitted is None else fitted.temperature
+    before, after, error, calibrated_error = calibration_errors(outputs, temperature)
     return CalibrationDocument(
         **_of_split(source, outputs.about, len(outputs.labels)),
         accuracy=float((before.argmax(axis=1) == outputs.labels).mean()),
         confidence=float(before.max(axis=1).mean()),
-        temperature=fitted and fitted.temperature,
-        energy_threshold=fitted and fitted.energy_threshold,
+        temperature=temperature,
+        energy_threshold=None if fitted is None else fitted.energy_threshold,
         expected_calibration_error=error,
         calibrated_expected_calibration_error=calibrated_error,
         bins=[BinDocument(**asdict(one)) for one in reliability(before, outputs.labels)],
