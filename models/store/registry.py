@@ -4,31 +4,19 @@ The version that a name serves is its newest that is not withdrawn. Those before
 back to, so their experiments stay: experiments.py asks `holding` before it deletes or resumes one.
 """
 
-import re
 from collections.abc import Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.errors import Conflict, InvalidRequest, NotFound
+from models.errors import Conflict, NotFound
+from models.model_names import NAME, check_name
 from models.store.columns import now
 from models.store.states import WeightsChoice
 from models.store.tables import Model, ModelVersion
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
-RULE = "a model's name has 1 to 64 letters (A to Z), digits, dots, dashes and underscores, and begins with a letter"
 MAX_VERSIONS = 10_000
 """Of one name."""
-
-
-def check_name(name: str) -> None:
-    """Raise InvalidRequest, with the nearest name that would do, unless a model may be called that."""
-    if NAME.fullmatch(name):
-        return
-    nearest = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._").lstrip("0123456789.-_")[:64]
-    entry = {"field": "name", "message": RULE, "value": name[:100], **({"nearest": nearest} if nearest else {})}
-    fix = f"call it {nearest}" if nearest else "call it my-model, for instance"
-    raise InvalidRequest(f"{RULE}; {name[:100]!r} is not of that form", fix=fix, errors=[entry])
 
 
 def add_version(

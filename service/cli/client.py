@@ -111,6 +111,10 @@ class Client:
         """POST a JSON document, or nothing, and read the JSON that comes back."""
         return self._read(self._send("POST", API + path, json=body, headers=headers, params=_given(params)))
 
+    def put(self, path: str, body: Json) -> Json:
+        """PUT a JSON document and read the JSON that comes back."""
+        return self._read(self._send("PUT", API + path, json=body))
+
     def post_text(self, path: str, text: bytes, content_type: str, **params: Any) -> Json:
         """POST a body as it is."""
         headers = {"Content-Type": content_type}

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import EpochalError
+from models.model_names import NAME
 from service.cli import options
+from service.cli.models import address_of
 from service.cli.output import Mode, age, console, figure, print_json, say, shown, table, visible
 
 if TYPE_CHECKING:
@@ -59,7 +61,10 @@ def kernels(
 
 def classify(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="[ID] FILE...", help="Images; a number first picks whose weights.")
+        list[str],
+        typer.Argument(
+            metavar="[ID|MODEL] FILE...", help="Images; an experiment's number or a model's name first says by which."
+        ),
     ],
     top_k: Annotated[int, typer.Option("--top-k", min=1, max=1000, help="Labels an image.")] = 3,
     weights: Annotated[str | None, typer.Option(help="best or last.")] = None,
@@ -68,15 +73,20 @@ def classify(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Classify images with what an experiment learned: epochal classify 3 cat.jpg"""
+    """Classify images with what an experiment learned, or a model serves: epochal classify 3 cat.jpg"""
     names = list(arguments)
-    number = int(names.pop(0)) if names[0].isdecimal() and not Path(names[0]).exists() else None
+    by = names.pop(0) if _names_weights(names) else None
+    if by is not None and not by.isdecimal() and weights is not None:
+        raise typer.BadParameter("a model's version says which weights", param_hint="--weights")
     files = [file for name in names for file in _images_at(Path(name))]
     if not files:
         raise typer.BadParameter("name at least one image", param_hint="FILE")
     client = options.connect(url, api_key, data_dir)
-    experiment_id = number if number is not None else _newest_completed(client)
-    found = _classify_all(client, f"/experiments/{experiment_id}/predictions", files, top_k=top_k, weights=weights)
+    if by is None or by.isdecimal():
+        address = f"/experiments/{int(by) if by else _newest_completed(client)}"
+    else:
+        address = address_of(by)
+    found = _classify_all(client, f"{address}/predictions", files, top_k=top_k, weights=weights)
     if Mode.json:
         print_json(found)
         return
@@ -86,6 +96,15 @@ def classify(
         for rank, label in enumerate(prediction["top"])
     ]
     table(("image", "label", "probability"), rows, right=("probability",))
+
+
+def _names_weights(arguments: list[str]) -> bool:
+    """Whether the first argument is an experiment's number or, with images behind it, a model's name, and no file."""
+    first = arguments[0]
+    if Path(first).exists():
+        return False
+    is_name = NAME.fullmatch(first) is not None and Path(first).suffix.lower() not in IMAGE_SUFFIXES
+    return first.isdecimal() or (is_name and len(arguments) > 1)
 
 
 def _images_at(path: Path) -> list[Path]:
@@ -113,12 +132,14 @@ def _classify_all(client: "Client", address: str, files: list[Path], **params: A
             if problem.status != TOO_LARGE or len(batch) == 1:
                 raise
             waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-    epochs = {answer.get("epoch") for answer in answered}
-    if len(epochs) > 1:
-        raise EpochalError(
-            f"the weights changed between two requests: they were of the epochs {', '.join(sorted(map(str, epochs)))}",
-            fix="Classify again, or wait until the experiment has ended.",
-        )
+    for member in ("version", "epoch"):
+        found = {answer.get(member) for answer in answered}
+        if len(found) > 1:
+            raise EpochalError(
+                f"the weights changed between two requests: they were of the {member}s "
+                f"{', '.join(sorted(map(str, found)))}",
+                fix="Classify again, or wait until the experiment has ended.",
+            )
     predictions = [prediction for answer in answered for prediction in answer["predictions"]]
     for index, prediction in enumerate(predictions):
         prediction["index"] = index

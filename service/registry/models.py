@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.orm import Session
 
 from models.errors import Conflict, CorruptFile, InvalidRequest, TooManyRequests
+from models.model_names import NAME, check_name
 from models.settings import Settings
 from models.store import Store, experiments, registry
 from models.store.states import WeightsChoice
@@ -49,7 +50,7 @@ class Models:
         The weights are read and checked first. Raises InvalidRequest for a name or body of another form, NotFound for
         an experiment that does not exist, Conflict for one that still trains or has no such weights, or damaged ones.
         """
-        registry.check_name(name)
+        check_name(name)
         asked = read_assignment(body)
         with self.store.reading() as session:
             _check_ended(session, asked.experiment_id)
@@ -88,7 +89,7 @@ class Models:
 
     def list(self, cursor: str | None, limit: int) -> ModelPage:
         """A page of names, in the order of the alphabet. Raises InvalidRequest for a damaged cursor."""
-        if cursor is not None and not registry.NAME.fullmatch(cursor):
+        if cursor is not None and not NAME.fullmatch(cursor):
             raise _damaged()
         with self.store.reading() as session:
             rows, more, total = registry.list_models(session, after=cursor or "", limit=limit)

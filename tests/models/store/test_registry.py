@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, inspect
 
 from models.errors import Conflict, InvalidRequest, NotFound
+from models.model_names import check_name
 from models.store import Status, Store, artifacts, experiments, history, migrations, registry, runs
 from models.store.states import ArtifactKind, WeightsChoice
 from tests.models.store.helpers import add_experiment, in_processes, make_metrics, start
@@ -146,16 +147,16 @@ def test_a_name_of_another_form_is_refused_and_the_nearest_is_said(store: Store,
     [entry] = raised.value.extra["errors"]
     assert entry["field"] == "name"
     if "nearest" in entry:
-        registry.check_name(entry["nearest"])
+        check_name(entry["nearest"])
 
 
 @given(st.text(max_size=80))
 def test_the_nearest_name_is_a_good_one_whatever_was_asked(name: str) -> None:
     try:
-        registry.check_name(name)
+        check_name(name)
     except InvalidRequest as error:
         if nearest := error.extra["errors"][0].get("nearest"):
-            registry.check_name(nearest)
+            check_name(nearest)
 
 
 def test_what_cannot_be_a_name_is_not_found(store: Store) -> None:
