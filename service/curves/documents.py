@@ -1,4 +1,4 @@
-"""The JSON documents of curves."""
+"""JSON documents of curves."""
 
 from collections.abc import Iterable
 
@@ -33,6 +33,6 @@ class MetricsDocument(Document):
 
 
 def metrics_json(experiment_id: int, history: Iterable[EpochMetrics], summaries: Summaries) -> bytes:
-    """The curves as JSON: a MetricsDocument, without an object for each of its epochs."""
+    """Serialise curves as a MetricsDocument, without building an object per epoch."""
     epochs = [metrics.as_json() for metrics in history]
     return to_json({"experiment_id": experiment_id, "epochs": epochs, "best": summaries["best"]})

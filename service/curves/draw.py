@@ -1,4 +1,4 @@
-"""Loss on the left, accuracy on the right: one experiment in full, or several laid over each other."""
+"""Drawing of loss (left) and accuracy (right): one experiment in detail, or several overlaid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ Dash = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One of the two plots: what it shows and how its values read."""
+    """One of the two plots: its series and the format of its values."""
 
     title: str
     train: str
@@ -50,7 +50,7 @@ class Panel:
         return self.train, self.validation
 
     def text(self, value: float) -> str:
-        """A value as it is written beside a curve."""
+        """Format a value for a label."""
         if self.highest:
             return f"{100 * value:.1f}%"
         plain = value == 0 or 0.001 <= value < 100
@@ -63,7 +63,7 @@ ACCURACY = Panel("Accuracy", "train_accuracy", "val_accuracy", True, "best")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An experiment made ready to draw."""
+    """An experiment's curves and labels, ready to draw."""
 
     data: CurveData
     curves: Curves
@@ -94,7 +94,7 @@ def render_curves(
 
 
 def draw_curves(runs: Sequence[CurveData], x: str) -> Sheet:
-    """The figure itself; stands inside `drawing`."""
+    """Build the figure."""
     prepared, x_label = _prepare(runs, x)
     sheet, plots = _frame(prepared)
     for plot, panel in zip(plots, (LOSS, ACCURACY), strict=True):
@@ -181,7 +181,7 @@ def _best_text(run: Run, panel: Panel) -> str:
 
 
 def _validation_dash(index: int) -> Dash:
-    """Runs past the palette's end take its colours again, dash-dotted."""
+    """Return the dash of a run's validation curve; beyond the palette's size colours repeat, dash-dotted."""
     return () if index < len(PALETTE) else (6, 1.5, 1.5, 1.5)
 
 
@@ -216,7 +216,7 @@ def _draw_line(plot: Plot, run: Run, name: str, color: str, *, train: bool, alon
 
 
 def _mark_gaps(plot: Plot, panel: Panel, run: Run) -> None:
-    """A cross on the axis where values stop being finite: a curve that just ends could be mistaken for a short run."""
+    """Mark with a cross where values stop being finite: a curve that merely ends would look like a short run."""
     missing = np.isnan(run.curves.series(panel.train)) | np.isnan(run.curves.series(panel.validation))
     starts = missing & ~np.concatenate(([False], missing[:-1]))
     if starts.any():

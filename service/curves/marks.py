@@ -1,4 +1,4 @@
-"""A verdict's findings, drawn lightly behind the curves they are about: where something begins, and what."""
+"""Drawing of a verdict's findings behind the curves: the epoch where each begins, with a label."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ SIZE = 7.5
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How one finding is drawn: on which plots, under which words, and whether it lasts from its epoch on."""
+    """How a finding is drawn: on which plots, with which label, and whether as a span from its epoch on."""
 
     panels: tuple[str, ...]
     words: str
@@ -37,10 +37,10 @@ MARKS: dict[str, Mark] = {
 
 
 def draw(plot: Plot, panel: str, verdict: VerdictJson | None, epochs: Floats, x: Floats) -> None:
-    """Draw the findings that belong on this plot. A verdict of another shape draws nothing rather than fail.
+    """Draw the findings of a plot; a verdict of an unknown form is skipped.
 
-    Each is named above the plot. A finding whose words would touch those of a graver one, which come first in a
-    verdict, is left out.
+    Each has a label above the plot. A finding whose label would touch that of a more severe one, which come first in
+    a verdict, is left out.
     """
     taken: list[Box] = []
     for finding in _findings(verdict):
@@ -56,14 +56,14 @@ def draw(plot: Plot, panel: str, verdict: VerdictJson | None, epochs: Floats, x:
 
 
 def _end_of(finding: dict[str, Any], epochs: Floats, x: Floats, edge: float) -> float:
-    """Where what the finding tells of is over: at the epoch of its recovery, or not at all."""
+    """Return the epoch at which a finding ends (its recovery), or None."""
     values = finding["evidence"].get("values")
     recovered = values.get("recovered") if isinstance(values, dict) else None
     return float(np.interp(recovered, epochs, x)) if isinstance(recovered, int | float) else edge
 
 
 def _write(plot: Plot, words: str, place: float, taken: list[Box]) -> bool:
-    """Write above the plot, to the right of the mark if there is room. Returns whether there was any."""
+    """Write a label above the plot, to the right of the mark if it fits. Returns whether there was space."""
     width, height = labels.text_size(words, SIZE)
     frame = plot.frame
     left = min(plot.across(place), frame.right - width)

@@ -25,7 +25,7 @@ LINE_END = "\r\n"  # RFC 4180
 
 @dataclass(frozen=True, slots=True)
 class Drawable:
-    """Curves to draw, and all that their picture depends on."""
+    """Curves to draw, with everything that the picture's ETag depends on."""
 
     runs: list[CurveData]
     key: tuple[object, ...]
@@ -65,7 +65,7 @@ def read_curves(session: Session, experiment_id: int, compare: str | None) -> Dr
 
 
 def compared_ids(session: Session, experiment_id: int, compare: str | None) -> list[int]:
-    """The experiment and those that `compare` names, each once. Raises InvalidRequest for what cannot be compared."""
+    """Return the ids of the experiment and those in `compare`, each once. Raises InvalidRequest."""
     ids = list(dict.fromkeys([experiment_id, *_read_ids(compare)]))
     for identifier in ids[1:]:
         get_compared(session, identifier)
@@ -73,7 +73,7 @@ def compared_ids(session: Session, experiment_id: int, compare: str | None) -> l
 
 
 def get_compared(session: Session, experiment_id: int) -> Experiment:
-    """An experiment that `compare` names. Raises InvalidRequest: the address itself is one that exists."""
+    """Read an experiment named in `compare`. Raises InvalidRequest, not NotFound: the address itself exists."""
     try:
         return experiments.get(session, experiment_id)
     except NotFound as error:

@@ -32,7 +32,7 @@ VARY = {"Vary": "Accept"}
 
 
 def histories_change(stamps: Stamps, path: Mapping[str, str], query: QueryParams) -> int | None:
-    """Good until the experiment's history changes; with others beside it, until anything does."""
+    """Valid until the experiment's history changes; with `compare`, until anything in the database does."""
     return anything_changes(stamps, path, query) if "compare" in query else history_changes(stamps, path, query)
 
 

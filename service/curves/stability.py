@@ -1,4 +1,4 @@
-"""How stable two experiments' curves are, and which is the more stable: "more stable curves" as a number."""
+"""Comparison of two experiments' stability: a figure each, and which curves are more stable."""
 
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -23,7 +23,7 @@ class StabilityFigures(Document):
 
 
 class StabilityDocument(Document):
-    """Two experiments' stability, compared."""
+    """Comparison of two experiments' stability."""
 
     experiment: int
     compared_with: int
@@ -38,7 +38,7 @@ class StabilityDocument(Document):
 
 
 def compare(session: Session, experiment_id: int, other_id: int) -> StabilityDocument:
-    """Compare an experiment's curves with another's, as far as both have come."""
+    """Compare the stability of two experiments over the epochs that both have."""
     row, other = experiments.get(session, experiment_id), get_compared(session, other_id)
     first, second = (_measure(session, one) for one in (row, other))
     found = compare_stability(first, second, (f"experiment {row.id}", f"experiment {other.id}"))

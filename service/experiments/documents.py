@@ -1,4 +1,4 @@
-"""The JSON documents of experiments, and how a stored row becomes one."""
+"""JSON documents of experiments, and their construction from stored rows."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,7 +23,7 @@ class Best(Document):
 
 
 class Progress(BaseModel):
-    """Where training is at this moment."""
+    """Progress of training."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -49,7 +49,7 @@ class RunDocument(Document):
 
 
 class ExperimentItem(Document):
-    """An experiment as lists show it."""
+    """An experiment in a list, without its spec and runs."""
 
     id: int
     name: str
@@ -65,16 +65,16 @@ class ExperimentItem(Document):
     best: dict[str, Best] = Field(description="By series; losses are best when low, accuracies when high.")
     last: dict[str, float | None] = Field(description="By series; null where it was not finite.")
     test: dict[str, Any] | None = Field(description="The best weights measured on the test split, if asked for.")
-    warnings: list[dict[str, Any]] = Field(description="What was odd about the spec from the start.")
+    warnings: list[dict[str, Any]] = Field(description="Warnings about the spec from its submission.")
     reproduces: int | None = Field(description="The experiment whose spec this one repeats.")
     links: dict[str, str]
 
 
 class ExperimentDocument(ExperimentItem):
-    """An experiment whole: with its complete spec and its runs."""
+    """An experiment with its complete spec and its runs."""
 
-    spec: dict[str, Any] = Field(description="Complete, and good for POSTing again. GET /api/v1/schema describes it.")
-    environment: dict[str, Any] | None = Field(description="What it was trained with.")
+    spec: dict[str, Any] = Field(description="Complete; can be POSTed again. GET /api/v1/schema describes it.")
+    environment: dict[str, Any] | None = Field(description="Versions, hardware and threads that it was trained with.")
     runs: list[RunDocument]
 
 
@@ -83,7 +83,7 @@ class ExperimentPage(Document):
 
     items: list[ExperimentItem]
     next: str | None = Field(description="The `cursor` of the next page; null on the last one.")
-    total: int = Field(description="Experiments that the filters let through.")
+    total: int = Field(description="Number of experiments that match the filters.")
 
 
 class LayersDocument(Document):
@@ -94,12 +94,12 @@ class LayersDocument(Document):
 
     @classmethod
     def of(cls, row: Experiment) -> "LayersDocument":
-        """The layers of an experiment's network, known since its spec was accepted."""
+        """Build the document from the layers stored at submission."""
         return cls(experiment_id=row.id, layers=row.layers or [])
 
 
 def links_of(experiment_id: int) -> dict[str, str]:
-    """Where everything about an experiment is found."""
+    """Return the addresses of an experiment's resources."""
     root = under(f"{API}/experiments/{experiment_id}")
     return {
         "self": root,
@@ -120,12 +120,12 @@ def links_of(experiment_id: int) -> dict[str, str]:
 
 
 def experiment_item(row: Listed, summaries: Summaries) -> ExperimentItem:
-    """An experiment as lists show it."""
+    """Build an experiment's entry in a list."""
     return ExperimentItem(**_item_members(row, summaries))
 
 
 def experiment_document(row: Experiment, summaries: Summaries, runs: Sequence[Run]) -> ExperimentDocument:
-    """An experiment whole."""
+    """Build the complete document of an experiment."""
     return ExperimentDocument(
         **_item_members(row, summaries),
         spec=row.spec,

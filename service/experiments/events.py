@@ -1,4 +1,4 @@
-"""Live events of an experiment, server-sent."""
+"""Route of an experiment's live events (server-sent events)."""
 
 import re
 from typing import Annotated
@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from models.errors import InvalidRequest
 from models.store import Store, experiments
-from service.experiments.live import LiveEvents, Reader
+from service.experiments.live import LiveEvents, Subscriber
 from service.http.dependencies import CallerDep, StoreDep
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
@@ -20,7 +20,7 @@ MAX_EVENT_ID = 2**63 - 1
 
 
 async def get_live(request: Request) -> LiveEvents:
-    """The event streams."""
+    """Return the publisher of live events."""
     live: LiveEvents = request.app.state.live
     return live
 
@@ -57,28 +57,28 @@ async def stream_events(
     """Follow an experiment: every state change and epoch, from the first one or from where the client left off."""
     start = after if last_event_id is None else _read_id(last_event_id)
     await to_thread.run_sync(_check_exists, store, experiment_id)
-    return EventStream(live, live.admit(experiment_id, caller), start)
+    return EventStream(live, live.subscribe(experiment_id, caller), start)
 
 
 class EventStream(StreamingResponse):
-    """The events that a reader gets; its place is free again when the response ends, however it ends."""
+    """Response that streams a subscriber's events, and unsubscribes when it ends, however it ends."""
 
-    def __init__(self, live: LiveEvents, reader: Reader, last_id: int) -> None:
+    def __init__(self, live: LiveEvents, subscriber: Subscriber, last_id: int) -> None:
         super().__init__(
-            live.stream(reader, last_id),
+            live.stream(subscriber, last_id),
             media_type="text/event-stream",
             # An idle connection left open after the last event would look like a stream that goes on.
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Connection": "close"},
         )
         self.live = live
-        self.reader = reader
+        self.subscriber = subscriber
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it to the end."""
+        """Send the stream, then unsubscribe."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self.live.leave(self.reader)
+            self.live.unsubscribe(self.subscriber)
 
 
 def _check_exists(store: Store, experiment_id: int) -> None:
@@ -89,7 +89,7 @@ def _check_exists(store: Store, experiment_id: int) -> None:
 def _read_id(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,19}", text.strip()) or int(text) > MAX_EVENT_ID:
         raise InvalidRequest(
-            f"Last-Event-ID is '{text}', and events here are numbered",
+            f"Last-Event-ID is '{text}', and must be the number of an event",
             errors=[{"field": "Last-Event-ID", "message": "must be the id of an event"}],
         )
     return int(text)

@@ -1,4 +1,4 @@
-"""Lists of experiments as the API and the pages show them."""
+"""Sorted, filtered and paged lists of experiments, for the API and the pages."""
 
 import json
 import threading
@@ -17,20 +17,20 @@ MAX_ITEMS = 4096
 """Of some 1.5 kB each."""
 SORT_DESCRIPTION = (
     "created, id, name, or a metric's best or last value: val_accuracy.best, val_loss.last ... "
-    f"(series: {', '.join(SERIES)}). A minus sign in front turns the order around."
+    f"(series: {', '.join(SERIES)}). A minus sign in front reverses the order."
 )
 ALIASES = {"created_at": "created", **{series: f"{series}.best" for series in SERIES}}
 DESCENDING = {"created", "id", *(f"{series}.{which}" for series in MAXIMISED for which in ("best", "last"))}
 
 
 def page(session: Session, *, sort: str = "created", order: str | None = None, **asked: Any) -> ExperimentPage:
-    """One page, the best first unless `order` or a minus sign says otherwise; `asked` is as for list_page()."""
+    """Read one page, best first unless `order` or a minus sign reverses it; `asked` as for list_page()."""
     found = _find(session, sort, order, **asked)
     return ExperimentPage(items=_load(session, found.ids), next=found.next_cursor, total=found.total)
 
 
 class ListedItems:
-    """Pages as JSON, put together from items that are kept until their experiments change."""
+    """Serialises pages as JSON from items that are cached until their experiments change."""
 
     def __init__(self) -> None:
         self._cached: LRUCache[tuple[str, int], tuple[int, bytes]] = LRUCache(MAX_ITEMS)
@@ -40,7 +40,7 @@ class ListedItems:
     def page(
         self, session: Session, *, sort: str = "created", order: str | None = None, **asked: Any
     ) -> tuple[bytes, list[int]]:
-        """What `page` tells, as JSON, and the ids on it."""
+        """Return a page as JSON, and the ids on it."""
         found = _find(session, sort, order, **asked)
         revisions = experiments.revisions(session, found.ids)
         items = {one: self._known(one, revisions[one]) for one in found.ids}
@@ -71,7 +71,7 @@ def _load(session: Session, ids: list[int]) -> list[ExperimentItem]:
 
 
 def read_sort(sort: str, order: str | None = None) -> tuple[str, bool]:
-    """The store's name of a sort, and whether it descends."""
+    """Parse `sort` and `order` into the store's sort and whether it descends."""
     plain = sort.removeprefix("-")
     name = ALIASES.get(plain, plain)
     descending = order == "desc" if order else name in DESCENDING

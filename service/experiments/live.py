@@ -1,7 +1,7 @@
-"""Live events: one poller reads the database, and every stream gets what concerns its experiment.
+"""Live events: one poller reads the database and publishes to the subscribers of each experiment.
 
-A stream first replays what is stored after the id that its client saw last, then follows. However many streams there
-are, the database is asked once a quarter of a second whether it has changed, and not at all when nobody listens.
+A stream first replays the stored events after its client's last id, then follows. The database is polled four times a
+second, whatever the number of streams, and not at all without one.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ PAGE = 500
 MAX_STREAMS = 1000
 MAX_STREAMS_A_KEY = 50
 MAX_WAITING = 256
-"""Messages that a slow reader may fall behind before it is sent back to the database."""
+"""Queue size of a subscriber; one that falls further behind reads from the database again."""
 OVERLAP = 200
 """Ids that are read again on PostgreSQL, where a transaction with a smaller id may commit after one with a larger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One server-sent event, encoded once for all its readers."""
+    """A server-sent event, encoded once for all subscribers."""
 
     id: int | None
     """The stored event's id; None for what is not stored."""
@@ -47,10 +47,10 @@ class Message:
     ends: bool = False
     """Whether the experiment has ended with it."""
     names_addresses: bool = False
-    """Whether it gives advice with addresses of the lab in it, which every reader gets under its own path prefix."""
+    """Whether it contains addresses of the lab, to be prefixed for each request (service.http.prefix)."""
 
-    def for_this_reader(self) -> bytes:
-        """The event for the request that is being answered."""
+    def for_current_request(self) -> bytes:
+        """Return the bytes to send, with addresses under the current request's path prefix."""
         return under_in(self.data.decode("ascii")).encode() if self.names_addresses else self.data
 
 
@@ -58,42 +58,42 @@ PING = Message(None, b": still here\n\n")
 
 
 @dataclass(eq=False)
-class Reader:
-    """Whoever follows an experiment by one stream."""
+class Subscriber:
+    """One stream's subscription to an experiment's events, with its queue of messages."""
 
     experiment_id: int
     caller: Caller
     queue: asyncio.Queue[Message | None] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     lagging: bool = False
-    dismissed: bool = False
-    told_at: float = field(default_factory=time.monotonic)
+    disconnected: bool = False
+    sent_at: float = field(default_factory=time.monotonic)
 
     def offer(self, message: Message | None) -> None:
-        """Hand over a message; one too many marks the reader as lagging, and it reads the database instead."""
-        self.told_at = time.monotonic()
+        """Queue a message; if the queue is full, mark the subscriber as lagging, to read from the database again."""
+        self.sent_at = time.monotonic()
         try:
             self.queue.put_nowait(message)
         except asyncio.QueueFull:
             self.lagging = True
 
-    def dismiss(self) -> None:
+    def disconnect(self) -> None:
         """End the stream without its final event."""
-        self.dismissed = True
+        self.disconnected = True
         self.offer(None)
 
 
 class LiveEvents:
-    """The poller and its readers."""
+    """Publishes stored events to subscribers, by polling the database."""
 
     def __init__(self, store: Store, stamps: Stamps, authenticator: Authenticator) -> None:
         self._store = store
         self._stamps = stamps
         self._authenticator = authenticator
-        self._admitted: set[Reader] = set()
+        self._open: set[Subscriber] = set()
         self._stamp: int | None = None
-        """That of what every reader has been told."""
-        self._readers: dict[int, set[Reader]] = defaultdict(set)
-        self._someone_listens = asyncio.Event()
+        """Stamp of the database as of the last poll."""
+        self._subscribers: dict[int, set[Subscriber]] = defaultdict(set)
+        self._has_subscribers = asyncio.Event()
         self._closed = False
         self._last_id = 0
         self._seen: set[int] = set()
@@ -102,99 +102,98 @@ class LiveEvents:
 
     @property
     def num_streams(self) -> int:
-        """Streams that are open now."""
-        return len(self._admitted)
+        """Number of open streams."""
+        return len(self._open)
 
     async def run(self) -> None:
-        """Poll for as long as there are readers; never ends by itself."""
+        """Poll while there are subscribers; runs until cancelled."""
         while True:
-            await self._someone_listens.wait()
+            await self._has_subscribers.wait()
             try:
                 await self._poll()
-                await self._dismiss_revoked()
+                await self._disconnect_revoked()
             except EpochalError as error:  # a busy or absent database: streams wait, then go on
                 logger.warning("live events: %s", error.detail)
             self._ping()
             await asyncio.sleep(POLL_SECONDS)
 
     def _ping(self) -> None:
-        """Show the readers that have not been told anything for a while that the stream lives."""
+        """Send a keep-alive comment to subscribers that have received nothing for PING_SECONDS."""
         silent_since = time.monotonic() - PING_SECONDS
-        for readers in self._readers.values():
-            for reader in readers:
-                if reader.told_at <= silent_since:
-                    reader.offer(PING)
+        for subscribers in self._subscribers.values():
+            for subscriber in subscribers:
+                if subscriber.sent_at <= silent_since:
+                    subscriber.offer(PING)
 
-    async def _dismiss_revoked(self) -> None:
+    async def _disconnect_revoked(self) -> None:
         """End the streams of keys that were revoked and of sessions that have ended."""
-        for caller in {reader.caller for reader in self._admitted}:
+        for caller in {subscriber.caller for subscriber in self._open}:
             if not await self._authenticator.is_still_valid(caller):
-                for reader in self._admitted:
-                    if reader.caller == caller:
-                        reader.dismiss()
+                for subscriber in self._open:
+                    if subscriber.caller == caller:
+                        subscriber.disconnect()
 
     def close(self) -> None:
-        """End every stream without its final event, so that clients connect again elsewhere or later."""
+        """End every stream without its final event, so that clients reconnect."""
         self._closed = True
-        for reader in self._admitted:
-            reader.dismiss()
+        for subscriber in self._open:
+            subscriber.disconnect()
 
-    def admit(self, experiment_id: int, caller: Caller) -> Reader:
-        """A place for one stream, to be given back by `leave`.
+    def subscribe(self, experiment_id: int, caller: Caller) -> Subscriber:
+        """Register a stream, to be removed by `unsubscribe`.
 
-        Raises Unavailable when there are as many streams as one process should feed, TooManyRequests when there are as
-        many as one key may have.
+        Raises Unavailable at MAX_STREAMS, TooManyRequests at MAX_STREAMS_A_KEY of one key.
         """
         if self.num_streams >= MAX_STREAMS:
             raise Unavailable(f"{MAX_STREAMS} event streams are open already", retry_after_seconds=10)
         if caller.name is not None:
-            its_own = sum(reader.caller.name == caller.name for reader in self._admitted)
+            its_own = sum(subscriber.caller.name == caller.name for subscriber in self._open)
             if its_own >= MAX_STREAMS_A_KEY:
                 raise TooManyRequests(
-                    f"'{caller.name}' has {its_own} event streams open, as many as one key may have",
+                    f"'{caller.name}' has {its_own} event streams open, the most that one key may have",
                     fix="close some, or follow several experiments by GET /api/v1/experiments",
                     retry_after_seconds=10,
                 )
-        reader = Reader(experiment_id, caller)
-        self._admitted.add(reader)
-        return reader
+        subscriber = Subscriber(experiment_id, caller)
+        self._open.add(subscriber)
+        return subscriber
 
-    def leave(self, reader: Reader) -> None:
-        """Give a place back."""
-        self._admitted.discard(reader)
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Remove a stream."""
+        self._open.discard(subscriber)
 
-    async def stream(self, reader: Reader, last_id: int) -> AsyncIterator[bytes]:
-        """An experiment's events after `last_id` as text/event-stream, until it has ended."""
-        experiment_id = reader.experiment_id
-        await self._add(reader)
+    async def stream(self, subscriber: Subscriber, last_id: int) -> AsyncIterator[bytes]:
+        """Yield an experiment's events after `last_id` as text/event-stream, until it has ended."""
+        experiment_id = subscriber.experiment_id
+        await self._add(subscriber)
         try:
             yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
             lagging = True
-            while not self._closed and not reader.dismissed:
+            while not self._closed and not subscriber.disconnected:
                 if lagging:
                     async for message in self._replay(experiment_id, last_id):
                         last_id = message.id or last_id
-                        yield message.for_this_reader()
-                        if message.ends or reader.dismissed:
+                        yield message.for_current_request()
+                        if message.ends or subscriber.disconnected:
                             return
-                next_message = await reader.queue.get()
-                lagging = reader.lagging
-                if reader.dismissed:
+                next_message = await subscriber.queue.get()
+                lagging = subscriber.lagging
+                if subscriber.disconnected:
                     return
                 if lagging or next_message is None:
-                    reader.lagging = False
-                    _empty(reader.queue)
+                    subscriber.lagging = False
+                    _empty(subscriber.queue)
                     continue
                 if next_message.id is None or next_message.id > last_id:
                     last_id = next_message.id or last_id
-                    yield next_message.for_this_reader()
+                    yield next_message.for_current_request()
                     if next_message.ends:
                         return
         finally:
-            self._remove(reader)
+            self._remove(subscriber)
 
     async def _replay(self, experiment_id: int, last_id: int) -> AsyncIterator[Message]:
-        """What is stored after `last_id`, and the end if the experiment has ended."""
+        """Yield the stored events after `last_id`, and the final one if the experiment has ended."""
         while True:
             messages, now = await self._queue.run(self._read_page, experiment_id, last_id)
             for message in messages:
@@ -217,22 +216,22 @@ class LiveEvents:
         stamp = self._stamps.of_everything()
         if stamp is not None and stamp == self._stamp:
             return
-        watched = list(self._readers)
+        watched = list(self._subscribers)
         rows, states = await self._queue.run(self._read_news, watched)
         for row in rows:
             self._last_id = max(self._last_id, row.id)
             if row.id in self._seen:
                 continue
             self._seen.add(row.id)
-            if readers := self._readers.get(row.experiment_id):
+            if subscribers := self._subscribers.get(row.experiment_id):
                 message = _message(row)
-                for reader in readers:
-                    reader.offer(message)
+                for subscriber in subscribers:
+                    subscriber.offer(message)
         self._seen = {identifier for identifier in self._seen if identifier > self._last_id - 2 * OVERLAP}
         if len(rows) == PAGE:
             return  # there are more events, and they come before any news of an end
         for experiment_id in watched:
-            self._tell_state(experiment_id, states.get(experiment_id))
+            self._publish_state(experiment_id, states.get(experiment_id))
         self._stamp = stamp
 
     def _read_news(self, watched: list[int]) -> tuple[list[Event], dict[int, Glimpse]]:
@@ -240,8 +239,8 @@ class LiveEvents:
         with self._store.reading() as session:
             return events.since(session, start, limit=PAGE), glimpse(session, watched)
 
-    def _tell_state(self, experiment_id: int, now: Glimpse | None) -> None:
-        """Tell progress that has moved, and the end, to the readers of one experiment."""
+    def _publish_state(self, experiment_id: int, now: Glimpse | None) -> None:
+        """Send progress, if it has changed, or the end to the subscribers of one experiment."""
         message = None
         if now is None or now.status.terminal:
             message = _end(now)
@@ -249,23 +248,23 @@ class LiveEvents:
             self._progress[experiment_id] = now.progress
             message = _progress(now.progress)
         if message is not None:
-            for reader in self._readers.get(experiment_id, ()):
-                reader.offer(message)
+            for subscriber in self._subscribers.get(experiment_id, ()):
+                subscriber.offer(message)
 
-    async def _add(self, reader: Reader) -> None:
-        if not self._someone_listens.is_set():
+    async def _add(self, subscriber: Subscriber) -> None:
+        if not self._has_subscribers.is_set():
             self._last_id = await self._queue.run(self._latest_id)
-        self._readers[reader.experiment_id].add(reader)
-        self._someone_listens.set()
+        self._subscribers[subscriber.experiment_id].add(subscriber)
+        self._has_subscribers.set()
 
-    def _remove(self, reader: Reader) -> None:
-        readers = self._readers[reader.experiment_id]
-        readers.discard(reader)
-        if not readers:
-            del self._readers[reader.experiment_id]
-            self._progress.pop(reader.experiment_id, None)
-        if not self._readers:
-            self._someone_listens.clear()
+    def _remove(self, subscriber: Subscriber) -> None:
+        subscribers = self._subscribers[subscriber.experiment_id]
+        subscribers.discard(subscriber)
+        if not subscribers:
+            del self._subscribers[subscriber.experiment_id]
+            self._progress.pop(subscriber.experiment_id, None)
+        if not self._subscribers:
+            self._has_subscribers.clear()
 
     def _latest_id(self) -> int:
         with self._store.reading() as session:
@@ -287,12 +286,12 @@ def _progress(progress: dict[str, Any]) -> Message:
 
 
 def _end(now: Glimpse | None) -> Message:
-    """The last event of a stream. A deleted experiment's says so."""
+    """Build the last event of a stream; its status is "deleted" for a deleted experiment."""
     data = {"status": "deleted", "reason": None} if now is None else {"status": now.status, "reason": now.reason}
     return Message(None, encode("end", data), ends=True)
 
 
 def encode(kind: str, data: dict[str, Any], event_id: int | None = None) -> bytes:
-    """One event as it goes over the wire. JSON in ASCII has no line breaks and cannot end an event early."""
+    """Encode an event for text/event-stream. JSON in ASCII has no line breaks, so data cannot end an event early."""
     head = f"id: {event_id}\n" if event_id is not None else ""
     return f"{head}event: {kind}\ndata: {json.dumps(data)}\n\n".encode("ascii")

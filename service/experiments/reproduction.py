@@ -1,4 +1,4 @@
-"""Whether an experiment came out as the one whose spec it repeats: to the bit, within noise, or not."""
+"""Comparison of an experiment with its reproduction: identical to the bit, within noise, or different."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ HEADER_LENGTH_BYTES = 8
 
 
 class EnvironmentDifference(Document):
-    """One thing about the environment that was not the same."""
+    """One difference between two runs' environments."""
 
     name: str
     original: Any
@@ -35,7 +35,7 @@ class ReproductionDocument(Document):
     original: int
     reproduction: int
     agreement: Agreement | Literal["pending"]
-    sentence: str = Field(description="The same in words.")
+    sentence: str = Field(description="The comparison in words.")
     epochs: tuple[int, int] = Field(description="How many epochs each has.")
     first_difference: int | None = Field(description="The first epoch that is not the same to the bit.")
     series: dict[str, dict[str, float | int]] = Field(
@@ -75,7 +75,7 @@ def compare(session: Session, experiment_id: int, experiments_dir: Path) -> Repr
 def compare_runs(
     original: Sequence[EpochMetrics], repeated: Sequence[EpochMetrics], *, same_weights: bool | None
 ) -> dict[str, Any]:
-    """What the two histories say (`models.curves.agreement`), and the last weights with them."""
+    """Compare two histories (`models.curves.agreement`) and the digests of the last weights."""
     found = agreement(original, repeated)
     if found["agreement"] == Agreement.BIT_IDENTICAL:
         if same_weights:
@@ -102,7 +102,7 @@ def _pair(session: Session, row: Experiment) -> tuple[Experiment, Experiment]:
 
 
 def _digest_of_weights(session: Session, experiment_id: int, experiments_dir: Path) -> str | None:
-    """Digest of the last weights' numbers, without the metadata, which names the experiment."""
+    """Return the SHA-256 of the last weights' tensors, without the metadata, which contains the experiment's id."""
     record = artifacts.newest(session, experiment_id, ArtifactKind.WEIGHTS_LAST)
     if record is None:
         return None

@@ -1,4 +1,4 @@
-"""Experiments: submitted, listed, looked at, cancelled, resumed, repeated, deleted."""
+"""Routes of experiments: submit, list, get, cancel, resume, reproduce, delete."""
 
 from typing import Annotated, Literal
 
@@ -22,18 +22,18 @@ from service.measurements.preflights import PreflightDocument, PreflightsDep
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
 ACCEPTED_HEADERS = {
-    "Location": {"description": "Where the experiment is.", "schema": {"type": "string"}, "required": True},
+    "Location": {"description": "The experiment's address.", "schema": {"type": "string"}, "required": True},
 }
 
 
 async def get_submissions(request: Request) -> Submissions:
-    """What stores and enqueues experiments."""
+    """Return the service that stores and enqueues experiments."""
     submissions: Submissions = request.app.state.submissions
     return submissions
 
 
 async def get_listed(request: Request) -> listing.ListedItems:
-    """The memory of what lists show."""
+    """Return the cache of list items."""
     listed: listing.ListedItems = request.app.state.listed
     return listed
 
@@ -46,7 +46,7 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        description="However often a request with this key is sent, one experiment comes of it.",
+        description="Requests with the same key create one experiment, however often they are sent.",
     ),
 ]
 
@@ -57,7 +57,7 @@ IdempotencyKey = Annotated[
     openapi_extra=SPEC_REQUEST_BODY,
     responses={
         202: {"description": "Stored, and queued.", "headers": ACCEPTED_HEADERS},
-        200: {"description": "With `dry_run`: what it would cost.", "model": PreflightDocument},
+        200: {"description": "With `dry_run`: the estimated and measured cost.", "model": PreflightDocument},
         **problems(401, 403, 413, 415, 422, 429, 503, 507),
     },
 )
@@ -94,15 +94,15 @@ def list_experiments(
     request: Request,
     store: StoreDep,
     listed: ListedDep,
-    status: Annotated[Status | None, Query(description="Only those that stand there.")] = None,
-    model: Annotated[str | None, Query(max_length=100, description="Only this network, as lists name it.")] = None,
+    status: Annotated[Status | None, Query(description="Only experiments of this status.")] = None,
+    model: Annotated[str | None, Query(max_length=100, description="Only this network, by name.")] = None,
     dataset: Annotated[str | None, Query(max_length=100, description="Only this dataset.")] = None,
-    tag: Annotated[str | None, Query(max_length=64, description="Only those with this tag.")] = None,
+    tag: Annotated[str | None, Query(max_length=64, description="Only experiments with this tag.")] = None,
     sort: Annotated[str, Query(max_length=60, description=listing.SORT_DESCRIPTION)] = "created",
     order: Annotated[
         Literal["asc", "desc"] | None, Query(description="Newest, highest accuracy and lowest loss first by default.")
     ] = None,
-    cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Experiments on a page.")] = 50,
 ) -> Response:
     """List experiments, a page at a time."""
@@ -124,14 +124,14 @@ def list_experiments(
 @router.get("/{experiment_id}", response_model=ExperimentDocument, responses=problems(401, 404))
 @cached_until(experiment_changes)
 def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
-    """Look at one experiment: how it stands, its best and last metrics, its runs, its complete spec."""
+    """Read one experiment: its status, best and last metrics, runs and complete spec."""
     with store.reading() as session:
         return respond(describe(session, experiments.get(session, experiment_id)))
 
 
 @router.delete("/{experiment_id}", status_code=204, responses=problems(401, 403, 404, 409))
 def delete_experiment(experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WritePlace]) -> None:
-    """Delete an experiment that does not run, with its curves, weights and kernels."""
+    """Delete an experiment that is not running, with its curves, weights and kernels."""
     submissions.delete(experiment_id)
 
 
@@ -139,7 +139,7 @@ def delete_experiment(experiment_id: Id, submissions: SubmissionsDep, _: Annotat
 def cancel_experiment(
     experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WritePlace]
 ) -> ExperimentDocument:
-    """Cancel an experiment that is queued or running; again is as good as once."""
+    """Cancel an experiment that is queued or running (idempotent)."""
     return submissions.cancel(experiment_id)
 
 
@@ -155,7 +155,7 @@ def resume_experiment(
     response: Response,
     _: Annotated[None, WritePlace],
 ) -> ExperimentDocument:
-    """Go on with an experiment that failed, diverged or was cancelled, from its last checkpoint."""
+    """Resume an experiment that failed, diverged or was cancelled from its last checkpoint."""
     document = submissions.resume(experiment_id, caller)
     response.headers["Location"] = document.links["self"]
     return document
@@ -176,7 +176,7 @@ def reproduce_experiment(
     response: Response,
     _: Annotated[None, WritePlace],
 ) -> ExperimentDocument:
-    """Run the same spec again, to see whether the result holds."""
+    """Run the same spec again, to check whether the result is reproducible."""
     document = submissions.reproduce(experiment_id, caller)
     response.headers["Location"] = document.links["self"]
     return document
@@ -199,6 +199,6 @@ def list_layers(experiment_id: Id, store: StoreDep) -> LayersDocument:
 @router.get("/{experiment_id}/verdict", responses=problems(401, 404, 409))
 @cached_until(history_changes)
 def get_verdict(experiment_id: Id, store: StoreDep) -> VerdictDocument:
-    """Read in plain words how it went, and what to try."""
+    """Read the verdict: how training went, in plain words, and what to try."""
     with store.reading() as session:
         return VerdictDocument.of(experiments.get(session, experiment_id))

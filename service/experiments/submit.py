@@ -1,4 +1,4 @@
-"""From a body that somebody sent to an experiment in the store and a message on the queue."""
+"""Submission of experiments: validated, stored, then enqueued."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ NO_METRICS: Summaries = {"best": {}, "last": {}}
 
 @dataclass(frozen=True, slots=True)
 class Submissions:
-    """Stores experiments and puts them on the queue: stored first, enqueued after the commit."""
+    """Creates, resumes, cancels and deletes experiments; enqueues only after the commit."""
 
     settings: Settings
     store: Store
@@ -34,7 +34,7 @@ class Submissions:
     def submit(
         self, accepted: Accepted, caller: Caller, key: str | None = None, body: bytes = b""
     ) -> tuple[ExperimentDocument, bool]:
-        """Store and enqueue an experiment, or find the one that this idempotency key made; whether it is new."""
+        """Store and enqueue an experiment, or find that of the Idempotency-Key. Returns it and whether it is new."""
 
         def make() -> Experiment:
             self._check_quota(session, caller)
@@ -91,13 +91,13 @@ class Submissions:
             return describe(session, experiments.request_cancel(session, experiment_id))
 
     def delete(self, experiment_id: int) -> None:
-        """Delete an experiment that does not run, then its files."""
+        """Delete an experiment that is not running, then its files."""
         with self.store.writing() as session:
             experiments.delete(session, experiment_id)
         try:
             artifacts.remove_folder(self.settings.experiments_dir, experiment_id)
         except OSError as error:  # the record is gone; workers remove folders without one
-            logger.warning("the folder of experiment %d stays for now: %s", experiment_id, error)
+            logger.warning("the folder of experiment %d could not be removed yet: %s", experiment_id, error)
 
     def _check_quota(self, session: Session, caller: Caller) -> None:
         if caller.name is None:
@@ -121,7 +121,7 @@ class Submissions:
             )
 
     def _check_disk(self, session: Session, caller: Caller, num_bytes: int) -> None:
-        """Refuse what would take a key beyond its share of the disk once all that it has queued is trained."""
+        """Check a key's disk quota, counting what its queued experiments will need. Raises DiskQuota."""
         if caller.name is None:
             return
         session.flush()
@@ -141,12 +141,12 @@ class Submissions:
         raise DiskQuota(
             f"the experiments of '{caller.name}' would take {total / 1e6:,.1f} MB, of {self.settings.max_disk_mb:,} MB "
             f"allowed: {sum(stored.values()) / 1e6:,.1f} MB are on the disk, this one needs {num_bytes / 1e6:,.1f} MB, "
-            f"and {waiting} in the queue need room, too",
-            fix=f"{way_out}, or ask whoever runs this lab for more (EPOCHAL_MAX_DISK_MB)",
+            f"and {waiting} in the queue need space too",
+            fix=f"{way_out}, or have EPOCHAL_MAX_DISK_MB raised",
         )
 
     def _enqueue(self, experiment_id: int, *, alone: bool) -> None:
-        """Put it on the queue. What the broker does not take now, a worker enqueues later from the database.
+        """Enqueue an experiment; if the broker does not take it, a worker enqueues it later from the database.
 
         A broker out of memory needs someone to act, so an experiment that nobody has been told of (`alone`) is taken
         back and refused.
@@ -178,7 +178,7 @@ class Submissions:
 
 
 def describe(session: Session, row: Experiment) -> ExperimentDocument:
-    """An experiment whole, with what has been measured and who has run it."""
+    """Build the complete document of an experiment, with its metrics and runs."""
     session.flush()
     summaries = experiments.summaries(session, [row.id]).get(row.id, NO_METRICS)
     return experiment_document(row, summaries, runs.list_for(session, row.id))

@@ -11,7 +11,7 @@ from service.http.prefix import under_in
 
 
 class Finding(BaseModel):
-    """One thing that a careful reader would say about a history."""
+    """One finding about a run's history, with its evidence and a suggestion."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -23,7 +23,7 @@ class Finding(BaseModel):
 
 
 class VerdictDocument(BaseModel):
-    """How training went, in plain words."""
+    """The verdict on a run, in plain words."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -33,7 +33,7 @@ class VerdictDocument(BaseModel):
 
     @classmethod
     def of(cls, row: Experiment) -> "VerdictDocument":
-        """The stored verdict. Raises Conflict while there is none."""
+        """Build the document from the stored verdict. Raises Conflict while there is none."""
         if row.verdict is None:
             raise Conflict(
                 f"experiment {row.id} is {row.status} and has no verdict{'' if row.status.terminal else ' yet'}",
@@ -43,7 +43,7 @@ class VerdictDocument(BaseModel):
 
 
 def with_addresses(verdict: VerdictJson) -> list[FindingJson]:
-    """A verdict's findings, with the addresses that suggestions name as whoever asked has to write them."""
+    """Return a verdict's findings, with the addresses in suggestions under the current path prefix."""
     return [
         {**finding, "suggestion": under_in(finding["suggestion"])} if finding.get("suggestion") else finding
         for finding in verdict.get("findings", ())

@@ -1,4 +1,4 @@
-"""The JSON documents of measurements that a worker makes beside the queue."""
+"""JSON documents of learning-rate tests."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from service.http.prefix import under
 
 
 class LearningRateTestDocument(Document):
-    """A measurement that a worker makes beside the queue."""
+    """A learning-rate test, measured by a worker."""
 
     id: int
     status: MeasurementStatus

@@ -1,4 +1,4 @@
-"""A learning-rate test: loss against rate, what is suggested, and where it diverged."""
+"""Drawing of a learning-rate test: loss against rate, the suggested rate, and where training diverged."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def render_lr_test(
 
 
 def draw_lr_test(result: dict[str, Any], title: str) -> Sheet:
-    """The figure itself; stands inside `drawing`."""
+    """Build the figure."""
     lr, loss, smoothed = _points(result)
     suggestion = result.get("suggestion") or {}
     sheet = Sheet(WIDTH, HEIGHT)
@@ -48,7 +48,7 @@ def draw_lr_test(result: dict[str, Any], title: str) -> Sheet:
 
 
 def _points(result: dict[str, Any]) -> tuple[Floats, Floats, Floats]:
-    """Rates, losses and smoothed losses in the order of the rates; what is not finite becomes a gap."""
+    """Return rates, losses and smoothed losses sorted by rate; non-finite values become gaps."""
     points = sorted((p for p in result["points"] if p["lr"] and p["lr"] > 0), key=lambda point: float(point["lr"]))
     columns = [np.array([point.get(name) for point in points], dtype=np.float64) for name in ("lr", "loss", "smoothed")]
     for values in columns:
@@ -80,7 +80,7 @@ def _draw_curve(plot: Plot, lr: Floats, loss: Floats, smoothed: Floats) -> None:
 
 
 def _mark(plot: Plot, lr: Floats, loss: Floats, suggested: float | None, diverged_at: float | None) -> None:
-    """The suggestion as a point on the curve with its rate, and all that lies beyond the divergence as a tint."""
+    """Mark the suggested rate as a point on the curve, and the range beyond the divergence as a tint."""
     if diverged_at is not None and diverged_at < plot.x.high * 1.001:
         plot.span(diverged_at, plot.x.high, color=WARNING, alpha=0.07)
         plot.upright(diverged_at, color=WARNING, width=1.1, dash=(1, 2))

@@ -1,4 +1,4 @@
-"""Learning-rate tests as the API offers them: asked for, listed, looked at. A worker makes them beside the queue."""
+"""Learning-rate tests: created, listed and read; a worker measures them, outside the training queue."""
 
 import re
 from typing import Any
@@ -27,7 +27,7 @@ BOUNDS: dict[str, tuple[float, float]] = {"lr_min": (1e-12, 100), "lr_max": (1e-
 
 
 def start_test(store: Store, accepted: Accepted, options: dict[str, Any], caller: Caller) -> LearningRateTestDocument:
-    """Ask for a learning-rate test.
+    """Create a learning-rate test for a worker to measure.
 
     Raises TooManyRequests when the caller has as many as one key may have, Unavailable when many wait already.
     """
@@ -53,7 +53,7 @@ def start_test(store: Store, accepted: Accepted, options: dict[str, Any], caller
 
 
 def get_test(store: Store, test_id: int) -> LearningRateTestDocument:
-    """A learning-rate test, or NotFound."""
+    """Read a learning-rate test. Raises NotFound."""
     with store.reading() as session:
         measurement = measurements.get(session, test_id)
         if measurement.kind is not MeasurementKind.LR_TEST:
@@ -62,7 +62,7 @@ def get_test(store: Store, test_id: int) -> LearningRateTestDocument:
 
 
 def list_tests(store: Store, status: MeasurementStatus | None, cursor: str | None, limit: int) -> LearningRateTestPage:
-    """A page of learning-rate tests, the newest first. Raises InvalidRequest for a damaged cursor."""
+    """Read a page of learning-rate tests, newest first. Raises InvalidRequest for an invalid cursor."""
     if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
         raise InvalidRequest("the cursor is damaged", fix="use `next` of a list as it is, or start anew")
     before = None if cursor is None else int(cursor)
@@ -82,7 +82,7 @@ def _label_of(spec: dict[str, Any]) -> str:
 
 
 def finished_result(store: Store, test_id: int) -> dict[str, Any]:
-    """The result of a learning-rate test. Raises Conflict while there is none."""
+    """Return the result of a learning-rate test. Raises Conflict while there is none."""
     document = get_test(store, test_id)
     if document.result is None:
         reason = f": {document.reason}" if document.reason else ""
@@ -91,7 +91,7 @@ def finished_result(store: Store, test_id: int) -> dict[str, Any]:
 
 
 def split_range(document: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A learning-rate test's body as the spec it tests and the range it covers. Raises InvalidRequest."""
+    """Split a learning-rate test's body into its spec and its range of rates. Raises InvalidRequest."""
     if not isinstance(document, dict):
         raise invalid_fields([{"field": "body", "message": "must be an object with keys"}])
     spec = {name: value for name, value in document.items() if name not in DEFAULT_RANGE}

@@ -1,4 +1,4 @@
-"""Pre-flights: a worker tries a few real steps of a spec before it is queued."""
+"""Pre-flights: a worker runs a few training steps of a spec before it is queued."""
 
 import time
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ PREFLIGHTS_A_KEY = 3
 
 
 class PreflightDocument(BaseModel):
-    """What an experiment would cost, before it is queued. The worker's own measurements stand beside the estimates."""
+    """The cost of an experiment before it is queued: estimates, and a worker's measurements."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -33,7 +33,7 @@ class PreflightDocument(BaseModel):
 
 
 class Preflights:
-    """Has a worker try a few real steps of a spec before it is queued."""
+    """Requests pre-flights from workers and waits for the results."""
 
     def __init__(self, store: Store, celery: Celery, writes: BoundedQueue) -> None:
         self._store = store
@@ -44,7 +44,7 @@ class Preflights:
         )
 
     async def measure(self, accepted: Accepted, caller: Caller) -> PreflightDocument:
-        """Ask a worker and wait for what it finds. Raises Unavailable where none answers in time."""
+        """Request a pre-flight and wait for its result. Raises Unavailable if no worker answers in time."""
         if not await to_thread.run_sync(live_worker_names, self._store, self._celery):
             raise Unavailable(
                 "no worker is there to measure it",
@@ -69,7 +69,7 @@ class Preflights:
 
 
 async def get_preflights(request: Request) -> Preflights:
-    """What asks workers for pre-flights."""
+    """Return the service that requests pre-flights."""
     preflights: Preflights = request.app.state.preflights
     return preflights
 

@@ -1,4 +1,4 @@
-"""learning-rate tests: loss against rate, measured by a worker."""
+"""Routes of learning-rate tests: loss against learning rate, measured by a worker."""
 
 from typing import Annotated
 
@@ -65,7 +65,7 @@ def list_learning_rate_tests(
 
 @router.get("/{test_id}", responses=problems(401, 404, 422))
 def get_learning_rate_test(test_id: Id, store: StoreDep) -> LearningRateTestDocument:
-    """Look at a learning-rate test: its curve and a suggestion once it is completed."""
+    """Read a learning-rate test: its curve, and a suggestion once it has completed."""
     return get_test(store, test_id)
 
 
