@@ -1,6 +1,6 @@
-"""Every error a user can meet, with its HTTP status and what to do about it.
+"""All errors that a user can meet, each with a code, an HTTP status and a fix.
 
-Code raises one of these and returns; `service.http.errors` renders them all as problem+json (RFC 9457) in one place,
+Code raises one of these; `service.http.errors` renders them as problem+json (RFC 9457) in one place,
 and the worker stores `detail` as the reason a run failed.
 """
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class EpochalError(Exception):
-    """A failure that has a name, a status and a fix.
+    """Base class of errors with a code, an HTTP status and a fix.
 
-    `detail` states the value received and the rule it broke; `fix` says what to do. Keyword arguments travel into the
-    problem document as extension members.
+    `detail` states the value received and the rule it broke; `fix` says what to do. Keyword arguments become extension
+    members of the problem document.
     """
 
     code = "error"
@@ -51,7 +51,7 @@ class InvalidRequest(EpochalError):
 
     code = "invalid-request"
     status = 422
-    title = "The request cannot be understood"
+    title = "The request is invalid"
 
 
 class ImageError(EpochalError):
@@ -63,23 +63,23 @@ class ImageError(EpochalError):
 
 
 class NotFound(EpochalError):
-    """Nothing has that id or name."""
+    """No resource has this id, name or address."""
 
     code = "not-found"
     status = 404
-    title = "There is no such thing"
+    title = "Not found"
 
 
 class Conflict(EpochalError):
-    """The request does not fit the state the thing is in."""
+    """The resource's present state does not allow the request."""
 
     code = "conflict"
     status = 409
-    title = "That cannot be done in this state"
+    title = "Not possible in the present state"
 
 
 class Unauthorized(EpochalError):
-    """No API key, or one that is not known."""
+    """No API key, or an unknown or revoked one."""
 
     code = "unauthorized"
     status = 401
@@ -87,11 +87,11 @@ class Unauthorized(EpochalError):
 
 
 class Forbidden(EpochalError):
-    """A key without the right to do this, or a request from where none should come."""
+    """A key without the required role, or a request from another origin or for another host."""
 
     code = "forbidden"
     status = 403
-    title = "That is not allowed"
+    title = "Not allowed"
 
 
 class TooLarge(EpochalError):
@@ -99,7 +99,7 @@ class TooLarge(EpochalError):
 
     code = "too-large"
     status = 413
-    title = "That is too large"
+    title = "Too large"
 
 
 class UnsupportedMedia(EpochalError):
@@ -107,7 +107,7 @@ class UnsupportedMedia(EpochalError):
 
     code = "unsupported-media-type"
     status = 415
-    title = "That content type is not read here"
+    title = "Unsupported content type"
 
 
 class TooManyRequests(EpochalError):
@@ -135,15 +135,15 @@ class StorageFull(EpochalError):
 
 
 class DiskQuota(EpochalError):
-    """A caller's experiments take as much of the disk as they may."""
+    """A key's experiments would exceed its disk quota."""
 
     code = "disk-quota"
     status = 507
-    title = "There is no more room on the disk for this key"
+    title = "The key's disk quota is used up"
 
 
 class DataUnavailable(EpochalError):
-    """A dataset or pretrained weights that could be fetched from none of their sources."""
+    """A dataset or pretrained weights could not be downloaded from any source."""
 
     code = "data-unavailable"
     status = 503
@@ -151,7 +151,7 @@ class DataUnavailable(EpochalError):
 
 
 class CorruptFile(EpochalError):
-    """A stored file whose digest or format does not hold."""
+    """A stored file with a wrong digest or format."""
 
     code = "corrupt-file"
     status = 500

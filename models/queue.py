@@ -97,7 +97,7 @@ def enqueue(celery: Celery, experiment_id: int) -> None:
         why = "is out of memory" if "maxmemory" in str(error) else explain(error).reason
         raise Unavailable(
             f"the broker {why}; experiment {experiment_id} waits",
-            fix="it is enqueued by itself once the broker answers and has memory",
+            fix="it is enqueued automatically once the broker answers and has memory",
             retry_after_seconds=5,
         ) from error
 

@@ -96,8 +96,8 @@ def create_once(
         return experiment, True
     if known.body_sha256 != body_sha256:
         raise InvalidRequest(
-            f"this Idempotency-Key made experiment {known.experiment_id} from another body",
-            fix="send the same body again, or take a new key",
+            f"this Idempotency-Key created experiment {known.experiment_id} from another body",
+            fix="send the same body again, or use a new key",
         )
     return load(session, known.experiment_id), False
 
@@ -224,7 +224,7 @@ def request_resume(session: Session, experiment_id: int) -> Experiment:
     if experiment.status not in (Status.FAILED, Status.CANCELLED, Status.DIVERGED):
         raise Conflict(
             f"experiment {experiment_id} is {experiment.status}; only a failed, cancelled or diverged one resumes",
-            fix="POST its spec again to train it anew" if experiment.status is Status.COMPLETED else None,
+            fix="POST its spec to train it again from the start" if experiment.status is Status.COMPLETED else None,
         )
     registry.check_not_held(session, experiment_id, "resumed")
     experiment.failed_attempts = 0

@@ -244,13 +244,13 @@ def _decode(cursor: str, sort: str, descending: bool) -> _Cursor:
         its_sort, its_direction, value, identifier = json.loads(text)
         if (its_sort, its_direction) != (sort, descending):
             raise InvalidRequest(
-                "this cursor belongs to a list sorted otherwise", fix="keep sort and order while paging"
+                "this cursor belongs to a list with another sort or order", fix="keep sort and order while paging"
             )
         if type(identifier) is not int or not 0 < identifier < 2**63:
             raise ValueError(identifier)
         return _Cursor(_checked_value(sort, value), identifier)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise InvalidRequest("the cursor is damaged", fix="use `next` of a list as it is, or start anew") from error
+        raise InvalidRequest("the cursor is damaged", fix="use `next` unchanged, or get the first page") from error
 
 
 def _checked_value(sort: str, value: Any) -> Any:

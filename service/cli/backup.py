@@ -1,4 +1,4 @@
-"""`epochal backup` and `restore`: database and artifacts as one tar file, consistent while workers train.
+"""Commands `epochal backup` and `restore`: database and artifacts in one tar file, consistent while workers train.
 
 A backup holds a snapshot of the database and, for every file the snapshot names, that very file by its digest. Training
 goes on meanwhile and replaces files; a snapshot that has been overtaken is taken again, and only the files that changed
@@ -51,7 +51,7 @@ def backup(file: File, data_dir: options.DataDir = None, as_json: options.AsJson
 
 
 def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
-    """Restore a backup into an empty data directory; runs that were going on are gone on with."""
+    """Restore a backup into an empty data directory; interrupted runs are continued."""
     settings = options.settings_for(data_dir)
     target = settings.data_dir
     if not file.is_file():
@@ -79,7 +79,7 @@ def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJso
 
 
 def _restore(file: Path, target: Path) -> tuple[int, list[str]]:
-    """Unpack, check, and put in place; how many artifacts there were, and the names of the keys in use."""
+    """Unpack, check and move into place. Returns the number of artifacts and the names of the keys in use."""
     from models.store.inspection import keys_in_use
     from service.lab.lab import lock_data_dir
 
@@ -99,7 +99,7 @@ def _restore(file: Path, target: Path) -> tuple[int, list[str]]:
 
 
 def _stage(settings: "Settings", staging: Path) -> list["ArtifactRecord"]:
-    """Database and artifacts under `staging`, each artifact as the database there describes it."""
+    """Copy the database and its artifacts into `staging`, each artifact as the copied database describes it."""
     from models.store import Store
 
     store = Store(settings)
@@ -119,7 +119,7 @@ def _stage(settings: "Settings", staging: Path) -> list["ArtifactRecord"]:
 
 
 def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool:
-    """Whether the staged file is the recorded one, copying it if it is not."""
+    """Copy an artifact if it is not staged yet; whether the staged file matches its record."""
     from models.files import verify
 
     try:
@@ -145,7 +145,7 @@ def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool
 
 
 def list_records(folder: Path) -> list["ArtifactRecord"]:
-    """Every artifact that the database in a folder names."""
+    """List the artifacts recorded in the database of a folder."""
     from sqlalchemy import select
 
     from models.settings import Settings

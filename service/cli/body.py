@@ -1,4 +1,4 @@
-"""From what was typed to the body of a POST: a YAML or JSON file, standard input or a preset's name, and --set."""
+"""Building the body of a POST from arguments: a YAML or JSON file, standard input or a preset's name, and --set."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SPEC_SUFFIXES = {".yaml", ".yml", ".json"}
 
 
 def read_body(source: str, changes: list[str], client: "Client") -> dict[str, Any]:
-    """The spec as an object. A wrong file is a usage error; whether the spec makes sense is the lab's to say."""
+    """Read the spec as an object. An unreadable file is a usage error; the lab validates the spec."""
     if source == "-":
         body = parse_text(_read_all(sys.stdin.buffer), "")
     elif os.path.isdir(source):
@@ -38,7 +38,7 @@ def read_body(source: str, changes: list[str], client: "Client") -> dict[str, An
 
 
 def _read_all(file: BinaryIO) -> bytes:
-    """What a file holds, up to where the lab would refuse it anyway: it may be a device without an end."""
+    """Read a file up to the lab's size limit, since it may be an endless device."""
     from service.http.body import MAX_BODY_BYTES
 
     text = file.read(MAX_BODY_BYTES + 1)
@@ -48,7 +48,7 @@ def _read_all(file: BinaryIO) -> bytes:
 
 
 def parse_text(text: bytes, suffix: str) -> dict[str, Any]:
-    """An object in JSON or YAML, read by the very rules by which the lab reads it.
+    """Parse an object in JSON or YAML, with the lab's own parser.
 
     What is JSON is read as JSON whatever the file is called: JSON writes some text (half pairs, as Python's json does
     for emoji) in a way that YAML does not know.
@@ -70,7 +70,7 @@ def _is_json(text: bytes) -> bool:
 
 
 def apply_change(body: dict[str, Any], change: str) -> None:
-    """Put `optimizer.lr=0.1` into the body; a number in the path is a place in a list."""
+    """Apply a change such as `optimizer.lr=0.1` to the body; a number in the path is a list index."""
     path, separator, text = change.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
@@ -89,7 +89,7 @@ def apply_change(body: dict[str, Any], change: str) -> None:
 
 
 def read_value(path: str, text: str) -> Any:
-    """What a file of YAML would hold there: .05 and 1e-3 are numbers, True is true, [a, b] a list, the rest is text.
+    """Parse a value as YAML: .05 and 1e-3 are numbers, True is true, [a, b] a list, the rest is text.
 
     A name and a tag are text whatever they look like: `name=2024`, `name=no: 1`, `tags.0=7`.
     """
@@ -116,6 +116,6 @@ def read_value(path: str, text: str) -> Any:
 def _index(place: list[Any], key: str, path: str) -> int:
     if not (key.isascii() and key.isdigit() and int(key) < len(place)):
         raise typer.BadParameter(
-            f"{visible(path)}: {visible(key)!r} is no place in a list of {len(place)}", param_hint="--set"
+            f"{visible(path)}: {visible(key)!r} is not an index in a list of {len(place)}", param_hint="--set"
         )
     return int(key)

@@ -1,4 +1,4 @@
-"""The lab over HTTP, as the commands use it: JSON in and out, problems as exceptions, events as they come."""
+"""HTTP client of the commands: JSON requests, problem documents as exceptions, server-sent events."""
 
 import ipaddress
 import json
@@ -24,7 +24,7 @@ UNREACHABLE = (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError)
 
 
 class Problem(EpochalError):
-    """What the lab answered instead of what was asked for: its problem document, whole."""
+    """The lab answered with a problem document, kept in full."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         super().__init__(str(document.get("detail") or document.get("title") or "no reason given"))
@@ -36,29 +36,29 @@ class Problem(EpochalError):
 
 
 class NoAnswer(EpochalError):
-    """Nothing that speaks for a lab is at the address."""
+    """No lab answers at the address."""
 
     code = "no-answer"
     title = "The lab does not answer"
 
 
 class ProxyUnusable(EpochalError):
-    """The environment names a proxy that cannot be used."""
+    """The proxy in the environment variables cannot be used."""
 
     code = "proxy-unusable"
     title = "The proxy cannot be used"
 
 
 class Document(dict[str, Any]):
-    """A JSON object of a lab's answer. What every lab's answer has and this one has not means that it is no lab's."""
+    """A JSON object from the lab. A missing required member means that the answer is not from a lab."""
 
     def __missing__(self, key: str) -> Any:
-        raise NoAnswer(f"the answer holds no {key!r}, so it is not from a lab", fix="Check --url or EPOCHAL_URL.")
+        raise NoAnswer(f"the answer has no {key!r}, so it is not from a lab", fix="Check --url or EPOCHAL_URL.")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One server-sent event: its kind, its data, and its id if it is one that is stored."""
+    """One server-sent event: kind, data, and the id of a stored one."""
 
     kind: str
     data: dict[str, Any]
@@ -66,7 +66,7 @@ class Event:
 
 
 class Client:
-    """One lab at one address."""
+    """HTTP client of the lab at one address."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = without_credentials(url)
@@ -76,7 +76,7 @@ class Client:
         timeout = httpx.Timeout(60.0, connect=5.0)
         direct = is_loopback(self.url)
         try:
-            # What is on this machine is reached without a proxy, and whatever the variables say of proxies.
+            # Loopback is reached without a proxy, whatever the proxy variables are.
             self._http = httpx.Client(
                 base_url=url.rstrip("/"),
                 headers=headers,
@@ -86,7 +86,7 @@ class Client:
                 verify=httpx.create_ssl_context() if direct and url.startswith("https") else True,
             )
         except httpx.InvalidURL as error:
-            raise NoAnswer(f"{self.url} is no address: {error}", fix=NAME_A_LAB) from error
+            raise NoAnswer(f"{self.url} is not a valid address: {error}", fix=NAME_A_LAB) from error
         except (ImportError, ValueError) as error:
             raise _proxy_trouble(error, urlsplit(self.url).hostname) from error
 
@@ -108,7 +108,7 @@ class Client:
         return response.content
 
     def post(self, path: str, body: Json = None, *, headers: dict[str, str] | None = None, **params: Any) -> Json:
-        """POST a JSON document, or nothing, and read the JSON that comes back."""
+        """POST a JSON document or nothing; return the JSON answer."""
         return self._read(self._send("POST", API + path, json=body, headers=headers, params=_given(params)))
 
     def put(self, path: str, body: Json) -> Json:
@@ -131,7 +131,7 @@ class Client:
                 handle.close()
 
     def delete(self, path: str) -> None:
-        """DELETE what is below /api/v1."""
+        """DELETE a resource below /api/v1."""
         self._send("DELETE", API + path)
 
     def events(self, path: str, last_id: str | None) -> Iterator[Event]:
@@ -168,7 +168,7 @@ class Client:
         return document
 
     def _problem_of(self, response: httpx.Response) -> EpochalError:
-        """The problem document of an answer, or a stand-in for an answer that has none (a proxy, another server)."""
+        """Return an answer's problem document, or a substitute if it has none (from a proxy or another server)."""
         try:
             document = response.json()
         except (ValueError, RecursionError):
@@ -177,7 +177,7 @@ class Client:
             return Problem({"status": response.status_code, **document})
         if response.is_redirect:
             place = without_credentials(response.headers["location"])
-            return NoAnswer(f"{self.url} leads to {place}", fix="Name that address with --url, if a lab is there.")
+            return NoAnswer(f"{self.url} redirects to {place}", fix="Pass that address with --url, if a lab is there.")
         return self._no_lab(response, "no reason")
 
     def _no_lab(self, response: httpx.Response, lacks: str) -> NoAnswer:
@@ -190,7 +190,7 @@ class Client:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether an address is this machine's own, which no proxy elsewhere can reach."""
+    """Whether an address is on loopback, which proxies cannot reach."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     try:
         address = ipaddress.ip_address(host)
@@ -200,14 +200,14 @@ def is_loopback(url: str) -> bool:
 
 
 def without_credentials(url: str) -> str:
-    """An address as it may be shown: no user, no password, no slash at the end."""
+    """Return an address without user, password and final slash, for messages."""
     scheme, separator, rest = url.rstrip("/").partition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def sendable(name: str) -> str:
-    """A file's name as it can be sent: bytes that are no UTF-8, and control characters, are written as escapes."""
+    """Return a file's name for sending, with invalid UTF-8 and control characters escaped."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
@@ -222,7 +222,7 @@ def _proxy_trouble(error: Exception, host: str | None) -> ProxyUnusable:
 
 
 def parse_events(lines: Iterator[str]) -> Iterator[Event]:
-    """Events out of the lines of a text/event-stream body; comments and keep-alives are passed over."""
+    """Parse the events in the lines of a text/event-stream body; comments (keep-alives) are skipped."""
     kind, data, event_id = "message", "", None
     for line in lines:
         if not line:
@@ -241,5 +241,5 @@ def parse_events(lines: Iterator[str]) -> Iterator[Event]:
 
 
 def _given(params: dict[str, Any]) -> dict[str, Any]:
-    """Query parameters without those left out."""
+    """Return query parameters without those that are None."""
     return {name: value for name, value in params.items() if value is not None}

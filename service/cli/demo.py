@@ -1,4 +1,4 @@
-"""`epochal demo`: the main job once, on real images, over HTTP, with a lab of its own in demo/lab."""
+"""Command `epochal demo`: one complete run on real images, over HTTP, with its own lab in demo/lab."""
 
 import hashlib
 import json
@@ -32,10 +32,8 @@ TEST_IMAGES = (0, 1, 4)  # a cat, a ship and a frog of the test split, which no 
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where pictures, predictions and the demo's lab are kept.")] = Path(
-        "demo"
-    ),
-    again: Annotated[bool, typer.Option("--again", help="Train anew, even if an earlier demo did.")] = False,
+    folder: Annotated[Path, typer.Option(help="Folder for pictures, predictions and the demo's lab.")] = Path("demo"),
+    again: Annotated[bool, typer.Option("--again", help="Train again, even if an earlier demo did.")] = False,
 ) -> None:
     """Train a small network on CIFAR-10 over HTTP and save its curves, kernels and three predictions."""
     from models.data.__main__ import main as fetch
@@ -59,7 +57,7 @@ def demo(
         _save_results(lab.url, experiment, folder, lab.settings)
         _summarise(lab.url, experiment, folder, time.monotonic() - started)
     except (LabStopped, KeyboardInterrupt):
-        console.print("interrupted; the next demo goes on from here")
+        console.print("interrupted; the next demo continues from here")
         raise typer.Exit(130) from None
     finally:
         lab.stop()
@@ -67,7 +65,7 @@ def demo(
 
 
 def _train(url: str, again: bool) -> dict[str, Any]:
-    """POST the experiment and follow it. One key, one experiment: an earlier demo's is taken up where it stands."""
+    """POST the experiment and follow it. Its Idempotency-Key is fixed, so an earlier demo's is continued."""
     from service.cli.client import Client
     from service.cli.watching import TERMINAL, say_outcome, watch
 
@@ -77,7 +75,7 @@ def _train(url: str, again: bool) -> dict[str, Any]:
     if experiment["status"] in TERMINAL - {"completed"}:
         experiment = _post(client, f"demo-{time.time_ns()}")
     if experiment["status"] == "completed":
-        console.print(f"experiment {experiment['id']} was trained by an earlier demo; --again trains anew")
+        console.print(f"experiment {experiment['id']} was trained by an earlier demo; --again trains it again")
     else:
         console.print(f"POST /api/v1/experiments: experiment {experiment['id']} is {experiment['status']}")
         experiment = watch(client, experiment["id"])

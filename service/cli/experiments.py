@@ -28,7 +28,7 @@ Spec = Annotated[
     str, typer.Argument(metavar="SPEC", help="A YAML or JSON file, - for standard input, or a preset's name.")
 ]
 Changes = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one thing: optimizer.lr=0.1")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field: optimizer.lr=0.1")
 ]
 
 
@@ -41,10 +41,10 @@ PAGE = 200
 def submit(
     spec: Spec,
     changes: Changes = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name it, for people.")] = None,
-    tags: Annotated[list[str] | None, typer.Option("--tag", help="Tag it; may be repeated.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay and show how it goes.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure what it would cost; queue nothing.")] = False,
+    name: Annotated[str | None, typer.Option("--name", help="The experiment's name.")] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait and show progress.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure the cost only; queue nothing.")] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
@@ -79,7 +79,7 @@ def list_experiments(
     model: Annotated[str | None, typer.Option(help="A network's name, as in the list.")] = None,
     dataset: Annotated[str | None, typer.Option(help="A dataset's name.")] = None,
     tag: Annotated[str | None, typer.Option(help="A tag.")] = None,
-    sort: Annotated[str | None, typer.Option(help="A metric's best or last, as val_accuracy.best; name.")] = None,
+    sort: Annotated[str | None, typer.Option(help="A metric's best or last: val_accuracy.best; or name.")] = None,
     reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Oldest, or worst, first.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
     url: options.Url = None,
@@ -121,13 +121,13 @@ def list_experiments(
 
 def show(
     experiment_id: options.Id,
-    spec: Annotated[bool, typer.Option("--spec", help="Print its spec as YAML, good for submitting again.")] = False,
+    spec: Annotated[bool, typer.Option("--spec", help="Print its spec as YAML, to be submitted again.")] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show one experiment: how it stands, its figures, its runs."""
+    """Show one experiment: status, metrics and runs."""
     client = options.connect(url, api_key, data_dir)
     experiment = client.get(f"/experiments/{experiment_id}")
     if spec:
@@ -165,7 +165,7 @@ def cancel(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Cancel experiments that are queued or running; what they have learned so far is kept."""
+    """Cancel queued or running experiments; their weights so far are kept."""
     client = options.connect(url, api_key, data_dir)
     _each(experiment_ids, lambda number: _act(client, number, "cancel"))
 
@@ -177,7 +177,7 @@ def resume(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with experiments that were cancelled, failed or diverged, from their last checkpoints."""
+    """Resume cancelled, failed or diverged experiments from their last checkpoints."""
     client = options.connect(url, api_key, data_dir)
     _each(experiment_ids, lambda number: _act(client, number, "resume"))
 
@@ -189,7 +189,7 @@ def reproduce(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run the same spec again, and say whether both agree: to the bit, within noise, or not."""
+    """Run the same spec again and compare: identical to the bit, within noise, or different."""
     from service.cli.watching import watch
 
     client = options.connect(url, api_key, data_dir)
@@ -207,13 +207,13 @@ def reproduce(
 
 def stability(
     experiment_id: options.Id,
-    other_id: Annotated[int, typer.Argument(metavar="OTHER", min=1, help="Number of the one to compare it with.")],
+    other_id: Annotated[int, typer.Argument(metavar="OTHER", min=1, help="Number of the experiment to compare with.")],
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say which of two experiments has the more stable curves, and how sure that is."""
+    """Compare the stability of two experiments' curves, with the confidence."""
     found = options.connect(url, api_key, data_dir).get(f"/experiments/{experiment_id}/stability", compare=other_id)
     if Mode.json:
         print_json(found)
@@ -227,7 +227,7 @@ def stability(
 def _wobble_of(figures: dict[str, Any]) -> str:
     parts = [f"stability {figures['score']:.2f}"]
     if figures["wobble_accuracy"] is not None:
-        parts.append(f"accuracy wobbles by {100 * figures['wobble_accuracy']:.1f} points")
+        parts.append(f"accuracy fluctuates by {100 * figures['wobble_accuracy']:.1f} points")
     if figures["wobble_loss"] is not None:
         parts.append(f"loss by {100 * figures['wobble_loss']:.1f}%")
     parts.append(f"{100 * figures['kept']:.0f}% of the best accuracy's gain kept to the end")
@@ -259,7 +259,7 @@ def verdict(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say in plain words how an experiment went, and what to try."""
+    """Show the verdict: how training went, in plain words, and what to try."""
     found = options.connect(url, api_key, data_dir).get(f"/experiments/{experiment_id}/verdict")
     if Mode.json:
         print_json(found)
@@ -280,7 +280,7 @@ def _watch(client: Any, experiment_id: int) -> None:
 
 
 def _each(numbers: list[int], do: Callable[[int], dict[str, Any]]) -> None:
-    """Do it to each experiment, in order and once; one that is refused is named and does not keep the rest from it."""
+    """Apply an action to each experiment, in order and once; a refused one is reported and the rest continue."""
     from service.cli.client import Problem
 
     if len(numbers) == 1:

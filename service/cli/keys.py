@@ -1,4 +1,4 @@
-"""API keys, on the machine of the lab: made, listed and revoked in its database. Each is shown once, stored hashed."""
+"""Commands `epochal keys`: create, list and revoke API keys in the lab's database, which stores them hashed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from service.cli.output import Mode, age, errors, print_json, say, shown, table
 if TYPE_CHECKING:
     from models.store import Store
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name, for its owner.")]
 
 app = typer.Typer(no_args_is_help=True, help="API keys of the lab on this machine.")
 
 
 class KeyRole(StrEnum):
-    """What a key is good for."""
+    """What a key allows."""
 
     VIEWER = "viewer"
     """Reads."""
@@ -37,7 +37,7 @@ def create(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a key and show it, once."""
+    """Create a key and show it, once."""
     from models.store import keys
     from models.store.states import Role
 
@@ -70,7 +70,7 @@ def list_keys(data_dir: options.DataDir = None, as_json: options.AsJson = False)
     if Mode.json:
         print_json({"keys": found})
     elif not found:
-        say("no keys; `epochal keys create NAME` makes one")
+        say("no keys; `epochal keys create NAME` creates one")
     else:
         rows = [
             (shown(key["name"]), str(key["role"]), age(key["created_at"]), "revoked" if key["revoked_at"] else "")
@@ -81,7 +81,7 @@ def list_keys(data_dir: options.DataDir = None, as_json: options.AsJson = False)
 
 @app.command()
 def revoke(name: Name, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
-    """End a key's use, within seconds."""
+    """Revoke a key; it stops working within seconds."""
     from models.store import keys
 
     with _opened(data_dir) as store, store.writing() as session:
@@ -93,13 +93,13 @@ def revoke(name: Name, data_dir: options.DataDir = None, as_json: options.AsJson
 
 @contextmanager
 def _opened(data_dir: Path | None) -> Iterator["Store"]:
-    """The lab's database, brought up to date; it may be in use by a running lab."""
+    """Open and migrate the lab's database; it may be in use by a running lab."""
     from models.store import Store
     from models.store.store import describe_database
 
     settings = options.settings_for(data_dir)
     if not settings.database_url and not (settings.data_dir / "epochal.db").exists():
-        errors.print(f"no lab was started in {shown(settings.data_dir)} yet; making its database", style="yellow")
+        errors.print(f"no lab was started in {shown(settings.data_dir)} yet; creating its database", style="yellow")
     store = Store(settings)
     try:
         with private():

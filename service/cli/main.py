@@ -1,4 +1,4 @@
-"""`epochal`: the lab from a terminal. All commands but up, demo, keys, backup and restore only talk HTTP.
+"""The `epochal` command. All commands but up, worker, demo, keys, backup and restore use only HTTP.
 
 Modules that take long to import (httpx, SQLAlchemy, torch) are imported where they are used, so that help is instant.
 """
@@ -19,10 +19,10 @@ from service.cli.output import print_error, visible
 
 
 class ReportingGroup(TyperGroup):
-    """Turns a failure into its title, detail and fix, and exit code 1, or 2 for what was wrongly asked."""
+    """Command group that prints an error's title, detail and fix, and exits with 1, or 2 for usage errors."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run as a program: text that the terminal's encoding lacks is written as escapes."""
+        """Run the command; characters that the terminal's encoding lacks are escaped."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -41,7 +41,7 @@ class ReportingGroup(TyperGroup):
                 if isinstance(text := getattr(error, name, None), str):
                     setattr(error, name, visible(text))
             raise
-        except BrokenPipeError:  # `epochal list | head -1`: whoever read has had enough
+        except BrokenPipeError:  # `epochal list | head -1`: the pipe was closed
             _drop_output()
             raise typer.Exit(1) from None
         except OSError as error:
@@ -54,14 +54,14 @@ class ReportingGroup(TyperGroup):
 
 
 class FileTrouble(EpochalError):
-    """The operating system refuses a file, a folder or the output."""
+    """A file, a folder or the output cannot be used, by an error of the operating system."""
 
     code = "file-trouble"
     title = "A file or folder cannot be used"
 
 
 def _drop_output() -> None:
-    """Have what is still buffered go nowhere, so that Python does not fail at writing it when it ends."""
+    """Redirect stdout to /dev/null, so that Python does not fail at flushing it on exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # no file behind it, as in tests

@@ -1,4 +1,4 @@
-"""Options that many commands share, and how a command finds its lab."""
+"""Options shared by commands, and finding the lab to connect to."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def read_path(text: str) -> Path:
-    """A path that was typed. An empty one is a variable that a script forgot, not the working directory."""
+    """Parse a path; an empty one, such as from an unset variable, is an error and not the working directory."""
     if not text.strip():
         raise typer.BadParameter("is empty; name a folder")
     return Path(text)
 
 
 Url = Annotated[
-    str | None, typer.Option("--url", help="Address of the lab (EPOCHAL_URL); a lab running here is found by itself.")
+    str | None, typer.Option("--url", help="Address of the lab (EPOCHAL_URL); one running here is found automatically.")
 ]
-ApiKey = Annotated[str | None, typer.Option("--api-key", help="Key, where the lab asks for one (EPOCHAL_API_KEY).")]
+ApiKey = Annotated[str | None, typer.Option("--api-key", help="API key, where the lab requires one (EPOCHAL_API_KEY).")]
 AsJson = Annotated[bool, typer.Option("--json", callback=set_json, help="Write JSON for scripts.")]
 DataDir = Annotated[
     Path | None,
@@ -40,14 +40,14 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to wri
 
 
 class LabNotRunning(EpochalError):
-    """The lab that was named is not running, and no other is taken in its place."""
+    """The lab of the given data directory is not running; no other is used instead."""
 
     code = "lab-not-running"
     title = "This lab is not running"
 
 
 def connect(url: str | None, api_key: str | None, data_dir: Path | None = None) -> "Client":
-    """The lab at `url`, or the one of this machine's data directory, or the usual address.
+    """Connect to the lab at `url`, or to that of the data directory, or to the default address.
 
     Raises LabNotRunning where a data directory was named whose lab does not run. Imports httpx: not for --help.
     """
@@ -61,14 +61,14 @@ def connect(url: str | None, api_key: str | None, data_dir: Path | None = None) 
 
 
 def settings_for(data_dir: Path | None, **flags: object) -> "Settings":
-    """This machine's settings with flags over variables; flags that were not given change nothing."""
+    """Read the settings; flags take precedence over variables, and None leaves a setting unchanged."""
     from models.settings import read_settings
 
     return read_settings(data_dir=data_dir, **flags)
 
 
 def _local_lab(settings: "Settings") -> str:
-    """The address of the lab that runs on the data directory."""
+    """Return the address of the lab running on the data directory."""
     from service.lab.address import running_lab
 
     if found := running_lab(settings.data_dir):
@@ -76,6 +76,6 @@ def _local_lab(settings: "Settings") -> str:
     if "data_dir" in settings.model_fields_set:
         raise LabNotRunning(
             f"no lab runs on {settings.data_dir} (--data-dir or EPOCHAL_DATA_DIR)",
-            fix=f"Start it with `epochal up`, or name the address of another one: --url {settings.url}",
+            fix=f"Start it with `epochal up`, or give the address of another one: --url {settings.url}",
         )
     return settings.url

@@ -1,4 +1,4 @@
-"""What people see: tables, pairs, figures in columns; or, with --json, the lab's own JSON and nothing else."""
+"""Terminal output: tables, pairs, formatted numbers; with --json only the lab's own JSON."""
 
 import json
 import os
@@ -33,7 +33,7 @@ NARROWEST_TEXT = 24
 """Columns that the last column of a table gets before others are left out for it."""
 
 for stream in ("stdout", "stderr"):
-    if getattr(sys, stream) is None:  # closed by whoever started this
+    if getattr(sys, stream) is None:  # closed by the parent process
         setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as the process lives)
 
 console = Console(
@@ -55,18 +55,18 @@ class Mode:
 
 
 def set_json(value: bool) -> bool:
-    """The callback of --json."""
+    """Set the mode; callback of --json."""
     Mode.json = value
     return value
 
 
 def visible(text: object) -> str:
-    """Text in which nothing steers a terminal: control and direction characters and line breaks are escapes."""
+    """Escape control characters, direction marks and line breaks, so that text cannot control the terminal."""
     return _FOR_PEOPLE.sub(_escape, str(text))
 
 
 def shown(text: object) -> str:
-    """`visible` text as it goes into rich's markup: brackets in names are brackets."""
+    """Escape `visible` text for rich's markup, so that brackets are printed literally."""
     return escape(visible(text))
 
 
@@ -78,19 +78,19 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A line for people; silent with --json. The text is shown as it is: names may hold brackets."""
+    """Print a line; nothing with --json. Brackets in the text are printed literally."""
     if not Mode.json:
         console.print(shown(text), style=style)
 
 
 def print_json(document: Any) -> None:
-    """A document for scripts, on one or more lines of standard output."""
+    """Print a document as JSON on standard output."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
     sys.stdout.write(_FOR_SCRIPTS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
 def print_error(error: EpochalError) -> None:
-    """Title, detail and fix on standard error; with --json the problem document on standard output too."""
+    """Print title, detail and fix on standard error; with --json also the problem document on standard output."""
     if Mode.json:
         document = getattr(error, "document", None) or {
             "title": error.title,
@@ -152,12 +152,12 @@ def table(
 
 
 def _room(others: Sequence[str], widths: dict[str, int]) -> int:
-    """Columns that are left beside these; two stand between each."""
+    """Return the width left beside columns, with two spaces between each."""
     return console.width - sum(widths[name] + 2 for name in others)
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> None:
-    """Names and values in two columns."""
+    """Print names and values in two columns."""
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
@@ -167,22 +167,22 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def status_text(status: str) -> str:
-    """A status in its colour."""
+    """Return a status with its colour."""
     return f"[{STATUS_STYLES.get(status, 'white')}]{shown(status)}[/]"
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """A number for a column; a dash for none, as after a divergence."""
+    """Format a number for a column; a dash for None, as after a divergence."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time; a dash for none."""
+    """Format a duration; a dash for None."""
     return "-" if seconds is None else text.duration(seconds)
 
 
 def age(moment: str | None) -> str:
-    """How long ago an ISO moment was."""
+    """Format how long ago an ISO timestamp was."""
     if not moment:
         return "-"
     then = datetime.fromisoformat(moment)

@@ -1,4 +1,4 @@
-"""Commands that fetch pictures or send some: curves, kernels, classify, lr-test; and lr-tests, which lists them."""
+"""Commands that download pictures or upload images: curves, kernels, classify, lr-test; and lr-tests."""
 
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ PATIENCE, LONGEST_PAUSE_SECONDS = 10, 30.0
 def curves(
     experiment_id: options.Id,
     output: options.Output = None,
-    compare: Annotated[str | None, typer.Option(help="Numbers of others to lay over it: 7,9")] = None,
+    compare: Annotated[str | None, typer.Option(help="Numbers of experiments to overlay: 7,9")] = None,
     x: Annotated[str, typer.Option("--x", help="epoch or seconds.")] = "epoch",
     url: options.Url = None,
     api_key: options.ApiKey = None,
@@ -73,7 +73,7 @@ def classify(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Classify images with what an experiment learned, or a model serves: epochal classify 3 cat.jpg"""
+    """Classify images with an experiment's network or a served model: epochal classify 3 cat.jpg"""
     names = list(arguments)
     by = names.pop(0) if _names_weights(names) else None
     if by is not None and not by.isdecimal() and weights is not None:
@@ -120,7 +120,7 @@ def _images_at(path: Path) -> list[Path]:
 
 
 def _classify_all(client: "Client", address: str, files: list[Path], **params: Any) -> dict[str, Any]:
-    """One answer for all files, asked for in as many requests as the lab's limits make of them."""
+    """Classify all files, in as many requests as the lab's limits require, and merge the answers."""
     from service.cli.client import Problem
 
     waiting, answered = _batches(files), []
@@ -147,7 +147,7 @@ def _classify_all(client: "Client", address: str, files: list[Path], **params: A
 
 
 def _send_when_there_is_room(client: "Client", address: str, batch: list[Path], **params: Any) -> dict[str, Any]:
-    """Send a batch; a lab that asks to wait a moment is asked again."""
+    """Send a batch, repeating it after a Retry-After."""
     from service.cli.client import Problem
 
     for attempt in range(PATIENCE):
@@ -258,7 +258,7 @@ def _await_test(client: Any, address: str) -> dict[str, Any]:
             if found["status"] == "failed":
                 raise EpochalError(str(found.get("reason") or "no reason given"), fix="The worker's log may say more.")
             if time.monotonic() > deadline:
-                raise EpochalError(f"no result within {TEST_SECONDS:g} s", fix="See whether a worker is running.")
+                raise EpochalError(f"no result within {TEST_SECONDS:g} s", fix="Check that a worker is running.")
             time.sleep(POLL_SECONDS)
 
 
@@ -285,9 +285,7 @@ def save(path: Path, data: bytes, *, report: bool = True) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise EpochalError(
-            f"{path} cannot be written: {error.strerror}", fix="Choose another place with -o."
-        ) from error
+        raise EpochalError(f"{path} cannot be written: {error.strerror}", fix="Choose another path with -o.") from error
     if Mode.json and report:
         print_json({"file": str(path), "bytes": len(data)})
     say(f"saved {path} ({len(data):,} bytes)")

@@ -1,4 +1,4 @@
-"""`epochal up` and `epochal worker`: the lab, or one worker of it, in the foreground until Ctrl-C."""
+"""Commands `epochal up` and `epochal worker`: run the lab, or one worker, in the foreground until Ctrl-C."""
 
 import os
 import signal
@@ -21,13 +21,13 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def up(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond loopback a key is demanded.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond loopback a key is required.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = None,
     data_dir: options.DataDir = None,
     workers: Annotated[int | None, typer.Option(min=0, max=64, help="Training workers to start here.")] = None,
     broker_url: Annotated[str | None, typer.Option(help="A Redis or Valkey to use instead of the lab's own.")] = None,
 ) -> None:
-    """Start the lab and stay; Ctrl-C stops all of it. Each flag is a variable too: EPOCHAL_PORT, EPOCHAL_WORKERS ..."""
+    """Run the lab until Ctrl-C. Each flag is also a variable: EPOCHAL_PORT, EPOCHAL_WORKERS ..."""
     from service.lab.lab import Lab, LabStopped
 
     settings = options.settings_for(data_dir, host=host, port=port, workers=workers, broker_url=broker_url)
@@ -42,20 +42,20 @@ def up(
     try:
         _welcome(lab)
         lab.wait()
-        console.print("stopping: the workers hand their runs back")
+        console.print("stopping: the workers put their runs back on the queue")
     finally:
         lab.stop()
     console.print("stopped")
 
 
 def worker(
-    name: Annotated[str | None, typer.Option(help="A name that no other worker of the lab has.")] = None,
+    name: Annotated[str | None, typer.Option(help="The worker's name, unique in the lab.")] = None,
     data_dir: options.DataDir = None,
     broker_url: Annotated[str | None, typer.Option(help="The lab's Redis or Valkey (EPOCHAL_BROKER_URL).")] = None,
 ) -> None:
-    """Start one more training worker for a lab, here or on another machine; Ctrl-C hands its run back and stops it.
+    """Run one more training worker for a lab, here or on another machine; Ctrl-C requeues its run and stops it.
 
-    On the lab's own machine the data directory says the rest. On another one it needs the lab's broker, database and
+    On the lab's own machine the data directory suffices. On another one it needs the lab's broker, database and
     a shared data directory: EPOCHAL_BROKER_URL, EPOCHAL_BROKER_PASSWORD, EPOCHAL_DATABASE_URL, EPOCHAL_DATA_DIR.
     """
     from service.lab.broker import EmbeddedBroker
@@ -66,7 +66,7 @@ def worker(
         if not (embedded := EmbeddedBroker.of(settings.data_dir)):
             raise LabFailed(
                 f"no broker was named, and no lab runs on {settings.data_dir}",
-                fix="Start the lab first (`epochal up`), or name its broker: --broker-url or EPOCHAL_BROKER_URL.",
+                fix="Start the lab first (`epochal up`), or give its broker: --broker-url or EPOCHAL_BROKER_URL.",
             )
         settings = settings.model_copy(update={"broker_url": embedded.url})
     environment = environment_of(settings)
@@ -75,7 +75,7 @@ def worker(
 
 
 def stop_on_signals(lab: "Lab", *, interrupt: bool = False) -> None:
-    """Ctrl-C, TERM and HUP ask the lab to stop in order; a second one ends its processes at once.
+    """Stop the lab on SIGINT, SIGTERM and SIGHUP; a second signal kills its processes at once.
 
     `interrupt` also raises KeyboardInterrupt, for a command that is busy with something else than waiting.
     """
@@ -105,10 +105,10 @@ def _welcome(lab: "Lab") -> None:
     say(f"data in {shown(settings.data_dir)}, logs in {shown(lab.logs)}")
     if lab.first_key:
         say("[bold]API key[/], shown once and stored hashed; send it as `Authorization: Bearer KEY`")
-        say("or set EPOCHAL_API_KEY. `epochal keys` makes more:")
+        say("or set EPOCHAL_API_KEY. `epochal keys` creates more:")
         say(f"  {lab.first_key}", markup=False)
     elif settings.auth:
-        say("an API key is demanded; `epochal keys create NAME` makes another")
+        say("an API key is required; `epochal keys create NAME` creates another")
     if not settings.workers:
         errors.print("no worker was started here: experiments wait until one is (epochal worker)", style="yellow")
     say("Ctrl-C stops it")

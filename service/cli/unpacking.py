@@ -1,4 +1,4 @@
-"""A backup that may come from anywhere: everything in the archive is looked at before anything of it costs disk.
+"""Unpacking of backups from untrusted sources: the archive is validated before anything is written.
 
 Only the heads are read first: names, kinds, sizes. Then the database, which says which files there have to be, with
 which sizes; then the files. What does not fit is refused with one line, whatever it is.
@@ -34,7 +34,7 @@ BROKEN = (
 
 
 class BackupFailed(EpochalError):
-    """No consistent backup could be made, or none is in the file."""
+    """A backup could not be made consistently, or a file is not a valid backup."""
 
     code = "backup-failed"
     title = "The backup failed"
@@ -42,7 +42,7 @@ class BackupFailed(EpochalError):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in the archive: where its bytes begin, and how many they are."""
+    """A file in the archive: offset and size of its bytes."""
 
     offset: int
     num_bytes: int
@@ -72,7 +72,7 @@ def unpack(file: Path, folder: Path) -> int:
 
 
 def read_heads(file: Path) -> dict[str, Member]:
-    """What an archive holds, from its heads alone. Raises BackupFailed unless all of it is what a backup holds."""
+    """List an archive's members from its headers. Raises BackupFailed for anything that a backup does not hold."""
     total = file.stat().st_size
     found: dict[str, Member] = {}
     folders: set[str] = set()
@@ -111,10 +111,10 @@ def _check_member(member: tarfile.TarInfo) -> None:
 
 
 class _Heads(io.FileIO):
-    """A file of which only heads are read: what claims to be a head of gigabytes is refused before it costs memory."""
+    """File object for reading tar headers only: a header that claims gigabytes is refused before allocation."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Some bytes. Raises ReadError for more than a head has."""
+        """Read bytes. Raises ReadError for more than a header has."""
         if size is None or not 0 <= size <= MAX_HEAD_BYTES:
             raise tarfile.ReadError(f"a head of {size} bytes")
         return super().read(size) or b""
@@ -130,7 +130,7 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 
 
 def _places(folder: Path, members: dict[str, Member]) -> list[tuple["ArtifactRecord", Member]]:
-    """Every artifact of the database with its place in the archive, and nothing else in there."""
+    """Match the database's artifacts with the archive's members; neither may have more than the other."""
     from service.cli.backup import list_records
 
     left = dict(members)
@@ -151,7 +151,7 @@ def _places(folder: Path, members: dict[str, Member]) -> list[tuple["ArtifactRec
 
 
 def _copy(archive: IO[bytes], member: Member, target: Path, sha256: str | None = None) -> None:
-    """Write one file, and check its digest where one is known."""
+    """Write one file, checking its digest if known."""
     target.parent.mkdir(parents=True, exist_ok=True)
     archive.seek(member.offset)
     left, digest = member.num_bytes, hashlib.sha256()

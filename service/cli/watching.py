@@ -1,4 +1,4 @@
-"""Following a run: its events as progress bars and a line an epoch, or as JSON lines."""
+"""Following a run by its events: progress bars and a line per epoch, or JSON lines."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ TERMINAL = frozenset({"completed", "failed", "cancelled", "diverged"})
 
 
 def watch(client: "Client", experiment_id: int, *, quiet: bool = False) -> dict[str, Any]:
-    """Show an experiment until it has ended, and return it as it then is; `quiet` only waits."""
+    """Follow an experiment until it has ended and return it; `quiet` only waits."""
     experiment: dict[str, Any] = client.get(f"/experiments/{experiment_id}")
     if quiet:
         for _ in follow(client, experiment_id):
@@ -35,7 +35,7 @@ def watch(client: "Client", experiment_id: int, *, quiet: bool = False) -> dict[
 
 
 def follow(client: "Client", experiment_id: int) -> Iterator["Event"]:
-    """Every event of an experiment, in order and once, over as many connections as it takes."""
+    """Yield every event of an experiment, in order and once, reconnecting as needed."""
     from service.cli.client import NoAnswer
 
     last_id: str | None = None
@@ -55,7 +55,7 @@ def follow(client: "Client", experiment_id: int) -> Iterator["Event"]:
 
 
 class _Display:
-    """A bar over all steps of the run, and above it a line for each epoch that is done."""
+    """Progress bar of the run's steps, with a line above it for each finished epoch."""
 
     def __init__(self, experiment: dict[str, Any]) -> None:
         self.epochs = int(experiment["spec"]["epochs"])
@@ -105,7 +105,7 @@ class _Display:
 
 
 def epoch_line(metrics: dict[str, Any], epochs: int) -> str:
-    """One epoch's figures on one line."""
+    """Format one epoch's metrics on one line."""
     speed = metrics.get("images_per_second")
     return (
         f"epoch {metrics['epoch']:>{len(str(epochs))}}/{epochs}"
@@ -116,7 +116,7 @@ def epoch_line(metrics: dict[str, Any], epochs: int) -> str:
 
 
 def say_outcome(experiment: dict[str, Any]) -> None:
-    """How a run ended, in one or two lines."""
+    """Print how a run ended, in one or two lines."""
     best = (experiment.get("best") or {}).get("val_accuracy")
     line = f"experiment {experiment['id']} {experiment['status']}"
     if best:

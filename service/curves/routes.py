@@ -26,7 +26,7 @@ router = APIRouter(prefix="/experiments", tags=["curves"], route_class=StrictRou
 
 Points = Annotated[
     int | None,
-    Query(ge=2, le=100_000, description="Thin to about so many epochs; best, worst and non-finite ones always stay."),
+    Query(ge=2, le=100_000, description="Thin to about this many epochs; best, worst and non-finite ones are kept."),
 ]
 VARY = {"Vary": "Accept"}
 
@@ -52,7 +52,7 @@ def get_metrics(
     """Read the metrics of every epoch, as JSON or, if Accept prefers it, as CSV."""
     chosen = choose_type(request.headers.get("accept"), ("application/json", "text/csv"))
     if chosen is None:
-        raise NotAcceptable("metrics are to be had as application/json or text/csv", fix="change the Accept header")
+        raise NotAcceptable("metrics are available as application/json and text/csv", fix="change the Accept header")
     if chosen == "text/csv":
         return _csv(experiment_id, store, renderings, request, points)
     with store.reading() as session:
@@ -90,7 +90,7 @@ def draw_curves(
     renderings: RenderingsDep,
     request: Request,
     _: Annotated[None, DrawPlace],
-    x: Annotated[Literal["epoch", "seconds"], Query(description="What the curves are drawn over.")] = "epoch",
+    x: Annotated[Literal["epoch", "seconds"], Query(description="The x-axis.")] = "epoch",
     compare: Annotated[
         str | None,
         Query(max_length=200, examples=["7,9"], description="Ids of experiments to overlay, with commas between."),

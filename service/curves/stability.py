@@ -14,7 +14,7 @@ from service.http.documents import API, Document
 class StabilityFigures(Document):
     """One experiment's stability. `models.curves.stability` says how each figure is made."""
 
-    score: float = Field(description="From 0 to 1; 1 is a curve without a wobble that keeps what it reached.")
+    score: float = Field(description="From 0 to 1; 1 is a curve without fluctuation that keeps its best value.")
     wobble: float | None = Field(description="From epoch to epoch; 1 halves the score. null: it ended non-finite.")
     wobble_accuracy: float | None = Field(description="Standard deviation of the validation accuracy.")
     wobble_loss: float | None = Field(description="The same of the loss, as a part of it.")

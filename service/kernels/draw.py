@@ -1,4 +1,4 @@
-"""A convolution's kernels as a picture, crisp to the pixel, and as numbers."""
+"""Rendering of a convolution's kernels, as a picture without resampling and as JSON."""
 
 import textwrap
 from typing import Any
@@ -49,7 +49,7 @@ def render_kernels(
     if height * width > MAX_PIXELS:
         raise InvalidRequest(
             f"scale {scale} makes a picture of {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million",
-            fix="ask for a smaller scale",
+            fix="use a smaller scale",
         )
     with drawing():
         sheet = _draw(tiles.mosaic(grid, scale, gap), grid, _notes(kernels, grid, scaling), title, scale, gap)
@@ -57,7 +57,7 @@ def render_kernels(
 
 
 def _fitting_scale(grid: tiles.Grid) -> int:
-    """Pixels a weight, so that the tiles fill the usual width, yet few tiles do not become posters."""
+    """Return pixels per weight, so that the tiles fill the usual width, with a maximum for few tiles."""
     height, width = grid.images.shape[1:3]
     widest = TARGET_WIDTH / (grid.columns * (width + 0.4))
     highest = TARGET_WIDTH / (grid.rows * (height + 0.4))
@@ -65,13 +65,13 @@ def _fitting_scale(grid: tiles.Grid) -> int:
 
 
 def _gap(grid: tiles.Grid, scale: int) -> int:
-    """White between tiles, in pixels: less than half a weight; a hair's breadth between single weights."""
+    """Return the gap between tiles in pixels: less than half a weight, one pixel between single weights."""
     single = grid.images.shape[1] * grid.images.shape[2] == 1
     return 1 if single else max(1, round(0.4 * scale))
 
 
 def _notes(kernels: NDArray[np.floating], grid: tiles.Grid, scaling: str) -> list[str]:
-    """What is written below the title: the shape, the scaling, and what a reader could wonder about."""
+    """Return the lines below the title: shape, scaling, constant kernels, non-finite weights."""
     out, into, height, width = kernels.shape
     ends = "dark" if grid.colour else "black", "bright" if grid.colour else "white"
     span = f"{ends[0]} {_signed(grid.minimum)}, {ends[1]} {_signed(grid.maximum)}"
@@ -107,7 +107,7 @@ def _signed(value: float) -> str:
 
 
 def _draw(picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title: str, scale: int, gap: int) -> Sheet:
-    """The sheet, laid out in whole pixels, from the upper left corner, so that none of the picture's is resampled."""
+    """Draw the sheet, laid out in whole pixels from the upper left corner, so that the image is not resampled."""
     height, width = picture.shape[:2]
     room = 66 if grid.matrix else 16 + 11 * len(str(len(grid.images)))  # for numbers at the left
     total_width = max(MIN_WIDTH, width + 2 * MARGIN + room)
@@ -141,7 +141,7 @@ def _draw(picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title:
 
 
 def _labelled(count: int, pixels: int) -> range:
-    """Which of `count` tiles get a number, so that numbers keep clear of each other."""
+    """Return which of `count` tiles get a number, so that numbers do not overlap."""
     for step in (1, 2, 4, 8, 16, 32):
         if step * pixels >= 46:
             return range(0, count, step)

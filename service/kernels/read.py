@@ -1,4 +1,4 @@
-"""Which kernels somebody wants to see, and reading them: from the weights, or from what was kept of the epochs."""
+"""Finding and reading a layer's kernels: from the weights, or from the kernels stored per epoch."""
 
 import json
 import math
@@ -25,7 +25,7 @@ WEIGHTS = {"best": ArtifactKind.WEIGHTS_BEST, "last": ArtifactKind.WEIGHTS_LAST}
 
 @dataclass(frozen=True, slots=True)
 class KernelSource:
-    """Where one layer's kernels of one epoch are."""
+    """Location of one layer's kernels of one epoch."""
 
     experiment_id: int
     name: str
@@ -33,17 +33,17 @@ class KernelSource:
     epoch: str
     """best, last, or an epoch's number."""
     nearest: bool
-    """Whether the nearest epoch that is kept does, too."""
+    """Whether the nearest stored epoch may be used instead."""
     record: ArtifactRecord
     path: Path
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Everything that the kernels depend on."""
+        """Everything that the kernels depend on, for the ETag."""
         return self.experiment_id, self.name, self.layer, self.epoch, self.nearest, self.record.sha256
 
     def title(self, epoch: int | str) -> str:
-        """What a picture of an epoch's kernels is called."""
+        """Return the title of a picture of an epoch's kernels."""
         name = f"#{self.experiment_id} {self.name}".strip()
         return f"{name}, {self.layer}, {epoch if isinstance(epoch, str) else f'epoch {epoch}'}"
 
@@ -70,7 +70,7 @@ class KernelSource:
             ) from error
 
     def _row(self, epochs: list[int]) -> int:
-        """Where the epoch that is asked for stands among those that are kept, which ascend."""
+        """Return the index of the requested epoch among the stored ones (ascending)."""
         epoch, last = int(self.epoch), epochs[-1]
         if self.nearest:
             return min(range(len(epochs)), key=lambda row: abs(epochs[row] - epoch))
@@ -82,7 +82,7 @@ class KernelSource:
             raise NotFound(
                 f"the kernels of epoch {epoch} of experiment {self.experiment_id} are not kept: of this run's epochs 1 "
                 f"to {last}, {len(epochs)} are, and the ones beside it are {before} and {after}",
-                fix=f"ask for epoch={nearest}, the nearest that is kept, or add nearest=true",
+                fix=f"use epoch={nearest}, the nearest that is kept, or add nearest=true",
                 errors=[{"field": "epoch", "message": "is not kept", "value": epoch, "nearest": nearest}],
             )
         return epochs.index(epoch)

@@ -1,4 +1,4 @@
-"""The kernels of a convolution: drawn, or as numbers."""
+"""Routes of a convolution's kernels, as pictures or numbers."""
 
 import json
 from enum import StrEnum
@@ -19,7 +19,7 @@ JSON_CONTENT = {"application/json": {"schema": {"type": "object"}}}
 
 
 class KernelForm(StrEnum):
-    """How kernels are shown."""
+    """Format of kernels."""
 
     PNG = "png"
     """Pixels."""
@@ -49,12 +49,12 @@ def draw_kernels(
         str, Query(max_length=40, description="best, last, or an epoch's number (of the first convolution).")
     ] = "best",
     nearest: Annotated[
-        bool, Query(description="Where an epoch's kernels are not kept, show the nearest epoch's that are.")
+        bool, Query(description="If the epoch's kernels are not stored, use the nearest stored epoch.")
     ] = False,
     scaling: Annotated[
         Literal["layer", "kernel"], Query(description="Whether colours span the whole layer or each kernel.")
     ] = "layer",
-    scale: Annotated[int | None, Query(ge=1, le=64, description="Pixels a weight in PNG.")] = None,
+    scale: Annotated[int | None, Query(ge=1, le=64, description="Pixels per weight in PNG.")] = None,
 ) -> Response:
     """Draw kernels as an image grid, in colour if the layer sees three channels."""
     with store.reading() as session:

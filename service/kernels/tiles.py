@@ -1,4 +1,4 @@
-"""Kernels as tiles: scaled to 0..1, laid out, and put together into one image with nothing blurred."""
+"""Layout of kernels as tiles, scaled to 0..1 and assembled into one image by repeating pixels."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -47,7 +47,7 @@ CHUNK_VALUES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What is known of every output channel of a layer: the lowest and highest finite weight, 0 where there is none."""
+    """The lowest and highest finite weight of every output channel of a layer; 0 where there is none."""
 
     lowest: NDArray[np.float64]
     highest: NDArray[np.float64]
@@ -59,14 +59,14 @@ class Rows:
     num_not_finite: int
 
     def limits(self, scaling: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What each output channel is scaled between: its own limits, or the layer's."""
+        """Return the limits that each output channel is scaled between: its own, or the layer's."""
         if scaling == "kernel":
             return self.lowest, self.highest
         return np.full_like(self.lowest, self.minimum), np.full_like(self.highest, self.maximum)
 
 
 def check_kernels(kernels: NDArray[np.floating]) -> None:
-    """Refuse what is not a convolution's weight of at least one value."""
+    """Check that a tensor is a convolution's weight and not empty. Raises InvalidRequest."""
     if kernels.ndim != 4 or 0 in kernels.shape:
         raise InvalidRequest(
             f"a weight of shape {tuple(kernels.shape)} has no kernels; a convolution's has four dimensions",
@@ -75,7 +75,7 @@ def check_kernels(kernels: NDArray[np.floating]) -> None:
 
 
 def look_through(kernels: NDArray[np.floating]) -> Rows:
-    """The whole layer, a few output channels at a time."""
+    """Compute the limits of a layer, a few output channels at a time."""
     step = max(1, CHUNK_VALUES // kernels[0].size)
     parts = [_look_at(np.asarray(kernels[at : at + step], np.float64)) for at in range(0, len(kernels), step)]
     low, high, constant = (np.concatenate([part[place] for part in parts]) for place in range(3))
@@ -94,7 +94,7 @@ def _look_at(kernels: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any], 
 
 
 def check_scaling(scaling: str) -> None:
-    """Refuse a way of scaling that does not exist."""
+    """Check the name of a scaling. Raises InvalidRequest."""
     if scaling not in SCALINGS:
         raise InvalidRequest(
             f"scaling is '{scaling[:20]}'; kernels are scaled by layer or by kernel", fix="use layer or kernel"
@@ -161,7 +161,7 @@ def _to_bytes(images: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def mosaic_size(grid: Grid, scale: int, gap: int) -> tuple[int, int]:
-    """Height and width that `mosaic` will have."""
+    """Return height and width of the image that `mosaic` will make."""
     height, width = grid.images.shape[1] * scale, grid.images.shape[2] * scale
     return grid.rows * (height + gap) - gap, grid.columns * (width + gap) - gap
 

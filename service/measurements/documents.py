@@ -45,7 +45,7 @@ class LearningRateTestPage(Document):
 
     items: list[LearningRateTestItem]
     next: str | None = Field(description="The `cursor` of the next page; null on the last one.")
-    total: int = Field(description="Tests that the filter lets through.")
+    total: int = Field(description="Number of tests that match the filter.")
 
 
 def learning_rate_test_document(row: Measurement) -> LearningRateTestDocument:

@@ -36,14 +36,14 @@ def start_test(store: Store, accepted: Accepted, options: dict[str, Any], caller
             its_own = measurements.count_unfinished(session, MeasurementKind.LR_TEST, caller.name)
             if its_own >= MAX_TESTS_A_KEY:
                 raise TooManyRequests(
-                    f"'{caller.name}' has {its_own} learning-rate tests that wait or run, of {MAX_TESTS_A_KEY} allowed",
+                    f"'{caller.name}' has {its_own} learning-rate tests queued or running, of {MAX_TESTS_A_KEY}",
                     fix="wait for their results, then send it again",
                     retry_after_seconds=TYPICAL_SECONDS,
                 )
         waiting = measurements.count_waiting(session, MeasurementKind.LR_TEST)
         if waiting >= MAX_WAITING_TESTS:
             raise Unavailable(
-                f"{waiting} learning-rate tests wait already",
+                f"{waiting} learning-rate tests are waiting already",
                 fix="try again later",
                 retry_after_seconds=TYPICAL_SECONDS,
             )
@@ -64,7 +64,7 @@ def get_test(store: Store, test_id: int) -> LearningRateTestDocument:
 def list_tests(store: Store, status: MeasurementStatus | None, cursor: str | None, limit: int) -> LearningRateTestPage:
     """Read a page of learning-rate tests, newest first. Raises InvalidRequest for an invalid cursor."""
     if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
-        raise InvalidRequest("the cursor is damaged", fix="use `next` of a list as it is, or start anew")
+        raise InvalidRequest("the cursor is damaged", fix="use `next` unchanged, or get the first page")
     before = None if cursor is None else int(cursor)
     with store.reading() as session:
         rows, more, total = measurements.list_page(
@@ -101,7 +101,7 @@ def split_range(document: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         raise invalid_fields(wrong)
     if options["lr_min"] >= options["lr_max"]:
         raise InvalidRequest(
-            f"lr_min is {options['lr_min']:g} and lr_max {options['lr_max']:g}; the range must go up",
+            f"lr_min is {options['lr_min']:g} and lr_max {options['lr_max']:g}; lr_min must be the lower",
             fix="swap them",
             errors=[{"field": "lr_min", "message": "must be below lr_max"}],
         )

@@ -29,7 +29,7 @@ class PreflightDocument(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    warnings: list[dict[str, Any]] = Field(description="What is odd about the spec.")
+    warnings: list[dict[str, Any]] = Field(description="Warnings about the spec.")
 
 
 class Preflights:
@@ -47,7 +47,7 @@ class Preflights:
         """Request a pre-flight and wait for its result. Raises Unavailable if no worker answers in time."""
         if not await to_thread.run_sync(live_worker_names, self._store, self._celery):
             raise Unavailable(
-                "no worker is there to measure it",
+                "no worker is running to measure it",
                 fix="start one: `epochal up`, or `epochal worker`",
                 retry_after_seconds=10,
             )
@@ -61,7 +61,7 @@ class Preflights:
                     return PreflightDocument(**result, warnings=accepted.warnings)
                 if found.status is MeasurementStatus.FAILED:
                     reason = f"the pre-flight failed: {found.reason}"
-                    raise Unavailable(reason, fix="GET /readyz shows what is amiss")
+                    raise Unavailable(reason, fix="GET /readyz names the part that has failed")
                 await anyio.sleep(POLL_SECONDS)
         raise Unavailable(
             f"no worker measured this within {PREFLIGHT_SECONDS:g} s", fix="try again", retry_after_seconds=10

@@ -30,7 +30,7 @@ router = APIRouter(prefix="/learning-rate-tests", tags=["learning-rate tests"], 
     openapi_extra=LEARNING_RATE_TEST_REQUEST_BODY,
     responses={
         202: {
-            "description": "Asked for; a worker measures it soon.",
+            "description": "Accepted; a worker measures it soon.",
             "headers": {"Location": {"schema": {"type": "string"}, "required": True}},
         },
         **problems(401, 403, 413, 415, 422, 429, 503, 507),
@@ -55,8 +55,8 @@ async def create_learning_rate_test(
 @router.get("", responses=problems(401, 422))
 def list_learning_rate_tests(
     store: StoreDep,
-    status: Annotated[MeasurementStatus | None, Query(description="Only those that stand there.")] = None,
-    cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")] = None,
+    status: Annotated[MeasurementStatus | None, Query(description="Only tests of this status.")] = None,
+    cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Tests on a page.")] = 50,
 ) -> LearningRateTestPage:
     """List learning-rate tests, the newest first, a page at a time."""

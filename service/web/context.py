@@ -1,4 +1,4 @@
-"""What the pages show: rows and experiments made ready for the templates."""
+"""Context of the page templates: rows of the list, one experiment, the form."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A status to narrow the list to: how many it would show, and where."""
+    """A status filter of the list: its count and its address."""
 
     name: str
     count: int
@@ -52,7 +52,7 @@ class Chip:
 
 
 def list_context(session: Session, **filters: Any) -> dict[str, Any]:
-    """The list of experiments with their sparklines, and how many stand where."""
+    """Context of the list: experiments with sparklines, and counts by status."""
     page = listing.page(session, limit=PAGE_SIZE, **filters)
     accuracies = history.read_series(session, [item.id for item in page.items], "val_accuracy")
     rows = [Row(item, sparkline(accuracies[item.id]), fraction_done(item)) for item in page.items]
@@ -73,7 +73,7 @@ def list_context(session: Session, **filters: Any) -> dict[str, Any]:
 
 
 def _chips(counts: dict[Status, int], filters: dict[str, Any]) -> list[Chip]:
-    """What each status would show, under the other filters as they are."""
+    """Return the status filters with their counts under the other filters."""
     chosen = filters.get("status")
     shown = [status for status in Status if counts[status] or status is chosen]
     return [
@@ -83,7 +83,7 @@ def _chips(counts: dict[Status, int], filters: dict[str, Any]) -> list[Chip]:
 
 
 def _list_address(filters: dict[str, Any], **changes: str | None) -> str:
-    """The first page of the list under the filters with some changed."""
+    """Return the address of the list's first page with some filters changed."""
     asked = {**filters, "cursor": None, **changes}
     usual = {"sort": SORTS[0][0]}
     query = urlencode({name: value for name, value in asked.items() if value and usual.get(name) != value})
@@ -91,7 +91,7 @@ def _list_address(filters: dict[str, Any], **changes: str | None) -> str:
 
 
 def fraction_done(item: ExperimentItem) -> float | None:
-    """How much of the training is done, by epochs and steps."""
+    """Return the fraction of training done, by epochs and steps."""
     progress = item.progress
     if item.status is not Status.RUNNING:
         return None
@@ -102,7 +102,7 @@ def fraction_done(item: ExperimentItem) -> float | None:
 
 
 def experiment_context(session: Session, experiment_id: int, compare: str | None) -> dict[str, Any]:
-    """One experiment with everything that its page shows."""
+    """Context of an experiment's page."""
     row = experiments.get(session, experiment_id)
     document = describe(session, row)
     epochs = history.read(session, experiment_id)
@@ -131,7 +131,7 @@ def experiment_context(session: Session, experiment_id: int, compare: str | None
 
 
 def _why_not_compared(session: Session, experiment_id: int, compare: str | None) -> str | None:
-    """What is wrong with the other experiments that an address names, if anything is."""
+    """Return why the experiments in `compare` cannot be compared, or None."""
     try:
         compared_ids(session, experiment_id, compare)
     except EpochalError as error:
@@ -140,7 +140,7 @@ def _why_not_compared(session: Session, experiment_id: int, compare: str | None)
 
 
 def tiles(document: ExperimentDocument, epochs: list[EpochMetrics]) -> list[dict[str, Any]]:
-    """The figures that a reader looks for first."""
+    """Return the main figures of an experiment, shown at the top of its page."""
     best, last = document.best, epochs[-1] if epochs else None
     found = []
     if accuracy := best.get("val_accuracy"):
@@ -157,5 +157,5 @@ def tiles(document: ExperimentDocument, epochs: list[EpochMetrics]) -> list[dict
 
 
 def form_context() -> dict[str, Any]:
-    """What the form for a new experiment offers."""
+    """Context of the form for a new experiment."""
     return {"experiments": experiment_presets(), "models": list(model_presets())}

@@ -1,4 +1,4 @@
-"""The OpenAPI document made ready for reading: operations by tag, parameters, answers, kinds of problems."""
+"""Context of the API reference page, from the OpenAPI document: operations by tag, and kinds of problems."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""HTML out of templates: what every page shares, and how figures read in it."""
+"""Rendering of HTML templates, with the filters that format figures."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg
 
 
 def render(template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
-    """A page. Everything in it is escaped; it may load this lab's own script and style and nothing else."""
+    """Render a page, with all values escaped and a content security policy for the lab's own assets."""
     text = _environment().get_template(template).render(static=_static, root=prefix(), **context)
     headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-store"}
     return HTMLResponse(text, status_code=status_code, headers=headers)
 
 
 def render_problem(problem: dict[str, Any]) -> HTMLResponse:
-    """A problem document as a page, with its status."""
+    """Render a problem document as a page, with its status."""
     return render("problem.html", status_code=problem["status"], caller=None, problem=problem)
 
 
@@ -69,7 +69,7 @@ class StaticFile:
 
 @lru_cache(maxsize=1)
 def static_files() -> dict[str, StaticFile]:
-    """Style, script and icon by name, read once."""
+    """Read the style, script and icon, once, by name."""
     return {
         path.name: StaticFile(data, STATIC_TYPES[path.suffix], hashlib.sha256(data).hexdigest()[:10])
         for path in (FOLDER / "static").iterdir()
@@ -78,29 +78,29 @@ def static_files() -> dict[str, StaticFile]:
 
 
 def _static(name: str) -> str:
-    """A static file's address, which changes with its contents."""
+    """Return a static file's address, which contains its digest."""
     return under(f"/static/{name}?v={static_files()[name].digest}")
 
 
 def percent(value: float | None) -> str:
-    """A fraction in per cent."""
+    """Format a fraction in per cent."""
     return "\u2013" if value is None or not math.isfinite(value) else f"{100 * value:.2f}\u202f%"
 
 
 def figure(value: float | None) -> str:
-    """A number of any size, short."""
+    """Format a number of any size briefly."""
     if value is None or not math.isfinite(value):
         return "\u2013"
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def count(value: int | None) -> str:
-    """A count with its thousands apart."""
+    """Format a count with thousands separators."""
     return "\u2013" if value is None else f"{value:,}".replace(",", "\u202f")
 
 
 def ago(moment: datetime | None) -> str:
-    """How long ago something was; the day itself where that is long."""
+    """Format how long ago a moment was, or its date if that is long."""
     if moment is None:
         return "\u2013"
     seconds = (datetime.now(UTC) - moment).total_seconds()
@@ -108,20 +108,20 @@ def ago(moment: datetime | None) -> str:
 
 
 def clock(moment: datetime | None) -> str:
-    """A moment in full, in UTC."""
+    """Format a moment in UTC."""
     return "\u2013" if moment is None else moment.astimezone(UTC).strftime("%d %b %Y, %H:%M:%S UTC")
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time."""
+    """Format a duration."""
     return "\u2013" if seconds is None or not math.isfinite(seconds) else text.duration(seconds)
 
 
 def as_yaml(document: Any) -> str:
-    """Plain data as YAML, good for POSTing again."""
+    """Format plain data as YAML that can be POSTed."""
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
 
 
 def pretty(document: Any) -> str:
-    """Plain data as indented JSON."""
+    """Format plain data as indented JSON."""
     return json.dumps(document, indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The pages: the list, one experiment, a form for a new one, and a description of the API."""
+"""Routes of the pages: list, experiment, form for a new one, API reference, static files."""
 
 import json
 from functools import lru_cache
@@ -25,7 +25,7 @@ FilterText = Annotated[str | None, Query(max_length=100)]
 
 
 async def page_caller(request: Request) -> Caller:
-    """Whoever looks at a page; a browser that has not logged in is sent to do so."""
+    """Authenticate the request of a page. Raises LoginNeeded for a browser without a session."""
     try:
         caller = await (await get_authenticator(request)).identify(request)
     except Unauthorized as error:
@@ -40,7 +40,7 @@ router = APIRouter(route_class=StrictRoute, include_in_schema=False)
 
 
 async def send_to_login(request: Request, error: Exception) -> Response:
-    """Answer a page without a session: log in first, then come back."""
+    """Redirect a browser without a session to the login form, with the way back."""
     assert isinstance(error, EpochalError)
     target = under(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
     target = target if len(target) <= MAX_TARGET else under("/")
@@ -59,7 +59,7 @@ def show_list(
     order: Literal["asc", "desc"] | None = None,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
 ) -> Response:
-    """The experiments, newest first, with their curves in small."""
+    """Show the list of experiments, newest first, with sparklines."""
     with store.reading() as session:
         context = list_context(
             session, status=status, model=model, dataset=dataset, tag=tag, sort=sort, order=order, cursor=cursor
@@ -74,7 +74,7 @@ def show_experiment(
     store: StoreDep,
     compare: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
-    """One experiment, live while it trains."""
+    """Show one experiment, with live updates while it trains."""
     with store.reading() as session:
         context = experiment_context(session, experiment_id, compare)
     return render("experiment.html", caller=caller, **context)
@@ -82,26 +82,26 @@ def show_experiment(
 
 @router.get("/new")
 async def show_form(caller: PageCaller, preset: FilterText = None) -> Response:
-    """A form for a new experiment."""
+    """Show the form for a new experiment."""
     return render("new.html", caller=caller, chosen=preset, **form_context())
 
 
 @router.get("/docs")
 def show_reference(request: Request, caller: PageCaller) -> Response:
-    """Every address of the API, from its OpenAPI document."""
+    """Show the API reference, from the OpenAPI document."""
     address = f"{request.url.scheme}://{request.url.netloc}{prefix()}"
     return render("reference.html", caller=caller, address=address, **reference_context(request.app.openapi()))
 
 
 @router.get("/openapi.json")
 async def show_openapi(request: Request, caller: CallerDep) -> Response:
-    """The description of the API for programs."""
+    """Return the OpenAPI document."""
     return Response(_openapi_text(request.app, prefix() or "/"), media_type="application/json")
 
 
 @lru_cache(maxsize=8)
 def _openapi_text(app: FastAPI, address: str) -> bytes:
-    """The document as it is sent: writing out 200 kB for each request would hold up the event loop."""
+    """Return the serialised document, cached: serialising 200 kB per request would block the event loop."""
     return under_in(json.dumps({**app.openapi(), "servers": [{"url": address}]})).encode()
 
 
@@ -109,7 +109,7 @@ def _openapi_text(app: FastAPI, address: str) -> bytes:
 def show_static(
     name: str, request: Request, renderings: RenderingsDep, v: Annotated[str | None, Query(max_length=40)] = None
 ) -> Response:
-    """Style, script and icon; for good under an address that names their contents."""
+    """Return a static file; cached forever under an address with its digest."""
     if (found := static_files().get(name)) is None:
         raise NotFound(f"there is no file {shown(name)}", fix="GET / is the list of experiments")
     response = renderings.respond(request, ("static", name, found.digest), found.media_type, lambda: found.data)

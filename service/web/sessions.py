@@ -1,4 +1,4 @@
-"""Logging in and out of the pages."""
+"""Routes of login and logout of the pages."""
 
 from typing import Annotated
 
@@ -29,7 +29,7 @@ router = APIRouter(route_class=StrictRoute, include_in_schema=False)
 async def show_login(
     request: Request, authenticator: AuthenticatorDep, target: Annotated[str, Query(alias="next", max_length=500)] = "/"
 ) -> Response:
-    """The form that asks for a key."""
+    """Show the login form."""
     if not authenticator.needed:
         return RedirectResponse(_own_path(target), status_code=303)
     return _form(request, authenticator, target)
@@ -37,9 +37,9 @@ async def show_login(
 
 @router.post("/login")
 async def log_in(request: Request, authenticator: AuthenticatorDep) -> Response:
-    """Exchange a key for a session."""
+    """Create a session from a key, and redirect."""
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        raise UnsupportedMedia("the login form is sent as application/x-www-form-urlencoded")
+        raise UnsupportedMedia("the login form must be sent as application/x-www-form-urlencoded")
     form = await request.form(max_files=0, max_fields=5, max_part_size=MAX_FIELD_BYTES)
     target = str(form.get("next", "/"))
     try:
@@ -55,7 +55,7 @@ async def log_in(request: Request, authenticator: AuthenticatorDep) -> Response:
 
 @router.post("/logout")
 async def log_out(request: Request, authenticator: AuthenticatorDep) -> Response:
-    """End the session, in the lab and in this browser."""
+    """End the session, in the database and in the browser."""
     await authenticator.log_out(request)
     response = RedirectResponse(under("/login"), status_code=303)
     delete_cookie(response, SESSION_COOKIE)
@@ -77,7 +77,7 @@ def _form(request: Request, authenticator: Authenticator, target: str, error: Ep
 
 
 def _own_path(target: str) -> str:
-    """An address of this lab, as a browser sees it: nothing that could be read as another site's."""
+    """Return a redirect target within this lab; anything that a browser could take for another site becomes /."""
     if not target.startswith("/") or target.startswith(("//", "/\\")):
         return under("/")
     return target if f"{target}/".startswith(f"{prefix()}/") else under(target)

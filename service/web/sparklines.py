@@ -1,4 +1,4 @@
-"""A history as a line the height of a word."""
+"""Sparklines: a small SVG line of a history."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ MAX_POINTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """An SVG path of a series, and where its best value stands."""
+    """An SVG path of a series, and the position of its best value."""
 
     path: str
     best: tuple[float, float] | None
@@ -19,7 +19,7 @@ class Sparkline:
 
 
 def sparkline(values: Sequence[float | None], *, highest: bool = True) -> Sparkline | None:
-    """The line of a series; gaps stay gaps. None without a finite value."""
+    """Build the sparkline of a series; non-finite values are gaps. None without a finite value."""
     points = [(index, value) for index, value in enumerate(values) if value is not None and math.isfinite(value)]
     if not points:
         return None

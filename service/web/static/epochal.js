@@ -18,7 +18,7 @@ async function problemOf(response) {
     const document = await response.json();
     if (document && typeof document === "object") return document;
   } catch { /* a proxy's page, or nothing */ }
-  return { title: `The lab answered ${response.status} ${response.statusText}`.trim(), detail: "", fix: "It was not the lab that said so; a proxy may have." };
+  return { title: `The lab answered ${response.status} ${response.statusText}`.trim(), detail: "", fix: "The answer is not from the lab; it may be from a proxy." };
 }
 
 // Send a request that changes something; shows what went wrong and returns null then.
@@ -164,7 +164,7 @@ document.addEventListener("input", (event) => {
   slideTimer = setTimeout(() => choose(slider.dataset.slide, slider.dataset.parameter, slider.value), 120);
 });
 
-// A picture that cannot be had says why, in its place.
+// A picture that cannot be loaded is replaced by the reason.
 document.addEventListener("error", async (event) => {
   const image = event.target;
   if (!image.matches?.(".paper img") || image.src.startsWith("blob:")) return;
@@ -277,7 +277,7 @@ async function submitSpec(form, dryRun) {
       $(".measured", form).textContent = JSON.stringify(answer, null, 2);
     } else location.href = answer.links.page;
   } catch (error) {
-    showProblem(form, { title: "The lab does not answer", detail: String(error.message ?? error), fix: "See whether it runs, and submit again." });
+    showProblem(form, { title: "The lab does not answer", detail: String(error.message ?? error), fix: "Check that it is running, then submit again." });
   }
   buttons.forEach((button) => (button.disabled = false));
 }

@@ -147,7 +147,7 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> No
         (b"\xff\xfe", 200, {}, "no JSON object"),
         (b"[" * 100_000, 200, {}, "no JSON object"),
         (b'{"detail": "Not Found"}', 404, {}, "no lab may be there"),
-        (b"", 302, {"Location": "https://lab.example/"}, "leads to https://lab.example"),
+        (b"", 302, {"Location": "https://lab.example/"}, "redirects to https://lab.example"),
         (b"x", 200, {"Content_Encoding": "gzip"}, "127.0.0.1"),
     ],
 )
