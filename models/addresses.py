@@ -1,4 +1,4 @@
-"""How people write addresses in settings, and how they are compared."""
+"""Normalisation of networks, origins and path prefixes in settings."""
 
 import ipaddress
 import re

@@ -1,4 +1,4 @@
-"""Where the kernel keeps what a control group allows this process: version 1 and 2, nested groups, containers."""
+"""Reading of this process's control group limits (cgroups version 1 and 2, nested groups, containers)."""
 
 import re
 from pathlib import Path

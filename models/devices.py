@@ -1,4 +1,4 @@
-"""Whether the GPU that a lab was told to train on is there, asked before anything waits for it."""
+"""Early check that the configured training device exists."""
 
 import subprocess
 import sys

@@ -111,7 +111,7 @@ def flush(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, if they are not there. Raises StorageFull, whatever is in the way."""
+    """Create a folder and its parents, if missing. Raises StorageFull if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,7 +136,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files of killed writers below a folder that nobody writes to now. Returns their number.
+    """Remove temporary files of killed processes below a folder that no process writes to. Returns their number.
 
     Links are not followed: not `folder` itself, and none below it.
     """

@@ -29,7 +29,7 @@ MOST_SERIOUS_FIRST = (Severity.PROBLEM, Severity.WARNING, Severity.INFO, Severit
 
 
 class FindingCode(StrEnum):
-    """What a finding about a run's history says."""
+    """Codes of findings about a run's history."""
 
     BEST_EPOCH = "best-epoch"
     """Which epochs have the lowest validation loss and the highest accuracy, and which others are as good."""

@@ -1,4 +1,4 @@
-"""Python processes that import this project's own packages, whatever PYTHONPATH and the working directory hold."""
+"""Starting Python processes that import this project's packages, whatever PYTHONPATH and the working directory have."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What keeps a log readable whatever is sent: values without control characters and of a bounded length, few repeats.
+"""Log processors against log injection and flooding: escaped and truncated values, a limit on repeats.
 
 Requests choose their paths and names, and exceptions quote them. None of it may look like a line of ours, move a
 terminal's cursor, or push yesterday's lines out of the files.
@@ -21,7 +21,7 @@ MAX_KINDS = 1000
 
 
 def bound_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A structlog processor that escapes and cuts what a record holds."""
+    """A structlog processor that escapes and truncates a record's values."""
     return {clean(str(key)): _bound(str(key), value) for key, value in event.items()}
 
 
@@ -49,7 +49,7 @@ def _escaped(character: str) -> str:
 
 
 class RepeatLimit(logging.Filter):
-    """Lets so many records of one kind pass in a while, and says at the next one how many were left out.
+    """Limits records of one kind per interval; the next one reports how many were dropped.
 
     A kind is a logger, a level and a message before its values are put in.
     """

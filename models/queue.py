@@ -1,4 +1,4 @@
-"""What both sides know of Celery: the task's name, the queue, the settings, and how to put a message on it.
+"""The Celery queue, shared by service and worker: task name, settings, enqueueing, inspection.
 
 A message is the number of an experiment and nothing else. It is a hint: the database says whether there is anything
 to do, so a message may be lost or come twice.
@@ -103,7 +103,7 @@ def enqueue(celery: Celery, experiment_id: int) -> None:
 
 
 def queue_length(celery: Celery) -> int | None:
-    """Messages that wait on the queue; None when the broker does not answer."""
+    """Count the messages waiting on the queue; None if the broker does not answer."""
     try:
         return int(_client(celery.conf.broker_url).llen(QUEUE))
     except (redis.RedisError, OSError):
@@ -111,7 +111,7 @@ def queue_length(celery: Celery) -> int | None:
 
 
 def queued_messages(celery: Celery) -> set[int] | None:
-    """The experiments that messages on the queue are for; None when the broker does not answer.
+    """Return the experiments with messages on the queue; None if the broker does not answer.
 
     Reads the whole queue: for when its length says that messages are missing, not for every look.
     """
@@ -159,7 +159,7 @@ def find_trouble(celery: Celery) -> Trouble | None:
 
 
 def explain(error: Exception) -> Trouble:
-    """What a client of the broker raised, in words that tell apart what has to be corrected."""
+    """Translate a broker client's exception into a reason that says what has to be corrected."""
     words = str(error)
     if isinstance(error, redis.AuthenticationError) or words.startswith(("NOAUTH", "WRONGPASS")):
         asks = any(part in words.lower() for part in ("required", "already authenticated"))
@@ -191,7 +191,7 @@ def ping(celery: Celery) -> bool:
 
 
 def live_workers(celery: Celery, timeout_seconds: float = 0.7) -> list[str]:
-    """Names of the workers that answer within the timeout, sorted; none when the broker does not."""
+    """Return the sorted names of workers that answer a ping within the timeout; empty without a broker."""
     if not ping(celery):
         return []
     try:

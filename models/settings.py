@@ -52,11 +52,11 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("epochal"),
-        description="Where this lab keeps its database, artifacts and broker files.",
+        description="Folder of this lab's database, artifacts and broker files.",
     )
     cache_dir: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("epochal"),
-        description="Where datasets and pretrained weights are kept, shared by every lab of this user.",
+        description="Folder of datasets and pretrained weights, shared by every lab of this user.",
     )
     database_url: str | None = Field(
         default=None,
@@ -69,11 +69,11 @@ class Settings(BaseSettings):
         default=None, repr=False, description="The broker's password, for a broker_url that has none in it."
     )
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 for any free one.")
     workers: int = Field(default=1, ge=0, le=64, description="Training workers that `epochal up` starts.")
-    url: str = Field(default="http://127.0.0.1:8000", description="Where the CLI finds the lab.")
+    url: str = Field(default="http://127.0.0.1:8000", description="Address of the lab, for the CLI.")
     api_key: str | None = Field(default=None, description="The key that the CLI sends.")
-    auth: bool = Field(default=False, description="Whether the API demands a key; always on beyond loopback.")
+    auth: bool = Field(default=False, description="Whether the API requires a key; always beyond loopback.")
     allowed_hosts: list[str] = Field(
         default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"],
         description="Host names the API answers to; others are refused (DNS rebinding).",
@@ -82,10 +82,10 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Origins of other sites whose pages may use the API from a browser (CORS), with commas between.",
     )
-    root_path: str = Field(default="", description="The path under which a proxy shows the lab, like /epochal.")
+    root_path: str = Field(default="", description="Path prefix under which a proxy publishes the lab: /epochal.")
     trusted_proxies: list[str] = Field(
         default_factory=list,
-        description="Addresses and networks of proxies whose X-Forwarded headers are believed; none by default.",
+        description="Addresses and networks of proxies whose X-Forwarded headers are trusted; none by default.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     cuda_graphs: bool = Field(
@@ -194,12 +194,12 @@ class Settings(BaseSettings):
 
     @property
     def experiments_dir(self) -> Path:
-        """Where artifacts are kept: one folder an experiment, one below it an attempt."""
+        """Folder of artifacts, with one folder per experiment and attempt."""
         return self.data_dir / "experiments"
 
 
 def read_settings(**flags: Any) -> Settings:
-    """The settings that the variables make, with `flags` over them; a flag that is None changes nothing.
+    """Read settings from variables, overridden by `flags`; a flag that is None is ignored.
 
     Raises InvalidSettings with one line for each variable or flag that cannot be used.
     """
@@ -253,7 +253,7 @@ def _split_list(text: str) -> list[Any]:
 
 
 def _read_host_name(text: str) -> str:
-    """A name as it stands in a Host header: in lower case, without a port; an international one in ASCII."""
+    """Normalise a host name as in a Host header: lower case, no port, IDNA in ASCII."""
     name = text.strip().lower().rstrip(".")
     if name.count(":") > 1 and not name.startswith("["):
         name = f"[{name}]"
@@ -267,7 +267,7 @@ def _read_host_name(text: str) -> str:
 
 
 def _describe(entry: ErrorDetails, flags: dict[str, Any]) -> str:
-    """One line for one setting: its variable or flag, what it holds, the form that is wanted."""
+    """Describe an invalid setting in one line: variable or flag, value, expected form."""
     name = str(entry["loc"][0])
     source = f"--{name.replace('_', '-')}" if name in flags else f"{PREFIX}{name.upper()}"
     reason = (entry.get("ctx") or {}).get("error")

@@ -1,4 +1,4 @@
-"""Figures, counts and spans of time as people read them; the pages' script (epochal.js) has the same `duration`."""
+"""Formatting of numbers, counts and durations for messages; the pages' script (epochal.js) has the same `duration`."""
 
 import math
 
@@ -21,14 +21,14 @@ def number(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """An accuracy or a share: 69.5%. What is more than ten times the whole is said as a multiple: 230 times."""
+    """Format a fraction as a percentage: 69.5%; ten and more as a multiple: 230 times."""
     if math.isfinite(value) and abs(value) < 10:
         return f"{100 * value:.1f}%"
     return f"{value:,.0f} times" if abs(value) < 1e5 else f"{number(value)} times"
 
 
 def duration(seconds: float) -> str:
-    """A span of time in at most two units, the second of them whole: 0.8 s, 42 s, 3 min 20 s, 1 h, 2 d 5 h.
+    """Format a duration in at most two units, the second whole: 0.8 s, 42 s, 3 min 20 s, 1 h, 2 d 5 h.
 
     It is rounded before it is split, so that no part is ever as large as the unit before it.
     """

@@ -86,7 +86,7 @@ def read_broker_url(text: str) -> str:
 
 
 def read_lab_url(text: str) -> str:
-    """Where a lab answers, without a slash at the end; a path before it is a proxy's prefix."""
+    """Read a lab's URL and drop its final slash; a path is a proxy's prefix."""
     parts = _split(text, LAB_FORM)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or not text.isprintable():
         raise ValueError(LAB_FORM)
@@ -96,7 +96,7 @@ def read_lab_url(text: str) -> str:
 
 
 def _split(text: str, form: str) -> SplitResult:
-    """The parts of a URL. Raises ValueError with the form wanted where it has no readable parts."""
+    """Split a URL. Raises ValueError with the expected form if it cannot be parsed."""
     try:
         parts = urlsplit(text)
         host = parts.hostname or ""
@@ -127,7 +127,7 @@ def _check_port(text: str, form: str) -> None:
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root, `~` and links followed. Raises ValueError for one that no process could be told."""
+    """Return the absolute path, with `~` and links resolved. Raises ValueError for one that is not UTF-8."""
     try:
         found = path.expanduser().resolve()
         str(found).encode()

@@ -1,4 +1,4 @@
-"""An experiment's spec: the whole of what was asked for, immutable, complete, and good for POSTing again."""
+"""An experiment's spec: immutable, complete, and accepted by POST again."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What is wrong with a spec, in plain words: one entry a field, with the nearest value that would do.
+"""Error messages for an invalid spec: one entry per field, with the nearest valid value.
 
 Pydantic finds the errors; its words are for programmers, and of a union it reports every member that did not fit.
 """
@@ -63,7 +63,7 @@ def fail(field: str, message: str, **extra: Any) -> NoReturn:
 
 
 def explain(error: ValidationError, body: dict[str, Any]) -> SpecError:
-    """The errors of a body whose `model`, `optimizer` and `lr_scheduler` name kinds that exist."""
+    """Explain the errors of a body whose `model`, `optimizer` and `lr_scheduler` have existing names."""
     entries: list[Entry] = []
     weights: list[ErrorDetails] = []
     unknown = more = 0
@@ -135,7 +135,7 @@ def _explain_one(item: ErrorDetails, location: Location, body: dict[str, Any]) -
 
 
 def _nearest_value(kind: str, context: dict[str, Any], value: Any) -> Any:
-    """The closest value that keeps this one rule, if it can be told from the value given."""
+    """Return the closest value that satisfies this rule, if it can be derived from the given one."""
     if "ge" in context or "le" in context:
         return context.get("ge", context.get("le"))
     if kind in ("enum", "literal_error"):
@@ -248,7 +248,7 @@ def field_of(location: Sequence[int | str]) -> str:
 
 
 def nearest_word(word: Any, choices: Iterable[str]) -> str | None:
-    """The choice that is spelled most like the word, if any is close."""
+    """Return the choice spelled most like the word, if any is close."""
     found = difflib.get_close_matches(str(word)[:100], [str(choice) for choice in choices], n=1, cutoff=0.5)
     return found[0] if found else None
 

@@ -1,4 +1,4 @@
-"""The parts of a spec that come in kinds, told apart by their `name`."""
+"""Parts of a spec with several classes, discriminated by their `name`."""
 
 from collections.abc import Mapping
 from typing import get_args

@@ -1,4 +1,4 @@
-"""The `model` part of a spec: which network is trained. A class a family of networks, all of them in FAMILIES.
+"""The `model` part of a spec: the network to train. One class per family of networks, listed in FAMILIES.
 
 The other half of a family, which needs torch, is the module that its class names (see models.networks.family).
 """

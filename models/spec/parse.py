@@ -134,7 +134,7 @@ def _merge(base: Body, changes: Body) -> Body:
 
 
 def _expand_model(body: Body) -> Body:
-    """Replace a network preset's name by what it stands for."""
+    """Replace a network preset's name by its spec."""
     presets = model_presets()
     known = [*presets, *FAMILIES]
     if "model" not in body:

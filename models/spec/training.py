@@ -161,7 +161,7 @@ LrSchedulerSpec = Annotated[
 
 
 class FineTuningSpec(Spec):
-    """How the body of a network is held back while its new head learns. The head is the last layer with weights."""
+    """Fine-tuning: freezing or slowing a network's body while its new head, the last layer with weights, learns."""
 
     freeze_backbone_epochs: int = Field(
         default=0, ge=0, le=10_000, description="Epochs at the start in which only the head is trained."

@@ -1,4 +1,4 @@
-"""Where experiments are kept: tables, queries, artifacts on disk, migrations."""
+"""Storage of experiments: tables, queries, artifacts on disk, migrations."""
 
 from models.store.states import Status
 from models.store.store import Store

@@ -1,4 +1,4 @@
-"""Files of experiments: where they are and which digest they were written with. Writing them is in files.py."""
+"""Records of experiments' files: path and digest. Writing files is in models/files.py."""
 
 import re
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class ArtifactRecord:
 def record(
     session: Session, lease: Lease, kind: ArtifactKind, epoch: int, path: str, sha256: str, num_bytes: int
 ) -> ArtifactRecord | None:
-    """Note a file that is whole and on the disk. Returns the record it took the place of, whose file can go."""
+    """Record a complete file. Returns the record it replaces, whose file can be removed."""
     place = PLACE.fullmatch(path)
     if place is None or place[1] != str(lease.experiment_id):
         raise ValueError(f"{path} leads out of the folder of experiment {lease.experiment_id}")
@@ -83,7 +83,7 @@ def list_for(session: Session, experiment_id: int) -> list[ArtifactRecord]:
 
 
 def bytes_of_owner(session: Session, owner: str) -> dict[int, int]:
-    """What the files of each of somebody's experiments take."""
+    """Return the bytes of files per experiment of an owner."""
     query = (
         select(Artifact.experiment_id, func.sum(Artifact.num_bytes))
         .join(Experiment, Experiment.id == Artifact.experiment_id)
@@ -94,7 +94,7 @@ def bytes_of_owner(session: Session, owner: str) -> dict[int, int]:
 
 
 def forget(session: Session, lease: Lease, kind: ArtifactKind, *, keep: int) -> list[ArtifactRecord]:
-    """Drop all but the newest `keep` records of a kind. Returns them; their files are removed after the commit."""
+    """Delete all but the newest `keep` records of a kind. Returns them; their files are removed after the commit."""
     touch(fenced(session, lease))
     dropped = _list(session, lease.experiment_id, ArtifactKind(kind))[keep:]
     for old in dropped:

@@ -1,4 +1,4 @@
-"""Column types that hold what they promise on SQLite and PostgreSQL alike."""
+"""Column types with the same behaviour on SQLite and PostgreSQL."""
 
 import json
 from datetime import UTC, datetime
@@ -10,18 +10,18 @@ from sqlalchemy.types import TypeDecorator
 
 
 def now() -> datetime:
-    """The time, in UTC. Shown to people and never compared with another machine's."""
+    """Return the time in UTC. For display only, never compared with another machine's clock."""
     return datetime.now(UTC)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time: timezone-aware in Python, UTC in the database. SQLite keeps no zone, so it is put back."""
+    """A timestamp: timezone-aware in Python, UTC in the database. SQLite stores no zone: it is added on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a time without a zone: nobody could say later which moment it was."""
+        """Convert to UTC. Raises ValueError for a time without a zone, which is ambiguous."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -30,14 +30,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
+        """Restore the zone."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def to_json(value: Any) -> str:
-    """JSON for a column; NaN and Infinity raise ValueError, since they are not JSON and break every reader."""
+    """Serialise JSON for a column; NaN and Infinity, which JSON lacks, raise ValueError."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
@@ -46,7 +46,7 @@ JsonColumn = JSON(none_as_null=True)
 
 
 def words(choices: type[StrEnum]) -> Enum:
-    """A column of one of a StrEnum's values, stored as its word, so that a new member needs no migration."""
+    """Column type of a StrEnum, stored as text, so that a new member needs no migration."""
     return Enum(
         choices,
         native_enum=False,

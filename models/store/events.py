@@ -11,7 +11,7 @@ from models.store.tables import Event
 
 
 def add(session: Session, experiment_id: int, kind: EventKind, data: dict[str, Any]) -> Event:
-    """Tell something about an experiment."""
+    """Store an event of an experiment."""
     return tell(session, experiment_id, EventKind(kind), data)
 
 

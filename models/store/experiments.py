@@ -1,4 +1,4 @@
-"""Experiments: accepted, found, cancelled, resumed, deleted. Who trains them is in runs.py, lists are in listing.py."""
+"""Queries of experiments: create, get, cancel, resume, delete. Leases are in runs.py, lists in listing.py."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -103,7 +103,7 @@ def create_once(
 
 
 def unfinished(session: Session, owner: str) -> list[Experiment]:
-    """Somebody's experiments that are queued or running."""
+    """List an owner's experiments that are queued or running."""
     query = select(Experiment).where(Experiment.owner == owner, Experiment.status.in_((Status.QUEUED, Status.RUNNING)))
     return list(session.scalars(query))
 
@@ -127,7 +127,7 @@ def require(session: Session, experiment_id: int) -> None:
 
 
 def deleted_among(session: Session, ids: Sequence[int]) -> set[int]:
-    """Those of these ids that an experiment had and none has now.
+    """Return which of the ids belong to deleted experiments.
 
     Only ids below the highest one in use count: a new or restored database knows nothing of what it has not seen.
     """
@@ -181,24 +181,24 @@ def queued_ids(session: Session) -> list[int]:
 
 
 def count_by_status(session: Session, **filters: str | None) -> dict[Status, int]:
-    """How many experiments stand where, of those of a model, dataset or tag; every status is listed."""
+    """Count experiments by status, of a model, dataset or tag; every status is listed."""
     counted = session.execute(filtered(select(Experiment.status, func.count()), **filters).group_by(Experiment.status))
     return {**dict.fromkeys(Status, 0), **dict(counted.all())}
 
 
 def count_queued(session: Session, owner: str | None) -> int:
-    """How many queued experiments somebody has, for quotas."""
+    """Count an owner's queued experiments, for quotas."""
     query = select(func.count()).where(Experiment.owner == owner, Experiment.status == Status.QUEUED)
     return session.scalar(query) or 0
 
 
 def count_stored(session: Session, owner: str | None) -> int:
-    """How many experiments somebody has, for quotas."""
+    """Count an owner's experiments, for quotas."""
     return session.scalar(select(func.count()).where(Experiment.owner == owner)) or 0
 
 
 def request_cancel(session: Session, experiment_id: int) -> Experiment:
-    """Cancel at once what is queued; ask the worker to stop what runs. Again is as good as once.
+    """Cancel a queued experiment at once, or request a running one's worker to stop. Idempotent.
 
     Raises Conflict for one that has ended otherwise.
     """
@@ -216,9 +216,9 @@ def request_cancel(session: Session, experiment_id: int) -> Experiment:
 
 
 def request_resume(session: Session, experiment_id: int) -> Experiment:
-    """Queue again what failed, diverged or was cancelled; it goes on from its last checkpoint.
+    """Queue a failed, diverged or cancelled experiment again, to continue from its last checkpoint.
 
-    Conflict for one of any other status, or whose weights a model's version is.
+    Raises Conflict for another status, and where a model's version has the experiment's weights.
     """
     experiment = load(session, experiment_id)
     if experiment.status not in (Status.FAILED, Status.CANCELLED, Status.DIVERGED):

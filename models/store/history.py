@@ -1,4 +1,4 @@
-"""Epoch metrics: appended by the owner of a run, read by everybody. Epochs are 1..N, each once, whatever fails."""
+"""Epoch metrics: appended by the worker that owns the run. Epochs are 1..N, each once, whatever fails."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ NAN = float("nan")
 
 
 def append_epoch(session: Session, lease: Lease, metrics: EpochMetrics) -> None:
-    """Store one epoch, bring the summaries up to date, and tell it.
+    """Store one epoch, update the summaries and add an event.
 
     An epoch that is there already is replaced, and later ones are dropped with it: they belong to a course that
     training has left. Raises ValueError for an epoch that would leave a gap.
@@ -41,7 +41,7 @@ def append_epoch(session: Session, lease: Lease, metrics: EpochMetrics) -> None:
 
 
 def rewind(session: Session, lease: Lease, last_epoch: int) -> None:
-    """Drop the epochs after `last_epoch`, from where training goes on."""
+    """Delete the epochs after `last_epoch`, from which training continues."""
     experiment = fenced(session, lease)
     session.execute(
         update(Run).where(Run.id == lease.run_id, Run.start_epoch > last_epoch).values(start_epoch=last_epoch)
@@ -56,7 +56,7 @@ def rewind(session: Session, lease: Lease, last_epoch: int) -> None:
 
 
 def read(session: Session, experiment_id: int) -> list[EpochMetrics]:
-    """An experiment's epochs in order; NaN stands for what was not finite."""
+    """Read an experiment's epochs in order; NaN for values that were not finite."""
     return _histories(session.execute(OF_ONE, {"id": experiment_id})).get(experiment_id, [])
 
 
@@ -67,7 +67,7 @@ def read_many(session: Session, ids: Sequence[int]) -> dict[int, list[EpochMetri
 
 
 def read_series(session: Session, ids: Sequence[int], series: str) -> dict[int, list[float | None]]:
-    """One series of several experiments, by one query; None stands for what was not finite."""
+    """Read one series of several experiments in one query; None for values that were not finite."""
     query = select(EpochRow.experiment_id, getattr(EpochRow, series)).where(EpochRow.experiment_id.in_(ids))
     found: dict[int, list[float | None]] = {identifier: [] for identifier in ids}
     for identifier, value in session.execute(query.order_by(EpochRow.experiment_id, EpochRow.epoch)):
@@ -95,7 +95,7 @@ def _last_epoch(session: Session, experiment_id: int) -> int:
 
 
 def _drop_after(session: Session, experiment_id: int, last_epoch: int) -> None:
-    """Delete later epochs and make the summaries anew from what is left."""
+    """Delete later epochs and compute the summaries again from the rest."""
     where = EpochRow.experiment_id == experiment_id, EpochRow.epoch > last_epoch
     session.execute(delete(EpochRow).where(*where))
     session.execute(delete(SummaryRow).where(SummaryRow.experiment_id == experiment_id))

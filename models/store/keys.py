@@ -1,4 +1,4 @@
-"""API keys. A key is shown once, when it is made; only its digest is kept."""
+"""API keys. A key is shown once, when it is created; only its SHA-256 is stored."""
 
 import hashlib
 import secrets
@@ -18,7 +18,7 @@ FIRST_NAME = "first"
 
 
 def create(session: Session, name: str, role: Role) -> tuple[ApiKey, str]:
-    """A new key and its text, which nobody can read later. Raises Conflict for a name that is taken."""
+    """Create a key and return its text, which is not stored. Raises Conflict for a name in use."""
     if not 1 <= len(name) <= 100:
         raise InvalidRequest(f"a key's name has 1 to 100 characters, not {len(name)}")
     if session.scalar(select(ApiKey.id).where(ApiKey.name == name)) is not None:

@@ -32,7 +32,7 @@ SORTS = (*COLUMNS, *(f"{series}.{which}" for series in SERIES for which in ("bes
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What a list tells of an experiment: its columns of the same names, without the wide ones."""
+    """An experiment in a list: the columns of the same names, without the large ones."""
 
     id: int
     name: str
@@ -107,7 +107,7 @@ def list_page(
 
 @dataclass(frozen=True)
 class _Ask:
-    """What a list is asked for."""
+    """The parameters of a list: filters, sort, order, cursor, limit."""
 
     filters: list[ColumnElement[bool]]
     tag: str | None

@@ -1,4 +1,4 @@
-"""Measurements (pre-flights, learning-rate tests): workers make them at once, beside the queue, from this table."""
+"""Measurements (pre-flights, learning-rate tests): workers take them from this table, outside the training queue."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from models.store.tables import Measurement
 
 
 class RunningMeasurement(NamedTuple):
-    """A measurement that a worker holds; a reaper watches whether `heartbeat` moves."""
+    """A measurement leased by a worker; a reaper watches whether `heartbeat` moves."""
 
     measurement_id: int
     heartbeat: int
@@ -28,7 +28,7 @@ def create(
     options: dict[str, Any] | None = None,
     owner: str | None = None,
 ) -> Measurement:
-    """Ask for a measurement."""
+    """Create a measurement for a worker to take."""
     measurement = Measurement(
         kind=MeasurementKind(kind),
         spec=spec.as_json(),
@@ -67,7 +67,7 @@ def count_waiting(session: Session, kind: MeasurementKind) -> int:
 
 
 def count_unfinished(session: Session, kind: MeasurementKind, owner: str) -> int:
-    """How many measurements of a kind somebody has that wait or are being measured, for quotas."""
+    """Count an owner's unfinished measurements of a kind, for quotas."""
     unfinished = Measurement.status.in_([MeasurementStatus.QUEUED, MeasurementStatus.RUNNING])
     return (
         session.scalar(select(func.count()).where(Measurement.kind == kind, Measurement.owner == owner, unfinished))
@@ -76,7 +76,7 @@ def count_unfinished(session: Session, kind: MeasurementKind, owner: str) -> int
 
 
 def any_waiting(session: Session) -> bool:
-    """Whether a measurement waits: asked often, so without the writers' lock."""
+    """Whether a measurement is waiting. Called often, so it takes no write lock."""
     return (
         session.scalar(select(Measurement.id).where(Measurement.status == MeasurementStatus.QUEUED).limit(1))
         is not None
@@ -100,7 +100,7 @@ def beat(session: Session, measurement_id: int) -> None:
 
 
 def running(session: Session) -> list[RunningMeasurement]:
-    """Every measurement that a worker holds."""
+    """List the measurements leased by workers."""
     query = select(Measurement.id, Measurement.heartbeat, Measurement.claimed_by).where(
         Measurement.status == MeasurementStatus.RUNNING
     )
@@ -120,12 +120,12 @@ def give_back(session: Session, measurement_id: int) -> None:
 
 
 def finish(session: Session, measurement_id: int, result: dict[str, Any]) -> bool:
-    """Keep the result. False, and nothing kept, when the measurement has ended already."""
+    """Store the result. False, with nothing stored, if the measurement has ended already."""
     return _end(session, measurement_id, MeasurementStatus.COMPLETED, result=finite(result))
 
 
 def fail(session: Session, measurement_id: int, reason: str) -> bool:
-    """Keep why there is no result. False, and nothing kept, when the measurement has ended already."""
+    """Store the reason of a failure. False, with nothing stored, if the measurement has ended already."""
     return _end(session, measurement_id, MeasurementStatus.FAILED, reason=reason)
 
 

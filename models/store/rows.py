@@ -1,4 +1,4 @@
-"""Small steps that several of the store's modules share: load, fence, touch, tell."""
+"""Helpers shared by the store's modules: load a row, check the fencing number, add an event."""
 
 from datetime import datetime
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ class Lease(Protocol):
 
     @property
     def experiment_id(self) -> int:
-        """Whose run it is."""
+        """The experiment of the run."""
 
     @property
     def run_id(self) -> int:
@@ -24,7 +24,7 @@ class Lease(Protocol):
 
     @property
     def attempt(self) -> int:
-        """The fencing number that was given with the claim."""
+        """The fencing number of the claim."""
 
 
 def load(session: Session, experiment_id: int) -> Experiment:
@@ -60,7 +60,7 @@ def check_lease(lease: Lease, attempt: int, status: Status) -> None:
 
 
 def touch(experiment: Experiment) -> datetime:
-    """Mark a change that readers can see; returns its time."""
+    """Mark the row as changed, for caches; returns the time."""
     experiment.revision += 1
     experiment.updated_at = now()
     return experiment.updated_at
@@ -74,7 +74,7 @@ def tell(session: Session, experiment_id: int, kind: EventKind, data: dict[str, 
 
 
 def enter(session: Session, experiment: Experiment, status: Status, reason: str | None = None) -> datetime:
-    """Change the experiment's status and tell it; returns the time."""
+    """Change the experiment's status and add an event; returns the time."""
     experiment.status = status
     experiment.reason = reason
     experiment.cancel_requested = False

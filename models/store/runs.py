@@ -1,4 +1,4 @@
-"""Who trains what: claims, leases, and the one way each of them ends.
+"""Leases of experiments by workers: claim, heartbeat, end.
 
 A claim gives an attempt number. Every write of that attempt carries it and raises LeaseLost once the experiment has
 moved on, so a worker that was only asleep can do no harm.
@@ -40,7 +40,7 @@ class Claim:
 
 
 class RunningRun(NamedTuple):
-    """A run that holds a lease. A reaper watches whether `heartbeat` moves."""
+    """A run with a lease. A reaper watches whether `heartbeat` moves."""
 
     experiment_id: int
     run_id: int
@@ -133,7 +133,7 @@ def settle(
 
 
 def hand_back(session: Session, lease: Lease, reason: str, *, counts: bool) -> Status:
-    """Give the experiment back to the queue, for the next worker to go on from the last checkpoint.
+    """Requeue the experiment, for the next worker to continue from the last checkpoint.
 
     `counts` says whether the attempt was lost (its process or worker died, hung or fell silent) rather than handed back
     in good order. Once as many as the claim allowed were lost, the experiment has failed. One that was to be cancelled
@@ -153,7 +153,7 @@ def hand_back(session: Session, lease: Lease, reason: str, *, counts: bool) -> S
 
 
 def running(session: Session) -> list[RunningRun]:
-    """Every run that holds a lease."""
+    """List the runs with a lease."""
     query = (
         select(Run.experiment_id, Run.id, Run.attempt, Run.heartbeat, Run.worker)
         .where(Run.status == RunStatus.RUNNING)
@@ -168,7 +168,7 @@ def list_for(session: Session, experiment_id: int) -> list[Run]:
 
 
 def set_verdict(session: Session, lease: Lease, verdict: VerdictJson) -> None:
-    """Keep the verdict and tell it. What told the one before goes: thousands of them would be most of the database."""
+    """Store the verdict with an event. The previous verdict's event is deleted: thousands would fill the database."""
     experiment = fenced(session, lease)
     told = select(Event.id).where(Event.experiment_id == lease.experiment_id, Event.kind == EventKind.VERDICT)
     before = session.scalar(told.order_by(Event.id.desc()).limit(1))
@@ -198,7 +198,7 @@ def set_layers(session: Session, lease: Lease, layers: Sequence[dict[str, Any]])
 
 
 def notice(session: Session, lease: Lease, code: str, text: str, data: dict[str, Any]) -> None:
-    """Tell something worth knowing about the run."""
+    """Add a notice about the run, as an event."""
     touch(fenced(session, lease))
     tell(session, lease.experiment_id, EventKind.NOTICE, {"code": code, "text": text, "data": finite(data)})
 

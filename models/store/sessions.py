@@ -1,4 +1,4 @@
-"""Sessions of the pages: each stands for a key for some hours. The token is in the browser; only its digest is kept."""
+"""Sessions of the pages, each valid for some hours on behalf of a key. Only the token's SHA-256 is stored."""
 
 import secrets
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ MOST_A_KEY = 50
 
 
 class Credential(NamedTuple):
-    """What a request may show, as its digest, and whose it is."""
+    """A valid key or session: the SHA-256 of its token, and its key's name and role."""
 
     sha256: str
     key_name: str

@@ -1,4 +1,4 @@
-"""What tells a reader that nothing has changed, without a transaction, a thread or a wait: some ten microseconds.
+"""Change numbers of the database for validating caches, read without a transaction or thread in ten microseconds.
 
 SQLite only. A connection of its own, never inside a transaction, and with no patience: a lock or an error means that
 nothing is known, and whoever asks reads the database as always.
@@ -29,19 +29,19 @@ class Stamps:
             self._connection.execute("PRAGMA query_only = ON")
 
     def of_experiment(self, experiment_id: int) -> int | None:
-        """The experiment's revision; None if there is none, or it cannot be told now."""
+        """Return the experiment's revision; None if there is none or it cannot be read now."""
         return self._ask("SELECT revision FROM experiments WHERE id = ?", experiment_id)
 
     def of_history(self, experiment_id: int) -> int | None:
-        """The last event of an experiment: progress alone is none. 0 if there is none; None if it cannot be told."""
+        """Return the id of an experiment's last event (progress is none); 0 without one, None if it cannot be read."""
         return self._ask("SELECT coalesce(max(id), 0) FROM events WHERE experiment_id = ?", experiment_id)
 
     def of_everything(self) -> int | None:
-        """A number that any process's commit changes; None if it cannot be told now."""
+        """Return a number that any process's commit changes; None if it cannot be read now."""
         return self._ask("PRAGMA data_version")
 
     def of_list(self, ids: Sequence[int]) -> tuple[Any, ...] | None:
-        """What a list with these experiments on its page depends on; None if it cannot be told now.
+        """Return what a list with these experiments on its page depends on; None if it cannot be read now.
 
         Whatever adds an experiment or moves it on a list tells an event, and events' numbers are never used twice.
         Fewer experiments are fewer. What is shown of those on the page changes with their revisions.
@@ -62,7 +62,7 @@ class Stamps:
         return found
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where an experiment stands."""
+    """Status of an experiment."""
 
     QUEUED = "queued"
     """Accepted; waits for a worker, at first or again after a worker was lost."""
@@ -21,12 +21,12 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing more happens unless somebody resumes it."""
+        """Whether the experiment has ended, unless it is resumed."""
         return self not in (Status.QUEUED, Status.RUNNING)
 
 
 class RunStatus(StrEnum):
-    """How one attempt stands or ended."""
+    """Status of one attempt."""
 
     RUNNING = "running"
     """Training now."""
@@ -45,7 +45,7 @@ class RunStatus(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What an event tells."""
+    """Kind of an event."""
 
     STATE = "state"
     """The experiment's status changed."""
@@ -84,7 +84,7 @@ class MeasurementKind(StrEnum):
 
 
 class MeasurementStatus(StrEnum):
-    """Where a measurement stands."""
+    """Status of a measurement."""
 
     QUEUED = "queued"
     """Waits for a worker."""

@@ -128,14 +128,14 @@ class Store:
 
 
 def url_of(settings: Settings) -> URL:
-    """The database's address. A path goes in as it is: pasted into text, `?`, `%` and `#` would change its meaning."""
+    """Build the database's URL. A path is passed as a component, since `?`, `%` and `#` have a meaning in text."""
     if settings.database_url:
         return make_url(settings.database_url)
     return URL.create("sqlite", database=str(settings.database_path))
 
 
 def describe_database(settings: Settings) -> str:
-    """Which database it is, for people who run the lab: its address without user and password."""
+    """Describe the database for administrators: its address without user and password."""
     if settings.database_url:
         return mask(settings.database_url)
     return str(settings.database_path)
@@ -199,7 +199,7 @@ def _take_turn(connection: Connection) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn what the database says into an error that a user can act on."""
+    """Translate a database error into an EpochalError with a fix."""
     try:
         yield
     except PoolTimeout as error:

@@ -1,4 +1,4 @@
-"""The tables. Small columns stand before JSON ones, since SQLite reads a row from its start.
+"""SQLAlchemy tables. Small columns come before JSON ones, since SQLite reads a row from its start.
 
 experiments 1--n runs, experiment_tags, epoch_metrics, summaries, events, artifacts, idempotency_keys, model_versions
 models 1--n model_versions
@@ -61,7 +61,7 @@ class Base(DeclarativeBase):
 
 
 class Experiment(Base):
-    """What somebody asked for, and where it stands."""
+    """An experiment: its spec, owner and status."""
 
     __tablename__ = "experiments"
     __table_args__ = (
@@ -156,7 +156,7 @@ class Run(Base):
 
 
 class EpochRow(Base):
-    """The metrics of one epoch; NULL stands for what was not finite or not measured."""
+    """The metrics of one epoch; NULL for values not finite or not measured."""
 
     __tablename__ = "epoch_metrics"
     __table_args__ = ({"sqlite_with_rowid": False},)  # clustered by experiment: a history is one run of pages
@@ -288,7 +288,7 @@ class IdempotencyKey(Base):
 
 
 class ApiKey(Base):
-    """Somebody who may come in. The key itself is not stored."""
+    """An API key's name, role and SHA-256. The key itself is not stored."""
 
     __tablename__ = "api_keys"
 
@@ -313,7 +313,7 @@ class PageSession(Base):
 
 
 class WorkerRow(Base):
-    """A worker that said it is there."""
+    """A worker's registration and heartbeat."""
 
     __tablename__ = "workers"
 

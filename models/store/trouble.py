@@ -1,4 +1,4 @@
-"""What a database driver says, in the words of models.errors."""
+"""Translation of database drivers' errors into models.errors."""
 
 import re
 
@@ -83,7 +83,7 @@ def translate(error: DBAPIError) -> EpochalError | DBAPIError:
 
 
 def _why(words: str) -> tuple[str, str]:
-    """What PostgreSQL or its driver says of a connection, and what to do.
+    """Return the reason of a failed PostgreSQL connection, and its fix.
 
     Names of hosts, users and databases are neither shown nor searched: a database may be called "ssl".
     """

@@ -1,4 +1,4 @@
-"""How things stand with several experiments at once, read often and cheaply: for live streams and gauges."""
+"""Status and progress of several experiments in one cheap query, for live streams and gauges."""
 
 from collections.abc import Collection
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Workers, as they say themselves that they are there."""
+"""Registration and heartbeats of workers."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ def beat(session: Session, name: str, *, host: str, pid: int, device: str) -> No
 
 
 def leave(session: Session, name: str) -> None:
-    """Forget a worker that has stopped."""
+    """Remove a worker that has stopped."""
     session.execute(delete(WorkerRow).where(WorkerRow.name == name))
 
 

@@ -1,4 +1,4 @@
-"""Run by Alembic. It is handed a connection and touches no logging, which belongs to whoever called."""
+"""Alembic's environment script: uses the caller's connection and leaves logging unchanged."""
 
 from alembic import context
 
