@@ -1,4 +1,4 @@
-"""Limits and ticks that fit what is shown."""
+"""Axis limits, scales and ticks chosen from the data."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +14,7 @@ STEPS = [1, 2, 2.5, 5, 10]
 
 
 def set_values(plot: Plot, series: Sequence[Floats], *, highest: bool) -> None:
-    """The value axis of a plot: accuracies in per cent, losses on a log scale if a linear one would hide the curves.
+    """Choose the value axis of a plot: accuracies in per cent, losses on a log scale if they span a wide range.
 
     There is room for a label beyond the best value: above the highest accuracy, below the lowest loss.
     """
@@ -49,7 +49,7 @@ def _set_log_losses(plot: Plot, positive: Floats) -> None:
 
 
 def set_bottom(plot: Plot, xs: Sequence[Floats], title: str, *, by_epoch: bool) -> None:
-    """The axis along the bottom: whole epochs from 1, or time from 0."""
+    """Choose the horizontal axis: epochs from 1, or time from 0."""
     first = min((float(x[0]) for x in xs if len(x)), default=None)
     last = max((float(x[-1]) for x in xs if len(x)), default=0.0)
     if first is None:
@@ -67,7 +67,7 @@ def set_bottom(plot: Plot, xs: Sequence[Floats], title: str, *, by_epoch: bool) 
 
 
 def nice_ticks(scale: Scale) -> list[float]:
-    """Round values between the ends, eight intervals at most."""
+    """Return round tick values between the limits, with at most eight intervals."""
     return _within(ticker.MaxNLocator(nbins=8, steps=STEPS).tick_values(scale.low, scale.high), scale)
 
 
@@ -78,7 +78,7 @@ def _within(ticks: Iterable[float], scale: Scale) -> list[float]:
 
 
 def one_notation(ticks: Sequence[float]) -> list[str]:
-    """Values of a log axis, all in one notation: 0.01, 0.1, 1 where that is short, else 1e-6, 1e-3, 1e0."""
+    """Format ticks of a log axis in one notation: 0.01, 0.1, 1 where that is short, else 1e-6, 1e-3, 1e0."""
     if all(1e-4 <= abs(tick) < 1e5 for tick in ticks):
         return [f"{tick:.10f}".rstrip("0").rstrip(".") for tick in ticks]
     words = [f"{tick:.3e}".split("e") for tick in ticks]
@@ -86,14 +86,14 @@ def one_notation(ticks: Sequence[float]) -> list[str]:
 
 
 def rule_linear_values(plot: Plot) -> None:
-    """Round values at the left of a linear plot, all with as many decimals."""
+    """Format ticks of a linear axis, all with the same number of decimals."""
     ticks = nice_ticks(plot.y)
     decimals = max((len(f"{tick:.6f}".rstrip("0").partition(".")[2]) for tick in ticks), default=0)
     rule_values(plot, ticks, [f"{tick:,.{decimals}f}" for tick in ticks])
 
 
 def rule_values(plot: Plot, ticks: Sequence[float], words: Sequence[str]) -> None:
-    """Lines across the plot at the ticks, and their words at its left."""
+    """Draw horizontal grid lines at the ticks, with labels on the left."""
     left, right = plot.frame.left, plot.frame.right
     for tick, word in zip(ticks, words, strict=True):
         y = plot.up(tick)
@@ -102,7 +102,7 @@ def rule_values(plot: Plot, ticks: Sequence[float], words: Sequence[str]) -> Non
 
 
 def rule_bottom(plot: Plot, ticks: Sequence[float], words: Sequence[str], title: str) -> None:
-    """Marks below the plot at the ticks, their words, and what they count."""
+    """Draw tick marks below the plot with their labels, and the axis title."""
     bottom = plot.frame.bottom
     for tick, word in zip(ticks, words, strict=True):
         x = plot.across(tick)

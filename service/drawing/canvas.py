@@ -1,4 +1,4 @@
-"""What every figure shares: its colours, and bytes that are the same each time.
+"""Shared by all figures: colours, the lock on matplotlib, and deterministic PNG encoding.
 
 matplotlib draws, without pyplot, which keeps every figure of the process alive. Its settings and its font cache are
 global, so one figure is drawn at a time; a draw takes about as long as the lock would be waited for anyway, because it
@@ -37,13 +37,13 @@ _DRAWING = threading.Lock()
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """One figure at a time, in the house style. Everything that makes or saves a Figure stands inside."""
+    """Context manager around all use of matplotlib: one figure at a time, in the house style."""
     with _DRAWING, matplotlib.rc_context(STYLE):
         yield
 
 
 def png(pixels: NDArray[np.uint8], dpi: int) -> bytes:
-    """Pixels of shape (height, width, 3) as a PNG file (https://www.w3.org/TR/png-3/), every row unfiltered.
+    """Encode pixels of shape (height, width, 3) as PNG (https://www.w3.org/TR/png-3/), rows unfiltered.
 
     Lines on white compress as well without a filter as with one, and choosing filters row by row, which Pillow cannot
     be kept from, takes as long as all the rest.
@@ -63,7 +63,7 @@ def png(pixels: NDArray[np.uint8], dpi: int) -> bytes:
 
 
 def _compressed(pixels: NDArray[np.uint8]) -> bytes:
-    """The rows, each after the number of its filter: 0, none. By strips: fresh memory takes the system time."""
+    """Yield rows in strips, each after its filter byte 0 (none). Strips reuse memory: fresh pages cost time."""
     height, width, _ = pixels.shape
     compressor = zlib.compressobj(1)
     rows = np.zeros((min(height, STRIP_ROWS), 1 + 3 * width), np.uint8)
@@ -79,7 +79,7 @@ def _compressed(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def check_format(file_format: str) -> None:
-    """Refuse a picture format that figures are not drawn in."""
+    """Check the picture format. Raises InvalidRequest."""
     if file_format not in FORMATS:
         raise InvalidRequest(
             f"format is '{file_format[:20]}'; a figure is drawn as png or svg", fix="ask for png or svg"

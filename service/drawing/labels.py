@@ -1,4 +1,4 @@
-"""Where a label can stand without covering a curve or another label."""
+"""Placement of labels so that they cover neither curves nor each other."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ LINE_HEIGHT = 1.15
 
 
 def text_size(text: str, size: float, *, bold: bool = False) -> tuple[float, float]:
-    """How wide and high a line of text is."""
+    """Return width and height of a line of text."""
     return width_of(text, size, bold=bold), LINE_HEIGHT * size
 
 
 def along_curves(plot: Plot) -> Points:
-    """Points every few along every curve of the plot: where ink is."""
+    """Sample points along every curve of the plot, for overlap tests."""
     return np.concatenate([np.empty((0, 2)), *(_every_few(curve) for curve in plot.ink)])
 
 
@@ -33,7 +33,7 @@ def _every_few(points: Points, step: float = 1.8) -> Points:
 
 
 def place(plot: Plot, anchor: tuple[float, float], size: tuple[float, float], taken: list[Box], *, above: bool) -> Box:
-    """The spot for a label of `size` near `anchor` that covers least, `above` it if that is equal.
+    """Choose the position for a label of `size` near `anchor` that covers the least; `above` wins ties.
 
     `anchor` is a place on the sheet. The spot is added to `taken`.
     """
@@ -63,7 +63,7 @@ def place(plot: Plot, anchor: tuple[float, float], size: tuple[float, float], ta
 
 
 def spread(wanted: list[float], separation: float, low: float, high: float) -> list[float]:
-    """Heights near the `wanted` ones, at least `separation` apart and between `low` and `high` as far as they fit."""
+    """Spread heights near the `wanted` ones, at least `separation` apart, between `low` and `high` if they fit."""
     if len(wanted) > 1:
         separation = min(separation, (high - low) / (len(wanted) - 1))
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])

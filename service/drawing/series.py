@@ -1,4 +1,4 @@
-"""Histories as arrays that can be drawn: gaps as NaN, time added up, the best epoch of a curve."""
+"""Histories as arrays for drawing: gaps as NaN, cumulative time, best epochs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class CurveData:
-    """One experiment to draw: its number, its name, its epochs so far, and the verdict on them if there is one."""
+    """One experiment to draw: id, name, epochs so far, and the verdict if there is one."""
 
     id: int
     name: str
     history: "Sequence[EpochMetrics]"
     verdict: "VerdictJson | None" = None
     ended: bool = False
-    """Whether no further epoch will come."""
+    """Whether the run has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """A history by columns. `epochs` counts from 1; a value that is missing or not finite is NaN."""
+    """A history as columns. `epochs` counts from 1; missing and non-finite values are NaN."""
 
     epochs: Floats
     seconds: Floats
-    """Time since the start at the end of each epoch."""
+    """Seconds since the start, at the end of each epoch."""
     train_loss: Floats
     val_loss: Floats
     train_accuracy: Floats
@@ -63,21 +63,21 @@ def curves_of(history: "Sequence[EpochMetrics]") -> Curves:
 
 
 def best_index(values: Floats, *, highest: bool) -> int | None:
-    """Where the best value stands, the first of equal ones; None if there is no finite one."""
+    """Return the index of the best value, the first of equal ones; None without a finite value."""
     if not np.isfinite(values).any():
         return None
     return int(np.nanargmax(values) if highest else np.nanargmin(values))
 
 
 def lone_points(values: Floats) -> NDArray[np.bool_]:
-    """Finite values without a finite neighbour: a line would not show them."""
+    """Mark isolated finite values, which a line would not show."""
     finite = np.isfinite(values)
     padded = np.concatenate(([False], finite, [False]))
     return finite & ~padded[:-2] & ~padded[2:]
 
 
 def time_unit(longest_seconds: float) -> tuple[float, str]:
-    """Seconds in the unit that a time axis up to there reads best in, and the unit's name."""
+    """Choose the unit of a time axis up to a number of seconds. Returns its length in seconds and its name."""
     if longest_seconds < 180:
         return 1.0, "seconds"
     if longest_seconds < 3 * 3600:

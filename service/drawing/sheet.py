@@ -1,4 +1,4 @@
-"""A page for lines, areas, dots and words, in points (1/72 inch) from its lower left corner; as PNG or SVG.
+"""A drawing surface for lines, areas, dots and text, in points (1/72 inch) from the lower left; PNG or SVG.
 
 matplotlib's renderers draw it, in its fonts, but without its figures, axes and artists: those are made to be changed
 again, and took two thirds of a picture's time. Words are outlines that are kept, since most come again: the number at
@@ -27,12 +27,12 @@ from service.drawing.canvas import DPI, png
 from service.drawing.text import FONT, clean, font, is_common, left_to_right, outline, width_of
 
 Points = NDArray[np.float64]
-"""Places, of shape (n, 2)."""
+"""Positions, of shape (n, 2)."""
 
 Renderer = Any
 ACROSS = {"left": 0.0, "center": 0.5, "right": 1.0}
 UP = {"baseline": 0.0, "center": 0.26, "top": 0.76, "bottom": -0.24}
-"""How far the baseline lies below the place that is named, in font sizes: DejaVu Sans reaches from -0.24 to 0.76."""
+"""Offset of the baseline by vertical alignment, in font sizes: DejaVu Sans extends from -0.24 to 0.76."""
 DOT = Path.unit_circle()
 CROSS = Path([(-1, -1), (1, 1), (-1, 1), (1, -1)], [Path.MOVETO, Path.LINETO] * 2)
 
@@ -52,27 +52,27 @@ class Box:
         return (self.left + self.right) / 2, (self.bottom + self.top) / 2
 
     def overlaps(self, other: "Box") -> bool:
-        """Whether two rectangles share any area."""
+        """Whether two rectangles overlap."""
         return (
             self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
         )
 
     def count_inside(self, points: Points) -> int:
-        """How many of the points lie inside."""
+        """Count the points inside."""
         x, y = points[:, 0], points[:, 1]
         return int(((x > self.left) & (x < self.right) & (y > self.bottom) & (y < self.top)).sum())
 
 
 class Sheet:
-    """What is put on it is drawn by `level`, and on one level in the order in which it came."""
+    """A drawing surface. Items are drawn by `level`, and within a level in order of insertion."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width = width
         self.height = height
         self.texts: list[str] = []
-        """All that is written on it."""
+        """All texts on the sheet."""
         self.boxes: list[tuple[Box, str]] = []
-        """Where it is written, from the baseline's descent to the top of capitals."""
+        """Bounding boxes of the texts, from descent to the top of capitals."""
         self._items: list[tuple[float, Callable[[Renderer], None]]] = []
         self.area(Box(0, 0, width, height), color="white", level=-1)
 
@@ -87,7 +87,7 @@ class Sheet:
         inside: Box | None = None,
         level: float = 2,
     ) -> None:
-        """A line through the points, with a gap where one is NaN; `dash` counts strokes and gaps in line widths."""
+        """Draw a line through points, with gaps at NaN; `dash` has strokes and gaps in line widths."""
         cap: Literal["butt", "round"] = "butt" if dash else "round"
 
         def draw(renderer: Renderer) -> None:
@@ -101,7 +101,7 @@ class Sheet:
         self._items.append((level, draw))
 
     def area(self, box: Box, *, color: str, alpha: float = 1.0, inside: Box | None = None, level: float = 0) -> None:
-        """A rectangle without an edge."""
+        """Draw a filled rectangle."""
         corners = [(box.left, box.bottom), (box.right, box.bottom), (box.right, box.top), (box.left, box.top)]
 
         def draw(renderer: Renderer) -> None:
@@ -121,7 +121,7 @@ class Sheet:
         alpha: float = 1.0,
         level: float = 6,
     ) -> None:
-        """Dots of a diameter; with an edge they are white inside. Crosses are all edge."""
+        """Draw dots of a diameter, white inside if they have an edge; or crosses."""
 
         def draw(renderer: Renderer) -> None:
             pen = _pen(renderer, color, edge, alpha)
@@ -147,7 +147,7 @@ class Sheet:
         level: float = 3,
         turned: bool = False,
     ) -> None:
-        """A line of text whose left, centre or right stands at x and whose baseline, centre, top or bottom at y.
+        """Write a line of text, aligned at x by left, centre or right and at y by baseline, centre, top or bottom.
 
         An edge is white and keeps words legible over lines. `turned` text runs upwards: its left, centre or right
         stands at y, its baseline, centre, top or bottom at x.
@@ -186,7 +186,7 @@ class Sheet:
         self._items.append((level, draw))
 
     def picture(self, left: float, top: float, pixels: NDArray[np.uint8], *, level: float = 3) -> None:
-        """An image (height, width, 3), crisp: a pixel of it is one of the PNG's, and a square in the SVG.
+        """Draw an image (height, width, 3) without resampling: its pixels are the PNG's, and squares in the SVG.
 
         Its upper left corner stands at (left, top), which should be whole pixels of the PNG.
         """
@@ -204,11 +204,11 @@ class Sheet:
         self._items.append((level, draw))
 
     def save(self, file_format: str, *, title: str) -> bytes:
-        """What is on it as a PNG or SVG file; only the SVG has room for a title."""
+        """Render the sheet as PNG or SVG; only the SVG contains the title."""
         return self.svg(title) if file_format == "svg" else self.png()
 
     def png(self, dpi: int = DPI) -> bytes:
-        """What is on it as a PNG file. Stands inside `drawing`, as one is drawn at a time."""
+        """Render the sheet as PNG. To be called inside `drawing`."""
         width, height = (round(side * dpi / 72) for side in (self.width, self.height))
         renderer = _pixels(width, height, dpi)
         renderer.clear()
@@ -216,7 +216,7 @@ class Sheet:
         return png(np.asarray(renderer.buffer_rgba())[:, :, :3], dpi)
 
     def svg(self, title: str) -> bytes:
-        """What is on it as an SVG file."""
+        """Render the sheet as SVG."""
         file = io.StringIO()
         metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": clean(title)[:300]}
         renderer = Vectors(self.width, self.height, file, image_dpi=DPI, metadata=metadata)
@@ -255,14 +255,14 @@ class Vectors(RendererSVG):
 
 @lru_cache(1)
 def _pixels(width: int, height: int, dpi: int) -> Outlines:
-    """Pixels to draw on. The last are kept: most pictures have one size, and fresh memory takes 3 ms."""
+    """Return a pixel buffer. The last one is reused: most pictures have one size, and fresh memory takes 3 ms."""
     return Outlines(width, height, dpi)
 
 
 def _pen(
     renderer: Renderer, color: str, width: float = 0.0, alpha: float = 1.0, inside: Box | None = None
 ) -> GraphicsContextBase:
-    """A pen of a width, in a colour, that draws nothing outside a box."""
+    """Create a graphics context with a width, a colour and a clip box."""
     pen: GraphicsContextBase = renderer.new_gc()
     pen.set_alpha(alpha)
     pen.set_foreground(color)

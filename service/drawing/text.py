@@ -1,4 +1,4 @@
-"""Text as outlines: in which font, how wide, and cut to the room there is.
+"""Text as outlines: choice of font, measurement, and truncation to a width.
 
 DejaVu Sans comes with matplotlib, so that every machine draws the same. For what it lacks (Chinese, Japanese, Korean,
 Devanagari, Thai, many emoji) an installed font is taken, whichever has the character; where none has it, a PNG shows a
@@ -24,22 +24,22 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it warns
 
 FONT = "DejaVu Sans"
 SPACE = 0.318
-"""Between two words, in font sizes."""
+"""Width of a space, in font sizes."""
 KEPT_WORDS, KEPT_LENGTH = 1024, 16
 MAX_CHARACTERS = 2000
 MAX_FONTS = 256
-"""Fonts that are looked into: some 10 ms each, once."""
+"""Maximum number of fonts searched: some 10 ms each, once."""
 BOX, CUT, LEFT_TO_RIGHT = "\u25a1", "\u2026", "\u200e"
 NEVER_DRAWN = ("Cc", "Cf", "Cs", "Co", "Cn")
-"""Control characters, direction marks, halves of surrogate pairs, and what Unicode gives no meaning."""
+"""Unicode categories not drawn: control characters, direction marks, surrogates, unassigned."""
 PREFERRED = (
     *("Noto Sans CJK", "Source Han Sans", "Noto Sans", "WenQuanYi", "Droid Sans Fallback", "IPA", "Nanum"),
     *("Hiragino Sans", "Apple SD Gothic", "Noto Emoji", "Symbola"),
 )
-"""Beginnings of the names of fonts that are tried first: sans serifs with many characters, as drawn outlines."""
+"""Name prefixes of fonts tried first: sans serif outlines with wide coverage."""
 REGULAR = (400, "normal", "regular")
 UNUSABLE = ("LastResort", "Last Resort", "Adobe Blank", "Noto Color Emoji", "Apple Color Emoji")
-"""Fonts that have a box for everything, or pictures instead of outlines."""
+"""Fonts not used: placeholders for every character, or bitmaps instead of outlines."""
 PACKAGES = (
     ((0x2E80, 0x9FFF), "fonts-noto-cjk"),
     ((0xAC00, 0xD7FF), "fonts-noto-cjk"),
@@ -49,19 +49,19 @@ PACKAGES = (
     ((0x2190, 0x2BFF), "fonts-symbola"),
     ((0x1F000, 0x1FAFF), "fonts-symbola"),
 )
-"""By ranges of characters, the Debian and Ubuntu package whose font has them; anything else is in fonts-noto-core."""
+"""The Debian and Ubuntu package with a font for each range of characters; fonts-noto-core for all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A line of text at a font size of one point, from the origin to the right."""
+    """The outline of a line of text at a font size of one point."""
 
     path: Path
     width: float
 
 
 def clean(text: str) -> str:
-    """A name as one line without control or direction marks. Draw it with `parse_math=False`: $ is no formula."""
+    """Return a name as one line without control and direction marks. Draw it with `parse_math=False`: $ is literal."""
     kept = [
         " " if char.isspace() else char
         for char in text[:MAX_CHARACTERS]
@@ -71,7 +71,7 @@ def clean(text: str) -> str:
 
 
 def fit(text: str, width: float, size: float, *, bold: bool = False, keep_end: int = 0) -> str:
-    """A name as one line of at most `width` at a font size.
+    """Truncate a name to one line of at most `width` at a font size.
 
     What is cut stands before the last `keep_end` characters, or as many of them as fill half of the width.
     """
@@ -93,7 +93,7 @@ def fit(text: str, width: float, size: float, *, bold: bool = False, keep_end: i
 
 @lru_cache(256)
 def outline(text: str, bold: bool) -> Outline:
-    """The outline of a text, put together from its words, most of which were needed before.
+    """Return the outline of a text, composed of its words' cached outlines.
 
     What is not plain ASCII is set as a whole: there, words need not stand in the order in which they are written. A
     sheet asks for each of its texts two or three times.
@@ -110,7 +110,7 @@ def outline(text: str, bold: bool) -> Outline:
 
 
 def left_to_right(text: str) -> str:
-    """The text with a mark that keeps what stands in front of Arabic or Hebrew, such as a number, at the left."""
+    """Add a direction mark that keeps what precedes Arabic or Hebrew, such as a number, on the left."""
     rightward = not text.isascii() and any(unicodedata.bidirectional(char) in ("R", "AL") for char in text)
     return f"{LEFT_TO_RIGHT}{text}" if rightward else text
 
