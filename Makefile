@@ -40,7 +40,7 @@ test: $(VENV)/.installed-dev ## The whole suite, a real broker and worker includ
 	@$(BIN)/python -m models.data fetch cifar10
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-gpu: $(VENV)/.installed-dev ## What must hold on a GPU, in eight minutes; its table goes to docs/benchmarks.md
+test-gpu: $(VENV)/.installed-dev ## Checks on a GPU, in eight minutes; writes its table to docs/benchmarks.md
 	@$(BIN)/python -m models.data fetch cifar10
 	@$(BIN)/pytest -q -m gpu tests/worker
 	@$(BIN)/python -m benchmarks.gpu --write
@@ -52,31 +52,31 @@ test-postgres: $(VENV)/.installed-dev ## The store's, workers' and system's test
 compose-test: ## The lab in containers: scaled, killed, restarted, taken down and up again (Docker, docker-compose)
 	@$(PYTHON) .ci/compose-test
 
-demo: $(VENV)/.installed ## Everything once, on real images: see demo/ afterwards
+demo: $(VENV)/.installed ## One complete run on real images; results in demo/
 	@$(BIN)/epochal demo
 
 lab: $(VENV)/.installed ## Start the lab in the foreground; Ctrl-C stops it
 	@$(BIN)/epochal up
 
-bench: $(VENV)/.installed ## Speed of training beside a plain loop and the machine's ceiling
+bench: $(VENV)/.installed ## Training speed, against a plain loop and the machine's ceiling
 	@$(BIN)/python -m benchmarks.training
 
-faults: $(VENV)/.installed-dev ## Do every fault for real and print what happened
+faults: $(VENV)/.installed-dev ## Inject every fault for real and print the outcomes
 	@$(BIN)/python -m benchmarks.faults
 
-attack: $(VENV)/.installed-dev ## Attack a lab with keys on, for real, beside other clients
+attack: $(VENV)/.installed-dev ## Attack a lab that requires keys, while other clients use it
 	@$(BIN)/python -m benchmarks.attack
 
 MINUTES ?= 10
 SEED ?= 1
 DATABASE ?= sqlite
-history: $(VENV)/.installed-dev ## Break a lab at random and judge what clients were told: SEED=1 MINUTES=10 DATABASE=sqlite
+history: $(VENV)/.installed-dev ## Random faults, then a check of all answers clients got: SEED=1 MINUTES=10 DATABASE=sqlite
 	@$(BIN)/python -m benchmarks.history --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE)
 
-load: $(VENV)/.installed-dev ## 10,000 experiments in the store, streams and requests
+load: $(VENV)/.installed-dev ## Load test: 10,000 stored experiments, streams and requests
 	@$(BIN)/python -m benchmarks.load
 
-fuzz: $(VENV)/.installed-dev ## Requests at random, some thousands to each route
+fuzz: $(VENV)/.installed-dev ## Random requests, thousands for each route
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} $(BIN)/pytest -q --timeout 0 tests/service/http/test_fuzz.py
 
 constraints: $(VENV)/.installed-dev ## Write constraints.txt anew from what is installed

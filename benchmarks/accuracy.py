@@ -1,4 +1,4 @@
-"""How good a network is after how many seconds: the fast presets over several seeds, and fixed budgets of time.
+"""Accuracy against training time: the fast presets over several seeds, and fixed time budgets.
 
     python -m benchmarks.accuracy                       both presets over three seeds, then the budgets: an hour
     python -m benchmarks.accuracy fast_resnet           one preset (or one budget: 1min, 3min, 10min)
@@ -105,7 +105,7 @@ def as_table(results: list[dict[str, Any]]) -> str:
 
 
 def say(text: str) -> None:
-    """A line for whoever waits."""
+    """Print a progress line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the throughput benchmark trains. Free of torch."""
+"""Cases of the throughput benchmark: specs to train. Free of torch."""
 
 from dataclasses import dataclass
 from typing import Any

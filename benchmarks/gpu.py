@@ -168,7 +168,7 @@ def memory_is_given_back(dataset: ImageDataset, device: str, size: float) -> Ans
 
 
 def out_of_memory_is_told(dataset: ImageDataset, device: str, size: float) -> Answer:
-    """A run that does not fit is told as out of memory, and the next one trains in the same process."""
+    """A run that does not fit fails with an out-of-memory message, and the next one trains in the same process."""
     small = {"model": "baseline", "epochs": 1, "dataset": {"train_limit": 300}}
     large = {**small, "model": {"name": "squeezenet1_1", "input_size": 224}, "batch_size": 4096}
     large["dataset"] = {"train_limit": 8_192}

@@ -1,4 +1,4 @@
-"""Whether a change of the code changed a result: seeded runs, their losses and weights compared to the last bit.
+"""Regression check of results: losses and weights of seeded runs, compared to the last bit.
 
     python -m benchmarks.identical --write before.json      on the code as it was
     python -m benchmarks.identical --compare before.json    on the code as it is: exit status 1 if anything differs
@@ -131,7 +131,7 @@ def as_hex(value: float | None) -> str | None:
 
 
 def digest_of_weights(path: Path) -> str:
-    """SHA-256 of a safetensors file's tensors by name. What else the file says of the run is left out."""
+    """Return the SHA-256 of a safetensors file's tensors by name, without the metadata."""
     digest = hashlib.sha256()
     with safe_open(path, "numpy") as file:
         for name in sorted(file.keys()):

@@ -68,7 +68,7 @@ class Figure:
 
 
 def main() -> int:
-    """Measure, print, and say by the exit code whether every bar holds."""
+    """Measure and print; exits with 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=2.0, help="how long the lab is under load")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
@@ -307,7 +307,7 @@ class Memory:
 
 
 def say(text: str, count: int = 0) -> None:
-    """A line for whoever waits; of those with a count every tenth."""
+    """Print a progress line; of those with a count every tenth."""
     if count % 2000 == 0:
         print(text, file=sys.stderr, flush=True)
 

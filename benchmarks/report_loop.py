@@ -1,4 +1,4 @@
-"""The lab report's own training loop, as a user would write it today, to be compared with.
+"""The lab report's training loop, as a user would write it today: the baseline of comparisons.
 
     python -m benchmarks.report_loop < names    reads names of cases, a line each, and prints images per second
 

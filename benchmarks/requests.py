@@ -1,4 +1,4 @@
-"""Traffic for a lab: event streams that stay open, and requests at a steady rate, out of one process of its own.
+"""Traffic generator: open event streams, and requests at a steady rate, in a separate process.
 
 `python -m benchmarks.requests URL EXPERIMENT NUM_EXPERIMENTS STREAMS RATE` opens the streams, sends requests while the
 last line of its standard input was `ask`, and when that closes prints what came of it as JSON. A process of its own,
@@ -91,7 +91,7 @@ class Stream(asyncio.Protocol):
         transport.write(self.sender.request(f"{API}/{self.sender.experiment_id}/events"))
 
     def data_received(self, data: bytes) -> None:
-        """Count messages; the head says whether the stream is one."""
+        """Count messages; the response's head shows whether it is an event stream."""
         if not self.answered:
             self.answered = True
             if data.startswith(b"HTTP/1.1 200"):
@@ -209,7 +209,7 @@ class Sender:
 
 
 async def send(sender: Sender, num_streams: int, rate: float) -> dict[str, object]:
-    """Do as standard input says until it closes."""
+    """Execute commands from standard input until it closes."""
     await asyncio.gather(*(sender.listen() for _ in range(num_streams)))
     asking = asyncio.create_task(sender.ask_steadily(rate))
     while word := await asyncio.to_thread(sys.stdin.readline):
@@ -224,7 +224,7 @@ async def send(sender: Sender, num_streams: int, rate: float) -> dict[str, objec
 
 
 def main() -> None:
-    """Send what the command line says."""
+    """Send requests as given on the command line."""
     url, experiment_id, num_experiments, streams, rate = sys.argv[1:]
     host, _, port = url.removeprefix("http://").rpartition(":")
     sender = Sender(host, int(port), int(experiment_id), int(num_experiments))

@@ -1,4 +1,4 @@
-"""How a run fares beside whatever else wants the cores, and how several runs and the API share them.
+"""Training speed beside other load on the cores, and sharing between several runs and the API.
 
     python -m benchmarks.sharing                 the table, about nine minutes
     python -m benchmarks.sharing --quick --json  one round of each, as JSON and nothing else
@@ -113,7 +113,7 @@ def runs_at_once(count: int, batch_size: int, fixed_threads: int | None, seconds
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes that want a core each."""
+    """Start processes that each use a core."""
     command = [sys.executable, "-c", "while True: pass"]
     hogs = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
     try:
@@ -244,7 +244,7 @@ def _watch(client: Any, numbers: list[int], seconds: float) -> tuple[float, list
 
 
 def say(text: str) -> None:
-    """A line for whoever waits."""
+    """Print a progress line."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the verdicts of a whole run cost: processor seconds of all that a run of so many epochs is given.
+"""Cost of the verdicts of a run: processor seconds, by number of epochs.
 
     python -m benchmarks.verdicts                         runs of 1,250 to 10,000 epochs
     python -m benchmarks.verdicts --epochs 5000 10000     runs of these lengths

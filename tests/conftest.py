@@ -1,4 +1,4 @@
-"""What all tests share: no settings from outside, and no touching of this user's own lab."""
+"""Fixtures of all tests: isolated from the environment's settings and from this user's own lab."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: Debian's programs, a new cluster in a temporary folder, a free port.
+"""A PostgreSQL server for tests: Debian's programs, a new cluster in a temporary folder, a free port.
 
     python -m tests.postgres COMMAND...     runs the command with EPOCHAL_TEST_POSTGRES pointing to such a server
 

@@ -1,1 +1,1 @@
-"""Attacks on a lab with keys on, done for real from this machine, beside what other clients saw meanwhile."""
+"""Attacks on a lab that requires keys, from this machine, with the effect on other clients."""

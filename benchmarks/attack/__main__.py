@@ -1,4 +1,4 @@
-"""`python -m benchmarks.attack`: attack a lab with keys on, for real, and print what happened beside what others saw.
+"""`python -m benchmarks.attack`: attack a lab that requires keys, and print the outcome and other clients' latency.
 
 --only 1,5,7-9     these attacks
 --list             what there is, and do nothing

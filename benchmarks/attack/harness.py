@@ -1,4 +1,4 @@
-"""What the attacks are written with: a registry, a lab with keys on, and another client that is watched throughout.
+"""Harness of the attacks: a registry, a lab that requires keys, and a monitored client beside the attacker.
 
     @attack(1, "...", done="...", promise="...")
     def questions(lab: Target) -> str: ...          raises Broken where the promise is not kept
@@ -39,7 +39,7 @@ OTHER_ADDRESS = "127.0.0.2"
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One attack: what is done, what is promised, and the function that does it and says what happened."""
+    """One attack: its description, the guarantee that must hold, and the function that runs it."""
 
     number: int
     title: str

@@ -1,4 +1,4 @@
-"""Attacks 7 to 15, with a key, an operator's hand, or a place on the machine."""
+"""Attacks 7 to 15, with a key, with an operator's rights, or from an account on the machine."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def png(width: int = 32, height: int = 32) -> bytes:
 
 
 def rewritten(source: Path, target: Path, path: str, sha256: str) -> None:
-    """A backup whose checkpoints' records name another file, in every row of the newest attempt."""
+    """Make a backup in which the checkpoint records of the newest attempt name another file."""
     database = target.with_suffix(".db")
     with tarfile.open(source) as archive, tarfile.open(target, "w") as copy:
         for member in archive.getmembers():

@@ -1,4 +1,4 @@
-"""Attacks 1 to 6, without a key or with any: questions, answers nobody reads, logins, headers, logs, health."""
+"""Attacks 1 to 6, with or without a key: floods, unread answers, logins, headers, logs, health checks."""
 
 import json
 import re
@@ -115,7 +115,7 @@ def never_read(lab: Target) -> str:
 
 
 def pipelined(lab: Target) -> None:
-    """400 connections on which 16 requests each come at once, and whose answers nobody reads."""
+    """Open 400 connections with 16 pipelined requests each, and read no answer."""
     number = lab.trained()
     for path in ("/", "/openapi.json", f"{API}/experiments?limit=", f"{API}/experiments/{number}/curves.png?width=6"):
         lines = [path + (f"{place}1" if path.endswith(("=", "6")) else "") for place in range(1, 17)]

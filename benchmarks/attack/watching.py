@@ -1,4 +1,4 @@
-"""`python -m benchmarks.attack.watching HOST:PORT KEY SOURCE`: one more client, that has nothing to do with an attack.
+"""`python -m benchmarks.attack.watching HOST:PORT KEY SOURCE`: a well-behaved client that measures its latency.
 
 Asks for /healthz and for a list of experiments in turn, over new connections from the address SOURCE, until standard
 input ends; then prints the seconds that each answer took as JSON. A process of its own, so that what the attacker

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.faults`: do every fault for real, and print what happened.
+"""`python -m benchmarks.faults`: inject every fault for real, and print the outcomes.
 
 --only 1,5,26-40   these cases
 --list             what there is, and do nothing
@@ -122,7 +122,7 @@ def _outcome(
 
 
 def _close(bench: Bench) -> None:
-    """Stop a lab; what it leaves is told, since it belongs to no one case."""
+    """Stop a lab, and report leftovers, which cannot be attributed to one case."""
     if bench.running:
         bench.cancel_all()
         bench.stop()

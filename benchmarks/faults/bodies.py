@@ -1,4 +1,4 @@
-"""What the input cases send: files in disguise, texts that want to be paths, and specs that are none."""
+"""Payloads of the input cases: files with a wrong type, path traversal texts, and invalid specs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the cases of `make faults` are written with: a registry of cases, a real lab, a client that records, a prober.
+"""Harness of `make faults`: a registry of cases, a real lab, a recording client, a prober.
 
     @case(1, "kill -9 of the training process", done="...", promise="...")
     def killed_training_process(bench: Bench) -> str:
@@ -47,12 +47,12 @@ class Broken(AssertionError):
 
 
 class Skipped(Exception):
-    """This machine cannot do the case; the text says why."""
+    """The case cannot run on this machine; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One fault: what is done, what is promised then, and the function that does it and says what happened."""
+    """One fault: its description, the guarantee that must hold, and the function that injects it."""
 
     number: int
     title: str
@@ -361,7 +361,7 @@ class Bench:
             return runs.list_for(session, experiment_id)
 
     def notices(self, experiment_id: int) -> list[str]:
-        """The codes of what was told of it."""
+        """Return the codes of its notices."""
         with self.store.reading() as session:
             found = session.query(Event).filter(Event.experiment_id == experiment_id, Event.kind == "notice")
             return [event.data["code"] for event in found.order_by(Event.id)]
@@ -438,12 +438,12 @@ def short_spec(**changes: Any) -> dict[str, Any]:
 
 
 def endless(**changes: Any) -> dict[str, Any]:
-    """Changes that make a run go on until somebody ends it."""
+    """Return changes to a spec that make a run continue until it is cancelled."""
     return {"epochs": 10_000, **changes}
 
 
 def kill(pid: int, signum: int = signal.SIGKILL) -> None:
-    """Signal a process; one that is gone already is as good."""
+    """Send a signal to a process; one that has ended is ignored."""
     with suppress(ProcessLookupError):
         os.kill(pid, signum)
 
@@ -457,5 +457,5 @@ def alive(pid: int) -> bool:
 
 
 def progress(text: str) -> None:
-    """A line for whoever waits."""
+    """Print a progress line."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Images, names, specs and files, cases 26 to 34: what nobody should send, sent."""
+"""Cases 26 to 34: invalid and hostile images, names, specs and files."""
 
 import io
 import json
@@ -45,7 +45,7 @@ MEGABYTES = 50
 
 
 def refused_images(bench: Bench, images: dict[str, bytes]) -> list[str]:
-    """Send each image behind a good one; all must be refused by name and change nothing. What was said of them."""
+    """Send each image after a good one; all must be refused by name and change nothing. Returns the messages."""
     experiment_id, before = trained(bench), rows_of(bench)
     said = []
     for name, data in images.items():

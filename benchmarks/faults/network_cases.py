@@ -1,4 +1,4 @@
-"""Network and access, cases 35 to 40: slow, endless, doubled and foreign requests."""
+"""Cases 35 to 40, network and access: slow, endless, duplicate and cross-origin requests."""
 
 import json
 import os
@@ -270,7 +270,7 @@ def fuzzed(bench: Bench) -> str:
 
 
 def _fuzz(bench: Bench, operation: Any, counts: Counter[int], number: int) -> None:
-    """Send what fits and what does not; every other request asks for an experiment that is there."""
+    """Send valid and invalid requests; every other one is for an existing experiment."""
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
@@ -365,7 +365,7 @@ def api_keys(bench: Bench) -> str:
 
 
 def _queue_quota(bench: Bench, post: Callable[..., httpx.Response]) -> str:
-    """Fill the queue; how many were taken and what was said then."""
+    """Fill the queue; returns how many were accepted, and the refusal."""
     taken: list[int] = []
     while (answer := post(json=short_spec(**endless()))).status_code == 202:
         taken.append(answer.json()["id"])
@@ -412,7 +412,7 @@ print(json.dumps({"key": bool(key), "answers": answers, "code": lab.returncode, 
 
 
 def _open_to_others(bench: Bench) -> str:
-    """`epochal up --host 0.0.0.0` where nobody can reach it: in a network of this process's own, if it may have one."""
+    """Run `epochal up --host 0.0.0.0` in a network namespace of its own, if the system allows one."""
     api = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["api"]
     host = api["environment"]["EPOCHAL_HOST"]
     expect(keys_needed(Settings(host=host)), "docker-compose asks for no key")

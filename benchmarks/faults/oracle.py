@@ -1,4 +1,4 @@
-"""What must hold after every case, whatever was done to the lab."""
+"""Invariants checked after every case."""
 
 import os
 import time

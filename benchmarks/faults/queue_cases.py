@@ -346,7 +346,7 @@ def cancelled(bench: Bench) -> str:
 
 
 def cancel_near_the_end(bench: Bench, number: int) -> str:
-    """Cancel a short run around its last epoch; how it ended, which must be what the answer said."""
+    """Cancel a short run around its last epoch; its status must be the answered one. Returns the status."""
     experiment_id = bench.submit(epochs=2, dataset={"name": "cifar10", "train_limit": 64, "val_limit": 50})
     bench.wait_for(experiment_id, Status.RUNNING, Status.COMPLETED)
     wait_until(lambda: bench.history(experiment_id)[1:], "the last epoch")

@@ -1,4 +1,4 @@
-"""How the cases send what no well-behaved client sends: raw bytes, a thousand requests at once, pictures to predict."""
+"""Sending of raw bytes, a thousand requests at once, and images to predict."""
 
 import asyncio
 import json

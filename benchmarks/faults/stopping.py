@@ -1,4 +1,4 @@
-"""Processes that are stopped, as a laptop's are when it sleeps, and a database that is locked by somebody else."""
+"""Stopping processes (SIGSTOP), as on a sleeping laptop, and locking the database from outside."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from models.store.store import WRITERS_LOCK
 
 
 def stop_outside_transaction(database: URL, *pids: int) -> bool:
-    """SIGSTOP processes, unless one of them holds the database's lock just now, which nobody else could take then.
+    """SIGSTOP processes at a moment when none of them holds the database's write lock.
 
     Returns whether they are stopped; if not, they run on, and it can be tried again.
     """

@@ -15,7 +15,7 @@ READY = b"worker ready to train"
 
 
 def wait_until_ready(log: Path, offset: int, seconds: float = 120.0) -> None:
-    """Until a worker says in its log, from `offset` on, that its nursery is warm."""
+    """Wait until a worker logs, after `offset`, that its nursery is warm."""
     began = time.monotonic()
     while READY not in log.read_bytes()[offset:]:
         if time.monotonic() - began > seconds * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0))):
@@ -46,7 +46,7 @@ def family_of(pid: int) -> list[int]:
 
 
 class ExtraWorker:
-    """One `python -m worker` that dies with this process and that nobody starts again."""
+    """One `python -m worker` that ends with this process and is not restarted."""
 
     def __init__(self, name: str, logs: Path, environment: Mapping[str, str], command: list[str] | None = None) -> None:
         self.name = name

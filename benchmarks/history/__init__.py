@@ -1,1 +1,1 @@
-"""A history checker: clients note every request and answer while the lab is broken at random; then it is judged."""
+"""A history checker: clients record every request and answer under random faults; then the record is checked."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.history`: break a lab at random while clients use it, then judge what they were told.
+"""`python -m benchmarks.history`: inject random faults while clients use a lab, then check the recorded answers.
 
 --seed N        what is done and when (1)
 --minutes M     how long (10)
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def record(history: History, options: argparse.Namespace) -> None:
-    """Run a lab, its clients and its faults for a while; then mend everything and note how it stands."""
+    """Run a lab, its clients and its faults for a while; then repair everything and record the final state."""
     with ExitStack() as stack:
         server = stack.enter_context(Postgres()) if options.database == "postgres" else None
         database: dict[str, Any] = {"database_url": server.url} if server else {}

@@ -1,4 +1,4 @@
-"""What is done to the lab: parts killed, stopped and started again, the database taken away, at random by a seed."""
+"""Random faults by a seed: processes killed, stopped and restarted, the database made unavailable."""
 
 import random
 import signal
@@ -22,7 +22,7 @@ AWAY_SECONDS = (0.2, 4.0)
 
 
 class Breaker(threading.Thread):
-    """Does one fault after the other until it is told to stop. `close` leaves everything running."""
+    """Injects one fault after the other until stopped. `close` restores everything."""
 
     def __init__(self, seed: int, bench: Bench, history: History, server: Postgres | None) -> None:
         super().__init__(name="breaker", daemon=True)

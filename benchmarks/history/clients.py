@@ -1,4 +1,4 @@
-"""Clients that submit, look, cancel, resume, repeat and delete at random by a seed, and note every answer."""
+"""Clients that send random requests by a seed (submit, read, cancel, resume, delete) and record every answer."""
 
 import json
 import random
@@ -21,7 +21,7 @@ ENDLESS = 10_000
 
 @dataclass
 class Submitted:
-    """A body that was sent, and the experiment that came of it, once an answer said so."""
+    """A submitted body, and its experiment once an answer has named it."""
 
     name: str
     tags: list[str]

@@ -1,4 +1,4 @@
-"""What a recorded history proves to be wrong. Pure: entries in, findings out; nothing of a lab is needed.
+"""Checks of a recorded history: a pure function from entries to violations.
 
 An entry is a JSON object with a `kind`:
 

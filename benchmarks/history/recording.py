@@ -1,4 +1,4 @@
-"""The history: every request with its answer, what the database held, and what was done to the lab."""
+"""The recorded history: requests with answers, the database's content, and the injected faults."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""From an uploaded file to the pixels that a network was trained on.
+"""Decoding of uploaded images into the pixels that a network was trained on.
 
 Memory and time depend on the picture's size, not on the file's (34 bytes of WebP can claim 24 million pixels), so both
 are known from the header before anything is decoded:
@@ -83,7 +83,7 @@ _UPRIGHT = {
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An upload that was recognised by its header and has a size that is read; not decoded yet."""
+    """An upload whose header and size are accepted; not decoded yet."""
 
     data: bytes
     header: Header
@@ -93,20 +93,20 @@ class ImageFile:
 
     @property
     def cost(self) -> int:
-        """What decoding costs, in pixels of a PNG: known before anything is decoded."""
+        """Cost of decoding, in pixels of a PNG; known from the header."""
         pixels = self.header.width * self.header.height
         baseline = self.header.file_format == "JPEG" and not self.header.progressive
         return pixels // BASELINE_SAVING if baseline else pixels
 
     @property
     def isolated(self) -> bool:
-        """Whether it has to be decoded in a process of its own."""
+        """Whether to decode it in a separate process."""
         if self.header.file_format == "JPEG" and not self.header.progressive:
             return False
         return self.cost > (WEBP_PIXELS_IN_THREAD if self.header.file_format == "WEBP" else PIXELS_IN_THREAD)
 
     def error(self, what: str) -> ImageError:
-        """An error that names this image."""
+        """Build an error that names this image."""
         return _image_error(what, self.index, self.name)
 
 
@@ -133,7 +133,10 @@ def decode_image(image: ImageFile, preprocessing: Preprocessing) -> NDArray[np.u
 
 
 def decode_upright(image: ImageFile, side: int, *, grayscale: bool) -> NDArray[np.uint8]:
-    """The centre of the first frame, upright: (side, side, 3), or (side, side) if `grayscale`. Raises ImageError."""
+    """Decode the centre of the first frame, upright: (side, side, 3), or (side, side) if `grayscale`.
+
+    Raises ImageError.
+    """
     try:
         return _decode(image.header, side, grayscale)
     except Refused as error:
@@ -164,7 +167,7 @@ def _decode(header: Header, side: int, grayscale: bool) -> NDArray[np.uint8]:
 
 
 def to_channels(square: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """(side, side, 3) or (side, side) as (channels, side, side)."""
+    """Transpose (side, side, 3) or (side, side) to (channels, side, side)."""
     if square.ndim == 2:
         return np.repeat(square[None], channels, axis=0)
     return np.ascontiguousarray(square.transpose(2, 0, 1))
@@ -190,7 +193,7 @@ def _check_size(header: Header, width: int, height: int) -> None:
 
 
 def _flatten(picture: Image.Image, side: int) -> tuple[Image.Image, int]:
-    """Without transparency, in 8 bits (L or RGB), and by which factor it was made smaller on the way.
+    """Convert to 8 bits (L or RGB) without transparency. Returns the image and the factor it was reduced by.
 
     A large picture is worked on in strips, each brought to its means of blocks at once: beside the decoder's own copy
     of the picture there is never a second one.
@@ -223,7 +226,7 @@ def _flatten_all(picture: Image.Image) -> Image.Image:
 
 
 def _from_16_bits(picture: Image.Image) -> Image.Image:
-    """Pillow would clip everything above 255 to white."""
+    """Convert from 16 bits by scaling, where Pillow would clip at 255."""
     values = np.asarray(picture).astype(np.uint32)
     gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
     if isinstance(transparent := picture.info.get("transparency"), int):

@@ -1,4 +1,4 @@
-"""What a file is and how large its picture is, from its first bytes, before any decoder sees it.
+"""Image format and size from a file's header, read before any decoder is called.
 
 Only five formats are ever opened. What decoding does not need (text, colour profiles, EXIF, thumbnails, further
 frames) is left out before Pillow reads a file: compressed text that unpacks to gigabytes, or a thousand EXIF entries
@@ -35,12 +35,12 @@ OTHERS: tuple[tuple[bytes, str], ...] = (
 
 
 class Refused(Exception):
-    """Why a file is not read, to stand after the image's name: "is empty"."""
+    """A file is refused; the message follows the image's name: "is empty"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself. `data` is the file without what decoding does not need."""
+    """Format, size and orientation of a file. `data` is the file without metadata."""
 
     file_format: FileFormat
     width: int
@@ -53,7 +53,7 @@ class Header:
 
 
 def identify(data: bytes) -> Header:
-    """Recognise a file by its content. Raises Refused for anything but the five formats, or a header that is broken."""
+    """Identify a file by its content. Raises Refused for other formats and invalid headers."""
     try:
         if data[:8] == b"\x89PNG\r\n\x1a\n":
             return _png(data)
@@ -192,7 +192,7 @@ def _bmp(data: bytes) -> Header:
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation in EXIF data (a TIFF header and its first directory); 1 for what has none or makes no sense."""
+    """Read the orientation from EXIF data (a TIFF header and its first directory); 1 if missing or invalid."""
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
     if order is None:
         return 1

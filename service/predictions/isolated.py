@@ -1,4 +1,4 @@
-"""Decoding a large picture in a process of its own: `python -m service.predictions.isolated SIDE GRAYSCALE`.
+"""Decoding of large images in a separate process: `python -m service.predictions.isolated SIDE GRAYSCALE`.
 
 The process reads the file from its standard input and writes the square's pixels to its standard output. It starts in
 0.2 s, has a limit on its memory and its time, gives everything back, and ends with the request that it works for.

@@ -1,8 +1,8 @@
-"""Whose work is done next: small before large, and nobody's before another's who has had less.
+"""Fair scheduling of predictions between callers, small pieces before large ones.
 
-Predictions are worked on in pieces (a large picture, or a few small ones). Each piece waits here for a place. Of those
-that wait, the next is one of the caller who has been given the least lately, and of those the cheapest; so a request
-of thirty large pictures delays another caller's small one by one piece at most. Start-time fair queuing, with the
+Predictions are processed in pieces (a large image, or a few small ones), each of which waits for a place. The next one
+is of the caller that has received the least service, and the cheapest of that caller's; so a request of thirty large
+images delays another caller's small one by one piece at most. Start-time fair queuing, with the
 pieces' costs as service times: Goyal, Vin and Cheng, SIGCOMM 1996.
 """
 
@@ -24,10 +24,10 @@ class _Waiting:
 
 
 class Turns:
-    """A bounded number of places to work in, given fairly. To be used in one event loop.
+    """Fair queue for a bounded number of places. To be used in one event loop.
 
-    `places` pieces are worked on at once, `large_places` of them large. At most `max_requests` requests are inside,
-    a caller's `max_share` of them.
+    At most `places` pieces are processed at once, `large_places` of them large. At most `max_requests` requests are
+    admitted, `max_share` of one caller.
     """
 
     def __init__(self, *, places: int, large_places: int, max_requests: int, max_share: int) -> None:
@@ -38,16 +38,16 @@ class Turns:
         self._requests: Counter[str] = Counter()
         self._waiting: list[_Waiting] = []
         self._given: dict[str, int] = {}
-        """What each caller inside was given, in the unit of costs; callers who come begin with the least of these."""
+        """Service received by each active caller, in units of cost; a new caller starts with the least of these."""
 
     @asynccontextmanager
     async def request(self, caller: str) -> AsyncIterator[None]:
-        """Be inside with one request. Raises Unavailable when too many are, of all callers or of this one."""
+        """Admit one request for the context. Raises Unavailable at the limit of all callers or of this one."""
         if self._requests.total() >= self._max_requests or self._requests[caller] >= self._max_share:
             whose = "of yours " if self._requests[caller] >= self._max_share else ""
             raise Unavailable(
                 f"{self._requests[caller] if whose else self._requests.total()} requests for predictions {whose}"
-                "are being worked on or waiting already",
+                "are running or waiting already",
                 fix="wait for their answers, then send it again",
                 retry_after_seconds=1,
             )
@@ -63,7 +63,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, caller: str, cost: int, *, large: bool = False) -> AsyncIterator[None]:
-        """Wait for a place, and hold it. The caller has to be inside with a request."""
+        """Acquire a place for the context. The caller must have a request admitted."""
         piece = _Waiting(caller, cost, large)
         self._waiting.append(piece)
         self._give()
@@ -81,7 +81,7 @@ class Turns:
             self._take_back(piece)
 
     def _give(self) -> None:
-        """Hand out the free places."""
+        """Assign the free places to waiting pieces."""
         while self._free:
             ready = [
                 piece

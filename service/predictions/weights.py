@@ -1,4 +1,4 @@
-"""Stored weights: finding the file, checking its digest, and reading what it says of itself. No torch needed."""
+"""Stored weights: finding the file, checking its digest, reading its metadata. Free of torch."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Re
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Which weights of which experiment, and what an image becomes for them."""
+    """Weights of an experiment, with their network's spec and preprocessing."""
 
     experiment_id: int
     which: str
@@ -85,7 +85,7 @@ def _described(about: dict[str, Any], record: ArtifactRecord, which: str) -> Wei
 
 
 def read_about(data: bytes) -> dict[str, Any]:
-    """What the engine wrote into a safetensors file beside its tensors: the network's spec and the preprocessing."""
+    """Read a weights file's metadata: the network's spec and the preprocessing."""
     try:
         length = int.from_bytes(data[:8], "little")
         about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["epochal"])

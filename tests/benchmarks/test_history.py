@@ -1,4 +1,4 @@
-"""A history in which a promise was broken is told from one in which it was kept."""
+"""The history checker tells histories with a broken guarantee from correct ones."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the comparison of seeded runs says: the first figure that differs, to the last bit."""
+"""The comparison of seeded runs reports the first figure that differs, to the last bit."""
 
 import math
 from pathlib import Path

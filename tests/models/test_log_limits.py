@@ -1,4 +1,4 @@
-"""Nothing that is sent can forge a line of a log, move a terminal's cursor, or push other lines out."""
+"""No request can forge a log line, control a terminal, or flood the log."""
 
 import json
 import logging

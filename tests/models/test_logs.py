@@ -1,4 +1,4 @@
-"""Logs are lines of JSON, a record each, that tell no password."""
+"""Logs are lines of JSON, one per record, without passwords."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Spans of time and ages read well at every value, in Python and in the pages' script alike."""
+"""Durations and ages are formatted well at every value, and alike in Python and the pages' script."""
 
 import json
 import re

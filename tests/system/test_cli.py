@@ -1,4 +1,4 @@
-"""The commands, as a person or a script runs them, against the running lab."""
+"""The commands against a running lab, interactively and in scripts."""
 
 import io
 import json

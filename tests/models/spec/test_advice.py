@@ -1,4 +1,4 @@
-"""Whatever a refusal advises can be followed: with every `nearest` in its place the spec is valid."""
+"""Advice of errors can be followed: with every `nearest` applied the spec is valid."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""A field that stands in the wrong part of a spec is told where it belongs, whatever field and wherever it stands."""
+"""A field in the wrong part of a spec gets an error that names the right part, for every field and part."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Presets, aliases and short forms: what people write, and the spec that it stands for."""
+"""Presets, aliases and short forms expand to the expected spec."""
 
 from typing import Any
 

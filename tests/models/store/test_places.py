@@ -1,4 +1,4 @@
-"""The database is the file in the data directory, whatever characters that folder's name holds."""
+"""The database is the file in the data directory, whatever characters the path has."""
 
 from pathlib import Path
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""What is typed becomes the body of a POST."""
+"""Arguments become the body of a POST."""
 
 import io
 import json

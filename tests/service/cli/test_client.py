@@ -1,4 +1,4 @@
-"""Which lab a command asks, by which way, with which key; and one clear line where no lab is."""
+"""Which lab a command connects to, through which proxy, with which key; one clear line if there is none."""
 
 import base64
 import json

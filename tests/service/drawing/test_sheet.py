@@ -1,4 +1,4 @@
-"""A sheet: what is put on it is where it was put, in the right order and size, in both formats."""
+"""A sheet draws its items at their positions, in the right order and size, in both formats."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Names in any script: cut to their room, drawn in whichever font has them, and text in an SVG where none has."""
+"""Names in any script: truncated, drawn in a font that has them, and left as text in an SVG without one."""
 
 import logging
 import re

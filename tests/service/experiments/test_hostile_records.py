@@ -1,4 +1,4 @@
-"""The API reads no file outside the data directory, whatever a record says; it answers 409."""
+"""The API reads no file outside the data directory, whatever path a record has; it answers 409."""
 
 import io
 import os

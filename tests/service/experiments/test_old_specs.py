@@ -1,4 +1,4 @@
-"""Experiments of spec version 1 come out as they did, whoever asks for them again."""
+"""Experiments of spec version 1 give the same result when reproduced or resumed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Two runs of one spec are the same to the bit, the same within noise, or different."""
+"""Two runs of one spec are compared: identical to the bit, within noise, or different."""
 
 import numpy as np
 from starlette.testclient import TestClient

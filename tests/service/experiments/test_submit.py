@@ -1,4 +1,4 @@
-"""Stored first, enqueued after: with a broker that works, one that is away, and one that is full."""
+"""Experiments are stored, then enqueued: with a working, an unreachable and a full broker."""
 
 import os
 import time

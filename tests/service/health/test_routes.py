@@ -33,7 +33,7 @@ def test_what_is_missing_is_named(client: TestClient, filled: Filled) -> None:
     assert answer.headers["retry-after"]
 
 
-def test_strangers_are_told_whether_it_is_ready_and_no_more(settings: Settings, filled: Filled) -> None:
+def test_readiness_without_a_key_has_no_details(settings: Settings, filled: Filled) -> None:
     with filled.store.writing() as session:
         workers.beat(session, "worker-1", host="lab", pid=1, device="cpu")
         _, key = keys.create(session, "vera", Role.VIEWER)
@@ -47,7 +47,7 @@ def test_strangers_are_told_whether_it_is_ready_and_no_more(settings: Settings, 
         assert answer.json()["checks"]["workers"]["names"] == ["worker-1"]
 
 
-def test_each_part_that_is_amiss_is_named_with_its_reason() -> None:
+def test_each_failed_part_is_named_with_its_reason() -> None:
     checks = {
         "database": {"ok": False, "reason": "the database refuses the user name or password"},
         "broker": {"ok": False, "reason": "has no database of that number"},

@@ -1,4 +1,4 @@
-"""Kernels: every weight is where it should be, in the colour that it should have, and nothing is blurred."""
+"""Kernels are drawn with every weight at its position, in its colour, without resampling."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Kernels as pictures and numbers, of the layer and epoch that was asked for."""
+"""Kernels as pictures and numbers, of the requested layer and epoch."""
 
 import numpy as np
 import pytest

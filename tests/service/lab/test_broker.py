@@ -1,4 +1,4 @@
-"""The embedded broker as a real server: its socket, its persistence, its end with its parent."""
+"""The embedded broker as a real server: socket, persistence, and its end with its parent process."""
 
 import os
 import signal

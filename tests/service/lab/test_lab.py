@@ -1,4 +1,4 @@
-"""What a lab decides before it starts anything; the running lab is in tests/system."""
+"""The lab's decisions before it starts processes; the running lab is tested in tests/system."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A part of the lab as a process: restarted with growing pauses, ended with all that it started."""
+"""The lab's child processes: restarted with growing pauses, ended with their children."""
 
 import os
 import signal

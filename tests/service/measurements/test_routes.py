@@ -1,4 +1,4 @@
-"""Learning-rate tests and pre-flights: asked for over HTTP, answered by a worker beside the queue."""
+"""Learning-rate tests and pre-flights over HTTP, measured by a worker outside the training queue."""
 
 import contextlib
 import threading

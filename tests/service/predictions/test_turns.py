@@ -1,4 +1,4 @@
-"""Turns are given to whoever has had least, cheap pieces first; what is cancelled gives its place back."""
+"""Fair scheduling: the caller with the least service first, cheap pieces first; cancelled ones free their place."""
 
 import asyncio
 from collections.abc import Coroutine
