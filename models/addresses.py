@@ -11,7 +11,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def normal_prefix(text: str) -> str:
-    """A path prefix as it stands before a path: empty, or with a slash in front and none behind. Raises ValueError."""
+    """Normalise a path prefix: empty, or with a leading and no trailing slash. Raises ValueError."""
     path = f"/{text.strip().strip('/')}".rstrip("/")
     if not PREFIX.fullmatch(path):
         raise ValueError(

@@ -14,10 +14,10 @@ from structlog.typing import EventDict, WrappedLogger
 from models.log_limits import RepeatLimit, bound_values
 
 QUIET = ("alembic", "celery.app.trace", "celery.worker.strategy")
-"""Libraries that tell at every message what we tell ourselves, with the experiment's number."""
+"""Loggers of libraries that duplicate our own log lines for every message."""
 
 BRIEF = ("celery.worker.consumer", "kombu")
-"""Libraries whose errors here are the broker's; they try again by themselves."""
+"""Loggers of libraries that report broker errors, which they retry themselves."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*@")
 

@@ -1,6 +1,6 @@
 """Permissions of a lab's files: folders 0700, files 0600, whatever the umask.
 
-They hold keys' digests, the secret of sessions, and everybody's work. Programs that only work on a lab call
+They hold digests of keys, the secret that signs forms, and all users' results. Programs that only work on a lab call
 `keep_private` once; a command that also writes files for people does the lab's part inside `private()`.
 """
 

@@ -1,7 +1,7 @@
 """The Celery queue, shared by service and worker: task name, settings, enqueueing, inspection.
 
-A message is the number of an experiment and nothing else. It is a hint: the database says whether there is anything
-to do, so a message may be lost or come twice.
+A message is only the id of an experiment. It is a hint: the database decides whether there is anything to do, so a
+message may be lost or delivered twice.
 """
 
 import base64
@@ -23,7 +23,7 @@ from models.settings import Settings
 TRAIN_TASK = "worker.tasks.train"
 QUEUE = "experiments"
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
-"""Where Redis and Valkey listen unless told otherwise."""
+"""Default port of Redis and Valkey."""
 FOREVER_SECONDS = 365 * 24 * 3600
 """Visibility timeout: after it the broker would deliver a message again that is still being worked on."""
 LARGEST_ID = 2**63 - 1
@@ -51,8 +51,8 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # A broker that answers and refuses (its disk is full, say) is waited for as one that is away: by default Celery
-        # ends the worker then.
+        # A broker that refuses (its disk is full, for example) is retried like one that is unreachable; by default
+        # Celery ends the worker.
         broker_channel_error_retry=True,
         broker_connection_timeout=PATIENCE_SECONDS,
         broker_transport_options={
@@ -90,7 +90,7 @@ def broker_url(url: str, password: str | None = None) -> str:
 def enqueue(celery: Celery, experiment_id: int) -> None:
     """Put a message for an experiment on the queue. Raises Unavailable when the broker does not take it."""
     try:
-        # Asked first, since Celery's own connection takes seconds to find out that nobody answers.
+        # Checked first, since Celery's own connection takes seconds to detect an unreachable broker.
         _client(celery.conf.broker_url).ping()
         celery.send_task(TRAIN_TASK, args=[experiment_id], queue=QUEUE, ignore_result=True, retry=False)
     except (OperationalError, redis.RedisError, OSError) as error:

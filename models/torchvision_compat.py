@@ -40,7 +40,7 @@ def _operators_load() -> bool:
 
 
 def declare_missing_operators() -> bool:
-    """Declare what torchvision's import asks for, unless the real operators loaded: declaring them twice is an error.
+    """Declare the operators that torchvision's import needs, unless the real ones loaded (declaring twice is an error).
 
     Returns whether the declaration was needed.
     """

@@ -34,7 +34,7 @@ def with_usable_advice(error: SpecError, body: Body, unknown: Collection[str], r
     """The error with every `nearest` left out that would not do.
 
     `unknown` are the fields whose `nearest` is the name of another field and not a value; `refused` reads a body again.
-    All values are tried at once, as somebody would who follows all of the advice.
+    All values are tried at once, like a client that follows all of the advice.
     """
     advised = [entry for entry in error.errors if "nearest" in entry and entry["field"] not in unknown]
     if not advised or any("." in str(key) for key in body):

@@ -51,7 +51,7 @@ KINDS = {
     "string_too_long": "may have at most {max_length} characters",
     "missing": "is missing",
 }
-"""What each of pydantic's kinds of error means to somebody who wrote JSON."""
+"""Messages for pydantic's error types, in terms of JSON."""
 
 
 def fail(field: str, message: str, **extra: Any) -> NoReturn:

@@ -27,7 +27,7 @@ ALIASES = {"learning_rate": "lr", "wd": "weight_decay"}
 TOP_ALIASES = {**ALIASES, "scheduler": "lr_scheduler"}
 SHORT_FORMS = ("dataset", "model", "optimizer", "lr_scheduler")
 OPTIMIZER_KEYS = ("lr", "weight_decay", "momentum")
-"""May also stand at the top, where most people write them."""
+"""Fields that are also accepted at the top level."""
 
 
 def parse_spec(body: Any) -> ExperimentSpec:
@@ -58,7 +58,7 @@ def _refused(body: Body) -> SpecError | None:
 def load_spec(stored: Body) -> ExperimentSpec:
     """Read a spec that was stored by this version or an earlier one: complete already, so nothing is expanded.
 
-    One that does not say its version is of the first.
+    One without a version is of version 1.
     """
     return ExperimentSpec.model_validate_json(json.dumps({"spec_version": 1, **stored}))
 
@@ -81,7 +81,7 @@ def _labels() -> dict[str, str]:
 
 
 def _normalise(body: Body) -> Body:
-    """Aliases to their names and short forms to objects, at the two levels where they may stand."""
+    """Aliases to their names and short forms to objects, at the two levels where they are accepted."""
     body = _rename_aliases(body, TOP_ALIASES, "")
     for key in SHORT_FORMS:
         if isinstance(body.get(key), str):

@@ -32,9 +32,9 @@ class ArtifactRecord:
     num_bytes: int
 
     def file(self, experiments_dir: Path) -> Path:
-        """Where it is. Raises CorruptFile for a record that does not point into its own experiment's folder.
+        """Return the file's path. Raises CorruptFile for a record that points outside its own experiment's folder.
 
-        Records come from backups too, which anybody may have written; every reader and every remover asks here.
+        Records may come from an untrusted backup, so all reading and removing code calls this.
         """
         place = PLACE.fullmatch(self.path)
         if place is None or place[1] != str(self.experiment_id):

@@ -1,4 +1,4 @@
-"""A database file from elsewhere is looked at before anything trusts it: opened for reading only, nothing of it run.
+"""Validation of an untrusted database file, opened for reading only and without running code in it.
 
     inspect(path)     raises CorruptFile, or Conflict for another version's, unless it is a sound database of a lab
 

@@ -135,9 +135,9 @@ def settle(
 def hand_back(session: Session, lease: Lease, reason: str, *, counts: bool) -> Status:
     """Requeue the experiment, for the next worker to continue from the last checkpoint.
 
-    `counts` says whether the attempt was lost (its process or worker died, hung or fell silent) rather than handed back
-    in good order. Once as many as the claim allowed were lost, the experiment has failed. One that was to be cancelled
-    is cancelled. Returns where the experiment stands then.
+    `counts`: whether the attempt was lost (its process or worker died, hung or fell silent), and not handed back at a
+    shutdown. When the claim's limit of lost attempts is reached, the experiment fails. One with a requested cancel is
+    cancelled. Returns the experiment's status.
     """
     experiment = fenced(session, lease)
     run = _end(session, lease, experiment, RunStatus.LOST if counts else RunStatus.HANDED_BACK, reason)

@@ -1,7 +1,7 @@
 """Change numbers of the database for validating caches, read without a transaction or thread in ten microseconds.
 
-SQLite only. A connection of its own, never inside a transaction, and with no patience: a lock or an error means that
-nothing is known, and whoever asks reads the database as always.
+SQLite only. It has its own connection, never in a transaction and without a busy timeout: on a lock or an error the
+number is None, and the caller reads the database instead.
 """
 
 import json
@@ -43,8 +43,8 @@ class Stamps:
     def of_list(self, ids: Sequence[int]) -> tuple[Any, ...] | None:
         """Return what a list with these experiments on its page depends on; None if it cannot be read now.
 
-        Whatever adds an experiment or moves it on a list tells an event, and events' numbers are never used twice.
-        Fewer experiments are fewer. What is shown of those on the page changes with their revisions.
+        Whatever adds an experiment or moves it on a list adds an event, and ids of events are never reused. Deletions
+        change the count. What is shown of those on the page changes with their revisions.
         """
         return self._row(LIST, json.dumps(ids))
 

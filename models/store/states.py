@@ -15,7 +15,7 @@ class Status(StrEnum):
     FAILED = "failed"
     """Ended by an error that `reason` names."""
     CANCELLED = "cancelled"
-    """Ended because somebody asked."""
+    """Ended by a request to cancel."""
     DIVERGED = "diverged"
     """Ended because a loss, gradient or weight was no longer finite."""
 

@@ -43,7 +43,7 @@ LIBPQ = {
     "keepalives_interval": "2",
     "keepalives_count": "3",
 }
-"""How a PostgreSQL is spoken to, and how soon one that has gone is taken for away (seconds, tcp_user_timeout in ms)."""
+"""PostgreSQL connection arguments; the timeouts detect a lost server (seconds; tcp_user_timeout in ms)."""
 WRITERS_LOCK = 0x45504F43
 """Key of PostgreSQL's advisory lock: only its holder writes."""
 
@@ -142,7 +142,7 @@ def describe_database(settings: Settings) -> str:
 
 
 def _make_engine(url: URL, *, writes: bool) -> Engine:
-    # Readers and writers have pools of their own, so that writers who wait for their turn cannot starve readers.
+    # Readers and writers have pools of their own, so that waiting writers cannot starve readers.
     size = {"pool_size": 2, "max_overflow": 0} if writes else {"pool_size": 8, "max_overflow": 56}
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, module=dbapi, json_serializer=to_json, pool_timeout=BUSY_SECONDS, **size)
@@ -176,7 +176,7 @@ def _prepare_reader(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
 
 
 def _prepare_writer(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # FULL: an accepted experiment is on the disk before anyone is told, even if the power fails a moment later.
+    # FULL: an accepted experiment is on the disk before the answer is sent, even if the power fails a moment later.
     _prepare(connection, {"journal_mode": "WAL", "synchronous": "FULL", "journal_size_limit": 64 << 20})
 
 

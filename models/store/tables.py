@@ -87,7 +87,7 @@ class Experiment(Base):
     """Attempts since the last submission or resume whose worker or process was lost."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     revision: Mapped[int] = mapped_column(default=1)
-    """One more with every change that a reader can see; ETags are made of it."""
+    """Incremented with every visible change; part of ETags."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     enqueued_at: Mapped[datetime | None]
@@ -146,7 +146,7 @@ class Run(Base):
     worker: Mapped[str] = mapped_column(String(200))
     status: Mapped[RunStatus]
     heartbeat: Mapped[int] = mapped_column(default=0)
-    """A counter that the owner adds to. Whoever waits for it measures the silence on a clock of its own."""
+    """A counter incremented by the owner. A watcher measures its silence by the watcher's own clock."""
     start_epoch: Mapped[int] = mapped_column(default=0)
     """Epochs that were already done when it began."""
     started_at: Mapped[datetime] = mapped_column(default=now)
@@ -230,7 +230,7 @@ class Measurement(Base):
     id: Mapped[BigInt] = mapped_column(primary_key=True)
     kind: Mapped[MeasurementKind]
     owner: Mapped[str | None] = mapped_column(String(100))
-    """Name of the API key that asked for it; None where none is needed."""
+    """Name of the API key that created it; None where none is required."""
     status: Mapped[MeasurementStatus]
     claimed_by: Mapped[str | None] = mapped_column(String(200))
     heartbeat: Mapped[int] = mapped_column(default=0)

@@ -1,8 +1,7 @@
 """Commands `epochal backup` and `restore`: database and artifacts in one tar file, consistent while workers train.
 
 A backup holds a snapshot of the database and, for every file the snapshot names, that very file by its digest. Training
-goes on meanwhile and replaces files; a snapshot that has been overtaken is taken again, and only the files that changed
-are read again.
+continues meanwhile and replaces files; an outdated snapshot is taken again, and only changed files are read again.
 """
 
 import os

@@ -49,7 +49,7 @@ class LabNotRunning(EpochalError):
 def connect(url: str | None, api_key: str | None, data_dir: Path | None = None) -> "Client":
     """Connect to the lab at `url`, or to that of the data directory, or to the default address.
 
-    Raises LabNotRunning where a data directory was named whose lab does not run. Imports httpx: not for --help.
+    Raises LabNotRunning if a data directory was given and its lab is not running. Imports httpx: not for --help.
     """
     settings = settings_for(data_dir, url=url, api_key=api_key)
     from service.cli.client import Client

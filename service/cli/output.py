@@ -28,7 +28,7 @@ STATUS_STYLES = {
 SEVERITY_STYLES = {"good": "green", "info": "cyan", "warning": "yellow", "problem": "red"}
 
 PIPED_WIDTH = 10_000
-"""Columns where output goes to a file or a pipe, which have no width of their own: nothing is cut or wrapped there."""
+"""Width of output to a file or a pipe: nothing is truncated or wrapped there."""
 NARROWEST_TEXT = 24
 """Columns that the last column of a table gets before others are left out for it."""
 
@@ -126,8 +126,8 @@ def table(
 ) -> None:
     """A plain table; the columns named in `right` hold figures, the last one holds text that may be long.
 
-    Where the terminal is too narrow, `optional` columns are left out, the first one first, until the text has room; it
-    is then cut (`cut`) or goes on in a second line. Cells may carry markup.
+    Where the terminal is too narrow, `optional` columns are left out, the first one first; then the text is truncated
+    (`cut`) or wrapped. Cells may carry markup.
     """
     cells = [[Text.from_markup(cell, emoji=False) for cell in row] for row in rows]
     widths = {

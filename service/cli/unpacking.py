@@ -1,7 +1,7 @@
 """Unpacking of backups from untrusted sources: the archive is validated before anything is written.
 
-Only the heads are read first: names, kinds, sizes. Then the database, which says which files there have to be, with
-which sizes; then the files. What does not fit is refused with one line, whatever it is.
+First only the tar headers are read: names, kinds, sizes. Then the database, which records the expected files and
+their sizes; then the files. Anything else is refused with one line.
 """
 
 import hashlib

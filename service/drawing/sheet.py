@@ -1,8 +1,7 @@
 """A drawing surface for lines, areas, dots and text, in points (1/72 inch) from the lower left; PNG or SVG.
 
-matplotlib's renderers draw it, in its fonts, but without its figures, axes and artists: those are made to be changed
-again, and took two thirds of a picture's time. Words are outlines that are kept, since most come again: the number at
-a tick, the name of a series, what a verdict says.
+matplotlib's renderers draw it, in its fonts, but without its figures, axes and artists, which took two thirds of a
+picture's time. Outlines of words are cached, since most recur: numbers at ticks, names of series, findings.
 """
 # mypy: disable-error-code="no-untyped-call"
 # matplotlib's renderers state no types
@@ -150,7 +149,7 @@ class Sheet:
         """Write a line of text, aligned at x by left, centre or right and at y by baseline, centre, top or bottom.
 
         An edge is white and keeps words legible over lines. `turned` text runs upwards: its left, centre or right
-        stands at y, its baseline, centre, top or bottom at x.
+        is at y, its baseline, centre, top or bottom at x.
         """
         self.texts.append(text)
         text = left_to_right(text)
@@ -188,7 +187,7 @@ class Sheet:
     def picture(self, left: float, top: float, pixels: NDArray[np.uint8], *, level: float = 3) -> None:
         """Draw an image (height, width, 3) without resampling: its pixels are the PNG's, and squares in the SVG.
 
-        Its upper left corner stands at (left, top), which should be whole pixels of the PNG.
+        Its upper left corner is at (left, top), which should be whole pixels of the PNG.
         """
         height, width = (side * 72 / DPI for side in pixels.shape[:2])
         opaque = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
@@ -230,7 +229,7 @@ class Sheet:
 
 
 class Outlines(RendererAgg):
-    """matplotlib's pixels, with words as outlines: its own way sets every glyph anew, half of a figure's time."""
+    """matplotlib's pixels, with words as cached outlines: laying out every glyph again is half of a figure's time."""
 
     def draw_text(
         self, gc: Any, x: Any, y: Any, s: Any, prop: Any, angle: Any, ismath: Any = False, mtext: Any = None

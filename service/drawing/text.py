@@ -73,7 +73,7 @@ def clean(text: str) -> str:
 def fit(text: str, width: float, size: float, *, bold: bool = False, keep_end: int = 0) -> str:
     """Truncate a name to one line of at most `width` at a font size.
 
-    What is cut stands before the last `keep_end` characters, or as many of them as fill half of the width.
+    Characters are removed before the last `keep_end` ones, or as many of them as fill half of the width.
     """
     line = clean(text)
     if width_of(line, size, bold=bold) <= width:
@@ -95,8 +95,8 @@ def fit(text: str, width: float, size: float, *, bold: bool = False, keep_end: i
 def outline(text: str, bold: bool) -> Outline:
     """Return the outline of a text, composed of its words' cached outlines.
 
-    What is not plain ASCII is set as a whole: there, words need not stand in the order in which they are written. A
-    sheet asks for each of its texts two or three times.
+    Text beyond ASCII is laid out as a whole, since its words may be displayed in another order. Cached, since a sheet
+    needs the outline of each text two or three times.
     """
     if not text.isascii():
         return _set(text, bold)

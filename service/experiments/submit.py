@@ -86,7 +86,7 @@ class Submissions:
         return document
 
     def cancel(self, experiment_id: int) -> ExperimentDocument:
-        """Cancel what is queued, or ask the worker to stop what runs."""
+        """Cancel a queued experiment, or request a running one's worker to stop."""
         with self.store.writing() as session:
             return describe(session, experiments.request_cancel(session, experiment_id))
 
@@ -148,8 +148,8 @@ class Submissions:
     def _enqueue(self, experiment_id: int, *, alone: bool) -> None:
         """Enqueue an experiment; if the broker does not take it, a worker enqueues it later from the database.
 
-        A broker out of memory needs someone to act, so an experiment that nobody has been told of (`alone`) is taken
-        back and refused.
+        If the broker is out of memory, which needs an operator, an experiment whose id no client has received yet
+        (`alone`) is deleted again and refused.
         """
         try:
             queue.enqueue(self.celery, experiment_id)

@@ -20,7 +20,7 @@ POINT = 72 / DPI
 """Points of a pixel: the sheet is laid out in pixels, so that the picture's are the PNG's."""
 MIN_WIDTH = 860
 KEPT_END = 40
-"""Characters of a title that stay when it is cut: the layer and the epoch stand there."""
+"""Last characters of a title, kept when it is truncated: they name the layer and the epoch."""
 MAX_JSON_VALUES = 300_000
 
 

@@ -56,7 +56,7 @@ def draw_kernels(
     ] = "layer",
     scale: Annotated[int | None, Query(ge=1, le=64, description="Pixels per weight in PNG.")] = None,
 ) -> Response:
-    """Draw kernels as an image grid, in colour if the layer sees three channels."""
+    """Draw kernels as an image grid, in colour if the layer has three input channels."""
     with store.reading() as session:
         source = find_kernels(session, experiment_id, layer, epoch, settings.experiments_dir, nearest=nearest)
     if form is KernelForm.JSON:

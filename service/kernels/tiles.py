@@ -42,7 +42,7 @@ class Grid:
 
 
 CHUNK_VALUES = 2**20
-"""Weights that are looked at at once: a layer may be larger than what a picture of it should cost."""
+"""Weights processed at once, to bound the memory for large layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _scale(kernels: NDArray[np.float64], low: NDArray[np.float64], high: NDArray
 
 
 def lay_out(kernels: NDArray[np.floating], scaling: str) -> Grid:
-    """The tiles of a convolution's weight (out, in, height, width): in colour if it looks at three channels."""
+    """The tiles of a convolution's weight (out, in, height, width): in colour if it has three input channels."""
     out, into = kernels.shape[:2]
     matrix = into not in (1, 3)
     shown = (min(out, MAX_SIDE), min(into, MAX_SIDE)) if matrix else (min(out, MAX_KERNELS), into)

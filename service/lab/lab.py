@@ -48,7 +48,7 @@ class LabFailed(EpochalError):
 
 
 class LabStopped(Exception):
-    """The lab was asked to stop while it was starting."""
+    """A stop was requested while the lab was starting."""
 
 
 class Lab:

@@ -28,7 +28,7 @@ MAX_SECONDS = 30
 MAX_ADDRESS_SPACE = 2_000_000_000
 """Bytes. The largest pictures that are read take 0.5 GB (PNG), 0.8 (WebP) and 1.1 (progressive JPEG), measured."""
 REFUSED = 3
-"""Exit code with which the process says on standard error why the picture is not read."""
+"""Exit code of a refused image; the reason is on standard error."""
 
 
 async def decode_isolated(image: ImageFile, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Predictions for images that somebody sends."""
+"""Route of predictions for uploaded images."""
 
 from typing import Annotated, Literal
 
@@ -17,13 +17,13 @@ router = APIRouter(prefix="/experiments", tags=["predictions"], route_class=Stri
 
 
 async def get_predictor(request: Request) -> Predictor:
-    """Networks that are ready to predict."""
+    """Return the predictor."""
     predictor: Predictor = request.app.state.predictor
     return predictor
 
 
 async def get_queue(request: Request) -> PredictionQueue:
-    """What bounds predictions."""
+    """Return the limits and the queue of predictions."""
     queue: PredictionQueue = request.app.state.predictions
     return queue
 
@@ -48,7 +48,7 @@ async def create_predictions(
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name, if there are so many.")] = 5,
     weights: Annotated[Literal["best", "last"], Query(description="Weights of the best or the last epoch.")] = "best",
 ) -> PredictionsDocument:
-    """Say what images show: labels and probabilities for each part named `image`, in the order sent."""
+    """Classify images: labels and probabilities for each part named `image`, in the order sent."""
     whose = caller.name or (request.client.host if request.client else "")
     with queue.room.upload(whose) as arrived:
         images = await read_images(request, arrived, settings.max_upload_mb * 1_000_000)
