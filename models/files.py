@@ -21,7 +21,7 @@ UNWRITABLE = NO_SPACE | {errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 """Error numbers by which writing a file fails for a reason that lies with the disk or its permissions."""
 FREE_SPACE = "free some space, or make the data directory writable, and try again"
 """What to do about a full disk, in an error's `fix`."""
-FREE_CACHE = "make room there, or set EPOCHAL_CACHE_DIR to a folder that can be written"
+FREE_CACHE = "free space there, or set EPOCHAL_CACHE_DIR to a writable folder"
 TEMPORARY_SUFFIX = ".partial"
 LONGEST_NAME = 255
 """Bytes that file systems allow a name."""

@@ -58,7 +58,7 @@ def close_to_others(data_dir: Path) -> str | None:
         mode = stat.S_IMODE(found.st_mode)
         return f"{data_dir} is open to other users ({mode:04o}) and holds other files too; only the lab's were closed"
     _take_away(data_dir, found.st_mode)
-    return f"{data_dir} was open to other users ({stat.S_IMODE(found.st_mode):04o}) and is so no longer"
+    return f"{data_dir} was open to other users ({stat.S_IMODE(found.st_mode):04o}) and is now private"
 
 
 def _close(path: Path) -> None:

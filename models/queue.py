@@ -163,11 +163,11 @@ def explain(error: Exception) -> Trouble:
     words = str(error)
     if isinstance(error, redis.AuthenticationError) or words.startswith(("NOAUTH", "WRONGPASS")):
         asks = any(part in words.lower() for part in ("required", "already authenticated"))
-        return Trouble("asks for a password" if asks else "refuses the user name or password", lasting=True)
+        return Trouble("requires a password" if asks else "refuses the user name or password", lasting=True)
     if "DB index" in words:
         return Trouble("has no database of that number", lasting=True)
     if isinstance(error, redis.exceptions.NoPermissionError):
-        return Trouble("does not let this user do what a lab needs", lasting=True)
+        return Trouble("denies this user a permission that a lab needs", lasting=True)
     if isinstance(error, redis.exceptions.InvalidResponse):
         return Trouble("is neither a Redis nor a Valkey", lasting=True)
     if isinstance(error, redis.exceptions.BusyLoadingError):
@@ -176,7 +176,7 @@ def explain(error: Exception) -> Trouble:
         return Trouble("does not answer in time", lasting=False)
     if isinstance(error, redis.ConnectionError | OSError):
         if "max number of clients" in words:
-            return Trouble("has no connection left", lasting=False)
+            return Trouble("has reached its limit of connections", lasting=False)
         cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
         if isinstance(cause, socket.gaierror):
             return Trouble("cannot be found: no such host", lasting=False)

@@ -78,10 +78,10 @@ def _schema(connection: Any) -> dict[tuple[str, str], str]:
 
 def _revision(connection: Any, schema: dict[tuple[str, str], str]) -> str:
     if ("table", "alembic_version") not in schema:
-        raise CorruptFile("the database is not a lab's: it says no version")
+        raise CorruptFile("the database is not a lab's: it has no version")
     rows = connection.execute("SELECT version_num FROM alembic_version LIMIT 2").fetchall()
     if len(rows) != 1 or not isinstance(rows[0][0], str):
-        raise CorruptFile("the database is not a lab's: it says no version")
+        raise CorruptFile("the database is not a lab's: it has no version")
     return str(rows[0][0])
 
 
@@ -106,11 +106,11 @@ def _expected(revision: str) -> dict[tuple[str, str], str]:
 
 def _compare(found: dict[tuple[str, str], str], expected: dict[tuple[str, str], str]) -> None:
     for kind, name in sorted(found.keys() - expected.keys()):
-        raise CorruptFile(f"the database holds the {kind} {name[:60]!r}, which no lab's has")
+        raise CorruptFile(f"the database holds the {kind} {name[:60]!r}, which no lab's database has")
     for kind, name in sorted(expected.keys() - found.keys()):
         raise CorruptFile(f"the database lacks the {kind} {name!r}")
     for kind, name in sorted(name for name, text in expected.items() if found[name] != text):
-        raise CorruptFile(f"the {kind} {name!r} of the database is not as this version makes it")
+        raise CorruptFile(f"the {kind} {name!r} of the database differs from this version's")
 
 
 def _check_whole(connection: Any) -> None:
@@ -118,7 +118,7 @@ def _check_whole(connection: Any) -> None:
     if found != "ok":
         raise CorruptFile(f"the database is damaged: {found.splitlines()[-1][:200]}")
     if lost := connection.execute("PRAGMA foreign_key_check").fetchone():
-        raise CorruptFile(f"the database is damaged: a row of {lost[0]!r} belongs to nothing")
+        raise CorruptFile(f"the database is damaged: a row of {lost[0]!r} refers to a missing row")
 
 
 def _check_values(connection: Any) -> None:

@@ -20,16 +20,16 @@ NO_POSTGRES = " is no PostgreSQL: something else answers at that host and port"
 
 REASONS = (  # a refused connection has no SQLSTATE: libpq only has words for it
     ("password authentication failed", " refuses the user name or password", CORRECT),
-    ("no password supplied", " asks for a password", CORRECT),
-    ("pg_hba.conf", " does not let this user or machine in (pg_hba.conf)", CORRECT),
+    ("no password supplied", " requires a password", CORRECT),
+    ("pg_hba.conf", " refuses this user or machine (pg_hba.conf)", CORRECT),
     ("authentication failed", " refuses this user (pg_hba.conf)", CORRECT),
     ("role * does not exist", " has no user of that name", CORRECT),
-    ("role * is not permitted to log in", " does not let this user in", CORRECT),
-    ("permission denied for database", " does not let this user in", CORRECT),
+    ("role * is not permitted to log in", " refuses this user", CORRECT),
+    ("permission denied for database", " refuses this user", CORRECT),
     ("database * does not exist", " server has no database of that name", CORRECT),
     ("not currently accepting connections", " takes no connections", AGAIN),
-    ("too many", " has no connection left", AGAIN),
-    ("remaining connection slots", " has no connection left", AGAIN),
+    ("too many", " has reached its limit of connections", AGAIN),
+    ("remaining connection slots", " has reached its limit of connections", AGAIN),
     ("starting up", " is starting", AGAIN),
     ("not yet accepting connections", " is starting", AGAIN),
     ("shutting down", " is shutting down", AGAIN),
@@ -71,7 +71,7 @@ def translate(error: DBAPIError) -> EpochalError | DBAPIError:
     if "no such table" in words or sqlstate == "42P01":
         return Unavailable("the database has no tables yet", fix="start the lab with `epochal up`, which makes them")
     if sqlstate == "42501":
-        return Unavailable("the database does not let this user make or change tables", fix=GRANT)
+        return Unavailable("the database does not allow this user to create or change tables", fix=GRANT)
     if isinstance(error, DataError):
         return InvalidRequest("the database cannot hold a value that was sent", fix="leave out NUL characters")
     lost = error.connection_invalidated and not sqlite_name

@@ -74,7 +74,7 @@ def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJso
         print_json({"data_dir": str(target), "artifacts": count, "keys": keys})
     say(f"restored {count} artifacts and the database to {target}; start it with `epochal up --data-dir {target}`")
     if keys:
-        say(f"its API keys let their owners in: {', '.join(keys)}; `epochal keys revoke` ends one's use")
+        say(f"the restored API keys are valid: {', '.join(keys)}; `epochal keys revoke` revokes one")
 
 
 def _restore(file: Path, target: Path) -> tuple[int, list[str]]:

@@ -57,7 +57,7 @@ def parse_text(text: bytes, suffix: str) -> dict[str, Any]:
 
     found = parse_json(text) if suffix == ".json" or _is_json(text) else parse_yaml(text)
     if not isinstance(found, dict):
-        raise typer.BadParameter("it holds no spec: a spec is an object with keys", param_hint="SPEC")
+        raise typer.BadParameter("it is not a spec: a spec is an object with keys", param_hint="SPEC")
     return found
 
 

@@ -215,10 +215,10 @@ def _proxy_trouble(error: Exception, host: str | None) -> ProxyUnusable:
     values = {name: os.environ.get(name) or os.environ.get(name.lower()) for name in PROXIES}
     named = ", ".join(f"{name}={mask(value)}" for name, value in values.items() if value)
     if "socksio" in str(error):
-        fix = f"pip install 'httpx[socks]' brings it; NO_PROXY={host} goes without the proxy"
+        fix = f"Install it by pip install 'httpx[socks]', or set NO_PROXY={host} to connect without the proxy."
         return ProxyUnusable(f"{named}: a SOCKS proxy needs the package socksio", fix=fix)
     reason = re.sub(r"(?<=://)\S*@", "***@", str(error))
-    return ProxyUnusable(f"{named}: {reason}", fix=f"Correct it; NO_PROXY={host} goes without the proxy.")
+    return ProxyUnusable(f"{named}: {reason}", fix=f"Correct it, or set NO_PROXY={host} to connect without the proxy.")
 
 
 def parse_events(lines: Iterator[str]) -> Iterator[Event]:

@@ -51,7 +51,7 @@ def server() -> Iterator[Server]:
 
 
 REFUSES = queue.Trouble("refuses the user name or password", lasting=True)
-ASKS = queue.Trouble("asks for a password", lasting=True)
+ASKS = queue.Trouble("requires a password", lasting=True)
 NO_DATABASE = queue.Trouble("has no database of that number", lasting=True)
 NO_HOST = queue.Trouble("cannot be found: no such host", lasting=False)
 REFUSED = queue.Trouble("does not answer (Connection refused)", lasting=False)
@@ -69,7 +69,7 @@ NO_SOCKET = queue.Trouble("does not answer (No such file or directory)", lasting
         ("redis+socket://:wrong@{folder}/s", REFUSES),
         ("redis://nobody:s3cret@{server}/0", REFUSES),
         ("redis://gone:pw@{server}/0", REFUSES),
-        ("redis://timid:pw@{server}/0", queue.Trouble("does not let this user do what a lab needs", lasting=True)),
+        ("redis://timid:pw@{server}/0", queue.Trouble("denies this user a permission that a lab needs", lasting=True)),
         ("redis://{server}/0", ASKS),
         ("redis://{server}/9", ASKS),
         ("redis+socket://{folder}/s", ASKS),
@@ -101,7 +101,7 @@ def test_a_broker_whose_connections_are_all_taken_says_so(server: Server) -> Non
     held.ping()
     held.config_set("maxclients", 1)
     try:
-        full = queue.Trouble("has no connection left", lasting=False)
+        full = queue.Trouble("has reached its limit of connections", lasting=False)
         assert server.trouble("redis://:s3cret@{server}/1") == full
     finally:
         held.config_set("maxclients", 100)

@@ -54,10 +54,10 @@ AGAIN = "try again"
 PASSWORD = "the database refuses the user name or password"
 NO_DATABASE = "the database server has no database of that name"
 NO_USER = "the database has no user of that name"
-NO_ENTRY = "the database does not let this user or machine in (pg_hba.conf)"
+NO_ENTRY = "the database refuses this user or machine (pg_hba.conf)"
 NO_HOST = "the database cannot be found: no such host"
 NOBODY = "the database does not answer: nothing listens at that host and port"
-FULL = "the database has no connection left"
+FULL = "the database has reached its limit of connections"
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ FULL = "the database has no connection left"
         ("postgres:wrong@{server}/postgres", PASSWORD, CORRECT),
         ("nobody:{password}@{server}/postgres", PASSWORD, CORRECT),
         ("nologin:pw@{server}/postgres", PASSWORD, CORRECT),
-        ("postgres@{server}/postgres", "the database asks for a password", CORRECT),
+        ("postgres@{server}/postgres", "the database requires a password", CORRECT),
         ("postgres:{password}@{server}/nonsense", NO_DATABASE, CORRECT),
         ("postgres:{password}@{server}/ssl", NO_DATABASE, CORRECT),
         ("postgres:{password}@{server}/role%20timeout", NO_DATABASE, CORRECT),
         ("postgres:{password}@{server}/a%22ssl%22b", NO_DATABASE, CORRECT),
         ("postgres:{password}@{server}/closed", "the database takes no connections", AGAIN),
-        ("ada:pw@{server}/private", "the database does not let this user in", CORRECT),
+        ("ada:pw@{server}/private", "the database refuses this user", CORRECT),
         ("postgres:{password}@{server}/forbidden", NO_ENTRY, CORRECT),
         ("nobody@{server}/unlocked", NO_USER, CORRECT),
-        ("nologin@{server}/unlocked", "the database does not let this user in", CORRECT),
+        ("nologin@{server}/unlocked", "the database refuses this user", CORRECT),
         ("full_up:pw@{server}/postgres", FULL, AGAIN),
         ("postgres:{password}@no-such-host.invalid/postgres", NO_HOST, CORRECT),
         ("postgres:{password}@ssl.timeout.invalid/postgres", NO_HOST, CORRECT),
@@ -84,7 +84,7 @@ FULL = "the database has no connection left"
         ("{server}/postgres?sslmode=require", "the database and this machine do not agree on TLS", CORRECT),
         ("{server}/postgres?sslmode=maybe", "the database's address has a value that its driver refuses", CORRECT),
         ("{server}/postgres?colour=red", "the database's address has a parameter that its driver refuses", CORRECT),
-        ("ada:pw@{server}/postgres", "the database does not let this user make or change tables", "GRANT"),
+        ("ada:pw@{server}/postgres", "the database does not allow this user to create or change tables", "GRANT"),
     ],
 )
 def test_each_fault_of_an_address_has_its_own_reason(postgres: Postgres, address: str, detail: str, fix: str) -> None:
