@@ -123,7 +123,7 @@ class ZooSpec(NetworkSpec):
     network_module: ClassVar[str] = "models.networks.zoo"
 
     name: ZooName = Field(description="Its name in torchvision.models.")
-    pretrained: bool = Field(default=False, description="Start from ImageNet weights; the head starts anew.")
+    pretrained: bool = Field(default=False, description="Start from ImageNet weights, with a newly initialised head.")
     input_size: InputSize | None = Field(
         default=None, description="Side that images are resized to; null keeps the dataset's own size."
     )

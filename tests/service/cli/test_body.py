@@ -115,7 +115,7 @@ def test_a_change_reaches_into_lists() -> None:
     apply_change(body, "tags.0=7")
     assert body == {"model": {"blocks": [{"filters": 8}, {"filters": 32}]}, "tags": ["7"]}
     for change in ("model.blocks.2.filters=1", "model.blocks.x=1", "tags.-1=1"):
-        with pytest.raises(typer.BadParameter, match="no place in a list of"):
+        with pytest.raises(typer.BadParameter, match="not an index in a list of"):
             apply_change(body, change)
 
 
