@@ -241,7 +241,7 @@ def _read_outputs(document: dict[str, Any]) -> list[Output]:
         return [Output(name, binary) for name in OUTPUTS]
     if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
         raise BadRequest("'outputs' must be a list of objects")
-    outputs = []
+    outputs: list[Output] = []
     for one in asked:
         if (name := one.get("name")) not in OUTPUTS:
             raise BadRequest(f"there is no output {_quoted(name)}; this model's are {', '.join(OUTPUTS)}")
