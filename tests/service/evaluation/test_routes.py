@@ -169,14 +169,14 @@ def test_images_of_every_split_by_position(client: TestClient, trained: int) -> 
         ("images/validation/100.png", 404),
         ("images/train/200.png", 404),
         ("images/test/10000.png", 404),
-        ("images/validation/-1.png", 422),
-        ("images/holdout/1.png", 422),
+        ("images/validation/-1.png", 404),
+        ("images/holdout/1.png", 404),
         ("images/test/1.png?scale=65", 422),
         ("confusion?split=train", 422),
         ("mistakes?label=kat", 422),
         ("mistakes?predicted=10", 422),
         ("mistakes.png?limit=61", 422),
-        ("confusion.gif", 422),
+        ("confusion.gif", 404),
     ],
 )
 def test_what_there_is_not_is_refused(client: TestClient, trained: int, address: str, status: int) -> None:
