@@ -271,7 +271,7 @@ def _newest_completed(client: Any) -> int:
 
 
 def picture_path(output: Path | None, default: str) -> Path:
-    """Where a picture goes: `output` or, without it, `default`. Refuses other forms than PNG and SVG."""
+    """Return the path of a picture: `output` or, without it, `default`. Refuses formats other than PNG and SVG."""
     path = output or Path(default)
     if path.suffix not in PICTURE_SUFFIXES:
         raise typer.BadParameter(f"{visible(path)} must end in .png or .svg", param_hint="--output")
@@ -281,7 +281,7 @@ def picture_path(output: Path | None, default: str) -> Path:
 
 
 def save(path: Path, data: bytes, *, report: bool = True) -> None:
-    """Write a picture and say so."""
+    """Write a picture and print its path."""
     try:
         path.write_bytes(data)
     except OSError as error:

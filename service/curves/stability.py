@@ -12,7 +12,7 @@ from service.http.documents import API, Document
 
 
 class StabilityFigures(Document):
-    """One experiment's stability. `models.curves.stability` says how each figure is made."""
+    """One experiment's stability. `models.curves.stability` defines each figure."""
 
     score: float = Field(description="From 0 to 1; 1 is a curve without fluctuation that keeps its best value.")
     wobble: float | None = Field(description="From epoch to epoch; 1 halves the score. null: it ended non-finite.")

@@ -38,7 +38,7 @@ FIX = "put image files into the zip, in folders or not, and nothing else"
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A zip whose members were looked at and not unpacked yet."""
+    """A zip whose members were checked and not unpacked yet."""
 
     zip: zipfile.ZipFile
     members: Sequence[zipfile.ZipInfo]

@@ -43,13 +43,13 @@ Name = Annotated[str, Path()]
 
 @health.get("/health/live")
 async def get_live() -> Response:
-    """Say that the server is there."""
+    """Report that the server is alive."""
     return Response()
 
 
 @health.get("/health/ready")
 def get_ready(store: StoreDep) -> Response:
-    """Say whether models can be asked: whether the database answers."""
+    """Report whether the server is ready: whether the database answers."""
     with store.reading() as session:
         registry.list_models(session, after="", limit=1)
     return Response()
@@ -90,7 +90,7 @@ def get_metadata(name: Name, store: StoreDep, predictor: PredictorDep, version: 
 @router.get("/models/{name}/ready")
 @router.get("/models/{name}/versions/{version}/ready")
 def get_model_ready(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> Response:
-    """Say whether a model's weights are there and whole."""
+    """Report whether a model is ready: whether its weights exist and are intact."""
     find_preprocessing(predictor, find_asked(store, name, version))
     return Response()
 
@@ -108,7 +108,7 @@ async def infer(
     queue: QueueDep,
     version: str | None = None,
 ) -> Response:
-    """Say what images show: a tensor in, tensors out."""
+    """Run inference on a tensor of images; returns tensors."""
     whose = caller.name or (request.client.host if request.client else "")
     asked = await to_thread.run_sync(find_asked, store, name, version)
     wanted = await to_thread.run_sync(find_preprocessing, predictor, asked)

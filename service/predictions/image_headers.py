@@ -143,7 +143,7 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _gif(data: bytes) -> Header:
-    """Walk the blocks up to the first frame; keep the last one that says how to show it."""
+    """Walk the blocks up to the first frame; keep the last graphic control extension."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     start = place = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
     control, block = b"", place

@@ -1,4 +1,4 @@
-"""From images that somebody sent to labels and probabilities."""
+"""Predictions: uploaded images to labels and probabilities."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -90,7 +90,7 @@ class Stopwatch:
 
 
 class PredictionQueue:
-    """What bounds predictions: bytes held, pixels decoded, requests inside, and whose turn it is."""
+    """Limits of predictions (bytes held, pixels decoded, requests) and their fair queue."""
 
     def __init__(self) -> None:
         self.room = UploadMemory(max_bytes=512 * MILLION, max_share=256 * MILLION)

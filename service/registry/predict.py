@@ -1,4 +1,4 @@
-"""Predictions by a model's name: which version that is, and what the experiment's weights say."""
+"""Predictions by a model's name: its version, and the prediction with that experiment's weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from service.predictions.predictor import Predictor
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A version of a model, and whose weights it is."""
+    """A version of a model, with the experiment that has its weights."""
 
     name: str
     version: int
@@ -36,7 +36,7 @@ def find_version(store: Store, name: str, version: int | None = None) -> Asked:
 async def predict_by_name(
     predictor: Predictor, queue: PredictionQueue, caller: str, asked: Asked, images: Sequence[Upload], top_k: int
 ) -> PredictionsDocument:
-    """What a version says of images. Raises what `predict` raises; a Conflict names the model and the way back."""
+    """Predict with a version of a model. Raises what `predict` raises; a Conflict names the model and the way back."""
     try:
         document = await predict(predictor, queue, caller, asked.experiment_id, asked.weights, images, top_k)
     except Conflict as error:

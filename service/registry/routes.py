@@ -113,7 +113,7 @@ async def create_model_predictions(
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name, if there are so many.")] = 5,
     version: Number = None,
 ) -> PredictionsDocument:
-    """Say what images show, by a model's name: the images and the answer are as an experiment's."""
+    """Classify images with a named model; request and answer are as for an experiment."""
     whose = caller.name or (request.client.host if request.client else "")
     asked = await to_thread.run_sync(find_version, store, name, version)
     with queue.room.upload(whose) as arrived:
