@@ -11,14 +11,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.addresses import normal_origin
 from service.http.compression import add_vary
-from service.http.documents import API
+from service.http.documents import API, INFERENCE
 from service.http.origins import NAMED_ORIGIN, is_own_origin
 
-METHODS = "GET, HEAD, POST, DELETE"
-REQUEST_HEADERS = "Authorization, X-API-Key, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID"
-EXPOSED_HEADERS = "Location, ETag, Retry-After, Idempotent-Replayed, Allow, WWW-Authenticate"
+METHODS = "GET, HEAD, POST, PUT, DELETE"
+REQUEST_HEADERS = (
+    "Authorization, X-API-Key, Content-Type, Content-Encoding, Idempotency-Key, If-None-Match, Last-Event-ID, "
+    "Inference-Header-Content-Length"
+)
+EXPOSED_HEADERS = (
+    "Location, ETag, Retry-After, Idempotent-Replayed, Allow, WWW-Authenticate, Inference-Header-Content-Length"
+)
 REMEMBER_SECONDS = 600
-FOR_PROGRAMS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
+FOR_PROGRAMS = ("/healthz", "/readyz", "/metrics", "/openapi.json", INFERENCE)
 """Paths beside the API itself; pages and login are for this lab's own origin."""
 
 
@@ -64,7 +69,7 @@ class Cors:
 
 
 def _is_for_programs(path: str) -> bool:
-    return path.startswith(f"{API}/") or path in FOR_PROGRAMS
+    return path.startswith((f"{API}/", f"{INFERENCE}/")) or path in FOR_PROGRAMS
 
 
 def _preflight(origin: str) -> list[tuple[bytes, bytes]]:

@@ -4,6 +4,8 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 API = "/api/v1"
+INFERENCE = "/v2"
+"""Below it the Open Inference Protocol is spoken, whose clients look for errors of its own form."""
 
 
 class Document(BaseModel):

@@ -16,12 +16,11 @@ from starlette.routing import Match
 
 from models.errors import EpochalError, InvalidRequest, NotFound, StorageFull
 from models.files import NO_SPACE
+from service.http.documents import INFERENCE
 from service.http.negotiation import choose_type
 from service.http.prefix import under, under_in
 
 PROBLEM_TYPE = "application/problem+json"
-INFERENCE = "/v2"
-"""Below it the Open Inference Protocol is spoken, whose clients look for errors of its own form."""
 STARLETTE_FIXES = {
     404: "GET /docs lists every address",
     405: "the Allow header lists the methods that this address takes",

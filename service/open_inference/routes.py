@@ -12,6 +12,7 @@ from models.networks.preprocessing import Preprocessing
 from models.store import Store, registry
 from service.http.dependencies import AuthenticatorDep, CallerDep, SettingsDep, StoreDep, authorise_viewer
 from service.http.disconnect import while_connected
+from service.http.documents import INFERENCE
 from service.http.routing import StrictRoute
 from service.open_inference.bodies import read_body
 from service.open_inference.tensors import (
@@ -33,10 +34,10 @@ PLATFORM = "onnxruntime_onnx"
 EXTENSIONS = ["binary_tensor_data"]
 ALL_CLASSES = 100_000
 
-health = APIRouter(prefix="/v2", route_class=StrictRoute, include_in_schema=False)
+health = APIRouter(prefix=INFERENCE, route_class=StrictRoute, include_in_schema=False)
 """What answers strangers."""
 router = APIRouter(
-    prefix="/v2", route_class=StrictRoute, include_in_schema=False, dependencies=[Depends(authorise_viewer)]
+    prefix=INFERENCE, route_class=StrictRoute, include_in_schema=False, dependencies=[Depends(authorise_viewer)]
 )
 Name = Annotated[str, Path()]
 

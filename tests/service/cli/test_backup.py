@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from models.errors import Conflict
 from models.files import sha256_of
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store import Store, artifacts, experiments, runs
-from models.store.states import ArtifactKind
+from models.store import Store, artifacts, experiments, registry, runs
+from models.store.states import ArtifactKind, Status, WeightsChoice
 from service.cli.main import app
 
 FILE = "1/attempt-1/weights-best.safetensors"
@@ -51,6 +52,35 @@ def test_what_was_backed_up_is_restored(lab: Path, tmp_path: Path) -> None:
     store = Store(Settings(data_dir=copy))
     with store.reading() as session:
         assert experiments.get(session, 1).model == "baseline"
+    store.dispose()
+
+
+def test_models_and_their_versions_come_back(lab: Path, tmp_path: Path) -> None:
+    archive, copy = tmp_path / "backup.tar", tmp_path / "copy"
+    store = Store(Settings(data_dir=lab))
+    with store.writing() as session:
+        for _ in range(3):
+            registry.add_version(
+                session,
+                "cats",
+                experiment_id=1,
+                weights=WeightsChoice.BEST,
+                epoch=None,
+                sha256=sha256_of(lab / "experiments" / FILE),
+                owner=None,
+            )
+        registry.rollback(session, "cats")
+    store.dispose()
+    assert run("backup", str(archive), "--data-dir", str(lab))[0] == 0
+    assert run("restore", str(archive), "--data-dir", str(copy))[0] == 0
+    store = Store(Settings(data_dir=copy))
+    with store.reading() as session:
+        assert registry.usable_versions(session, "cats") == [2, 1]
+        assert registry.current(session, "cats").experiment_id == 1
+    with store.writing() as session:
+        runs.settle(session, runs.running(session)[0], Status.FAILED)
+        with pytest.raises(Conflict, match="cannot be deleted"):
+            experiments.delete(session, 1)
     store.dispose()
 
 

@@ -28,12 +28,14 @@ def words(header: str) -> set[str]:
     return {word.strip().lower() for word in header.split(",")}
 
 
-@pytest.mark.parametrize("path", [API, f"{API}/1/cancel", "/api/v1/nothing", "/readyz", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", [API, f"{API}/1/cancel", "/api/v1/nothing", "/readyz", "/openapi.json", "/v2", "/v2/models/cats/infer"]
+)
 def test_a_preflight_of_a_named_origin_is_answered(lab: TestClient, path: str) -> None:
     answer = lab.options(path, headers={"Origin": NOTEBOOKS, **ASKING})
     assert answer.status_code == 204
     assert answer.headers["access-control-allow-origin"] == NOTEBOOKS
-    assert {"get", "post", "delete"} <= words(answer.headers["access-control-allow-methods"])
+    assert {"get", "post", "put", "delete"} <= words(answer.headers["access-control-allow-methods"])
     wanted = "authorization, x-api-key, idempotency-key, if-none-match, last-event-id, content-type"
     assert words(wanted) <= words(answer.headers["access-control-allow-headers"])
     assert answer.headers["vary"] == "Origin"

@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
+from starlette.testclient import TestClient
 
 from models.errors import EpochalError
+from models.settings import Settings
+from models.store import Status, runs
+from models.store.tables import Artifact, Experiment
 from service.http.errors import BadRequest
 from service.open_inference.tensors import MAX_JSON_BYTES, OUTPUTS, Output, read_inference, write_answer
+from tests.service.lab_of_one import Filled, client_of
 from tests.service.open_inference.conftest import Served, files, pixels
 from tests.service.predictions.pictures import COLOUR, GRAY, GRAY_FOR_THREE
+from tests.service.predictions.trained import Lab
 
 ONE = {"name": "images", "datatype": "UINT8", "shape": [1, 3, 32, 32], "data": [0] * 3072}
 
@@ -215,3 +222,41 @@ def test_tensors_of_pixels_and_files_of_the_same_pixels_get_one_answer(served: S
         assert answer.status_code == 200, answer.text
         found.append(answer.json()["outputs"])
     assert found[0] == found[1] == found[2]
+
+
+def test_a_full_queue_and_damaged_weights_have_that_form_too(
+    client: TestClient, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Lab(filled.store, filled.settings).train()
+    with filled.store.writing() as session:
+        runs.settle(session, trained.claim, Status.COMPLETED)
+    made = client.put("/api/v1/models/cats", json={"experiment_id": trained.id})
+    assert made.status_code == 201, made.text
+    content, length = binary("UINT8", [2, 3, 32, 32], pixels().tobytes())
+    headers = {"Inference-Header-Content-Length": length}
+    assert client.post("/v2/models/cats/infer", content=content, headers=headers).status_code == 200
+    with monkeypatch.context() as patched:
+        patched.setattr(client.app.state.predictions.turns, "_max_requests", 0)  # type: ignore[attr-defined]
+        full = client.post("/v2/models/cats/infer", content=content, headers=headers)
+    assert (full.status_code, full.headers["retry-after"], list(full.json())) == (503, "1", ["error"])
+    with filled.store.writing() as session:
+        session.execute(update(Artifact).values(path=f"{trained.id}/gone", sha256="0" * 64))
+        session.execute(update(Experiment).values(revision=Experiment.revision + 1))
+    for answer in (
+        client.post("/v2/models/cats/infer", content=content, headers=headers),
+        client.get("/v2/models/cats/ready"),
+        client.get("/v2/models/cats"),
+    ):
+        assert answer.status_code == 409, answer.text
+        assert "version 1 of model 'cats'" in answer.json()["error"]
+
+
+def test_a_lab_behind_a_path_prefix_is_asked_below_it(settings: Settings) -> None:
+    with client_of(settings.model_copy(update={"root_path": "/epochal"})) as client:
+        for path in ("/epochal/v2/health/live", "/v2/health/ready", "/epochal/v2"):
+            assert client.get(path).status_code == 200, path
+        missing = client.get("/epochal/v2/models/dogs")
+    assert (missing.status_code, missing.json()) == (
+        404,
+        {"error": "there is no model 'dogs'; GET /epochal/api/v1/models lists them"},
+    )
