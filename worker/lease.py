@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from models.errors import EpochalError, LeaseLost
+from models.progress import Progress, TestResult
 from models.spec.parse import load_spec
 from models.store import Status, Store, runs
 from models.store.artifacts import ArtifactRecord
@@ -32,7 +33,7 @@ class Lease:
 
     def __init__(self, store: Store, claim: runs.Claim, lease_seconds: float) -> None:
         self.claim = claim
-        self.progress: dict[str, Any] | None = None
+        self.progress: Progress | None = None
         self.cancel_requested = False
         self.lost = False
         self._store = store
@@ -47,7 +48,7 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._released.set()
 
-    def settle(self, status: Status, *, reason: str | None = None, test: dict[str, Any] | None = None) -> bool:
+    def settle(self, status: Status, *, reason: str | None = None, test: TestResult | None = None) -> bool:
         """Write the run's end. Waits as long as the database cannot take it; False when the run is no longer ours."""
         return self._write(lambda session: runs.settle(session, self.claim, status, reason=reason, test=test))
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import structlog
 
+from models.progress import TestResult
 from models.store.states import Status
 from worker.lease import Lease
 from worker.processes.memory import oom_kills
@@ -38,7 +39,7 @@ class End:
     action: Literal["settle", "hand_back", "leave"]
     status: Status = Status.FAILED
     reason: str | None = None
-    test: dict[str, Any] | None = None
+    test: TestResult | None = None
     counts: bool = True
     """Whether a hand-back counts as a failed attempt."""
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypedDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,20 @@ def is_better(series: str, value: float | None, best: float | None) -> bool:
     if value is None or not math.isfinite(value):
         return False
     return best is None or (value > best if series in MAXIMISED else value < best)
+
+
+class BestValue(TypedDict):
+    """The best value of a series and the first epoch that had it."""
+
+    value: float
+    epoch: int
+
+
+class Summaries(TypedDict):
+    """Best and last values by series, as they are sent; the last is None where it was not finite."""
+
+    best: dict[str, BestValue]
+    last: dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)

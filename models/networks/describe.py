@@ -13,6 +13,7 @@ from models.errors import SpecError
 from models.networks import checks
 from models.networks.inputs import preprocessing_for
 from models.networks.inspection import inspect_network
+from models.networks.layer import Layer
 from models.networks.memory import disk_use
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
@@ -30,7 +31,7 @@ class NetworkSummary:
     when it has been trained, and `disk` says of what.
     """
 
-    layers: list[dict[str, Any]]
+    layers: list[Layer]
     num_parameters: int
     macs_per_image: int
     activation_bytes: int
@@ -81,7 +82,7 @@ def _describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
     checks.check_memory(spec, inspection.cost, inspection.smallest_norm_values)
     disk = disk_use(spec, inspection.weight_bytes, inspection.cost.first_kernels_bytes)
     return NetworkSummary(
-        layers=[dict(layer) for layer in inspection.layers],
+        layers=[layer.copy() for layer in inspection.layers],
         num_parameters=inspection.cost.num_parameters,
         macs_per_image=inspection.macs,
         activation_bytes=inspection.cost.activation_bytes * spec.batch_size,

@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 
 from models.networks.build import build_network
 from models.networks.cost import FLOAT_BYTES, Cost
 from models.networks.family import family_of
+from models.networks.layer import Layer
 from models.networks.tracing import Record
 from models.spec.model import NetworkSpec
 
@@ -18,7 +18,7 @@ from models.spec.model import NetworkSpec
 class Inspection:
     """What the modules of a network tell. `layers` is as NetworkSummary has it."""
 
-    layers: tuple[dict[str, Any], ...]
+    layers: tuple[Layer, ...]
     cost: Cost
     macs: int
     """Multiply-accumulates of one image's forward pass."""

@@ -1,9 +1,9 @@
 """How much memory training a network takes, and how much this machine has."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -12,6 +12,7 @@ from models.data.splits import num_validation
 from models.evaluation.outputs import stored_bytes
 from models.networks.cost import FLOAT_BYTES
 from models.networks.kernel_budget import history_bytes
+from models.networks.layer import Layer
 from models.spec.experiment import ExperimentSpec
 from models.spec.training import AdamSpec, AdamWSpec, RmspropSpec, SgdSpec
 
@@ -91,10 +92,10 @@ def _outputs_bytes(spec: ExperimentSpec) -> int:
     return sum(stored_bytes(num_images, info.num_classes) for num_images in splits)
 
 
-def disk_use_of(spec: ExperimentSpec, layers: list[dict[str, Any]]) -> DiskUse:
+def disk_use_of(spec: ExperimentSpec, layers: Sequence[Layer]) -> DiskUse:
     """The same from a network's layers as they are stored with an experiment."""
     weights = sum(layer["parameters"] for layer in layers) * FLOAT_BYTES
-    kernels = next((math.prod(layer["kernel_shape"]) for layer in layers if layer.get("kernel_shape")), 0)
+    kernels = next((math.prod(layer["kernel_shape"]) for layer in layers if layer["kernel_shape"]), 0)
     return disk_use(spec, weights, kernels * FLOAT_BYTES)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.cost import FLOAT_BYTES, INDEX_BYTES
+from models.networks.layer import Layer
 
 RUN_IMAGES = 2  # batch normalisation cannot be run on one value a channel
 
@@ -20,7 +21,7 @@ class Record:
     """What is noted of each layer, and the bytes of one image that training keeps."""
 
     def __init__(self) -> None:
-        self.layers: dict[str, dict[str, Any]] = {}
+        self.layers: dict[str, Layer] = {}
         self.macs = 0
         self.smallest_norm_values: int | None = None
         self.kept: list[int] = []

@@ -4,9 +4,10 @@ from typing import Any
 
 from models.data.info import DatasetInfo
 from models.data.splits import num_validation
+from models.findings import FindingJson
 from models.spec.experiment import ExperimentSpec
 
-Warned = dict[str, Any]
+Warned = FindingJson
 
 
 def warning(

@@ -1,18 +1,9 @@
 """What happened, in order: the source of the live streams. Ids only grow and are never used twice."""
 
-from typing import Any
-
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.store.rows import tell
-from models.store.states import EventKind
 from models.store.tables import Event
-
-
-def add(session: Session, experiment_id: int, kind: EventKind, data: dict[str, Any]) -> Event:
-    """Store an event of an experiment."""
-    return tell(session, experiment_id, EventKind(kind), data)
 
 
 def since(session: Session, last_id: int, experiment_id: int | None = None, limit: int = 1000) -> list[Event]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from models.curves.metrics import Summaries
 from models.errors import Conflict, InvalidRequest
+from models.findings import FindingJson
+from models.networks.layer import Layer
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
 from models.store import registry
@@ -52,8 +54,8 @@ def create(
     session: Session,
     spec: ExperimentSpec,
     *,
-    layers: Sequence[dict[str, Any]] | None,
-    warnings: Sequence[dict[str, Any]],
+    layers: Sequence[Layer] | None,
+    warnings: Sequence[FindingJson],
     owner: str | None = None,
     reproduces: int | None = None,
     dataset_fingerprint: str | None = None,
@@ -136,13 +138,12 @@ def deleted_among(session: Session, ids: Sequence[int]) -> set[int]:
     return {identifier for identifier in ids if identifier < highest} - known
 
 
-def summaries(session: Session, ids: Sequence[int]) -> dict[int, dict[str, dict[str, Any]]]:
+def summaries(session: Session, ids: Sequence[int]) -> dict[int, Summaries]:
     """Best and last values of several experiments, by one query.
 
-    {id: {"best": {series: {"value", "epoch"}}, "last": {series: value or None}}}; a series without a finite value has
-    no best.
+    A series without a finite value has no best.
     """
-    found: dict[int, dict[str, dict[str, Any]]] = {identifier: {"best": {}, "last": {}} for identifier in ids}
+    found: dict[int, Summaries] = {identifier: {"best": {}, "last": {}} for identifier in ids}
     for identifier, series, best, best_epoch, last in session.execute(SUMMARIES, {"ids": ids}):
         found[identifier]["last"][series] = last
         if best is not None:

@@ -17,6 +17,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.curves.metrics import SERIES
 from models.errors import InvalidRequest
+from models.findings import FindingJson
+from models.progress import Progress, TestResult
 from models.store.states import Status
 from models.store.tables import Experiment, ExperimentTag, SummaryRow
 
@@ -43,9 +45,9 @@ class Listed:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    progress: dict[str, Any] | None
-    test: dict[str, Any] | None
-    warnings: list[dict[str, Any]]
+    progress: Progress | None
+    test: TestResult | None
+    warnings: list[FindingJson]
     reproduces: int | None
     tags: list[str]
 

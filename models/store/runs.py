@@ -4,7 +4,6 @@ A claim gives an attempt number. Every write of that attempt carries it and rais
 moved on, so a worker that was only asleep can do no harm.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from sqlalchemy.orm import Session
 from models.errors import LeaseLost
 from models.findings import VerdictJson
 from models.plain import finite
+from models.progress import Progress, TestResult
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.store import artifacts
@@ -54,7 +54,6 @@ def claim(
     experiment_id: int,
     worker: str,
     max_attempts: int,
-    environment: dict[str, Any] | None = None,
 ) -> Claim | None:
     """Take a queued experiment; None when it is not queued, so a second message for it does nothing.
 
@@ -83,11 +82,8 @@ def claim(
         worker=worker,
         status=RunStatus.RUNNING,
         start_epoch=start_epoch,
-        environment=environment,
     )
     session.add(run)
-    if environment is not None:
-        experiment.environment = environment
     experiment.progress = {
         "epoch": start_epoch,
         "epochs": experiment.spec["epochs"],
@@ -103,7 +99,7 @@ def claim(
     return Claim(experiment_id, run.id, experiment.attempt, worker, spec, checkpoints, start_epoch)
 
 
-def renew(session: Session, lease: Lease, progress: dict[str, Any] | None = None) -> bool:
+def renew(session: Session, lease: Lease, progress: Progress | None = None) -> bool:
     """Show that the owner lives, and how far it is. Returns whether a cancel was requested."""
     query = select(Experiment.attempt, Experiment.status, Experiment.cancel_requested)
     found = session.execute(query.where(Experiment.id == lease.experiment_id)).one_or_none()
@@ -119,7 +115,7 @@ def renew(session: Session, lease: Lease, progress: dict[str, Any] | None = None
 
 
 def settle(
-    session: Session, lease: Lease, status: Status, *, reason: str | None = None, test: dict[str, Any] | None = None
+    session: Session, lease: Lease, status: Status, *, reason: str | None = None, test: TestResult | None = None
 ) -> None:
     """End the run and the experiment with a terminal status."""
     status = Status(status)
@@ -190,13 +186,6 @@ def set_environment(session: Session, lease: Lease, environment: dict[str, Any])
     session.execute(update(Run).where(Run.id == lease.run_id).values(environment=environment))
 
 
-def set_layers(session: Session, lease: Lease, layers: Sequence[dict[str, Any]]) -> None:
-    """Keep the layers as they were built."""
-    experiment = fenced(session, lease)
-    experiment.layers = list(layers)
-    touch(experiment)
-
-
 def notice(session: Session, lease: Lease, code: str, text: str, data: dict[str, Any]) -> None:
     """Add a notice about the run, as an event."""
     touch(fenced(session, lease))
@@ -207,10 +196,6 @@ def _end(session: Session, lease: Lease, experiment: Experiment, status: RunStat
     run = session.get_one(Run, lease.run_id, populate_existing=True)
     run.status, run.reason, run.ended_at = status, reason, now()
     done = session.scalar(select(func.max(EpochRow.epoch)).where(EpochRow.experiment_id == lease.experiment_id))
-    experiment.progress = {
-        **(experiment.progress or {}),
-        "epoch": done or 0,
-        "seconds_left": None,
-        "phase": status.value,
-    }
+    if experiment.progress is not None:  # set by the claim
+        experiment.progress = {**experiment.progress, "epoch": done or 0, "seconds_left": None, "phase": status.value}
     return run

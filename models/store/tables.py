@@ -6,13 +6,16 @@ probes (measurements), api_keys and workers stand alone.
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from models.curves.metrics import EpochMetrics
-from models.findings import VerdictJson
+from models.findings import FindingJson, VerdictJson
+from models.networks.layer import Layer
+from models.plain import JsonObject
+from models.progress import Progress, TestResult
 from models.store.columns import JsonColumn, UtcDateTime, now, words
 from models.store.states import (
     ArtifactKind,
@@ -25,7 +28,6 @@ from models.store.states import (
     WeightsChoice,
 )
 
-JsonObject = dict[str, Any]
 # SQLite's integers all have 64 bits, but only one declared INTEGER numbers itself.
 BigInt = Annotated[int, mapped_column(BigInteger().with_variant(Integer(), "sqlite"))]
 
@@ -101,14 +103,12 @@ class Experiment(Base):
     dataset_fingerprint: Mapped[str | None] = mapped_column(String(100))
     reason: Mapped[str | None] = mapped_column(Text)
     """Why it failed, diverged or was cancelled."""
-    progress: Mapped[JsonObject | None]
-    """{"epoch", "epochs", "step", "steps", "seconds_left", "images_per_second", "phase"}"""
-    test: Mapped[JsonObject | None]
-    """{"loss", "accuracy", "epoch"} of the best weights on the test split."""
-    warnings: Mapped[list[JsonObject]] = mapped_column(default=list)
+    progress: Mapped[Progress | None] = mapped_column(JsonColumn)
+    test: Mapped[TestResult | None] = mapped_column(JsonColumn)
+    warnings: Mapped[list[FindingJson]] = mapped_column(JsonColumn, default=list)
     """Findings known from the spec alone."""
     spec: Mapped[JsonObject]
-    layers: Mapped[list[JsonObject] | None]
+    layers: Mapped[list[Layer] | None] = mapped_column(JsonColumn)
     verdict: Mapped[VerdictJson | None] = mapped_column(JsonColumn)
     environment: Mapped[JsonObject | None]
 

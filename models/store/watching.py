@@ -1,11 +1,12 @@
 """Status and progress of several experiments in one cheap query, for live streams and gauges."""
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from models.progress import Progress
 from models.store.states import Status
 from models.store.tables import Experiment
 
@@ -15,7 +16,7 @@ class Glimpse(NamedTuple):
 
     status: Status
     reason: str | None
-    progress: dict[str, Any] | None
+    progress: Progress | None
 
 
 def glimpse(session: Session, ids: Collection[int]) -> dict[int, Glimpse]:

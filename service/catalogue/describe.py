@@ -7,9 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from models.data.info import DatasetInfo
+from models.findings import FindingJson
 from models.networks import describe as networks
 from models.networks.architectures import architectures
 from models.networks.findings import spec_warnings
+from models.networks.layer import Layer
 from models.spec.experiment import ExperimentSpec
 
 __all__ = ["architectures", "describe_spec", "warm_up"]
@@ -17,9 +19,7 @@ __all__ = ["architectures", "describe_spec", "warm_up"]
 warm_up = networks.warm_up
 
 
-def describe_spec(
-    spec: ExperimentSpec, info: DatasetInfo
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+def describe_spec(spec: ExperimentSpec, info: DatasetInfo) -> tuple[list[Layer], list[FindingJson], dict[str, Any]]:
     """Return a spec's layers, its warnings, and its size (parameters, operations, bytes).
 
     Raises SpecError, with the field and the nearest valid value, for a network that cannot be built or trained.

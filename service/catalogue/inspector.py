@@ -8,6 +8,8 @@ from cachetools import LRUCache
 from fastapi import Depends, Request
 
 from models.data.catalogue import get_dataset
+from models.findings import FindingJson
+from models.networks.layer import Layer
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 
@@ -19,8 +21,8 @@ class Accepted:
     """A valid spec with its layers, warnings and size."""
 
     spec: ExperimentSpec
-    layers: list[dict[str, Any]]
-    warnings: list[dict[str, Any]]
+    layers: list[Layer]
+    warnings: list[FindingJson]
     summary: dict[str, Any]
     """Parameters, operations and memory, from the network built on the meta device."""
 

@@ -115,11 +115,6 @@ class Client:
         """PUT a JSON document and read the JSON that comes back."""
         return self._read(self._send("PUT", API + path, json=body))
 
-    def post_text(self, path: str, text: bytes, content_type: str, **params: Any) -> Json:
-        """POST a body as it is."""
-        headers = {"Content-Type": content_type}
-        return self._read(self._send("POST", API + path, content=text, headers=headers, params=_given(params)))
-
     def post_images(self, path: str, files: list[Path], **params: Any) -> Json:
         """POST files as parts named `image`, in their order."""
         opened: list[tuple[str, tuple[str, IO[bytes]]]] = []

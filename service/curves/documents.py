@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from pydantic_core import to_json
 
-from models.curves.metrics import EpochMetrics
-from service.experiments.documents import Best, Summaries
+from models.curves.metrics import EpochMetrics, Summaries
+from service.experiments.documents import Best
 from service.http.documents import Document
 
 

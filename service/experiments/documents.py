@@ -6,13 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.curves.metrics import Summaries
 from models.store.listing import Listed
 from models.store.states import RunStatus, Status
 from models.store.tables import Experiment, Run
 from service.http.documents import API, Document
 from service.http.prefix import under
-
-Summaries = dict[str, dict[str, Any]]
 
 
 class Best(Document):

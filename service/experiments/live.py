@@ -9,11 +9,12 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import EpochalError, TooManyRequests, Unavailable
+from models.progress import Progress
 from models.store import Store, events
 from models.store.stamps import Stamps
 from models.store.states import EventKind
@@ -97,7 +98,7 @@ class LiveEvents:
         self._closed = False
         self._last_id = 0
         self._seen: set[int] = set()
-        self._progress: dict[int, Any] = {}
+        self._progress: dict[int, Progress] = {}
         self._queue = BoundedQueue("reads of events", places=4)  # a full thread pool must not stop the streams
 
     @property
@@ -281,7 +282,7 @@ def _message(row: Event) -> Message:
     return Message(row.id, encoded, names_addresses=row.kind == EventKind.VERDICT)
 
 
-def _progress(progress: dict[str, Any]) -> Message:
+def _progress(progress: Progress) -> Message:
     return Message(None, encode("progress", progress))
 
 
@@ -291,7 +292,7 @@ def _end(now: Glimpse | None) -> Message:
     return Message(None, encode("end", data), ends=True)
 
 
-def encode(kind: str, data: dict[str, Any], event_id: int | None = None) -> bytes:
+def encode(kind: str, data: Mapping[str, Any], event_id: int | None = None) -> bytes:
     """Encode an event for text/event-stream. JSON in ASCII has no line breaks, so data cannot end an event early."""
     head = f"id: {event_id}\n" if event_id is not None else ""
     return f"{head}event: {kind}\ndata: {json.dumps(data)}\n\n".encode("ascii")

@@ -8,6 +8,7 @@ from celery import Celery
 from sqlalchemy.orm import Session
 
 from models import queue
+from models.curves.metrics import Summaries
 from models.errors import Conflict, DiskQuota, NotFound, TooManyRequests, Unavailable
 from models.networks.memory import disk_use_of
 from models.settings import Settings
@@ -15,7 +16,7 @@ from models.spec.parse import load_spec
 from models.store import Status, Store, artifacts, experiments, runs
 from models.store.tables import Experiment
 from service.catalogue.inspector import Accepted
-from service.experiments.documents import ExperimentDocument, Summaries, experiment_document
+from service.experiments.documents import ExperimentDocument, experiment_document
 from service.http.access import Caller
 
 logger = logging.getLogger(__name__)

@@ -39,8 +39,6 @@ LISTS_OF_TEXTS = {"tags"}
 """Top-level fields of a spec that are text even where YAML would read a number."""
 TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
-REQUEST_TYPES = ("application/json", "application/yaml")
-
 
 async def read_document(request: Request) -> tuple[Any, bytes]:
     """Read the body as plain data, and as bytes (for the digest of an Idempotency-Key). Raises InvalidRequest,

@@ -123,7 +123,7 @@ def test_cancelling_while_training_keeps_the_last_weights(lab: Lab) -> None:
     lab.wait_for(experiment_id, Status.CANCELLED, seconds=20)
     assert lab.cancel(experiment_id) is Status.CANCELLED
     with lab.store.reading() as session:
-        assert artifacts.find(session, experiment_id, ArtifactKind.WEIGHTS_LAST)
+        assert artifacts.newest(session, experiment_id, ArtifactKind.WEIGHTS_LAST)
     lab.check(experiment_id)
 
 

@@ -21,6 +21,7 @@ from models import files
 from models.data.dataset import load_dataset
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
 from models.logs import configure_logs
+from models.progress import TestResult
 from models.settings import Settings
 from models.store import Status, Store, artifacts, experiments, runs
 from worker.folders import attempt_folder, sweep
@@ -155,7 +156,7 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
     return _settled(Status(outcome.status), outcome.reason, outcome.test)
 
 
-def _settled(status: Status, reason: str | None = None, test: dict[str, Any] | None = None) -> dict[str, Any]:
+def _settled(status: Status, reason: str | None = None, test: TestResult | None = None) -> dict[str, Any]:
     return {"kind": "settle", "status": status.value, "reason": reason, "test": test}
 
 

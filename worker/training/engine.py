@@ -25,6 +25,7 @@ from typing import Any, Literal
 from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset
 from models.evaluation.calibration import Calibration
+from models.progress import TestResult
 from models.spec.experiment import ExperimentSpec, OnDivergence
 from models.verdict.divergence import Divergence
 from worker.training.batches.accumulation import micro_batches
@@ -238,7 +239,7 @@ class _Run:
         self._save_checkpoint()
         self.verdicts.judge_if_due(self.recorder.kernels.by_epoch)
 
-    def _test(self) -> dict[str, Any]:
+    def _test(self) -> TestResult:
         """Measure the best weights once on the test split, and keep their logits."""
         best, epoch = self.recorder.load_weights("best")
         outputs = SplitOutputs("test", len(self.data.test), len(self.data.preprocessing.class_names))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from models.curves.metrics import EpochMetrics
+from models.progress import TestResult
 from models.verdict import Verdict
 
 ArtifactKind = Literal["checkpoint", "weights-best", "weights-last", "kernels", "outputs-validation", "outputs-test"]
@@ -91,4 +92,4 @@ class Outcome:
 
     status: Literal["completed", "cancelled", "diverged", "handed_back"]
     reason: str | None = None
-    test: dict[str, Any] | None = None
+    test: TestResult | None = None

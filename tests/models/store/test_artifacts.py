@@ -14,11 +14,11 @@ def test_a_file_is_found_by_kind_and_epoch(store: Store, tmp_path: Path) -> None
         for epoch in (2, 10, 1):
             artifacts.record(session, claimed, ArtifactKind.CHECKPOINT, epoch, f"1/attempt-1/c{epoch}", "b" * 64, 20)
     with store.reading() as session:
-        found = artifacts.find(session, 1, ArtifactKind.WEIGHTS_BEST)
+        found = artifacts.newest(session, 1, ArtifactKind.WEIGHTS_BEST)
         assert found is not None
         assert (found.sha256, found.num_bytes, found.attempt) == ("a" * 64, 10, 1)
         assert found.file(tmp_path) == tmp_path / "1" / "attempt-1" / "w"
-        assert artifacts.find(session, 1, ArtifactKind.KERNELS) is None
+        assert artifacts.newest(session, 1, ArtifactKind.KERNELS) is None
         assert [record.epoch for record in artifacts.checkpoints(session, 1)] == [10, 2, 1]
         newest = artifacts.newest(session, 1, ArtifactKind.CHECKPOINT)
         assert newest is not None

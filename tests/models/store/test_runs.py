@@ -29,7 +29,6 @@ WRITES: dict[str, Write] = {
     "forget": lambda session, lease: artifacts.forget(session, lease, ArtifactKind.CHECKPOINT, keep=0),
     "verdict": lambda session, lease: runs.set_verdict(session, lease, {"summary": "good"}),
     "environment": lambda session, lease: runs.set_environment(session, lease, {"torch": "2"}),
-    "layers": lambda session, lease: runs.set_layers(session, lease, []),
     "notice": lambda session, lease: runs.notice(session, lease, "code", "text", {}),
 }
 
@@ -48,7 +47,7 @@ def dump(store: Store) -> str:
 def test_a_claim_carries_all_that_training_needs(store: Store) -> None:
     experiment_id = add_experiment(store, epochs=7)
     with store.writing() as session:
-        claimed = runs.claim(session, experiment_id, "host-1", 3, environment={"torch": "2.13"})
+        claimed = runs.claim(session, experiment_id, "host-1", 3)
     assert claimed is not None
     assert (claimed.experiment_id, claimed.attempt, claimed.worker) == (experiment_id, 1, "host-1")
     assert claimed.spec == make_spec(epochs=7)
@@ -59,7 +58,6 @@ def test_a_claim_carries_all_that_training_needs(store: Store) -> None:
         assert found.started_at is not None
         assert found.progress is not None
         assert (found.progress["epochs"], found.progress["phase"]) == (7, "starting")
-        assert found.environment == {"torch": "2.13"}
         assert runs.running(session) == [(experiment_id, claimed.run_id, 1, 0, "host-1")]
         (run,) = runs.list_for(session, experiment_id)
         assert (run.status, run.worker, run.attempt) == (RunStatus.RUNNING, "host-1", 1)
@@ -289,12 +287,10 @@ def test_the_dataset_fingerprint_is_kept_with_the_experiment(store: Store) -> No
     claimed = start(store)
     with store.writing() as session:
         runs.set_environment(session, claimed, {"dataset_fingerprint": "abc", "threads": 2})
-        runs.set_layers(session, claimed, [{"name": "head"}])
         runs.set_verdict(session, claimed, {"findings": [{"evidence": {"values": [math.nan, 1.0]}}]})
     with store.reading() as session:
         found = experiments.get(session, claimed.experiment_id)
         assert found.dataset_fingerprint == "abc"
-        assert found.layers == [{"name": "head"}]
         assert found.verdict == {"findings": [{"evidence": {"values": [None, 1.0]}}]}
         assert runs.list_for(session, claimed.experiment_id)[0].environment == found.environment
         assert events.since(session, 0, claimed.experiment_id)[-1].kind == "verdict"

@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from models.settings import Settings
-from models.store import Status, events, keys, runs
-from models.store.states import Role
+from models.store import Status, keys, runs
+from models.store.rows import tell
+from models.store.states import EventKind, Role
 from service.app import create_app
 from service.experiments import live
 from tests.processes import wait_until
@@ -134,7 +135,9 @@ def test_a_reader_that_falls_behind_misses_nothing(
         next(incoming)
         with filled.store.writing() as session:
             for number in range(300):
-                events.add(session, claim.experiment_id, "notice", {"code": "n", "text": "x" * 2000, "number": number})
+                tell(
+                    session, claim.experiment_id, EventKind.NOTICE, {"code": "n", "text": "x" * 2000, "number": number}
+                )
         filled.settle(claim)
         found = list(incoming)
     assert [event["data"]["number"] for event in found if event["event"] == "notice"] == list(range(300))
