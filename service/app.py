@@ -161,7 +161,7 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.live = live = LiveEvents(state.store, state.stamps, state.authenticator)
     state.submissions = Submissions(settings, state.store, celery)
     state.preflights = Preflights(state.store, celery, state.writes)
-    state.predictor = Predictor(state.store, settings)
+    state.predictor = Predictor(state.store, settings, state.stamps)
     state.predictions = PredictionQueue()
     state.models = Models(settings, state.store, state.predictor)
     state.readiness = Readiness(state.store, celery)

@@ -53,6 +53,10 @@ def network_input(
 
 def _normalise(images: Tensor, preprocessing: Preprocessing, memory_format: torch.memory_format) -> Tensor:
     unit = 1.0 if images.is_floating_point() else 255.0
+    if torch.onnx.is_in_onnx_export():  # the same arithmetic without `out`, which cannot be exported
+        scale = torch.tensor([1 / (unit * std) for std in preprocessing.std]).view(-1, 1, 1)
+        shift = torch.tensor([-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)])
+        return images.float() * scale + shift.view(-1, 1, 1)
     images = images.expand(-1, preprocessing.channels, -1, -1)  # a gray image for a network of three channels
     normalised = torch.empty(images.shape, device=images.device, memory_format=memory_format)
     # a channel at a time: read, converted, scaled and written to its place in one pass over memory

@@ -72,6 +72,8 @@ class ArtifactKind(StrEnum):
     """The best weights' logits on the validation split."""
     OUTPUTS_TEST = "outputs-test"
     """The same on the test split."""
+    GRAPH = "graph"
+    """The network as an ONNX graph, to which any of the weights belong."""
 
 
 class MeasurementKind(StrEnum):

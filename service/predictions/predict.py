@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from models.cores import usable_cores
 from models.errors import Conflict, CorruptFile, TooLarge
 from service.http.documents import Document
 from service.http.queues import BoundedQueue
@@ -25,6 +26,10 @@ PIECE_PIXELS = 4 * MILLION
 """What is worked on in one turn, a tenth of a second: another caller waits no longer for a place."""
 NETWORK_COST = 30
 """Pixels of decoding that take as long as a network does for one pixel of its input (SqueezeNet at 224: 20 ms)."""
+
+
+INLINE_BYTES = 200_000
+"""Of images whose headers are read at once; those of more are read in a thread."""
 
 
 class Likely(Document):
@@ -93,9 +98,10 @@ class PredictionQueue:
     """Limits of predictions (bytes held, pixels decoded, requests) and their fair queue."""
 
     def __init__(self) -> None:
+        cores = usable_cores()
         self.room = UploadMemory(max_bytes=512 * MILLION, max_share=256 * MILLION)
-        self.turns = Turns(places=4, large_places=1, max_requests=128, max_share=64)
-        self.threads = BoundedQueue("predictions", places=8)
+        self.turns = Turns(places=cores + 1, large_places=1, max_requests=128, max_share=64)
+        self.threads = BoundedQueue("predictions", places=cores + 2)
         self._pixels = RateLimiter("million pixels of images per minute", capacity=PIXELS_PER_MINUTE, seconds=60)
 
     def count_pixels(self, caller: str, images: Sequence[ImageFile]) -> None:
@@ -127,7 +133,14 @@ async def predict(
     """
     clock = Stopwatch()
     async with queue.turns.request(caller):
-        served, images = await queue.threads.run(_prepare, predictor, experiment_id, which, uploads)
+        served = predictor.ready(experiment_id, which)
+        if served is None:
+            stamp = predictor.stamp(experiment_id)
+            served = await queue.threads.run(_find, predictor, experiment_id, which, stamp)
+        if sum(len(upload.data) for upload in uploads) <= INLINE_BYTES:
+            images = _open(uploads)
+        else:
+            images = await queue.threads.run(_open, uploads)
         queue.count_pixels(caller, images)
         wanted = served.weights.preprocessing
         probabilities: list[NDArray[np.float64]] = []
@@ -177,11 +190,8 @@ def _pieces(images: Sequence[ImageFile], network_cost: int) -> Iterator[_Piece]:
         yield _Piece(piece, cost)
 
 
-def _prepare(
-    predictor: Predictor, experiment_id: int, which: str, uploads: Sequence[Upload]
-) -> tuple[Served, list[ImageFile]]:
-    served = _find(predictor, experiment_id, which)
-    return served, [open_image(upload.data, index=index, name=upload.name) for index, upload in enumerate(uploads)]
+def _open(uploads: Sequence[Upload]) -> list[ImageFile]:
+    return [open_image(upload.data, index=index, name=upload.name) for index, upload in enumerate(uploads)]
 
 
 def _answer(
@@ -199,9 +209,9 @@ def _answer(
     return predictor.predict(served, pixels)
 
 
-def _find(predictor: Predictor, experiment_id: int, which: str) -> Served:
+def _find(predictor: Predictor, experiment_id: int, which: str, stamp: int | None) -> Served:
     try:
-        return predictor.find(experiment_id, which)
+        return predictor.find(experiment_id, which, stamp)
     except CorruptFile as error:
         other = "last" if which == "best" else "best"
         raise Conflict(

@@ -1,58 +1,63 @@
-"""Predictions with stored weights: a few networks kept ready, and single requests answered in batches."""
+"""Predictions with stored weights: a few networks kept ready, asked from any thread."""
 
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from models.errors import Conflict, CorruptFile, InvalidRequest
 from models.settings import Settings
 from models.store import Store
-from service.predictions.batching import Batcher
+from models.store.stamps import Stamps
+from service.predictions.graphs import Graphs
+from service.predictions.session import probabilities, start_session
 from service.predictions.weights import READ_ATTEMPTS, Weights, find_record, read_weights
-
-if TYPE_CHECKING:
-    from torch import nn
 
 MAX_NETWORKS = 6
 MAX_BYTES = 600_000_000
 """What the networks that are kept may take together; the one in use is kept whatever it takes."""
-THREADS = 1
-"""Of torch, for predictions: training has the other cores, and one thread makes an answer repeatable to the bit."""
 
 
 class Served:
-    """Stored weights that predictions are made with: the file's content until the first prediction, then its network.
+    """Stored weights that predictions are made with: the file's content until the first prediction, then a session."""
 
-    So the API starts, and tells what images an experiment takes, without torch.
-    """
-
-    def __init__(self, weights: Weights, data: bytes) -> None:
+    def __init__(self, weights: Weights, data: bytes, find_graph: Callable[[Weights], bytes]) -> None:
         self.weights = weights
         self.num_bytes = len(data)
+        self.stamp: int | None = None
+        """The experiment's revision at which these were its weights, for sure."""
         self._data = data
-        self._network: nn.Module | None = None
+        self._find_graph = find_graph
+        self._starting = threading.Lock()
+        self._session: InferenceSession | None = None
 
     def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
-        """Probabilities of the classes for each image (channels, source_size, source_size). For one thread at a time.
+        """Probabilities of the classes for each image (channels, source_size, source_size). From any thread.
 
         Raises CorruptFile if the weights are not of their network, Conflict if they give no finite answer.
         """
-        from service.predictions.network import load_network, probabilities  # torch: two seconds, at the first one
-
-        if self._network is None:
-            self._network, self._data = load_network(self.weights, self._data), b""
-        answers = probabilities(self._network, self.weights, images)
+        answers = probabilities(self._session or self._start(), images)
         if not all(np.isfinite(answer).all() for answer in answers):
             raise Conflict(
                 f"the {self.weights.which} weights of experiment {self.weights.experiment_id} give no finite answer",
                 fix="ask the best weights, or train at a lower learning rate",
             )
         return answers
+
+    def _start(self) -> InferenceSession:
+        with self._starting:
+            if self._session is None:
+                try:
+                    self._session = start_session(self._find_graph(self.weights), self._data)
+                except CorruptFile as error:
+                    whose = f"the {self.weights.which} weights of experiment {self.weights.experiment_id}"
+                    raise CorruptFile(f"{whose} do not fit its network") from error
+                self._data = b""
+            return self._session
 
 
 class Predictor:
@@ -63,37 +68,43 @@ class Predictor:
     [probabilities] = predictor.predict(served, [image])
     """
 
-    def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        *,
-        max_batch: int = 32,
-        linger_seconds: float = 0.005,
-        capacity: int = 512,
-    ) -> None:
+    def __init__(self, store: Store, settings: Settings, stamps: Stamps | None = None) -> None:
         self._store = store
+        self._stamps = stamps
         self._experiments_dir = settings.experiments_dir
+        self._graphs = Graphs(store, settings.experiments_dir)
+        self._reading = threading.Lock()
+        """Held while a file is read, so that requests at once read it once."""
         self._lock = threading.Lock()
+        """Held for a moment, by the event loop's thread too."""
         self._kept: OrderedDict[tuple[int, str], Served] = OrderedDict()
-        self._batcher: Batcher[Served, NDArray[np.uint8], NDArray[np.float64]] = Batcher(
-            _predict, max_batch=max_batch, linger_seconds=linger_seconds, capacity=capacity, name="predictions"
-        )
 
-    def find(self, experiment_id: int, which: str = "best") -> Served:
-        """The weights to predict with: "best" or "last".
+    def ready(self, experiment_id: int, which: str) -> Served | None:
+        """What `find` would give, if that is known without reading the database. For the event loop's thread."""
+        found = self._get(experiment_id, which)
+        if found is None or found.stamp is None or found.stamp != self.stamp(experiment_id):
+            return None
+        return found
+
+    def find(self, experiment_id: int, which: str = "best", stamp: int | None = None) -> Served:
+        """The weights to predict with: "best" or "last". `stamp` is the experiment's from before this call.
 
         Raises NotFound without such an experiment, Conflict before it has weights, CorruptFile if they are damaged.
         """
+        served = self._find(experiment_id, which)
+        if stamp is not None:
+            served.stamp = stamp
+        return served
+
+    def _find(self, experiment_id: int, which: str) -> Served:
         for attempt in range(READ_ATTEMPTS):
             record = find_record(self._store, experiment_id, which)
-            with self._lock:
-                found = self._kept.get((experiment_id, which))
+            with self._reading:
+                found = self._get(experiment_id, which)
                 if found is not None and found.weights.sha256 == record.sha256:
-                    self._kept.move_to_end((experiment_id, which))
                     return found
                 try:
-                    return self._keep(Served(*read_weights(record, which, self._experiments_dir)))
+                    return self._keep(Served(*read_weights(record, which, self._experiments_dir), self._graphs.find))
                 except CorruptFile:
                     # A run that goes on replaces the file first and its record after; the record follows at once.
                     if attempt + 1 == READ_ATTEMPTS:
@@ -104,35 +115,37 @@ class Predictor:
     def predict(self, served: Served, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
         """Probabilities of the classes for each image, in order; images are what `decode_image` gives.
 
-        They do not depend on what else is asked at the same time, to the bit. Raises Unavailable with
-        `retry_after_seconds` when too many images wait.
+        They do not depend on what else is asked at the same time, to the bit.
         """
         side = served.weights.preprocessing.source_size
         expected = (served.weights.preprocessing.channels, side, side)
         for image in images:
             if image.shape != expected:
                 raise InvalidRequest(f"an image has the shape {image.shape}; this network takes {expected}")
-        return self._batcher.submit(served, images)
+        return served.predict(images)
 
     def close(self) -> None:
-        """Stop predicting and forget the networks."""
-        self._batcher.close()
+        """Forget the networks."""
         with self._lock:
             self._kept.clear()
 
+    def stamp(self, experiment_id: int) -> int | None:
+        """A number that a change of the experiment changes; None if it cannot be told. For the event loop's thread."""
+        return None if self._stamps is None else self._stamps.of_experiment(experiment_id)
+
+    def _get(self, experiment_id: int, which: str) -> Served | None:
+        with self._lock:
+            found = self._kept.get((experiment_id, which))
+            if found is not None:
+                self._kept.move_to_end((experiment_id, which))
+            return found
+
     def _keep(self, served: Served) -> Served:
-        self._kept.pop((served.weights.experiment_id, served.weights.which), None)  # an older version of the same
-        self._kept[served.weights.experiment_id, served.weights.which] = served
-        while len(self._kept) > 1 and (
-            len(self._kept) > MAX_NETWORKS or sum(kept.num_bytes for kept in self._kept.values()) > MAX_BYTES
-        ):
-            self._kept.popitem(last=False)
+        with self._lock:
+            self._kept.pop((served.weights.experiment_id, served.weights.which), None)  # an older version of the same
+            self._kept[served.weights.experiment_id, served.weights.which] = served
+            while len(self._kept) > 1 and (
+                len(self._kept) > MAX_NETWORKS or sum(kept.num_bytes for kept in self._kept.values()) > MAX_BYTES
+            ):
+                self._kept.popitem(last=False)
         return served
-
-
-def _predict(served: Served, images: list[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
-    import torch  # two seconds, spent in the batcher's thread at the first prediction
-
-    if torch.get_num_threads() != THREADS:
-        torch.set_num_threads(THREADS)  # nothing else in the API's process computes
-    return served.predict(images)

@@ -1,4 +1,4 @@
-"""What a run leaves behind for others to use: best and last weights, and the first layer's kernels of its epochs."""
+"""What a run leaves behind for others to use: best and last weights, their graph, and the first layer's kernels."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.evaluation.calibration import Calibration
 from models.files import sha256_of, write
+from models.networks.export import export_described
 from models.networks.layers import first_convolution
 from worker.training.checkpoints import RESUME
 from worker.training.kernels import KernelHistory
@@ -35,13 +36,31 @@ class Recorder:
         self.layer = ""
         self.kernels = kernels
         self.unwritten = False
+        self._graph_tried = False
 
     def save_weights(self, which: Which, network: nn.Module, epoch: int) -> None:
-        """Write the network's weights as `best` or `last`."""
+        """Write the network's weights as `best` or `last`, and before the first of them their graph."""
+        self._write_graph()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         content = save(tensors, {"epochal": json.dumps({**self.about, "epoch": epoch}, sort_keys=True)})
         kind: ArtifactKind = "weights-best" if which == "best" else "weights-last"
         self._write(kind, self.folder / f"weights-{which}.safetensors", content)
+
+    def _write_graph(self) -> None:
+        """Write the ONNX graph that all weights of this run belong to, once.
+
+        A network that cannot be exported is trained all the same.
+        """
+        if self._graph_tried:
+            return
+        self._graph_tried = True
+        try:
+            content = export_described(self.about)
+        except (RuntimeError, ValueError, TypeError) as error:  # what torch's exporter raises
+            text = f"The network has no ONNX graph, so it cannot predict: {str(error)[:200]}"
+            self.sink.notice("not-exported", text, {})
+            return
+        self._write("graph", self.folder / "graph.onnx", content)
 
     def load_weights(self, which: Which) -> tuple[dict[str, Tensor], int]:
         """Read back what `save_weights` wrote last, and the epoch that it is of."""

@@ -8,7 +8,9 @@ from models.curves.metrics import EpochMetrics
 from models.progress import TestResult
 from models.verdict import Verdict
 
-ArtifactKind = Literal["checkpoint", "weights-best", "weights-last", "kernels", "outputs-validation", "outputs-test"]
+ArtifactKind = Literal[
+    "checkpoint", "weights-best", "weights-last", "graph", "kernels", "outputs-validation", "outputs-test"
+]
 
 
 class MetricSink(Protocol):

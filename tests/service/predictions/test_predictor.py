@@ -12,8 +12,8 @@ import pytest
 
 from models.errors import Conflict, CorruptFile, InvalidRequest, NotFound
 from models.networks.preprocessing import Preprocessing
+from models.store.states import ArtifactKind
 from service.predictions import predictor as predictor_module
-from service.predictions.network import BATCH_MACS, fixed_batch_size
 from service.predictions.predictor import Predictor
 from tests.service.predictions.trained import Lab, Trained, plain_answer, random_images, with_nan
 
@@ -111,6 +111,17 @@ def test_many_threads_and_several_networks_at_once_get_the_serial_answers(lab: L
     assert all((a == b).all() for a, b in zip(serial, parallel, strict=True))
 
 
+def test_an_experiment_without_a_graph_gets_one_when_it_is_asked(lab: Lab, predictor: Predictor) -> None:
+    """Those that were trained before graphs were written, and those whose graph is damaged."""
+    old = lab.train("baseline", graph=False)
+    images = random_images(2, old.preprocessing)
+    assert np.abs(np.stack(predictor.predict(predictor.find(old.id), images)) - plain_answer(old, images)).max() < 1e-5
+    damaged = lab.train("baseline", seed=1)
+    (damaged.path / "graph.onnx").write_bytes(b"no graph")
+    answers = predictor.predict(predictor.find(damaged.id), images)
+    assert np.abs(np.stack(answers) - plain_answer(damaged, images)).max() < 1e-5
+
+
 def test_gray_images_are_answered(lab: Lab, predictor: Predictor) -> None:
     trained = lab.train("baseline", dataset="fashion-mnist")
     served = predictor.find(trained.id)
@@ -150,7 +161,7 @@ def test_weights_that_are_being_replaced_are_found_again(lab: Lab, predictor: Pr
     )
     with ThreadPoolExecutor(1) as pool:
         finding = pool.submit(predictor.find, trained.id)
-        lab.record(trained)
+        lab.record(trained, "weights-best.safetensors", ArtifactKind.WEIGHTS_BEST)
         assert finding.result(30).weights.epoch == 4
 
 
@@ -211,12 +222,6 @@ def test_only_a_few_networks_are_kept(lab: Lab, predictor: Predictor, monkeypatc
     last = predictor.find(others[0])
     assert predictor.find(others[0]) is last  # the one in use is kept, however large
     assert len(predictor.predict(last, random_images(1, first.preprocessing))) == 1
-
-
-def test_batches_are_as_large_as_filling_them_up_is_cheap() -> None:
-    assert fixed_batch_size(650_000) == 32  # baseline
-    assert fixed_batch_size(BATCH_MACS // 8) == 8
-    assert fixed_batch_size(4_100_000_000) == 1  # ResNet-50 at 224 pixels
 
 
 def test_the_api_starts_without_torch() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from models.data.catalogue import get_dataset
 from models.files import sha256_of
 from models.networks.build import build_network
+from models.networks.export import export_described
 from models.networks.inputs import preprocessing_for
 from models.networks.preprocessing import Preprocessing
 from models.settings import Settings
@@ -61,7 +63,14 @@ class Lab:
         return claim
 
     def train(
-        self, model: Any = "baseline", *, dataset: str = "cifar10", seed: int = 0, which: str = "best", **changes: Any
+        self,
+        model: Any = "baseline",
+        *,
+        dataset: str = "cifar10",
+        seed: int = 0,
+        which: str = "best",
+        graph: bool = True,
+        **changes: Any,
     ) -> Trained:
         """An experiment whose weights are random, but not a fresh network's: its norms have seen something."""
         claim = self.add_experiment(model, dataset, **changes)
@@ -82,11 +91,13 @@ class Lab:
         trained = Trained(
             claim, network.eval(), preprocessing, self.settings.experiments_dir / f"{claim.experiment_id}"
         )
-        self.save(trained, which=which)
+        self.save(trained, which=which, graph=graph)
         return trained
 
-    def save(self, trained: Trained, *, which: str = "best", epoch: int = 3, record: bool = True) -> None:
-        """Write the weights and, unless told otherwise, their record."""
+    def save(
+        self, trained: Trained, *, which: str = "best", epoch: int = 3, record: bool = True, graph: bool = True
+    ) -> None:
+        """Write the graph, the weights and, unless told otherwise, their record."""
         trained.path.mkdir(parents=True, exist_ok=True)
         path = trained.path / f"weights-{which}.safetensors"
         about = {
@@ -95,25 +106,26 @@ class Lab:
             "test_time_augmentation": trained.claim.spec.test_time_augmentation,
             "epoch": epoch,
         }
+        if graph:
+            (trained.path / "graph.onnx").write_bytes(exported(json.dumps({**about, "epoch": 0})))
+            self.record(trained, "graph.onnx", ArtifactKind.GRAPH)
         tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
         save_file(tensors, path, {"epochal": json.dumps(about)})
         if record:
-            self.record(trained, which=which)
+            self.record(trained, path.name, ArtifactKind(f"weights-{which}"))
 
-    def record(self, trained: Trained, *, which: str = "best") -> None:
+    def record(self, trained: Trained, name: str, kind: ArtifactKind) -> None:
         """Note the file that is there."""
-        path = trained.path / f"weights-{which}.safetensors"
+        path = trained.path / name
         relative = path.relative_to(self.settings.experiments_dir).as_posix()
         with self.store.writing() as session:
-            artifacts.record(
-                session,
-                trained.claim,
-                ArtifactKind(f"weights-{which}"),
-                0,
-                relative,
-                sha256_of(path),
-                path.stat().st_size,
-            )
+            artifacts.record(session, trained.claim, kind, 0, relative, sha256_of(path), path.stat().st_size)
+
+
+@cache
+def exported(about: str) -> bytes:
+    """The graph of a network."""
+    return export_described(json.loads(about))
 
 
 def plain_answer(trained: Trained, images: list[NDArray[np.uint8]]) -> NDArray[np.float64]:

@@ -49,6 +49,7 @@ def test_a_run_completes_with_an_epoch_after_the_other(tmp_path: Path) -> None:
         "weights-best",
         "weights-last",
         "kernels",
+        "graph",
         "outputs-validation",
     }
 
@@ -91,6 +92,24 @@ def test_weights_carry_the_network_and_the_preprocessing(tmp_path: Path) -> None
     assert about["model"] == spec().as_json()["model"]
     assert about["preprocessing"] == preprocessing_for(spec(), images().info).to_json()
     assert about["epoch"] == 3
+
+
+def test_the_graph_is_written_once_and_before_the_first_weights(tmp_path: Path) -> None:
+    _, sink = run(tmp_path)
+    kinds = [kind for kind, _, _ in sink.saved]
+    assert kinds.count("graph") == 1
+    assert kinds.index("graph") < kinds.index("weights-last")
+    assert (tmp_path / "graph.onnx").stat().st_size > 0
+
+
+def test_a_network_that_cannot_be_exported_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(about: object) -> bytes:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("worker.training.recorder.export_described", refuse)
+    outcome, sink = run(tmp_path)
+    assert outcome.status == "completed"
+    assert [code for code, _, _ in sink.notices].count("not-exported") == 1
 
 
 def test_the_first_layers_kernels_of_every_epoch_are_kept(tmp_path: Path) -> None:

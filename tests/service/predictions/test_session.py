@@ -1,4 +1,4 @@
-"""What a network is fed when it is asked is what it was fed when it was measured, to the bit."""
+"""What is served is what was measured: the graph sees the pixels that validation saw."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from models.data.dataset import ImageDataset
+from models.networks.export import export_graph
 from models.spec.parse import parse_spec
 from service.predictions.decoding import to_channels
-from service.predictions.network import load_network, probabilities
-from service.predictions.weights import Weights
+from service.predictions.session import probabilities, start_session
 from tests.worker.training.tiny import images
 from worker.training.batches.loader import plain_batches
 from worker.training.build import build_data, build_fresh_network
@@ -39,17 +38,19 @@ def gray() -> ImageDataset:
         {"name": "squeezenet1_1", "pretrained": True, "input_size": 33},
     ],
 )
-def test_a_served_batch_is_the_validation_batch_to_the_bit(model: dict[str, Any], version: int, dataset: Any) -> None:
+def test_a_served_answer_is_what_validation_gives(model: dict[str, Any], version: int, dataset: Any) -> None:
     spec = parse_spec({"model": model, "spec_version": version, "dataset": {"val_limit": 8}})
     data = build_data(spec, dataset(), choose_tuning(spec, dataset(), "cpu"))
     validation = next(plain_batches(data.validation, data.input_format, 8)).images
 
     from_scratch = spec.model_copy(update={"model": spec.model.model_copy(update={"pretrained": False})})
-    network = build_fresh_network(from_scratch, data, None).to(memory_format=torch.contiguous_format)
-    weights = Weights(1, "best", 1, "", spec.model, data.preprocessing)
-    served = load_network(weights, safetensors.torch.save(network.state_dict()))
-    fed: list[Tensor] = []
-    served.register_forward_pre_hook(lambda _, arguments: fed.append(arguments[0].clone()))
+    network = build_fresh_network(from_scratch, data, None).to(memory_format=torch.contiguous_format).eval()
+    with torch.inference_mode():
+        expected = torch.softmax(network(validation).double(), dim=1).numpy()
+
+    graph = export_graph(spec.model, data.preprocessing, "none")
+    session = start_session(graph, safetensors.torch.save(network.state_dict()))
     squares = [np.moveaxis(image, 0, -1).squeeze() for image in dataset().train_images[data.validation.indices]]
-    probabilities(served, weights, [to_channels(square, data.preprocessing.channels) for square in squares])
-    assert torch.equal(fed[0][: len(validation)], validation)
+    served = probabilities(session, [to_channels(square, data.preprocessing.channels) for square in squares])
+    assert len(served) == len(validation)
+    assert np.abs(np.stack(served) - expected).max() < 1e-6

@@ -1,0 +1,69 @@
+"""onnxruntime sessions: a network's graph and its weights, ready to be asked.
+
+Images are run one at a time, in one thread each: an answer cannot depend on what else is asked at the same time, and
+threads that ask at once do not wait for each other (a session may be run by many, and gives Python's lock back).
+"""
+
+import json
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession, OrtValue
+from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+from models.errors import CorruptFile
+from service.predictions.weights import UNREADABLE
+
+IMAGES, LOGITS, BATCH = "images", "logits", "batch"
+"""Names in the graph: see models.networks.export."""
+ERRORS_ONLY = 3
+MISFITS = (states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.RuntimeException)
+"""What onnxruntime raises for weights that are not of the graph, and for a graph that is none."""
+
+
+def start_session(graph: bytes, weights: bytes) -> InferenceSession:
+    """A session for single images, of a graph without weights and the content of a weights file (safetensors).
+
+    Raises CorruptFile if they are not of one network.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    options.add_free_dimension_override_by_name(BATCH, 1)
+    try:
+        tensors = read_tensors(weights)
+        values = [OrtValue.ortvalue_from_numpy(tensor) for tensor in tensors.values()]
+        options.add_external_initializers(list(tensors), values)
+        return InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except (*MISFITS, *UNREADABLE) as error:
+        raise CorruptFile("weights do not fit their network") from error
+
+
+def probabilities(session: InferenceSession, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
+    """Probabilities of the classes for each image (channels, source_size, source_size)."""
+    return [_softmax(session.run([LOGITS], {IMAGES: image[None]})[0][0]) for image in images]
+
+
+def read_tensors(data: bytes) -> dict[str, NDArray[np.float32]]:
+    """The 32-bit tensors of a safetensors file by name, as views of its bytes.
+
+    Counters, which are integers, are of no use to a prediction. The format:
+    https://huggingface.co/docs/safetensors/index#format
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__" and entry["dtype"] == "F32":
+            offset, shape = 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
+            tensors[name] = np.frombuffer(data, "<f4", count=prod(shape), offset=offset).reshape(shape)
+    return tensors
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    exponentials: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max())
+    exponentials /= exponentials.sum()
+    return exponentials
