@@ -220,5 +220,5 @@ def get_image(
     with store.reading() as session:
         images = open_split(session, experiment_id, split, settings)
     pixels = read_image(images, split, index, scale)
-    key = ("image", hashlib.sha256(pixels).hexdigest(), pixels.shape)
+    key = ("image", hashlib.sha256(pixels.tobytes()).hexdigest(), pixels.shape)
     return renderings.respond(request, key, "image/png", lambda: png(pixels, DPI))
