@@ -107,6 +107,24 @@ def rollback(session: Session, name: str, to: int | None = None) -> ModelVersion
     return target
 
 
+def withdraw(session: Session, name: str, version: int) -> None:
+    """Withdraw an earlier version, which frees its experiment; again is as good as once.
+
+    Raises NotFound without such a name or version, Conflict for the version that is served.
+    """
+    serving = current(session, name)
+    found = session.get(ModelVersion, (name, version)) if 0 < version < 2**31 else None
+    if found is None:
+        raise NotFound(f"model '{name}' has no version {version}", fix=f"GET /api/v1/models/{name}/versions lists them")
+    if version == serving.version:
+        raise Conflict(
+            f"version {version} is what model '{name}' serves",
+            fix=f"POST /api/v1/models/{name}/rollback withdraws it and serves the one before",
+        )
+    found.withdrawn_at = found.withdrawn_at or now()
+    session.flush()
+
+
 def delete(session: Session, name: str) -> None:
     """Remove a name with its versions; experiments and weights stay. Raises NotFound."""
     found = session.get(Model, name) if NAME.fullmatch(name) else None
@@ -169,7 +187,8 @@ def check_not_held(session: Session, experiment_id: int, what: str) -> None:
     more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
     raise Conflict(
         f"experiment {experiment_id} cannot be {what}: its weights are {named}{more}",
-        fix=f"DELETE /api/v1/models/{found[0].model}, or roll back behind that version, first",
+        fix=f"withdraw the version first: DELETE /api/v1/models/{found[0].model}/versions/{found[0].version}, "
+        "or a rollback if it is served",
         models=[{"model": one.model, "version": one.version} for one in found[:50]],
     )
 

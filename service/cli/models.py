@@ -105,16 +105,22 @@ def rollback(
 @app.command()
 def delete(
     name: Name,
+    version: Annotated[
+        int | None,
+        typer.Option("--version", min=1, help="Withdraw this earlier version alone, to free its experiment."),
+    ] = None,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete a model's name with its versions; experiments and their weights stay."""
-    options.connect(url, api_key, data_dir).delete(address_of(name))
+    """Delete a model's name with its versions, or withdraw one of them; experiments and their weights stay."""
+    client = options.connect(url, api_key, data_dir)
+    client.delete(address_of(name) if version is None else f"{address_of(name)}/versions/{version}")
     if Mode.json:
-        print_json({"name": name, "deleted": True})
-    say(f"model {name} is deleted; its experiments are not")
+        print_json({"name": name, "deleted": True} if version is None else {"name": name, "withdrawn": version})
+    what = f"model {name} is deleted" if version is None else f"version {version} of model {name} is withdrawn"
+    say(f"{what}; experiments are not touched")
 
 
 def address_of(name: str) -> str:

@@ -82,6 +82,11 @@ class Models:
         with self.store.writing() as session:
             return model_document(registry.rollback(session, name, to))
 
+    def withdraw(self, name: str, version: int) -> None:
+        """Withdraw an earlier version, so that its experiment may be deleted."""
+        with self.store.writing() as session:
+            registry.withdraw(session, name, version)
+
     def delete(self, name: str) -> None:
         """Remove a name with its versions."""
         with self.store.writing() as session:

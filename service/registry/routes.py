@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from service.http.dependencies import AuthenticatorDep, BodyDep, CallerDep, SettingsDep, StoreDep, WritePlace, WritesDep
 from service.http.disconnect import while_connected
 from service.http.errors import problems
-from service.http.routing import MAX_ID, StrictRoute
+from service.http.routing import MAX_ID, Id, StrictRoute
 from service.http.schema import IMAGES_REQUEST_BODY, MODEL_REQUEST_BODY
 from service.http.uploads import read_images
 from service.predictions.predict import PredictionsDocument
@@ -88,6 +88,12 @@ def rollback_model(
 ) -> ModelDocument:
     """Withdraw the version that is served, and serve the one before again."""
     return models.rollback(name, to)
+
+
+@router.delete("/{name}/versions/{version}", status_code=204, responses=problems(401, 403, 404, 409))
+def withdraw_version(name: Name, version: Id, models: ModelsDep, _: Annotated[None, WritePlace]) -> None:
+    """Withdraw a version that is not served, which frees its experiment."""
+    models.withdraw(name, version)
 
 
 @router.delete("/{name}", status_code=204, responses=problems(401, 403, 404))

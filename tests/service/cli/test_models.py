@@ -70,6 +70,8 @@ def test_a_model_is_set_shown_listed_rolled_back_and_deleted(run: Run) -> None:
     assert [(one["version"], one["serving"]) for one in versions] == [(2, False), (1, True)]
     assert "no version before it" in run("model", "rollback", "cats", expect=1).stderr
     assert "experiment 1 cannot be deleted" in run("delete", "1", expect=1).stderr
+    assert "is what model 'cats' serves" in run("model", "delete", "cats", "--version", "1", expect=1).stderr
+    assert "version 2 of model cats is withdrawn" in run("model", "delete", "cats", "--version", "2").stdout
     assert "is deleted" in run("model", "delete", "cats").stdout
     assert "no model 'cats'" in run("model", "show", "cats", expect=1).stderr
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
@@ -22,7 +23,7 @@ from service.http.errors import BadRequest
 from service.open_inference.tensors import MAX_JSON_BYTES, OUTPUTS, Output, read_inference, write_answer
 from tests.service.lab_of_one import Filled, client_of
 from tests.service.open_inference.conftest import Served, files, pixels
-from tests.service.predictions.pictures import COLOUR, GRAY, GRAY_FOR_THREE
+from tests.service.predictions.pictures import COLOUR, GRAY, GRAY_FOR_THREE, encode, gray_gradient
 from tests.service.predictions.trained import Lab
 
 ONE = {"name": "images", "datatype": "UINT8", "shape": [1, 3, 32, 32], "data": [0] * 3072}
@@ -260,3 +261,23 @@ def test_a_lab_behind_a_path_prefix_is_asked_below_it(settings: Settings) -> Non
         404,
         {"error": "there is no model 'dogs'; GET /epochal/api/v1/models lists them"},
     )
+
+
+def test_a_model_of_gray_images_takes_one_channel(client: TestClient, filled: Filled) -> None:
+    trained = Lab(filled.store, filled.settings).train(dataset="fashion-mnist")
+    with filled.store.writing() as session:
+        runs.settle(session, trained.claim, Status.COMPLETED)
+    assert client.put("/api/v1/models/clothes", json={"experiment_id": trained.id}).status_code == 201
+    shapes = [one["shape"] for one in client.get("/v2/models/clothes").json()["inputs"]]
+    assert shapes == [[-1], [-1, 1, 28, 28], [-1, 1, 28, 28]]
+    gray = gray_gradient()[:28, :28]
+    file = base64.b64encode(encode(Image.fromarray(gray), "PNG")).decode()
+    found = [
+        client.post("/v2/models/clothes/infer", content=body({"name": "images", **tensor})).json()["outputs"]
+        for tensor in (
+            {"datatype": "BYTES", "shape": [1], "data": [file]},
+            {"datatype": "UINT8", "shape": [1, 1, 28, 28], "data": gray.ravel().tolist()},
+            {"datatype": "FP32", "shape": [1, 1, 28, 28], "data": (gray / 255).ravel().tolist()},
+        )
+    ]
+    assert found[0] == found[1] == found[2]

@@ -121,6 +121,24 @@ def test_an_experiment_that_a_name_points_at_is_not_deleted(
         assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
+def test_an_earlier_version_is_withdrawn_and_frees_its_experiment(
+    client: TestClient, filled: Filled, lab: Lab, experiment: int
+) -> None:
+    other = finish(filled, lab.train(seed=1))
+    put(client, "cats", experiment)
+    put(client, "cats", other)
+    fix = client.delete(f"{API}/experiments/{experiment}").json()["fix"]
+    assert f"DELETE {MODELS}/cats/versions/1" in fix
+    served = client.delete(f"{MODELS}/cats/versions/2")
+    assert (served.status_code, "rollback" in served.json()["fix"]) == (409, True)
+    for _ in range(2):
+        assert client.delete(f"{MODELS}/cats/versions/1").status_code == 204
+    assert client.delete(f"{API}/experiments/{experiment}").status_code == 204
+    assert client.post(f"{MODELS}/cats/rollback").status_code == 409
+    for path in ("cats/versions/3", "dogs/versions/1", "cats/versions/x", "cats/versions/0"):
+        assert client.delete(f"{MODELS}/{path}").status_code == 404, path
+
+
 BAD_NAMES = [
     *("7", "K%C3%A4tzchen", "%E7%8C%AB", "a%20b", "-a", "..a", "a%00", "a" * 65, "a%0Ab", "%F0%9F%90%B1", "a'b")
 ]
@@ -245,6 +263,7 @@ def test_a_viewer_reads_and_predicts_and_a_submitter_changes(guarded: Any, exper
     assert client.post(f"{MODELS}/cats/predictions", files=files).status_code == 401
     assert client.post(f"{MODELS}/cats/rollback", headers=headers["viewer"]).status_code == 403
     assert client.delete(f"{MODELS}/cats", headers=headers["viewer"]).status_code == 403
+    assert client.delete(f"{MODELS}/cats/versions/1", headers=headers["viewer"]).status_code == 403
     assert client.delete(f"{MODELS}/cats", headers=headers["submitter"]).status_code == 204
 
 
