@@ -196,7 +196,7 @@ def report_worse_than_guessing(curves: Curves, *, exploded: bool) -> list[Findin
             epochs=[loss.epoch(int(np.argmin(loss.values)))],
             values={"val_loss": best, "loss_of_guessing": curves.guessing_loss},
             suggestion=(
-                "Lower the learning rate, add weight decay or label smoothing: outputs far too large cost the loss."
+                "Lower the learning rate, add weight decay or label smoothing: outputs far too large raise the loss."
                 if though
                 else "The outputs are far too large or belong to other classes: give the network a new head for "
                 f"{curves.num_classes} classes with small weights, check the input size, then the learning rate."

@@ -166,7 +166,7 @@ def report_collapses(curves: Curves, collapses: list[Collapse], spec: Experiment
 
 def _lasting(curves: Curves, collapse: Collapse, spec: ExperimentSpec) -> Finding:
     one = (
-        " It is the last epoch only, so it may be a passing dip."
+        " It is the last epoch only, so it may be temporary."
         if collapse.bottom == curves.last_epoch and (collapse.begins >= curves.last_epoch - 1)
         else ""
     )

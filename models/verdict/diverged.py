@@ -79,7 +79,7 @@ def _seen(curves: Curves, spec: ExperimentSpec) -> Finding:
         FindingCode.DIVERGENCE,
         Severity.PROBLEM,
         f"Training diverged at a learning rate of {number(rate)}: from epoch {first} on the loss is not a finite "
-        f"number. {again} What was measured since says nothing.",
+        f"number. {again} Metrics from there on are meaningless.",
         epochs=[first],
         values={"first_non_finite_epoch": first, "lr": rate},
         suggestion=LOWER_FIRST.format(lr=number(rate / 10)),

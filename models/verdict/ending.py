@@ -53,8 +53,8 @@ def _too_few(curves: Curves) -> Finding:
         sentence = "No epoch has ended yet, so there is nothing to judge."
     else:
         sentence = (
-            f"{plural(curves.num_epochs, 'epoch')} of figures cannot tell a trend from noise; what is said here rests "
-            "on little."
+            f"{plural(curves.num_epochs, 'epoch')} of figures cannot tell a trend from noise; what follows is based "
+            "on little data."
         )
     return Finding(
         FindingCode.TOO_FEW_EPOCHS,
@@ -83,7 +83,7 @@ def _missing(curves: Curves) -> Finding | None:
         "verdict.",
         epochs=sorted(gaps)[:50],
         values={"epochs": len(gaps)},
-        suggestion="If they were infinite or NaN, the learning rate is at the edge of what training bears: lower it.",
+        suggestion="If they were infinite or NaN, the learning rate is close to where training diverges: lower it.",
     )
 
 

@@ -52,7 +52,7 @@ def _dead(layers: Layers, num_images: int) -> list[Finding]:
         f"{len(dead[worst].dead)} of {dead[worst].num_filters}."
     )
     if silent:
-        sentence = f"Every filter of {silent[0]} is dead, so nothing gets through it. {sentence}"
+        sentence = f"Every filter of {silent[0]} is dead, so it passes nothing on. {sentence}"
     first = next(iter(layers))
     serious = shares[worst] >= 0.25 or shares.get(first, 0) >= 0.1
     return [
@@ -75,16 +75,16 @@ def _saturated(layers: Layers) -> list[Finding]:
         return []
     count = len(layer.saturated)
     is_saturated = (
-        "is saturated: it fires everywhere on every image, or its weights dwarf"
+        "is saturated: it is active everywhere in every image, or its weights are far larger than"
         if count == 1
-        else "are saturated: they fire everywhere on every image, or their weights dwarf"
+        else "are saturated: they are active everywhere in every image, or their weights are far larger than"
     )
     return [
         Finding(
             FindingCode.SATURATED_KERNELS,
             Severity.WARNING if count >= 0.25 * layer.num_filters else Severity.INFO,
             f"{count} of the {plural(layer.num_filters, 'kernel')} of the first layer ({name}) {is_saturated} "
-            "the others', so nothing is told apart by it.",
+            f"the others', so {'its' if count == 1 else 'their'} output hardly depends on the image.",
             values={"layer": name, "kernels": layer.saturated},
             suggestion="Check that images are normalised; lower the learning rate or add weight decay.",
         )
@@ -131,26 +131,26 @@ def _noise(layers: Layers) -> list[Finding]:
             Severity.INFO,
             f"Most filters of {where} look like noise: they have no structure, as before training.",
             values={"shares": {name: round(share, 4) for name, share in shares.items()}},
-            suggestion="Longer training, weight decay or a larger learning rate give kernels a shape.",
+            suggestion="Longer training, weight decay or a larger learning rate usually give kernels a structure.",
         )
     ]
 
 
 def _movement(movement: Mapping[str, float], *, pretrained: bool) -> Finding:
     most, least = max(movement, key=lambda name: movement[name]), min(movement, key=lambda name: movement[name])
-    start = "its pretrained weights" if pretrained else "its start"
+    start = "the pretrained weights" if pretrained else "their initial values"
     overwritten = [name for name, moved in movement.items() if moved >= OVERWRITTEN] if pretrained else []
     sentence = (
-        f"Layers moved away from {start} by between {percent(movement[least])} ({least}) and "
-        f"{percent(movement[most])} ({most}) of their size."
+        f"Relative to {start}, the layers' weights changed by {percent(movement[least])} ({least}) to "
+        f"{percent(movement[most])} ({most}) of their norm."
     )
     if movement[most] >= BLOWN_UP:
         sentence = (
-            f"Layers moved away from {start} by up to {percent(movement[most])} their size ({most}): steps far too "
-            "large threw the weights away."
+            f"Relative to {start}, the layers' weights changed by up to {percent(movement[most])} their norm ({most}): "
+            "update steps that were far too large have overwritten them."
         )
     if overwritten:
-        sentence += f" In {plural(len(overwritten), 'layer')} little is left of what pretraining brought."
+        sentence += f" In {plural(len(overwritten), 'layer')} little of the pretrained weights is left."
     return Finding(
         FindingCode.LAYER_MOVEMENT,
         Severity.WARNING if overwritten else Severity.INFO,

@@ -30,7 +30,7 @@ def report_oscillation(curves: Curves, stability: Stability | None) -> list[Find
             FindingCode.OSCILLATION,
             Severity.WARNING if strong else Severity.INFO,
             f"The validation curves {word} from epoch to epoch: {' and '.join(parts)} (stability {stability.score:.2f} "
-            "of 1). One epoch's best may be luck by as much.",
+            "of 1). The best value of a single epoch may be better by chance by as much.",
             epochs=[],
             values=stability.as_json(),
             suggestion=(

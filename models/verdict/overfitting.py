@@ -13,7 +13,7 @@ GAP_SHARE = 0.5
 """A rise of the validation loss is overfitting when at least this part of it is a growing gap to the training loss."""
 
 HOLD_BACK = (
-    "Use the best weights; stop there (early_stopping), or hold the network back: augmentation, dropout, weight decay, "
+    "Use the best weights; stop there (early_stopping), or regularise: augmentation, dropout, weight decay, "
     "more images."
 )
 
@@ -138,7 +138,7 @@ def report_rising_training_loss(curves: Curves, spec: ExperimentSpec) -> list[Fi
             FindingCode.TRAINING_LOSS_RISING,
             Severity.WARNING,
             f"From epoch {start} on the training loss itself rises, from {number(float(curve.values[index]))} to "
-            f"{number(end)}. That part is not overfitting: the steps are too large for where the network has got to.",
+            f"{number(end)}. That part is not overfitting: the steps are too large at this stage of training.",
             epochs=[start, curves.last_epoch],
             values={
                 "begins": start,

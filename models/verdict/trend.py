@@ -75,7 +75,7 @@ def report_progress(curves: Curves, progress: Progress, spec: ExperimentSpec, *,
         parts.append(f"accuracy by {100 * progress.accuracy.change:+.1f} points")
     slow = _slow_epochs(curves, progress)
     if slow is not None:
-        suggestion = "More epochs alone will not do: see slow-learning."
+        suggestion = "More epochs alone will not be enough: see slow-learning."
     else:
         suggestion = _suggest_longer(curves) if finished else "Let it go on."
     state = "was still improving when training ended" if finished else "is still improving"
@@ -101,7 +101,7 @@ def _suggest_longer(curves: Curves) -> str:
     if len(curves.lr) and float(curves.lr.values[-1]) < 0.05 * float(curves.lr.values.max()):
         return (
             f"Try {length} with the schedule stretched to match: by the end the "
-            "learning rate was nearly spent, so going on from here would gain little."
+            "learning rate was close to its lowest value, so more epochs from here would gain little."
         )
     return f"Train longer: {length}."
 

@@ -31,7 +31,7 @@ def test_dead_filters_weigh_by_their_share_and_a_dead_layer_is_a_problem() -> No
     assert report({}, {"dead": list(range(10))})["dead-kernels"].severity == "warning"
     found = report({}, {"dead": list(range(32))})["dead-kernels"]
     assert found.severity == "problem"
-    assert found.sentence.startswith("Every filter of features.1 is dead, so nothing gets through it.")
+    assert found.sentence.startswith("Every filter of features.1 is dead, so it passes nothing on.")
     assert "never fire on any of the images shown" in found.sentence
 
 
@@ -58,7 +58,7 @@ def test_movement_names_the_extremes_and_warns_when_pretraining_was_overwritten(
     assert report({}, {}, movement=movement)["layer-movement"].severity == "info"
     found = report({}, {}, movement=movement, pretrained=True)["layer-movement"]
     assert found.severity == "warning"
-    assert "between 2.0% (features.0) and 90.0% (features.1)" in found.sentence
+    assert "changed by 2.0% (features.0) to 90.0% (features.1) of their norm" in found.sentence
 
 
 def by_epoch(kernels: np.ndarray) -> dict[int, np.ndarray]:

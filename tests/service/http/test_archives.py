@@ -136,7 +136,11 @@ def test_a_damaged_member_is_named() -> None:
         unpack(bytes(made))
 
 
-@pytest.mark.parametrize("data", [b"", b"PK", b"PK\x05\x06", b"hello", make_zip(("a", b"x"))[:-10]])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"PK", b"PK\x05\x06", b"hello", make_zip(("a", b"x"))[:-10]],
+    ids=["empty", "two letters", "end record", "text", "cut off"],
+)
 def test_what_is_no_zip_is_a_broken_body(data: bytes) -> None:
     with pytest.raises(BadRequest, match="no zip"):
         unpack(data)
