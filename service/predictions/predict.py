@@ -14,6 +14,7 @@ from service.http.documents import Document
 from service.http.queues import BoundedQueue
 from service.http.quotas import RateLimiter
 from service.http.uploads import Upload, UploadMemory
+from service.predictions.calibration import Judged
 from service.predictions.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
 from service.predictions.isolated import decode_isolated
 from service.predictions.predictor import Predictor, Served
@@ -38,6 +39,9 @@ class Likely(Document):
     label: str
     index: int
     probability: float
+    calibrated_probability: float | None = Field(
+        description="With the temperature that was fitted when the run ended; null where there is none for the weights."
+    )
 
 
 class Prediction(Document):
@@ -47,6 +51,11 @@ class Prediction(Document):
     index: int = Field(description="Its place among the parts, from 0.")
     label: str
     probability: float
+    calibrated_probability: float | None
+    energy: float = Field(description="-log(sum(exp(logits))): the higher, the less it is like the training images.")
+    known: bool | None = Field(
+        description="Whether its energy is at most that of 95% of the validation images; null where nothing was fitted."
+    )
     top: list[Likely] = Field(description="The most probable classes, best first.")
 
 
@@ -143,14 +152,14 @@ async def predict(
             images = await queue.threads.run(_open, uploads)
         queue.count_pixels(caller, images)
         wanted = served.weights.preprocessing
-        probabilities: list[NDArray[np.float64]] = []
+        judged: list[Judged] = []
         for piece in _pieces(images, NETWORK_COST * wanted.input_size**2):
             clock.start("wait")
             async with queue.turns.turn(caller, piece.cost, large=piece.large):
                 clock.start("decode")
                 decoded = [await decode_isolated(image, wanted) for image in piece.images if image.isolated]
                 clock.start("wait")
-                probabilities += await queue.threads.run(_answer, predictor, served, piece.images, decoded, clock)
+                judged += await queue.threads.run(_answer, predictor, served, piece.images, decoded, clock)
                 clock.stop()
     return PredictionsDocument(
         experiment_id=experiment_id,
@@ -158,8 +167,8 @@ async def predict(
         epoch=served.weights.epoch,
         timings=clock.read(),
         predictions=[
-            _prediction(index, upload.name, values, wanted.class_names, top_k)
-            for index, (upload, values) in enumerate(zip(uploads, probabilities, strict=True))
+            _prediction(index, upload.name, one, wanted.class_names, top_k)
+            for index, (upload, one) in enumerate(zip(uploads, judged, strict=True))
         ],
     )
 
@@ -200,13 +209,13 @@ def _answer(
     images: Sequence[ImageFile],
     isolated: Sequence[NDArray[np.uint8]],
     clock: Stopwatch,
-) -> list[NDArray[np.float64]]:
+) -> list[Judged]:
     """Decode what was not decoded in a process of its own, and predict."""
     clock.start("decode")
     done = iter(isolated)
     pixels = [next(done) if image.isolated else decode_image(image, served.weights.preprocessing) for image in images]
     clock.start("forward")
-    return predictor.predict(served, pixels)
+    return predictor.judge(served, pixels)
 
 
 def _find(predictor: Predictor, experiment_id: int, which: str, stamp: int | None) -> Served:
@@ -220,9 +229,23 @@ def _find(predictor: Predictor, experiment_id: int, which: str, stamp: int | Non
         ) from error
 
 
-def _prediction(index: int, name: str, probabilities: np.ndarray, class_names: Sequence[str], top_k: int) -> Prediction:
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
+def _prediction(index: int, name: str, judged: Judged, class_names: Sequence[str], top_k: int) -> Prediction:
     top = [
-        Likely(label=class_names[place], index=int(place), probability=float(probabilities[place])) for place in best
+        Likely(
+            label=class_names[place],
+            index=int(place),
+            probability=float(judged.probabilities[place]),
+            calibrated_probability=None if judged.calibrated is None else float(judged.calibrated[place]),
+        )
+        for place in np.argsort(-judged.probabilities, kind="stable")[:top_k]
     ]
-    return Prediction(image=name, index=index, label=top[0].label, probability=top[0].probability, top=top)
+    return Prediction(
+        image=name,
+        index=index,
+        label=top[0].label,
+        probability=top[0].probability,
+        calibrated_probability=top[0].calibrated_probability,
+        energy=judged.energy,
+        known=judged.known,
+        top=top,
+    )

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from models.errors import Conflict, CorruptFile, InvalidRequest
+from models.evaluation.calibration import Calibration
 from models.settings import Settings
 from models.store import Store
 from models.store.stamps import Stamps
+from service.predictions.calibration import Judged, find_calibration, judge_logits
 from service.predictions.graphs import Graphs
-from service.predictions.session import probabilities, start_session
+from service.predictions.session import compute_logits, start_session
 from service.predictions.weights import READ_ATTEMPTS, Weights, find_record, read_weights
 
 MAX_NETWORKS = 6
@@ -30,23 +32,29 @@ class Served:
         self.num_bytes = len(data)
         self.stamp: int | None = None
         """The experiment's revision at which these were its weights, for sure."""
+        self.calibration: Calibration | None = None
+        """What was fitted for these weights when their run ended."""
         self._data = data
         self._find_graph = find_graph
         self._starting = threading.Lock()
         self._session: InferenceSession | None = None
 
-    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
-        """Probabilities of the classes for each image (channels, source_size, source_size). From any thread.
+    def judge(self, images: Sequence[NDArray[np.uint8]]) -> list[Judged]:
+        """What the network says of each image (channels, source_size, source_size). From any thread.
 
         Raises CorruptFile if the weights are not of their network, Conflict if they give no finite answer.
         """
-        answers = probabilities(self._session or self._start(), images)
+        answers = compute_logits(self._session or self._start(), images)
         if not all(np.isfinite(answer).all() for answer in answers):
             raise Conflict(
                 f"the {self.weights.which} weights of experiment {self.weights.experiment_id} give no finite answer",
                 fix="ask the best weights, or train at a lower learning rate",
             )
-        return answers
+        return [judge_logits(answer, self.calibration) for answer in answers]
+
+    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
+        """The probabilities alone, as they are."""
+        return [judged.probabilities for judged in self.judge(images)]
 
     def _start(self) -> InferenceSession:
         with self._starting:
@@ -92,6 +100,9 @@ class Predictor:
         Raises NotFound without such an experiment, Conflict before it has weights, CorruptFile if they are damaged.
         """
         served = self._find(experiment_id, which)
+        if served.calibration is None:  # the run may have ended since
+            digest = served.weights.sha256
+            served.calibration = find_calibration(self._store, experiment_id, digest, self._experiments_dir)
         if stamp is not None:
             served.stamp = stamp
         return served
@@ -113,7 +124,11 @@ class Predictor:
         raise AssertionError("unreachable")
 
     def predict(self, served: Served, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
-        """Probabilities of the classes for each image, in order; images are what `decode_image` gives.
+        """Probabilities of the classes for each image, as they are: those of `judge`."""
+        return [judged.probabilities for judged in self.judge(served, images)]
+
+    def judge(self, served: Served, images: Sequence[NDArray[np.uint8]]) -> list[Judged]:
+        """Probabilities, energy and the like for each image, in order; images are what `decode_image` gives.
 
         They do not depend on what else is asked at the same time, to the bit.
         """
@@ -122,7 +137,7 @@ class Predictor:
         for image in images:
             if image.shape != expected:
                 raise InvalidRequest(f"an image has the shape {image.shape}; this network takes {expected}")
-        return served.predict(images)
+        return served.judge(images)
 
     def close(self) -> None:
         """Forget the networks."""

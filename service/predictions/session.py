@@ -42,9 +42,9 @@ def start_session(graph: bytes, weights: bytes) -> InferenceSession:
         raise CorruptFile("weights do not fit their network") from error
 
 
-def probabilities(session: InferenceSession, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
-    """Probabilities of the classes for each image (channels, source_size, source_size)."""
-    return [_softmax(session.run([LOGITS], {IMAGES: image[None]})[0][0]) for image in images]
+def compute_logits(session: InferenceSession, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    """Logits of the classes for each image (channels, source_size, source_size)."""
+    return [session.run([LOGITS], {IMAGES: image[None]})[0][0] for image in images]
 
 
 def read_tensors(data: bytes) -> dict[str, NDArray[np.float32]]:
@@ -61,9 +61,3 @@ def read_tensors(data: bytes) -> dict[str, NDArray[np.float32]]:
             offset, shape = 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
             tensors[name] = np.frombuffer(data, "<f4", count=prod(shape), offset=offset).reshape(shape)
     return tensors
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    exponentials: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max())
-    exponentials /= exponentials.sum()
-    return exponentials

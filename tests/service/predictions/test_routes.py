@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import threading
+from argparse import Namespace
+from dataclasses import asdict
 from typing import Any
 
 import anyio
@@ -17,6 +19,8 @@ from starlette.testclient import TestClient
 
 from models.data.catalogue import get_dataset
 from models.errors import Unavailable
+from models.evaluation.calibration import Calibration
+from models.evaluation.outputs import AboutOutputs
 from models.files import sha256_of
 from models.networks.build import build_network
 from models.networks.inputs import preprocessing_for
@@ -81,6 +85,31 @@ def test_many_images_are_answered_in_order_and_as_one_by_one(client: TestClient,
     everything = post(client, trained, images[:1], "?top_k=1000").json()["predictions"][0]["top"]
     assert np.isclose(sum(likely["probability"] for likely in everything), 1)
     assert {likely["label"] for likely in everything} == set(get_dataset("cifar10").class_names)
+
+
+def test_once_the_run_has_ended_answers_are_calibrated_and_say_whether_the_image_is_known(
+    client: TestClient, filled: Filled, trained: int
+) -> None:
+    def ask(color: str) -> Any:
+        (answer,) = post(client, trained, [("image.png", picture(color))], "?top_k=10").json()["predictions"]
+        return answer
+
+    red, white = ask("red"), ask("white")
+    assert (red["calibrated_probability"], red["known"]) == (None, None)
+    nearer, farther = sorted((red, white), key=lambda one: one["energy"])
+    fitted = Calibration(2.0, (nearer["energy"] + farther["energy"]) / 2, 1000, 0.7, 0.9, 0.2, 0.01)
+    (weights,) = filled.settings.experiments_dir.rglob("weights-best.safetensors")
+    about = AboutOutputs("validation", 1, sha256_of(weights), 2, get_dataset("cifar10").class_names, fitted)
+    tensors = {"logits": np.zeros((2, 10), np.float32), "labels": np.arange(2), "positions": np.arange(2)}
+    claim = Namespace(experiment_id=trained, attempt=1)
+    filled.keep(claim, ArtifactKind.OUTPUTS_VALIDATION, tensors, {"epochal": json.dumps(asdict(about))})
+
+    after = ask("red")
+    assert (after["label"], after["energy"]) == (red["label"], red["energy"])
+    roots = np.sqrt([one["probability"] for one in red["top"]])
+    assert [one["calibrated_probability"] for one in after["top"]] == pytest.approx(roots / roots.sum())
+    assert after["calibrated_probability"] == after["top"][0]["calibrated_probability"]
+    assert [ask("red")["known"], ask("white")["known"]] == [nearer is red, nearer is white]
 
 
 @pytest.mark.parametrize("broken", [b"", b"\x89PNG\r\n\x1a\n", b"<html>", picture()[:-30], b"\x00" * 1000])

@@ -9,10 +9,11 @@ import safetensors.torch
 import torch
 
 from models.data.dataset import ImageDataset
+from models.evaluation.probabilities import softmax
 from models.networks.export import export_graph
 from models.spec.parse import parse_spec
 from service.predictions.decoding import to_channels
-from service.predictions.session import probabilities, start_session
+from service.predictions.session import compute_logits, start_session
 from tests.worker.training.tiny import images
 from worker.training.batches.loader import plain_batches
 from worker.training.build import build_data, build_fresh_network
@@ -51,6 +52,7 @@ def test_a_served_answer_is_what_validation_gives(model: dict[str, Any], version
     graph = export_graph(spec.model, data.preprocessing, "none")
     session = start_session(graph, safetensors.torch.save(network.state_dict()))
     squares = [np.moveaxis(image, 0, -1).squeeze() for image in dataset().train_images[data.validation.indices]]
-    served = probabilities(session, [to_channels(square, data.preprocessing.channels) for square in squares])
+    channels = data.preprocessing.channels
+    served = softmax(np.stack(compute_logits(session, [to_channels(square, channels) for square in squares])))
     assert len(served) == len(validation)
-    assert np.abs(np.stack(served) - expected).max() < 1e-6
+    assert np.abs(served - expected).max() < 1e-6
