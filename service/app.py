@@ -25,6 +25,7 @@ from service.experiments import routes as experiments
 from service.experiments.listing import ListedItems
 from service.experiments.live import LiveEvents
 from service.experiments.submit import Submissions
+from service.export import routes as export
 from service.health import routes as health
 from service.health.check import Readiness
 from service.health.instruments import Gauges, Instruments
@@ -110,7 +111,7 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
 
 def _api() -> APIRouter:
     api = APIRouter(prefix=API)
-    for module in (experiments, curves, evaluation, kernels, events, measurements, catalogue, registry):
+    for module in (experiments, curves, evaluation, kernels, events, measurements, catalogue, export, registry):
         api.include_router(module.router, dependencies=[Depends(authorise)])
     for router in (predictions.router, registry.predictions):
         api.include_router(router, dependencies=[Depends(authorise_viewer)])

@@ -80,7 +80,7 @@ class Predictor:
         self._store = store
         self._stamps = stamps
         self._experiments_dir = settings.experiments_dir
-        self._graphs = Graphs(store, settings.experiments_dir)
+        self.graphs = Graphs(store, settings.experiments_dir)
         self._reading = threading.Lock()
         """Held while a file is read, so that requests at once read it once."""
         self._lock = threading.Lock()
@@ -115,7 +115,7 @@ class Predictor:
                 if found is not None and found.weights.sha256 == record.sha256:
                     return found
                 try:
-                    return self._keep(Served(*read_weights(record, which, self._experiments_dir), self._graphs.find))
+                    return self._keep(Served(*read_weights(record, which, self._experiments_dir), self.graphs.find))
                 except CorruptFile:
                     # A run that goes on replaces the file first and its record after; the record follows at once.
                     if attempt + 1 == READ_ATTEMPTS:

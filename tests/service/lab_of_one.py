@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import uvicorn
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from starlette.testclient import TestClient
 
 from models.curves.metrics import EpochMetrics
@@ -101,11 +101,15 @@ class Filled:
         return claim.experiment_id
 
     def keep(self, claim: Claim, kind: ArtifactKind, tensors: dict[str, np.ndarray], about: dict[str, str]) -> Path:
+        """The worker leaves a file of tensors."""
+        return self.keep_bytes(claim, f"{kind}.safetensors", kind, save(tensors, about))
+
+    def keep_bytes(self, claim: Claim, name: str, kind: ArtifactKind, content: bytes) -> Path:
         """The worker leaves a file."""
-        place = f"{claim.experiment_id}/attempt-{claim.attempt}/{kind}.safetensors"
+        place = f"{claim.experiment_id}/attempt-{claim.attempt}/{name}"
         path = self.settings.experiments_dir / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, about)
+        path.write_bytes(content)
         with self.store.writing() as session:
             artifacts.record(session, claim, kind, 0, place, sha256_of(path), path.stat().st_size)
         return path

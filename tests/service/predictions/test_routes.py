@@ -33,6 +33,7 @@ from service.http import uploads
 from service.predictions import predict as predictions
 from service.predictions.decoding import ImageFile
 from tests.service.lab_of_one import SMALL, Filled, LiveServer, epoch
+from tests.service.predictions.trained import exported
 
 API = "/api/v1/experiments"
 
@@ -51,6 +52,7 @@ def trained(filled: Filled) -> int:
     }
     claim = filled.start(filled.add())
     filled.append(claim, [epoch(1)])
+    filled.keep_bytes(claim, "graph.onnx", ArtifactKind.GRAPH, exported(json.dumps(about)))
     filled.keep(claim, ArtifactKind.WEIGHTS_BEST, tensors, {"epochal": json.dumps(about)})
     return claim.experiment_id
 
