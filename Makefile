@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help install lint test test-gpu test-postgres compose-test demo lab bench faults attack history load fuzz constraints clean
+.PHONY: help install lint test test-gpu test-postgres compose-test demo lab bench bench-serving faults attack history load fuzz constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ lab: $(VENV)/.installed ## Start the lab in the foreground; Ctrl-C stops it
 
 bench: $(VENV)/.installed ## Training speed, against a plain loop and the machine's ceiling
 	@$(BIN)/python -m benchmarks.training
+
+bench-serving: $(VENV)/.installed ## Predictions a second, beside a plain endpoint and the machine's ceiling
+	@$(BIN)/python -m benchmarks.serving
 
 faults: $(VENV)/.installed-dev ## Inject every fault for real and print the outcomes
 	@$(BIN)/python -m benchmarks.faults
