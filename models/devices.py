@@ -5,8 +5,8 @@ import sys
 
 from models.errors import InvalidSettings
 
-PROBE_SECONDS = 120.0
-PROBE = """
+COUNT_SECONDS = 120.0
+COUNT_GPUS = """
 import torch
 print(torch.cuda.device_count() if torch.cuda.is_available() else 0, torch.version.cuda or "none")
 """
@@ -19,9 +19,9 @@ def check_device(name: str) -> None:
     """
     if not name.startswith("cuda"):
         return
-    command = [sys.executable, "-P", "-c", PROBE]
+    command = [sys.executable, "-P", "-c", COUNT_GPUS]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)  # noqa: S603
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=COUNT_SECONDS, check=False)  # noqa: S603
         count, build = asked.stdout.split()[-2:]
     except (subprocess.TimeoutExpired, ValueError):
         raise InvalidSettings(f"EPOCHAL_DEVICE is {name!r}, and PyTorch does not say which GPUs it can use") from None

@@ -116,8 +116,8 @@ def run_one(target: Target, each: Attack) -> Outcome:
     seen = Seen()
     began = time.monotonic()
     held = True
-    if target.bench.prober:
-        target.bench.prober.close()  # the watcher asks in its place
+    if target.bench.healthz:
+        target.bench.healthz.close()  # the watcher asks in its place
     try:
         if each.watched:
             with target.watched(seen):

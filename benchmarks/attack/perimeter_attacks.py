@@ -19,7 +19,7 @@ LONGEST_ERROR = 64_000
 NAMES = 15_000
 SILENT = 4_300
 LONGEST_READINESS_SECONDS = 8.0
-"""A probe waits for a broker that does not answer; everybody who asks meanwhile waits for the same probe."""
+"""The readiness check waits for a broker that does not answer; concurrent requests share one check."""
 
 
 @attack(

@@ -96,7 +96,7 @@ def run_one(bench: Bench, case: Case, began: float) -> Outcome:
     """Run one case and look at the lab afterwards."""
     if bench.running:
         bench.client.seen.clear()
-        bench.prober.reset()
+        bench.healthz.reset()
     try:
         happened = case.run(bench)
     except Skipped as reason:
@@ -111,7 +111,7 @@ def run_one(bench: Bench, case: Case, began: float) -> Outcome:
     bench.end_extra_workers()
     if wrong := inconsistencies(bench, case.allowed):
         return _outcome(case, began, f"{happened}; but {'; '.join(wrong[:4])}", "no")
-    return _outcome(case, began, happened, "yes", round(bench.prober.slowest_seconds, 3))
+    return _outcome(case, began, happened, "yes", round(bench.healthz.slowest_seconds, 3))
 
 
 def _outcome(

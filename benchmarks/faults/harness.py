@@ -1,4 +1,4 @@
-"""Harness of `make faults`: a registry of cases, a real lab, a recording client, a prober.
+"""Harness of `make faults`: a registry of cases, a real lab, a recording client, a watch on /healthz.
 
     @case(1, "kill -9 of the training process", done="...", promise="...")
     def killed_training_process(bench: Bench) -> str:
@@ -37,7 +37,7 @@ from service.lab.lab import Lab
 
 API = "/api/v1"
 LEASE_SECONDS = 5.0
-PROBE_SECONDS = 0.2
+HEALTHZ_SECONDS = 0.2
 
 T = TypeVar("T")
 
@@ -146,8 +146,8 @@ class Client:
         self.http.close()
 
 
-class Prober:
-    """Asks for /healthz all the time and keeps the slowest answer."""
+class HealthzWatch:
+    """Requests /healthz every HEALTHZ_SECONDS and keeps the slowest answer."""
 
     def __init__(self, url: str) -> None:
         self.slowest_seconds = 0.0
@@ -158,7 +158,7 @@ class Prober:
         self._host = url.removeprefix("http://")
         self._stop = threading.Event()
         self._asking = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="healthz-watch", daemon=True)
         self._thread.start()
 
     @contextmanager
@@ -177,7 +177,7 @@ class Prober:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(PROBE_SECONDS):
+        while not self._stop.wait(HEALTHZ_SECONDS):
             with self._asking:
                 began = time.monotonic()
                 connection = http.client.HTTPConnection(self._host, timeout=10.0)
@@ -204,7 +204,7 @@ class Bench:
     lab: Lab = field(init=False)
     store: Store = field(init=False)
     client: Client = field(init=False)
-    prober: Prober = field(init=False)
+    healthz: HealthzWatch = field(init=False)
     said: list[str] = field(default_factory=list)
     extra_workers: list[ExtraWorker] = field(default_factory=list)
     running: bool = False
@@ -244,7 +244,7 @@ class Bench:
         self.store = Store(self.settings)
         key = self.lab.first_key
         self.client = Client(self.lab.url, {"Authorization": f"Bearer {key}"} if key else None)
-        self.prober = Prober(self.lab.url)
+        self.healthz = HealthzWatch(self.lab.url)
         if self.lab.workers:
             wait_until_ready(self.lab.workers[0].log, 0)
         return self
@@ -253,7 +253,7 @@ class Bench:
         """End every process of the lab. The folder stays."""
         if self.running:
             self.running = False
-            self.prober.close()
+            self.healthz.close()
             self.end_extra_workers()
             self.lab.stop()
             self.client.close()

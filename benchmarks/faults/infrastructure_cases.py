@@ -351,7 +351,7 @@ def api_killed(bench: Bench) -> str:
     assert api is not None
     assert broker is not None
     bench.client.post(f"{API}/experiments", params={"dry_run": "true"}, json=short_spec())  # torch is loaded now
-    with bench.prober.paused():
+    with bench.healthz.paused():
         for _ in range(10):  # on a busy machine the kill may come after the answer
             if killed_between(bench, api, broker):
                 break

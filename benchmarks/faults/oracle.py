@@ -26,12 +26,12 @@ def inconsistencies(bench: Bench, allowed: frozenset[int]) -> list[str]:
     wrong = [
         f"{what} was answered {status}" for what, status in bench.client.seen if status >= 500 and status not in allowed
     ]
-    if bench.prober.slowest_seconds > patience(LONGEST_HEALTHZ_SECONDS):
+    if bench.healthz.slowest_seconds > patience(LONGEST_HEALTHZ_SECONDS):
         load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
-        slowest, at = bench.prober.slowest_seconds, bench.prober.slowest_at
+        slowest, at = bench.healthz.slowest_seconds, bench.healthz.slowest_at
         wrong.append(f"/healthz took {slowest:.2f} s, {at:.0f} s into the case (load {load:.0f} on {cores} cores)")
-    if bench.prober.unanswered:
-        wrong.append(f"/healthz failed {len(bench.prober.unanswered)} times: {bench.prober.unanswered[0]}")
+    if bench.healthz.unanswered:
+        wrong.append(f"/healthz failed {len(bench.healthz.unanswered)} times: {bench.healthz.unanswered[0]}")
     began = time.monotonic()
     while (unrest := _unrest(bench)) and time.monotonic() - began < patience(SETTLING_SECONDS):
         time.sleep(0.1)

@@ -120,7 +120,7 @@ class _Ask:
     start: _Cursor | None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """Every filter. A tag that many have is probed row by row, one that few have is looked up."""
+        """The filters. A tag that many have is checked row by row, one that few have is looked up."""
         if self.tag is None:
             return self.filters
         if self.few:

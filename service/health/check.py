@@ -20,15 +20,15 @@ Checks = dict[str, dict[str, Any]]
 
 
 class Readiness:
-    """Cached readiness check: at most one probe at a time and one a second, for any number of requests."""
+    """Cached readiness check: at most one check at a time and one a second, for any number of requests."""
 
-    def __init__(self, store: Store, celery: Celery, *, probe: Callable[[Store, Celery], Checks] | None = None) -> None:
+    def __init__(self, store: Store, celery: Celery, *, check: Callable[[Store, Celery], Checks] | None = None) -> None:
         self._store = store
         self._celery = celery
-        self._probe = probe or check_parts
+        self._check = check or check_parts
         self._checks: Checks = {}
         self._checked_at = float("-inf")
-        self._probing: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
         self._queue = BoundedQueue("checks", places=1)  # a broker that hangs must not take a request's thread
 
     async def checks(self) -> Checks:
@@ -38,16 +38,16 @@ class Readiness:
         """
         if time.monotonic() - self._checked_at < FRESH_SECONDS:
             return self._checks
-        if self._probing is None or self._probing.done():
-            self._probing = asyncio.create_task(self._ask())
-        finished, _ = await asyncio.wait({self._probing}, timeout=PATIENCE_SECONDS)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._ask())
+        finished, _ = await asyncio.wait({self._running}, timeout=PATIENCE_SECONDS)
         if not finished:
             return {"checks": {"ok": False, "reason": f"have taken longer than {PATIENCE_SECONDS:g} s"}}
-        self._probing.result()
+        self._running.result()
         return self._checks
 
     async def _ask(self) -> None:
-        self._checks = await self._queue.run(self._probe, self._store, self._celery)
+        self._checks = await self._queue.run(self._check, self._store, self._celery)
         self._checked_at = time.monotonic()
 
 
@@ -74,7 +74,7 @@ def _sentence(name: str, check: dict[str, Any]) -> str:
 
 
 def check_parts(store: Store, celery: Celery) -> Checks:
-    """Probe the database, the broker and the workers; a part that does not answer takes seconds."""
+    """Check the database, the broker and the workers; a part that does not answer takes seconds."""
     checks: Checks = {
         "database": _database(store),
         "broker": _broker(celery),

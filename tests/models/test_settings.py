@@ -280,7 +280,7 @@ def test_every_command_ends_with_the_message_and_exit_code_2(
 def test_a_lab_with_workers_does_not_start_for_a_gpu_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "PROBE", "print(0, 'none')")
+    monkeypatch.setattr(devices, "COUNT_GPUS", "print(0, 'none')")
     monkeypatch.setenv("EPOCHAL_DEVICE", "cuda")
     ended = CliRunner().invoke(app, ["up", "--data-dir", str(tmp_path / "lab"), "--port", "0"])
     assert ended.exit_code == 2

@@ -64,12 +64,12 @@ def test_each_failed_part_is_named_with_its_reason() -> None:
 def test_however_many_ask_the_parts_are_asked_once() -> None:
     asked: list[float] = []
 
-    def probe(*parts: Any) -> dict[str, Any]:
+    def check(*parts: Any) -> dict[str, Any]:
         asked.append(1)
         return {"broker": {"ok": True}}
 
     async def crowd() -> list[Any]:
-        readiness = Readiness(None, None, probe=probe)  # type: ignore[arg-type]
+        readiness = Readiness(None, None, check=check)  # type: ignore[arg-type]
         return await asyncio.gather(*(readiness.checks() for _ in range(100)))
 
     assert asyncio.run(crowd()) == [{"broker": {"ok": True}}] * 100
@@ -80,12 +80,12 @@ def test_a_part_that_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.01)
     answers = threading.Event()
 
-    def probe(*parts: Any) -> dict[str, Any]:
+    def check(*parts: Any) -> dict[str, Any]:
         answers.wait(20)
         return {"broker": {"ok": True}}
 
     async def ask() -> tuple[Any, Any]:
-        readiness = Readiness(None, None, probe=probe)  # type: ignore[arg-type]
+        readiness = Readiness(None, None, check=check)  # type: ignore[arg-type]
         first = await asyncio.gather(*(readiness.checks() for _ in range(10)))
         monkeypatch.setattr(health, "PATIENCE_SECONDS", 20)
         answers.set()
