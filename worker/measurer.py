@@ -37,7 +37,7 @@ class Measurer:
                 while not self._runtime.shutdown.is_set() and (measurement := self._claim()):
                     self._make(measurement)
             except EpochalError as error:
-                log.warning("measurements cannot be looked for now", why=str(error))
+                log.warning("the database cannot be searched for measurements now", why=str(error))
 
     def _claim(self) -> Measurement | None:
         with self._runtime.store.reading() as session:
@@ -87,9 +87,9 @@ class Measurer:
                     return answer
                 now = time.monotonic()
                 if now > deadline:
-                    return answer or {"reason": f"it took longer than {seconds:g} s"}
+                    return answer or {"reason": f"the measurement took longer than {seconds:g} s"}
                 if now > beat_at:
                     beat_at = now + BEAT_SECONDS
                     with self._runtime.store.writing() as session:
                         measurements.beat(session, measurement.id)
-        return answer or {"reason": f"the measuring process ended with code {job.exit_code} and without a result"}
+        return answer or {"reason": f"the measuring process exited with code {job.exit_code} without a result"}

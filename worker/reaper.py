@@ -103,10 +103,10 @@ class Chore:
             self._failing = False
         except EpochalError as error:
             if not self._failing:
-                log.warning("a chore must wait", chore=self._do.__name__, why=str(error))
+                log.warning("a periodic task cannot run yet", task=self._do.__name__, why=str(error))
             self._failing = True
         except Exception:
-            log.exception("a chore failed", chore=self._do.__name__)
+            log.exception("a periodic task failed", task=self._do.__name__)
 
 
 class Reaper:
@@ -179,9 +179,7 @@ class Reaper:
 
     def _end(self, run: runs.RunningRun) -> bool:
         """Give a run back if it has not been renewed since it was looked at. False if the look proved nothing."""
-        reason = (
-            f"worker {run.worker} was silent for longer than its lease of {self._runtime.settings.lease_seconds:g} s"
-        )
+        reason = f"worker {run.worker} did not renew its lease of {self._runtime.settings.lease_seconds:g} s in time"
         try:
             with self._writing() as (session, locked):
                 if locked:
@@ -227,7 +225,7 @@ class Reaper:
             if seconds > MEASUREMENT_SILENCE_SECONDS:
                 with self._store.writing() as session:
                     if measurements.get(session, measurement_id).kind is MeasurementKind.PREFLIGHT:
-                        measurements.fail(session, measurement_id, "the worker that measured it was lost")
+                        measurements.fail(session, measurement_id, "the worker that made it stopped responding")
                     else:
                         measurements.give_back(session, measurement_id)
 
@@ -247,7 +245,7 @@ class Reaper:
                 queue.enqueue(self._runtime.celery, experiment_id)
             except Unavailable as error:
                 if not self._refused:
-                    log.warning("not enqueued yet", experiment=experiment_id, why=error.detail)
+                    log.warning("an experiment cannot be enqueued yet", experiment=experiment_id, why=error.detail)
                 self._refused = True
                 return
             self._refused = False

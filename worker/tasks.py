@@ -29,11 +29,11 @@ def train(experiment_id: int) -> None:
     try:
         claim = _claim(runtime, experiment_id)
     except (Unavailable, StorageFull) as error:
-        log.warning("not claimed; it stays queued", experiment=experiment_id, why=error.detail)
+        log.warning("an experiment cannot be claimed and stays queued", experiment=experiment_id, why=error.detail)
         _give_up_claim(runtime, experiment_id)
         return
     if claim is None:
-        log.info("nothing to do", experiment=experiment_id)
+        log.info("the experiment is not to be trained", experiment=experiment_id)
         return
     log.info("claimed", experiment=experiment_id, attempt=claim.attempt, checkpoints=len(claim.checkpoints))
     runtime.training = True
@@ -69,7 +69,7 @@ def _give_up_claim(runtime: Runtime, experiment_id: int) -> None:
             for run in held:
                 if run.worker == runtime.name and run.heartbeat == 0:
                     with runtime.store.writing() as session:
-                        runs.hand_back(session, run, "the database went away while it was claimed", counts=False)
+                        runs.hand_back(session, run, "the database connection was lost during the claim", counts=False)
             return
         except LeaseLost:
             return
@@ -120,4 +120,4 @@ def _enqueue_again(runtime: Runtime, experiment_id: int) -> None:
             with runtime.store.writing() as session:
                 experiments.mark_enqueued(session, experiment_id)
     except EpochalError as error:
-        log.warning("not enqueued yet", experiment=experiment_id, why=error.detail)
+        log.warning("an experiment cannot be enqueued yet", experiment=experiment_id, why=error.detail)

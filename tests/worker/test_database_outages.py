@@ -42,7 +42,11 @@ def test_three_outages_of_the_database_and_one_of_both_cost_no_attempt(lab: Lab,
     worker = lab.worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1, seconds=120)
-    noticed = (b"training waits for the database", b"the lease cannot be renewed now", b"a chore must wait")
+    noticed = (
+        b"training waits for the database",
+        b"the lease cannot be renewed now",
+        b"a periodic task cannot run yet",
+    )
     for broker_too in (False, False, False, True):
         done = len(lab.history(experiment_id))
         before = [times_said(worker, words) for words in noticed]
@@ -76,9 +80,11 @@ def test_a_worker_that_is_stopped_while_the_database_is_away_ends_in_time_and_it
     lab.wait_for_epoch(experiment_id, 1, seconds=120)
     owner = lab.runs(experiment_id)[-1].worker.split("@")[0]
     leaving, staying = (leaving, staying) if leaving.name == owner else (staying, leaving)
-    before = times_said(staying, b"a chore must wait")
+    before = times_said(staying, b"a periodic task cannot run yet")
     postgres.stop()
-    wait_until(lambda: times_said(staying, b"a chore must wait") > before, 60, "the other worker to notice")
+    wait_until(
+        lambda: times_said(staying, b"a periodic task cannot run yet") > before, 60, "the other worker to notice"
+    )
     family = leaving.family()
     leaving.process.terminate()
     assert leaving.process.wait(30) == 0

@@ -101,7 +101,7 @@ def train_run(channel: Channel, settings: Settings, payload: dict[str, Any]) -> 
         else:
             outcome = {"kind": "handed_back", "reason": error.detail}
     except EpochalError as error:
-        outcome = _settled(Status.FAILED, f"{error.detail}. To mend it: {error.fix}" if error.fix else error.detail)
+        outcome = _settled(Status.FAILED, f"{error.detail}. What to do: {error.fix}" if error.fix else error.detail)
     except Exception as error:  # whatever happens in a run is the run's end, and told as such
         if is_out_of_memory(error):
             outcome = _settled(Status.FAILED, f"{OUT_OF_MEMORY}: {_first_line(error)}")
@@ -143,7 +143,7 @@ def _whole_checkpoints(sink: StoreSink, claim: runs.Claim, experiments_dir: Path
         try:
             files.verify(path, record.sha256)
         except CorruptFile as error:
-            text = f"Passed over the checkpoint of epoch {record.epoch}: {error.detail}"
+            text = f"The checkpoint of epoch {record.epoch} is skipped: {error.detail}"
             sink.notice("checkpoint-unusable", text, {"file": path.name, "epoch": record.epoch})
         else:
             whole.append(path)

@@ -161,7 +161,7 @@ class Nursery:
                 if not isinstance(error, OSError | EOFError):
                     raise
                 if attempt == 2:
-                    raise NurseryError(f"no training process could be started: {error!r}") from error
+                    raise NurseryError(f"no training process could be started: {error}") from error
         raise AssertionError("unreachable")
 
     def stop(self) -> None:
@@ -240,13 +240,13 @@ def _read_number(fd: int, timeout: float = float("inf"), give_up: Callable[[], b
         while len(data) < NUMBER.size:
             if not selector.select(PATIENCE_SECONDS):
                 if give_up():
-                    raise NurseryError("given up waiting for a training process")
+                    raise NurseryError("the wait for a training process was cancelled")
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the nursery did not answer within {timeout:g} s")
+                    raise TimeoutError(f"the process that forks training processes did not answer within {timeout:g} s")
                 continue
             piece = os.read(fd, NUMBER.size - len(data))
             if not piece:
-                raise EOFError("the nursery is gone")
+                raise EOFError("the process that forks training processes has ended")
             data += piece
     return int(NUMBER.unpack(data)[0])
 

@@ -180,7 +180,7 @@ class Crew:
         if (fell or rose) and self._clock() >= self._patient_until:
             threads, before = self._try(self._speeds()), self.threads
             if threads < before:
-                self._change(place, threads, f"the machine is busy, speed had fallen to {speed / reference:.0%}")
+                self._change(place, threads, f"the machine is busy: the speed had fallen to {speed / reference:.0%}")
             elif threads > before:
                 self._change(place, threads, "the machine has cores to spare")
             self._reference = None
@@ -211,7 +211,7 @@ class Crew:
             return False
         threads = self._replayed(place)
         if threads is not None and threads != self.threads:
-            self._change(place, threads, "as in the run that is repeated")
+            self._change(place, threads, "as in the original run")
         return True
 
     def _replayed(self, place: Place) -> int | None:
@@ -222,7 +222,10 @@ class Crew:
             return threads
         if not self._said_limit:
             self._said_limit = True
-            text = f"The original computed with {threads} threads, this worker may use {self.limit}: bits may differ"
+            text = (
+                f"The original run used {threads} threads and this worker may use {self.limit}: "
+                "results may differ in the last bits"
+            )
             self.tell("threads-not-replayed", text, {**place._asdict(), "threads": self.limit, "asked": threads})
         return self.limit
 
@@ -235,7 +238,7 @@ class Crew:
 
     def _say(self, place: Place, before: int, why: str) -> None:
         count = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        text = f"Going on with {count} instead of {before} from epoch {place.epoch}, step {place.step}: {why}"
+        text = f"Training uses {count} instead of {before} from epoch {place.epoch}, step {place.step}: {why}"
         self.tell("threads-changed", text, {**place._asdict(), "threads": self.threads, "before": before})
 
     def _set(self, threads: int) -> None:

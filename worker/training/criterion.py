@@ -72,6 +72,6 @@ def _class_weights(spec: ExperimentSpec, split: Split, num_classes: int, device:
         raise SpecError([{"field": "class_weights", "message": message, "nearest": "balanced"}])
     given = torch.tensor(spec.class_weights, device=counts.device)
     if not bool((given * counts).any()):
-        message = f"is 0 for every class that the {len(split)} training images have, which leaves nothing to learn"
+        message = f"is 0 for every class that the {len(split)} training images have, so no image would be trained on"
         raise SpecError([{"field": "class_weights", "message": message, "nearest": "balanced"}])
     return given.to(device)

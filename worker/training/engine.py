@@ -135,7 +135,7 @@ class _Run:
         with self.timer.phase("preparing"):
             checkpoint, refused = first_usable(checkpoints, self.identity)
             for unusable, reason in refused:
-                self.sink.notice("checkpoint-unusable", f"Passed over a checkpoint: {reason}", {"file": unusable.name})
+                self.sink.notice("checkpoint-unusable", f"A checkpoint is skipped: {reason}", {"file": unusable.name})
             self._restore(checkpoint.state if checkpoint else None)
         threads = ThreadHistory()
         if checkpoint:
@@ -145,7 +145,7 @@ class _Run:
                 self.state.best.forget()
             where = f"epoch {self.state.epoch}, step {self.state.step}"
             data = {"epoch": self.state.epoch, "step": self.state.step, "file": checkpoint.path.name}
-            self.sink.notice("resumed", f"Going on at {where} from {checkpoint.path.name}", data)
+            self.sink.notice("resumed", f"Training resumes at {where} from {checkpoint.path.name}", data)
         with self.timer.phase("preparing"):
             self._choose_threads(threads)
         self._report_environment()
@@ -227,7 +227,8 @@ class _Run:
         self._append(metrics)
         if state.schedule.end_epoch(metrics.val_loss):
             lr = state.schedule.lr_at(state.total_steps)
-            self.sink.notice("lr-reduced", f"The validation loss stands still: rate {lr:.3g}", {"lr": lr})
+            text = f"The validation loss has stopped improving: the learning rate is now {lr:.3g}"
+            self.sink.notice("lr-reduced", text, {"lr": lr})
         state.early_stopping.update(metrics)
         is_best = state.best.update(metrics)
         with state.measured_weights():
@@ -287,7 +288,7 @@ class _Run:
         self._restore(self._last_saved(), times_lowered)
         self.history.go_back_to(self.state.epoch)
         happened = found.what_happened
-        text = f"{happened[:1].upper()}{happened[1:]}; going back to epoch {self.state.epoch} at rate {lr:.3g}"
+        text = f"{happened[:1].upper()}{happened[1:]}; back to epoch {self.state.epoch}, learning rate {lr:.3g}"
         data = {"epoch": found.epoch, "step": found.step, "what": found.what, "lr": lr}
         self.sink.notice("lr-lowered", text, data)
 
@@ -312,7 +313,7 @@ class _Run:
         )
         found = self._explain(diverged, lowered_to=None)
         self._judge_finished(self._validate_best_if_quick())
-        advice = f"; {found.suggested_lr:.2g} would have worked as learning rate" if found.suggested_lr else ""
+        advice = f"; a learning rate of {found.suggested_lr:.2g} works" if found.suggested_lr else ""
         return Outcome("diverged", f"{found.what_happened}{advice}")
 
     def _explain(self, diverged: Diverged, *, lowered_to: float | None) -> Divergence:

@@ -57,7 +57,7 @@ class Recorder:
         try:
             content = export_described(self.about)
         except (RuntimeError, ValueError, TypeError) as error:  # what torch's exporter raises
-            text = f"The network has no ONNX graph, so it cannot predict: {str(error)[:200]}"
+            text = f"The network cannot be exported to ONNX, so it cannot make predictions: {str(error)[:200]}"
             self.sink.notice("not-exported", text, {})
             return
         self._write("graph", self.folder / "graph.onnx", content)

@@ -135,7 +135,7 @@ def learning_rate_test(
         )
     suggestion, taken = suggest(sweep), next(num_steps)
     if suggestion.lr is None and taken < FEW_STEPS:
-        more = f"{suggestion.why} Only {taken} steps fitted the time; try again on a machine that is less busy."
+        more = f"{suggestion.why} There was time for {taken} steps only; try again when the machine is less busy."
         suggestion = replace(suggestion, why=more)
     return {
         **as_json(sweep, suggestion),
@@ -255,11 +255,11 @@ def suggest(sweep: Sweep) -> Suggestion:
     if fallen < 0.02 * abs(start):
         edge = _first_rate(rates, losses > start + 0.05 * abs(start)) or sweep.diverged_at
         if edge is None:
-            seen = "any rate of this range" if sweep.complete else f"{rates[-1]:.2g} or less, where time was up"
+            seen = "any rate of this range" if sweep.complete else f"{rates[-1]:.2g} or less, where the time ended"
             return Suggestion(None, f"The loss neither fell nor rose at {seen}; try larger rates.")
         return Suggestion(
             edge / UNFALLEN,
-            f"{UNFALLEN:g} times below {edge:.2g}, where the loss began to rise; it had no time to fall before.",
+            f"{UNFALLEN:g} times below {edge:.2g}, where the loss began to rise without having fallen before.",
         )
     edge = _first_rate(rates[lowest:], losses[lowest:] > losses[lowest] + 0.1 * fallen) or sweep.diverged_at
     if edge is None:

@@ -27,7 +27,7 @@ PROVEN_FALL = 0.02
 def find_working_rate(training: Training, steps: Sequence[Step], lr: float) -> tuple[float | None, str]:
     """A rate from a learning-rate test below the one that diverged, trained at for a while to prove it; and how."""
     if not steps:
-        return None, "There were no batches to try rates on."
+        return None, "There were no batches for trying learning rates."
     high = lr
     step = _begin(training, steps)
     images = sum(len(micro_batch.batch) for micro_batch in steps[0])
@@ -52,9 +52,12 @@ def find_working_rate(training: Training, steps: Sequence[Step], lr: float) -> t
         tried = " and ".join(f"{rate:.2g}" for rate in sorted(unmoved))
         return (
             None,
-            f"No rate is advised: at {tried} training stayed finite, and the loss did not fall in the steps tried.",
+            f"No learning rate is suggested: at {tried} training stayed finite, but the loss did not fall.",
         )
-    return None, "Training was not finite, or got worse, at far smaller rates too: the cause is not the learning rate."
+    return (
+        None,
+        "Training was not finite, or got worse, at far smaller rates as well: the cause is not the learning rate.",
+    )
 
 
 def _begin(training: Training, steps: Sequence[Step]) -> Callable[[float], float]:
@@ -92,7 +95,7 @@ class _Trial:
 
     def __str__(self) -> str:
         before, after = float(self.before.mean()), float(self.after.mean())
-        return f"Trained at for {self.num_steps} steps it took the loss from {before:.3g} to {after:.3g}."
+        return f"In {self.num_steps} steps of training at this rate the loss fell from {before:.3g} to {after:.3g}."
 
 
 def _try_rate(step: Callable[[float], float], rate: float, num_batches: int) -> _Trial:
