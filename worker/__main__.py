@@ -1,6 +1,6 @@
-"""One training worker in the foreground, with its settings from EPOCHAL_* variables: what `epochal worker` becomes.
+"""Run one training worker in the foreground, with settings from EPOCHAL_* variables. `epochal worker` executes this.
 
-SIGTERM, or Ctrl-C, hands a run back after a checkpoint and ends within 10 s.
+After SIGTERM or Ctrl-C it saves a checkpoint, hands the run back and exits within 10 s.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from worker.processes.nursery import get_nursery
 
 
 def main() -> None:
-    """Start the nursery first, so that its imports go on during ours, then the Celery worker."""
+    """Start the nursery, which imports torch in parallel with this process, then the Celery worker."""
     parser = argparse.ArgumentParser(prog="epochal worker", description="Train experiments from the lab's queue.")
     parser.add_argument("--name", default=f"worker-{os.getpid()}", help="a name that no other worker of the lab has")
     name = parser.parse_args().name
     settings_or_exit()
-    for signum in (signal.SIGTERM, signal.SIGINT):  # until the worker takes over there is nothing to hand back
+    for signum in (signal.SIGTERM, signal.SIGINT):  # before the worker has started there is no run to hand back
         signal.signal(signum, lambda *_: sys.exit(0))
     keep_private()
     get_nursery().start()

@@ -1,4 +1,4 @@
-"""`python -m worker.alive NAME`: exits with 0 if the worker of this name on this machine answers. For health checks."""
+"""Health check: `python -m worker.alive NAME` exits with 0 if the worker of this name on this machine answers."""
 
 import socket
 import sys
@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 5.0
 
 
 def is_alive(name: str) -> bool:
-    """Whether the worker answers a ping that comes through the broker, as its next message would."""
+    """Whether the worker answers a ping sent through the broker, which also delivers its tasks."""
     celery = make_celery(get_settings())
     return bool(celery.control.ping(destination=[f"{name}@{socket.gethostname()}"], timeout=PATIENCE_SECONDS))
 

@@ -1,7 +1,7 @@
 """The Celery application of the worker.
 
-Celery brings messages and answers control commands. What makes a lab's worker of it is one step of its start: nursery,
-reaper and measurer are started beside the consumer, and SIGTERM hands the run back instead of waiting for its end.
+Celery delivers messages and answers control commands. One boot step (LabStep) adds the rest: it starts nursery,
+reaper and measurer beside the consumer, and installs signal handlers that hand the run back instead of finishing it.
 """
 
 import signal
@@ -34,22 +34,22 @@ log = structlog.get_logger(__name__)
 RECONNECT_SECONDS = 3.0
 
 CONTROL_COMMANDS = {"ping"}
-"""What is answered of Celery's remote control. The database cancels runs, signals stop workers."""
+"""The remote control commands that are answered. Runs are cancelled by the database, workers stopped by signals."""
 
 _runtime: Runtime | None = None
 
 
 def current_runtime() -> Runtime:
-    """The runtime of the worker that this process is."""
+    """The runtime of this process's worker."""
     assert _runtime is not None, "no worker was started in this process"
     return _runtime
 
 
 class LabStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """What runs beside a worker's consumer. Celery starts it once its own signal handlers are in place."""
+    """Starts the threads beside Celery's consumer. Celery calls it after installing its own signal handlers."""
 
     def start(self, parent: Any) -> None:
-        """Open the store, start the companions, take over the signals."""
+        """Open the store, start the companion threads, replace the signal handlers."""
         global _runtime
         _runtime = Runtime(get_settings(), parent.hostname, app, get_nursery())
         _runtime.start(Reaper(_runtime), Measurer(_runtime))
@@ -59,32 +59,32 @@ class LabStep(bootsteps.StartStopStep):  # type: ignore[misc]
             _runtime.shutdown.set()
 
     def stop(self, parent: Any) -> None:
-        """Have the running task hand back; the pool then waits for it."""
+        """Request that the running task hands its run back; the pool then waits for it."""
         current_runtime().shutdown.set()
 
     def terminate(self, parent: Any) -> None:
-        """The same, however Celery ends."""
+        """Do the same as `stop`: Celery calls this on a cold shutdown."""
         self.stop(parent)
 
 
 class LabConsumer(Consumer):  # type: ignore[misc]
-    """Celery's consumer, but for how soon it looks whether a broker is back: Celery's waits for up to 30 s."""
+    """Celery's consumer with a shorter pause between attempts to reconnect: Celery's own grows to 30 s."""
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Connect, trying until the broker answers or the worker is to end."""
+        """Connect, trying again until the broker answers or the worker shuts down."""
 
-        def tell(error: Exception, seconds: float) -> None:
-            if seconds < RECONNECT_SECONDS:  # after the first attempts it has been said
+        def warn(error: Exception, seconds: float) -> None:
+            if seconds < RECONNECT_SECONDS:  # only the first attempts are logged
                 log.warning("the broker does not answer", broker=conn.as_uri(), why=str(error))
 
         conn.ensure_connection(
-            tell, interval_start=0.5, interval_step=0.5, interval_max=RECONNECT_SECONDS, callback=maybe_shutdown
+            warn, interval_start=0.5, interval_step=0.5, interval_max=RECONNECT_SECONDS, callback=maybe_shutdown
         )
         self.first_connection_attempt = False
         return conn
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Say that the connection is lost; without the warning, each time, of a default that models.queue sets."""
+        """Log that the connection is lost, without Celery's warning about a default that models.queue sets."""
         with warnings.catch_warnings():  # Celery turns its own warnings on when it starts
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
@@ -92,9 +92,9 @@ class LabConsumer(Consumer):  # type: ignore[misc]
 
 def _stopper(runtime: Runtime) -> Callable[[int, FrameType | None], None]:
     def stop(_: int, __: FrameType | None) -> None:
-        """Celery's warm shutdown, with the running task told to hand back. A second signal changes nothing.
+        """Begin Celery's warm shutdown and request that the running task hands back. A second signal changes nothing.
 
-        It may come while the first one is handled, inside the event's lock, which the same thread must not take again.
+        It may arrive while the first is handled, inside the event's lock, which the same thread must not take again.
         """
         if state.should_stop is None:
             state.should_stop = 0
@@ -109,14 +109,14 @@ def _set_up_logging(**_: Any) -> None:
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
-def _say_goodbye(**_: Any) -> None:
+def _close_runtime(**_: Any) -> None:
     if _runtime is not None:
         _runtime.close()
 
 
 @signals.celeryd_init.connect  # type: ignore[untyped-decorator]
 def _refuse_a_device_that_is_not_there(**_: Any) -> None:
-    """End before the worker says that it is there: it would take experiments and fail every one of them."""
+    """Exit before the worker takes experiments, since it would fail every one of them."""
     try:
         check_device(get_settings().device)
     except InvalidSettings as error:

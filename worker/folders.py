@@ -1,11 +1,11 @@
-"""The folders that runs write to, and what of it is kept.
+"""The folders that runs write to, and the files in them that the database records.
 
     experiments_dir/<experiment>/attempt-<n>/
         weights-best.safetensors, checkpoint-....pt      the engine's own names, written over as training goes on
-        stored-weights-best-3f2a91c40d55.safetensors     what the database records: never changed, only replaced
+        stored-weights-best-3f2a91c40d55.safetensors     recorded in the database: never changed, only replaced
 
-A stored file is a second name (a hard link) of the engine's file. So a record's digest always fits its file: for who
-reads while a newer one is being written, and after a kill between the writing and the record.
+A stored file is a second name (a hard link) of the engine's file. So a record's digest always fits its file, while
+a newer file is being written as well as after a kill between the write and the record.
 """
 
 import os
@@ -22,12 +22,12 @@ STORED = "stored-"
 
 
 def attempt_folder(experiments_dir: Path, experiment_id: int, attempt: int) -> Path:
-    """Where one attempt writes. Raises CorruptFile if a link there leads out of the experiments folder."""
+    """The folder that one attempt writes to. Raises CorruptFile if a link there leads out of the experiments folder."""
     return inside(experiments_dir, f"{int(experiment_id)}/attempt-{int(attempt)}")
 
 
 def keep(path: Path, digest: str) -> Path:
-    """Give a whole file a second name that it keeps whatever becomes of its first one. Returns the second."""
+    """Give a complete file a second, permanent name, which outlives the first one. Returns the second."""
     stored = path.with_name(f"{STORED}{path.stem}-{digest[:12]}{path.suffix}")
     try:
         os.link(path, stored)
@@ -47,7 +47,7 @@ def remove_files(experiments_dir: Path, records: Iterable[ArtifactRecord]) -> No
 
 
 def sweep(experiments_dir: Path, experiment_id: int, records: Iterable[ArtifactRecord], attempt: int) -> None:
-    """Remove what killed processes left of an experiment that nobody writes to now.
+    """Remove what killed processes left of an experiment that no process writes to now.
 
     That is: half-written files, stored files without a record, and the folders of attempts other than `attempt` that
     no record points into. Raises CorruptFile if the experiment's folder is a link that leads elsewhere.

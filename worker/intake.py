@@ -1,9 +1,8 @@
-"""What a worker takes from the broker: numbers of experiments, and nothing else that somebody may have put there.
+"""Filters what a worker takes from the broker: only ids of experiments reach Celery.
 
-Celery and kombu suppose that what is on a queue was put there by themselves. An entry that is no JSON ends the worker;
-one that is theirs in form may carry a start time in the far future, or other tasks to send afterwards. So an entry is
-read here first. What does not say which experiment to train is dropped and logged; of what does, the number alone is
-handed on.
+Celery and kombu assume that every entry of a queue is their own. An entry that is not JSON ends the worker; a valid
+message may carry a start time in the far future, or other tasks to send afterwards. So each entry is parsed here first.
+One without the id of an experiment is dropped and logged; of the others only the id is passed on.
 """
 
 import base64
@@ -23,20 +22,20 @@ SHOWN_CHARACTERS = 200
 
 
 class Channel(redis.Channel):
-    """A channel that outlives an entry which cannot be read."""
+    """A channel that drops entries which cannot be read instead of raising."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except (Empty, *self.connection_errors, *self.connection.channel_errors):
             raise
-        except Exception as error:  # noqa: BLE001 (whatever an entry makes of a parser, it is that entry's and no other's)
+        except Exception as error:  # noqa: BLE001 (a parser may raise anything; only this entry is affected)
             log.warning("dropped an entry of the queue that cannot be read", why=_brief(error))
             return True
 
 
 class Transport(redis.Transport):
-    """A transport that hands on what the lab has put on its queue."""
+    """A transport that delivers only the lab's own messages from the lab's queue."""
 
     Channel = Channel
 
@@ -60,7 +59,7 @@ class Transport(redis.Transport):
 
 
 def message_for(experiment_id: int) -> dict[str, Any]:
-    """A message as kombu keeps it, with the number alone in it."""
+    """A message in kombu's format whose only argument is the experiment's id."""
     return {
         "body": base64.b64encode(json.dumps([[experiment_id], {}, {}]).encode()).decode(),
         "content-type": "application/json",
@@ -75,7 +74,7 @@ def message_for(experiment_id: int) -> dict[str, Any]:
 
 
 def take_only_our_own() -> None:
-    """Have Celery's connections to Redis and Valkey in this process made by this module."""
+    """Make Celery in this process use this module's transport for Redis and Valkey."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
 

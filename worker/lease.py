@@ -1,7 +1,7 @@
-"""The claim that a worker holds on a run: renewed from a thread of its own, and what becomes of the run at its end.
+"""A worker's lease on a run: a thread renews it, and the run's end is written through it.
 
-The database decides who owns a run. A lease is a heartbeat counter that its owner adds to; whoever waits for it
-measures the silence on a clock of its own (worker.reaper), so that no two clocks are ever compared.
+The database decides which worker owns a run. A lease is a heartbeat counter that its owner increments; the reapers of
+all workers measure on their own clocks how long it has not changed (worker.reaper), so clocks are never compared.
 """
 
 import threading
@@ -29,7 +29,7 @@ RETRY_SECONDS = 2.0
 
 
 class Lease:
-    """One claim while it is held. The thread stops when the lease is released, or lost to another worker."""
+    """Holds one claim and renews it. The thread stops when the lease is released, or lost to another worker."""
 
     def __init__(self, store: Store, claim: runs.Claim, lease_seconds: float) -> None:
         self.claim = claim
@@ -49,11 +49,11 @@ class Lease:
         self._released.set()
 
     def settle(self, status: Status, *, reason: str | None = None, test: TestResult | None = None) -> bool:
-        """Write the run's end. Waits as long as the database cannot take it; False when the run is no longer ours."""
+        """Write the run's end, retrying while the database is unavailable. False if another worker owns the run."""
         return self._write(lambda session: runs.settle(session, self.claim, status, reason=reason, test=test))
 
     def hand_back(self, reason: str, *, counts: bool) -> bool:
-        """Give the run back to the queue, or end it when its attempts are used up."""
+        """Return the run to the queue, or end it when its attempts are used up. False as for `settle`."""
         return self._write(lambda session: runs.hand_back(session, self.claim, reason, counts=counts))
 
     def _write(self, action: Callable[[Session], object]) -> bool:
@@ -82,7 +82,7 @@ class Lease:
                     self.lost = True
                 return
             except Exception as error:  # noqa: BLE001 (a thread that ended here would lose the run)
-                if not failing:  # said once, though it is tried again and again
+                if not failing:  # logged once, though it is tried again and again
                     log.warning("the lease cannot be renewed now", experiment=self.claim.experiment_id, why=str(error))
                 failing = True
             else:
@@ -95,6 +95,6 @@ def claim_to_json(claim: runs.Claim) -> dict[str, Any]:
 
 
 def claim_from_json(body: dict[str, Any]) -> runs.Claim:
-    """The claim again; its spec is validated once more."""
+    """The claim from `claim_to_json`; its spec is validated again."""
     checkpoints = [ArtifactRecord(**{**each, "kind": ArtifactKind(each["kind"])}) for each in body["checkpoints"]]
     return runs.Claim(**{**body, "spec": load_spec(body["spec"]), "checkpoints": checkpoints})

@@ -1,4 +1,4 @@
-"""Short measurements made with the engine's own parts: what a spec would cost, and which learning rate it bears."""
+"""Short measurements made with the engine's own parts: what a spec would cost, and which learning rate suits it."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -30,30 +30,30 @@ from worker.training.tuning import Tuning, choose_tuning
 WARM_UP_STEPS = 3
 """The first steps allocate, choose algorithms and fill caches."""
 TRAINING_SECONDS, VALIDATION_SECONDS = 4.0, 1.5
-"""How long is measured at most; a single step or batch may take longer."""
+"""The longest time to measure for; a single step or batch may take longer."""
 
 T = TypeVar("T")
 
 
 class Clock:
-    """Times the turns of a loop from outside, and ends it when its time is over."""
+    """Measures the seconds of each iteration of a loop, and ends the loop after a time limit."""
 
     def __init__(self, device: torch.device, seconds: float) -> None:
         self.turns: list[float] = []
-        """Seconds of each turn."""
+        """Seconds of each iteration."""
         self._device = device
         self._last = time.perf_counter()
         self._ends = self._last + seconds
 
     def until_over(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, as long as there is time; one at least."""
+        """Yield the items until the time is over; one at least."""
         for item in items:
             yield item
             if time.perf_counter() >= self._ends:
                 return
 
     def tick(self) -> None:
-        """A turn has ended."""
+        """Record the end of an iteration."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
@@ -91,14 +91,14 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
 
 
 def measure_learning_rates(body: dict[str, Any], options: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """The loss over a sweep of learning rates, with a suggestion."""
+    """Measure the loss over a sweep of learning rates and suggest one."""
     spec = load_spec(body)
     crew = Crew(Neighbours([settings.data_dir]))
     return learning_rate_test(spec, _dataset(spec, settings), **options, device=settings.device, crew=crew)
 
 
 def _dataset(spec: ExperimentSpec, settings: Settings) -> ImageDataset:
-    """The dataset, if it can be had at once: a measurement that somebody waits for does not download."""
+    """The dataset, if it is on this machine: a measurement has a deadline and downloads nothing."""
     info = get_dataset(spec.dataset.name)
     if not is_fetched(info, settings.cache_dir):
         raise DataUnavailable(
@@ -110,7 +110,7 @@ def _dataset(spec: ExperimentSpec, settings: Settings) -> ImageDataset:
 def _time_steps(
     spec: ExperimentSpec, data: Data, batches: EpochBatches, state: TrainingState, graphs: GraphedSteps | None
 ) -> tuple[Diverged | None, float, int]:
-    """Where it diverged, seconds a step, and how many steps that was measured by. Images have their final size."""
+    """Where training diverged, seconds per step, and the number of steps measured. Images have their final size."""
     state.freezing.set_training_mode(1)
     clock = Clock(state.device, TRAINING_SECONDS)
     some = clock.until_over(
@@ -129,7 +129,7 @@ def _time_steps(
 
 
 def _time_validation(spec: ExperimentSpec, data: Data, state: TrainingState, tuning: Tuning) -> float:
-    """Seconds that measuring the whole validation split takes."""
+    """Estimated seconds of a validation over the whole split."""
     clock = Clock(state.device, VALIDATION_SECONDS)
     measured = [0]
 

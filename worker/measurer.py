@@ -1,6 +1,6 @@
-"""Short measurements beside the queue: taken from the database, each made in a forked process with a deadline.
+"""Makes short measurements: claims them in the database and makes each in a forked process with a deadline.
 
-They do not go through the broker: whoever asked waits for the answer, and a run that trains must not be in front of it.
+They do not go through the broker: a client waits for the answer, which must not queue behind a run that trains.
 """
 
 import time
@@ -21,11 +21,11 @@ POLL_SECONDS = 0.25
 BEAT_SECONDS = 1.0
 
 DEADLINE_SECONDS = {MeasurementKind.PREFLIGHT: 18.0, MeasurementKind.LR_TEST: 60.0}
-"""After this a measurement is given up. A pre-flight is waited for, 20 s; a learning-rate test is fetched later."""
+"""The time limit of a measurement. A request waits 20 s for a pre-flight; a learning-rate test is polled."""
 
 
 class Measurer:
-    """One worker's thread that looks for measurements to make."""
+    """One worker's thread that polls the database for measurements."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

@@ -1,8 +1,8 @@
-"""Looks after what nobody else does: leases that ran out, lost messages, measurements and files that were left behind.
+"""Recovers what lost workers leave behind: expired leases, lost messages, unfinished measurements, orphaned files.
 
-Every worker has one; all of them may do everything, since each step is a compare-and-set in the database. Silence is
+Every worker has one; any of them may do any of it, since each step is a compare-and-set in the database. Silence is
 counted in ticks of this process's own monotonic clock, each tick capped: no two clocks are compared, and a reaper that
-was stopped itself, or waited for a locked database, does not take its own absence for the others'.
+was stopped itself, or waited for a locked database, does not count its own pause as silence of the others.
 """
 
 import os
@@ -34,13 +34,13 @@ NURSERY_SECONDS = 10.0
 PRUNE_SECONDS = 60.0
 
 MEASUREMENT_SILENCE_SECONDS = 8.0
-"""Measurements are renewed every second; one that was not for this long has lost its worker."""
+"""Measurements are renewed every second; after this long without a renewal the worker counts as lost."""
 
 LONGEST_WAIT_SECONDS = 1.0
-"""A reaper that had to wait longer for its turn to write supposes that the owners of runs had to as well."""
+"""A reaper that waited longer than this to write assumes that the owners of runs had to wait as well."""
 
 MISSING_LOOKS = 2
-"""Looks in a row at which a message must be missing: one that is just being sent or taken is not lost."""
+"""Consecutive checks in which a message must be missing: one that is just being sent or taken is not lost."""
 
 ENQUEUE_AT_ONCE = 1000
 
@@ -48,7 +48,7 @@ H = TypeVar("H", bound=Hashable)
 
 
 class Silence:
-    """For each counter that is watched: how long it has not moved."""
+    """Measures for each counter how long it has not changed."""
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, tuple[int, float]] = {}
@@ -61,28 +61,28 @@ class Silence:
         for key, value in counters.items():
             before, seconds = self._seen.get(key, (None, 0.0))
             silent[key] = seconds + elapsed if value == before else 0.0
-            if before is not None and value != before:  # after `forgive` nothing is known of before
+            if before is not None and value != before:  # `forgive` drops the earlier values
                 self._excused.discard(key)
-        if self._nowhere_to_count:  # one that has moved may have done so before
+        if self._nowhere_to_count:  # one that has changed may have done so before the outage
             self._excused, self._nowhere_to_count = set(counters), False
         self._seen = {key: (value, silent[key]) for key, value in counters.items()}
         return silent
 
     def excuse(self) -> None:
-        """Note that there is nowhere to count: who is there afterwards is excused until it is seen to count again."""
+        """Record that the database is unavailable: the counters found afterwards are excused until they change."""
         self._nowhere_to_count = True
 
     def is_excused(self, key: Hashable) -> bool:
-        """Whether this counter has not moved since there was nowhere to count."""
+        """Whether this counter has not changed since the database was unavailable."""
         return key in self._excused
 
     def forgive(self) -> None:
-        """Let the silence of all begin anew."""
+        """Reset the silence of all counters to 0."""
         self._seen.clear()
 
 
 class Chore:
-    """Something that is done every so many seconds, and what it is called when it fails."""
+    """A periodic task: a function and its interval in seconds."""
 
     def __init__(self, seconds: float, do: Callable[[float], None]) -> None:
         self._seconds = seconds
@@ -92,7 +92,7 @@ class Chore:
         self._next = self._last
 
     def do_if_due(self) -> None:
-        """Do it if its time has come. A failure is logged and tried again next time."""
+        """Run the task if it is due. A failure is logged; the next interval tries again."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -110,7 +110,7 @@ class Chore:
 
 
 class Reaper:
-    """One worker's thread for all that."""
+    """One worker's thread that runs the periodic tasks."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -131,7 +131,7 @@ class Reaper:
         ]
 
     def run(self) -> None:
-        """Do the chores until the worker shuts down."""
+        """Run the periodic tasks until the worker shuts down."""
         while not self._runtime.shutdown.wait(TICK_SECONDS):
             for chore in self._chores:
                 chore.do_if_due()
@@ -140,8 +140,8 @@ class Reaper:
     def _writing(self) -> Iterator[tuple[Session, bool]]:
         """A writing session, and whether the database was locked until now, so that silence proves nothing.
 
-        A wait that was given up counts as well: the turn after it may come at once, before any owner's. That is
-        believed once in two leases: where every write has to wait, a lost run must be given back all the same.
+        A wait that timed out counts as well: the next attempt may succeed at once, before any owner's. This is accepted
+        once in two leases: where every write has to wait, a lost run must still be given back.
         """
         asked, missed = time.monotonic(), self._missed_turn
         self._missed_turn = True
@@ -155,13 +155,13 @@ class Reaper:
             yield session, locked
 
     def beat(self, _: float) -> None:
-        """Show that this worker is there."""
+        """Write this worker's heartbeat."""
         runtime = self._runtime
         with self._writing() as (session, _locked):
             workers.beat(session, runtime.name, host=runtime.host, pid=os.getpid(), device=runtime.device)
 
     def keep_nursery(self, _: float) -> None:
-        """Have another nursery started, and warm, if something has ended it."""
+        """Start another nursery if the last one has ended."""
         self._runtime.nursery.start()
 
     def end_silent_runs(self, elapsed: float) -> None:
@@ -178,7 +178,7 @@ class Reaper:
                 return
 
     def _end(self, run: runs.RunningRun) -> bool:
-        """Give a run back if it has not been renewed since it was looked at. False if the look proved nothing."""
+        """Give a run back if it has not been renewed since it was read. False if the database was locked meanwhile."""
         reason = f"worker {run.worker} did not renew its lease of {self._runtime.settings.lease_seconds:g} s in time"
         try:
             with self._writing() as (session, locked):
@@ -186,7 +186,7 @@ class Reaper:
                     return False
                 if run not in runs.running(session):
                     return True
-                # A worker that ended while the database was away could not hand its run back.
+                # A worker that ended while the database was unavailable could not hand its run back.
                 excused = self._leases.is_excused((run.run_id, run.attempt))
                 status = runs.hand_back(session, run, reason, counts=not excused)
         except LeaseLost:
@@ -198,7 +198,7 @@ class Reaper:
         return True
 
     def rebuild_queue(self, _: float) -> None:
-        """Put on the queue what the database says is queued and the broker does not have. It may come twice."""
+        """Enqueue experiments that are queued in the database and missing in the broker. Duplicates do no harm."""
         with self._store.reading() as session:
             queued = experiments.queued_ids(session)
             unsent = experiments.waiting(session)
@@ -215,7 +215,7 @@ class Reaper:
         self._enqueue(sorted(overdue)[:ENQUEUE_AT_ONCE])
 
     def reclaim_measurements(self, elapsed: float) -> None:
-        """Give back measurements whose worker was lost; a pre-flight fails, since nobody waits for it any more."""
+        """Give back measurements whose worker was lost; a pre-flight fails, since its request has timed out."""
         with self._store.reading() as session:
             held = measurements.running(session)
         silent = self._measurements.watch(
@@ -230,7 +230,7 @@ class Reaper:
                         measurements.give_back(session, measurement_id)
 
     def prune(self, _: float) -> None:
-        """Remove the folders of experiments that were deleted while their folder could not be."""
+        """Remove the folders of experiments that were deleted while their folder could not be removed."""
         directory = self._runtime.settings.experiments_dir
         numbered = folders.numbered_folders(directory)
         with self._store.reading() as session:

@@ -1,4 +1,4 @@
-"""What one worker process has, and the threads that run beside Celery's consumer."""
+"""The state of one worker process, and the threads that run beside Celery's consumer."""
 
 import contextlib
 import os
@@ -18,20 +18,20 @@ from worker.processes.nursery import Nursery, NurseryError
 log = structlog.get_logger(__name__)
 
 EXIT_SECONDS = 9.0
-"""From the signal to the end of the process, whatever hangs: a shutdown is over within 10 s."""
+"""From the signal to a forced exit, so that a shutdown takes at most 10 s even if a thread hangs."""
 
 MIGRATION_RETRY_SECONDS = 2.0
 
 
 class Companion(Protocol):
-    """Something that runs in a thread of its own until the worker's shutdown."""
+    """An object whose `run` has a thread of its own until the worker's shutdown."""
 
     def run(self) -> None:
         """Work until the shutdown event is set."""
 
 
 class Runtime:
-    """One worker: its settings, name, store and nursery, and the event that says it shall end."""
+    """One worker: its settings, name, store and nursery, and the event that requests its shutdown."""
 
     def __init__(self, settings: Settings, name: str, celery: Celery, nursery: Nursery) -> None:
         self.settings = settings
@@ -42,7 +42,7 @@ class Runtime:
         self.shutdown = threading.Event()
         self.host = socket.gethostname()
         self.device = settings.device
-        """What it trains on; a guess until the nursery has been asked."""
+        """The device; as in the settings until a forked process has resolved it."""
         self.training = False
         self._database_ready = threading.Event()
 
@@ -57,14 +57,14 @@ class Runtime:
         threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
 
     def wait_for_database(self) -> bool:
-        """Wait until the tables are there; False when the worker shuts down first."""
+        """Wait until the database is migrated; False when the worker shuts down first."""
         while not self.shutdown.is_set():
             if self._database_ready.wait(0.2):
                 return True
         return False
 
     def close(self) -> None:
-        """Leave nothing behind: no nursery, no row that says this worker is there, no connection."""
+        """Stop the nursery, delete the worker's row, close the connections."""
         self.nursery.stop()
         with contextlib.suppress(EpochalError):
             with self.store.writing() as session:

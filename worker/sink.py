@@ -1,4 +1,4 @@
-"""Writes what the training engine tells into the store, fenced by the claim, and passes progress to the supervisor."""
+"""The engine's sink that writes results to the store, fenced by the claim, and sends progress to the supervisor."""
 
 import time
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from models.verdict import Verdict
 from worker.folders import keep, remove_files
 
 RETRY_SECONDS = 0.5
-"""Between two attempts at a database that is away. One that is locked is waited for by each attempt itself."""
+"""Between two attempts while the database is unavailable. Each attempt itself waits for a locked one."""
 
 KEPT_CHECKPOINTS = 2
-"""The newest one, and the one before it should the newest be damaged."""
+"""The newest one, and the one before it in case the newest is damaged."""
 
 FETCH_REPORT_SECONDS = 0.5
 
@@ -51,7 +51,7 @@ class StoreSink:
         self._fetch_reported_at = 0.0
 
     def append_epoch(self, metrics: EpochMetrics) -> None:
-        """Commit one epoch. What earlier attempts stored of it and of later ones goes."""
+        """Commit one epoch. The first call deletes what earlier attempts stored of it and of later epochs."""
 
         def action(session: Session) -> None:
             if not self._began:
@@ -63,12 +63,12 @@ class StoreSink:
         self._pace.epoch_ended(metrics)
 
     def progress(self, epoch: int, step: int, num_steps: int, images_per_second: float | None, phase: str) -> None:
-        """Tell the supervisor, which tells the store with its next renewal. Never waits."""
+        """Report progress to the supervisor, which stores it with its next renewal. Never waits."""
         left = self._pace.seconds_left(epoch, step, num_steps, phase)
         self._tell(epoch, phase, step=step, steps=num_steps, seconds_left=left, images_per_second=images_per_second)
 
     def fetching(self, label: str, done_bytes: int, total_bytes: int | None) -> None:
-        """Tell how far the download of a dataset is, a few times a second."""
+        """Report how far the download of a dataset is, at most twice a second."""
         now = time.monotonic()
         if now - self._fetch_reported_at >= FETCH_REPORT_SECONDS:
             self._fetch_reported_at = now
@@ -76,7 +76,7 @@ class StoreSink:
             self._tell(self._claim.start_epoch, f"{label}{size}")
 
     def save(self, kind: str, epoch: int, path: Path) -> None:
-        """Record a file with its digest, then remove the stored files that it takes the place of."""
+        """Record a file with its digest, then remove the stored files that it replaces."""
         digest, num_bytes = sha256_of(path), path.stat().st_size
         relative = keep(path, digest).relative_to(self._experiments_dir).as_posix()
 
@@ -91,15 +91,15 @@ class StoreSink:
         remove_files(self._experiments_dir, self._write(action))
 
     def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
-        """Tell whoever follows the experiment."""
+        """Store a notice for the experiment's event stream."""
         self._write(lambda session: runs.notice(session, self._claim, code, text, data))
 
     def verdict(self, verdict: Verdict) -> None:
-        """Store the latest reading of the curves."""
+        """Store the latest verdict."""
         self._write(lambda session: runs.set_verdict(session, self._claim, verdict.as_json()))
 
     def environment(self, environment: dict[str, Any]) -> None:
-        """Store what the run is being computed with."""
+        """Store the run's environment."""
         self._write(lambda session: runs.set_environment(session, self._claim, environment))
 
     def _tell(self, epoch: int, phase: str, **more: Any) -> None:
@@ -108,17 +108,17 @@ class StoreSink:
         self._report({"progress": {**place, **nothing, **more}})
 
     def read(self, action: Callable[[Session], T]) -> T:
-        """Read from the store, waiting for the database as every write does."""
+        """Read from the store, retrying while the database is unavailable, as writes do."""
         return self._persist(self._store.reading, action)
 
     def _write(self, action: Callable[[Session], T]) -> T:
         return self._persist(self._store.writing, action)
 
     def _persist(self, transaction: Callable[[], AbstractContextManager[Session]], action: Callable[[Session], T]) -> T:
-        """Do it once the database can, however long that takes: its absence is no fault of the run.
+        """Run an action in a transaction, retrying while the database is unavailable, without a limit.
 
-        An action may have been committed by an attempt whose answer was lost, so each is one that can be done twice.
-        Raises Unavailable when the run is asked to end meanwhile.
+        An action may have been committed by an attempt whose answer was lost, so every action must be idempotent.
+        Raises Unavailable when a cancel or shutdown is requested meanwhile.
         """
         waiting = False
         while True:
@@ -136,7 +136,7 @@ class StoreSink:
 
 
 class Pace:
-    """Estimates the seconds that are left from the epochs and steps that are done."""
+    """Estimates the remaining seconds from the epochs and steps done."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
@@ -146,12 +146,12 @@ class Pace:
         self._last_seconds: float | None = None
 
     def epoch_ended(self, metrics: EpochMetrics) -> None:
-        """Take an epoch's duration as the next ones' measure."""
+        """Use this epoch's duration to estimate those to come."""
         self._last_seconds = metrics.seconds
         self._epoch = None
 
     def seconds_left(self, epoch: int, step: int, num_steps: int, phase: str) -> float | None:
-        """Seconds until training ends, None where nothing is known yet."""
+        """Seconds until training ends, None while there is no estimate."""
         now = time.monotonic()
         if epoch != self._epoch:
             self._epoch, self._epoch_began, self._first_step = epoch, now, step

@@ -1,4 +1,4 @@
-"""Watches one training process until it has ended, and decides what that end means for the run."""
+"""Watches one training process until it exits, and derives the run's outcome from its exit."""
 
 import signal
 import threading
@@ -27,14 +27,14 @@ SHUTDOWN_GRACE_SECONDS = 6.0
 """The same for a shutdown, which must leave time to hand the run back within 10 s in all."""
 
 EXIT_GRACE_SECONDS = 5.0
-"""From a process's last word to its exit."""
+"""From a process's report of its outcome to SIGKILL, if it has not exited."""
 
 OUT_OF_MEMORY = "the training process ran out of memory"
 
 
 @dataclass(frozen=True)
 class End:
-    """What becomes of a run."""
+    """The outcome of an attempt: store an end, hand the run back, or leave it to another worker."""
 
     action: Literal["settle", "hand_back", "leave"]
     status: Status = Status.FAILED
@@ -45,7 +45,7 @@ class End:
 
 
 class Supervisor:
-    """One training process, its lease, and what has been asked of it."""
+    """Watches one training process: passes on cancels and shutdowns, and kills it when it does not respond."""
 
     def __init__(self, job: Job, lease: Lease, shutdown: threading.Event, stall_seconds: float) -> None:
         self._job = job
@@ -59,7 +59,7 @@ class Supervisor:
         self._oom_kills = oom_kills()
 
     def run(self) -> End:
-        """Watch until the process has ended; it and its whole group are gone when this returns."""
+        """Watch until the process exits; no process of its group is left when this returns."""
         ticked = time.monotonic()
         while self._job.exit_code is None:
             reports = self._job.read(TICK_SECONDS)
@@ -83,7 +83,7 @@ class Supervisor:
             self._kill_at = min(self._kill_at, time.monotonic() + EXIT_GRACE_SECONDS)
 
     def _decide(self, now: float) -> None:
-        """Pass on what is asked for, and end what does not answer."""
+        """Pass on a cancel or shutdown, and kill a process that stalls or exceeds its grace period."""
         if self._lease.lost:
             self._job.kill()
         elif self._shutdown.is_set() and self._asked != "shutdown":
@@ -97,7 +97,7 @@ class Supervisor:
             self._job.kill()
 
     def _ask(self, word: Literal["cancel", "shutdown"], kill_at: float) -> None:
-        if self._asked is None:  # a process that has been told to cancel saves its weights and goes; no second word
+        if self._asked is None:  # a process that was asked to cancel is saving its weights and exits: no second order
             self._job.order(word)
             self._job.signal(signal.SIGTERM)
         self._asked = word

@@ -1,4 +1,4 @@
-"""The one task: take an experiment's number from the queue, and see its run through."""
+"""The Celery task: claim an experiment, supervise its training, and store the outcome."""
 
 from contextlib import suppress
 
@@ -22,7 +22,7 @@ RETRY_SECONDS = 0.5
 
 @app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
 def train(experiment_id: int) -> None:
-    """Claim the experiment, have it trained, and write how that ended. A second message for it does nothing."""
+    """Claim the experiment, train it in a forked process, and store the outcome. A duplicate message does nothing."""
     runtime = current_runtime()
     if runtime.shutdown.is_set() or not runtime.wait_for_database():
         return  # a reaper enqueues it again
@@ -45,7 +45,7 @@ def train(experiment_id: int) -> None:
 
 
 def _claim(runtime: Runtime, experiment_id: int) -> runs.Claim | None:
-    """A claim, or None if the experiment is not to be trained. One whose stored spec no longer holds has failed."""
+    """A claim, or None if the experiment is not to be trained. One whose stored spec is invalid by now fails."""
     try:
         with runtime.store.writing() as session:
             return runs.claim(session, experiment_id, runtime.name, runtime.settings.max_attempts)
@@ -58,9 +58,9 @@ def _claim(runtime: Runtime, experiment_id: int) -> runs.Claim | None:
 
 
 def _give_up_claim(runtime: Runtime, experiment_id: int) -> None:
-    """Hand back what was claimed after all: a connection that breaks at the commit does not say what became of it.
+    """Hand back a claim that may have been committed: the connection broke before the database confirmed it.
 
-    Nobody else claims in this worker's name, and it does nothing else meanwhile.
+    No other process claims under this worker's name, and it does nothing else meanwhile.
     """
     while not runtime.shutdown.is_set():
         try:
@@ -103,7 +103,7 @@ def _write_end(runtime: Runtime, lease: Lease, end: End) -> None:
 
 
 def _sweep(runtime: Runtime, claim: runs.Claim) -> None:
-    """Remove what the process left half-written. It is gone, and the run is still ours, so nobody writes there."""
+    """Remove half-written files. The process has ended and this worker still owns the run, so nothing writes there."""
     with suppress(EpochalError, OSError):
         with runtime.store.reading() as session:
             records = artifacts.list_for(session, claim.experiment_id)
@@ -111,7 +111,7 @@ def _sweep(runtime: Runtime, claim: runs.Claim) -> None:
 
 
 def _enqueue_again(runtime: Runtime, experiment_id: int) -> None:
-    """Put it on the queue at once; if that fails, a reaper does it. Nothing is sent for one that has ended."""
+    """Enqueue the experiment if it is queued and not ended; if that fails, a reaper does it later."""
     try:
         with runtime.store.reading() as session:
             queued = experiments.get(session, experiment_id).status is Status.QUEUED

@@ -1,7 +1,7 @@
-"""A job's ends of its two pipes: orders in, reports out, each a line.
+"""A job's ends of its two pipes: it reads orders and writes reports, one per line.
 
-Reports are written without waiting: a supervisor that is stopped or busy must not stall training, so what does not fit
-into the pipe is dropped. Only the last word, the outcome, waits.
+Reports are written without blocking: a supervisor that is stopped or busy must not stall training, so what does
+not fit into the pipe is dropped. Only the outcome, which comes last, blocks.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 ATOMIC_BYTES = 4096 if sys.platform == "linux" else 512
-"""A write to a pipe of at most this many bytes is all or nothing (PIPE_BUF), so that no report is ever cut."""
+"""A write to a pipe of at most this many bytes is atomic (PIPE_BUF), so that no report is truncated."""
 
 
 class Channel:
@@ -22,11 +22,11 @@ class Channel:
         self._buffer = b""
 
     def payload(self) -> dict[str, Any]:
-        """The first line, which says what to do. Waits for it."""
+        """Read the first line, the description of the job. Blocks until it has come."""
         while b"\n" not in self._buffer:
             piece = os.read(self._orders, 65536)
             if not piece:
-                os._exit(1)  # the supervisor went before it had said anything
+                os._exit(1)  # the supervisor exited before it sent a job
             self._buffer += piece
         line, self._buffer = self._buffer.split(b"\n", 1)
         os.set_blocking(self._orders, False)
@@ -34,7 +34,7 @@ class Channel:
         return dict(json.loads(line))
 
     def order(self) -> str | None:
-        """The newest order, if one has come. Never waits."""
+        """The newest order, None if none has come. Never blocks."""
         try:
             while piece := os.read(self._orders, 4096):
                 self._buffer += piece
@@ -44,7 +44,7 @@ class Channel:
         return words[-1].decode() if words else None
 
     def report(self, report: dict[str, Any]) -> None:
-        """Send a report if there is room for it."""
+        """Send a report, or drop it if the pipe is full."""
         line = json.dumps(report).encode() + b"\n"
         if len(line) <= ATOMIC_BYTES:
             try:
@@ -52,10 +52,10 @@ class Channel:
             except BlockingIOError:
                 pass
             except BrokenPipeError:
-                os._exit(1)  # nobody is left to train for
+                os._exit(1)  # the supervisor has exited
 
     def last_word(self, report: dict[str, Any]) -> None:
-        """Send the outcome, waiting for room."""
+        """Send the outcome. Blocks while the pipe is full."""
         data = json.dumps(report).encode() + b"\n"
         try:
             os.set_blocking(self._reports, True)

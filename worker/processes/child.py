@@ -1,7 +1,7 @@
-"""What a forked process does: trains one run, or makes one short measurement, and tells its supervisor how it ended.
+"""The forked process: trains one run or makes one short measurement, and reports the outcome to its supervisor.
 
-The nursery imports this module and with it everything that a job needs. Nothing here may run torch at import: a fork
-of a process with OpenMP's or CUDA's threads is a broken one.
+The nursery imports this module and with it everything that a job needs. Nothing here may compute with torch at import:
+OpenMP and CUDA do not work in a fork of a process in which they have started threads.
 """
 
 import errno
@@ -42,16 +42,16 @@ Word = Literal["cancel", "shutdown"]
 
 OUT_OF_MEMORY = "the training process ran out of memory"
 OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc", "ALLOC_FAILED")
-FIRST_TO_GO = "500"
-"""Added to our badness: when memory is short the kernel ends a training process, not the worker or the API."""
+OOM_SCORE_ADJ = "500"
+"""Makes the kernel kill a training process, not the worker or the API, when memory runs out."""
 
 
 class StoppedEarly(BaseException):
-    """A cancel or shutdown that came before training had begun to look for it."""
+    """A cancel or shutdown arrived before training began to poll for orders."""
 
 
 class Orders:
-    """What the supervisor has asked for. SIGTERM says that there is an order; alone it means a shutdown."""
+    """Receives the supervisor's orders. SIGTERM announces an order; without one it means a shutdown."""
 
     def __init__(self, channel: Channel) -> None:
         self.word: Word | None = None
@@ -60,7 +60,7 @@ class Orders:
         signal.signal(signal.SIGTERM, self._take)
 
     def polled(self) -> None:
-        """From now on `word` is looked at after every step; until now an order interrupted whatever was going on."""
+        """Switch to polling: `word` is read after every step from now on; before, an order raises StoppedEarly."""
         self._polled = True
         if self.word:
             raise StoppedEarly
@@ -68,16 +68,16 @@ class Orders:
     def _take(self, _: int, __: FrameType | None) -> None:
         self.word = "cancel" if self._channel.order() == "cancel" else "shutdown"
         if not self._polled:
-            self._polled = True  # once is enough: a second signal must not interrupt the report of the first
+            self._polled = True  # a second signal must not interrupt the report of the first
             raise StoppedEarly
 
 
 def run_job(orders: int, reports: int) -> int:
-    """Do what the first order says. Returns the exit code."""
+    """Run the job that the first line describes. Returns the exit code."""
     faulthandler.enable()
     configure_logs()
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
     channel = Channel(orders, reports)
     payload = channel.payload()
     JOBS[payload["do"]](channel, Settings(**payload["settings"]), payload)
@@ -95,14 +95,14 @@ def train_run(channel: Channel, settings: Settings, payload: dict[str, Any]) -> 
         outcome = _settled(Status.CANCELLED) if orders.word == "cancel" else {"kind": "handed_back"}
     except LeaseLost:
         outcome = {"kind": "lost"}
-    except Unavailable as error:  # the database is away and the run was asked to end, so it did not wait any longer
+    except Unavailable as error:  # a cancel or shutdown ended the wait for the database
         if orders.word == "cancel":
             outcome = _settled(Status.CANCELLED)
         else:
             outcome = {"kind": "handed_back", "reason": error.detail}
     except EpochalError as error:
         outcome = _settled(Status.FAILED, f"{error.detail}. What to do: {error.fix}" if error.fix else error.detail)
-    except Exception as error:  # whatever happens in a run is the run's end, and told as such
+    except Exception as error:  # any other error ends the attempt and is reported
         if is_out_of_memory(error):
             outcome = _settled(Status.FAILED, f"{OUT_OF_MEMORY}: {_first_line(error)}")
         else:
@@ -136,7 +136,7 @@ def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orde
 
 
 def _whole_checkpoints(sink: StoreSink, claim: runs.Claim, experiments_dir: Path) -> list[Path]:
-    """The checkpoints whose digest holds, newest first. Says which ones it passes over."""
+    """The checkpoints whose digest matches, newest first. Sends a notice for each of the others."""
     whole = []
     for record in claim.checkpoints:
         path = record.file(experiments_dir)
@@ -161,7 +161,7 @@ def _settled(status: Status, reason: str | None = None, test: TestResult | None 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is a want of memory. Torch's CPU allocator raises a plain RuntimeError."""
+    """Whether an error or its cause means out of memory. Torch's CPU allocator raises a plain RuntimeError."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -176,7 +176,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def run_measurement(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
-    """Make a measurement and report its result, or why there is none."""
+    """Make a measurement and report its result, or the reason for its failure."""
     measure = {"preflight": measure_spec, "lr-test": measure_learning_rates}[payload["kind"]]
     answer: dict[str, Any]
     try:
@@ -191,7 +191,7 @@ def run_measurement(channel: Channel, settings: Settings, payload: dict[str, Any
 
 
 def describe_device(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
-    """Report what this worker trains on."""
+    """Report the device that this worker trains on."""
     device = resolve_device(settings.device)
     name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
     channel.last_word({"device": name})

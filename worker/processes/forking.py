@@ -1,4 +1,4 @@
-"""The nursery itself: imports torch, runs nothing in it, and forks a process for each request (see nursery.py)."""
+"""The nursery process: imports torch without computing, and forks a process for each request (see nursery.py)."""
 
 import contextlib
 import ctypes
@@ -36,12 +36,12 @@ def live_on() -> None:
 
 
 def serve(control: socket.socket, entry: str, worker: int) -> NoReturn:
-    """The nursery's side: import, then fork a process for each request until the worker is gone.
+    """Run the nursery: import, then fork a process for each request until the worker exits.
 
     A request is a byte with three descriptors: the job reads orders from the first, writes reports to the second, and
     this process writes its pid and later its exit code to the third.
     """
-    die_with(worker)  # while it imports it cannot see that the control socket ends
+    die_with(worker)  # during the imports it does not read the control socket
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     limit_spinning()
@@ -74,7 +74,7 @@ def serve(control: socket.socket, entry: str, worker: int) -> NoReturn:
 
 
 def _requests(control: socket.socket, status_of: dict[int, int]) -> Generator[tuple[int, int, int]]:
-    """Requests as they come, reaping ended jobs in between; ends when the worker has."""
+    """Yield requests as they arrive and reap exited jobs in between; ends when the worker exits."""
     wake_r, wake_w = os.pipe()
     os.set_blocking(wake_r, False)
     os.set_blocking(wake_w, False)
@@ -114,7 +114,7 @@ def _reap(status_of: dict[int, int]) -> None:
 
 
 def _be_a_job(nursery: int, orders: int, reports: int, run_job: Callable[[int, int], int]) -> NoReturn:
-    """What a fork does first: a session of its own, default signals, a death tied to the nursery's; then its job."""
+    """Run the job in a fork: own session, default signals, killed by the kernel when the nursery ends."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)

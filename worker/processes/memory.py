@@ -1,17 +1,17 @@
-"""Whether the kernel has been ending processes for want of memory."""
+"""Counts the processes that the kernel has killed because memory ran out."""
 
 from pathlib import Path
 
 from models.cgroups import PROC, control_groups
 
 COUNTERS = ("memory.events", "memory.oom_control")
-"""Of control groups' versions 2 and 1."""
+"""The counters' files in control groups of version 2 and 1."""
 
 
 def oom_kills(proc: Path = PROC) -> int:
     """Processes that the kernel has killed for memory so far: in our control groups and on the machine.
 
-    The figure means nothing by itself; that it rose while a process died of SIGKILL does. 0 where nothing tells.
+    Only an increase while a process dies of SIGKILL has a meaning. 0 where the kernel has no such counter.
     """
     files = {folder / name for folder in control_groups("memory", proc) for name in COUNTERS}
     return sum(_counter(path) for path in {proc / "vmstat", *files})

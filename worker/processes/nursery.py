@@ -1,11 +1,11 @@
-"""The worker's side of the nursery: a process that has imported torch and forks a ready process for each job.
+"""Starts and uses the nursery, a process that has imported torch and forks a process for each job (a fork server).
 
 Spawning a process costs seconds of importing; a fork of this one is ready in milliseconds. It is written here rather
 than taken from multiprocessing's forkserver because that one is kept alive by its own children (they hold its "alive"
 pipe, so kill -9 of the worker would leave a training process behind), dies of a SIGTERM that a service manager sends to
 every process of a group, and reads exit codes in a way that two threads must not do at once.
 
-Who dies with whom: the worker holds the only far end of the control socket, so its end is the nursery's end; each job
+The worker holds the only other end of the control socket, so the nursery exits when the worker does; each job
 asks the kernel to kill it when the nursery ends (PR_SET_PDEATHSIG), stopped or not.
 """
 
@@ -26,24 +26,24 @@ from models.imports import module_command, own_packages_first
 from worker.processes.forking import NUMBER
 
 ENTRY = "worker.processes.child:run_job"
-"""What a fork runs. The nursery imports its module before it forks, and with it torch and all that a job needs."""
+"""The function that a fork calls. The nursery imports its module, and with it torch, before it forks."""
 
 START_SECONDS = 600.0
-"""How long a fork may wait for the nursery's imports: seconds as a rule, minutes on a machine that is overwhelmed."""
+"""How long a fork may wait for the nursery's imports: seconds as a rule, minutes on an overloaded machine."""
 
 PATIENCE_SECONDS = 0.25
-"""How often a wait looks up."""
+"""How often a wait checks whether to stop."""
 
 
 class NurseryError(Exception):
-    """No process could be forked."""
+    """No training process could be started."""
 
 
 class Job:
     """A forked process with a session and process group of its own, and the two pipes to it.
 
-    Reports come from it as lines of JSON, orders go to it the same way. Only the thread that spawned a job uses it, but
-    for `kill`, which any may call.
+    Reports come from it as lines of JSON, orders go to it the same way. Only the thread that spawned a job uses it;
+    `kill` may be called by any thread.
     """
 
     def __init__(self, pid: int, reports: int, orders: int, status: int) -> None:
@@ -58,9 +58,9 @@ class Job:
         os.set_blocking(orders, False)
 
     def read(self, timeout: float) -> list[dict[str, Any]]:
-        """Reports that have come, waiting up to `timeout` seconds for one or for the end.
+        """Read the reports that have arrived, waiting up to `timeout` seconds for one or for the exit.
 
-        Once `exit_code` is set, every report has been handed out.
+        Once `exit_code` is set, every report has been returned.
         """
         with selectors.DefaultSelector() as selector:
             if not self._reports_ended:
@@ -73,29 +73,29 @@ class Job:
         if ended:
             try:
                 self.exit_code = _read_number(self._status)
-            except EOFError:  # the nursery itself is gone, and its jobs with it
+            except EOFError:  # the nursery has ended, and its jobs with it
                 self.exit_code = -signal.SIGKILL
         return reports
 
     def order(self, word: str) -> None:
-        """Send a word that the job understands. A job that is gone or does not read is left alone."""
+        """Send an order (cancel or shutdown). Does nothing if the job has ended or does not read."""
         with self._lock, contextlib.suppress(BrokenPipeError, BlockingIOError):
             if not self._closed:
                 os.write(self._orders, word.encode() + b"\n")
 
     def signal(self, signum: int) -> None:
-        """Signal every process of the job's group."""
+        """Send a signal to every process of the job's group."""
         with self._lock:
             if not self._closed:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self.pid, signum)
 
     def kill(self) -> None:
-        """End the whole group, whatever it is doing."""
+        """Kill every process of the job's group."""
         self.signal(signal.SIGKILL)
 
     def close(self) -> None:
-        """Sweep away what is left of the group and close the pipes."""
+        """Kill what is left of the group and close the pipes."""
         self.kill()
         with self._lock:
             if self._closed:
@@ -123,7 +123,7 @@ class Job:
 
 
 class Nursery:
-    """The worker's side: starts the nursery process, and another when it has died."""
+    """Starts the nursery process, and another when it has ended; requests jobs from it."""
 
     def __init__(self, entry: str = ENTRY) -> None:
         self._entry = entry
@@ -137,14 +137,14 @@ class Nursery:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start the nursery if none is running; its imports go on while this returns."""
+        """Start the nursery if none is running; returns before its imports are done."""
         with self._lock:
             self._start()
 
     def spawn(self, payload: dict[str, Any], give_up: Callable[[], bool] = lambda: False) -> Job:
         """Fork a process that does `payload` (see worker.processes.child).
 
-        Waits while the nursery imports, unless `give_up` says not to. Raises NurseryError when no process can be had.
+        Waits while the nursery imports, until `give_up` returns true. Raises NurseryError if no process starts.
         """
         for attempt in (1, 2):
             with self._lock:
@@ -154,7 +154,7 @@ class Nursery:
                 return pipes.job(payload, give_up)
             except BaseException as error:
                 pipes.close()
-                if isinstance(error, EOFError | TimeoutError):  # it is dead or hangs; then so are its other jobs
+                if isinstance(error, EOFError | TimeoutError):  # it has ended or hangs, and its other jobs with it
                     with self._lock:
                         if self._process is asked:
                             self._stop()
@@ -165,7 +165,7 @@ class Nursery:
         raise AssertionError("unreachable")
 
     def stop(self) -> None:
-        """End the nursery, and with it every job."""
+        """Kill the nursery, and with it every job."""
         with self._lock:
             self._stop()
 
@@ -194,11 +194,11 @@ class Nursery:
             self._process = None
 
     def _ask(self) -> "_Pipes":
-        """Send a request with the far ends of a new job's pipes."""
+        """Request a fork: send the other ends of a new job's pipes."""
         assert self._control is not None
         pipes = _Pipes()
         far = (pipes.orders[0], pipes.reports[1], pipes.status[1])
-        with contextlib.suppress(BrokenPipeError):  # then the status pipe ends, which says the same
+        with contextlib.suppress(BrokenPipeError):  # then the status pipe ends, which is handled
             socket.send_fds(self._control, [b"f"], far)
         for fd in far:
             os.close(fd)
@@ -206,13 +206,13 @@ class Nursery:
 
 
 class _Pipes:
-    """The pipes of a job that is being asked for; our ends of them once the request is sent."""
+    """The pipes of a job that has been requested; only this side's ends once the request is sent."""
 
     def __init__(self) -> None:
         self.orders, self.reports, self.status = os.pipe(), os.pipe(), os.pipe()
 
     def job(self, payload: dict[str, Any], give_up: Callable[[], bool]) -> Job:
-        """Wait for the job's process and tell it what to do."""
+        """Wait until the job's process is forked and send it its payload."""
         pid = _read_number(self.status[0], START_SECONDS, give_up)
         if pid < 0:
             raise OSError(-pid, f"fork: {os.strerror(-pid)}")
@@ -220,7 +220,7 @@ class _Pipes:
         return Job(pid, self.reports[0], self.orders[1], self.status[0])
 
     def close(self) -> None:
-        """Close our ends."""
+        """Close this side's ends."""
         for fd in (self.orders[1], self.reports[0], self.status[0]):
             os.close(fd)
 
@@ -232,7 +232,7 @@ def get_nursery() -> Nursery:
 
 
 def _read_number(fd: int, timeout: float = float("inf"), give_up: Callable[[], bool] = lambda: False) -> int:
-    """Eight bytes as a number; EOFError when the other side is gone, TimeoutError past `timeout` seconds."""
+    """Read eight bytes as a number; EOFError when the other side has closed, TimeoutError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     data = b""
     with selectors.DefaultSelector() as selector:

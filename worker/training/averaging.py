@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, measured and kept instead of them when the spec asks for it."""
+"""An exponential moving average of the weights, evaluated and saved in their place when the spec has it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class AveragedWeights:
-    """Follows a network's weights and floating-point buffers.
+    """The moving average of a network's weights and floating-point buffers.
 
     After t steps the decay is min(decay, (1 + t) / (10 + t)): faster early on, or it would average the start.
     """
@@ -21,14 +21,14 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after a step."""
+        """Update the average with the weights after a step."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         torch._foreach_lerp_(self.average, self.source, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The network has the averaged weights within this block, and its own after it."""
+        """Put the averaged weights into the network within this block, and restore its own after it."""
         own = [tensor.clone() for tensor in self.source]
         self._write(self.average)
         try:
@@ -45,7 +45,7 @@ class AveragedWeights:
         return {"num_updates": self.num_updates, "average": self.average}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Go on from what was saved."""
+        """Continue from a saved state."""
         self.num_updates = int(state["num_updates"])  # type: ignore[call-overload]
         with torch.no_grad():
             torch._foreach_copy_(self.average, list(state["average"]))  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""From a spec and a dataset to everything that a run needs, ready for its first step."""
+"""Builds everything that a run needs before its first step from a spec and a dataset."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ INITIALISE_PIXELS = 5000 * 32**2
 
 @dataclass(frozen=True)
 class Data:
-    """The three splits of a run and what the network takes."""
+    """The three splits of a run and the format of the network's input."""
 
     train: Split
     validation: Split
@@ -43,7 +43,7 @@ class Data:
 
 
 def build_data(spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning) -> Data:
-    """The splits as tensors where they will be gathered from: in place on a CPU, copied once to a GPU."""
+    """Build the splits as tensors: memory-mapped on a CPU, copied once to a GPU."""
     preprocessing = preprocessing_for(spec, dataset.info)
     train, validation = split_indices(dataset.train_labels, spec.dataset, stratified=not spec.keeps_first_rules)
     images, labels = torch.from_numpy(dataset.train_images), torch.from_numpy(dataset.train_labels)
@@ -143,9 +143,9 @@ def build_state(
 
 
 def build_graphs(spec: ExperimentSpec, state: TrainingState, tuning: Tuning) -> GraphedSteps | None:
-    """What records the steps of a state as CUDA graphs, where that is asked for and possible.
+    """Build the recorder of steps as CUDA graphs; None where that is not requested or not possible.
 
-    It moves the learning rates to the device, so the state must be where it goes on from: a checkpoint is loaded first.
+    It moves the learning rates to the device, so a checkpoint must be loaded before.
     """
     return GraphedSteps(state) if tuning.graphs and can_be_recorded(spec, state.mixed_precision) else None
 

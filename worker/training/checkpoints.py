@@ -1,4 +1,4 @@
-"""Checkpoints: one file with all that is needed to go on training, written whole or not at all."""
+"""Checkpoints: one file with everything needed to resume training, written atomically."""
 
 import io
 import pickle
@@ -23,7 +23,7 @@ KEPT = 2
 def save_checkpoint(folder: Path, state: dict[str, Any], run: dict[str, str]) -> Path:
     """Write a checkpoint, named for its place in the training, and remove what is older than the last but one.
 
-    `run` says which run this is: a checkpoint of another spec or other images is refused when it is loaded.
+    `run` identifies the run: loading refuses a checkpoint of another spec or other images.
     """
     path = folder / f"checkpoint-{state['epoch']:05d}-{state['step']:07d}.pt"
     content = io.BytesIO()  # torch and safetensors report a full disk by errors that cannot be told from others
@@ -58,14 +58,14 @@ def load_checkpoint(path: Path, run: dict[str, str]) -> dict[str, Any]:
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint that was read."""
+    """A checkpoint read from a file."""
 
     path: Path
     state: dict[str, Any]
 
 
 def first_usable(paths: Sequence[Path], run: dict[str, str]) -> tuple[Checkpoint | None, list[tuple[Path, str]]]:
-    """The first checkpoint that can be read, and those passed over with the reason why."""
+    """The first readable checkpoint, and the unreadable ones before it with the reasons."""
     refused: list[tuple[Path, str]] = []
     for path in paths:
         try:
@@ -76,7 +76,7 @@ def first_usable(paths: Sequence[Path], run: dict[str, str]) -> tuple[Checkpoint
 
 
 def _from_version_1(old: dict[str, Any]) -> dict[str, Any]:
-    """The present layout of a state that release 0.1.0 or a version after it has saved.
+    """Convert a state saved by release 0.1.0 or later to the present layout.
 
     Three parts have two forms there: the number of threads was one for the whole run at first, the kernels were a list
     with every epoch's, and the plateau's factor was one for all groups of parameters.

@@ -1,8 +1,8 @@
-"""How many threads a run computes with: chosen under the present load, watched, changed, and recorded.
+"""Chooses how many threads a run computes with under the present load, adapts the number, and records it.
 
-Two threads that meet after every small operation wait for whichever of them is not being run. Beside other programs
-that makes them many times slower than one thread, so a run has more than one only while that is measured to pay, and
-while no other training process wants the core (docs/decisions/cores.md).
+Threads that synchronize after every small operation wait for the one that is not scheduled. Beside other programs that
+makes them many times slower than one thread, so a run has more than one only while a measurement shows a gain, and
+while no other training process needs the core (docs/decisions/cores.md).
 """
 
 import math
@@ -33,7 +33,7 @@ SHORT_SECONDS = 1.0
 
 
 class Speeds(Protocol):
-    """What a decision is made by (see worker.training.trial)."""
+    """The measurements that a decision is based on (see worker.training.trial)."""
 
     def step_seconds(self) -> float:
         """How long a step takes with one thread."""
@@ -46,10 +46,10 @@ Tell = Callable[[str, str, dict[str, Any]], None]
 
 
 class Crew:
-    """The threads of one run. Within its block the process's number of threads is the crew's, at first one.
+    """The threads of one run. Within its `with` block it sets the process's number of threads, at first 1.
 
-    `replay` is the history of a run that this one is to repeat to the bit: then nothing is decided here. `speeds` is
-    decided by in place of a trial of the run itself.
+    `replay` is the history of a run that this one is to repeat to the bit: then its numbers are used. `speeds` replaces
+    the trial of the run itself.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Crew:
 
     @property
     def has_spare_core(self) -> bool:
-        """Whether a core is left that could prepare batches."""
+        """Whether a core is free for preparing batches."""
         return self.threads < self.limit
 
     def begin(
@@ -106,9 +106,9 @@ class Crew:
         steps_left: int,
         history: ThreadHistory | None = None,
     ) -> None:
-        """Choose the threads of a run that starts, or that goes on from a checkpoint with the history until then.
+        """Choose the threads of a run that starts, or that resumes from a checkpoint with the history until then.
 
-        `most` is the number that the work of a step keeps busy, `steps_left` what is to be trained in all.
+        `most` is the largest number that a step can use, `steps_left` the number of steps still to train.
         """
         history = history or ThreadHistory()
         self._speeds = speeds = self._speeds or speeds
@@ -129,7 +129,7 @@ class Crew:
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:
-        """Within this block there is one thread: for what must come out the same however many there are."""
+        """Use one thread within this block, for results that must not depend on the number of threads."""
         torch.set_num_threads(1)
         try:
             yield
@@ -137,12 +137,12 @@ class Crew:
             torch.set_num_threads(self.threads)
 
     def serve_device(self) -> None:
-        """A GPU computes: the host's threads, as many as there may be, only prepare batches, and claim one core."""
+        """Set the threads for a run on a GPU: the host's only prepare batches, and count as one core."""
         self.threads = self.limit
         torch.set_num_threads(self.limit)
 
     def begin_training(self, place: Place, work: object) -> None:
-        """Training goes on from a place, with steps of this kind: speeds of different kinds are not compared."""
+        """Mark the start of training steps at a place. Speeds of steps of different kinds are not compared."""
         self._repeat(place)
         if work != self._work:
             if self._work is not None:
@@ -152,7 +152,7 @@ class Crew:
         self._began = self._clock()
 
     def after_step(self, place: Place) -> None:
-        """Called after each step: look up once a second, and change the threads if they should be others."""
+        """Called after each step: once a second, check the speed and change the number of threads if needed."""
         if self._repeat(place):
             return
         self._steps += 1
@@ -162,11 +162,11 @@ class Crew:
             self._steps, self._seconds, self._began = 0, 0.0, self._clock()
 
     def end_training(self) -> None:
-        """Something else is done for a while."""
+        """Mark the end of training steps: other work follows and is not timed."""
         self._seconds += self._clock() - self._began
 
     def _look(self, place: Place, speed: float) -> None:
-        """Compare a speed, in steps a second, with what it was, and the neighbours with what they were."""
+        """Compare the speed, in steps per second, and the neighbours with the last ones, and adapt the threads."""
         if self._most == 1 or self._speeds is None:
             return
         self._allowed = self._share()
@@ -188,7 +188,7 @@ class Crew:
             self._reference = max(reference, speed) if self.threads > 1 else reference
 
     def _try(self, speeds: Speeds) -> int:
-        """The number of threads that pays now: doubled from one as long as the gain is worth it."""
+        """Measure the best number of threads now: doubled from 1 as long as the gain is large enough."""
         began = self._clock()
         threads = 1
         while threads < self._allowed:
@@ -206,7 +206,7 @@ class Crew:
         return min(self._most, self.neighbours.fair_share(self.limit))
 
     def _repeat(self, place: Place) -> bool:
-        """Have the threads that the run had which is repeated; False if none is."""
+        """Set the number of threads that the original run had; False if this run repeats none."""
         if self.replay is None:
             return False
         threads = self._replayed(place)
@@ -215,7 +215,7 @@ class Crew:
         return True
 
     def _replayed(self, place: Place) -> int | None:
-        """The threads of the run that is repeated, as far as this process may have as many."""
+        """The original run's number of threads at a place, at most this process's limit."""
         assert self.replay is not None
         threads = self.replay.at(place)
         if threads is None or threads <= self.limit:

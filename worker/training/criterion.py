@@ -33,7 +33,7 @@ class Criterion:
         return loss * batch.lam + self._cross_entropy(logits, batch.labels_b) * (1 - batch.lam)
 
     def micro_batch_loss(self, logits: Tensor, micro_batch: MicroBatch) -> Tensor:
-        """What a micro-batch adds to the mean over its step: these add up to the mean over one batch of all images."""
+        """A micro-batch's part of its step's loss: the parts add up to the mean over all images of the step."""
         if micro_batch.weight == micro_batch.step_weight:  # the usual case, and one multiplication less
             return self(logits, micro_batch.batch)
         if self.class_weights is None:

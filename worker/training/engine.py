@@ -1,18 +1,18 @@
-"""train(): a spec and a dataset in, epochs out to a sink, and an outcome.
+"""train() trains a spec on a dataset, sends the epochs to a sink, and returns an outcome.
 
-To be read in this order:
+Reading order:
 
 engine.py       a run: epochs, checkpoints, how it ends
 loop.py         train_epoch and evaluate
 step.py         forward_backward and optimizer_step
 state.py        all that changes while training
 
-What they use: build.py (all of it from a spec), criterion.py, optimizers.py, schedules.py, precision.py, averaging.py;
+Modules they use: build.py (all of it), criterion.py, optimizers.py, schedules.py, precision.py, averaging.py;
 guard.py, meters.py, stopping.py, watch.py, graphs.py on the loop; checkpoints.py, recorder.py, outputs.py,
 history.py, verdicts.py, environment.py for what is written; tuning.py, crew.py, trial.py, neighbours.py for how the
 machine is used.
 
-batches/        what the network is shown
+batches/        the network's inputs
 diagnosis/      why a run diverged, which learning rate works, how its filters are
 """
 
@@ -77,10 +77,10 @@ def train(
 ) -> Outcome:
     """Train one experiment to its end, or until it is stopped.
 
-    Files go to `folder`. `checkpoints` are those of earlier attempts, newest first; the first that can be read is gone
-    on from, and the result is that of a run that was never interrupted. `should_stop` is asked after every step and
-    must only read a flag: on "shutdown" a checkpoint of that very step is written and the outcome is handed_back.
-    `crew` says how many threads compute, and is used up. `cuda_graphs` has steps recorded on a GPU where a spec allows.
+    Files go to `folder`. `checkpoints` are those of earlier attempts, newest first; training resumes from the first
+    readable one, with the result of an uninterrupted run. `should_stop` is called after each step and must only read a
+    flag: on "shutdown" a checkpoint of that step is written and the outcome is handed_back.
+    `crew` sets the number of threads and serves one run only. `cuda_graphs` records steps on a GPU where possible.
     Uses torch's global random state and thread count: one run at a time in a process.
     """
     tuning = choose_tuning(spec, dataset, device, cuda_graphs=cuda_graphs)
@@ -129,7 +129,7 @@ class _Run:
         """What the last validation took."""
 
     def start(self, checkpoints: Sequence[Path]) -> None:
-        """Build the first state, or the one that the newest usable checkpoint holds."""
+        """Build the initial state, or restore the newest usable checkpoint's."""
         self.sink.progress(1, 0, 0, None, "preparing")
         self.earlier = list(checkpoints)
         with self.timer.phase("preparing"):
@@ -151,7 +151,7 @@ class _Run:
         self._report_environment()
 
     def finish(self) -> Outcome:
-        """Train the epochs that are left and say how it ended."""
+        """Train the remaining epochs and return the outcome."""
         try:
             outcome = self._train_epochs()
         except Interrupted as interrupted:
@@ -202,7 +202,7 @@ class _Run:
             self._end_epoch(metrics)
 
     def _train_rest_of_epoch(self, watch: Watch) -> None:
-        """Train from the step that the state is at: 0, or where a checkpoint was saved within the epoch."""
+        """Train from the state's step: 0, or the step of a checkpoint saved within the epoch."""
         state, spec = self.state, self.spec
         state.begin_training()
         size = input_size_in(spec, state.epoch, self.data.input_format.size)
@@ -214,14 +214,14 @@ class _Run:
             self.crew.end_training()
 
     def _evaluate(self, split: Split, watch: Watch, outputs: SplitOutputs | None = None) -> tuple[float, float]:
-        """Loss and accuracy of the network on a split; its logits go to `outputs`."""
+        """Loss and accuracy of the network on a split; `outputs` collects its logits."""
         batches = plain_batches(split, self.data.input_format, self.tuning.eval_batch)
         return evaluate(self.state.network, batches, self.spec.test_time_augmentation, watch.after_measuring, outputs)
 
     def _end_epoch(self, metrics: EpochMetrics) -> None:
         """Append the metrics, save weights, kernels and a checkpoint, give a verdict.
 
-        The checkpoint comes last: a run that is killed before it trains the epoch again, and writes the same files.
+        The checkpoint comes last: a run killed before it is written trains the epoch again and writes the same files.
         """
         state = self.state
         self._append(metrics)
@@ -241,7 +241,7 @@ class _Run:
         self.verdicts.judge_if_due(self.recorder.kernels.by_epoch)
 
     def _test(self) -> TestResult:
-        """Measure the best weights once on the test split, and keep their logits."""
+        """Evaluate the best weights once on the test split, and store their logits."""
         best, epoch = self.recorder.load_weights("best")
         outputs = SplitOutputs("test", len(self.data.test), len(self.data.preprocessing.class_names))
         watch = Watch(self.state, self.batches, self.sink, self.should_stop, self._save_checkpoint)
@@ -252,7 +252,7 @@ class _Run:
         return {"loss": loss, "accuracy": accuracy, "epoch": epoch}
 
     def _validate_best(self, should_stop: Stop) -> Calibration | None:
-        """Keep the logits of the best weights on the validation split. Returns how well they are calibrated."""
+        """Store the logits of the best weights on the validation split. Returns their calibration."""
         if not self.state.best.epoch:
             return None
         best, epoch = self.recorder.load_weights("best")
@@ -264,11 +264,11 @@ class _Run:
         return self.recorder.save_outputs(outputs, epoch)
 
     def _validate_best_if_quick(self) -> Calibration | None:
-        """The same of a run that ended before its time: a cancelled one has seconds left until it is killed."""
+        """As `_validate_best`, but only if it is quick: a cancelled run is killed after some seconds."""
         return self._validate_best(lambda: None) if self.validation_seconds <= QUICK_SECONDS else None
 
     def _end_interrupted(self, asked: str) -> Outcome:
-        """Keep everything for another worker, or what a cancelled run has come to."""
+        """Save a checkpoint for another worker, or the weights of a cancelled run."""
         if asked == "shutdown":
             self._save_checkpoint()
             return Outcome("handed_back", "the worker was asked to shut down")
@@ -281,7 +281,7 @@ class _Run:
     # Divergence
 
     def _go_back_with_lower_lr(self, diverged: Diverged) -> None:
-        """Go on from the last checkpoint with a tenth of the learning rate."""
+        """Resume from the last checkpoint with a tenth of the learning rate."""
         times_lowered = self.state.schedule.times_lowered + 1
         lr = self.state.schedule.lr_at(self.state.total_steps, lowered_again=True)
         found = self._explain(diverged, lowered_to=lr)
@@ -293,7 +293,7 @@ class _Run:
         self.sink.notice("lr-lowered", text, data)
 
     def _end_diverged(self, diverged: Diverged) -> Outcome:
-        """Keep the last finite weights, add the epoch in which the figures end, and explain."""
+        """Save the last finite weights, append the epoch that diverged, and explain the divergence."""
         state, nan = self.state, math.nan
         restore_finite_weights(state, self._last_saved)
         self._save_last_weights(diverged.epoch - 1)
@@ -317,7 +317,7 @@ class _Run:
         return Outcome("diverged", f"{found.what_happened}{advice}")
 
     def _explain(self, diverged: Diverged, *, lowered_to: float | None) -> Divergence:
-        """Find out what happened, from the weights of before it."""
+        """Find the cause of a divergence by training on from the weights before it."""
         restore_finite_weights(self.state, self._last_saved)
         with self.timer.phase("explaining"):
             self.sink.progress(diverged.epoch, diverged.step, self.state.steps_per_epoch, None, "explaining")
@@ -341,7 +341,7 @@ class _Run:
         self.sink.save("checkpoint", state["epoch"] if state["step"] else state["epoch"] - 1, path)
 
     def _restore(self, saved: dict[str, Any] | None, times_lowered: int = 0) -> None:
-        """Build the state before the first step and bring it to what a checkpoint holds; None leaves it there."""
+        """Build the state before the first step and load a checkpoint into it; None loads nothing."""
         with self.crew.one_thread():  # initial weights must not depend on how many threads sum
             self.state = build_state(
                 self.spec, self.data, self.batches, self.tuning, self.cache_dir, times_lowered=times_lowered
@@ -361,7 +361,7 @@ class _Run:
         self.verdicts = Verdicts(self.spec, len(preprocessing.class_names), self.history, self.sink)
 
     def _last_saved(self) -> dict[str, Any] | None:
-        """What the newest usable checkpoint holds, this attempt's or an earlier one's."""
+        """The newest usable checkpoint's content, of this attempt or an earlier one."""
         checkpoint, _ = first_usable([*own_checkpoints(self.folder), *self.earlier], self.identity)
         return checkpoint.state if checkpoint else None
 
@@ -370,7 +370,7 @@ class _Run:
             self.recorder.save_weights("last", self.state.network, epoch)
         self.recorder.write_kernels()
 
-    # What is said about the run
+    # Environment
 
     def _append(self, metrics: EpochMetrics) -> None:
         self.history.epochs.append(metrics)
@@ -384,7 +384,7 @@ class _Run:
         self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=filters, calibration=calibration)
 
     def _report_environment(self) -> None:
-        """Tell what the run is computed with: when it starts, and with the seconds of its phases when it ends."""
+        """Send the environment to the sink: at the start, and with the seconds of each phase at the end."""
         environment = describe_environment(
             self.tuning, self.crew, self.dataset.fingerprint, self.state.mixed_precision.precision
         )
@@ -395,7 +395,7 @@ class _Run:
     # Threads
 
     def _choose_threads(self, history: ThreadHistory) -> None:
-        """Choose how many threads compute, given how many did so far."""
+        """Choose the number of threads, given the history of their number so far."""
         if self.tuning.device.type != "cpu":
             self.crew.serve_device()
             return

@@ -1,4 +1,4 @@
-"""What a run is computed with, recorded with it so that two runs that disagree can be told apart."""
+"""The environment of a run, recorded to explain why results of two runs differ."""
 
 import platform
 import resource
@@ -37,7 +37,7 @@ def describe_environment(tuning: Tuning, crew: Crew, fingerprint: str, precision
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory that this process has held: on the GPU, or of the machine's memory, shared pages included."""
+    """Peak memory of this process in MB: on the GPU, or its resident set with shared pages."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

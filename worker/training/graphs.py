@@ -1,9 +1,9 @@
-"""Whole steps recorded once as CUDA graphs and replayed, for a GPU that is faster than Python can tell it what to do.
+"""Records whole steps as CUDA graphs and replays them, for a GPU that computes faster than Python launches kernels.
 
-A step of `baseline` at batch 16 is some 80 small kernels; launched one by one they take a millisecond. A graph knows
-tensors by their address, so everything a step touches must stay where it is: its input, the weights, the optimizer's
-state, and the learning rates, which are tensors on the device here. A step that cannot be recorded is computed as it
-always is.
+A step of `baseline` at batch 16 is some 80 small kernels; launched one by one they take a millisecond. A graph refers
+to tensors by address, so everything a step touches must stay where it is: its input, the weights, the optimizer's
+state, and the learning rates, which are tensors on the device here. A step that cannot be recorded is computed
+eagerly.
 
 Off unless EPOCHAL_CUDA_GRAPHS is set: `make test-gpu` compares the losses with and without on a real card.
 """
@@ -29,7 +29,7 @@ Compute = Callable[[], None]
 
 
 def can_be_recorded(spec: ExperimentSpec, mixed_precision: MixedPrecision) -> bool:
-    """Whether every step is the same sequence of kernels, with no number in it that Python decides anew.
+    """Whether every step is the same sequence of kernels with no number that Python computes for each step.
 
     Mixup's lam is such a number, as are the weights of accumulated micro-batches. Loss scaling, and the guard of an
     optimizer that torch has no fused version of (RMSprop), read from the device within the step.
@@ -44,7 +44,7 @@ def can_be_recorded(spec: ExperimentSpec, mixed_precision: MixedPrecision) -> bo
 
 @dataclass
 class _Recording:
-    """One graph: what it reads, how it is run, what it writes."""
+    """One recorded graph: its input tensors, its replay function, its output tensors."""
 
     images: Tensor
     labels: Tensor
@@ -56,7 +56,7 @@ class _Recording:
 class GraphedSteps:
     """The recordings of a run, one for each shape of batch, with and without a frozen body.
 
-    `record_graph` is what records on the device; tests put a computation on the CPU in its place.
+    `record_graph` records on the device; tests replace it by a computation on the CPU.
     """
 
     def __init__(self, state: TrainingState, record_graph: Callable[[Compute], Compute] | None = None) -> None:
@@ -75,9 +75,9 @@ class GraphedSteps:
         return self._kind(batch) in self.recordings
 
     def record(self, batch: Batch) -> bool:
-        """Record the step of this batch, leaving everything as it was before. False if that is not possible.
+        """Record the step of this batch without changing any state. False if that is not possible.
 
-        What fails once is not tried again.
+        A recording that failed is not tried again.
         """
         if self.failure is not None:
             return False
@@ -91,7 +91,7 @@ class GraphedSteps:
         return self.failure is None
 
     def replay(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Do the step. Returns the logits (N, classes) and the gradient's norm, copied: the next replay overwrites."""
+        """Replay the step. Returns copies of the logits (N, classes) and of the gradient's norm."""
         recording = self.recordings[self._kind(batch)]
         recording.images.copy_(batch.images, non_blocking=True)
         recording.labels.copy_(batch.labels, non_blocking=True)
@@ -117,7 +117,7 @@ class GraphedSteps:
 
 
 def record_on_cuda(compute: Compute) -> Compute:
-    """Record what `compute` gives the device to do; the result does it again."""
+    """Record the kernels that `compute` launches; the returned function replays them."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -131,7 +131,7 @@ def record_on_cuda(compute: Compute) -> Compute:
 
 
 class _Snapshot:
-    """All that a step changes, copied, to be put back in place: recordings know these tensors by their address."""
+    """A copy of all that a step changes, restored in place: recordings refer to these tensors by address."""
 
     def __init__(self, state: TrainingState) -> None:
         self.state = state

@@ -1,4 +1,4 @@
-"""The finite guard: notices the first step whose loss or gradient is not finite, before it changes the weights."""
+"""The finite guard: detects the first step whose loss or gradient is not finite, before it changes the weights."""
 
 import math
 from collections import deque
@@ -13,7 +13,7 @@ READ_EVERY = 8
 
 
 class Diverged(Exception):
-    """A loss, gradient or weight that is not finite. `step` counts from 0; the weights are those of before it."""
+    """A loss, gradient or weight is not finite. `step` counts from 0; the weights are those of before it."""
 
     def __init__(self, epoch: int, step: int, what: Literal["loss", "gradient", "weight"]) -> None:
         super().__init__(f"the {what} stopped being finite at step {step + 1} of epoch {epoch}")
@@ -33,7 +33,7 @@ class FiniteGuard:
         self.epoch = self.step = 0
 
     def begin(self, epoch: int, step: int) -> None:
-        """An epoch begins, or goes on, at this step."""
+        """Start checking an epoch at this step."""
         self.epoch, self.step = epoch, step
 
     def check(self, loss: Tensor, grad_norm: Tensor) -> None:
@@ -44,7 +44,7 @@ class FiniteGuard:
             self._diverged(self.epoch, self.step, "gradient" if finite_loss else "loss")
 
     def end_step(self, grad_norm: Tensor | None) -> None:
-        """A step is done; without a norm, one that changed nothing. Raises Diverged."""
+        """End a step; without a norm it changed no weights. Raises Diverged."""
         if grad_norm is not None:
             self.grad_norms.append(grad_norm)
         self.step += 1
@@ -64,7 +64,7 @@ class FiniteGuard:
 class DeferredFiniteGuard(FiniteGuard):
     """For a GPU, where reading a loss would wait for it: checks on the device, and reads the result some steps later.
 
-    The optimizer itself leaves out the first step that is not finite and all after it (torch's fused optimizers do that
+    The optimizer itself skips the first step that is not finite and all after it (torch's fused optimizers do that
     where `found_inf` is 1), so the weights stay those of before that step until it is read.
     """
 
@@ -82,7 +82,7 @@ class DeferredFiniteGuard(FiniteGuard):
         optimizer.found_inf = self.found_inf  # type: ignore[attr-defined]
 
     def begin(self, epoch: int, step: int) -> None:
-        """An epoch begins, or goes on, at this step."""
+        """Start checking an epoch at this step."""
         super().begin(epoch, step)
         self.number.fill_(step)
 
@@ -125,9 +125,9 @@ class DeferredFiniteGuard(FiniteGuard):
 
 
 def build_finite_guard(optimizer: torch.optim.Optimizer, device: torch.device, *, scaled: bool) -> FiniteGuard:
-    """The guard for a device; `scaled` says that losses are scaled (fp16).
+    """Build the guard for a device; `scaled` if losses are scaled (fp16).
 
-    One that reads later needs an optimizer that leaves out steps by itself, as torch's fused ones do.
+    The deferred guard needs an optimizer that skips steps by itself, as torch's fused ones do.
     """
     fused = all(group.get("fused") for group in optimizer.param_groups)
     if device.type == "cuda" and fused and not scaled:

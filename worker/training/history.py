@@ -1,4 +1,4 @@
-"""What a run has done so far: the metrics of its epochs, and its divergences. Verdicts are given on it."""
+"""A run's history so far: the metrics of its epochs and its divergences. Verdicts are computed from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,14 +8,14 @@ from models.verdict.divergence import Divergence
 
 
 class RunHistory:
-    """The epochs in order, and all divergences, those included after which a lower learning rate went on."""
+    """The epochs in order, and all divergences, including those after which training resumed at a lower rate."""
 
     def __init__(self) -> None:
         self.epochs: list[EpochMetrics] = []
         self.divergences: list[Divergence] = []
 
     def go_back_to(self, epoch: int) -> None:
-        """Training goes on at the start of, or within, this epoch: forget it and all after it."""
+        """Drop this epoch and all after it, because training resumes at its start or within it."""
         self.epochs = [metrics for metrics in self.epochs if metrics.epoch < epoch]
 
     def state_dict(self) -> dict[str, Any]:
@@ -26,7 +26,7 @@ class RunHistory:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with a saved history."""
+        """Continue from a saved history."""
         self.epochs = [EpochMetrics(**metrics) for metrics in state["epochs"]]
         self.divergences = [
             Divergence(**{**found, "grad_norms": tuple(found["grad_norms"])}) for found in state["divergences"]

@@ -1,4 +1,4 @@
-"""The first layer's kernels after an epoch, of as many epochs as their budget holds."""
+"""History of the first layer's kernels: of as many epochs as their budget holds."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class KernelHistory:
         """The best epoch so far."""
 
     def add(self, epoch: int, weight: Tensor, *, is_best: bool) -> None:
-        """Keep an epoch's kernels, and drop what they leave no room for."""
+        """Keep an epoch's kernels, and drop those of others when the budget is exceeded."""
         if is_best:
             self.best = epoch
         room = capacity(weight.numel() * 4)
@@ -58,11 +58,11 @@ class KernelHistory:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """The state for a checkpoint."""
         return {"kernels": self.kernels, "stride": self.stride, "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what was saved."""
+        """Continue from a saved state."""
         self.kernels, self.stride, self.best = dict(state["kernels"]), state["stride"], state["best"]
 
 

@@ -1,4 +1,4 @@
-"""train_epoch and evaluate. What watches them (stop requests, progress, checkpoints) is called back (watch.py)."""
+"""The training and evaluation loops. Stop requests, progress and checkpoints are handled by callbacks (watch.py)."""
 
 from collections.abc import Callable, Iterable
 
@@ -60,7 +60,7 @@ def evaluate(
 ) -> tuple[float, float]:
     """Cross-entropy and accuracy, means per image, in evaluation mode and full precision.
 
-    `after_batch` is told the number of images measured so far; `outputs` keeps the logits. Sums are kept in 64 bits
+    `after_batch` receives the number of images measured so far; `outputs` keeps the logits. Sums are kept in 64 bits
     and divided once, so that the result does not depend on the batch size by more than the network's own rounding.
     """
     network.eval()  # train_epoch's own mode is set at the start of each epoch, so nothing is put back here

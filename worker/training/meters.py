@@ -1,4 +1,4 @@
-"""Means over an epoch so far, summed on the device so that a step never waits for its own figures."""
+"""Means over an epoch so far, summed on the device so that a step does not wait for its loss."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ FLUSH_AFTER = 64
 
 
 class EpochMeans(NamedTuple):
-    """What an epoch's meters come to."""
+    """The means of an epoch's meters."""
 
     loss: float
     """Mean cross-entropy per image."""
@@ -89,7 +89,7 @@ class EpochMeters:
             self._grad_norms = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums and what waits to be counted."""
+        """The sums and the logits not yet counted."""
         return {
             "loss": self.loss,
             "correct": self.correct,
@@ -103,7 +103,7 @@ class EpochMeters:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting where other meters were."""
+        """Continue from saved sums."""
         device = self.loss.device
         self.loss, self.correct = state["loss"].to(device), state["correct"].to(device)
         self.grad_norm = state["grad_norm"].to(device)

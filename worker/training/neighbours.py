@@ -1,9 +1,8 @@
-"""Who else trains on this machine: every training process holds a lock that all others can count. Free of torch.
+"""Counts the other training processes on this machine by file locks that each of them holds. Free of torch.
 
-Whoever started them (workers of one lab, two labs, other users, containers that share a folder), they meet in one
-file. A lock is a range of bytes in it: where it begins says which machine and which control group its owner belongs
-to, how long it is says how many threads it trains with. Nothing is ever written to the file. The kernel lets go of the
-lock when the process ends, however it ends.
+Workers of one lab, of two labs, of other users and of containers that share a folder all lock the same file. A lock is
+a range of bytes: its start encodes the machine and control group of its owner, its length the number of threads that
+the owner trains with. Nothing is ever written to the file. The kernel releases the lock when the process ends.
 """
 
 import errno
@@ -49,10 +48,10 @@ class Neighbour:
 
 
 class Neighbours:
-    """This process's place among those that train on its machine.
+    """Registers this process among those that train on its machine, and counts them.
 
-    `folders` are looked at besides the shared one: a lab's data directory, which its containers share. A folder that is
-    missing, read-only or without locks is left out; with none, nobody is known.
+    `folders` are searched besides the shared one: a lab's data directory, which its containers share. A folder that is
+    missing, read-only or without locks is left out; with none, no others are counted.
     """
 
     def __init__(self, folders: Iterable[Path] = (), shared: Sequence[Path] = SHARED_FOLDERS) -> None:
@@ -68,7 +67,7 @@ class Neighbours:
                 self._files.append(opened)
 
     def train_with(self, threads: int) -> None:
-        """Let the others know how many threads this process trains with."""
+        """Publish how many threads this process trains with."""
         start = self._start(self._machine, self.group, self._owner)
         threads = max(1, min(threads, MOST_THREADS - 1))
         for file in self._files:
@@ -77,7 +76,7 @@ class Neighbours:
                 _lock(file, fcntl.F_UNLCK, start + threads, MOST_THREADS - threads)
 
     def others(self) -> list[Neighbour]:
-        """The other processes that train here now."""
+        """The other processes that train on this machine now."""
         first = self._start(self._machine, 0, 0)
         last = self._start(self._machine + 1, 0, 0)
         found: dict[int, int] = {}
@@ -88,7 +87,7 @@ class Neighbours:
         return [Neighbour(start // MOST_THREADS // OWNERS % GROUPS, length) for start, length in sorted(found.items())]
 
     def fair_share(self, limit: int) -> int:
-        """How many threads, up to `limit`, leave the others theirs: the cores that are free, or an equal part of all.
+        """The number of threads, up to `limit`, that is fair to the others: the free cores, or an equal share of all.
 
         Those of the same control group share its quota and cores, and all share the machine's.
         """
@@ -97,7 +96,7 @@ class Neighbours:
         return max(1, min(limit, _share(self._cores, alike), _share(machine_cores(), others)))
 
     def close(self) -> None:
-        """Be no neighbour any more."""
+        """Release the lock: the others do not count this process any more."""
         while self._files:
             os.close(self._files.pop())
 
@@ -119,14 +118,14 @@ def _share(cores: int, others: Sequence[Neighbour]) -> int:
 
 
 def _machine() -> int:
-    """A number for this machine since it was started, the same in all its containers."""
+    """An id of this machine since its boot, the same in all its containers."""
     with suppress(OSError):
         return zlib.crc32((PROC / "sys/kernel/random/boot_id").read_bytes()) % MACHINES
     return 0
 
 
 def _group() -> int:
-    """A number for the cores that this process shares: its control group, of those with a limit, and its affinity."""
+    """An id of the cores that this process shares: its control group, of those with a limit, and its affinity."""
     limits: list[object] = [sorted(os.sched_getaffinity(0))] if hasattr(os, "sched_getaffinity") else []
     for folder in control_groups("cpu"):
         with suppress(OSError):
@@ -136,7 +135,7 @@ def _group() -> int:
 
 
 def _open(path: Path, mode: int) -> int | None:
-    """The file, made with `mode` if it is not there; who can read it can lock it. Never another file than this one."""
+    """Open the file, created with `mode` if missing; read access is enough to lock it. Follows no links."""
     if not _CAN_LOCK:
         return None
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -160,7 +159,7 @@ def _lock(file: int, kind: int, start: int, length: int) -> None:
 
 
 def _locks(file: int, first: int, last: int) -> dict[int, int]:
-    """The locks of others between two positions, by their start: their length.
+    """The locks of others between two positions: start -> length.
 
     The kernel names one lock that a range meets; what lies before and after it is asked for in turn.
     """

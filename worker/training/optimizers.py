@@ -1,4 +1,4 @@
-"""From the spec's `optimizer` to torch's, with the head and the rest of the network in groups of their own."""
+"""Builds torch's optimizer from the spec, with separate groups for the head and the body of the network."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,14 +19,14 @@ WITHOUT_FUSED = (RmspropSpec,)
 
 
 class DirectSGD(torch.optim.SGD):
-    """torch's fused SGD on a CPU without what torch wraps around its kernel: the same weights to the bit.
+    """torch's fused SGD on a CPU without the overhead around its kernel: the same weights to the bit.
 
     Hooks, the profiler's records and the grouping by device and type take 65 of a step's 100 microseconds.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Change the parameters that have a gradient."""
+        """Update the parameters that have a gradient."""
         taken = [
             [parameter for parameter in group["params"] if parameter.grad is not None] for group in self.param_groups
         ]
@@ -55,7 +55,7 @@ class DirectSGD(torch.optim.SGD):
     step.hooked = True  # type: ignore[attr-defined]  # or torch.optim.Optimizer wraps it
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Let go of the gradients."""
+        """Set the gradients to None."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
@@ -64,11 +64,11 @@ class DirectSGD(torch.optim.SGD):
 def build_optimizer(
     spec: OptimizerSpec, network: nn.Module, head: nn.Module, fine_tuning: FineTuningSpec, *, implementation: str
 ) -> torch.optim.Optimizer:
-    """The optimizer of everything that may ever be trained.
+    """Build the optimizer of all parameters that are trained in any epoch.
 
     Body and head are groups of their own where fine-tuning treats them differently. Each group keeps its `base_lr`,
     which the schedule multiplies; a body whose rate is 0 is left out. `implementation` is direct, fused, foreach or
-    forloop; direct is fused but for DirectSGD, and what torch does not fuse takes foreach.
+    forloop; direct is fused with DirectSGD for SGD; optimizers that torch cannot fuse use foreach.
     """
     body, top = split_parameters(network, head)
     parts = [(body + top, spec.lr)]
@@ -90,10 +90,10 @@ def split_parameters(network: nn.Module, head: nn.Module) -> tuple[list[nn.Param
 
 
 class Freezing:
-    """Holds back the body of a network while its new head learns.
+    """Freezes the body of a network in the first epochs, while its new head learns.
 
-    Frozen parameters get no gradient, and frozen batch normalisation keeps its statistics: a body that is not trained
-    must not drift by being looked at.
+    Frozen parameters get no gradient, and frozen batch normalisation keeps its statistics: forward
+    passes must not change a body that is not trained.
     """
 
     def __init__(self, network: nn.Module, head: nn.Module, spec: FineTuningSpec) -> None:
@@ -107,11 +107,11 @@ class Freezing:
         ]
 
     def is_frozen(self, epoch: int) -> bool:
-        """Whether the body is held back in this epoch."""
+        """Whether the body is frozen in this epoch."""
         return self.spec.backbone_lr_factor == 0 or epoch <= self.spec.freeze_backbone_epochs
 
     def set_training_mode(self, epoch: int) -> None:
-        """Put the network into the mode that this epoch trains in."""
+        """Set the network's mode for training in this epoch."""
         frozen = self.is_frozen(epoch)
         self.network.train()
         for parameter in self.body:

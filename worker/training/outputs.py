@@ -1,4 +1,4 @@
-"""The logits of a split, collected while it is measured."""
+"""Collects the logits of a split while it is evaluated."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from models.evaluation.outputs import AboutOutputs, Outputs, SplitName, stride_o
 
 
 class SplitOutputs:
-    """Takes the logits of a split's images in order, and keeps all of them, or every n-th of a very large split."""
+    """Collects the logits of a split's images in order: of all of them, or of every n-th of a very large split."""
 
     def __init__(self, split: SplitName, num_images: int, num_classes: int) -> None:
         self.split: SplitName = split
@@ -22,7 +22,7 @@ class SplitOutputs:
         self.labels: list[Tensor] = []
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Take the next batch: logits (N, K) and labels (N,)."""
+        """Add the next batch: logits (N, K) and labels (N,)."""
         first = -self.seen % self.stride
         self.seen += len(labels)
         self.logits.append(logits[first :: self.stride].cpu())

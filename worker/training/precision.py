@@ -1,4 +1,4 @@
-"""The number format of the forward and backward pass."""
+"""Mixed precision: the number format of the forward and backward pass."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,7 +13,7 @@ DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 
 def resolve_precision(asked: Precision, device: torch.device) -> Precision:
-    """What `auto` means on this device. Raises SpecError for a format that the device does not compute in."""
+    """Resolve `auto` for this device. Raises SpecError for a format that the device does not compute in."""
     if asked == Precision.AUTO:
         if device.type != "cuda":
             return Precision.FP32
@@ -37,7 +37,7 @@ class MixedPrecision:
         self.scaler = torch.amp.GradScaler(device.type) if precision == Precision.FP16 else None
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The forward pass within this block is computed in the format.
+        """Compute the forward pass within this block in the format.
 
         Without the cache of converted weights: each weight is used once a pass, so none would be taken from it.
         """
@@ -67,6 +67,6 @@ class MixedPrecision:
         return {} if self.scaler is None else self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with a saved loss scale."""
+        """Restore a saved loss scale."""
         if self.scaler is not None and state:
             self.scaler.load_state_dict(state)

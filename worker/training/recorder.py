@@ -1,4 +1,4 @@
-"""What a run leaves behind for others to use: best and last weights, their graph, and the first layer's kernels."""
+"""Writes a run's files: best and last weights, their ONNX graph, logits, and the first layer's kernels."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ Which = Literal["best", "last"]
 class Recorder:
     """Writes the files and hands them to the sink.
 
-    `about` is what the weights need to be used: the network's spec, the preprocessing, the test-time augmentation.
+    `about` is what is needed to use the weights: the network's spec, the preprocessing, the test-time augmentation.
     It is in every weights file.
     """
 
@@ -63,14 +63,14 @@ class Recorder:
         self._write("graph", self.folder / "graph.onnx", content)
 
     def load_weights(self, which: Which) -> tuple[dict[str, Tensor], int]:
-        """Read back what `save_weights` wrote last, and the epoch that it is of."""
+        """Read the weights that `save_weights` wrote last, and their epoch."""
         content = (self.folder / f"weights-{which}.safetensors").read_bytes()
         return load(content), _epoch_of(content)
 
     def save_outputs(self, outputs: SplitOutputs, epoch: int) -> Calibration | None:
-        """Write what the best weights, of this epoch, answer on a split; of the validation split, with its calibration.
+        """Write the best weights' logits on a split; those of the validation split with their calibration.
 
-        Logits that are not all finite are not kept: nothing could be said about them.
+        Logits that are not all finite are not written.
         """
         found = outputs.collected(
             epoch, self.about["preprocessing"]["class_names"], sha256_of(self.folder / "weights-best.safetensors")
@@ -82,9 +82,9 @@ class Recorder:
         return found.about.calibration
 
     def carry_over(self, earlier: Path, best_epoch: int) -> bool:
-        """Take an earlier attempt's best weights into this one's folder, if they are of the epoch that is the best.
+        """Copy an earlier attempt's best weights into this one's folder, if they are of the best epoch.
 
-        They are of a later one when the attempt died between an epoch's weights and its checkpoint; the epoch is
+        They are of a later one when the attempt ended between an epoch's weights and its checkpoint; the epoch is
         trained again then, and its weights written anew.
         """
         path = earlier / "weights-best.safetensors"
@@ -96,7 +96,7 @@ class Recorder:
         return True
 
     def add_kernels(self, network: nn.Module, epoch: int, *, is_best: bool) -> None:
-        """Keep the first layer's kernels after an epoch and write those of all epochs that are kept.
+        """Add the first layer's kernels after an epoch and write those of all kept epochs.
 
         Once the file has become large it is written every few epochs only, and at the end.
         """
@@ -108,7 +108,7 @@ class Recorder:
             self.write_kernels()
 
     def write_kernels(self) -> None:
-        """Write the kernels that are kept, if there are any that have not been written."""
+        """Write the kept kernels, unless they are already written."""
         if not self.unwritten:
             return
         content = save(self.kernels.tensors(), {"layer": self.layer})
@@ -121,6 +121,6 @@ class Recorder:
 
 
 def _epoch_of(weights: bytes) -> int:
-    """The epoch that a weights file says it is of: in its header, whose length is in its first eight bytes."""
+    """The epoch in a weights file's header, whose length is in its first eight bytes."""
     header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
     return int(json.loads(header["__metadata__"]["epochal"])["epoch"])

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of where training is.
+"""Learning-rate schedules: the rate as a pure function of the training step.
 
 Every schedule is a factor on the optimizer's rate. All but `plateau` are functions of the step alone: nothing to save,
 nothing to restore, and a resumed run has the rate it would have had. A bound (`eta_min`, `min_lr`) is a rate, the same
@@ -27,7 +27,7 @@ LOWERED_BY = 0.1
 
 
 def warmup_factor(spec: LrSchedulerSpec, step: int, steps_per_epoch: int) -> float:
-    """The linear way up at the start, from `warmup_start_factor` to 1; 1 afterwards, and for schedules without one."""
+    """The linear warm-up at the start, from `warmup_start_factor` to 1; 1 afterwards, and for schedules without one."""
     if not isinstance(spec, WarmupSpec) or spec.warmup_epochs == 0:
         return 1.0
     done = step / (spec.warmup_epochs * steps_per_epoch)
@@ -37,10 +37,10 @@ def warmup_factor(spec: LrSchedulerSpec, step: int, steps_per_epoch: int) -> flo
 def decay_factor(
     spec: LrSchedulerSpec, step: int, steps_per_epoch: int, epochs: int, peak_lr: float, *, last_step_at_bottom: bool
 ) -> float:
-    """The schedule itself without its warm-up, as torch's scheduler of that name has it. `step` counts from 0.
+    """The schedule's factor without warm-up, as torch's scheduler of that name computes it. `step` counts from 0.
 
-    `peak_lr` is the rate that is multiplied. A cosine comes to its bottom after the last step, as torch's
-    CosineAnnealingLR does with T_max steps; with `last_step_at_bottom`, in it: at 0, that step trains nothing.
+    `peak_lr` is the rate that is multiplied. A cosine reaches its minimum after the last step, as torch's
+    CosineAnnealingLR does with T_max steps; with `last_step_at_bottom`, at the last step, whose rate may then be 0.
     A spec of a class that has no case here is an AssertionError, never a constant rate.
     """
     epochs_done = step // steps_per_epoch
@@ -116,13 +116,13 @@ class Schedule:
 
     @property
     def scale(self) -> float:
-        """What divergence has left of every rate."""
+        """The factor by which divergences have lowered all rates."""
         return LOWERED_BY**self.times_lowered
 
     def lr_at(self, step: int, *, lowered_again: bool = False) -> float:
         """The head's rate at a step that is counted from 0 over the whole training. The head is in the last group.
 
-        `lowered_again` asks for what it would be after one more divergence.
+        With `lowered_again`, the rate after one more divergence.
         """
         scale = LOWERED_BY ** (self.times_lowered + lowered_again)
         return self._lr_at(step, self.base_lr, self.plateau_factors[-1], scale)
@@ -141,7 +141,7 @@ class Schedule:
         return self.base_lr * scale * plateau_factor * decay * warmup
 
     def apply(self, step: int) -> None:
-        """Give every group its rate for this step."""
+        """Set every group's rate for this step."""
         for group, plateau_factor in zip(self.optimizer.param_groups, self.plateau_factors, strict=True):
             lr = group["base_lr"] * (self._lr_at(step, group["base_lr"], plateau_factor, self.scale) / self.base_lr)
             if isinstance(group["lr"], torch.Tensor):
@@ -150,7 +150,7 @@ class Schedule:
                 group["lr"] = lr
 
     def end_epoch(self, val_loss: float) -> bool:
-        """Take the epoch's validation loss; true if it has lowered the rate (plateau only)."""
+        """Process the epoch's validation loss; true if the rate is lowered (plateau only)."""
         if not isinstance(self.spec, PlateauSpec):
             return False
         if val_loss < self.plateau_best * (1 - self.spec.threshold):
@@ -167,7 +167,7 @@ class Schedule:
         return self.plateau_factors != before
 
     def state_dict(self) -> dict[str, Any]:
-        """What the step alone does not tell."""
+        """The state that is not a function of the step."""
         return {
             "times_lowered": self.times_lowered,
             "plateau_factors": self.plateau_factors,
@@ -176,7 +176,7 @@ class Schedule:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what was saved. A rate that has been lowered more often since stays that low."""
+        """Continue from a saved state. A rate that has been lowered more often since stays that low."""
         self.times_lowered = max(self.times_lowered, state["times_lowered"])
         self.plateau_factors = list(state["plateau_factors"])
         self.plateau_best = state["plateau_best"]

@@ -1,4 +1,4 @@
-"""Random streams that are functions of where training is, so that there is nothing to save and nothing to replay.
+"""Random streams as functions of the place in training, so that no generator state has to be saved or replayed.
 
 The order of an epoch, and the augmentation of each chunk of it, come from generators of their own, seeded by the spec's
 seed and the place. Only dropout draws from torch's global generator, whose state is in the checkpoint.
@@ -11,7 +11,7 @@ import torch
 
 
 class Stream(IntEnum):
-    """What a random stream is for. The numbers are part of what makes a run repeatable: never change one."""
+    """The purpose of a random stream. Changing a number would change the results of every run."""
 
     WEIGHTS = 1
     """Initial weights."""
@@ -31,5 +31,5 @@ def derive_seed(seed: int, stream: Stream, *place: int) -> int:
 
 
 def generator(device: torch.device, seed: int, stream: Stream, *place: int) -> torch.Generator:
-    """A generator of its own for one stream at one place."""
+    """A new generator for one stream at one place."""
     return torch.Generator(device).manual_seed(derive_seed(seed, stream, *place))

@@ -1,4 +1,4 @@
-"""Where the engine's results go. The worker's sink writes to the store; `MemorySink` keeps everything in lists."""
+"""The interface that receives the engine's results, and `MemorySink`, which keeps them in lists."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,37 +14,37 @@ ArtifactKind = Literal[
 
 
 class MetricSink(Protocol):
-    """What the engine tells of a run while it trains.
+    """Receives a run's results while it trains.
 
     Nothing here may be slow: `progress` is called a few times a second, everything else about once an epoch. An
     exception raised by a sink ends the run and reaches the caller of `train`.
     """
 
     def append_epoch(self, metrics: EpochMetrics) -> None:
-        """Take the figures of an epoch that has ended. Epochs come in order; a resumed run goes on where it was."""
+        """Receive the metrics of an epoch that has ended. Epochs come in order; a resumed run continues the series."""
 
     def progress(self, epoch: int, step: int, num_steps: int, images_per_second: float | None, phase: str) -> None:
-        """Take notice of how far the epoch is. `phase` is preparing, training, validating or testing."""
+        """Receive the progress within the epoch. `phase` is preparing, training, validating or testing."""
 
     def save(self, kind: ArtifactKind, epoch: int, path: Path) -> None:
-        """Take over a file that was written atomically. `epoch` is 0 where a kind has one file only.
+        """Receive a file that was written atomically. `epoch` is 0 where a kind has one file only.
 
-        A checkpoint of an epoch takes the place of an earlier one of the same epoch.
+        A checkpoint of an epoch replaces an earlier one of the same epoch.
         """
 
     def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
-        """Take a message for people: resumed, checkpoint-unusable, lr-lowered, lr-reduced."""
+        """Receive a message for the user: resumed, checkpoint-unusable, lr-lowered, lr-reduced."""
 
     def verdict(self, verdict: Verdict) -> None:
-        """Take the latest reading of the curves."""
+        """Receive the latest verdict."""
 
     def environment(self, environment: dict[str, Any]) -> None:
-        """Take what the run is being computed with."""
+        """Receive the run's environment."""
 
 
 @dataclass
 class MemorySink:
-    """Keeps what it is told; for tests and benchmarks."""
+    """Keeps all results in lists; for tests and benchmarks."""
 
     epochs: list[EpochMetrics] = field(default_factory=list)
     saved: list[tuple[str, int, Path]] = field(default_factory=list)
@@ -79,7 +79,7 @@ class MemorySink:
         self.environments.append(environment)
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoints that are still there, newest first: what `train` takes to go on from."""
+        """The checkpoints that still exist, newest first: what `train` takes to resume from."""
         newest_first = dict.fromkeys(path for kind, _, path in reversed(self.saved) if kind == "checkpoint")
         return [path for path in newest_first if path.exists()]
 
@@ -88,8 +88,8 @@ class MemorySink:
 class Outcome:
     """How a call of `train` ended.
 
-    `handed_back` means that a shutdown was asked for: a checkpoint of this very step is written and another worker can
-    go on. `test` is {"loss", "accuracy", "epoch"} if the spec asks for the test split.
+    `handed_back` means that a shutdown was requested: a checkpoint of this step is written and another worker can
+    resume. `test` is {"loss", "accuracy", "epoch"} if the spec asks for the test split.
     """
 
     status: Literal["completed", "cancelled", "diverged", "handed_back"]

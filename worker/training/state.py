@@ -1,4 +1,4 @@
-"""Everything that changes while training: what a checkpoint must hold for a resumed run to be the same run."""
+"""The state of training: everything that a checkpoint holds so that a resumed run gives the same results."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,7 +22,7 @@ from worker.training.timing import Clock
 
 @dataclass
 class TrainingState:
-    """The network, all that changes it, and the place in the training that has been reached."""
+    """The network, everything that changes it, and the current place in the training."""
 
     network: nn.Module
     parameters: list[nn.Parameter]
@@ -58,7 +58,7 @@ class TrainingState:
 
     @property
     def place(self) -> Place:
-        """How far training is."""
+        """The current place: epoch and step."""
         return Place(self.schedule.times_lowered, self.epoch, self.step)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -67,7 +67,7 @@ class TrainingState:
         self.meters = EpochMeters(self.device)
 
     def begin_training(self) -> None:
-        """Put the network into the mode that this epoch trains in, and remember its running statistics."""
+        """Set the network's mode for training in this epoch, and copy its running statistics."""
         self.freezing.set_training_mode(self.epoch)
         self.buffers = [buffer.clone() for buffer in self.network.buffers()]
 
@@ -75,13 +75,13 @@ class TrainingState:
     def restore_buffers(self) -> None:
         """Put the running statistics back to what they were when the epoch began.
 
-        Batch normalisation updates them in the forward pass, before anything is known to be infinite.
+        Batch normalisation updates them in the forward pass, before the guard has checked the step.
         """
         for buffer, before in zip(self.network.buffers(), self.buffers, strict=True):
             buffer.copy_(before)
 
     def measured_weights(self) -> AbstractContextManager[None]:
-        """Within this block the network has the weights that are measured and kept: averaged ones, if there are."""
+        """Within this block the network has the weights that are evaluated and saved: the averaged ones, if any."""
         return nullcontext() if self.averaged is None else self.averaged.in_place()
 
     @contextmanager
@@ -95,7 +95,7 @@ class TrainingState:
             self.network.load_state_dict(own)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain data, nothing that has to be unpickled.
+        """The state as tensors and plain data, which need no unpickling.
 
         Augmentation and the order of images are functions of seed and epoch (seeds.py); of random states only torch's
         own has to be kept, which dropout draws from.
@@ -119,7 +119,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become the run that was saved."""
+        """Restore a saved state."""
         self.epoch, self.step, self.clock = state["epoch"], state["step"], Clock(state["seconds"])
         self.network.load_state_dict(state["network"])
         _load_optimizer(self.optimizer, state["optimizer"])
@@ -136,10 +136,10 @@ class TrainingState:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Take over moments and step counts. How a step is computed stays this run's own.
+    """Load moments and step counts, but keep this run's options (fused, capturable and so on).
 
-    torch takes these options from the saved state, too. But a run that a GPU began, with its rates in tensors there for
-    CUDA graphs, may go on without graphs or on a CPU.
+    torch would load these options, too. But a run that began on a GPU, with its rates in tensors there for
+    CUDA graphs, may resume without graphs or on a CPU.
     """
     own: list[dict[str, Any]] = [
         {name: group[name] for name in ("lr", "fused", "foreach", "capturable") if name in group}

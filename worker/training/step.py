@@ -1,7 +1,7 @@
 """One training step in its two halves: forward and backward for each micro-batch, then one step of the optimizer.
 
-Nothing here reads a value from the device. A GPU runs behind Python: `.item()`, `if tensor` or a copy to the host would
-wait for it to catch up, a millisecond a step, and could not be recorded as a CUDA graph (graphs.py).
+Nothing here reads a value from the device. A GPU runs asynchronously: `.item()`, `if tensor` or a copy to the host
+would wait for all queued kernels, a millisecond a step, and could not be recorded as a CUDA graph (graphs.py).
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Which epoch is the best so far, and whether it is time to stop. Both are part of the checkpoint."""
+"""Tracks the best epoch and decides on early stopping. Both states are part of the checkpoint."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,27 +16,27 @@ class BestTracker:
     val_accuracy: float | None = None
 
     def update(self, metrics: EpochMetrics) -> bool:
-        """Take an epoch; true if it is better than all before it. NaN is never better."""
+        """Process an epoch; true if it is better than all before it. NaN is never better."""
         better = is_better("val_accuracy", metrics.val_accuracy, self.val_accuracy)
         if better:
             self.epoch, self.val_accuracy = metrics.epoch, metrics.val_accuracy
         return better
 
     def forget(self) -> None:
-        """The best epoch's weights are lost: the best of the epochs from here on is kept."""
+        """Reset the best epoch, because its weights are lost: only later epochs count."""
         self.epoch, self.val_accuracy = 0, None
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """The state as plain data."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what was saved."""
+        """Continue from a saved state."""
         self.epoch, self.val_accuracy = state["epoch"], state["val_accuracy"]
 
 
 class EarlyStopping:
-    """Says when to stop: after `patience` epochs in a row in which the series has not improved (as Keras has it)."""
+    """Decides when to stop: after `patience` epochs in a row in which the series has not improved (as Keras has it)."""
 
     def __init__(self, spec: EarlyStoppingSpec | None) -> None:
         self.spec = spec
@@ -47,7 +47,7 @@ class EarlyStopping:
         self.should_stop = False
 
     def update(self, metrics: EpochMetrics) -> None:
-        """Take an epoch and decide."""
+        """Process an epoch and decide whether to stop."""
         if self.spec is None:
             return
         value = float(getattr(metrics, self.spec.monitor.value))
@@ -61,9 +61,9 @@ class EarlyStopping:
         self.should_stop = self.waited >= self.spec.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """The state as plain data."""
         return {"best": self.best, "waited": self.waited, "should_stop": self.should_stop}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what was saved."""
+        """Continue from a saved state."""
         self.best, self.waited, self.should_stop = state["best"], state["waited"], state["should_stop"]

@@ -1,4 +1,4 @@
-"""The threads that torch computes with: how they wait, and how many there were at which step. Free of torch."""
+"""Torch's threads: how they wait for work, and the history of their number over a run. Free of torch."""
 
 import os
 from collections.abc import Iterable
@@ -16,16 +16,16 @@ programs want every core, each turn is taken from one of them; then a run goes o
 
 
 def limit_spinning() -> None:
-    """Have torch's threads give up their core soon when they wait. Call it before the first import of torch.
+    """Make torch's threads release their core soon when they wait. Call it before the first import of torch.
 
-    NumPy's matrices are small here: its library starts no threads of its own.
+    NumPy's BLAS starts no threads, since its matrices are small here.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class Place(NamedTuple):
-    """A point of a run. Places of one run can be compared."""
+    """A position in a run (epoch, step). Places of one run can be compared."""
 
     times_lowered: int
     """How often a divergence has lowered the rate and led back to an earlier step, which is then trained again."""
@@ -40,17 +40,17 @@ START = Place(0, 1, 0)
 
 @dataclass(frozen=True)
 class ThreadHistory:
-    """How many threads computed each step of a run: the number decides the last bits of every sum."""
+    """The number of threads at each step of a run, which decides the last bits of every sum."""
 
     changes: tuple[tuple[Place, int], ...] = ()
     """In order: from this place on, so many threads."""
 
     def at(self, place: Place) -> int | None:
-        """The threads at a place; None before the first that is known."""
+        """The number of threads at a place; None before the first recorded one."""
         return next((threads for start, threads in reversed(self.changes) if start <= place), None)
 
     def changed(self, place: Place, threads: int) -> "ThreadHistory":
-        """The history with so many threads from a place on; what it had from there on is dropped."""
+        """A copy with `threads` from a place on, which replaces all later entries."""
         before = tuple(change for change in self.changes if change[0] < place)
         if before and before[-1][1] == threads:
             return ThreadHistory(before)
@@ -62,7 +62,7 @@ class ThreadHistory:
 
     @classmethod
     def from_json(cls, changes: Iterable[dict[str, int]]) -> "ThreadHistory":
-        """What `as_json` made."""
+        """Read what `as_json` returned."""
         return cls(
             tuple((Place(each["times_lowered"], each["epoch"], each["step"]), each["threads"]) for each in changes)
         )

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: seconds of an epoch, and seconds of each phase."""
+"""Timers of a run: seconds of an epoch, and seconds of each phase."""
 
 import time
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass
 class Clock:
-    """What an epoch has taken so far, in earlier attempts too."""
+    """Seconds of the epoch so far, including earlier attempts."""
 
     before: float = 0.0
     started: float | None = None
 
     def start(self) -> None:
-        """Go on counting."""
+        """Start or continue the clock."""
         self.before, self.started = self.seconds(), time.perf_counter()
 
     def seconds(self) -> float:

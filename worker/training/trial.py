@@ -1,4 +1,4 @@
-"""How fast batches of a run are with different numbers of threads under the present load: tried, and undone."""
+"""Measures the speed of a run's batches with different numbers of threads under the present load."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ FEWEST_IMAGES = 8
 
 
 class Trial:
-    """Forward and backward passes of a network that leave it as it was: weights, statistics and random state."""
+    """Times forward and backward passes without changing weights, statistics or the random state."""
 
     def __init__(self, state: TrainingState, images: Tensor, labels: Tensor, images_a_step: int) -> None:
         self._state = state
@@ -37,7 +37,7 @@ class Trial:
         self._image_seconds: float | None = None
 
     def step_seconds(self) -> float:
-        """About how long a whole step takes with one thread."""
+        """Estimated seconds of a whole step with one thread."""
         if self._image_seconds is None:
             with self._undone():
                 torch.set_num_threads(1)

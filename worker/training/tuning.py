@@ -1,4 +1,4 @@
-"""The one place that decides how the machine is used, from the device and the network.
+"""Decides how a run uses the machine, from the device and the network.
 
 What was measured for each choice, and what was tried and dropped, is in docs/decisions/engine.md.
 """
@@ -33,7 +33,7 @@ DEVICE_SHARE = 0.4
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a run uses the machine, but for the number of threads. Same spec and device: same choices."""
+    """How a run uses the machine, except the number of threads. The same spec and device give the same choices."""
 
     device: torch.device
     most_threads: int
@@ -59,7 +59,7 @@ class Tuning:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The process-wide part of it holds within this block."""
+        """Apply the process-wide settings within this block."""
         benchmark = torch.backends.cudnn.benchmark
         torch.backends.cudnn.benchmark = self.device.type == "cuda"  # shapes repeat: try convolutions out once
         try:
@@ -70,12 +70,12 @@ class Tuning:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name: auto (a GPU if there is one), cpu, cuda or cuda:N."""
+    """The torch device for a name: auto (a GPU if there is one), cpu, cuda or cuda:N."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str, *, cuda_graphs: bool = False) -> Tuning:
-    """Decide how to train this spec on the device of this name. `cuda_graphs` has steps recorded on a GPU."""
+    """Decide how to train this spec on the device of this name. `cuda_graphs` records steps on a GPU."""
     chosen = resolve_device(device)
     pixels = preprocessing_for(spec, dataset.info).input_size ** 2
     if chosen.type == "cpu":
@@ -109,7 +109,7 @@ def choose_tuning(spec: ExperimentSpec, dataset: ImageDataset, device: str, *, c
 
 
 def _most_threads(spec: ExperimentSpec, info: DatasetInfo) -> int:
-    """As many as the work of a step keeps busy."""
+    """The largest number of threads that the work of a step can use."""
     if family_of(spec.model).is_large:
         return machine_cores()
     seen = preprocessing_for(spec, info)
@@ -126,7 +126,7 @@ DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 * 1024, 65_536
 
 @contextmanager
 def _kept_memory(wanted: bool) -> Iterator[None]:
-    """Have glibc keep freed memory within this block.
+    """Make glibc keep freed memory within this block.
 
     It returns every block above 32 MB to the kernel at once, which clears each page anew when the next step asks for
     as much: a fifth of the time of three_blocks at batch 128, a third of SqueezeNet's. Elsewhere (macOS, musl) nothing

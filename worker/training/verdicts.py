@@ -1,4 +1,4 @@
-"""When verdicts are given while a run trains, and how much time they may take."""
+"""Gives verdicts while a run trains: decides when, and limits the time they take."""
 
 import time
 from collections.abc import Callable, Mapping

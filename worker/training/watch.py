@@ -1,4 +1,4 @@
-"""What happens beside the loop after a step: heed a request to stop, report progress, save a checkpoint."""
+"""Callbacks of the loop after each step: check for a request to stop, report progress, save a checkpoint."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 class Interrupted(Exception):
-    """Training was asked to stop: `cancel` or `shutdown`."""
+    """Raised when a stop is requested: `cancel` or `shutdown`."""
 
     def __init__(self, asked: str) -> None:
         super().__init__(asked)
@@ -21,7 +21,7 @@ class Interrupted(Exception):
 
 
 class Watch:
-    """Looks up after every step. `should_stop` and `look` are called each time, so they must be quick as a rule."""
+    """Checks for a stop and reports after every step. `should_stop` and `look` run each time, so they must be quick."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Watch:
         self.report(None)
 
     def after_step(self) -> None:
-        """Called by the training loop."""
+        """Called by the training loop after each step."""
         self.look()
         asked, now = self.should_stop(), time.monotonic()
         save = now - self.saved_at >= CHECKPOINT_SECONDS
@@ -64,7 +64,7 @@ class Watch:
             self.saved_at = time.monotonic()
 
     def after_measuring(self, num_images: int) -> None:
-        """Called by the measuring loop."""
+        """Called by the evaluation loop after each batch."""
         if asked := self.should_stop():
             raise Interrupted(asked)
         now = time.monotonic()
@@ -72,6 +72,6 @@ class Watch:
             self.report(num_images / (now - self.began_at))
 
     def report(self, images_per_second: float | None) -> None:
-        """Tell the sink how far the epoch is."""
+        """Report the progress within the epoch to the sink."""
         self.reported_at = time.monotonic()
         self.sink.progress(self.state.epoch, self.state.step, self.state.steps_per_epoch, images_per_second, self.phase)

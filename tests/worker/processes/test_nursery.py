@@ -132,6 +132,6 @@ def test_waiting_for_a_nursery_can_be_given_up() -> None:
     nursery = Nursery("tests.worker.processes.jobs:run_job")
     nursery.start()
     os.kill(nursery.pid, signal.SIGSTOP)
-    with pytest.raises(NurseryError, match="given up"):
+    with pytest.raises(NurseryError, match="was cancelled"):
         nursery.spawn({"do": "describe"}, give_up=lambda: True)
     nursery.stop()

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch as tensor operations, each image by draws of its own.
+"""Augmentation of a whole batch by tensor operations, with random numbers drawn for each image.
 
 Each matches torchvision's per-image transform of that name in distribution. Flips, rotation, shifts and crops only
 move pixels: they are composed into one map from output pixel to source pixel and the uint8 images are gathered once,
@@ -22,7 +22,7 @@ ERASE_ATTEMPTS = 10
 
 
 def moves_pixels(spec: AugmentationSpec) -> bool:
-    """Whether anything is asked for that `move_pixels` does."""
+    """Whether the augmentation has anything for `move_pixels` to do."""
     return bool(spec.hflip or spec.vflip or spec.rotation_degrees or spec.shift_pixels or spec.crop_padding)
 
 
@@ -54,7 +54,7 @@ def move_pixels(images: Tensor, spec: AugmentationSpec, rng: Generator) -> Tenso
 def _output_grid(
     draw: "_Draws", spec: AugmentationSpec, height: int, width: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Where each output pixel comes from before flips and shifts: itself, or the nearest pixel after a rotation."""
+    """The source of each output pixel before flips and shifts: itself, or the nearest pixel after a rotation."""
     rows = torch.arange(height, device=draw.device).view(1, height, 1)
     columns = torch.arange(width, device=draw.device).view(1, 1, width)
     if not spec.rotation_degrees:
@@ -152,7 +152,7 @@ def mixup(images: Tensor, lam: float, partners: Tensor) -> Tensor:
 
 
 class _Draws:
-    """One draw an image, shaped (N, 1, 1) so that it spreads over rows and columns."""
+    """Draws one random number per image, shaped (N, 1, 1) to broadcast over rows and columns."""
 
     def __init__(self, num: int, device: torch.device, rng: Generator) -> None:
         self.shape = (num, 1, 1)
@@ -166,9 +166,9 @@ class _Draws:
         return torch.rand(self.shape, device=self.device, generator=self.rng) < probability
 
     def integers(self, most: int) -> Tensor:
-        """From -most to most."""
+        """Uniform integers from -most to most."""
         return torch.randint(-most, most + 1, self.shape, device=self.device, generator=self.rng)
 
     def position(self, count: Tensor | int) -> Tensor:
-        """From 0 to count - 1."""
+        """Uniform integers from 0 to count - 1."""
         return (torch.rand(self.shape, device=self.device, generator=self.rng) * count).long()

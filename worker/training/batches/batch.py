@@ -1,4 +1,4 @@
-"""What the network is shown at once: a batch, and a batch as part of a step."""
+"""The types of a batch, and of a batch as part of a step."""
 
 from dataclasses import dataclass
 

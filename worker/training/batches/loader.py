@@ -1,4 +1,4 @@
-"""From resident images to batches ready to train on.
+"""Turns images in memory into batches for training.
 
 The images of a split stay where they are as one uint8 tensor (memory-mapped and shared by every process on this
 machine, or on the GPU). A chunk of several batches is prepared at once: gathered by index, augmented, normalised,
@@ -45,7 +45,7 @@ class Split:
 
 @dataclass(frozen=True)
 class InputFormat:
-    """What the network takes, in which layout and where."""
+    """The format of the network's input: size, channels, memory layout and device."""
 
     preprocessing: Preprocessing
     memory_format: torch.memory_format
@@ -59,12 +59,12 @@ class InputFormat:
     def prepare(
         self, images: Tensor, size: int | None = None, augment: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
-        """Images as the network takes them: see `network_input`."""
+        """Convert images to the network's input: see `network_input`."""
         return network_input(images, self.preprocessing, size=size, memory_format=self.memory_format, augment=augment)
 
 
 def batch_edges(num_images: int, batch_size: int) -> list[int]:
-    """Where batches begin and end: batch i is edges[i]:edges[i + 1].
+    """The edges of batches: batch i is edges[i]:edges[i + 1].
 
     A last batch of one image joins the one before it: batch normalisation cannot train on a single image.
     """
@@ -124,7 +124,7 @@ class EpochBatches:
             skip = 0
 
     def _prepare(self, order: Tensor, epoch: int, chunk: int, size: int) -> list[Batch]:
-        """Prepare one chunk. Always the whole of it, so that a run resumed inside it sees the same images."""
+        """Prepare one chunk, always all of it, so that a run resumed within it gets the same images."""
         first = chunk * self.chunk_batches
         edges = self.edges[first : first + self.chunk_batches + 1]
         images, labels = self.split.take(order[edges[0] : edges[-1]], self.input_format.device)
@@ -155,14 +155,14 @@ class EpochBatches:
 
 
 def plain_batches(split: Split, input_format: InputFormat, batch_size: int, size: int | None = None) -> Iterator[Batch]:
-    """The images of a split in order and not augmented, for measuring; at the network's input size unless told."""
+    """The images of a split in order and not augmented, for evaluation; at the network's input size unless told."""
     for positions in torch.split(torch.arange(len(split), device=split.indices.device), batch_size):
         images, labels = split.take(positions, input_format.device)
         yield Batch(input_format.prepare(images, size), labels)
 
 
 def first_images(split: Split, input_format: InputFormat, count: int, size: int | None = None) -> Tensor:
-    """The first images of a split, as `plain_batches` has them."""
+    """The first images of a split, prepared as by `plain_batches`."""
     return next(plain_batches(split, input_format, count, size)).images
 
 

@@ -1,4 +1,4 @@
-"""How often each channel of a convolution fires on some images: what a ReLU behind it lets through."""
+"""Measures how often each channel of a convolution fires: how often its output is positive before a ReLU."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,17 +17,17 @@ PASSES = (nn.BatchNorm2d, nn.Dropout2d, nn.Dropout, nn.Identity, nn.MaxPool2d)
 
 @dataclass(frozen=True)
 class Activity:
-    """For each output channel: the part of places at which it fires, over all images and in the image with most."""
+    """For each output channel: the fraction of positions at which it fires, over all images and the maximum of any."""
 
     fires: NDArray[np.float64]
     fires_at_most: NDArray[np.float64]
 
 
 def watch_activity(network: nn.Module, images: Tensor) -> dict[str, Activity]:
-    """Run images through in evaluation mode and look behind every convolution that a ReLU module follows.
+    """Run images through in evaluation mode and measure every convolution that a ReLU module follows.
 
     Convolutions followed by anything else (GELU, SiLU, a sum) are left out: their channels are never exactly silent.
-    The network's mode is put back.
+    The network's mode is restored.
     """
     watcher = _Watcher(network)
     modes = [(module, module.training) for module in network.modules()]
@@ -43,7 +43,7 @@ def watch_activity(network: nn.Module, images: Tensor) -> dict[str, Activity]:
 
 
 class _Watcher:
-    """Follows each convolution's output to the ReLU that takes it: the same memory, not changed in between."""
+    """Matches each convolution's output with the ReLU that reads it: the same memory, unchanged in between."""
 
     def __init__(self, network: nn.Module) -> None:
         self.activity: dict[str, Activity] = {}
@@ -58,7 +58,7 @@ class _Watcher:
                 self._handles.append(module.register_forward_hook(self._after_pass))
 
     def remove(self) -> None:
-        """Take the hooks off again."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._pending.clear()

@@ -1,4 +1,4 @@
-"""What is done when a run has diverged: get back to finite weights, and find out why."""
+"""Restores finite weights after a divergence, and explains it."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ from worker.training.state import TrainingState
 
 
 def restore_finite_weights(state: TrainingState, last_saved: Callable[[], dict[str, Any] | None]) -> None:
-    """Leave nothing in the network that is not finite.
+    """Replace everything in the network that is not finite.
 
-    The guard stops a step before it changes weights, but its forward pass may have spoilt batch normalisation's running
-    statistics: they are put back to the epoch's start. Weights that are not finite all the same are the last
-    checkpoint's, or the first ones.
+    The guard stops a step before it changes weights, but its forward pass may have made batch normalisation's running
+    statistics infinite: they are reset to those of the epoch's start. Weights that are not finite are replaced by the
+    last checkpoint's, or the initial ones.
     """
     if not all(map(_is_finite, state.network.parameters())):
         saved = last_saved()

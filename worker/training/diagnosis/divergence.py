@@ -1,4 +1,4 @@
-"""What happened when a loss, gradient or weight stopped being finite, found by training the failing step again."""
+"""Explains why a loss, gradient or weight stopped being finite, by training the failing step again."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,7 +67,7 @@ def explain(
 
 
 def _take(micro_batches: Iterable[MicroBatch]) -> list[Step]:
-    """The first steps that weigh something, as far as memory goes."""
+    """The first steps with a weight above 0, as many as memory allows."""
     kept: list[Step] = []
     step: list[MicroBatch] = []
     taken = 0

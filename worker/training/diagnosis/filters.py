@@ -1,12 +1,12 @@
-"""The health of every convolution's filters, and how far each layer moved.
+"""Measures the health of every convolution's filters, and how far each layer's weights moved.
 
 A filter (output channel) is
     dead       its weights are near zero beside its layer's, or it never fired on the images shown;
-    saturated  (first layer) it fires everywhere on every image, so that it tells nothing apart, or its weights are
+    saturated  (first layer) it fires everywhere on every image, so that it distinguishes nothing, or its weights are
                many times as large as its layer's;
-    duplicate  another one points the same way (cosine similarity);
-    noise      (kernels of 3x3 and more) its weights know nothing of their place nor of other channels', as when drawn
-               at random.
+    duplicate  another one has nearly the same direction (cosine similarity);
+    noise      (kernels of 3x3 and more) its weights correlate neither in space nor between channels, like random
+               ones.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ def filter_health(
 
     `initial_state` are the weights that training started from (for fine-tuning: the pretrained ones). `images` are a
     few hundred normalised ones (N, C, H, W) of the network's input size, by which never and always firing filters are
-    found; without them, dead and saturated are told by weights alone. The network is left as it was.
+    found; without them, dead and saturated are judged by weights alone. The network is not changed.
     """
     activity = watch_activity(network, images) if images is not None else {}
     first = True
@@ -90,7 +90,7 @@ def _examine(convolution: nn.Conv2d, activity: Activity | None, *, first: bool) 
 
 
 def duplicate_pairs(filters: NDArray[np.floating[Any]], usable: NDArray[np.bool_]) -> list[tuple[int, int, float]]:
-    """Pairs (a, b, cosine) with a < b of filters that point the same way, the most alike first."""
+    """Pairs (a, b, cosine) with a < b of filters with nearly the same direction, the most similar first."""
     if filters.shape[1] < FEWEST_WEIGHTS:
         return []
     unit = np.where(usable[:, None], filters / np.maximum(np.linalg.norm(filters, axis=1, keepdims=True), 1e-30), 0.0)
@@ -104,7 +104,7 @@ def noise_like(weight: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Which filters (out, in, h, w) have no structure: neither in space nor from channel to channel.
 
     Roughness: the mean squared difference of neighbouring weights over twice their variance within a channel (Geary's
-    C). It is 1 for weights that know nothing of their place, less for edges and blobs, more for fine stripes. Its
+    C). It is 1 for weights without spatial correlation, less for edges and blobs, more for fine stripes. Its
     spread for random weights is simulated for one channel, and smaller by the root of the channels that count.
     Coherence: the mean squared correlation of the channels' patterns. A filter that sees an edge in any colour has it.
     Both are asked for at 97.5%, so that one random filter in twenty passes for structured.
@@ -166,7 +166,7 @@ def _roughness(centred: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def layer_movement(network: nn.Module, initial_state: Mapping[str, Tensor] | None) -> dict[str, float] | None:
-    """How far each layer's weights are from where they started, as a part of their size there: |w - w0| / |w0|.
+    """The relative distance of each layer's weights from their start: |w - w0| / |w0|.
 
     Convolutions and linear layers only. None without a start; a layer whose start is missing or has another shape (a
     new head) is left out.

@@ -45,7 +45,7 @@ BELOW_EDGE = 6.0
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep saw: rates, the mean loss at each, and the rate at which it blew up (None when it never did)."""
+    """The result of a sweep: rates, the mean loss at each, and the rate at which it blew up (None if it did not)."""
 
     rates: Array
     losses: Array
@@ -56,7 +56,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A learning rate (None when none can be suggested) and how it was found, for people."""
+    """A learning rate (None when none can be suggested) and an explanation of how it was found."""
 
     lr: float | None
     why: str
@@ -64,7 +64,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a sweep spends its time: rates, the most steps at each, and images of each batch."""
+    """The plan of a sweep: number of rates, maximum steps at each, and images per batch."""
 
     num_rates: int
     steps_a_rate: int
@@ -72,9 +72,9 @@ class Plan:
 
 
 def make_plan(num_rates: int, batch_size: int, seconds_a_step: float, seconds: float = SECONDS) -> Plan:
-    """As many rates as were asked for, and whole batches, as far as time goes.
+    """Plan a sweep with as many of the requested rates, and as large batches, as the time allows.
 
-    How many steps a rate gets, up to what its noise asks for, is left to the sweep, which sees how time goes.
+    How many steps a rate gets, up to what its noise asks for, is decided during the sweep, by the time left.
     """
     affordable = seconds / max(seconds_a_step, 1e-9)
     wanted = max(1, min(8, round(IMAGES_A_RATE / batch_size)))
@@ -146,7 +146,7 @@ def learning_rate_test(
 
 
 def time_step(train_step: Callable[[], float]) -> float:
-    """Seconds that one step needs, after one that warms up; at the smallest rate none of them changes much.
+    """Measure the seconds of one step, after a warm-up step; at the smallest rate none of them changes much.
 
     The quickest of three: on a busy machine one of them may have had to wait.
     """

@@ -1,4 +1,4 @@
-"""Training again from the weights before a step: which layer's output, gradient or weight is not finite first."""
+"""Repeats training from the weights before a step to find the first layer whose values are not finite."""
 
 import itertools
 import math
@@ -41,7 +41,7 @@ class NonFinite:
 
 @dataclass(frozen=True)
 class Training:
-    """How the run trains: what is tried afterwards has its criterion, its clipping and its frozen part."""
+    """How the run trains: replays and trials use its criterion, its clipping and its frozen part."""
 
     build_network: Callable[[], nn.Module]
     spec: ExperimentSpec
@@ -66,7 +66,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Replica:
-    """A network like the run's, trained step by step in its place."""
+    """A copy of the run's network, trained step by step."""
 
     training: Training
     network: nn.Module
@@ -90,7 +90,7 @@ class Replica:
         return float(clip_grad_norm(list(self.network.parameters()), self.training.spec.clip_grad_norm))
 
     def take(self, step: Step) -> float:
-        """Take a step and return the loss before it. A loss that is not finite changes nothing."""
+        """Do one step and return the loss before it. A loss that is not finite changes nothing."""
         loss = self.add_gradients(step)
         if math.isfinite(loss):
             self.clip()
@@ -127,7 +127,7 @@ def find_non_finite(
 
 
 def _broken_weight(network: nn.Module) -> NonFinite | None:
-    """The first layer with a weight that is not finite. (Running statistics are spoilt by any bad forward pass.)"""
+    """The first layer with a weight that is not finite. (Any bad forward pass makes running statistics infinite.)"""
     for name, module in network.named_modules():
         if not all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters(recurse=False)):
             return NonFinite("weight", name, type(module).__name__)
@@ -160,16 +160,16 @@ class _LayerHooks:
         ]
 
     def reset(self) -> None:
-        """Forget the step before."""
+        """Clear the record of the last step."""
         self.first.clear()
 
     def remove(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
     def found(self, what: What) -> NonFinite:
-        """The layer that was first; the last layer when every layer's output was finite and the loss was not."""
+        """The first such layer; the last layer when every layer's output was finite and the loss was not."""
         layer, kind = self.first.get(what) or self.last or (None, None)
         return NonFinite(what, layer, kind)
 

@@ -1,4 +1,4 @@
-"""A learning rate that works where another diverged: found by a learning-rate test, proved by training at it."""
+"""Finds a learning rate that works where another diverged: by a learning-rate test, verified by training."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ PROVEN_FALL = 0.02
 
 
 def find_working_rate(training: Training, steps: Sequence[Step], lr: float) -> tuple[float | None, str]:
-    """A rate from a learning-rate test below the one that diverged, trained at for a while to prove it; and how."""
+    """Find a rate below the one that diverged by a learning-rate test and a short training. Returns it and a reason."""
     if not steps:
         return None, "There were no batches for trying learning rates."
     high = lr
@@ -61,7 +61,7 @@ def find_working_rate(training: Training, steps: Sequence[Step], lr: float) -> t
 
 
 def _begin(training: Training, steps: Sequence[Step]) -> Callable[[float], float]:
-    """Start training anew; the result trains one step at a rate and returns its loss."""
+    """Start training again; the returned function trains one step at a rate and returns its loss."""
     replica = training.begin(None, steps, 1.0)
     factors = [float(group["lr"]) for group in replica.optimizer.param_groups]
     endless = itertools.cycle(steps)
@@ -76,7 +76,7 @@ def _begin(training: Training, steps: Sequence[Step]) -> Callable[[float], float
 
 @dataclass(frozen=True)
 class _Trial:
-    """What training at a rate did: the losses before it, on the first batches, and those of its last steps."""
+    """The result of training at a rate: the losses before it, on the first batches, and those of its last steps."""
 
     before: Array
     after: Array
@@ -86,7 +86,7 @@ class _Trial:
 
     @property
     def learned(self) -> bool:
-        """Whether the loss fell, by an amount that matters and by more than batches differ."""
+        """Whether the loss fell by at least PROVEN_FALL and by more than twice its standard error."""
         if not self.finite:
             return False
         before, after = float(self.before.mean()), float(self.after.mean())
@@ -99,7 +99,7 @@ class _Trial:
 
 
 def _try_rate(step: Callable[[float], float], rate: float, num_batches: int) -> _Trial:
-    """Train at a rate until the loss has fallen, is not fit, or time is up.
+    """Train at a rate until the loss has fallen, is not finite, or the time is over.
 
     The losses before are measured on the same batches at a rate of 0.
     """
