@@ -1,7 +1,7 @@
 """The folders that runs write to, and the files in them that the database records.
 
     experiments_dir/<experiment>/attempt-<n>/
-        weights-best.safetensors, checkpoint-....pt      the engine's own names, written over as training goes on
+        weights-best.safetensors, checkpoint-....pt      the engine's own names, overwritten during training
         stored-weights-best-3f2a91c40d55.safetensors     recorded in the database: never changed, only replaced
 
 A stored file is a second name (a hard link) of the engine's file. So a record's digest always fits its file, while
@@ -40,7 +40,7 @@ def keep(path: Path, digest: str) -> Path:
 
 
 def remove_files(experiments_dir: Path, records: Iterable[ArtifactRecord]) -> None:
-    """Remove files whose records are gone. One that cannot be removed now is swept later."""
+    """Remove files whose records are deleted. One that cannot be removed now is removed later by `sweep`."""
     for record in records:
         with suppress(OSError, CorruptFile):
             record.file(experiments_dir).unlink(missing_ok=True)

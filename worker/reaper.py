@@ -56,7 +56,7 @@ class Silence:
         self._excused: set[Hashable] = set()
 
     def watch(self, counters: dict[H, int], elapsed: float) -> dict[H, float]:
-        """Seconds of silence of each counter, after `elapsed` more of them. Counters that are gone are forgotten."""
+        """Seconds of silence of each counter, after `elapsed` more of them. Counters no longer present are dropped."""
         silent: dict[H, float] = {}
         for key, value in counters.items():
             before, seconds = self._seen.get(key, (None, 0.0))

@@ -15,7 +15,7 @@ from typing import NoReturn
 from worker.training.threads import limit_spinning
 
 NUMBER = struct.Struct("q")
-"""How pids and exit codes are sent."""
+"""The format in which pids and exit codes are sent."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)

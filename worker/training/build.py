@@ -28,7 +28,7 @@ from worker.training.stopping import EarlyStopping
 from worker.training.tuning import Tuning
 
 INITIALISE_PIXELS = 5000 * 32**2
-"""Pixels of training images that a network which starts from them is shown (see models.networks.build.initialise)."""
+"""Pixels of the training images used for an initialisation from data (see models.networks.build.initialise)."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], run: dict[str, str]) ->
     `run` identifies the run: loading refuses a checkpoint of another spec or other images.
     """
     path = folder / f"checkpoint-{state['epoch']:05d}-{state['step']:07d}.pt"
-    content = io.BytesIO()  # torch and safetensors report a full disk by errors that cannot be told from others
+    content = io.BytesIO()  # torch and safetensors report a full disk by errors that do not differ from others
     torch.save({"version": VERSION, "run": run, "state": state}, content)
     write(path, content.getbuffer(), fix=RESUME)
     for old in own_checkpoints(folder)[KEPT:]:

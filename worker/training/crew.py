@@ -19,17 +19,17 @@ from worker.training.neighbours import Neighbours
 from worker.training.threads import Place, ThreadHistory
 
 GAIN = 1.25
-"""What twice as many threads must bring to be taken."""
+"""The speedup from which twice as many threads are chosen."""
 KEEP = 1.1
-"""What they must bring to be kept: less, so that a gain near the border does not go back and forth."""
+"""The speedup from which they are kept: lower, so that a gain near the threshold causes no oscillation."""
 FELL, ROSE = 0.5, 1.5
 """A run's speed, as a part of what it was with these threads, below or above which they are tried again."""
 WINDOW_SECONDS = 1.0
-"""Training time over which a speed is taken."""
+"""Seconds of training over which a speed is measured."""
 PATIENCE = 20
 """A trial is made only when the last one's time, so many times, has passed: trials cost 5% at most."""
 SHORT_SECONDS = 1.0
-"""A run that one thread trains in less is not tried out."""
+"""A run that takes fewer seconds than this with one thread has no trial."""
 
 
 class Speeds(Protocol):
@@ -63,12 +63,12 @@ class Crew:
     ) -> None:
         self.neighbours = neighbours or Neighbours()
         self.limit = limit or min(thread_limit(), torch.get_num_threads())
-        """What this process may use, and what its user allows it (OMP_NUM_THREADS)."""
+        """The largest number of threads: the cores of this process, and OMP_NUM_THREADS."""
         self.replay = replay
         self.history = ThreadHistory()
         self.threads = 1
         self.tell: Tell = lambda code, text, data: None
-        """Takes what people should know: a change after the start."""
+        """Called with a notice for the user: a change after the start."""
         self._clock = clock
         self._most = 1
         self._speeds = speeds

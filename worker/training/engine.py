@@ -53,9 +53,9 @@ from worker.training.verdicts import Verdicts
 from worker.training.watch import Interrupted, Watch
 
 MAX_LOWERED = 3
-"""How often `on_divergence: lower_lr` tries again."""
+"""How often `on_divergence: lower_lr` restarts a run."""
 FILTER_IMAGES = 256
-"""Validation images that the last verdict shows to the filters."""
+"""Validation images on which the filters are measured for the last verdict."""
 QUICK_SECONDS = 3.0
 """A run that was cancelled or diverged measures its best weights once more only if validation takes no longer."""
 
@@ -118,7 +118,7 @@ class _Run:
         self.cache_dir = cache_dir
         self.crew = crew
         self.identity = {"spec": spec.digest(), "dataset": dataset.fingerprint}
-        """What a checkpoint must be of to be gone on from."""
+        """Identifies the run: only a checkpoint with the same values can be resumed from."""
         self.earlier: list[Path] = []
         """Checkpoints of earlier attempts, newest first."""
         self.data = build_data(spec, dataset, tuning)
@@ -126,7 +126,7 @@ class _Run:
         self.history = RunHistory()
         self.timer = PhaseTimer()
         self.validation_seconds = math.inf
-        """What the last validation took."""
+        """Seconds of the last validation."""
 
     def start(self, checkpoints: Sequence[Path]) -> None:
         """Build the initial state, or restore the newest usable checkpoint's."""

@@ -23,7 +23,7 @@ from worker.training.state import TrainingState
 from worker.training.step import forward_backward, optimizer_step
 
 WARM_UP_STEPS = 3
-"""Steps on another stream before the recording, as torch asks for; what they change is put back."""
+"""Steps on another stream before the recording, as torch requires; what they change is restored."""
 
 Compute = Callable[[], None]
 
@@ -64,7 +64,7 @@ class GraphedSteps:
         self.record_graph = record_graph or record_on_cuda
         self.recordings: dict[tuple[torch.Size, bool], _Recording] = {}
         self.failure: str | None = None
-        """Why recording was given up."""
+        """The reason why recording failed."""
         for group in state.optimizer.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]), device=state.device)  # Schedule.apply fills it in place
             if "capturable" in group and state.device.type == "cuda":

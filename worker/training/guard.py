@@ -9,7 +9,7 @@ from torch import Tensor
 
 REMEMBERED_NORMS = 64
 READ_EVERY = 8
-"""Steps between two reads of DeferredFiniteGuard, which learns of a step at most twice as many steps later."""
+"""Steps between two reads of DeferredFiniteGuard, which checks a step at most twice as many steps later."""
 
 
 class Diverged(Exception):
@@ -27,7 +27,7 @@ class FiniteGuard:
 
     def __init__(self, *, watch_gradient: bool) -> None:
         self.watch_gradient = watch_gradient
-        """False with loss scaling, which itself leaves out steps whose gradient overflows, and goes on."""
+        """False with loss scaling, which itself skips steps whose gradient overflows, and continues."""
         self.grad_norms: deque[Tensor] = deque(maxlen=REMEMBERED_NORMS)
         """Of the last steps, oldest first."""
         self.epoch = self.step = 0

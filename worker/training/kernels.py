@@ -51,7 +51,7 @@ class KernelHistory:
         return {epoch: kernels.numpy() for epoch, kernels in self.kernels.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The content of the file: `kernels` (epochs kept, out, in, h, w), and `epochs` says which they are."""
+        """The content of the file: `kernels` (epochs kept, out, in, h, w), and `epochs`, their numbers."""
         return {
             "kernels": torch.stack(list(self.kernels.values())),
             "epochs": torch.tensor(list(self.kernels), dtype=torch.int64),

@@ -27,7 +27,7 @@ def train_epoch(
     state.finite_guard.begin(state.epoch, state.step)
     for micro_batch in micro_batches:
         batch = micro_batch.batch
-        state.schedule.apply(state.total_steps)  # the rate is a function of the step: set anew each time, never drifts
+        state.schedule.apply(state.total_steps)  # the rate is a function of the step: set each time, so it never drifts
         grad_norm: Tensor | None = None  # stays None until the step's last micro-batch, and where all images weigh 0
         if micro_batch.step_weight == 0:
             logits = forward_only(state, micro_batch)

@@ -24,7 +24,7 @@ from models.cores import machine_cores, usable_cores
 
 FILE = "epochal-training.lock"
 SHARED_FOLDERS = (Path("/dev/shm"), Path(tempfile.gettempdir()))  # noqa: S108 (opened without following links)
-"""The first of these that can be used is where processes of different labs and users meet."""
+"""The first usable one of these folders is shared by processes of different labs and users."""
 
 MOST_THREADS = 1 << 12
 OWNERS = 1 << 20
@@ -35,7 +35,7 @@ MACHINES = 1 << 16
 _LAYOUT = "hhqqi4x"
 """struct flock on 64-bit Linux: kind, whence, start, length, process."""
 _CAN_LOCK = all(hasattr(fcntl, name) for name in ("F_OFD_SETLK", "F_OFD_GETLK"))
-"""Locks that belong to an open file and not to a process are Linux's. Elsewhere nobody knows of anybody."""
+"""Locks that belong to an open file and not to a process are Linux's. Elsewhere no others are counted."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Neighbour:
     """Another training process on this machine."""
 
     group: int
-    """A number for its control group and the cores that it is confined to."""
+    """An id of its control group and the cores that it is confined to."""
     threads: int
 
 

@@ -85,7 +85,7 @@ class Recorder:
         """Copy an earlier attempt's best weights into this one's folder, if they are of the best epoch.
 
         They are of a later one when the attempt ended between an epoch's weights and its checkpoint; the epoch is
-        trained again then, and its weights written anew.
+        trained again then, and its weights are written again.
         """
         path = earlier / "weights-best.safetensors"
         content = path.read_bytes() if path.is_file() else None

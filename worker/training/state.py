@@ -41,7 +41,7 @@ class TrainingState:
     """Steps of the optimizer; with accumulation fewer than batches."""
     max_grad_norm: float | None
     initial_weights: dict[str, Tensor]
-    """On the CPU, before the first step: what movement is measured from, and what divergence can go back to."""
+    """On the CPU, before the first step: movement is measured from it, and a divergence may return to it."""
     best: BestTracker = field(default_factory=BestTracker)
     epoch: int = 1
     """The epoch that is being trained, from 1."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 SPIN_COUNT = "100000"
-"""Turns that a thread of GNU OpenMP waits actively for the next piece of work, about 300 microseconds.
+"""Iterations for which a thread of GNU OpenMP spins while it waits for work, about 300 microseconds.
 
-Its default is 300,000. Alone, and beside an API that is asked fifty times a second, both are as fast, and 10,000 turns
-2 to 5% slower: a thread that has gone to sleep takes long to wake, above all on a virtual machine. When several
-programs want every core, each turn is taken from one of them; then a run goes on with one thread, which never waits
+Its default is 300,000. Alone, and beside an API with fifty requests a second, both are equally fast, and 10,000 are
+2 to 5% slower: a sleeping thread takes long to wake, above all on a virtual machine. When several
+programs need every core, spinning takes time from the others; then a run continues with one thread, which never waits
 (see crew.py).
 """
 

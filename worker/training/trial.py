@@ -19,9 +19,9 @@ from worker.training.tuning import Tuning
 
 ROUNDS = 4
 TURN_SECONDS = 0.03
-"""The numbers of threads take turns, so that a load that comes and goes meets both."""
+"""The numbers of threads are measured alternately, so that a changing load affects both."""
 LONGEST_SECONDS = 1.0
-"""No further round is begun after this: steps of several threads can be very slow, which one round shows as well."""
+"""No further round is begun after this: steps of several threads can be very slow, and one round shows it."""
 STEP_SECONDS = 0.05
 FEWEST_IMAGES = 8
 """Where a step of the whole batch takes longer, part of the batch is tried, down to this many images."""

@@ -37,7 +37,7 @@ class Tuning:
 
     device: torch.device
     most_threads: int
-    """As many threads as the work of a step keeps busy; how many there are, a run's crew decides (crew.py)."""
+    """The largest number of threads that a step can use; the actual number is chosen in crew.py."""
     channels_last: bool
     optimizer: str
     """direct, fused, foreach or forloop (see worker.training.optimizers)."""

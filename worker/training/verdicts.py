@@ -45,7 +45,7 @@ class Verdicts:
         self.judged_epochs = 0
 
     def judge_if_due(self, kernels: Callable[[], Kernels]) -> None:
-        """Give a verdict while training goes on, unless the last one was given a moment or a few epochs ago."""
+        """Give a verdict during training, unless the last one is too recent, in time or in epochs."""
         began = self.clock()
         grown = len(self.history.epochs) - self.judged_epochs
         if began >= self.judge_again_at and GROWTH * grown >= self.judged_epochs:

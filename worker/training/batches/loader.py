@@ -27,7 +27,7 @@ from worker.training.seeds import Stream, derive_seed, generator
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images of one split. `images` is the whole uint8 tensor (N, C, H, W); `indices` says which belong."""
+    """The images of one split. `images` is the whole uint8 tensor (N, C, H, W); `indices` selects this split's."""
 
     images: Tensor
     labels: Tensor
@@ -155,7 +155,7 @@ class EpochBatches:
 
 
 def plain_batches(split: Split, input_format: InputFormat, batch_size: int, size: int | None = None) -> Iterator[Batch]:
-    """The images of a split in order and not augmented, for evaluation; at the network's input size unless told."""
+    """The images of a split in order and not augmented, for evaluation; at the network's input size by default."""
     for positions in torch.split(torch.arange(len(split), device=split.indices.device), batch_size):
         images, labels = split.take(positions, input_format.device)
         yield Batch(input_format.prepare(images, size), labels)

@@ -22,11 +22,11 @@ from models.verdict.filters import ConvolutionHealth, FilterHealth
 from worker.training.diagnosis.activity import Activity, watch_activity
 
 DEAD_NORM = 0.01
-"""Of the layer's median norm."""
+"""A filter whose norm is below this fraction of the layer's median is dead."""
 SATURATED_NORM = 10.0
-"""The same."""
+"""A filter whose norm is above this many times the layer's median is saturated."""
 ALWAYS = 0.995
-"""MicroBatch of all places at which a saturated filter fires."""
+"""The fraction of all positions at which a saturated filter fires, at least."""
 ALIKE = 0.95
 """Cosine similarity of duplicates. Random filters of 9 weights come this close once in some 100,000 pairs."""
 FEWEST_WEIGHTS = 9
@@ -35,11 +35,11 @@ SIGMAS = 2.24
 """A filter has structure when its roughness lies this many standard deviations from that of random weights (97.5%)."""
 JUDGED_CHANNELS = 64
 JUDGED_VALUES = 2**19
-"""Weights whose structure is looked at at once: it takes some ten times their memory."""
+"""Weights whose structure is measured at once: it takes some ten times their memory."""
 COMPARED_CHANNELS = 16
-"""Input channels that are looked at for shape and for coherence; more would tell no more and cost time."""
+"""Input channels used for shape and for coherence; more cost time and change little."""
 MOST_PAIRS = 50
-"""Duplicate pairs that are named; the number of filters concerned is exact."""
+"""Duplicate pairs that are listed; the number of filters concerned is exact."""
 
 
 def filter_health(

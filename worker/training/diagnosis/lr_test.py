@@ -28,9 +28,9 @@ Array = NDArray[np.float64]
 BLOWN_UP = 4.0
 """The sweep ends when the smoothed loss is this many times the lowest one, or not finite."""
 IMAGES_A_RATE = 128
-"""Small batches are so noisy that each rate is tried on several, until it has seen about this many images."""
+"""Images per rate: small batches are noisy, so each rate is tried on several of them, up to this many images."""
 SECONDS = 20.0
-"""What a sweep is planned to take; it ends at 1.3 times this. A test must answer within 30 s."""
+"""The planned time of a sweep, which ends at 1.3 times this. A test must answer within 30 s."""
 FEWEST_RATES = 30
 """A slow network is swept at fewer rates, down to this many; then on part of each batch, down to FEWEST_IMAGES."""
 FEWEST_IMAGES = 16
@@ -51,7 +51,7 @@ class Sweep:
     losses: Array
     diverged_at: float | None
     complete: bool = True
-    """Whether it came to the end of its range or blew up; otherwise time was up."""
+    """Whether it reached the end of its range or blew up; otherwise its time ended."""
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from worker.training.step import clip_grad_norm
 Step = Sequence[MicroBatch]
 """The micro-batches whose gradients make one step."""
 MicroBatchLoss = Callable[[Tensor, MicroBatch], Tensor]
-"""From the logits for a micro-batch to what it adds to the loss of its step."""
+"""Maps the logits of a micro-batch to its part of the loss of its step."""
 
 REPLAYED_STEPS = 40
 REPLAY_SECONDS = 20.0
-"""Steps, and time, after which a replay that stays finite is given up."""
+"""Steps, and seconds, after which a replay that stays finite ends."""
 
 
 @dataclass(frozen=True)

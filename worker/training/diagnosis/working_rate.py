@@ -16,12 +16,12 @@ Array = NDArray[np.float64]
 
 SWEEP_SECONDS = 10.0
 PROOF_STEPS = 60
-"""Steps for which a suggested rate is trained at before it is asked whether the network has learned; then again."""
+"""Steps of training at a suggested rate between two checks of whether the loss has fallen."""
 MOST_PROOF_STEPS = 300
 FEWEST_PROOF_STEPS = 20
 PROOF_SECONDS = 4.0
 PROVEN_FALL = 0.02
-"""A trial that lowered the loss by less than this part of it has learned nothing."""
+"""The smallest relative fall of the loss that counts."""
 
 
 def find_working_rate(training: Training, steps: Sequence[Step], lr: float) -> tuple[float | None, str]:
