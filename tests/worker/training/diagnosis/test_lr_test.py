@@ -136,7 +136,7 @@ def test_time_that_is_up_ends_a_sweep_and_is_said() -> None:
     sweep = sweep_rates(lambda rate: 2.3 - 0.01 * next(steps), RATES, seconds=0.0)
     assert not sweep.complete
     assert len(sweep.rates) == 5
-    assert "time was up" in suggest(sweep).why
+    assert "the time ended" in suggest(sweep).why
 
 
 @pytest.fixture(scope="module")
