@@ -111,10 +111,11 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
 
 def _api() -> APIRouter:
     api = APIRouter(prefix=API)
-    for module in (experiments, curves, evaluation, kernels, events, measurements, catalogue, export, registry):
-        api.include_router(module.router, dependencies=[Depends(authorise)])
+    # the first routes are found first: of a small network's answer, looking through all of them took a third
     for router in (predictions.router, registry.predictions):
         api.include_router(router, dependencies=[Depends(authorise_viewer)])
+    for module in (experiments, curves, evaluation, kernels, events, measurements, catalogue, export, registry):
+        api.include_router(module.router, dependencies=[Depends(authorise)])
     api.include_router(health.router, include_in_schema=False)
     return api
 
