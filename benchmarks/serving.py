@@ -51,8 +51,6 @@ CASES = {
     "squeezenet1_1 at 224": ({"name": "squeezenet1_1", "input_size": 224}, "jpeg"),
 }
 CLIENTS = (1, 8, 64)
-BARS = {"baseline": (1.3, 1.5), "squeezenet1_1 at 224": (2.0, 3.0)}
-"""How many times the rival's requests a second: alone (for SqueezeNet: half the rival's median), and in company."""
 
 
 def pictures() -> dict[str, bytes]:
