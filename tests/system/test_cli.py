@@ -84,7 +84,8 @@ def test_what_was_wrong_is_listed_or_drawn(epochal, completed: int, tmp_path: Pa
     assert "taken for" in epochal(command, str(completed)).stdout
     assert json.loads(epochal(command, str(completed), "--json").stdout)["split"] == "validation"
     epochal(command, str(completed), "-o", "picture.png")
-    assert Image.open(tmp_path / "picture.png").width > 500
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 500
     assert "evaluate_test" in epochal(command, str(completed), "--split", "test", expect=1).stderr
 
 

@@ -151,7 +151,7 @@ def test_the_event_loop_goes_on_while_a_long_upload_is_parsed() -> None:
         elsewhere = asyncio.create_task(others())
         headers = [(b"content-type", b"multipart/form-data; boundary=x")]
         request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
-        (found,) = await read_images(request, lambda num_bytes: None)
+        (found,) = await read_images(request, lambda num_bytes: None, 100_000_000)
         elsewhere.cancel()
         assert found.data == image
 
