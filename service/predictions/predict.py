@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -215,12 +216,20 @@ def _answer(
     done = iter(isolated)
     pixels = [next(done) if image.isolated else decode_image(image, served.weights.preprocessing) for image in images]
     clock.start("forward")
-    return predictor.judge(served, pixels)
+    with _only_whole(served.weights.which):
+        return predictor.judge(served, pixels)
 
 
 def _find(predictor: Predictor, experiment_id: int, which: str, stamp: int | None) -> Served:
-    try:
+    with _only_whole(which):
         return predictor.find(experiment_id, which, stamp)
+
+
+@contextmanager
+def _only_whole(which: str) -> Iterator[None]:
+    """Turn CorruptFile, of damaged or wrong weights, into a Conflict that names the way out."""
+    try:
+        yield
     except CorruptFile as error:
         other = "last" if which == "best" else "best"
         raise Conflict(

@@ -41,9 +41,15 @@ API = "/api/v1/experiments"
 @pytest.fixture
 def trained(filled: Filled) -> int:
     """An experiment with the weights of an untrained network, as the engine writes them."""
+    return add_trained(filled)
+
+
+def add_trained(filled: Filled, tensors_of: str | None = None) -> int:
+    """The same, or with the tensors of another model's network in the file."""
     spec, info = parse_spec(SMALL), get_dataset("cifar10")
     torch.manual_seed(0)
-    network = build_network(spec.model, num_classes=10, in_channels=3, size=32)
+    built = parse_spec({**SMALL, "model": tensors_of}).model if tensors_of else spec.model
+    network = build_network(built, num_classes=10, in_channels=3, size=32)
     tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     about = {
         "model": spec.as_json()["model"],
@@ -138,6 +144,13 @@ def test_damaged_weights_are_not_used(client: TestClient, filled: Filled, traine
     assert sha256_of(path)
     answer = post(client, trained, [("a.png", picture())])
     assert answer.status_code == 409
+    assert "weights=last" in answer.json()["fix"]
+
+
+def test_weights_that_do_not_fit_their_network_are_not_used(client: TestClient, filled: Filled) -> None:
+    answer = post(client, add_trained(filled, tensors_of="wide"), [("a.png", picture())])
+    assert answer.status_code == 409
+    assert "do not fit its network" in answer.json()["detail"]
     assert "weights=last" in answer.json()["fix"]
 
 
