@@ -2,9 +2,14 @@
 
 import os
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before anything imports torch: several trainings share the cores
+
+# The same examples in every run; `--hypothesis-profile default` draws new ones.
+hypothesis.settings.register_profile("same-examples", derandomize=True, database=None)
+hypothesis.settings.load_profile("same-examples")
 
 KEPT = ("EPOCHAL_CACHE_DIR", "EPOCHAL_TEST_POSTGRES")
 
