@@ -32,7 +32,7 @@ def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
         )
     if isinstance(weights, tuple) and not any(weights):
         _refuse(
-            "class_weights", "are all 0, which leaves nothing to learn", value=list(weights)[:20], nearest="balanced"
+            "class_weights", "are all 0, so no image would be trained on", value=list(weights)[:20], nearest="balanced"
         )
 
 

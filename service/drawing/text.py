@@ -215,7 +215,7 @@ def _add(path: str) -> None:
     try:
         font_manager.fontManager.addfont(path)
     except (OSError, RuntimeError, ValueError) as error:  # a damaged file, or a format that FreeType does not read
-        logger.info("the font %s is passed over: %s", path, error)
+        logger.info("the font %s cannot be read and is skipped: %s", path, error)
 
 
 @lru_cache(MAX_FONTS)
@@ -227,7 +227,7 @@ def _coverage(path: str) -> dict[int, int]:
         for code in found.get_charmap() if found.scalable else ():
             blocks[code >> 8] = blocks.get(code >> 8, 0) | 1 << (code & 255)
     except (OSError, RuntimeError, ValueError) as error:
-        logger.info("the font %s is passed over: %s", path, error)
+        logger.info("the font %s cannot be read and is skipped: %s", path, error)
     return blocks
 
 

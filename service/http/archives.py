@@ -66,7 +66,7 @@ class Archive:
 
 
 def open_archive(data: bytes, *, max_members: int, max_bytes: int) -> Archive:
-    """Look at a zip: names, kinds and sizes of all its members; folders and what macOS leaves are passed over.
+    """Look at a zip: names, kinds and sizes of all its members; folders and what macOS adds are skipped.
 
     Raises BadRequest for what is no zip, InvalidRequest for a member that leads out of it, is a link or encrypted, or
     none at all; TooLarge for more members or bytes than are read.
