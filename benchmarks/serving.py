@@ -34,6 +34,7 @@ from safetensors.torch import save
 from benchmarks.serving_rival import build
 from models.cores import usable_cores
 from models.data.catalogue import get_dataset
+from models.data.decoding import decode_image, open_image
 from models.files import sha256_of, write
 from models.networks.export import export_described
 from models.networks.inputs import preprocessing_for
@@ -42,7 +43,6 @@ from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Store, artifacts, experiments, runs
 from models.store.states import ArtifactKind, Status
-from service.predictions.decoding import decode_image, open_image
 from service.predictions.session import compute_logits, start_session
 
 CASES = {

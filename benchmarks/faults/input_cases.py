@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from sqlalchemy import update
+from tests.service.predictions.test_decoding import EXACT, FEW, bombs, huge
 
 from benchmarks.faults.bodies import BAD_JSON, BAD_YAML, DISGUISED, HOSTILE, MEMORY_BOMBS, PATHS
 from benchmarks.faults.harness import API, Bench, case, endless, expect, short_spec
@@ -38,7 +39,6 @@ from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
 from models.store.tables import Artifact
 from tests.service.predictions.pictures import STORED, encode, exif, gradient
-from tests.service.predictions.test_decoding import EXACT, FEW, bombs, huge
 
 PICTURE = encode(Image.fromarray(gradient(48, 48)), "PNG")
 MEGABYTES = 50

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from models.cores import usable_cores
+from models.data.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
+from models.data.isolated import decode_isolated
 from models.errors import Conflict, CorruptFile, TooLarge
 from service.http.documents import Document
 from service.http.queues import BoundedQueue
 from service.http.quotas import RateLimiter
 from service.http.uploads import Upload, UploadMemory
 from service.predictions.calibration import Judged
-from service.predictions.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
-from service.predictions.isolated import decode_isolated
 from service.predictions.predictor import Predictor, Served
 from service.predictions.turns import Turns
 

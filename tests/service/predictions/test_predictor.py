@@ -227,7 +227,7 @@ def test_only_a_few_networks_are_kept(lab: Lab, predictor: Predictor, monkeypatc
 def test_the_api_starts_without_torch() -> None:
     script = (
         "import sys\n"
-        "import service.predictions.predictor, service.predictions.decoding, service.predictions.weights\n"
+        "import service.predictions.predictor, models.data.decoding, service.predictions.weights\n"
         "print('torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)

@@ -18,6 +18,7 @@ from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 
 from models.data.catalogue import get_dataset
+from models.data.decoding import ImageFile
 from models.errors import Unavailable
 from models.evaluation.calibration import Calibration
 from models.evaluation.outputs import AboutOutputs
@@ -31,7 +32,6 @@ from models.store.states import ArtifactKind
 from service.app import create_app
 from service.http import uploads
 from service.predictions import predict as predictions
-from service.predictions.decoding import ImageFile
 from tests.service.lab_of_one import SMALL, Filled, LiveServer, epoch
 from tests.service.predictions.trained import exported
 

@@ -9,10 +9,10 @@ import safetensors.torch
 import torch
 
 from models.data.dataset import ImageDataset
+from models.data.decoding import to_channels
 from models.evaluation.probabilities import softmax
 from models.networks.export import export_graph
 from models.spec.parse import parse_spec
-from service.predictions.decoding import to_channels
 from service.predictions.session import compute_logits, start_session
 from tests.worker.training.tiny import images
 from worker.training.batches.loader import plain_batches

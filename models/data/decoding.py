@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.data.image_headers import ACCEPTED, Header, Refused, identify, read_orientation
 from models.errors import ImageError
 from models.networks.preprocessing import Preprocessing
-from service.predictions.image_headers import ACCEPTED, Header, Refused, identify, read_orientation
 
 MILLION = 1_000_000
 MAX_PIXELS: dict[str, int] = {

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.data.decoding import MAX_PIXELS, decode_image, decode_upright, open_image
+from models.data.image_headers import MAX_JPEG_SCANS, read_orientation
+from models.data.isolated import decode_isolated
 from models.errors import ImageError
 from models.networks.preprocessing import Preprocessing
-from service.predictions.decoding import MAX_PIXELS, decode_image, decode_upright, open_image
-from service.predictions.image_headers import MAX_JPEG_SCANS, read_orientation
-from service.predictions.isolated import decode_isolated
 from tests.service.predictions.pictures import (
     COLOUR,
     GRAY,

@@ -1,4 +1,4 @@
-"""Decoding of large images in a separate process: `python -m service.predictions.isolated SIDE GRAYSCALE`.
+"""Decoding of large images in a separate process: `python -m models.data.isolated SIDE GRAYSCALE`.
 
 The process reads the file from its standard input and writes the square's pixels to its standard output. It starts in
 0.2 s, has a limit on its memory and its time, gives everything back, and ends with the request that it works for.
@@ -17,12 +17,12 @@ import numpy as np
 from anyio import to_thread
 from numpy.typing import NDArray
 
+from models.data.decoding import ImageFile, decode_upright, open_image, to_channels
 from models.errors import ImageError
 from models.imports import module_command, own_packages_first
 from models.networks.preprocessing import Preprocessing
-from service.predictions.decoding import ImageFile, decode_upright, open_image, to_channels
 
-MODULE = "service.predictions.isolated"
+MODULE = "models.data.isolated"
 MAX_SECONDS = 30
 """Of processor time: a busy machine makes no picture too large."""
 MAX_ADDRESS_SPACE = 2_000_000_000
