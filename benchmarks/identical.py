@@ -31,9 +31,9 @@ from models.data.dataset import ImageDataset, load_dataset
 from models.findings import FindingCode
 from models.settings import get_settings
 from models.spec.parse import parse_spec
-from worker.training.crew import Crew
 from worker.training.engine import train
 from worker.training.sink import MemorySink
+from worker.training.thread_control import ThreadControl
 from worker.training.threads import START, ThreadHistory
 
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "grad_norm")
@@ -94,7 +94,7 @@ def run(case: Case, dataset: ImageDataset) -> Record:
     with tempfile.TemporaryDirectory() as folder:
 
         def go_on(should_stop: Callable[[], Any]) -> str:
-            crew = Crew(limit=2, replay=ThreadHistory(((START, 1),)))
+            thread_control = ThreadControl(limit=2, replay=ThreadHistory(((START, 1),)))
             return train(
                 spec,
                 dataset,
@@ -104,7 +104,7 @@ def run(case: Case, dataset: ImageDataset) -> Record:
                 checkpoints=sink.checkpoints(),
                 should_stop=should_stop,
                 cache_dir=get_settings().cache_dir,
-                crew=crew,
+                thread_control=thread_control,
             ).status
 
         statuses = []

@@ -38,10 +38,10 @@ from models.cores import usable_cores
 from models.data.dataset import load_dataset
 from models.settings import Settings, get_settings
 from models.spec.parse import parse_spec
-from worker.training.crew import Crew
 from worker.training.engine import train
 from worker.training.neighbours import Neighbours
 from worker.training.sink import MemorySink
+from worker.training.thread_control import ThreadControl
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- sharing: begin -->", "<!-- sharing: end -->"
@@ -89,8 +89,16 @@ def one_run(batch_size: int, fixed_threads: int | None, seconds: float) -> float
 
     replay = None if fixed_threads is None else ThreadHistory(((START, fixed_threads),))
     with tempfile.TemporaryDirectory() as folder:
-        crew = Crew(Neighbours(), replay=replay)
-        train(spec, dataset, MemorySink(), Path(folder), device="cpu", should_stop=should_stop, crew=crew)  # type: ignore[arg-type]
+        thread_control = ThreadControl(Neighbours(), replay=replay)
+        train(
+            spec,
+            dataset,
+            MemorySink(),
+            Path(folder),
+            device="cpu",
+            should_stop=should_stop,
+            thread_control=thread_control,
+        )  # type: ignore[arg-type]
     return images / (time.perf_counter() - began)
 
 

@@ -39,7 +39,7 @@ from service.http.documents import API
 from service.http.errors import ANY_PROBLEM, install_handlers
 from service.http.origins import HostNames
 from service.http.perimeter import Perimeter
-from service.http.prefix import UnderPrefix
+from service.http.prefix import StripPrefix
 from service.http.protocol import CLOSING, CONNECTIONS
 from service.http.proxies import TrustedProxies
 from service.http.queues import BoundedQueue
@@ -96,7 +96,7 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
         observe=instruments.count,
     )
     app.add_middleware(Cors, allowed_origins=settings.allowed_origins)
-    app.add_middleware(UnderPrefix, root_path=settings.root_path, trusts=proxies.sent, own=OWN_PATHS)
+    app.add_middleware(StripPrefix, root_path=settings.root_path, trusts=proxies.sent, own=OWN_PATHS)
     install_handlers(app, render_page=render_problem)
     app.add_exception_handler(LoginNeeded, pages.send_to_login)
     install_openapi(app)

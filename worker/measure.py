@@ -16,7 +16,6 @@ from models.spec.parse import load_spec
 from worker.training.batches.accumulation import micro_batches
 from worker.training.batches.loader import EpochBatches, plain_batches
 from worker.training.build import Data, build_batches, build_data, build_graphs, build_state
-from worker.training.crew import Crew
 from worker.training.diagnosis.lr_test import learning_rate_test
 from worker.training.environment import peak_memory_mb
 from worker.training.graphs import GraphedSteps
@@ -24,6 +23,7 @@ from worker.training.guard import Diverged
 from worker.training.loop import evaluate, train_epoch
 from worker.training.neighbours import Neighbours
 from worker.training.state import TrainingState
+from worker.training.thread_control import ThreadControl
 from worker.training.trial import begin_as_in_training
 from worker.training.tuning import Tuning, choose_tuning
 
@@ -66,18 +66,18 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
     spec = load_spec(body)
     dataset = _dataset(spec, settings)
     tuning = choose_tuning(spec, dataset, settings.device, cuda_graphs=settings.cuda_graphs)
-    with tuning.applied(), Crew(Neighbours([settings.data_dir])) as crew:
+    with tuning.applied(), ThreadControl(Neighbours([settings.data_dir])) as thread_control:
         data = build_data(spec, dataset, tuning)
         batches = build_batches(spec, data, tuning)
         state = build_state(spec, data, batches, tuning, settings.cache_dir)
-        begin_as_in_training(crew, spec, data, batches, state, tuning)
+        begin_as_in_training(thread_control, spec, data, batches, state, tuning)
         diverged, step_seconds, num_steps = _time_steps(spec, data, batches, state, build_graphs(spec, state, tuning))
         validation_seconds = _time_validation(spec, data, state, tuning)
     mean_loss = state.meters.means().loss
     seconds = step_seconds * state.steps_per_epoch + validation_seconds
     return {
         "device": str(tuning.device),
-        "threads": crew.threads,
+        "threads": thread_control.threads,
         "finite": diverged is None,
         "diverged": None if diverged is None else {"step": diverged.step + 1, "what": diverged.what},
         "steps_measured": num_steps,
@@ -93,8 +93,10 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
 def measure_learning_rates(body: dict[str, Any], options: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """Measure the loss over a sweep of learning rates and suggest one."""
     spec = load_spec(body)
-    crew = Crew(Neighbours([settings.data_dir]))
-    return learning_rate_test(spec, _dataset(spec, settings), **options, device=settings.device, crew=crew)
+    thread_control = ThreadControl(Neighbours([settings.data_dir]))
+    return learning_rate_test(
+        spec, _dataset(spec, settings), **options, device=settings.device, thread_control=thread_control
+    )
 
 
 def _dataset(spec: ExperimentSpec, settings: Settings) -> ImageDataset:

@@ -81,7 +81,7 @@ class Silence:
         self._seen.clear()
 
 
-class Chore:
+class PeriodicAction:
     """A periodic task: a function and its interval in seconds."""
 
     def __init__(self, seconds: float, do: Callable[[float], None]) -> None:
@@ -121,20 +121,20 @@ class Reaper:
         self._refused = False
         self._lenient_from = 0.0
         self._missed_turn = False
-        self._chores = [
-            Chore(BEAT_SECONDS, self.beat),
-            Chore(0.0, self.end_silent_runs),
-            Chore(QUEUE_SECONDS, self.rebuild_queue),
-            Chore(MEASUREMENTS_SECONDS, self.reclaim_measurements),
-            Chore(NURSERY_SECONDS, self.keep_nursery),
-            Chore(PRUNE_SECONDS, self.prune),
+        self._actions = [
+            PeriodicAction(BEAT_SECONDS, self.beat),
+            PeriodicAction(0.0, self.end_silent_runs),
+            PeriodicAction(QUEUE_SECONDS, self.rebuild_queue),
+            PeriodicAction(MEASUREMENTS_SECONDS, self.reclaim_measurements),
+            PeriodicAction(NURSERY_SECONDS, self.keep_nursery),
+            PeriodicAction(PRUNE_SECONDS, self.prune),
         ]
 
     def run(self) -> None:
         """Run the periodic tasks until the worker shuts down."""
         while not self._runtime.shutdown.wait(TICK_SECONDS):
-            for chore in self._chores:
-                chore.do_if_due()
+            for action in self._actions:
+                action.do_if_due()
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Session, bool]]:

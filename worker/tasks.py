@@ -7,7 +7,7 @@ import structlog
 from models.errors import EpochalError, LeaseLost, StorageFull, Unavailable
 from models.queue import TRAIN_TASK, enqueue
 from models.store import Status, artifacts, experiments, runs
-from models.store.rows import enter
+from models.store.rows import set_status
 from worker import folders
 from worker.app import app, current_runtime
 from worker.lease import Lease, claim_to_json
@@ -53,7 +53,7 @@ def _claim(runtime: Runtime, experiment_id: int) -> runs.Claim | None:
         raise
     except EpochalError as error:
         with runtime.store.writing() as session:
-            enter(session, experiments.get(session, experiment_id), Status.FAILED, error.detail)
+            set_status(session, experiments.get(session, experiment_id), Status.FAILED, error.detail)
         return None
 
 

@@ -15,7 +15,7 @@ from models.spec.parse import model_label
 from models.store import registry
 from models.store.columns import now
 from models.store.listing import Page, filtered, list_page, load_listed, revisions
-from models.store.rows import enter, load, not_found, tell_state, touch
+from models.store.rows import add_state_event, load, not_found, set_status, touch
 from models.store.states import Status
 from models.store.tables import Experiment, ExperimentTag, IdempotencyKey, SummaryRow
 
@@ -77,7 +77,7 @@ def create(
     )
     session.add(experiment)
     session.flush()
-    tell_state(session, experiment)
+    add_state_event(session, experiment)
     return experiment
 
 
@@ -205,12 +205,12 @@ def request_cancel(session: Session, experiment_id: int) -> Experiment:
     """
     experiment = load(session, experiment_id)
     if experiment.status is Status.QUEUED:
-        enter(session, experiment, Status.CANCELLED, "cancelled while it was queued")
+        set_status(session, experiment, Status.CANCELLED, "cancelled while it was queued")
     elif experiment.status is Status.RUNNING:
         if not experiment.cancel_requested:
             experiment.cancel_requested = True
             touch(experiment)
-            tell_state(session, experiment)
+            add_state_event(session, experiment)
     elif experiment.status is not Status.CANCELLED:
         raise Conflict(f"experiment {experiment_id} is {experiment.status}; there is nothing to cancel")
     return experiment
@@ -230,7 +230,7 @@ def request_resume(session: Session, experiment_id: int) -> Experiment:
     registry.check_not_held(session, experiment_id, "resumed")
     experiment.failed_attempts = 0
     experiment.test = None
-    enter(session, experiment, Status.QUEUED)
+    set_status(session, experiment, Status.QUEUED)
     return experiment
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Row, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models.curves.metrics import EMPTY, SERIES, EpochMetrics, Summary, summarise
-from models.store.rows import Lease, fenced, tell, touch
+from models.store.rows import Lease, add_event, fenced, touch
 from models.store.states import EventKind
 from models.store.tables import EpochRow, Run, SummaryRow
 
@@ -37,7 +37,7 @@ def append_epoch(session: Session, lease: Lease, metrics: EpochMetrics) -> None:
     session.add(EpochRow(experiment_id=lease.experiment_id, attempt=lease.attempt, **values))
     _extend_summaries(session, lease.experiment_id, metrics)
     touch(experiment)
-    tell(session, lease.experiment_id, EventKind.EPOCH, values)
+    add_event(session, lease.experiment_id, EventKind.EPOCH, values)
 
 
 def rewind(session: Session, lease: Lease, last_epoch: int) -> None:
@@ -52,7 +52,7 @@ def rewind(session: Session, lease: Lease, last_epoch: int) -> None:
     touch(experiment)
     text = f"training goes on from the end of epoch {last_epoch}; later epochs are made again"
     data = {"code": "rewound", "text": text, "data": {"last_epoch": last_epoch}}
-    tell(session, lease.experiment_id, EventKind.NOTICE, data)
+    add_event(session, lease.experiment_id, EventKind.NOTICE, data)
 
 
 def read(session: Session, experiment_id: int) -> list[EpochMetrics]:

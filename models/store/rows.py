@@ -66,14 +66,14 @@ def touch(experiment: Experiment) -> datetime:
     return experiment.updated_at
 
 
-def tell(session: Session, experiment_id: int, kind: EventKind, data: dict[str, Any]) -> Event:
+def add_event(session: Session, experiment_id: int, kind: EventKind, data: dict[str, Any]) -> Event:
     """Add an event."""
     event = Event(experiment_id=experiment_id, kind=kind, data=data)
     session.add(event)
     return event
 
 
-def enter(session: Session, experiment: Experiment, status: Status, reason: str | None = None) -> datetime:
+def set_status(session: Session, experiment: Experiment, status: Status, reason: str | None = None) -> datetime:
     """Change the experiment's status and add an event; returns the time."""
     experiment.status = status
     experiment.reason = reason
@@ -83,13 +83,13 @@ def enter(session: Session, experiment: Experiment, status: Status, reason: str 
     if status is Status.QUEUED:
         experiment.enqueued_at = None
         experiment.progress = None
-    tell_state(session, experiment)
+    add_state_event(session, experiment)
     return moment
 
 
-def tell_state(session: Session, experiment: Experiment) -> None:
+def add_state_event(session: Session, experiment: Experiment) -> None:
     """Add the event of the experiment's present state."""
     data = {"status": experiment.status.value, "attempt": experiment.attempt, "reason": experiment.reason}
     if experiment.cancel_requested:
         data["cancel_requested"] = True
-    tell(session, experiment.id, EventKind.STATE, data)
+    add_event(session, experiment.id, EventKind.STATE, data)

@@ -19,7 +19,7 @@ from models.spec.parse import load_spec
 from models.store import artifacts
 from models.store.artifacts import ArtifactRecord
 from models.store.columns import now
-from models.store.rows import Lease, check_lease, enter, fenced, tell, touch
+from models.store.rows import Lease, add_event, check_lease, fenced, set_status, touch
 from models.store.states import EventKind, RunStatus, Status
 from models.store.tables import EpochRow, Event, Experiment, Run
 
@@ -65,12 +65,12 @@ def claim(
         return None
     if experiment.failed_attempts >= max_attempts:
         reason = f"{experiment.failed_attempts} attempts ended without a result; {max_attempts} are allowed"
-        enter(session, experiment, Status.FAILED, reason)
+        set_status(session, experiment, Status.FAILED, reason)
         return None
     try:
         spec = load_spec(experiment.spec)
     except ValueError as error:
-        enter(session, experiment, Status.FAILED, f"this version cannot read the stored spec: {error}")
+        set_status(session, experiment, Status.FAILED, f"this version cannot read the stored spec: {error}")
         return None
     checkpoints = artifacts.checkpoints(session, experiment_id)
     start_epoch = checkpoints[0].epoch if checkpoints else 0
@@ -93,7 +93,7 @@ def claim(
         "images_per_second": None,
         "phase": "starting",
     }
-    moment = enter(session, experiment, Status.RUNNING)
+    moment = set_status(session, experiment, Status.RUNNING)
     experiment.started_at = experiment.started_at or moment
     session.flush()
     return Claim(experiment_id, run.id, experiment.attempt, worker, spec, checkpoints, start_epoch)
@@ -125,7 +125,7 @@ def settle(
     if test is not None:
         experiment.test = finite(test)
     _end(session, lease, experiment, RunStatus(status.value), reason)
-    enter(session, experiment, status, reason)
+    set_status(session, experiment, status, reason)
 
 
 def hand_back(session: Session, lease: Lease, reason: str, *, counts: bool) -> Status:
@@ -139,12 +139,12 @@ def hand_back(session: Session, lease: Lease, reason: str, *, counts: bool) -> S
     run = _end(session, lease, experiment, RunStatus.LOST if counts else RunStatus.HANDED_BACK, reason)
     experiment.failed_attempts += counts
     if experiment.cancel_requested:
-        enter(session, experiment, Status.CANCELLED, "cancelled while it ran")
+        set_status(session, experiment, Status.CANCELLED, "cancelled while it ran")
     elif experiment.failed_attempts >= run.max_attempts:
         times = f"{experiment.failed_attempts} attempts" if experiment.failed_attempts > 1 else "1 attempt"
-        enter(session, experiment, Status.FAILED, f"{reason} (given up after {times})")
+        set_status(session, experiment, Status.FAILED, f"{reason} (given up after {times})")
     else:
-        enter(session, experiment, Status.QUEUED)
+        set_status(session, experiment, Status.QUEUED)
     return experiment.status
 
 
@@ -172,7 +172,7 @@ def set_verdict(session: Session, lease: Lease, verdict: VerdictJson) -> None:
         session.execute(delete(Event).where(Event.id == before))
     experiment.verdict = plain = finite(verdict)
     touch(experiment)
-    tell(session, lease.experiment_id, EventKind.VERDICT, plain)
+    add_event(session, lease.experiment_id, EventKind.VERDICT, plain)
 
 
 def set_environment(session: Session, lease: Lease, environment: dict[str, Any]) -> None:
@@ -189,7 +189,7 @@ def set_environment(session: Session, lease: Lease, environment: dict[str, Any])
 def notice(session: Session, lease: Lease, code: str, text: str, data: dict[str, Any]) -> None:
     """Add a notice about the run, as an event."""
     touch(fenced(session, lease))
-    tell(session, lease.experiment_id, EventKind.NOTICE, {"code": code, "text": text, "data": finite(data)})
+    add_event(session, lease.experiment_id, EventKind.NOTICE, {"code": code, "text": text, "data": finite(data)})
 
 
 def _end(session: Session, lease: Lease, experiment: Experiment, status: RunStatus, reason: str | None) -> Run:

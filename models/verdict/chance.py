@@ -67,7 +67,7 @@ def report_stuck(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
         f"{start}: accuracy is {percent(level)}, what guessing among {curves.num_classes} classes gives "
         f"({percent(curves.chance)}){tail}."
     )
-    cause, suggestion = _cause(curves, loss, spec)
+    cause, suggestion = _cause_and_suggestion(curves, loss, spec)
     return [
         Finding(
             FindingCode.STUCK_AT_CHANCE,
@@ -107,7 +107,7 @@ def _stuck_loss(curves: Curves) -> list[Finding]:
     ]
 
 
-def _cause(curves: Curves, loss: Curve, spec: ExperimentSpec) -> tuple[str, str]:
+def _cause_and_suggestion(curves: Curves, loss: Curve, spec: ExperimentSpec) -> tuple[str, str]:
     """The likely cause in a sentence, and what to try about it."""
     if not len(loss):
         return "", "See the other findings; try a learning rate ten times smaller and ten times larger."

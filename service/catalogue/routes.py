@@ -10,7 +10,7 @@ from models.data.catalogue import list_datasets
 from models.spec.presets import experiment_presets, model_presets
 from service.http.documents import Document
 from service.http.errors import problems
-from service.http.prefix import under_in
+from service.http.prefix import with_prefix_in
 from service.http.routing import StrictRoute
 from service.http.schema import spec_schema
 
@@ -59,5 +59,5 @@ async def list_presets() -> PresetsDocument:
 @router.get("/schema")
 async def get_schema() -> dict[str, Any]:
     """Read the JSON schema of a spec."""
-    schema: dict[str, Any] = json.loads(under_in(json.dumps(spec_schema())))
+    schema: dict[str, Any] = json.loads(with_prefix_in(json.dumps(spec_schema())))
     return schema

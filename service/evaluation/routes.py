@@ -36,7 +36,7 @@ from service.http.dependencies import DrawPlace, RenderingsDep, SettingsDep, Sto
 from service.http.documents import API, Document
 from service.http.errors import problems
 from service.http.pictures import BINARY, ETAG, MEDIA_TYPES, NOT_MODIFIED, Picture, picture_headers, picture_responses
-from service.http.prefix import under
+from service.http.prefix import with_prefix
 from service.http.routing import MAX_ID, Id, StrictRoute
 
 router = APIRouter(prefix="/experiments", tags=["evaluation"], route_class=StrictRoute)
@@ -138,7 +138,7 @@ def get_mistakes(
     """Read the images that were surest and wrong, with the addresses of their pixels."""
     names = source.about().class_names
     pair = class_number("label", label, names), class_number("predicted", predicted, names)
-    root = under(f"{API}/experiments/{source.experiment_id}/images/{source.split}")
+    root = with_prefix(f"{API}/experiments/{source.experiment_id}/images/{source.split}")
 
     def make() -> bytes:
         outputs = source.read()

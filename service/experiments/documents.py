@@ -11,7 +11,7 @@ from models.store.listing import Listed
 from models.store.states import RunStatus, Status
 from models.store.tables import Experiment, Run
 from service.http.documents import API, Document
-from service.http.prefix import under
+from service.http.prefix import with_prefix
 
 
 class Best(Document):
@@ -99,10 +99,10 @@ class LayersDocument(Document):
 
 def links_of(experiment_id: int) -> dict[str, str]:
     """Return the addresses of an experiment's resources."""
-    root = under(f"{API}/experiments/{experiment_id}")
+    root = with_prefix(f"{API}/experiments/{experiment_id}")
     return {
         "self": root,
-        "page": under(f"/experiments/{experiment_id}"),
+        "page": with_prefix(f"/experiments/{experiment_id}"),
         "metrics": f"{root}/metrics",
         "metrics_csv": f"{root}/metrics.csv",
         "curves": f"{root}/curves.png",

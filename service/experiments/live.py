@@ -21,7 +21,7 @@ from models.store.states import EventKind
 from models.store.tables import Event
 from models.store.watching import Glimpse, glimpse
 from service.http.access import Authenticator, Caller
-from service.http.prefix import under_in
+from service.http.prefix import with_prefix_in
 from service.http.queues import BoundedQueue
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Message:
 
     def for_current_request(self) -> bytes:
         """Return the bytes to send, with addresses under the current request's path prefix."""
-        return under_in(self.data.decode("ascii")).encode() if self.names_addresses else self.data
+        return with_prefix_in(self.data.decode("ascii")).encode() if self.names_addresses else self.data
 
 
 PING = Message(None, b": still here\n\n")

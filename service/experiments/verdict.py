@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.errors import Conflict
 from models.findings import FindingJson, VerdictJson
 from models.store.tables import Experiment
-from service.http.prefix import under_in
+from service.http.prefix import with_prefix_in
 
 
 class Finding(BaseModel):
@@ -45,6 +45,6 @@ class VerdictDocument(BaseModel):
 def with_addresses(verdict: VerdictJson) -> list[FindingJson]:
     """Return a verdict's findings, with the addresses in suggestions under the current path prefix."""
     return [
-        {**finding, "suggestion": under_in(finding["suggestion"])} if finding.get("suggestion") else finding
+        {**finding, "suggestion": with_prefix_in(finding["suggestion"])} if finding.get("suggestion") else finding
         for finding in verdict.get("findings", ())
     ]

@@ -26,7 +26,7 @@ from models.store.stamps import Stamps
 from models.store.states import Role
 from service.http.credentials import Credentials
 from service.http.origins import SAFE_METHODS
-from service.http.prefix import under
+from service.http.prefix import with_prefix
 from service.http.quotas import RateLimiter
 
 SESSION_COOKIE = "epochal_session"
@@ -199,13 +199,13 @@ def _comes_from_here(request: Request) -> bool:
 def set_cookie(response: Response, name: str, value: str, request: Request, max_age: int) -> None:
     """Set a cookie that is HttpOnly and SameSite=Strict, and Secure over HTTPS."""
     secure = request.url.scheme == "https"
-    path = under("") or "/"
+    path = with_prefix("") or "/"
     response.set_cookie(name, value, max_age=max_age, path=path, httponly=True, samesite="strict", secure=secure)
 
 
 def delete_cookie(response: Response, name: str) -> None:
     """Delete a cookie set by `set_cookie`."""
-    response.delete_cookie(name, path=under("") or "/", httponly=True, samesite="strict")
+    response.delete_cookie(name, path=with_prefix("") or "/", httponly=True, samesite="strict")
 
 
 def _key_of(request: Request) -> str | None:

@@ -18,7 +18,7 @@ from models.errors import EpochalError, InvalidRequest, NotFound, StorageFull
 from models.files import NO_SPACE
 from service.http.documents import INFERENCE
 from service.http.negotiation import choose_type
-from service.http.prefix import under, under_in
+from service.http.prefix import with_prefix, with_prefix_in
 
 PROBLEM_TYPE = "application/problem+json"
 STARLETTE_FIXES = {
@@ -104,14 +104,14 @@ def problem_document(error: EpochalError) -> dict[str, Any]:
 
 def _members(error: EpochalError) -> dict[str, Any]:
     document = {
-        "type": under(f"/docs#{error.code}"),
+        "type": with_prefix(f"/docs#{error.code}"),
         "title": error.title,
         "status": error.status,
         "detail": error.detail,
         "code": error.code,
     }
     if error.fix:
-        document["fix"] = under_in(error.fix)
+        document["fix"] = with_prefix_in(error.fix)
     return document | {key: value for key, value in error.extra.items() if key not in document}
 
 
@@ -243,8 +243,8 @@ def _nothing_there(request: Request) -> Response:
             continue
         if request.method in ("GET", "HEAD") and "GET" in methods and not meant.startswith("/api/"):
             query = f"?{request.url.query}" if request.url.query else ""
-            return RedirectResponse(under(meant) + query, status_code=308)
-        return _respond(request, NotFound(detail, fix=f"use {under(shown(meant))}"))
+            return RedirectResponse(with_prefix(meant) + query, status_code=308)
+        return _respond(request, NotFound(detail, fix=f"use {with_prefix(shown(meant))}"))
     return _respond(request, NotFound(detail, fix=STARLETTE_FIXES[404]))
 
 

@@ -2,8 +2,8 @@
 
 A lab at https://group.example/epochal/ gives out addresses under /epochal, whether the proxy takes that prefix off
 before it passes a request on or leaves it there. The prefix is EPOCHAL_ROOT_PATH, or what a trusted proxy states in
-X-Forwarded-Prefix. Inside, paths never carry it: `UnderPrefix` takes it off, and `under` puts it on again where an
-address leaves the lab.
+X-Forwarded-Prefix. Inside, paths never carry it: `StripPrefix` takes it off, and `with_prefix` puts it on again where
+an address leaves the lab.
 """
 
 import re
@@ -33,19 +33,19 @@ def set_prefix(text: str) -> None:
     _prefix.set(text)
 
 
-def under(path: str) -> str:
+def with_prefix(path: str) -> str:
     """Add the current prefix to a path of this lab, as the client has to write it."""
     return _prefix.get() + path
 
 
-def under_in(text: str) -> str:
+def with_prefix_in(text: str) -> str:
     """Add the current prefix to every "GET /api/v1/..." in a message."""
     before = _prefix.get()
     return ADDRESS_IN_TEXT.sub(rf"\1 {before}/", text) if before else text
 
 
-class UnderPrefix:
-    """ASGI middleware that strips the prefix from the path, if present, and sets it for `under`."""
+class StripPrefix:
+    """ASGI middleware that strips the prefix from the path, if present, and sets it for `with_prefix`."""
 
     def __init__(self, app: ASGIApp, *, root_path: str, trusts: Callable[[Scope], bool], own: Iterable[str]) -> None:
         self.app = app

@@ -8,7 +8,7 @@ from pydantic import Field
 from models.store.states import MeasurementStatus
 from models.store.tables import Measurement
 from service.http.documents import API, Document
-from service.http.prefix import under
+from service.http.prefix import with_prefix
 
 
 class LearningRateTestDocument(Document):
@@ -80,5 +80,5 @@ def learning_rate_test_item(row: Measurement, model: str) -> LearningRateTestIte
 
 
 def _links_of(test_id: int) -> dict[str, str]:
-    root = under(f"{API}/learning-rate-tests/{test_id}")
+    root = with_prefix(f"{API}/learning-rate-tests/{test_id}")
     return {"self": root, "curve": f"{root}/curve.png"}

@@ -18,8 +18,8 @@ from service.http.queues import BoundedQueue
 from service.http.quotas import RateLimiter
 from service.http.uploads import Upload, UploadMemory
 from service.predictions.calibration import Judged
+from service.predictions.fair_queue import FairQueue
 from service.predictions.predictor import Predictor, Served
-from service.predictions.turns import Turns
 
 MAX_REQUEST_PIXELS = 240 * MILLION
 PIXELS_PER_MINUTE = 2_400 * MILLION
@@ -110,7 +110,7 @@ class PredictionQueue:
     def __init__(self) -> None:
         cores = usable_cores()
         self.room = UploadMemory(max_bytes=512 * MILLION, max_share=256 * MILLION)
-        self.turns = Turns(places=cores + 1, large_places=1, max_requests=128, max_share=64)
+        self.pieces = FairQueue(places=cores + 1, large_places=1, max_requests=128, max_share=64)
         self.threads = BoundedQueue("predictions", places=cores + 2)
         self._pixels = RateLimiter("million pixels of images per minute", capacity=PIXELS_PER_MINUTE, seconds=60)
 
@@ -142,7 +142,7 @@ async def predict(
     there are no usable weights.
     """
     clock = Stopwatch()
-    async with queue.turns.request(caller):
+    async with queue.pieces.request(caller):
         served = predictor.ready(experiment_id, which)
         if served is None:
             stamp = predictor.stamp(experiment_id)
@@ -156,7 +156,7 @@ async def predict(
         judged: list[Judged] = []
         for piece in _pieces(images, NETWORK_COST * wanted.input_size**2):
             clock.start("wait")
-            async with queue.turns.turn(caller, piece.cost, large=piece.large):
+            async with queue.pieces.place(caller, piece.cost, large=piece.large):
                 clock.start("decode")
                 decoded = [await decode_isolated(image, wanted) for image in piece.images if image.isolated]
                 clock.start("wait")

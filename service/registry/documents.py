@@ -7,7 +7,7 @@ from pydantic import Field
 from models.store.states import WeightsChoice
 from models.store.tables import ModelVersion
 from service.http.documents import API, Document
-from service.http.prefix import under
+from service.http.prefix import with_prefix
 
 
 class VersionDocument(Document):
@@ -56,10 +56,10 @@ class ModelPage(Document):
 
 def model_document(serving: ModelVersion) -> ModelDocument:
     """A name by the version that it serves."""
-    root = under(f"{API}/models/{serving.model}")
+    root = with_prefix(f"{API}/models/{serving.model}")
     links = {"self": root, "versions": f"{root}/versions", "predictions": f"{root}/predictions"}
     if serving.experiment_id is not None:
-        links["experiment"] = under(f"{API}/experiments/{serving.experiment_id}")
+        links["experiment"] = with_prefix(f"{API}/experiments/{serving.experiment_id}")
     return ModelDocument(
         name=serving.model,
         version=serving.version,

@@ -17,7 +17,7 @@ from service.experiments import listing
 from service.experiments.documents import ExperimentDocument, ExperimentItem
 from service.experiments.submit import describe
 from service.experiments.verdict import with_addresses
-from service.http.prefix import under
+from service.http.prefix import with_prefix
 from service.web.sparklines import Sparkline, sparkline
 
 PAGE_SIZE = 25
@@ -87,7 +87,7 @@ def _list_address(filters: dict[str, Any], **changes: str | None) -> str:
     asked = {**filters, "cursor": None, **changes}
     usual = {"sort": SORTS[0][0]}
     query = urlencode({name: value for name, value in asked.items() if value and usual.get(name) != value})
-    return under("/") + (f"?{query}" if query else "")
+    return with_prefix("/") + (f"?{query}" if query else "")
 
 
 def fraction_done(item: ExperimentItem) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 from models import errors
 from service.http import errors as service_errors
 from service.http import protocol
-from service.http.prefix import under_in
+from service.http.prefix import with_prefix_in
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -58,7 +58,7 @@ def _kind(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    return under_in(text.replace("`", ""))
+    return with_prefix_in(text.replace("`", ""))
 
 
 def _problems() -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 from models import text
 from models.text import plural
 from service.http.headers import PAGE_POLICY
-from service.http.prefix import prefix, under
+from service.http.prefix import prefix, with_prefix
 
 FOLDER = Path(__file__).parent
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -79,7 +79,7 @@ def static_files() -> dict[str, StaticFile]:
 
 def _static(name: str) -> str:
     """Return a static file's address, which contains its digest."""
-    return under(f"/static/{name}?v={static_files()[name].digest}")
+    return with_prefix(f"/static/{name}?v={static_files()[name].digest}")
 
 
 def percent(value: float | None) -> str:

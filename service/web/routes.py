@@ -13,7 +13,7 @@ from models.store import Status
 from service.http.access import Caller, LoginNeeded, check_role
 from service.http.dependencies import CallerDep, RenderingsDep, StoreDep, get_authenticator
 from service.http.errors import shown
-from service.http.prefix import prefix, under, under_in
+from service.http.prefix import prefix, with_prefix, with_prefix_in
 from service.http.routing import CALLERS, Id, StrictRoute
 from service.web.context import experiment_context, form_context, list_context
 from service.web.reference import reference_context
@@ -42,9 +42,9 @@ router = APIRouter(route_class=StrictRoute, include_in_schema=False)
 async def send_to_login(request: Request, error: Exception) -> Response:
     """Redirect a browser without a session to the login form, with the way back."""
     assert isinstance(error, EpochalError)
-    target = under(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
-    target = target if len(target) <= MAX_TARGET else under("/")
-    return RedirectResponse(under(f"/login?next={quote(target, safe='')}"), status_code=303)
+    target = with_prefix(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
+    target = target if len(target) <= MAX_TARGET else with_prefix("/")
+    return RedirectResponse(with_prefix(f"/login?next={quote(target, safe='')}"), status_code=303)
 
 
 @router.get("/")
@@ -102,7 +102,7 @@ async def show_openapi(request: Request, caller: CallerDep) -> Response:
 @lru_cache(maxsize=8)
 def _openapi_text(app: FastAPI, address: str) -> bytes:
     """Return the serialised document, cached: serialising 200 kB per request would block the event loop."""
-    return under_in(json.dumps({**app.openapi(), "servers": [{"url": address}]})).encode()
+    return with_prefix_in(json.dumps({**app.openapi(), "servers": [{"url": address}]})).encode()
 
 
 @router.get("/static/{name}")

@@ -16,7 +16,7 @@ from service.http.access import (
     set_cookie,
 )
 from service.http.dependencies import AuthenticatorDep
-from service.http.prefix import prefix, under
+from service.http.prefix import prefix, with_prefix
 from service.http.routing import StrictRoute
 from service.web.rendering import render
 
@@ -57,7 +57,7 @@ async def log_in(request: Request, authenticator: AuthenticatorDep) -> Response:
 async def log_out(request: Request, authenticator: AuthenticatorDep) -> Response:
     """End the session, in the database and in the browser."""
     await authenticator.log_out(request)
-    response = RedirectResponse(under("/login"), status_code=303)
+    response = RedirectResponse(with_prefix("/login"), status_code=303)
     delete_cookie(response, SESSION_COOKIE)
     return response
 
@@ -79,5 +79,5 @@ def _form(request: Request, authenticator: Authenticator, target: str, error: Ep
 def _own_path(target: str) -> str:
     """Return a redirect target within this lab; anything that a browser could take for another site becomes /."""
     if not target.startswith("/") or target.startswith(("//", "/\\")):
-        return under("/")
-    return target if f"{target}/".startswith(f"{prefix()}/") else under(target)
+        return with_prefix("/")
+    return target if f"{target}/".startswith(f"{prefix()}/") else with_prefix(target)

@@ -13,7 +13,7 @@ from models.spec.parse import parse_spec
 from models.store import Status, experiments, runs
 from worker import folders
 from worker.processes.nursery import Nursery
-from worker.reaper import Chore, Reaper, Silence
+from worker.reaper import PeriodicAction, Reaper, Silence
 from worker.runtime import Runtime
 
 LEASE_SECONDS = 5.0
@@ -99,9 +99,9 @@ def test_a_run_whose_worker_ended_in_an_outage_loses_no_attempt_though_the_reape
     with monkeypatch.context() as outage:
         outage.setattr(runtime.store, "reading", away)
         outage.setattr(runtime.store, "writing", away)
-        for chore in (reaper.end_silent_runs, reaper.beat):
+        for action in (reaper.end_silent_runs, reaper.beat):
             with pytest.raises(Unavailable):
-                chore(1.0)
+                action(1.0)
     reaper.end_silent_runs(1.0)
     reaper.beat(2.0)
     for _ in range(6):
@@ -172,16 +172,16 @@ def test_a_silent_run_that_was_to_be_cancelled_is_cancelled(runtime: Runtime) ->
 def test_a_reaper_that_was_away_counts_its_absence_as_one_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, ticks = [1000.0], []
     monkeypatch.setattr("worker.reaper.time.monotonic", lambda: clock[0])
-    chore = Chore(0.0, ticks.append)
-    chore.do_if_due()
+    action = PeriodicAction(0.0, ticks.append)
+    action.do_if_due()
     clock[0] += 0.5
-    chore.do_if_due()
+    action.do_if_due()
     clock[0] += 3600
-    chore.do_if_due()
+    action.do_if_due()
     assert ticks == [0.0, 0.5, 2.0]
 
 
-def test_a_chore_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, calls = [1000.0], []
     monkeypatch.setattr("worker.reaper.time.monotonic", lambda: clock[0])
 
@@ -189,12 +189,12 @@ def test_a_chore_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
         calls.append(elapsed)
         raise RuntimeError("on purpose")
 
-    chore = Chore(1.0, stumble)
-    chore.do_if_due()
+    action = PeriodicAction(1.0, stumble)
+    action.do_if_due()
     clock[0] += 0.5
-    chore.do_if_due()
+    action.do_if_due()
     clock[0] += 1.0
-    chore.do_if_due()
+    action.do_if_due()
     assert calls == [0.0, 1.5]
 
 

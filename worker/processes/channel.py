@@ -54,7 +54,7 @@ class Channel:
             except BrokenPipeError:
                 os._exit(1)  # the supervisor has exited
 
-    def last_word(self, report: dict[str, Any]) -> None:
+    def report_outcome(self, report: dict[str, Any]) -> None:
         """Send the outcome. Blocks while the pipe is full."""
         data = json.dumps(report).encode() + b"\n"
         try:

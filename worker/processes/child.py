@@ -29,10 +29,10 @@ from worker.lease import claim_from_json
 from worker.measure import measure_learning_rates, measure_spec
 from worker.processes.channel import Channel
 from worker.sink import StoreSink
-from worker.training.crew import Crew
 from worker.training.engine import train
 from worker.training.neighbours import Neighbours
 from worker.training.sink import Outcome
+from worker.training.thread_control import ThreadControl
 from worker.training.threads import ThreadHistory
 from worker.training.tuning import resolve_device
 
@@ -108,7 +108,7 @@ def train_run(channel: Channel, settings: Settings, payload: dict[str, Any]) -> 
         else:
             log.exception("training failed", experiment=claim.experiment_id, attempt=claim.attempt)
             outcome = {"kind": "retry", "reason": f"training failed: {type(error).__name__}: {_first_line(error)}"}
-    channel.last_word({"outcome": outcome})
+    channel.report_outcome({"outcome": outcome})
 
 
 def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orders) -> Outcome:
@@ -130,7 +130,7 @@ def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orde
         checkpoints=checkpoints,
         should_stop=lambda: orders.word,
         cache_dir=settings.cache_dir,
-        crew=Crew(Neighbours([settings.data_dir]), replay=repeated),
+        thread_control=ThreadControl(Neighbours([settings.data_dir]), replay=repeated),
         cuda_graphs=settings.cuda_graphs,
     )
 
@@ -187,14 +187,14 @@ def run_measurement(channel: Channel, settings: Settings, payload: dict[str, Any
         log.exception("measurement failed", kind=payload["kind"])
         reason = f"{type(error).__name__}: {_first_line(error)}"
         answer = {"reason": f"the network does not fit into memory: {reason}" if is_out_of_memory(error) else reason}
-    channel.last_word(answer)
+    channel.report_outcome(answer)
 
 
 def describe_device(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
     """Report the device that this worker trains on."""
     device = resolve_device(settings.device)
     name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
-    channel.last_word({"device": name})
+    channel.report_outcome({"device": name})
 
 
 JOBS: dict[str, Callable[[Channel, Settings, dict[str, Any]], None]] = {

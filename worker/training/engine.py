@@ -9,8 +9,8 @@ state.py        all that changes while training
 
 Modules they use: build.py (all of it), criterion.py, optimizers.py, schedules.py, precision.py, averaging.py;
 guard.py, meters.py, stopping.py, watch.py, graphs.py on the loop; checkpoints.py, recorder.py, outputs.py,
-history.py, verdicts.py, environment.py for what is written; tuning.py, crew.py, trial.py, neighbours.py for how the
-machine is used.
+history.py, verdicts.py, environment.py for what is written; tuning.py, thread_control.py, trial.py, neighbours.py for
+how the machine is used.
 
 batches/        the network's inputs
 diagnosis/      why a run diverged, which learning rate works, how its filters are
@@ -32,7 +32,6 @@ from worker.training.batches.accumulation import micro_batches
 from worker.training.batches.loader import Split, first_images, plain_batches
 from worker.training.build import build_batches, build_data, build_graphs, build_state, input_size_in
 from worker.training.checkpoints import first_usable, own_checkpoints, save_checkpoint
-from worker.training.crew import Crew
 from worker.training.diagnosis.aftermath import explain_divergence, restore_finite_weights
 from worker.training.diagnosis.filters import filter_health
 from worker.training.environment import describe_environment, peak_memory_mb
@@ -45,6 +44,7 @@ from worker.training.outputs import SplitOutputs
 from worker.training.recorder import Recorder
 from worker.training.sink import MetricSink, Outcome
 from worker.training.state import TrainingState
+from worker.training.thread_control import ThreadControl
 from worker.training.threads import ThreadHistory
 from worker.training.timing import PhaseTimer
 from worker.training.trial import Trial, build_trial
@@ -72,7 +72,7 @@ def train(
     checkpoints: Sequence[Path] = (),
     should_stop: Stop = lambda: None,
     cache_dir: Path | None = None,
-    crew: Crew | None = None,
+    thread_control: ThreadControl | None = None,
     cuda_graphs: bool = False,
 ) -> Outcome:
     """Train one experiment to its end, or until it is stopped.
@@ -80,11 +80,11 @@ def train(
     Files go to `folder`. `checkpoints` are those of earlier attempts, newest first; training resumes from the first
     readable one, with the result of an uninterrupted run. `should_stop` is called after each step and must only read a
     flag: on "shutdown" a checkpoint of that step is written and the outcome is handed_back.
-    `crew` sets the number of threads and serves one run only. `cuda_graphs` records steps on a GPU where possible.
-    Uses torch's global random state and thread count: one run at a time in a process.
+    `thread_control` sets the number of threads and serves one run only. `cuda_graphs` records steps on a GPU where
+    possible. Uses torch's global random state and thread count: one run at a time in a process.
     """
     tuning = choose_tuning(spec, dataset, device, cuda_graphs=cuda_graphs)
-    with tuning.applied(), crew or Crew() as threads:
+    with tuning.applied(), thread_control or ThreadControl() as threads:
         run = _Run(spec, dataset, sink, folder, tuning, should_stop, cache_dir, threads)
         run.start(checkpoints)
         return run.finish()
@@ -107,7 +107,7 @@ class _Run:
         tuning: Tuning,
         should_stop: Stop,
         cache_dir: Path | None,
-        crew: Crew,
+        thread_control: ThreadControl,
     ) -> None:
         self.spec = spec
         self.dataset = dataset
@@ -116,7 +116,7 @@ class _Run:
         self.tuning = tuning
         self.should_stop = should_stop
         self.cache_dir = cache_dir
-        self.crew = crew
+        self.thread_control = thread_control
         self.identity = {"spec": spec.digest(), "dataset": dataset.fingerprint}
         """Identifies the run: only a checkpoint with the same values can be resumed from."""
         self.earlier: list[Path] = []
@@ -207,11 +207,11 @@ class _Run:
         state.begin_training()
         size = input_size_in(spec, state.epoch, self.data.input_format.size)
         if state.step < state.steps_per_epoch:
-            self.batches.prefetch = self.tuning.prefetch or self.crew.has_spare_core
+            self.batches.prefetch = self.tuning.prefetch or self.thread_control.has_spare_core
             rest = micro_batches(self.batches, state.criterion, state.epoch, size, state.step, spec.accumulate_batches)
-            self.crew.begin_training(state.place, (size, state.freezing.is_frozen(state.epoch)))
+            self.thread_control.begin_training(state.place, (size, state.freezing.is_frozen(state.epoch)))
             train_epoch(state, rest, watch.after_step, self.graphs)
-            self.crew.end_training()
+            self.thread_control.end_training()
 
     def _evaluate(self, split: Split, watch: Watch, outputs: SplitOutputs | None = None) -> tuple[float, float]:
         """Loss and accuracy of the network on a split; `outputs` collects its logits."""
@@ -335,14 +335,14 @@ class _Run:
             **state,
             "kernels": self.recorder.kernels.state_dict(),
             "history": self.history.state_dict(),
-            "thread_changes": self.crew.history.as_json(),
+            "thread_changes": self.thread_control.history.as_json(),
         }
         path = save_checkpoint(self.folder, content, self.identity)
         self.sink.save("checkpoint", state["epoch"] if state["step"] else state["epoch"] - 1, path)
 
     def _restore(self, saved: dict[str, Any] | None, times_lowered: int = 0) -> None:
         """Build the state before the first step and load a checkpoint into it; None loads nothing."""
-        with self.crew.one_thread():  # initial weights must not depend on how many threads sum
+        with self.thread_control.one_thread():  # initial weights must not depend on how many threads sum
             self.state = build_state(
                 self.spec, self.data, self.batches, self.tuning, self.cache_dir, times_lowered=times_lowered
             )
@@ -386,7 +386,7 @@ class _Run:
     def _report_environment(self) -> None:
         """Send the environment to the sink: at the start, and with the seconds of each phase at the end."""
         environment = describe_environment(
-            self.tuning, self.crew, self.dataset.fingerprint, self.state.mixed_precision.precision
+            self.tuning, self.thread_control, self.dataset.fingerprint, self.state.mixed_precision.precision
         )
         seconds = {phase: round(value, 3) for phase, value in self.timer.seconds.items()}
         graphs = None if self.graphs is None else self.graphs.failure or "recorded"
@@ -397,10 +397,10 @@ class _Run:
     def _choose_threads(self, history: ThreadHistory) -> None:
         """Choose the number of threads, given the history of their number so far."""
         if self.tuning.device.type != "cpu":
-            self.crew.serve_device()
+            self.thread_control.serve_device()
             return
-        self.crew.tell = self._tell_of_threads
-        self.crew.begin(
+        self.thread_control.tell = self._tell_of_threads
+        self.thread_control.begin(
             self.state.place,
             self._trial,
             most=self.tuning.most_threads,
@@ -409,7 +409,7 @@ class _Run:
         )
 
     def _adapt_threads(self) -> None:
-        self.crew.after_step(self.state.place)
+        self.thread_control.after_step(self.state.place)
 
     def _trial(self) -> Trial:
         return build_trial(self.spec, self.data, self.state, self.tuning.chunk_images)

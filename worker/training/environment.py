@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 from models.cores import usable_cores
-from worker.training.crew import Crew
+from worker.training.thread_control import ThreadControl
 from worker.training.tuning import Tuning
 
 PACKAGES = ("epochal", "torch", "torchvision", "numpy", "safetensors")
 
 
-def describe_environment(tuning: Tuning, crew: Crew, fingerprint: str, precision: str) -> dict[str, Any]:
+def describe_environment(
+    tuning: Tuning, thread_control: ThreadControl, fingerprint: str, precision: str
+) -> dict[str, Any]:
     """Versions, device, threads, how the machine is used, the code's revision and the images' fingerprint."""
     device = tuning.device
     return {
@@ -27,8 +29,8 @@ def describe_environment(tuning: Tuning, crew: Crew, fingerprint: str, precision
         "device_type": device.type,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "cores": usable_cores(),
-        "threads": crew.threads,
-        "thread_changes": crew.history.as_json(),
+        "threads": thread_control.threads,
+        "thread_changes": thread_control.history.as_json(),
         "precision": precision,
         "tuning": tuning.as_json(),
         "git_revision": git_revision(Path(__file__).parent),

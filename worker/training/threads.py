@@ -11,7 +11,7 @@ SPIN_COUNT = "100000"
 Its default is 300,000. Alone, and beside an API with fifty requests a second, both are equally fast, and 10,000 are
 2 to 5% slower: a sleeping thread takes long to wake, above all on a virtual machine. When several
 programs need every core, spinning takes time from the others; then a run continues with one thread, which never waits
-(see crew.py).
+(see thread_control.py).
 """
 
 

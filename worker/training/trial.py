@@ -12,8 +12,8 @@ from models.spec.experiment import ExperimentSpec
 from worker.training.batches.batch import Batch
 from worker.training.batches.loader import EpochBatches, first_images
 from worker.training.build import Data, input_size_in
-from worker.training.crew import Crew
 from worker.training.state import TrainingState
+from worker.training.thread_control import ThreadControl
 from worker.training.threads import START
 from worker.training.tuning import Tuning
 
@@ -105,16 +105,21 @@ def build_trial(spec: ExperimentSpec, data: Data, state: TrainingState, most_ima
 
 
 def begin_as_in_training(
-    crew: Crew, spec: ExperimentSpec, data: Data, batches: EpochBatches, state: TrainingState, tuning: Tuning
+    thread_control: ThreadControl,
+    spec: ExperimentSpec,
+    data: Data,
+    batches: EpochBatches,
+    state: TrainingState,
+    tuning: Tuning,
 ) -> None:
     """Choose the threads of a measurement as a whole run of the spec would choose them now."""
     if tuning.device.type == "cpu":
-        crew.begin(
+        thread_control.begin(
             START,
             lambda: build_trial(spec, data, state, tuning.chunk_images),
             most=tuning.most_threads,
             steps_left=state.steps_per_epoch * spec.epochs,
         )
-        batches.prefetch = crew.has_spare_core
+        batches.prefetch = thread_control.has_spare_core
     else:
-        crew.serve_device()
+        thread_control.serve_device()

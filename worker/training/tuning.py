@@ -37,7 +37,7 @@ class Tuning:
 
     device: torch.device
     most_threads: int
-    """The largest number of threads that a step can use; the actual number is chosen in crew.py."""
+    """The largest number of threads that a step can use; the actual number is chosen in thread_control.py."""
     channels_last: bool
     optimizer: str
     """direct, fused, foreach or forloop (see worker.training.optimizers)."""
@@ -46,7 +46,7 @@ class Tuning:
     chunk_images: int
     """Images that are prepared at once."""
     prefetch: bool
-    """Prepare the next chunk of batches in a thread. On a CPU that depends on the crew."""
+    """Prepare the next chunk of batches in a thread. On a CPU that depends on the threads."""
     eval_batch: int
     graphs: bool
     """Record steps as CUDA graphs where a spec allows it."""

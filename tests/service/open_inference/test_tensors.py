@@ -237,7 +237,7 @@ def test_a_full_queue_and_damaged_weights_have_that_form_too(
     headers = {"Inference-Header-Content-Length": length}
     assert client.post("/v2/models/cats/infer", content=content, headers=headers).status_code == 200
     with monkeypatch.context() as patched:
-        patched.setattr(client.app.state.predictions.turns, "_max_requests", 0)  # type: ignore[attr-defined]
+        patched.setattr(client.app.state.predictions.pieces, "_max_requests", 0)  # type: ignore[attr-defined]
         full = client.post("/v2/models/cats/infer", content=content, headers=headers)
     assert (full.status_code, full.headers["retry-after"], list(full.json())) == (503, "1", ["error"])
     with filled.store.writing() as session:

@@ -190,8 +190,8 @@ def test_a_full_disk_is_said_to_be_one(client: TestClient, trained: int, monkeyp
 
 
 def test_a_full_queue_says_when_to_come_back(client: TestClient, trained: int) -> None:
-    turns = client.app.state.predictions.turns  # type: ignore[attr-defined]
-    turns._max_requests = 0
+    pieces = client.app.state.predictions.pieces  # type: ignore[attr-defined]
+    pieces._max_requests = 0
     answer = post(client, trained, [("a.png", picture())])
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 

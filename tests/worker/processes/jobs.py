@@ -19,7 +19,7 @@ def run_job(orders: int, reports: int) -> int:
 
 def describe(channel: Channel) -> int:
     """Tell what a job can see of itself."""
-    channel.last_word(
+    channel.report_outcome(
         {
             "pid": os.getpid(),
             "parent": os.getppid(),
@@ -45,7 +45,7 @@ def wait_for_order(channel: Channel) -> int:
     channel.report({"ready": True})
     while (word := channel.order()) is None:
         time.sleep(0.01)
-    channel.last_word({"order": word})
+    channel.report_outcome({"order": word})
     return 0
 
 
@@ -53,14 +53,14 @@ def flood(channel: Channel, count: int) -> int:
     """Report more than a pipe holds, to a reader that does not read."""
     for number in range(count):
         channel.report({"number": number, "filler": "x" * 200})
-    channel.last_word({"done": count, "long": "y" * 20_000})
+    channel.report_outcome({"done": count, "long": "y" * 20_000})
     return 0
 
 
 def have_a_child(channel: Channel) -> int:
     """Leave a grandchild behind that would live on."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    channel.last_word({"grandchild": process.pid})
+    channel.report_outcome({"grandchild": process.pid})
     return 0
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 
 from tests.worker.training.tiny import images, spec
-from worker.training.crew import Crew
 from worker.training.environment import describe_environment, git_revision
+from worker.training.thread_control import ThreadControl
 from worker.training.tuning import choose_tuning
 
 
 def test_the_environment_says_what_a_run_is_computed_with() -> None:
     tuning = choose_tuning(spec(), images(), "cpu")
-    with Crew() as crew:
-        found = describe_environment(tuning, crew, "abc", "fp32")
+    with ThreadControl() as thread_control:
+        found = describe_environment(tuning, thread_control, "abc", "fp32")
     assert (found["threads"], found["thread_changes"]) == (1, [])
     assert found["device_type"] == "cpu"
     assert found["dataset_fingerprint"] == "abc"

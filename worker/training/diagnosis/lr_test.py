@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.data.dataset import ImageDataset
 from models.spec.experiment import ExperimentSpec
 from worker.training.build import build_batches, build_data, build_state
-from worker.training.crew import Crew
+from worker.training.thread_control import ThreadControl
 from worker.training.threads import START
 from worker.training.trial import begin_as_in_training
 from worker.training.tuning import choose_tuning
@@ -94,7 +94,7 @@ def learning_rate_test(
     steps: int = 100,
     device: str = "auto",
     seconds: float = SECONDS,
-    crew: Crew | None = None,
+    thread_control: ThreadControl | None = None,
 ) -> dict[str, Any]:
     """Sweep this spec's learning rate on its own network, images, optimizer and batch size.
 
@@ -104,7 +104,7 @@ def learning_rate_test(
     began = time.perf_counter()
     num_steps = itertools.count()
     tuning = choose_tuning(spec, dataset, device)
-    with tuning.applied(), crew or Crew() as threads:
+    with tuning.applied(), thread_control or ThreadControl() as threads:
         data = build_data(spec, dataset, tuning)
         batches = build_batches(spec, data, tuning)
         state = build_state(spec, data, batches, tuning, None)

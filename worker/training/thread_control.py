@@ -45,7 +45,7 @@ class Speeds(Protocol):
 Tell = Callable[[str, str, dict[str, Any]], None]
 
 
-class Crew:
+class ThreadControl:
     """The threads of one run. Within its `with` block it sets the process's number of threads, at first 1.
 
     `replay` is the history of a run that this one is to repeat to the bit: then its numbers are used. `speeds` replaces

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from models.errors import Unavailable
-from service.predictions.turns import Turns
+from service.predictions.fair_queue import FairQueue
 
 
-def turns(**changes: int) -> Turns:
-    return Turns(**{"places": 1, "large_places": 1, "max_requests": 8, "max_share": 6, **changes})
+def fair_queue(**changes: int) -> FairQueue:
+    return FairQueue(**{"places": 1, "large_places": 1, "max_requests": 8, "max_share": 6, **changes})
 
 
 class Work:
     """Pieces of work that note when they begin and end when told to."""
 
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
+    def __init__(self, queue: FairQueue) -> None:
+        self.queue = queue
         self.begun: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -36,7 +36,7 @@ class Work:
             await settle()
 
     async def _piece(self, name: str, cost: int, large: bool) -> None:
-        async with self.turns.request(name[0]), self.turns.turn(name[0], cost, large=large):
+        async with self.queue.request(name[0]), self.queue.place(name[0], cost, large=large):
             self.begun.append(name)
             await self._ends[name].wait()
 
@@ -53,7 +53,7 @@ def in_loop(test: Coroutine[Any, Any, None]) -> None:
 
 def test_a_caller_who_has_had_less_comes_first() -> None:
     async def scenario() -> None:
-        work = Work(turns())
+        work = Work(fair_queue())
         await work.start("a1", 100)
         await work.start("a2", 100)
         await work.start("a3", 100)
@@ -68,7 +68,7 @@ def test_a_caller_who_has_had_less_comes_first() -> None:
 
 def test_of_one_caller_the_cheapest_piece_comes_first() -> None:
     async def scenario() -> None:
-        work = Work(turns())
+        work = Work(fair_queue())
         await work.start("a1")
         await work.start("a2", 90)
         await work.start("a3", 10)
@@ -80,7 +80,7 @@ def test_of_one_caller_the_cheapest_piece_comes_first() -> None:
 
 def test_large_pieces_leave_places_for_small_ones() -> None:
     async def scenario() -> None:
-        work = Work(turns(places=2))
+        work = Work(fair_queue(places=2))
         await work.start("a1", 100, large=True)
         await work.start("a2", 100, large=True)
         await work.start("b1", 1)
@@ -95,7 +95,7 @@ def test_large_pieces_leave_places_for_small_ones() -> None:
 
 def test_whoever_comes_anew_does_not_make_up_for_the_time_before() -> None:
     async def scenario() -> None:
-        work = Work(turns())
+        work = Work(fair_queue())
         await work.start("a1", 1000)
         await work.start("b1", 10)  # b begins where a is, as if it had had 1000 too
         await work.start("a2", 20)
@@ -109,7 +109,7 @@ def test_whoever_comes_anew_does_not_make_up_for_the_time_before() -> None:
 
 def test_a_cancelled_piece_gives_its_place_to_the_next() -> None:
     async def scenario() -> None:
-        work = Work(turns())
+        work = Work(fair_queue())
         for name in ("a1", "a2", "a3"):
             await work.start(name)
         work.tasks["a2"].cancel()
@@ -125,7 +125,7 @@ def test_a_cancelled_piece_gives_its_place_to_the_next() -> None:
 
 def test_a_piece_that_is_cancelled_as_its_turn_comes_gives_it_back() -> None:
     async def scenario() -> None:
-        work = Work(turns())
+        work = Work(fair_queue())
         for name in ("a1", "a2", "a3"):
             await work.start(name)
         work._ends["a1"].set()
@@ -141,7 +141,7 @@ def test_a_piece_that_is_cancelled_as_its_turn_comes_gives_it_back() -> None:
 
 def test_requests_are_bounded_for_all_and_for_each() -> None:
     async def scenario() -> None:
-        work = Work(turns())
+        work = Work(fair_queue())
         for number in range(6):
             await work.start(f"a{number}")
         await work.start("a6")

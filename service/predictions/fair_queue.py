@@ -20,10 +20,10 @@ class _Waiting:
     caller: str
     cost: int
     large: bool
-    turn: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    admitted: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
-class Turns:
+class FairQueue:
     """Fair queue for a bounded number of places. To be used in one event loop.
 
     At most `places` pieces are processed at once, `large_places` of them large. At most `max_requests` requests are
@@ -37,7 +37,7 @@ class Turns:
         self._max_share = max_share
         self._requests: Counter[str] = Counter()
         self._waiting: list[_Waiting] = []
-        self._given: dict[str, int] = {}
+        self._service: dict[str, int] = {}
         """Service received by each active caller, in units of cost; a new caller starts with the least of these."""
 
     @asynccontextmanager
@@ -51,53 +51,53 @@ class Turns:
                 fix="wait for their answers, then send it again",
                 retry_after_seconds=1,
             )
-        if caller not in self._given:
-            self._given[caller] = min(self._given.values(), default=0)
+        if caller not in self._service:
+            self._service[caller] = min(self._service.values(), default=0)
         self._requests[caller] += 1
         try:
             yield
         finally:
             self._requests[caller] -= 1
             if not self._requests[caller]:
-                del self._requests[caller], self._given[caller]
+                del self._requests[caller], self._service[caller]
 
     @asynccontextmanager
-    async def turn(self, caller: str, cost: int, *, large: bool = False) -> AsyncIterator[None]:
+    async def place(self, caller: str, cost: int, *, large: bool = False) -> AsyncIterator[None]:
         """Acquire a place for the context. The caller must have a request admitted."""
         piece = _Waiting(caller, cost, large)
         self._waiting.append(piece)
-        self._give()
+        self._assign()
         try:
-            await piece.turn
+            await piece.admitted
         except asyncio.CancelledError:
             if piece in self._waiting:
                 self._waiting.remove(piece)
             else:
-                self._take_back(piece)
+                self._release(piece)
             raise
         try:
             yield
         finally:
-            self._take_back(piece)
+            self._release(piece)
 
-    def _give(self) -> None:
+    def _assign(self) -> None:
         """Assign the free places to waiting pieces."""
         while self._free:
             ready = [
                 piece
                 for piece in self._waiting
-                if not piece.turn.cancelled() and (self._free_for_large or not piece.large)
+                if not piece.admitted.cancelled() and (self._free_for_large or not piece.large)
             ]
             if not ready:
                 return
-            piece = min(ready, key=lambda one: (self._given[one.caller], one.cost))
+            piece = min(ready, key=lambda one: (self._service[one.caller], one.cost))
             self._waiting.remove(piece)
             self._free -= 1
             self._free_for_large -= piece.large
-            self._given[piece.caller] += piece.cost
-            piece.turn.set_result(None)
+            self._service[piece.caller] += piece.cost
+            piece.admitted.set_result(None)
 
-    def _take_back(self, piece: _Waiting) -> None:
+    def _release(self, piece: _Waiting) -> None:
         self._free += 1
         self._free_for_large += piece.large
-        self._give()
+        self._assign()

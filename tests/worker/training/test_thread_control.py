@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from models.cores import usable_cores
 from tests.worker.training.tiny import figures, images, same_tensors, spec
 from worker.training.build import build_batches, build_data, build_state
-from worker.training.crew import Crew
 from worker.training.engine import train
 from worker.training.neighbours import Neighbours
 from worker.training.sink import MemorySink
+from worker.training.thread_control import ThreadControl
 from worker.training.threads import START, Place, ThreadHistory
 from worker.training.trial import build_trial
 from worker.training.tuning import choose_tuning
@@ -59,19 +59,19 @@ class Clock:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Callable[..., Crew]]:
-    """Makes crews of four cores with no neighbours but each other."""
-    made: list[Crew] = []
+def alone(tmp_path: Path) -> Iterator[Callable[..., ThreadControl]]:
+    """Makes thread controls of four cores with no neighbours but each other."""
+    made: list[ThreadControl] = []
 
-    def make(**options: Any) -> Crew:
-        crew = Crew(Neighbours(shared=[tmp_path]), **{"limit": 4, **options})
-        crew.neighbours._cores = 4
-        made.append(crew)
-        return crew
+    def make(**options: Any) -> ThreadControl:
+        control = ThreadControl(Neighbours(shared=[tmp_path]), **{"limit": 4, **options})
+        control.neighbours._cores = 4
+        made.append(control)
+        return control
 
     yield make
-    for crew in made:
-        crew.neighbours.close()
+    for control in made:
+        control.neighbours.close()
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +79,8 @@ def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.training.neighbours.machine_cores", lambda: 4)
 
 
-def begin(crew: Crew, **options: Any) -> None:
-    crew.begin(options.pop("place", START), lambda: Load(), **{"most": 8, "steps_left": 100, **options})
+def begin(control: ThreadControl, **options: Any) -> None:
+    control.begin(options.pop("place", START), lambda: Load(), **{"most": 8, "steps_left": 100, **options})
 
 
 @pytest.mark.parametrize(
@@ -94,33 +94,35 @@ def begin(crew: Crew, **options: Any) -> None:
         (Load(_2_1=1.0, _4_2=3.0), 1),
     ],
 )
-def test_threads_are_doubled_while_they_bring_a_quarter(alone: Callable[..., Crew], load: Load, threads: int) -> None:
-    crew = alone(speeds=load)
-    with crew:
-        begin(crew)
-        assert crew.threads == torch.get_num_threads() == threads
+def test_threads_are_doubled_while_they_bring_a_quarter(
+    alone: Callable[..., ThreadControl], load: Load, threads: int
+) -> None:
+    control = alone(speeds=load)
+    with control:
+        begin(control)
+        assert control.threads == torch.get_num_threads() == threads
 
 
-def test_no_more_than_the_work_keeps_busy_nor_than_are_allowed(alone: Callable[..., Crew]) -> None:
+def test_no_more_than_the_work_keeps_busy_nor_than_are_allowed(alone: Callable[..., ThreadControl]) -> None:
     load = Load(_2_1=2.0, _3_2=1.5, _4_2=2.0)
     for limits, expected in (({"most": 1}, 1), ({"most": 3}, 3), ({"most": 8}, 4)):
-        with alone(speeds=load) as crew:
-            begin(crew, **limits)
-            assert crew.threads == expected
-    with alone(speeds=load, limit=2) as crew:
-        begin(crew)
-        assert crew.threads == 2
+        with alone(speeds=load) as control:
+            begin(control, **limits)
+            assert control.threads == expected
+    with alone(speeds=load, limit=2) as control:
+        begin(control)
+        assert control.threads == 2
 
 
-def test_a_run_that_is_over_in_a_moment_is_not_tried_out(alone: Callable[..., Crew]) -> None:
+def test_a_run_that_is_over_in_a_moment_is_not_tried_out(alone: Callable[..., ThreadControl]) -> None:
     load = Load(_2_1=2.0)
     load.seconds = 0.009
-    with alone(speeds=load) as crew:
-        begin(crew)
-        assert (crew.threads, load.asked) == (1, [])
+    with alone(speeds=load) as control:
+        begin(control)
+        assert (control.threads, load.asked) == (1, [])
 
 
-def test_who_comes_second_takes_one_core_and_the_first_gives_it_up(alone: Callable[..., Crew]) -> None:
+def test_who_comes_second_takes_one_core_and_the_first_gives_it_up(alone: Callable[..., ThreadControl]) -> None:
     load, clock = Load(_2_1=2.0, _4_2=2.0), Clock()
     with alone(speeds=load, clock=clock) as first:
         begin(first)
@@ -138,30 +140,30 @@ def test_who_comes_second_takes_one_core_and_the_first_gives_it_up(alone: Callab
         assert first.threads == 4
 
 
-def steps(crew: Crew, clock: Clock, first: int, count: int, seconds: float) -> None:
+def steps(control: ThreadControl, clock: Clock, first: int, count: int, seconds: float) -> None:
     for step in range(first, first + count):
         clock.now += seconds
-        crew.after_step(Place(0, 1, step))
+        control.after_step(Place(0, 1, step))
 
 
 def test_a_run_whose_speed_has_fallen_goes_on_with_fewer_threads_and_with_more_again(
-    alone: Callable[..., Crew],
+    alone: Callable[..., ThreadControl],
 ) -> None:
     load, clock, told = Load(_2_1=1.8), Clock(), []
-    with alone(limit=2, speeds=load, clock=clock) as crew:
-        crew.tell = lambda code, text, data: told.append((code, data["step"], data["before"], data["threads"]))
-        begin(crew)
-        crew.begin_training(START, "steps")
-        steps(crew, clock, 1, 300, 0.01)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        control.tell = lambda code, text, data: told.append((code, data["step"], data["before"], data["threads"]))
+        begin(control)
+        control.begin_training(START, "steps")
+        steps(control, clock, 1, 300, 0.01)
         load.speedups.clear()  # now others want the cores
-        steps(crew, clock, 301, 200, 0.015)
-        assert crew.threads == 2, "two thirds of the speed is no reason"
-        steps(crew, clock, 501, 10, 0.5)
-        assert crew.threads == 1
-        steps(crew, clock, 511, 100, 0.05)
+        steps(control, clock, 301, 200, 0.015)
+        assert control.threads == 2, "two thirds of the speed is no reason"
+        steps(control, clock, 501, 10, 0.5)
+        assert control.threads == 1
+        steps(control, clock, 511, 100, 0.05)
         load.speedups[2, 1] = 1.8
-        steps(crew, clock, 611, 2000, 0.02)
-        assert crew.threads == 2
+        steps(control, clock, 611, 2000, 0.02)
+        assert control.threads == 2
     assert [(code, before, after) for code, _, before, after in told] == [
         ("threads-changed", 2, 1),
         ("threads-changed", 1, 2),
@@ -169,30 +171,30 @@ def test_a_run_whose_speed_has_fallen_goes_on_with_fewer_threads_and_with_more_a
     assert 501 <= told[0][1] <= 510
 
 
-def test_a_load_that_comes_in_the_first_second_is_noticed(alone: Callable[..., Crew]) -> None:
+def test_a_load_that_comes_in_the_first_second_is_noticed(alone: Callable[..., ThreadControl]) -> None:
     load, clock = Load(_2_1=1.8), Clock()
     load.seconds = 0.02
-    with alone(limit=2, speeds=load, clock=clock) as crew:
-        begin(crew)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control)
         load.speedups.clear()
-        crew.begin_training(START, "steps")
-        steps(crew, clock, 1, 30, 0.1)
-        assert crew.threads == 1
+        control.begin_training(START, "steps")
+        steps(control, clock, 1, 30, 0.1)
+        assert control.threads == 1
 
 
-def test_where_fewer_threads_are_no_faster_they_stay(alone: Callable[..., Crew]) -> None:
+def test_where_fewer_threads_are_no_faster_they_stay(alone: Callable[..., ThreadControl]) -> None:
     load, clock = Load(_2_1=1.3), Clock()
-    with alone(limit=2, speeds=load, clock=clock) as crew:
-        begin(crew)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control)
         load.speedups[2, 1] = 1.15  # would not be taken, but is kept
-        crew.begin_training(START, "steps")
-        steps(crew, clock, 1, 300, 0.01)
-        steps(crew, clock, 301, 10, 0.5)
-        assert crew.threads == 2
+        control.begin_training(START, "steps")
+        steps(control, clock, 1, 300, 0.01)
+        steps(control, clock, 301, 10, 0.5)
+        assert control.threads == 2
         assert len(load.asked) == 2
 
 
-def test_trials_take_a_twentieth_of_the_time_at_most(alone: Callable[..., Crew]) -> None:
+def test_trials_take_a_twentieth_of_the_time_at_most(alone: Callable[..., ThreadControl]) -> None:
     clock = Clock()
 
     class Slow(Load):
@@ -201,70 +203,72 @@ def test_trials_take_a_twentieth_of_the_time_at_most(alone: Callable[..., Crew])
             return super().speedup(more, fewer)
 
     load = Slow(_2_1=1.5)
-    with alone(limit=2, speeds=load, clock=clock) as crew:
-        begin(crew)
-        crew.begin_training(START, "steps")
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control)
+        control.begin_training(START, "steps")
         for round_ in range(100):
-            steps(crew, clock, 2 * round_ + 1, 1, 1.0 if round_ % 2 else 5.0)
+            steps(control, clock, 2 * round_ + 1, 1, 1.0 if round_ % 2 else 5.0)
         assert 1 < len(load.asked) <= 1 + (clock.now / 40)
 
 
-def test_steps_of_another_kind_are_not_compared(alone: Callable[..., Crew]) -> None:
+def test_steps_of_another_kind_are_not_compared(alone: Callable[..., ThreadControl]) -> None:
     load, clock = Load(_2_1=1.5), Clock()
-    with alone(limit=2, speeds=load, clock=clock) as crew:
-        begin(crew)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control)
         for size, seconds in ((16, 0.1), (32, 0.5), (64, 2.0)):
-            crew.begin_training(START, size)
-            steps(crew, clock, 1, 30, seconds)
-            crew.end_training()
+            control.begin_training(START, size)
+            steps(control, clock, 1, 30, seconds)
+            control.end_training()
             clock.now += 1000.0  # measuring
         assert len(load.asked) == 1
 
 
-def test_a_resumed_run_goes_on_with_what_it_had_unless_that_does_not_pay_now(alone: Callable[..., Crew]) -> None:
+def test_a_resumed_run_goes_on_with_what_it_had_unless_that_does_not_pay_now(
+    alone: Callable[..., ThreadControl],
+) -> None:
     place, history = Place(0, 3, 2), ThreadHistory(((START, 2),))
     for load, expected in ((Load(_2_1=1.15), 2), (Load(_2_1=0.5), 1), (Load(_2_1=2.0, _4_2=2.0), 2)):
-        with alone(speeds=load) as crew:
-            begin(crew, place=place, history=history)
-            assert crew.threads == expected
-            assert crew.history.at(Place(0, 2, 0)) == 2
-            assert crew.history.at(place) == expected
+        with alone(speeds=load) as control:
+            begin(control, place=place, history=history)
+            assert control.threads == expected
+            assert control.history.at(Place(0, 2, 0)) == 2
+            assert control.history.at(place) == expected
 
 
-def test_a_repeated_run_decides_nothing(alone: Callable[..., Crew]) -> None:
+def test_a_repeated_run_decides_nothing(alone: Callable[..., ThreadControl]) -> None:
     changes = ThreadHistory(((START, 2), (Place(0, 1, 3), 1), (Place(0, 2, 0), 4), (Place(1, 1, 0), 1)))
     load, clock = Load(), Clock()
-    with alone(speeds=load, replay=changes, clock=clock) as crew:
-        begin(crew)
-        crew.begin_training(START, "steps")
-        seen = [crew.threads]
+    with alone(speeds=load, replay=changes, clock=clock) as control:
+        begin(control)
+        control.begin_training(START, "steps")
+        seen = [control.threads]
         for place in (Place(0, 1, 2), Place(0, 1, 3), Place(0, 1, 4), Place(0, 2, 1), Place(1, 1, 1)):
             clock.now += 10
-            crew.after_step(place)
-            seen.append(crew.threads)
+            control.after_step(place)
+            seen.append(control.threads)
         assert seen == [2, 2, 1, 1, 4, 1]
         assert load.asked == []
 
 
-def test_a_repeated_run_that_may_not_have_as_many_threads_says_so(alone: Callable[..., Crew]) -> None:
+def test_a_repeated_run_that_may_not_have_as_many_threads_says_so(alone: Callable[..., ThreadControl]) -> None:
     told: list[str] = []
-    with alone(limit=2, replay=ThreadHistory(((START, 4), (Place(0, 2, 0), 3)))) as crew:
-        crew.tell = lambda code, text, data: told.append(code)
-        begin(crew)
-        crew.begin_training(START, "steps")
+    with alone(limit=2, replay=ThreadHistory(((START, 4), (Place(0, 2, 0), 3)))) as control:
+        control.tell = lambda code, text, data: told.append(code)
+        begin(control)
+        control.begin_training(START, "steps")
         for place in (Place(0, 1, 1), Place(0, 2, 1)):
-            crew.after_step(place)
-        assert crew.threads == 2
+            control.after_step(place)
+        assert control.threads == 2
     assert told == ["threads-not-replayed"]
 
 
-def test_the_processs_number_of_threads_is_put_back(alone: Callable[..., Crew]) -> None:
+def test_the_processs_number_of_threads_is_put_back(alone: Callable[..., ThreadControl]) -> None:
     torch.set_num_threads(3)
-    with alone(speeds=Load(_2_1=2.0)) as crew:
+    with alone(speeds=Load(_2_1=2.0)) as control:
         assert torch.get_num_threads() == 1
-        begin(crew)
+        begin(control)
         assert torch.get_num_threads() == 2
-        with crew.one_thread():
+        with control.one_thread():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 3
@@ -299,7 +303,7 @@ def test_a_trial_leaves_no_trace() -> None:
 
 
 class Run:
-    """One attempt at LARGE with a crew of two cores; another process comes and goes at steps that a test names."""
+    """One attempt at LARGE with a control of two cores; another process comes and goes at steps that a test names."""
 
     def __init__(self, folder: Path, replay: ThreadHistory | None = None) -> None:
         self.folder = folder
@@ -317,7 +321,7 @@ class Run:
 
         def stop() -> Any:
             self.looks += 1
-            self.clock.now += 60.0  # each step and each measured batch: the crew looks up at every chance
+            self.clock.now += 60.0  # each step and each measured batch: the control looks up at every chance
             if self.looks == comes:
                 other.train_with(3)
             if self.looks == goes:
@@ -326,7 +330,7 @@ class Run:
 
         if comes == -1:  # before the start
             other.train_with(3)
-        crew = Crew(here, limit=2, replay=self.replay, speeds=Load(_2_1=2.0), clock=self.clock)
+        control = ThreadControl(here, limit=2, replay=self.replay, speeds=Load(_2_1=2.0), clock=self.clock)
         train(
             spec(**LARGE, epochs=4),
             images(),
@@ -335,7 +339,7 @@ class Run:
             device="cpu",
             checkpoints=checkpoints,
             should_stop=stop,
-            crew=crew,
+            thread_control=control,
         )
         other.close()
         return self
