@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 
 from models.store import Store, experiments
-from models.store.rows import tell
+from models.store.rows import add_event
 from models.store.states import EventKind
 from models.store.tables import Experiment
 from tests.models.store.helpers import add_experiment
@@ -34,7 +34,7 @@ def test_a_time_without_a_zone_is_refused(store: Store) -> None:
 def test_json_columns_refuse_what_is_not_json(store: Store, value: float) -> None:
     experiment_id = add_experiment(store)
     with pytest.raises((StatementError, ValueError), match="not JSON compliant"), store.writing() as session:
-        tell(session, experiment_id, EventKind.NOTICE, {"deep": [{"value": value}]})
+        add_event(session, experiment_id, EventKind.NOTICE, {"deep": [{"value": value}]})
     with pytest.raises((StatementError, ValueError), match="not JSON compliant"), store.writing() as session:
         experiments.get(session, experiment_id).progress = {"seconds_left": value}
 

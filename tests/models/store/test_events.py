@@ -1,6 +1,6 @@
 from models.settings import Settings
 from models.store import Store, events, experiments
-from models.store.rows import tell
+from models.store.rows import add_event
 from models.store.states import EventKind
 from tests.models.store.helpers import add_experiment, in_processes
 
@@ -10,8 +10,8 @@ def test_events_come_in_order_after_the_last_one_that_was_seen(store: Store) -> 
     with store.writing() as session:
         start = events.latest_id(session)
         for number in range(3):
-            tell(session, first, EventKind.NOTICE, {"number": number})
-            tell(session, second, EventKind.NOTICE, {"number": number})
+            add_event(session, first, EventKind.NOTICE, {"number": number})
+            add_event(session, second, EventKind.NOTICE, {"number": number})
     with store.reading() as session:
         everything = events.since(session, start)
         assert [event.id for event in everything] == list(range(start + 1, start + 7))
@@ -48,7 +48,7 @@ def test_a_reader_that_remembers_the_last_id_misses_no_event_of_any_writer(store
         if number:
             for count in range(40):
                 with store.writing() as session:
-                    tell(session, experiment_id, EventKind.NOTICE, {"from": [number, count]})
+                    add_event(session, experiment_id, EventKind.NOTICE, {"from": [number, count]})
             return []
         seen: list[tuple[int, int]] = []
         last_id = 0

@@ -12,7 +12,7 @@ import pytest
 
 from models.settings import Settings
 from models.store import Status, keys, runs
-from models.store.rows import tell
+from models.store.rows import add_event
 from models.store.states import EventKind, Role
 from service.app import create_app
 from service.experiments import live
@@ -135,7 +135,7 @@ def test_a_reader_that_falls_behind_misses_nothing(
         next(incoming)
         with filled.store.writing() as session:
             for number in range(300):
-                tell(
+                add_event(
                     session, claim.experiment_id, EventKind.NOTICE, {"code": "n", "text": "x" * 2000, "number": number}
                 )
         filled.settle(claim)
