@@ -10,6 +10,7 @@ from models.curves.metrics import Summaries
 from models.errors import Conflict, InvalidRequest
 from models.findings import FindingJson
 from models.networks.layer import Layer
+from models.spec.details import Details
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
 from models.store import registry
@@ -27,6 +28,7 @@ __all__ = [
     "create_once",
     "delete",
     "deleted_among",
+    "describe",
     "get",
     "list_page",
     "load_listed",
@@ -73,11 +75,31 @@ def create(
         spec=spec.as_json(),
         layers=None if layers is None else list(layers),
         warnings=list(warnings),
-        tag_rows=[ExperimentTag(tag=tag, position=place) for place, tag in enumerate(dict.fromkeys(spec.tags))],
+        tag_rows=_tag_rows(spec.tags),
     )
     session.add(experiment)
     session.flush()
     add_state_event(session, experiment)
+    return experiment
+
+
+def _tag_rows(tags: Sequence[str]) -> list[ExperimentTag]:
+    return [ExperimentTag(tag=tag, position=place) for place, tag in enumerate(dict.fromkeys(tags))]
+
+
+def describe(session: Session, experiment_id: int, details: Details) -> Experiment:
+    """Change an experiment's name, tags or notes, in any status; what is None stays. Raises NotFound."""
+    experiment = load(session, experiment_id)
+    if details.name is not None:
+        experiment.name = details.name
+    if details.notes is not None:
+        experiment.notes = details.notes or None
+    if details.tags is not None:
+        experiment.tag_rows.clear()
+        session.flush()  # a tag that stays is deleted before it is inserted again
+        experiment.tag_rows.extend(_tag_rows(details.tags))
+    touch(experiment)
+    tell_state(session, experiment)  # a name moves it in lists, whose caches go by events
     return experiment
 
 
@@ -243,6 +265,7 @@ def delete(session: Session, experiment_id: int) -> None:
     if experiment.status is Status.RUNNING:
         raise Conflict(f"experiment {experiment_id} is running", fix="cancel it first, then delete it")
     registry.check_not_held(session, experiment_id, "deleted")
-    others = update(Experiment).where(Experiment.reproduces == experiment_id)  # they lose their original
-    session.execute(others.values(reproduces=None, revision=Experiment.revision + 1))
+    for link in (Experiment.reproduces, Experiment.continues):  # other experiments lose their original
+        others = update(Experiment).where(link == experiment_id)
+        session.execute(others.values({link: None, Experiment.revision: Experiment.revision + 1}))
     session.delete(experiment)

@@ -24,6 +24,8 @@ from models.store.tables import Experiment, ExperimentTag, SummaryRow
 
 MAX_LIMIT = 500
 FEW = 1000
+MAX_WORDS = 10
+"""Of a search."""
 COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
     "created": Experiment.created_at,
     "id": Experiment.id,
@@ -49,6 +51,7 @@ class Listed:
     test: TestResult | None
     warnings: list[FindingJson]
     reproduces: int | None
+    continues: int | None
     tags: list[str]
 
 
@@ -83,6 +86,7 @@ def list_page(
     model: str | None = None,
     dataset: str | None = None,
     tag: str | None = None,
+    search: str | None = None,
     sort: str = "created",
     descending: bool = True,
     cursor: str | None = None,
@@ -93,7 +97,7 @@ def list_page(
         raise InvalidRequest(f"there is no sort {sort!r}", fix=f"sort by one of {', '.join(SORTS)}")
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidRequest(f"limit must be from 1 to {MAX_LIMIT}, not {limit}")
-    filters = _filters(status, model, dataset)
+    filters = [*_filters(status, model, dataset), *_search(search)]
     total = _count(session, filters, tag)
     start = None if cursor is None else _decode(cursor, sort, descending)
     ask = _Ask(filters, tag, total <= FEW, sort, descending, start)
@@ -142,11 +146,39 @@ def _filters(status: str | None, model: str | None, dataset: str | None) -> list
 
 
 def filtered(
-    query: Select[*tuple[Any, ...]], *, model: str | None = None, dataset: str | None = None, tag: str | None = None
+    query: Select[*tuple[Any, ...]],
+    *,
+    model: str | None = None,
+    dataset: str | None = None,
+    tag: str | None = None,
+    search: str | None = None,
 ) -> Select[*tuple[Any, ...]]:
     """A query over experiments, of those that a list with these filters shows in any status."""
-    query = query.where(*_filters(None, model, dataset))
+    query = query.where(*_filters(None, model, dataset), *_search(search))
     return query if tag is None else query.where(Experiment.id.in_(_tagged(tag)))
+
+
+def _search(text: str | None) -> list[ColumnElement[bool]]:
+    """Conditions that every word is part of the name, the notes or a tag, in upper or lower case.
+
+    Raises InvalidRequest for too many words.
+    """
+    words = (text or "").lower().split()
+    if len(words) > MAX_WORDS:
+        raise InvalidRequest(f"a search has at most {MAX_WORDS} words, not {len(words)}", fix="leave some words out")
+    return [
+        or_(
+            func.lower(Experiment.name).contains(word, autoescape=True),
+            func.lower(Experiment.notes).contains(word, autoescape=True),
+            select(ExperimentTag.tag)
+            .where(
+                ExperimentTag.experiment_id == Experiment.id,
+                func.lower(ExperimentTag.tag).contains(word, autoescape=True),
+            )
+            .exists(),
+        )
+        for word in words
+    ]
 
 
 def _tagged(tag: str) -> Select[int]:

@@ -165,10 +165,16 @@ def _make_engine(url: URL, *, writes: bool) -> Engine:
 def _prepare(connection: DBAPIConnection, pragmas: dict[str, object]) -> None:
     # The driver's own BEGIN comes too late (before the first write, not the first read); the events below emit it.
     connection.isolation_level = None
+    # SQLite's own lower() knows ASCII only
+    connection.create_function("lower", 1, _lower, deterministic=True)
     cursor = connection.cursor()
     for name, value in {"busy_timeout": BUSY_SECONDS * 1000, "foreign_keys": "ON", **pragmas}.items():
         cursor.execute(f"PRAGMA {name} = {value}")
     cursor.close()
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _prepare_reader(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

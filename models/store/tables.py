@@ -75,6 +75,7 @@ class Experiment(Base):
         Index(None, "owner", "status"),
         Index(None, "spec_digest"),
         Index(None, "reproduces"),
+        Index(None, "continues"),
         {"sqlite_autoincrement": True},  # an id is never given twice, even after a delete
     )
 
@@ -99,10 +100,15 @@ class Experiment(Base):
     owner: Mapped[str | None] = mapped_column(String(100))
     """Name of the API key it came with."""
     reproduces: Mapped[BigInt | None] = mapped_column(ForeignKey(EXPERIMENT, ondelete="SET NULL"))
+    continues: Mapped[BigInt | None]
+    """The experiment whose epochs it began with. No foreign key, which SQLite cannot add to a table that exists:
+    experiments.delete() clears it."""
     spec_digest: Mapped[str] = mapped_column(String(64))
     dataset_fingerprint: Mapped[str | None] = mapped_column(String(100))
     reason: Mapped[str | None] = mapped_column(Text)
     """Why it failed, diverged or was cancelled."""
+    notes: Mapped[str | None] = mapped_column(Text)
+    """Text by people about it."""
     progress: Mapped[Progress | None] = mapped_column(JsonColumn)
     test: Mapped[TestResult | None] = mapped_column(JsonColumn)
     warnings: Mapped[list[FindingJson]] = mapped_column(JsonColumn, default=list)

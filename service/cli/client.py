@@ -115,6 +115,10 @@ class Client:
         """PUT a JSON document and read the JSON that comes back."""
         return self._read(self._send("PUT", API + path, json=body))
 
+    def patch(self, path: str, body: Json) -> Json:
+        """PATCH a JSON document and read the JSON that comes back."""
+        return self._read(self._send("PATCH", API + path, json=body))
+
     def post_images(self, path: str, files: list[Path], **params: Any) -> Json:
         """POST files as parts named `image`, in their order."""
         opened: list[tuple[str, tuple[str, IO[bytes]]]] = []

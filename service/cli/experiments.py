@@ -79,6 +79,7 @@ def list_experiments(
     model: Annotated[str | None, typer.Option(help="A network's name, as in the list.")] = None,
     dataset: Annotated[str | None, typer.Option(help="A dataset's name.")] = None,
     tag: Annotated[str | None, typer.Option(help="A tag.")] = None,
+    search: Annotated[str | None, typer.Option("--search", "-q", help="Words in the name, notes or tags.")] = None,
     sort: Annotated[str | None, typer.Option(help="A metric's best or last: val_accuracy.best; or name.")] = None,
     reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Oldest, or worst, first.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
@@ -98,6 +99,7 @@ def list_experiments(
             model=model,
             dataset=dataset,
             tag=tag,
+            search=search,
             sort=f"-{sort or 'created'}" if reverse else sort,
             cursor=cursor,
             limit=min(PAGE, limit - len(items)),
@@ -145,6 +147,34 @@ def show(
         print_json(experiment)
     else:
         _show(experiment, client.url)
+
+
+def edit(
+    experiment_id: options.Id,
+    name: Annotated[str | None, typer.Option("--name", help="Its new name.")] = None,
+    notes: Annotated[str | None, typer.Option("--notes", help="Its notes, in place of those it has.")] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="Add a tag; may be repeated.")] = None,
+    untag: Annotated[list[str] | None, typer.Option("--untag", help="Remove a tag; may be repeated.")] = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Change an experiment's name, notes or tags; its spec never changes."""
+    if name is None and notes is None and not tags and not untag:
+        raise typer.BadParameter("nothing to change; give --name, --notes, --tag or --untag")
+    client = options.connect(url, api_key, data_dir)
+    changes: dict[str, Any] = {"name": name, "notes": notes}
+    if tags or untag:
+        own = client.get(f"/experiments/{experiment_id}")["tags"]
+        kept = [tag for tag in own if tag not in (untag or ())]
+        changes["tags"] = list(dict.fromkeys([*kept, *(tags or ())]))
+    experiment = client.patch(
+        f"/experiments/{experiment_id}", {field: value for field, value in changes.items() if value is not None}
+    )
+    if Mode.json:
+        print_json(experiment)
+    say(f"experiment {experiment_id} is changed")
 
 
 def watch(
@@ -340,6 +370,7 @@ def _show(experiment: dict[str, Any], url: str) -> None:
         ("network", shown(experiment["model"])),
         ("dataset", shown(experiment["dataset"])),
         ("tags", shown(", ".join(experiment.get("tags") or ()))),
+        ("notes", shown(experiment.get("notes") or "")),
         ("created", age(experiment["created_at"])),
         ("epoch", f"{progress['epoch']} of {progress['epochs']}" if progress.get("epochs") else ""),
         ("time left", duration(progress["seconds_left"]) if progress.get("seconds_left") is not None else ""),

@@ -66,6 +66,7 @@ class ExperimentItem(Document):
     test: dict[str, Any] | None = Field(description="The best weights measured on the test split, if asked for.")
     warnings: list[dict[str, Any]] = Field(description="Warnings about the spec from its submission.")
     reproduces: int | None = Field(description="The experiment whose spec this one repeats.")
+    continues: int | None = Field(description="The experiment whose epochs this one began with.")
     links: dict[str, str]
 
 
@@ -73,6 +74,7 @@ class ExperimentDocument(ExperimentItem):
     """An experiment with its complete spec and its runs."""
 
     spec: dict[str, Any] = Field(description="Complete; can be POSTed again. GET /api/v1/schema describes it.")
+    notes: str = Field(description="Text by people; empty without any.")
     environment: dict[str, Any] | None = Field(description="Versions, hardware and threads that it was trained with.")
     runs: list[RunDocument]
 
@@ -128,6 +130,7 @@ def experiment_document(row: Experiment, summaries: Summaries, runs: Sequence[Ru
     return ExperimentDocument(
         **_item_members(row, summaries),
         spec=row.spec,
+        notes=row.notes or "",
         environment=row.environment,
         runs=[
             RunDocument(
@@ -162,5 +165,6 @@ def _item_members(row: Experiment | Listed, summaries: Summaries) -> dict[str, A
         "test": row.test,
         "warnings": row.warnings,
         "reproduces": row.reproduces,
+        "continues": row.continues,
         "links": links_of(row.id),
     }

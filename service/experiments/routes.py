@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse
 from models.store import Status, experiments
 from service.catalogue.inspector import InspectorDep
 from service.experiments import listing
+from service.experiments.details import read_details
 from service.experiments.documents import ExperimentDocument, ExperimentPage, LayersDocument
 from service.experiments.reproduction import ReproductionDocument, compare
 from service.experiments.submit import Submissions, describe
@@ -17,7 +18,7 @@ from service.http.dependencies import BodyDep, CallerDep, SettingsDep, StoreDep,
 from service.http.documents import respond
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
-from service.http.schema import SPEC_REQUEST_BODY
+from service.http.schema import DETAILS_REQUEST_BODY, SPEC_REQUEST_BODY
 from service.measurements.preflights import PreflightDocument, PreflightsDep
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
@@ -98,6 +99,10 @@ def list_experiments(
     model: Annotated[str | None, Query(max_length=100, description="Only this network, by name.")] = None,
     dataset: Annotated[str | None, Query(max_length=100, description="Only this dataset.")] = None,
     tag: Annotated[str | None, Query(max_length=64, description="Only experiments with this tag.")] = None,
+    search: Annotated[
+        str | None,
+        Query(max_length=200, description="Only experiments with each of these words in their name, notes or tags."),
+    ] = None,
     sort: Annotated[str, Query(max_length=60, description=listing.SORT_DESCRIPTION)] = "created",
     order: Annotated[
         Literal["asc", "desc"] | None, Query(description="Newest, highest accuracy and lowest loss first by default.")
@@ -113,6 +118,7 @@ def list_experiments(
             model=model,
             dataset=dataset,
             tag=tag,
+            search=search,
             sort=sort,
             order=order,
             cursor=cursor,
@@ -127,6 +133,16 @@ def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
     """Read one experiment: its status, best and last metrics, runs and complete spec."""
     with store.reading() as session:
         return respond(describe(session, experiments.get(session, experiment_id)))
+
+
+@router.patch(
+    "/{experiment_id}", openapi_extra=DETAILS_REQUEST_BODY, responses=problems(401, 403, 404, 413, 415, 422, 429)
+)
+async def change_experiment(
+    experiment_id: Id, body: BodyDep, submissions: SubmissionsDep, writes: WritesDep
+) -> ExperimentDocument:
+    """Change an experiment's name, tags or notes, in any status; what is left out stays. Its spec never changes."""
+    return await writes.run(submissions.change, experiment_id, read_details(body.document))
 
 
 @router.delete("/{experiment_id}", status_code=204, responses=problems(401, 403, 404, 409))

@@ -12,6 +12,7 @@ from models.curves.metrics import Summaries
 from models.errors import Conflict, DiskQuota, NotFound, TooManyRequests, Unavailable
 from models.networks.memory import disk_use_of
 from models.settings import Settings
+from models.spec.details import Details
 from models.spec.parse import load_spec
 from models.store import Status, Store, artifacts, experiments, runs
 from models.store.tables import Experiment
@@ -85,6 +86,11 @@ class Submissions:
             document = describe(session, row)
         self._enqueue(experiment_id, alone=False)
         return document
+
+    def change(self, experiment_id: int, details: Details) -> ExperimentDocument:
+        """Change an experiment's name, tags or notes."""
+        with self.store.writing() as session:
+            return describe(session, experiments.describe(session, experiment_id, details))
 
     def cancel(self, experiment_id: int) -> ExperimentDocument:
         """Cancel a queued experiment, or request a running one's worker to stop."""

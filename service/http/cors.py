@@ -14,7 +14,7 @@ from service.http.compression import add_vary
 from service.http.documents import API, INFERENCE
 from service.http.origins import NAMED_ORIGIN, is_own_origin
 
-METHODS = "GET, HEAD, POST, PUT, DELETE"
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 REQUEST_HEADERS = (
     "Authorization, X-API-Key, Content-Type, Content-Encoding, Idempotency-Key, If-None-Match, Last-Event-ID, "
     "Inference-Header-Content-Length"

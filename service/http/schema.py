@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from models.spec.details import Details
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import FAMILIES
 from models.spec.presets import experiment_presets, model_presets
@@ -77,6 +78,9 @@ MODEL_REQUEST_BODY = _body(
     },
     {"experiment_id": 7, "weights": "best"},
 )
+DETAILS_REQUEST_BODY = _body(
+    {"$ref": REF.format(model="Details")}, {"name": "first try", "tags": ["lab-1"], "notes": "the rate was too high"}
+)
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif")
 IMAGES_REQUEST_BODY = {
     "requestBody": {
@@ -133,7 +137,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     )
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for model in (ExperimentSpec, Problem):
+    for model in (ExperimentSpec, Details, Problem):
         schema = model.model_json_schema(ref_template=REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

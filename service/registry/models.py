@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from models.errors import Conflict, CorruptFile, InvalidRequest, TooManyRequests
@@ -13,7 +13,7 @@ from models.settings import Settings
 from models.store import Store, experiments, registry
 from models.store.states import WeightsChoice
 from service.http.access import Caller
-from service.http.errors import invalid_fields
+from service.http.fields import read_fields
 from service.http.routing import MAX_ID
 from service.predictions.predictor import Predictor
 from service.registry.documents import (
@@ -51,7 +51,7 @@ class Models:
         an experiment that does not exist, Conflict for one that still trains or has no such weights, or damaged ones.
         """
         check_name(name)
-        asked = read_assignment(body)
+        asked = read_fields(Assignment, body, example='{"experiment_id": 7}')
         with self.store.reading() as session:
             _check_ended(session, asked.experiment_id)
         try:
@@ -121,23 +121,6 @@ class Models:
                 f"'{caller.name}' has made {made} versions of models, of {self.settings.max_stored} allowed",
                 fix="delete models that are no longer needed, or have EPOCHAL_MAX_STORED raised",
             )
-
-
-def read_assignment(document: Any) -> Assignment:
-    """The body of a PUT. Raises InvalidRequest, which names each field that is wrong."""
-    if not isinstance(document, dict):
-        raise invalid_fields([{"field": "body", "message": 'must be an object, as {"experiment_id": 7}'}])
-    try:
-        return Assignment.model_validate(document)
-    except ValidationError as error:
-        raise invalid_fields(_entry(found) for found in error.errors()) from None
-
-
-def _entry(found: Any) -> dict[str, Any]:
-    field = ".".join(str(part) for part in found["loc"])[:100]
-    if found["type"] == "extra_forbidden":
-        return {"field": field, "message": f"is not a field here; known are {', '.join(Assignment.model_fields)}"}
-    return {"field": field, "message": found["msg"][:1].lower() + found["msg"][1:]}
 
 
 def _check_ended(session: Session, experiment_id: int) -> None:

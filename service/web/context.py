@@ -56,14 +56,18 @@ def list_context(session: Session, **filters: Any) -> dict[str, Any]:
     page = listing.page(session, limit=PAGE_SIZE, **filters)
     accuracies = history.read_series(session, [item.id for item in page.items], "val_accuracy")
     rows = [Row(item, sparkline(accuracies[item.id]), fraction_done(item)) for item in page.items]
-    narrow = {name: filters.get(name) for name in ("model", "dataset", "tag")}
+    narrow = {name: filters.get(name) for name in ("model", "dataset", "tag", "search")}
     counts = experiments.count_by_status(session, **narrow)
     return {
         "rows": rows,
         "next": page.next,
         "total": page.total,
         "chips": _chips(counts, filters),
-        "narrowed": [(name, value, _list_address(filters, **{name: None})) for name, value in narrow.items() if value],
+        "narrowed": [
+            (name, value, _list_address(filters, **{name: None}))
+            for name, value in narrow.items()
+            if value and name != "search"
+        ],
         "any": bool(sum(experiments.count_by_status(session).values())) if not page.total else True,
         "sorts": SORTS,
         "filters": {name: value or "" for name, value in filters.items() if name != "cursor"},

@@ -55,6 +55,7 @@ def show_list(
     model: FilterText = None,
     dataset: FilterText = None,
     tag: FilterText = None,
+    search: Annotated[str | None, Query(max_length=200)] = None,
     sort: Annotated[str, Query(max_length=60)] = "created",
     order: Literal["asc", "desc"] | None = None,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
@@ -62,7 +63,15 @@ def show_list(
     """Show the list of experiments, newest first, with sparklines."""
     with store.reading() as session:
         context = list_context(
-            session, status=status, model=model, dataset=dataset, tag=tag, sort=sort, order=order, cursor=cursor
+            session,
+            status=status,
+            model=model,
+            dataset=dataset,
+            tag=tag,
+            search=search,
+            sort=sort,
+            order=order,
+            cursor=cursor,
         )
     return render("list.html", caller=caller, **context)
 

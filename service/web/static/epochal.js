@@ -282,10 +282,22 @@ async function submitSpec(form, dryRun) {
   buttons.forEach((button) => (button.disabled = false));
 }
 
+// Name, tags and notes of an experiment.
+async function saveDetails(form) {
+  const { name, tags, notes } = form.elements;
+  const body = JSON.stringify({
+    name: name.value, notes: notes.value, tags: tags.value.split(",").map((tag) => tag.trim()).filter(Boolean),
+  });
+  const headers = { "Content-Type": "application/json", Accept: "application/json" };
+  if (await send(form.dataset.patch, { method: "PATCH", body, headers })) location.reload();
+}
+
 document.addEventListener("submit", (event) => {
-  if (!event.target.dataset.submit) return;
+  const { submit, patch } = event.target.dataset;
+  if (!submit && !patch) return;
   event.preventDefault();
-  submitSpec(event.target, false);
+  if (submit) submitSpec(event.target, false);
+  else saveDetails(event.target);
 });
 
 document.addEventListener("click", async (event) => {

@@ -1,0 +1,24 @@
+"""What people call an experiment and write about it: the part that can be changed after its submission."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from models.spec.base import Spec
+from models.spec.experiment import Tag
+
+MAX_NOTES = 20_000
+
+
+class Details(Spec):
+    """Changes of an experiment's name, tags and notes; what is left out stays. The spec itself never changes."""
+
+    name: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        default=None, description="For people; any text."
+    )
+    tags: tuple[Tag, ...] | None = Field(
+        default=None, max_length=20, description="All tags that it is to have, in place of those it has."
+    )
+    notes: Annotated[str, StringConstraints(max_length=MAX_NOTES)] | None = Field(
+        default=None, description="For people; any text, in lines."
+    )
