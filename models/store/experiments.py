@@ -99,7 +99,7 @@ def describe(session: Session, experiment_id: int, details: Details) -> Experime
         session.flush()  # a tag that stays is deleted before it is inserted again
         experiment.tag_rows.extend(_tag_rows(details.tags))
     touch(experiment)
-    tell_state(session, experiment)  # a name moves it in lists, whose caches go by events
+    add_state_event(session, experiment)  # a name moves it in lists, whose caches go by events
     return experiment
 
 
