@@ -62,6 +62,14 @@ class ImageError(EpochalError):
     title = "An image cannot be read"
 
 
+class ArchiveError(EpochalError):
+    """Files that cannot become a dataset: `detail` names the file inside the archive (also as `file`) and its fault."""
+
+    code = "unusable-archive"
+    status = 422
+    title = "The files cannot be imported"
+
+
 class NotFound(EpochalError):
     """No resource has this id, name or address."""
 

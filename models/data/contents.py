@@ -1,11 +1,14 @@
 """What a dataset's arrays hold: statistics to check them by, and a fingerprint to name them by."""
 
 import hashlib
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+CHUNK_BYTES = 16 << 20
+"""Of images that are looked at at once, whatever their size."""
 ARRAY_NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -27,12 +30,12 @@ def pixel_statistics(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean and standard deviation per channel of uint8 images (N, C, H, W), with pixels from 0 to 1.
 
-    Counted value by value: exact, and a few thousand images at a time keep the memory small.
+    Counted value by value: exact, and a few images at a time keep the memory small.
     """
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)
-    for start in range(0, len(images), 5000):
+    for start, end in _chunks(images):
         for channel in range(images.shape[1]):
-            counts[channel] += np.bincount(images[start : start + 5000, channel].ravel(), minlength=256)
+            counts[channel] += np.bincount(images[start:end, channel].ravel(), minlength=256)
     values = np.arange(256) / 255
     weights = counts / counts.sum(axis=1, keepdims=True)
     mean = weights @ values
@@ -45,6 +48,12 @@ def fingerprint(arrays: HasArrays) -> str:
     for name in ARRAY_NAMES:
         array = getattr(arrays, name)
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        for start in range(0, len(array), 5000):
-            digest.update(np.ascontiguousarray(array[start : start + 5000]).tobytes())
+        for start, end in _chunks(array):
+            digest.update(np.ascontiguousarray(array[start:end]).data)
     return digest.hexdigest()
+
+
+def _chunks(array: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of about CHUNK_BYTES."""
+    step = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
+    return ((start, start + step) for start in range(0, len(array), step))

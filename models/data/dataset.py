@@ -10,7 +10,7 @@ therefore always complete. One process fetches while the others wait at a file l
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from models.data.contents import ARRAY_NAMES
 from models.data.fetching import dataset_folder, ensure_dataset, is_whole, read_note
 from models.data.info import DatasetInfo
 from models.data.sources import Progress
+from models.errors import DataUnavailable
 
 
 class HasCacheDir(Protocol):
@@ -45,6 +46,10 @@ class ImageDataset:
     test_images: npt.NDArray[np.uint8]
     test_labels: npt.NDArray[np.int64]
     fingerprint: str
+    validation: npt.NDArray[np.bool_] | None = None
+    """Of each training image, whether the dataset's own files hold it out; None where they give no such split."""
+    groups: npt.NDArray[np.int64] | None = None
+    """Of each training image, a number that images of one patient or one burst share; None where none are known."""
 
 
 def load_dataset(name: str, settings: HasCacheDir, progress: Progress | None = None) -> ImageDataset:
@@ -54,9 +59,32 @@ def load_dataset(name: str, settings: HasCacheDir, progress: Progress | None = N
     """
     recipe = get_recipe(name)
     folder = ensure_dataset(recipe, settings.cache_dir, progress or (lambda label, done, total: None))
-    arrays = {array: np.load(folder / f"{array}.npy", mmap_mode="c") for array in ARRAY_NAMES if "images" in array}
-    labels = {array: np.load(folder / f"{array}.npy") for array in ARRAY_NAMES if "labels" in array}
-    return ImageDataset(info=recipe.info, fingerprint=str(read_note(folder)["fingerprint"]), **arrays, **labels)
+    return _map(folder, recipe.info)
+
+
+def load_folder(folder: Path) -> ImageDataset:
+    """Map an imported dataset, as models.data.importing wrote it, into memory.
+
+    Raises DataUnavailable if the folder is not there or not whole.
+    """
+    if not is_whole(folder):
+        raise DataUnavailable(
+            f"the dataset in {folder} is not there or not whole", fix="import its files again as a new version"
+        )
+    return _map(folder, DatasetInfo.from_json(read_note(folder)["info"]))
+
+
+def _map(folder: Path, info: DatasetInfo) -> ImageDataset:
+    # an array without rows cannot be mapped
+    arrays: dict[str, Any] = {}
+    for name in ARRAY_NAMES:
+        path = folder / f"{name}.npy"
+        mapped = "images" in name and (info.num_train if name.startswith("train") else info.num_test)
+        arrays[name] = np.load(path, mmap_mode="c") if mapped else np.load(path)
+    for name in ("validation", "groups"):
+        if (path := folder / f"{name}.npy").exists():
+            arrays[name] = np.load(path)
+    return ImageDataset(info=info, fingerprint=str(read_note(folder)["fingerprint"]), **arrays)
 
 
 def fetch_dataset(info: DatasetInfo, cache_dir: Path, progress: Progress) -> Path:

@@ -105,6 +105,12 @@ class ImageFile:
             return False
         return self.cost > (WEBP_PIXELS_IN_THREAD if self.header.file_format == "WEBP" else PIXELS_IN_THREAD)
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height as the picture is looked at. A WebP's orientation is not known before it is opened."""
+        width, height = self.header.width, self.header.height
+        return (height, width) if self.header.orientation >= 5 else (width, height)
+
     def error(self, what: str) -> ImageError:
         """Build an error that names this image."""
         return _image_error(what, self.index, self.name)
@@ -132,20 +138,21 @@ def decode_image(image: ImageFile, preprocessing: Preprocessing) -> NDArray[np.u
     return to_channels(square, preprocessing.channels)
 
 
-def decode_upright(image: ImageFile, side: int, *, grayscale: bool) -> NDArray[np.uint8]:
-    """Decode the centre of the first frame, upright: (side, side, 3), or (side, side) if `grayscale`.
+def decode_upright(image: ImageFile, side: int, *, grayscale: bool | None, fit: str = "crop") -> NDArray[np.uint8]:
+    """Decode the first frame to a square, upright: (side, side, 3), or (side, side) if `grayscale`.
 
-    Raises ImageError.
+    `fit` says what becomes of any other shape: `crop` keeps the centre, `pad` adds black, `stretch` keeps neither side.
+    `grayscale` None keeps a picture of gray as (side, side) and gives any other as (side, side, 3). Raises ImageError.
     """
     try:
-        return _decode(image.header, side, grayscale)
+        return _decode(image.header, side, grayscale, fit)
     except Refused as error:
         raise image.error(str(error)) from None
     except _DAMAGE as error:
         raise image.error("is damaged or cut off and cannot be decoded") from error
 
 
-def _decode(header: Header, side: int, grayscale: bool) -> NDArray[np.uint8]:
+def _decode(header: Header, side: int, grayscale: bool | None, fit: str) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(header.data), formats=[header.file_format]) as opened:
         _check_size(header, *opened.size)  # a GIF's frame may be larger than its header says
         if header.file_format == "JPEG":
@@ -156,14 +163,29 @@ def _decode(header: Header, side: int, grayscale: bool) -> NDArray[np.uint8]:
             orientation = read_orientation(opened.info.get("exif", b"").removeprefix(b"Exif\x00\x00"))
         picture, factor = _flatten(opened, side)
         width, height = opened.width / factor, opened.height / factor
-    mode = "L" if grayscale else "RGB"
+    mode = picture.mode if grayscale is None else "L" if grayscale else "RGB"
     if picture.mode != mode:
         picture = picture.convert(mode)
-    short = min(width, height)
-    left, top = (width - short) / 2, (height - short) / 2
-    box = (left, top, min(left + short, picture.width), min(top + short, picture.height))
-    square = picture.resize((side, side), Image.Resampling.BILINEAR, box=box)
+    square = _to_square(picture, width, height, side, fit)
     return np.asarray(square.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else square)
+
+
+def _to_square(picture: Image.Image, width: float, height: float, side: int, fit: str) -> Image.Image:
+    """Resize to (side, side). `width` and `height` are the picture's without what reducing it rounded up."""
+    if fit == "pad":
+        scale = side / max(width, height)
+        size = (max(1, round(scale * width)), max(1, round(scale * height)))
+        black = Image.new(picture.mode, (side, side))
+        inner = picture.resize(size, Image.Resampling.BILINEAR, box=(0, 0, width, height))
+        black.paste(inner, ((side - size[0]) // 2, (side - size[1]) // 2))
+        return black
+    left = top = 0.0
+    if fit == "crop":
+        short = min(width, height)
+        left, top = (width - short) / 2, (height - short) / 2
+        width = height = short
+    box = (left, top, min(left + width, picture.width), min(top + height, picture.height))
+    return picture.resize((side, side), Image.Resampling.BILINEAR, box=box)
 
 
 def to_channels(square: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

@@ -24,7 +24,15 @@ class DatasetInfo:
     """Whether the images have an up and a down, so that one upside down is like none that will be asked about."""
     can_be_mirrored: bool
     """Whether the mirror image of an image is as likely, and of the same class. Digits and letters have none."""
+    fit: str = "crop"
+    """How pictures of other shapes become squares, here and in predictions: crop, pad or stretch."""
 
     def as_json(self) -> dict[str, Any]:
         """The entry as GET /datasets shows it."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "DatasetInfo":
+        """Read back what `as_json` gave, as JSON keeps it."""
+        lists = {key: tuple(data[key]) for key in ("class_names", "mean", "std")}
+        return cls(**{**data, **lists})

@@ -1,0 +1,175 @@
+"""The process that decodes an import's images: `python -m models.data.decoder_process CONFIG`.
+
+It reads batches of files from its standard input, writes each image's pixels into its row of the array file, and
+answers with what came of it. A file that ends the process (a decoder's bug, too much memory or time) is a broken file,
+not the end of the import. The format of both streams is in this module, for both of their ends.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import IO
+
+from models.data.decoding import decode_upright, open_image
+from models.errors import ImageError
+
+MODULE = "models.data.decoder_process"
+MAX_SECONDS = 30.0
+"""Of processor time for one image."""
+MAX_ADDRESS_SPACE = 3_000_000_000
+"""Bytes. The largest pictures that are read take 1.1 GB, and a file may have 0.26 GB itself."""
+REASON_BYTES = 300
+HEAD = struct.Struct("<IB")
+"""Of a batch: how many images, and the channels that the array files have at this time."""
+IMAGE = struct.Struct("<QBI")
+"""Of one image: its row, whether it is of the test split, the bytes of the file."""
+ANSWER = struct.Struct("<BIIH")
+"""What came of it, the picture's width and height, the bytes of the reason that follows."""
+
+
+class Answer(IntEnum):
+    """What came of one file."""
+
+    WRITTEN = 0
+    BROKEN = 1
+    COLOURED = 2
+    """It has colours and the array is gray: nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file on its way to a decoder, and the row that it goes into."""
+
+    row: int
+    test: bool
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a file."""
+
+    answer: Answer
+    width: int = 0
+    height: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a decoder is told when it starts."""
+
+    side: int
+    fit: str
+    train: str
+    test: str
+    offset: int
+    """Bytes before the first row, in both array files."""
+
+    def to_json(self) -> str:
+        """For the command line."""
+        return json.dumps(asdict(self))
+
+
+def send(stream: IO[bytes], files: Sequence[File], channels: int) -> None:
+    """Write a batch."""
+    heads = [HEAD.pack(len(files), channels), *(IMAGE.pack(file.row, file.test, len(file.data)) for file in files)]
+    stream.write(b"".join(heads))
+    for file in files:
+        stream.write(file.data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[list[File], int]:
+    """Read a batch and the channels to write it in; empty at the end of the stream."""
+    count, channels = HEAD.unpack(stream.read(HEAD.size) or HEAD.pack(0, 0))
+    heads = [IMAGE.unpack(stream.read(IMAGE.size)) for _ in range(count)]
+    return [File(row, bool(test), "", stream.read(size)) for row, test, size in heads], channels
+
+
+def answer(outcomes: Sequence[Outcome]) -> bytes:
+    """The answer to a batch."""
+    parts = []
+    for one in outcomes:
+        reason = one.reason.encode(errors="replace")[:REASON_BYTES]
+        parts += [ANSWER.pack(one.answer, one.width, one.height, len(reason)), reason]
+    return b"".join(parts)
+
+
+def read_answer(stream: IO[bytes], count: int) -> list[Outcome]:
+    """The answer to a batch of so many files, or to the first of them if the process ended before the others."""
+    outcomes = []
+    for _ in range(count):
+        head = stream.read(ANSWER.size)
+        if len(head) < ANSWER.size:
+            break
+        kind, width, height, length = ANSWER.unpack(head)
+        outcomes.append(Outcome(Answer(kind), width, height, stream.read(length).decode(errors="replace")))
+    return outcomes
+
+
+class Decoder:
+    """Decodes files into the rows of two array files."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._channels = 0
+        self._files: list[int] = []
+
+    def use(self, channels: int) -> None:
+        """Write rows of so many channels from now on: the array files were made anew if that changes."""
+        if channels != self._channels:
+            for file in self._files:
+                os.close(file)
+            self._files = [os.open(path, os.O_WRONLY) for path in (self._config.train, self._config.test)]
+            self._channels = channels
+
+    def decode(self, file: File) -> Outcome:
+        """Decode one file and write its row."""
+        try:
+            image = open_image(file.data)
+            pixels = decode_upright(
+                image, self._config.side, grayscale=None if self._channels == 1 else False, fit=self._config.fit
+            )
+        except ImageError as error:
+            return Outcome(Answer.BROKEN, reason=error.detail.removeprefix("image 1 "))
+        width, height = image.upright_size
+        if pixels.ndim == 3:
+            if self._channels == 1:
+                if (pixels != pixels[..., :1]).any():
+                    return Outcome(Answer.COLOURED, width, height)
+                pixels = pixels[..., 0]
+            else:
+                pixels = pixels.transpose(2, 0, 1)
+        os.pwrite(self._files[file.test], pixels.tobytes(), self._config.offset + file.row * pixels.size)
+        return Outcome(Answer.WRITTEN, width, height)
+
+
+def main() -> int:
+    """Decode batches until the standard input ends."""
+    # ended by the system's default action, even inside a decoder: a handler in Python would wait for it to return
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the import, which then ends this
+    with contextlib.suppress(ValueError, OSError):  # macOS does not take it
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
+    decoder = Decoder(Config(**json.loads(sys.argv[1])))
+    while (batch := receive(sys.stdin.buffer))[0]:
+        files, channels = batch
+        decoder.use(channels)
+        for file in files:
+            signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
+            sys.stdout.buffer.write(answer([decoder.decode(file)]))
+        sys.stdout.buffer.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Decoders side by side, one process a core, and what becomes of a file that ends one."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Self
+
+from models.data.decoder_process import MAX_SECONDS, MODULE, Answer, Config, File, Outcome, read_answer, send
+from models.imports import module_command, own_packages_first
+
+Results = list[tuple[File, Outcome]]
+
+
+class Decoders:
+    """A few decoder processes and the batches that they work on. To be used in a `with` block."""
+
+    def __init__(self, config: Config, count: int) -> None:
+        self._config = config
+        self._own = threading.local()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
+        self._waiting: deque[Future[Results]] = deque()
+        self._most_waiting = 2 * count + 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for future in self._waiting:
+            future.cancel()
+        with self._lock:
+            for process in self._processes:
+                process.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for process in self._processes:
+            _close(process)
+
+    def submit(self, files: Sequence[File], channels: int) -> Iterator[tuple[File, Outcome]]:
+        """Give a batch to the next free decoder. Gives back what came of earlier ones once several are waiting."""
+        self._waiting.append(self._threads.submit(self._work, files, channels))
+        while len(self._waiting) > self._most_waiting:
+            yield from self._waiting.popleft().result()
+
+    def drain(self) -> Iterator[tuple[File, Outcome]]:
+        """What came of all batches that are still waiting."""
+        while self._waiting:
+            yield from self._waiting.popleft().result()
+
+    @property
+    def busy(self) -> bool:
+        """Whether batches are waiting for their results to be taken."""
+        return bool(self._waiting)
+
+    def _work(self, files: Sequence[File], channels: int) -> Results:
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(files):
+            left = files[len(outcomes) :]
+            process = self._process()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with suppress(BrokenPipeError):
+                send(process.stdin, left, channels)
+            found = read_answer(process.stdout, len(left))
+            outcomes += found
+            if len(found) < len(left):
+                # answers come in pieces, so a file whose answer was lost is decoded again, alone
+                outcomes.append(self._alone(left[len(found)], channels))
+        return list(zip(files, outcomes, strict=True))
+
+    def _alone(self, file: File, channels: int) -> Outcome:
+        self._end()
+        process = self._process()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError):
+            send(process.stdin, [file], channels)
+        if found := read_answer(process.stdout, 1):
+            return found[0]
+        code = self._end()
+        if code == -signal.SIGPROF:
+            return Outcome(Answer.BROKEN, reason=f"takes more than {MAX_SECONDS:.0f} s to decode")
+        return Outcome(Answer.BROKEN, reason="is damaged, or needs more memory than is given to one picture")
+
+    def _process(self) -> subprocess.Popen[bytes]:
+        process: subprocess.Popen[bytes] | None = getattr(self._own, "process", None)
+        if process is None:
+            process = subprocess.Popen(  # noqa: S603  (this project's own module)
+                module_command(MODULE, self._config.to_json()),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**own_packages_first(os.environ), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+            self._own.process = process
+            with self._lock:
+                self._processes.append(process)
+        return process
+
+    def _end(self) -> int:
+        """End this thread's process; its exit code."""
+        process = self._process()
+        self._own.process = None
+        with self._lock:
+            self._processes.remove(process)
+        return _close(process)
+
+
+def _close(process: subprocess.Popen[bytes]) -> int:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+    try:
+        return process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()

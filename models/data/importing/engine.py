@@ -1,0 +1,102 @@
+"""From files to a dataset: looked through, planned, decoded side by side, and put into place when it is whole.
+
+destination/                     appears by a rename
+    train_images.npy  train_labels.npy  test_images.npy  test_labels.npy     as of every dataset
+    dataset.json                 what it is, its fingerprint, policy and report
+    files.jsonl                  where each image came from
+    validation.npy  groups.npy   where the files say them
+.NAME.importing/                 beside it while it is made; an import that was stopped goes on from here
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from models.data.fetching import is_whole, read_note
+from models.data.importing.finishing import finish
+from models.data.importing.layouts.recognise import recognise
+from models.data.importing.opening import open_source
+from models.data.importing.options import ImportOptions, ImportReport
+from models.data.importing.plan import make_plan
+from models.data.importing.reading import Reading
+from models.data.importing.sizing import choose_size
+from models.data.locking import file_lock
+from models.errors import Conflict
+from models.files import make_folder, remove_tree, storage_errors
+
+Progress = Callable[[str, int, int], None]
+"""progress(what, done, total), a few times a second; it may raise to stop the import, which can then go on later."""
+
+
+class _Watched:
+    """Passes progress on, and remembers whether it was what ended the import."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.stopped = False
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        try:
+            self._progress(what, done, total)
+        except BaseException:
+            self.stopped = True
+            raise
+
+
+def import_archive(
+    source: Path, destination: Path, options: ImportOptions, progress: Progress, *, resume: bool = True
+) -> ImportReport:
+    """Make the dataset in `destination` from a zip, a tar (gzip, bzip2, xz), a folder or parquet files.
+
+    `destination` appears by a rename when it is whole. An import that was stopped, by its process's end or by
+    `progress`, goes on where it was when it is called again with the same arguments, unless `resume` is false; one
+    that was finished gives its report again. Any error removes what was made.
+
+    Raises ArchiveError for files that cannot become a dataset, StorageFull for a disk without room, Conflict when
+    `destination` holds something else.
+    """
+    make_folder(destination.parent)
+    work, lock = (destination.parent / f".{destination.name}.{end}" for end in ("importing", "lock"))
+    watched = _Watched(progress)
+    with file_lock(lock, lambda: watched("waiting for another import into this place", 0, 0)):
+        if (report := finished(destination)) is not None:
+            return report
+        if destination.exists():
+            raise Conflict(f"{destination} is there and is no whole dataset", fix="remove it or name another place")
+        if not resume:
+            remove_tree(work)
+        make_folder(work)
+        try:
+            with storage_errors(f"the dataset cannot be kept in {destination.parent}"):
+                report = _import(source, work, options, watched)
+                work.rename(destination)
+        except Exception:
+            if not watched.stopped:
+                remove_tree(work)
+            raise
+        finally:
+            with suppress(OSError):
+                lock.unlink()
+    return report
+
+
+def finished(destination: Path) -> ImportReport | None:
+    """The report of a whole imported dataset; None if there is none in this folder."""
+    if not is_whole(destination):
+        return None
+    note = read_note(destination)
+    return ImportReport.model_validate(note["report"]) if "report" in note else None
+
+
+def _import(source: Path, work: Path, options: ImportOptions, progress: Progress) -> ImportReport:
+    progress("looking through the files", 0, 0)
+    with open_source(source) as opened:
+        layout = recognise(opened, options)
+        plan = make_plan(layout, opened.listing.entries, options)
+        if options.image_size is not None:
+            size, reason = options.image_size, "as asked for"
+        else:
+            size, reason = choose_size(opened, [int(entry) for entry in plan.entries])
+        reading = Reading(work, opened, plan, options, size)
+        reading.run(progress)
+    return finish(work, source, opened.listing.entries, layout, plan, options, reading, reason, progress)

@@ -1,0 +1,132 @@
+"""A folder a class, with folders of splits above or below them, inside any number of folders around everything."""
+
+from collections import Counter, defaultdict
+
+from models.data.importing.layouts.layout import Candidate, Files, Layout, Sample, sample
+from models.data.importing.names import Split, class_name, shown, split_of
+from models.text import plural
+
+Folder = tuple[str, ...]
+
+
+def recognise(files: Files) -> Layout | None:
+    """Images by the folders that they lie in; None where no folder is a class."""
+    root = common_root(files.images)
+    depth = len(root)
+    inside = [one for one in files.images if len(one.parts) > depth + 1]
+    loose = [one for one in files.images if len(one.parts) <= depth + 1]
+    if not inside:
+        return None
+    first = _folders_at(inside, depth)
+    splits = {name for name in first if split_of(name)}
+    # A folder of a split holds folders; one that holds images itself, among other classes, is a class named "train".
+    below = {one.parts[depth] for one in inside if len(one.parts) > depth + 2}
+    if splits and splits <= below:
+        layout = _splits_first(files, root, inside, splits)
+    elif splits == set(first):
+        return None  # loose images in train/ and test/: their classes are said elsewhere, or nowhere
+    else:
+        layout = _classes_first(files, root, inside)
+    layout.left_out += [(one.name, "lies in no folder of a class") for one in loose]
+    return layout
+
+
+def common_root(images: list[Candidate]) -> Folder:
+    """The folders around everything: each the only one at its level that holds images, with folders of images inside.
+
+    A folder of a split is never one of them.
+    """
+    root: Folder = ()
+    while True:
+        depth = len(root)
+        names = {one.parts[depth] for one in images if len(one.parts) > depth + 1 and one.parts[:depth] == root}
+        if len(names) != 1:
+            return root
+        (only,) = names
+        inner = (*root, only)
+        if split_of(only) or not any(len(one.parts) > depth + 2 and one.parts[: depth + 1] == inner for one in images):
+            return root
+        root = inner
+
+
+def _splits_first(files: Files, root: Folder, inside: list[Candidate], splits: set[str]) -> Layout:
+    """train/cat/1.png."""
+    depth = len(root)
+    layout = Layout("folders of splits with a folder a class", [])
+    for one in inside:
+        split = split_of(one.parts[depth]) if one.parts[depth] in splits else None
+        if split is None:
+            layout.left_out.append((one.name, f"'{shown(one.parts[depth])}' is no split beside {_list(splits)}"))
+        elif len(one.parts) == depth + 2:
+            layout.left_out.append((one.name, "lies in no folder of a class"))
+        else:
+            layout.samples.append(sample(one.number, one.parts[depth + 1], split))
+    known = {one.label for one in layout.samples}
+    for folder in files.folders:
+        parts = tuple(folder.split("/"))
+        if len(parts) == depth + 2 and parts[:depth] == root and parts[depth] in splits:
+            _note_empty(layout, parts[depth + 1], known)
+    _note_deeper(layout, inside, depth + 1)
+    return layout
+
+
+def _classes_first(files: Files, root: Folder, inside: list[Candidate]) -> Layout:
+    """cat/1.png, or cat/train/1.png where every class has folders of splits and nothing else."""
+    depth = len(root)
+    seconds = {one.parts[depth + 1] for one in inside if len(one.parts) > depth + 2}
+    all_deep = all(len(one.parts) > depth + 2 for one in inside)
+    splits_below = bool(seconds) and all_deep and all(split_of(name) for name in seconds)
+    layout = Layout("a folder a class with folders of splits" if splits_below else "class folders", [])
+    for one in inside:
+        split = split_of(one.parts[depth + 1]) if splits_below else None
+        layout.samples.append(sample(one.number, one.parts[depth], split))
+    known = {one.label for one in layout.samples}
+    for folder in files.folders:
+        parts = tuple(folder.split("/"))
+        if len(parts) == depth + 1 and parts[:depth] == root:
+            _note_empty(layout, parts[depth], known)
+    if not splits_below:
+        _note_deeper(layout, inside, depth)
+    return layout
+
+
+def _note_empty(layout: Layout, folder: str, known: set[str]) -> None:
+    name = class_name(folder)
+    if name not in known and name not in layout.empty_classes:
+        layout.empty_classes.append(name)
+
+
+def _note_deeper(layout: Layout, inside: list[Candidate], depth: int) -> None:
+    """Say it when folders inside of classes look like classes themselves."""
+    deeper: dict[str, Counter[str]] = defaultdict(Counter)
+    flat = 0
+    for one in inside:
+        if len(one.parts) > depth + 2:
+            deeper[one.parts[depth]][one.parts[depth + 1]] += 1
+        else:
+            flat += 1
+    if not flat and deeper and max(len(below) for below in deeper.values()) > 1:
+        names = [name for below in deeper.values() for name in below]
+        layout.warnings.append(
+            f"the {plural(len(deeper), 'folder')} {_list(set(deeper))} were taken for the classes, and those inside "
+            f"({_list(set(names))}) belong to them; if those are the classes, pack them without the folders around them"
+        )
+
+
+def _folders_at(images: list[Candidate], depth: int) -> Counter[str]:
+    return Counter(one.parts[depth] for one in images)
+
+
+def _list(names: set[str], most: int = 4) -> str:
+    first = ", ".join(f"'{shown(name)}'" for name in sorted(names)[:most])
+    return first + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def merge_only_split(layout: Layout) -> None:
+    """One split for everything is none: images that only a `train` folder holds are split here."""
+    splits = {one.split for one in layout.samples}
+    if len(splits) == 1 and splits != {None}:
+        (only,) = splits
+        layout.samples = [Sample(one.entry, one.label, None, one.group) for one in layout.samples]
+        if only is not Split.TRAIN:
+            layout.warnings.append(f"all images are of one split, '{only}', so they were split anew")

@@ -1,0 +1,78 @@
+"""What files mean: which are images of which class, in which split and group."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from models.data.importing.names import Split, class_name, is_junk, may_be_image, natural_key
+from models.data.importing.source import Entry, Listing
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled image."""
+
+    entry: int
+    """Its number in the listing."""
+    label: str
+    split: Split | None = None
+    group: str | None = None
+
+
+@dataclass
+class Layout:
+    """Files as they were understood."""
+
+    name: str
+    """In a few words, for the report: "class folders"."""
+    samples: list[Sample]
+    class_names: tuple[str, ...] | None = None
+    """The classes in the order that the files state; None: the natural order of their names."""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """Images that are not taken, by name, and why."""
+    warnings: list[str] = field(default_factory=list)
+    empty_classes: list[str] = field(default_factory=list)
+    """Classes that the files name and have no image of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that may be an image."""
+
+    number: int
+    name: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Files:
+    """A source's files as recognisers see them."""
+
+    entries: Sequence[Entry]
+    images: list[Candidate]
+    others: list[Candidate]
+    """Files that are neither images nor junk: tables, texts."""
+    folders: set[str]
+    read: Callable[[int], bytes]
+    """The content of a small file of text. Raises ArchiveError."""
+
+    @classmethod
+    def of(cls, listing: Listing, read: Callable[[int], bytes]) -> "Files":
+        """Sort the files of a listing by their names."""
+        images, others = list[Candidate](), list[Candidate]()
+        for number, entry in enumerate(listing.entries):
+            parts = tuple(entry.name.split("/"))
+            if is_junk(parts):
+                continue
+            (images if may_be_image(entry.name) else others).append(Candidate(number, entry.name, parts))
+        folders = {folder for folder in listing.folders if not is_junk(tuple(folder.split("/")))}
+        return cls(listing.entries, images, others, folders, read)
+
+
+def ordered(labels: set[str]) -> tuple[str, ...]:
+    """Classes in the natural order of their names: class2 before class10."""
+    return tuple(sorted(labels, key=natural_key))
+
+
+def sample(number: int, label: str, split: Split | None = None, group: str | None = None) -> Sample:
+    """A sample whose class has its name as it is stored."""
+    return Sample(number, class_name(label), split, group)

@@ -1,0 +1,44 @@
+"""Which kind of source a path is, by its content."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from models.data.importing.folders import FolderSource
+from models.data.importing.source import Source
+from models.data.importing.tars import TarSource
+from models.data.importing.zips import ZipSource
+from models.errors import ArchiveError
+
+ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
+TAR_MAGIC_PLACE, TAR_MAGIC = 257, b"ustar"
+OTHERS = ((b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"), (b"\x28\xb5\x2f\xfd", "compressed by Zstandard"))
+FIX = "pack the images' folder as .zip, .tar or .tar.gz, and send that"
+
+
+def open_source(path: Path) -> AbstractContextManager[Source]:
+    """Open a folder, a zip or a tar and look through its names. Raises ArchiveError for anything else, saying what."""
+    if path.is_dir():
+        return FolderSource(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise ArchiveError(f"{path.name} cannot be read: {error.strerror}", fix=FIX) from error
+    if start.startswith(ZIP):
+        return ZipSource(path)
+    if start.startswith(COMPRESSED) or start[TAR_MAGIC_PLACE:].startswith(TAR_MAGIC) or _is_old_tar(start):
+        return TarSource(path)
+    kind = next((kind for magic, kind in OTHERS if start.startswith(magic)), "neither a zip nor a tar")
+    raise ArchiveError(f"{path.name} is {kind if start else 'empty'}", fix=FIX)
+
+
+def _is_old_tar(start: bytes) -> bool:
+    """A tar from before POSIX has no magic, but a checksum of its header in octal digits."""
+    if len(start) < 512 or not start[0]:
+        return False
+    try:
+        stated = int(start[148:156].rstrip(b"\0 ") or b"x", 8)
+    except ValueError:
+        return False
+    return stated == sum(start[:148]) + sum(start[156:512]) + 8 * ord(" ")

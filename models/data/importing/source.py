@@ -1,0 +1,119 @@
+"""Where images come from: a folder, a zip, a tar or parquet files, each as a list of entries and a stream of contents.
+
+Nothing is unpacked: names inside an archive are never paths on this machine. What an archive says of itself is checked
+as a whole before anything is read.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from models.data.importing.names import refusal, suffix_of
+from models.errors import ArchiveError
+from models.text import plural
+
+MAX_ENTRIES = 500_000
+"""Files of an archive that are looked at; a file costs half a kilobyte of memory."""
+MAX_IMAGE_BYTES = 256 << 20
+MAX_TEXT_BYTES = 64 << 20
+"""Of one table or JSON file."""
+MAX_TEXTS_BYTES = 512 << 20
+"""Of all of them together."""
+TEXT_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".cls", ".txt"}
+MAX_RATIO = 200
+"""Times its own size that an archive may unpack to; photos do not shrink, drawings of few colours to a hundredth."""
+FREE_RATIO_BYTES = 1 << 30
+"""An archive that unpacks to less is taken whatever the ratio."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file, before it is read. Its place in `Source.entries` is its number."""
+
+    name: str
+    """Path inside the archive, with slashes; unique."""
+    size: int
+    label: str | None = None
+    """The class, where the source itself says it (parquet)."""
+    split: str | None = None
+
+
+@dataclass
+class Listing:
+    """What a source holds, in the order in which it is stored."""
+
+    entries: list[Entry] = field(default_factory=list)
+    folders: set[str] = field(default_factory=set)
+    """Paths of folders that the archive names, empty ones among them."""
+
+
+class Source(Protocol):
+    """An open archive, folder or parquet file."""
+
+    kind: str
+    """In messages: zip, tar, folder, parquet file."""
+    listing: Listing
+    class_names: tuple[str, ...] | None
+    """The classes in their order, where the source itself says them."""
+
+    def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | ArchiveError]]:
+        """The contents of the entries with these numbers, in the order in which they are stored.
+
+        An entry that cannot be read is given as the error that says why; the others follow.
+        """
+
+    def text(self, number: int) -> bytes:
+        """The content of a small file of text: a table, JSON, a label. Raises ArchiveError."""
+
+
+class Opened(AbstractContextManager[Source], Protocol):
+    """A source that is closed at the end of its block."""
+
+
+class Names:
+    """Checks that an archive's names are unique and not too many, while they are listed."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._seen: set[str] = set()
+
+    def add(self, name: str, index: int) -> None:
+        """Raises ArchiveError for a name that was there, and past MAX_ENTRIES."""
+        if name in self._seen:
+            raise refusal(name, index, self._kind, "is there twice")
+        if len(self._seen) == MAX_ENTRIES:
+            raise too_many(self._kind)
+        self._seen.add(name)
+
+
+def too_many(kind: str) -> ArchiveError:
+    """The error for an archive of more files than are looked at."""
+    return ArchiveError(
+        f"the {kind} holds more than {plural(MAX_ENTRIES, 'file')}, which is the most that is read",
+        fix="leave out what is no image of the dataset, or import a part of it",
+    )
+
+
+def check_ratio(unpacked: int, packed: int, kind: str, name: str) -> None:
+    """Raise ArchiveError once more comes out of an archive than real images would give."""
+    if unpacked > max(FREE_RATIO_BYTES, MAX_RATIO * packed):
+        raise ArchiveError(
+            f"the {kind} of {packed:,} bytes unpacks to more than {unpacked:,} ({MAX_RATIO} times as much, reached at "
+            f"'{name}'), which no images do",
+            fix="pack the images as PNG or JPEG files",
+            file=name,
+        )
+
+
+def is_text(name: str, size: int) -> bool:
+    """Whether a file may be a table or a label: read while an archive that cannot be gone back in is looked through."""
+    return suffix_of(name) in TEXT_SUFFIXES and size <= MAX_TEXT_BYTES
+
+
+def nested_archive(name: str) -> str | None:
+    """The kind of archive that a file's name says, None for anything else."""
+    name = name.rpartition("/")[2].casefold()
+    if suffix_of(name) in {".zip", ".rar", ".7z", ".tm"}:
+        return suffix_of(name)[1:]
+    return "tar" if name.endswith((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")) else None

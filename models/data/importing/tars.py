@@ -1,0 +1,119 @@
+"""A tar, compressed or not, as a source: looked through once for its names, and read once more for its images."""
+
+import lzma
+import tarfile
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Self
+
+from models.data.importing.names import parts_of, refusal, shown
+from models.data.importing.source import (
+    MAX_IMAGE_BYTES,
+    MAX_TEXTS_BYTES,
+    Entry,
+    Listing,
+    Names,
+    check_ratio,
+    is_text,
+)
+from models.errors import ArchiveError
+
+BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError, KeyError)
+"""What tarfile and the decompressors raise of a damaged file. UnicodeError is a ValueError."""
+
+
+class TarSource:
+    """The members of a tar. It cannot be gone back in if it is compressed, so texts are kept from the first pass."""
+
+    kind = "tar"
+    class_names: tuple[str, ...] | None = None
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._packed = path.stat().st_size
+        self.listing = Listing()
+        self._texts: dict[int, bytes] = {}
+        self._numbers: dict[int, int] = {}
+        """The entry's number by the member's place in the tar."""
+        names, texts = Names(self.kind), 0
+        for index, (tar, member) in enumerate(self._members()):
+            parts = self._check(member, index)
+            name = "/".join(parts)
+            if member.isdir():
+                if parts:
+                    self.listing.folders.add(name)
+                continue
+            names.add(name, index)
+            number = self._numbers[index] = len(self.listing.entries)
+            self.listing.entries.append(Entry(name, member.size))
+            if is_text(name, member.size) and texts + member.size <= MAX_TEXTS_BYTES:
+                self._texts[number] = self._read(tar, member, name)
+                texts += member.size
+
+    def _check(self, member: tarfile.TarInfo, index: int) -> tuple[str, ...]:
+        parts = parts_of(member.name, index, self.kind)
+        if member.issym() or member.islnk():
+            fix = "pack the files that links point to in their place (tar --dereference --hard-dereference)"
+            raise refusal(member.name, index, self.kind, "is a link", fix)
+        if member.issparse():
+            raise refusal(member.name, index, self.kind, "is a sparse file", "pack it without tar's --sparse")
+        if not member.isdir() and not member.isreg():
+            raise refusal(member.name, index, self.kind, "is no file")
+        if not parts and not member.isdir():
+            raise refusal(member.name, index, self.kind, "has no name")
+        check_ratio(member.offset_data + member.size, self._packed, self.kind, shown(member.name))
+        return parts
+
+    def _members(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+        try:
+            # a stream: a compressed tar is read once, from its start to its end, and no list of members is kept
+            with tarfile.open(self._path, "r|*", errorlevel=1) as tar:
+                for member in tar:
+                    tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
+                    yield tar, member
+        except BROKEN as error:
+            raise ArchiveError(
+                f"the tar cannot be read: {shown(str(error)) or type(error).__name__}",
+                fix="it was cut off or damaged on its way: send it again, or pack the folder again",
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | ArchiveError]]:
+        """See Source."""
+        wanted = wanted if isinstance(wanted, set | frozenset) else set(wanted)
+        left = len(wanted)
+        for index, (tar, member) in enumerate(self._members()):
+            number = self._numbers.get(index)
+            if number is None or number not in wanted:
+                continue
+            name = shown(self.listing.entries[number].name)
+            if member.size > MAX_IMAGE_BYTES:
+                most = f"{member.size:,} bytes; at most {MAX_IMAGE_BYTES:,} are read"
+                yield number, ArchiveError(f"'{name}' has {most}", file=name)
+            else:
+                yield number, self._read(tar, member, name)
+            left -= 1
+            if left == 0:
+                return
+
+    def _read(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> bytes:
+        file = tar.extractfile(member)
+        data = file.read() if file is not None else b""
+        if len(data) != member.size:
+            raise ArchiveError(
+                f"the tar ends within '{shown(name)}'", fix="it was cut off on its way: send it again", file=shown(name)
+            )
+        return data
+
+    def text(self, number: int) -> bytes:
+        """See Source."""
+        if number not in self._texts:
+            name = shown(self.listing.entries[number].name)
+            raise ArchiveError(f"'{name}' is too large for a table of labels", file=name)
+        return self._texts[number]

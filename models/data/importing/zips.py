@@ -1,0 +1,168 @@
+"""A zip as a source: its directory is checked as a whole, its members are read one after the other."""
+
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from models.data.importing import source as limits
+from models.data.importing.names import parts_of, refusal, shown
+from models.data.importing.source import (
+    MAX_IMAGE_BYTES,
+    MAX_TEXT_BYTES,
+    Entry,
+    Listing,
+    Names,
+    check_ratio,
+    too_many,
+)
+from models.errors import ArchiveError
+
+MEMBER_HEAD = b"PK\x01\x02"
+END, END64 = b"PK\x05\x06", b"PK\x06\x06"
+TAIL_BYTES = 65_535 + 22 + 20 + 56
+"""In which a zip's end is: a comment of up to 65,535 bytes, the end record and, of a large zip, two more."""
+DIRECTORY_BYTES_A_FILE = 400
+ENCRYPTED, UTF8 = 0x1, 0x800
+COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, KeyError, IndexError, OverflowError,
+    NotImplementedError, RuntimeError, MemoryError,
+)  # fmt: skip
+"""What the zipfile module raises of an archive that was made to break it."""
+
+
+class ZipSource:
+    """The members of a zip."""
+
+    kind = "zip"
+    class_names: tuple[str, ...] | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.listing = Listing()
+        self._file = path.open("rb")
+        try:
+            _check_directory(self._file, path.stat().st_size)
+            self._zip = zipfile.ZipFile(self._file)
+            self._members = self._list(path.stat().st_size)
+        except BROKEN as error:
+            self._file.close()
+            raise ArchiveError(
+                f"the zip cannot be read: {shown(str(error)) or type(error).__name__}",
+                fix="it was cut off or damaged on its way: send it again, or pack the folder again",
+            ) from error
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _list(self, packed: int) -> list[zipfile.ZipInfo]:
+        members, names = list[zipfile.ZipInfo](), Names(self.kind)
+        unpacked = stored = 0
+        windows = not any("/" in member.filename for member in self._zip.filelist)
+        for index, member in enumerate(self._zip.filelist):
+            name = _name_of(member)
+            if windows:
+                name = name.replace("\\", "/")
+            _check_member(member, name, index)
+            parts = parts_of(name, index, self.kind)
+            if name.endswith("/") or not parts:
+                if member.file_size:
+                    raise refusal(name, index, self.kind, "is a folder with a content")
+                if parts:
+                    self.listing.folders.add("/".join(parts))
+                continue
+            path = "/".join(parts)
+            names.add(path, index)
+            unpacked, stored = unpacked + member.file_size, stored + member.compress_size
+            check_ratio(unpacked, packed, self.kind, shown(path))
+            self.listing.entries.append(Entry(path, member.file_size))
+            members.append(member)
+        if stored > packed:
+            raise ArchiveError(
+                f"the members of the zip have {stored:,} bytes together and the zip has {packed:,}: they overlap",
+                fix="pack the images' folder again",
+            )
+        return members
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+        self._file.close()
+
+    def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | ArchiveError]]:
+        """See Source."""
+        for number in sorted(wanted, key=lambda number: self._members[number].header_offset):
+            try:
+                yield number, self._read(number, MAX_IMAGE_BYTES)
+            except ArchiveError as error:
+                yield number, error
+
+    def text(self, number: int) -> bytes:
+        """See Source."""
+        return self._read(number, MAX_TEXT_BYTES)
+
+    def _read(self, number: int, most: int) -> bytes:
+        member, name = self._members[number], shown(self.listing.entries[number].name)
+        if member.file_size > most:
+            raise ArchiveError(f"'{name}' has {member.file_size:,} bytes; at most {most:,} are read", file=name)
+        try:
+            with self._zip.open(member) as opened:
+                data = opened.read(member.file_size + 1)
+        except BROKEN as error:
+            reason = shown(" ".join(str(error).split())) or type(error).__name__
+            raise ArchiveError(f"'{name}' cannot be unpacked: {reason}", file=name) from error
+        if len(data) != member.file_size:
+            raise ArchiveError(f"'{name}' does not have the size that the zip says", file=name)
+        return data
+
+
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """The whole name. macOS writes UTF-8 without saying so, which the zipfile module reads as code page 437."""
+    name = member.orig_filename
+    if not member.flag_bits & UTF8 and not name.isascii():
+        try:
+            return name.encode("cp437").decode()
+        except UnicodeError:
+            pass
+    return name
+
+
+def _check_member(member: zipfile.ZipInfo, name: str, index: int) -> None:
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise refusal(name, index, "zip", "is a link" if kind == stat.S_IFLNK else "is no file")
+    if member.flag_bits & ENCRYPTED:
+        raise refusal(name, index, "zip", "is encrypted", "pack the images without a password")
+    if member.compress_type not in COMPRESSIONS:
+        raise refusal(
+            name, index, "zip", f"is compressed by method {member.compress_type}, which is not read",
+            "pack the images' folder with an ordinary zip (deflate)",
+        )  # fmt: skip
+
+
+def _check_directory(file: BinaryIO, size: int) -> None:
+    """Count the files in the zip's directory, before the zipfile module makes an object of each."""
+    file.seek(max(0, size - TAIL_BYTES))
+    tail = file.read()
+    place = tail.rfind(END)
+    if place < 0:
+        raise zipfile.BadZipFile("it has no directory at its end")
+    count, length = struct.unpack_from("<HI", tail, place + 10)
+    if (place64 := tail.rfind(END64, 0, place)) >= 0:
+        count, length = struct.unpack_from("<QQ", tail, place64 + 32)
+    # a directory may hold more than the count says: what its length leaves room for is what is read
+    if count > limits.MAX_ENTRIES or length > limits.MAX_ENTRIES * DIRECTORY_BYTES_A_FILE or length > size:
+        raise too_many("zip")
+    file.seek(max(0, size - len(tail) + (place64 if place64 >= 0 else place) - length))
+    found, carry, left = 0, b"", length
+    while left > 0 and (block := file.read(min(1 << 20, left))):
+        found += (carry + block).count(MEMBER_HEAD)
+        carry, left = block[-(len(MEMBER_HEAD) - 1) :], left - len(block)
+    if found > 2 * limits.MAX_ENTRIES:
+        raise too_many("zip")
+    file.seek(0)
