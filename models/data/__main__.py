@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from models.data.catalogue import get_dataset, list_datasets
 from models.data.dataset import fetch_dataset, is_fetched
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_list(cache_dir: Path) -> None:
-    table = Table("name", "title", "images", "size", "classes", "fetched")
+    table = Table(Column("name", no_wrap=True), "title", "images", "size", "classes", "fetched")
     for info in list_datasets():
         size = f"{info.channels}x{info.size}x{info.size}"
         fetched = "yes" if is_fetched(info, cache_dir) else "no"

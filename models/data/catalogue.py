@@ -3,7 +3,7 @@
 import difflib
 from typing import Any
 
-from models.data import cifar10, fashion_mnist
+from models.data import cifar10, cifar100, emnist, fashion_mnist, flowers102, gtsrb, mnist, pets, stl10, svhn
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
 from models.errors import SpecError
@@ -11,6 +11,15 @@ from models.errors import SpecError
 RECIPES = (
     cifar10.RECIPE,
     fashion_mnist.RECIPE,
+    cifar100.RECIPE,
+    mnist.RECIPE,
+    mnist.KMNIST_RECIPE,
+    *emnist.RECIPES,
+    svhn.RECIPE,
+    stl10.RECIPE,
+    gtsrb.RECIPE,
+    pets.RECIPE,
+    flowers102.RECIPE,
 )
 DATASETS: dict[str, Recipe] = {recipe.info.name: recipe for recipe in RECIPES}
 """Every dataset by its name."""

@@ -8,7 +8,7 @@ A dataset is fetched into a temporary folder and renamed when it is whole and ch
 therefore always complete. One process fetches while the others wait at a file lock.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,7 +59,12 @@ def load_dataset(name: str, settings: HasCacheDir, progress: Progress | None = N
     """
     recipe = get_recipe(name)
     folder = ensure_dataset(recipe, settings.cache_dir, progress or (lambda label, done, total: None))
-    return _map(folder, recipe.info)
+    info = recipe.info
+    if recipe.measured:
+        note = read_note(folder)
+        measured = {name: tuple(note[name]) for name in ("mean", "std", "class_counts")}
+        info = replace(info, **measured)
+    return _map(folder, info)
 
 
 def load_folder(folder: Path) -> ImageDataset:

@@ -1,14 +1,10 @@
 """Fashion-MNIST: torchvision's own download first; else the same four files as Debian's package carries them."""
 
-import gzip
 import shutil
-import struct
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from models.data.fetching import Recipe
+from models.data.idx import put_values, read_idx
 from models.data.info import DatasetInfo
 from models.data.sources import Arrays, Progress, Source, SourceFailed, download, run_client
 
@@ -96,24 +92,7 @@ def read_files(folder: Path, arrays: Arrays) -> None:
     No digest is compared here: Debian compresses the files again, and what they hold is checked afterwards.
     """
     for field, (name, _) in FILES.items():
-        target = getattr(arrays, field)
-        values = read_idx(folder / name)
-        if values.size != target.size:
-            raise SourceFailed(f"{name} holds {values.size} values, not {target.size}")
-        target[:] = values.reshape(target.shape)
-
-
-def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a gzipped IDX file of unsigned bytes: two zeros, a type code, the number of dimensions, their sizes."""
-    try:
-        with gzip.open(path) as file:
-            zeros, kind, rank = struct.unpack(">HBB", file.read(4))
-            if zeros != 0 or kind != 8:
-                raise SourceFailed(f"{path} is not an IDX file of unsigned bytes")
-            shape: tuple[int, ...] = struct.unpack(f">{rank}I", file.read(4 * rank))
-            return np.frombuffer(file.read(), dtype=np.uint8).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        raise SourceFailed(f"{path} could not be read: {error}") from error
+        put_values(arrays, field, name, read_idx(folder / name))
 
 
 RECIPE = Recipe(

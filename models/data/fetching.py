@@ -26,8 +26,10 @@ class Recipe:
 
     info: DatasetInfo
     sources: tuple[Source, ...]
-    first_train_labels: tuple[int, ...]
-    first_test_labels: tuple[int, ...]
+    first_train_labels: tuple[int, ...] = ()
+    first_test_labels: tuple[int, ...] = ()
+    measured: bool = False
+    """Whether mean and deviation of its pixels are measured when it is fetched, and not known to six digits before."""
 
 
 def ensure_dataset(recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:
@@ -89,7 +91,7 @@ def _fetch_from(source: Source, recipe: Recipe, work: Path, progress: Progress) 
     arrays = _create_arrays(info, target)
     source.fetch(downloads, arrays, progress)
     progress("checking", 0, None)
-    check(recipe, arrays)
+    mean, std = check(recipe, arrays)
     for array in ARRAY_NAMES:
         getattr(arrays, array).flush()
     note = {
@@ -97,6 +99,9 @@ def _fetch_from(source: Source, recipe: Recipe, work: Path, progress: Progress) 
         "layout": LAYOUT,
         "source": source.name,
         "fingerprint": fingerprint(arrays),
+        "mean": mean,
+        "std": std,
+        "class_counts": np.bincount(arrays.train_labels, minlength=info.num_classes).tolist(),
         "bytes": {f"{array}.npy": (target / f"{array}.npy").stat().st_size for array in ARRAY_NAMES},
     }
     (target / "dataset.json").write_text(json.dumps(note, indent=2) + "\n")
@@ -127,8 +132,12 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def check(recipe: Recipe, arrays: Arrays) -> None:
-    """Compare what was fetched with what is known of the dataset: first labels, mean and deviation of the pixels."""
+def check(recipe: Recipe, arrays: Arrays) -> tuple[list[float], list[float]]:
+    """Compare what was fetched with what is known of the dataset: labels, and mean and deviation of the pixels.
+
+    Returns the two. Those of a dataset that is measured are only asked to be those of pictures: its files are known by
+    their digests.
+    """
     info = recipe.info
     for split, labels, known in (
         ("training", arrays.train_labels, recipe.first_train_labels),
@@ -139,11 +148,16 @@ def check(recipe: Recipe, arrays: Arrays) -> None:
         if set(np.unique(labels).tolist()) != set(range(info.num_classes)):
             raise SourceFailed(f"the {split} labels are not the numbers from 0 to {info.num_classes - 1}")
     mean, std = pixel_statistics(arrays.train_images)
+    if recipe.measured:
+        if not std.all():
+            raise SourceFailed("all training pixels are the same")
+        return mean.tolist(), std.tolist()
     if not (np.allclose(mean, info.mean, rtol=0, atol=1e-6) and np.allclose(std, info.std, rtol=0, atol=1e-6)):
         raise SourceFailed(
             f"the training pixels have mean {mean.tolist()} and std {std.tolist()}, "
             f"not {list(info.mean)} and {list(info.std)}"
         )
+    return mean.tolist(), std.tolist()
 
 
 def dataset_folder(info: DatasetInfo, cache_dir: Path) -> Path:

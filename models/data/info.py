@@ -6,7 +6,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a dataset holds. `mean` and `std` are those of the training images, per channel, with pixels from 0 to 1."""
+    """What a dataset holds. `mean` and `std` are those of the training images, per channel, with pixels from 0 to 1.
+
+    Of a dataset that is measured when it is fetched (`Recipe.measured`) they are rounded here, and exact in what
+    `load_dataset` returns.
+    """
 
     name: str
     title: str
@@ -26,6 +30,8 @@ class DatasetInfo:
     """Whether the mirror image of an image is as likely, and of the same class. Digits and letters have none."""
     fit: str = "crop"
     """How pictures of other shapes become squares, here and in predictions: crop, pad or stretch."""
+    class_counts: tuple[int, ...] | None = None
+    """Training images of each class, validation images included, where that is known before they are fetched."""
 
     def as_json(self) -> dict[str, Any]:
         """The entry as GET /datasets shows it."""
@@ -34,5 +40,5 @@ class DatasetInfo:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "DatasetInfo":
         """Read back what `as_json` gave, as JSON keeps it."""
-        lists = {key: tuple(data[key]) for key in ("class_names", "mean", "std")}
+        lists = {key: tuple(data[key]) for key in ("class_names", "mean", "std", "class_counts") if data.get(key)}
         return cls(**{**data, **lists})

@@ -49,7 +49,11 @@ def test_images_are_mapped_not_copied_and_cannot_be_changed_on_disk(cifar10: Ima
 
 
 def test_the_catalogue_names_what_it_has_and_the_nearest_to_what_it_has_not() -> None:
-    assert [info.name for info in list_datasets()] == ["cifar10", "fashion-mnist"]
+    names = [info.name for info in list_datasets()]
+    assert names[:2] == ["cifar10", "fashion-mnist"]
+    assert {"cifar100", "mnist", "kmnist", "svhn", "stl10", "gtsrb", "oxford-pets", "flowers102"} < set(names)
+    assert {f"emnist-{form}" for form in ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")} < set(names)
+    assert len(names) == len(set(names))
     json.dumps([info.as_json() for info in list_datasets()])
     with pytest.raises(SpecError) as caught:
         get_dataset("cifar-10")

@@ -3,15 +3,12 @@
 import errno
 import gzip
 import hashlib
-import http.server
 import io
 import json
 import pickle
 import struct
 import sys
 import tarfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +17,9 @@ import pytest
 from PIL import Image
 
 from models.data import cifar10, fashion_mnist
+from models.data.idx import read_idx
 from models.data.sources import Arrays, SourceFailed, download, run_client
 from tests.models.data.tiny import quiet
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A web server on loopback and the folder that it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, directory=str(folder), **kwargs)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}", folder
-        httpd.shutdown()
-        thread.join()
 
 
 def make_arrays(num_train: int, num_test: int, channels: int, size: int) -> Arrays:
@@ -171,7 +148,7 @@ def test_fashion_mnists_files_are_read(tmp_path: Path) -> None:
 def test_a_damaged_idx_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.gz").write_bytes(content)
     with pytest.raises(SourceFailed):
-        fashion_mnist.read_idx(tmp_path / "file.gz")
+        read_idx(tmp_path / "file.gz")
 
 
 def test_a_client_that_fails_or_is_not_there_is_told_with_its_last_words(tmp_path: Path) -> None:
