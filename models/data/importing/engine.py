@@ -15,7 +15,7 @@ from pathlib import Path
 from models.data.fetching import is_whole, read_note
 from models.data.importing.finishing import finish
 from models.data.importing.layouts.recognise import recognise
-from models.data.importing.opening import open_source
+from models.data.importing.opening import open_images
 from models.data.importing.options import ImportOptions, ImportReport
 from models.data.importing.plan import make_plan
 from models.data.importing.reading import Reading
@@ -90,7 +90,7 @@ def finished(destination: Path) -> ImportReport | None:
 
 def _import(source: Path, work: Path, options: ImportOptions, progress: Progress) -> ImportReport:
     progress("looking through the files", 0, 0)
-    with open_source(source) as opened:
+    with open_images(source, work, options) as opened:
         layout = recognise(opened, options)
         plan = make_plan(layout, opened.listing.entries, options)
         if options.image_size is not None:

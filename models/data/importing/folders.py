@@ -4,11 +4,11 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from models.data.importing import source as limits
 from models.data.importing.names import parts_of, refusal, shown
-from models.data.importing.source import MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Entry, Listing, too_many
+from models.data.importing.source import MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Entry, Listing, copy_file, too_many
 from models.errors import ArchiveError
 
 
@@ -63,12 +63,20 @@ class FolderSource:
         """See Source."""
         return self._read(number, MAX_TEXT_BYTES)
 
+    def copy(self, number: int, path: Path) -> None:
+        """See Source."""
+        entry = self.listing.entries[number]
+        with self._open(entry.name) as file:
+            copy_file(file, path, entry.name, entry.size)
+
+    def _open(self, name: str) -> BinaryIO:
+        # not followed if it has become a link since it was listed
+        return open(os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+
     def _read(self, number: int, most: int) -> bytes:
         name = self.listing.entries[number].name
         try:
-            # not followed if it has become a link since it was listed
-            descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW)
-            with open(descriptor, "rb") as file:
+            with self._open(name) as file:
                 data = file.read(most + 1)
         except OSError as error:
             raise ArchiveError(f"'{shown(name)}' cannot be read: {error.strerror}", file=shown(name)) from error

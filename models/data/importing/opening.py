@@ -1,9 +1,12 @@
 """Which kind of source a path is, by its content."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from models.data.importing.folders import FolderSource
+from models.data.importing.options import ImportOptions
+from models.data.importing.parquet import MAGIC, ParquetSource, parquet_inside
 from models.data.importing.source import Source
 from models.data.importing.tars import TarSource
 from models.data.importing.zips import ZipSource
@@ -16,8 +19,19 @@ OTHERS = ((b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"), (b"\x28\x
 FIX = "pack the images' folder as .zip, .tar or .tar.gz, and send that"
 
 
-def open_source(path: Path) -> AbstractContextManager[Source]:
-    """Open a folder, a zip or a tar and look through its names. Raises ArchiveError for anything else, saying what."""
+@contextmanager
+def open_images(path: Path, work: Path, options: ImportOptions) -> Iterator[Source]:
+    """Open a folder, a zip, a tar or parquet files, themselves or inside one of those, and look through the names.
+
+    Raises ArchiveError for anything else, saying what it is.
+    """
+    with open_source(path, options) as opened:
+        inside = parquet_inside(opened, work, options.group_column) if not opened.kind.startswith("parquet") else None
+        yield opened if inside is None else inside
+
+
+def open_source(path: Path, options: ImportOptions) -> AbstractContextManager[Source]:
+    """As `open_images`, without looking for parquet files inside an archive."""
     if path.is_dir():
         return FolderSource(path)
     try:
@@ -27,6 +41,8 @@ def open_source(path: Path) -> AbstractContextManager[Source]:
         raise ArchiveError(f"{path.name} cannot be read: {error.strerror}", fix=FIX) from error
     if start.startswith(ZIP):
         return ZipSource(path)
+    if start.startswith(MAGIC):
+        return ParquetSource([(path.name, path)], options.group_column)
     if start.startswith(COMPRESSED) or start[TAR_MAGIC_PLACE:].startswith(TAR_MAGIC) or _is_old_tar(start):
         return TarSource(path)
     kind = next((kind for magic, kind in OTHERS if start.startswith(magic)), "neither a zip nor a tar")

@@ -4,12 +4,13 @@ Nothing is unpacked: names inside an archive are never paths on this machine. Wh
 as a whole before anything is read.
 """
 
+import shutil
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import IO, Protocol
 
-from models.data.importing.names import refusal, suffix_of
+from models.data.importing.names import Split, refusal, shown, suffix_of
 from models.errors import ArchiveError
 from models.text import plural
 
@@ -36,7 +37,8 @@ class Entry:
     size: int
     label: str | None = None
     """The class, where the source itself says it (parquet)."""
-    split: str | None = None
+    split: Split | None = None
+    group: str | None = None
 
 
 @dataclass
@@ -66,9 +68,8 @@ class Source(Protocol):
     def text(self, number: int) -> bytes:
         """The content of a small file of text: a table, JSON, a label. Raises ArchiveError."""
 
-
-class Opened(AbstractContextManager[Source], Protocol):
-    """A source that is closed at the end of its block."""
+    def copy(self, number: int, path: Path) -> None:
+        """Copy an entry of any size to a file of this machine. Raises ArchiveError."""
 
 
 class Names:
@@ -93,6 +94,14 @@ def too_many(kind: str) -> ArchiveError:
         f"the {kind} holds more than {plural(MAX_ENTRIES, 'file')}, which is the most that is read",
         fix="leave out what is no image of the dataset, or import a part of it",
     )
+
+
+def copy_file(source: IO[bytes], path: Path, name: str, size: int) -> None:
+    """Copy an entry of a stated size to `path`. Raises ArchiveError if it has another."""
+    with path.open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+        if target.tell() != size:
+            raise ArchiveError(f"'{shown(name)}' does not have the size that is stated", file=shown(name))
 
 
 def check_ratio(unpacked: int, packed: int, kind: str, name: str) -> None:

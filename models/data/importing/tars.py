@@ -15,6 +15,7 @@ from models.data.importing.source import (
     Listing,
     Names,
     check_ratio,
+    copy_file,
     is_text,
 )
 from models.errors import ArchiveError
@@ -110,6 +111,13 @@ class TarSource:
                 f"the tar ends within '{shown(name)}'", fix="it was cut off on its way: send it again", file=shown(name)
             )
         return data
+
+    def copy(self, number: int, path: Path) -> None:
+        """See Source."""
+        for index, (tar, member) in enumerate(self._members()):
+            if self._numbers.get(index) == number and (file := tar.extractfile(member)) is not None:
+                copy_file(file, path, member.name, member.size)
+                return
 
     def text(self, number: int) -> bytes:
         """See Source."""

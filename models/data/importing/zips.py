@@ -17,6 +17,7 @@ from models.data.importing.source import (
     Listing,
     Names,
     check_ratio,
+    copy_file,
     too_many,
 )
 from models.errors import ArchiveError
@@ -105,6 +106,15 @@ class ZipSource:
     def text(self, number: int) -> bytes:
         """See Source."""
         return self._read(number, MAX_TEXT_BYTES)
+
+    def copy(self, number: int, path: Path) -> None:
+        """See Source."""
+        member, name = self._members[number], self.listing.entries[number].name
+        try:
+            with self._zip.open(member) as opened:
+                copy_file(opened, path, name, member.file_size)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ArchiveError(f"'{shown(name)}' cannot be unpacked: {error}", file=shown(name)) from error
 
     def _read(self, number: int, most: int) -> bytes:
         member, name = self._members[number], shown(self.listing.entries[number].name)

@@ -1,9 +1,10 @@
 """Which layout files have: the recognisers in their order."""
 
-from models.data.importing.layouts import class_folders
-from models.data.importing.layouts.layout import Files, Layout
+from models.data.importing.layouts import class_folders, exports, tables, webdataset
+from models.data.importing.layouts.layout import Files, Layout, Sample
 from models.data.importing.names import shown
 from models.data.importing.options import ImportOptions
+from models.data.importing.parquet import ParquetSource
 from models.data.importing.source import Source, nested_archive
 from models.errors import ArchiveError
 from models.text import plural
@@ -16,6 +17,10 @@ FIX = (
 
 def recognise(source: Source, options: ImportOptions) -> Layout:
     """What the files of a source mean. Raises ArchiveError when no labels are found, saying what was."""
+    if source.kind == ParquetSource.kind:
+        layout = _of_rows(source)
+        class_folders.merge_only_split(layout)
+        return layout
     files = Files.of(source.listing, source.text)
     for other in (*files.others, *files.images):
         if kind := nested_archive(other.name):
@@ -27,11 +32,44 @@ def recognise(source: Source, options: ImportOptions) -> Layout:
             )
     if not files.images:
         raise no_images(source, files)
-    layout = class_folders.recognise(files)
+    layout = _by_content(source, files, options)
     if layout is None:
         raise no_labels(source, files)
     class_folders.merge_only_split(layout)
     return layout
+
+
+def _by_content(source: Source, files: Files, options: ImportOptions) -> Layout | None:
+    """The first of the recognisers that finds labels, the surest first."""
+    for tool in (exports.teachable_machine, webdataset.recognise, exports.cvat, exports.label_studio):
+        if (layout := tool(files)) is not None:
+            return layout
+    folders = class_folders.recognise(files)
+    sure = folders is not None and len({one.label for one in folders.samples}) > 1
+    if (layout := tables.recognise(files, options, surely=sure)) is not None:
+        if sure and folders is not None and _differ(layout, folders):
+            layout.warnings.append("the labels are those of the table; the images' folders were not taken for classes")
+        return layout
+    if folders is not None and options.group_column is not None:
+        tables.add_groups(folders, tables.groups_beside(files, options))
+    return folders
+
+
+def _differ(one: Layout, other: Layout) -> bool:
+    labels = {sample.entry: sample.label for sample in other.samples}
+    return any(labels.get(sample.entry, sample.label) != sample.label for sample in one.samples)
+
+
+def _of_rows(source: Source) -> Layout:
+    """Rows of parquet files, which say their labels themselves."""
+    entries = source.listing.entries
+    samples = [
+        Sample(number, entry.label, entry.split, entry.group)
+        for number, entry in enumerate(entries)
+        if entry.label is not None
+    ]
+    left_out = [(entry.name, "has no label in its row") for entry in entries if entry.label is None]
+    return Layout("parquet with images inside", samples, source.class_names, left_out)
 
 
 def no_images(source: Source, files: Files) -> ArchiveError:

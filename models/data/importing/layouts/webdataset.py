@@ -1,0 +1,88 @@
+"""WebDataset: files of one sample share their name up to the first dot: 000001.jpg with 000001.cls or 000001.json."""
+
+import json
+from collections.abc import Sequence
+
+from models.data.importing.layouts.layout import Candidate, Files, Layout, sample
+from models.data.importing.layouts.tables import decode_text
+from models.data.importing.names import class_name, split_of
+from models.errors import ArchiveError
+
+LABELS = ("cls", "label", "cls.txt", "label.txt", "txt", "json")
+"""Endings of the file that says the class, the surest first."""
+KEYS = ("label", "cls", "class", "class_name", "category", "target")
+"""In a sample's JSON."""
+MIN_LABELLED = 0.5
+LONGEST_LABEL = 200
+MAX_CAPTIONS = 0.5
+
+
+def recognise(files: Files) -> Layout | None:
+    """Images with a file of the label beside each; None where few have one."""
+    beside: dict[str, dict[str, Candidate]] = {}
+    for other in (*files.others, *files.images):
+        key, ending = _key(other)
+        if ending in LABELS:
+            beside.setdefault(key, {})[ending] = other
+    keys = [_key(one)[0] for one in files.images]
+    if sum(key in beside for key in keys) < MIN_LABELLED * len(keys):
+        return None
+    layout = Layout("WebDataset", [])
+    for one, key in zip(files.images, keys, strict=True):
+        if _key(one)[1] in LABELS:
+            continue
+        label = _label(beside.get(key, {}), files)
+        if label is None:
+            layout.left_out.append((one.name, "has no file of its label beside it"))
+        else:
+            split = next((found for part in one.parts[:-1] if (found := split_of(part))), None)
+            layout.samples.append(sample(one.number, label, split))
+    if not layout.samples:
+        return None
+    distinct = {one.label for one in layout.samples}
+    only_texts = all(set(one) == {"txt"} for one in beside.values())
+    if only_texts and len(distinct) > MAX_CAPTIONS * len(layout.samples):
+        return None  # captions, a different one for each image
+    layout.class_names = _names(files, [one.label for one in layout.samples])
+    if layout.class_names is not None:
+        names = layout.class_names
+        layout.samples = [sample(one.entry, names[int(one.label)], one.split) for one in layout.samples]
+    return layout
+
+
+def _key(one: Candidate) -> tuple[str, str]:
+    """Of `a/b.seg.png`: ("a/b", "seg.png"). Dots of folders do not count."""
+    stem, _, ending = one.parts[-1].partition(".")
+    return "/".join((*one.parts[:-1], stem)), ending.casefold()
+
+
+def _label(beside: dict[str, Candidate], files: Files) -> str | None:
+    for ending in LABELS:
+        if ending not in beside:
+            continue
+        try:
+            text = decode_text(files.read(beside[ending].number)).strip()
+        except ArchiveError:
+            continue
+        if ending == "json":
+            try:
+                record = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            found = next((record[key] for key in KEYS if key in record), None) if isinstance(record, dict) else None
+            text = str(found) if isinstance(found, str | int) else ""
+        if text and len(text) <= LONGEST_LABEL and "\n" not in text:
+            return text
+    return None
+
+
+def _names(files: Files, labels: Sequence[str]) -> tuple[str, ...] | None:
+    """The classes' names from a list beside the samples (classes.txt), where labels are numbers."""
+    if not all(label.isdecimal() for label in labels):
+        return None
+    for other in files.others:
+        if other.parts[-1].casefold() in ("classes.txt", "classnames.txt", "class_names.txt", "labels.txt"):
+            names = [class_name(line) for line in decode_text(files.read(other.number)).splitlines() if line.strip()]
+            if len(names) > max(map(int, labels)) and len(set(names)) == len(names):
+                return tuple(names)
+    return None
