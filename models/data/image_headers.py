@@ -1,23 +1,36 @@
 """Image format and size from a file's header, read before any decoder is called.
 
-Only five formats are ever opened. What decoding does not need (text, colour profiles, EXIF, thumbnails, further
-frames) is left out before Pillow reads a file: compressed text that unpacks to gigabytes, or a thousand EXIF entries
-that each claim the whole segment, then never reach it. The one thing wanted of them, the orientation, is read here.
+Only eight formats are ever opened. Of PNG, JPEG and GIF what decoding does not need (text, colour profiles, EXIF,
+thumbnails, further frames) is left out before Pillow reads a file: compressed text that unpacks to gigabytes, or a
+thousand EXIF entries that each claim the whole segment, then never reach it. The one thing wanted of them, the
+orientation, is read here. A TIFF's entries are counted; HEIC and AVIF go to libheif and libavif as they are.
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-FileFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "GIF"]
-ACCEPTED = "PNG, JPEG, WebP, BMP or GIF"
+FileFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "HEIF", "AVIF"]
+ACCEPTED = "PNG, JPEG, WebP, BMP, GIF, TIFF, HEIC or AVIF"
 
 PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 MAX_PNG_CHUNKS = 65_536  # 24 million pixels in libpng's usual chunks of 8 kB are 9,000
 PROGRESSIVE_FRAMES = {0xC2, 0xC6, 0xCA, 0xCE}  # ITU-T T.81, table B.1
 MAX_JPEG_SCANS = 100  # a progressive photo has about 10; each costs a pass over the whole picture
 MAX_BLOCKS = 20_000  # segments or blocks before the picture itself; a photo with a large colour profile has 50
+MAX_TIFF_ENTRIES = 500  # a photo with everything a camera writes has 60
+MAX_TIFF_PICTURE_ENTRY = 64 << 20  # bytes of one list of strips: eight million of them
 MAX_RLE_BYTES = 1_000_000  # Pillow unpacks these run by run in Python: seconds a megabyte
+
+TIFF_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">", b"II+\x00": "<", b"MM\x00+": ">"}
+"""How a TIFF begins, and BigTIFF, and the order of its bytes."""
+TIFF_SIZES = (1, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)
+"""Bytes of a value, by its type."""
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"heif"}
+AVIF_BRANDS = {b"avif", b"avis"}
+ANY_STILL = {b"mif1", b"mif2", b"msf1", b"miaf"}
+"""Brands of either: the others in the list decide."""
 
 OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"%!PS", "PostScript"),
@@ -27,8 +40,6 @@ OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
     (b"\x00\x00\x01\x00", "an icon file"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
     (b"8BPS", "a Photoshop file"),
     (b"PK\x03\x04", "a ZIP archive"),
 )
@@ -47,7 +58,7 @@ class Header:
     height: int
     data: bytes
     orientation: int = 1
-    """EXIF's: 1 to 8, 1 for upright. WebP's is read after opening."""
+    """EXIF's: 1 to 8, 1 for upright. WebP's and AVIF's are read after opening; TIFF and HEIC are opened upright."""
     progressive: bool = False
     """A JPEG whose decoder has to hold the coefficients of the whole picture."""
 
@@ -65,6 +76,10 @@ def identify(data: bytes) -> Header:
             return _gif(data)
         if data[:2] == b"BM":
             return _bmp(data)
+        if data[:4] in TIFF_ORDERS:
+            return _tiff(data)
+        if data[4:8] == b"ftyp" and (kind := _still_brand(data)):
+            return _bmff(data, kind)
     except (struct.error, IndexError):
         raise Refused("ends within its header") from None
     raise Refused(_what_else(data))
@@ -76,7 +91,7 @@ def _what_else(data: bytes) -> str:
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     found = next((name for magic, name in OTHERS if data.startswith(magic)), None)
     if data[4:8] == b"ftyp":
-        found = "AVIF" if data[8:12] in (b"avif", b"avis") else "HEIC" if data[8:11] == b"hei" else "a video"
+        found = "a video"
     elif start.startswith((b"<!doctype html", b"<html")):
         found = "a web page"
     elif start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
@@ -189,6 +204,86 @@ def _bmp(data: bytes) -> Header:
     else:
         raise Refused("is a damaged BMP, or of a kind that is not read")
     return Header("BMP", width, abs(height), data)  # a negative height means that rows run downwards
+
+
+def _tiff(data: bytes) -> Header:
+    """Read the first directory of a TIFF or BigTIFF: the size of its first page, and how much its entries claim."""
+    order, big = TIFF_ORDERS[data[:4]], data[2:4] in (b"+\x00", b"\x00+")
+    (directory,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
+    (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, directory)
+    if count > MAX_TIFF_ENTRIES:
+        raise Refused(f"is a TIFF of {count:,} entries; at most {MAX_TIFF_ENTRIES} are read")
+    entry, first = f"{order}{'HHQ' if big else 'HHI'}", directory + (8 if big else 2)
+    step, head = (20, 12) if big else (12, 8)
+    values: dict[int, int] = {}
+    claimed = 0
+    for number in range(count):
+        place = first + step * number
+        tag, kind, amount = struct.unpack_from(entry, data, place)
+        size = amount * (TIFF_SIZES[kind] if kind < len(TIFF_SIZES) else 1)
+        claimed += size if size > step - head else 0
+        if kind in (3, 4, 16) and amount == 1:
+            (values[tag],) = struct.unpack_from(f"{order}{ {3: 'H', 4: 'I', 16: 'Q'}[kind] }", data, place + head)
+    if claimed > min(len(data), MAX_TIFF_PICTURE_ENTRY):
+        raise Refused("is a damaged TIFF: its entries claim more than there is")
+    width, height, orientation = values.get(0x100, 0), values.get(0x101, 0), values.get(0x112, 1)
+    return Header("TIFF", height, width, data) if 5 <= orientation <= 8 else Header("TIFF", width, height, data)
+
+
+def _still_brand(data: bytes) -> FileFormat | None:
+    """HEIF or AVIF by the brands in a file's first box; None for videos."""
+    (length,) = struct.unpack_from(">I", data)
+    brands = [data[8:12], *(data[place : place + 4] for place in range(16, min(length, len(data), 256), 4))]
+    for brand in brands:
+        if brand in AVIF_BRANDS:
+            return "AVIF"
+        if brand in HEIF_BRANDS:
+            return "HEIF"
+        if brand not in ANY_STILL and brand == data[8:12]:
+            return None
+    return None
+
+
+def _bmff(data: bytes, kind: FileFormat) -> Header:
+    """The largest of the sizes that an HEIF or AVIF file's properties name (a grid, its tiles, a thumbnail)."""
+    size, turned, left = (0, 0), False, [MAX_BLOCKS]
+    for box, start, end in _boxes(data, 0, len(data), left):
+        if box != b"meta":
+            continue
+        for inner, inner_start, inner_end in _boxes(data, start + 4, end, left):  # 4 bytes of version and flags
+            if inner != b"iprp":
+                continue
+            for property_box, at, until in _boxes(data, inner_start, inner_end, left):
+                if property_box != b"ipco":
+                    continue
+                for name, place, _ in _boxes(data, at, until, left):
+                    if name == b"ispe":
+                        found = struct.unpack_from(">II", data, place + 4)
+                        size = max(size, (found[0], found[1]), key=lambda one: one[0] * one[1])
+                    elif name == b"irot":
+                        turned = bool(data[place] & 1)
+    if size == (0, 0):
+        raise Refused(f"is a damaged {'HEIC' if kind == 'HEIF' else kind}: its size is missing")
+    width, height = reversed(size) if turned and kind == "HEIF" else size
+    return Header(kind, width, height, data)
+
+
+def _boxes(data: bytes, start: int, end: int, left: list[int]) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes between two places: name, and where the content begins and ends. `left` counts down over all calls."""
+    while start + 8 <= end:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Refused(f"is made of more than {MAX_BLOCKS:,} boxes")
+        length, name = struct.unpack_from(">I4s", data, start)
+        head = 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, start + 8)
+            head = 16
+        stop = end if length == 0 else min(start + length, end)
+        if length and length < head:
+            raise Refused("is damaged: it holds a box without a length")
+        yield name, start + head, stop
+        start = stop
 
 
 def read_orientation(exif: bytes) -> int:

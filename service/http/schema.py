@@ -93,7 +93,7 @@ IMAGES_REQUEST_BODY = {
                         "image": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
-                            "description": "PNG, JPEG, WebP, BMP or GIF; one part an image.",
+                            "description": "PNG, JPEG, WebP, BMP, GIF, TIFF, HEIC or AVIF; one part an image.",
                         }
                     },
                     "required": ["image"],

@@ -8,6 +8,7 @@ from functools import cache
 
 import anyio
 import numpy as np
+import pillow_heif
 import psutil
 import pytest
 from hypothesis import given, settings
@@ -34,6 +35,8 @@ from tests.service.predictions.pictures import (
     png,
     png_of,
 )
+
+pillow_heif.register_heif_opener()  # to write it
 
 RGB = gradient()
 L = gray_gradient()
@@ -75,6 +78,17 @@ EXACT = {
     "gif": (encode(Image.fromarray(FEW).quantize(64, method=Image.Quantize.MEDIANCUT), "GIF"), FEW),
     "palette": (palette_png(False), FEW),
     "palette-alpha": (palette_png(True), FEW_ON_WHITE),
+    "tiff": (encode(Image.fromarray(RGB), "TIFF"), RGB),
+    "tiff-lzw": (encode(Image.fromarray(RGB), "TIFF", compression="tiff_lzw"), RGB),
+    "tiff-big": (encode(Image.fromarray(RGB), "TIFF", big_tiff=True), RGB),
+    "tiff-l": (encode(Image.fromarray(L), "TIFF"), L_AS_RGB),
+    "tiff-16": (encode(Image.fromarray(L.astype(np.uint16) * 257), "TIFF"), L_AS_RGB),
+    "tiff-alpha": (encode(Image.fromarray(np.dstack([RGB, ALPHA])), "TIFF"), RGB_ON_WHITE),
+    "tiff-palette": (encode(Image.fromarray(FEW).quantize(64, method=Image.Quantize.MEDIANCUT), "TIFF"), FEW),
+    "tiff-one-bit": (
+        encode(Image.fromarray(ONE_BIT).convert("1"), "TIFF", compression="group4"),
+        np.repeat(ONE_BIT[..., None], 3, axis=2),
+    ),
     "l": (encode(Image.fromarray(L), "PNG"), L_AS_RGB),
     "la": (encode(Image.merge("LA", [Image.fromarray(L), Image.fromarray(ALPHA)]), "PNG"), L_ON_WHITE),
     "rgba": (encode(Image.fromarray(np.dstack([RGB, ALPHA])), "PNG"), RGB_ON_WHITE),
@@ -112,6 +126,19 @@ def test_every_bit_of_16_is_rounded_not_clipped() -> None:
     assert (decoded(png_of(values, 16, 0))[..., 0] == expected).all()
 
 
+@pytest.mark.parametrize("file_format", ["HEIF", "AVIF"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_what_phones_write_is_close_to_the_picture(file_format: str, mode: str) -> None:
+    smooth = np.stack([np.linspace(30, 200, SIZE)[None].repeat(SIZE, 0)] * 3, axis=2).astype(np.uint8)
+    data = encode(Image.fromarray(smooth).convert(mode), file_format, quality=100)
+    assert np.abs(decoded(data).astype(int) - smooth).max() <= 4
+
+
+def test_a_tiff_gives_its_first_page() -> None:
+    pages = [Image.fromarray(255 - RGB), Image.new("L", (9, 9))]
+    assert (decoded(encode(Image.fromarray(RGB), "TIFF", save_all=True, append_images=pages)) == RGB).all()
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_jpegs_are_close_to_the_picture(mode: str) -> None:
     smooth = np.stack([np.linspace(30, 200, SIZE)[None].repeat(SIZE, 0)] * 3, axis=2).astype(np.uint8)
@@ -143,14 +170,19 @@ def test_an_animation_gives_its_first_frame(file_format: str) -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG", "TIFF", "AVIF", "HEIF"])
 def test_every_orientation_gives_the_same_pixels(file_format: str, orientation: int, order: str) -> None:
     upright = np.kron(gradient(4, 4), np.ones((16, 16, 1))).astype(np.uint8)  # flat squares: JPEG keeps them
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(file_format, {})
+    options = {
+        "JPEG": {"quality": 100, "subsampling": 0},
+        "WEBP": {"lossless": True},
+        "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+        "HEIF": {"quality": -1},
+    }.get(file_format, {})
     data = encode(stored, file_format, exif=exif(orientation, order), **options)
     difference = np.abs(decoded(data).astype(int) - decoded(encode(Image.fromarray(upright), "PNG")))
-    assert difference.max() <= (2 if file_format == "JPEG" else 0)
+    assert difference.max() <= {"JPEG": 2, "AVIF": 3, "HEIF": 3}.get(file_format, 0)
 
 
 def test_an_orientation_that_makes_no_sense_is_upright() -> None:
@@ -215,22 +247,26 @@ def refusal_of(data: bytes) -> ImageError:
         (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "is JPEG 2000"),
         (b"\xff\x4f\xff\x51\x00\x2f", "is JPEG 2000"),
         (encode(Image.fromarray(RGB), "ICO"), "is an icon file"),
-        (encode(Image.fromarray(RGB), "TIFF"), "is TIFF"),
+        (b"II*\x00\x08\x00\x00\x00\xff\xff", "is a TIFF of 65,535 entries"),
+        (b"MM\x00*\x00\x00\x00\x08\x00\x01" + b"\x01\x1c\x00\x02\x7f\xff\xff\xff\x00\x00\x00\x08", "claim more"),
+        (b"II+\x00\x08\x00\x00\x00", "ends within its header"),
+        (b"\x00\x00\x00\x14ftypisom\x00\x00\x00\x00mp42", "is a video"),
+        (b"\x00\x00\x00\x18ftypavif" + bytes(12) + b"\x00\x00\x00\x08meta", "is a damaged AVIF"),
         (encode(Image.fromarray(RGB), "PPM"), "of no known kind"),
-        (b"\x00\x00\x00\x18ftypheic", "is HEIC"),
+        (b"\x00\x00\x00\x18ftypheic", "is a damaged HEIC"),
         (b"\x89PNG\r\n\x1a\n", "is a damaged PNG"),
         (b"\xff\xd8\xff", "ends within its header"),
         (b"RIFF\x00\x00\x00\x00WEBPVP8X", "ends within its header"),
         (b"GIF89a", "ends within its header"),
         (b"BM" + b"\x00" * 12, "ends within its header"),
     ],
-    ids=range(19),
+    ids=range(23),
 )
-def test_what_is_no_picture_of_the_five_kinds_is_named_and_refused(data: bytes, what: str) -> None:
+def test_what_is_no_picture_of_the_known_kinds_is_named_and_refused(data: bytes, what: str) -> None:
     assert what in refusal_of(data).detail
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "HEIF", "AVIF"])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
 def test_a_file_that_was_cut_off_is_refused(file_format: str, kept: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -420,7 +456,7 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
 
 SAMPLES = [
     data
-    for file_format in ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+    for file_format in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "HEIF", "AVIF")
     for data in (encode(Image.fromarray(FEW), file_format), encode(Image.fromarray(L), file_format))
 ]
 
