@@ -24,6 +24,20 @@ BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, Value
 """What tarfile and the decompressors raise of a damaged file. UnicodeError is a ValueError."""
 
 
+class _Whole(tarfile.TarInfo):
+    """A member's header. tarfile takes a tar that ends in the middle of one, or without an end, for a whole one."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        """Raises ReadError where the tar ends before the blocks that mark its end, or holds what is no header."""
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end, as it should be
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"it ends too early, or is damaged ({error})") from error
+
+
 class TarSource:
     """The members of a tar. It cannot be gone back in if it is compressed, so texts are kept from the first pass."""
 
@@ -69,7 +83,7 @@ class TarSource:
     def _members(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         try:
             # a stream: a compressed tar is read once, from its start to its end, and no list of members is kept
-            with tarfile.open(self._path, "r|*", errorlevel=1) as tar:
+            with tarfile.open(self._path, "r|*", tarinfo=_Whole, errorlevel=1) as tar:
                 for member in tar:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
                     yield tar, member
