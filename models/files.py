@@ -101,6 +101,21 @@ def _write_new(path: Path, data: bytes | memoryview, mode: int) -> None:
         file.write(data)
 
 
+def link(path: Path, other: Path) -> None:
+    """Give a complete file that is never changed a second name, or copy it where the file system has no hard links.
+
+    The folder of `other` must be there. Raises FileExistsError where `other` is, StorageFull when the disk is full.
+    """
+    try:
+        os.link(path, other)
+    except FileExistsError:
+        raise
+    except OSError:
+        with placing(other) as temporary:
+            shutil.copyfile(path, temporary)
+    flush(other.parent)
+
+
 def flush(path: Path) -> None:
     """Wait until a file's contents, or a folder's list of names, are on the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)

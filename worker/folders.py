@@ -8,14 +8,12 @@ A stored file is a second name (a hard link) of the engine's file. So a record's
 a newer file is being written as well as after a kill between the write and the record.
 """
 
-import os
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from models.errors import CorruptFile
-from models.files import flush, inside, remove_leftovers, remove_tree
+from models.files import inside, link, remove_leftovers, remove_tree
 from models.store.artifacts import ArtifactRecord
 
 STORED = "stored-"
@@ -29,13 +27,8 @@ def attempt_folder(experiments_dir: Path, experiment_id: int, attempt: int) -> P
 def keep(path: Path, digest: str) -> Path:
     """Give a complete file a second, permanent name, which outlives the first one. Returns the second."""
     stored = path.with_name(f"{STORED}{path.stem}-{digest[:12]}{path.suffix}")
-    try:
-        os.link(path, stored)
-    except FileExistsError:
-        return stored
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, stored)
-    flush(path.parent)
+    with suppress(FileExistsError):
+        link(path, stored)
     return stored
 
 

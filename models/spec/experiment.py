@@ -126,6 +126,15 @@ class ExperimentSpec(Spec):
 
     def digest(self) -> str:
         """SHA-256 of what decides the result: the spec without its name and tags, keys sorted."""
-        body = self.as_json()
-        del body["name"], body["tags"]
+        return self._digest_without("name", "tags")
+
+    def course_digest(self) -> str:
+        """SHA-256 of what decides each epoch's result: as digest(), without the number of epochs too.
+
+        A run can be continued from a checkpoint of another number of epochs.
+        """
+        return self._digest_without("name", "tags", "epochs")
+
+    def _digest_without(self, *names: str) -> str:
+        body = {name: value for name, value in self.as_json().items() if name not in names}
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from models.curves.metrics import EMPTY, SERIES, EpochMetrics, Summary, summarise
@@ -38,6 +38,15 @@ def append_epoch(session: Session, lease: Lease, metrics: EpochMetrics) -> None:
     _extend_summaries(session, lease.experiment_id, metrics)
     touch(experiment)
     add_event(session, lease.experiment_id, EventKind.EPOCH, values)
+
+
+def copy(session: Session, original: int, continuation: int, last_epoch: int) -> None:
+    """Give an experiment without epochs those of another, up to `last_epoch`, as the epochs that it began with."""
+    names = ("epoch", *SERIES)
+    rows = select(literal(continuation), literal(0), *(EPOCHS[name] for name in names))
+    rows = rows.where(EPOCHS.experiment_id == original, EPOCHS.epoch <= last_epoch)
+    session.execute(insert(EpochRow).from_select(["experiment_id", "attempt", *names], rows))
+    _add_summaries(session, continuation, summarise(read(session, continuation)).items())
 
 
 def rewind(session: Session, lease: Lease, last_epoch: int) -> None:

@@ -212,6 +212,29 @@ def resume(
     _each(experiment_ids, lambda number: _act(client, number, "resume"))
 
 
+def continue_training(
+    experiment_id: options.Id,
+    epochs: Annotated[int, typer.Option("--epochs", "-e", min=1, max=10_000, help="How many epochs more.")] = 10,
+    name: Annotated[str | None, typer.Option("--name", help="The new experiment's name.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait and show progress.")] = False,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train a completed experiment for more epochs, as a new experiment that begins where it ended."""
+    client = options.connect(url, api_key, data_dir)
+    body: dict[str, Any] = {"epochs": epochs, **({} if name is None else {"name": name})}
+    experiment = client.post(f"/experiments/{experiment_id}/continue", body)
+    if Mode.json and not watch:
+        print_json(experiment)
+    say(f"experiment {experiment['id']} continues experiment {experiment_id} and is queued")
+    for warning in experiment.get("warnings") or ():
+        _say_finding(warning)
+    if watch:
+        _watch(client, experiment["id"])
+
+
 def reproduce(
     experiment_id: options.Id,
     url: options.Url = None,

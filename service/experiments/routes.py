@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse
 from models.store import Status, experiments
 from service.catalogue.inspector import InspectorDep
 from service.experiments import listing
+from service.experiments.continuation import read_continuation
 from service.experiments.details import read_details
 from service.experiments.documents import ExperimentDocument, ExperimentPage, LayersDocument
 from service.experiments.reproduction import ReproductionDocument, compare
@@ -18,7 +19,7 @@ from service.http.dependencies import BodyDep, CallerDep, SettingsDep, StoreDep,
 from service.http.documents import respond
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
-from service.http.schema import DETAILS_REQUEST_BODY, SPEC_REQUEST_BODY
+from service.http.schema import CONTINUATION_REQUEST_BODY, DETAILS_REQUEST_BODY, SPEC_REQUEST_BODY
 from service.measurements.preflights import PreflightDocument, PreflightsDep
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
@@ -174,6 +175,35 @@ def resume_experiment(
     """Resume an experiment that failed, diverged or was cancelled from its last checkpoint."""
     document = submissions.resume(experiment_id, caller)
     response.headers["Location"] = document.links["self"]
+    return document
+
+
+@router.post(
+    "/{experiment_id}/continue",
+    status_code=202,
+    openapi_extra=CONTINUATION_REQUEST_BODY,
+    responses={
+        202: {"description": "The new experiment, queued.", "headers": ACCEPTED_HEADERS},
+        **problems(401, 403, 404, 409, 413, 415, 422, 429, 503, 507),
+    },
+)
+async def continue_experiment(
+    experiment_id: Id,
+    body: BodyDep,
+    caller: CallerDep,
+    submissions: SubmissionsDep,
+    writes: WritesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> ExperimentDocument:
+    """Train a completed experiment for more epochs, as a new experiment that begins with its epochs and weights."""
+    asked = read_continuation(body.document)
+    document, created = await writes.run(
+        submissions.continue_with, experiment_id, asked, caller, idempotency_key, body.raw
+    )
+    response.headers["Location"] = document.links["self"]
+    if not created:
+        response.headers["Idempotent-Replayed"] = "true"
     return document
 
 

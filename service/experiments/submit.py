@@ -15,8 +15,10 @@ from models.settings import Settings
 from models.spec.details import Details
 from models.spec.parse import load_spec
 from models.store import Status, Store, artifacts, experiments, runs
+from models.store.continuation import begin_with, last_checkpoint
 from models.store.tables import Experiment
 from service.catalogue.inspector import Accepted
+from service.experiments.continuation import Continuation, continued
 from service.experiments.documents import ExperimentDocument, experiment_document
 from service.http.access import Caller
 
@@ -76,6 +78,40 @@ class Submissions:
             document = describe(session, row)
         self._enqueue(document.id, alone=True)
         return document
+
+    def continue_with(
+        self, experiment_id: int, asked: Continuation, caller: Caller, key: str | None = None, body: bytes = b""
+    ) -> tuple[ExperimentDocument, bool]:
+        """Store and enqueue an experiment that trains a completed one for more epochs, or find the key's."""
+
+        def make() -> Experiment:
+            self._check_quota(session, caller)
+            self._check_room(session, caller)
+            checkpoint = last_checkpoint(session, experiment_id)
+            original = experiments.get(session, experiment_id)
+            longer = continued(original, checkpoint.epoch, asked)
+            self._check_disk(session, caller, disk_use_of(longer.spec, original.layers or []).files)
+            row = experiments.create(
+                session,
+                longer.spec,
+                layers=original.layers,
+                warnings=longer.warnings,
+                owner=caller.name,
+                dataset_fingerprint=original.dataset_fingerprint,
+            )
+            begin_with(session, row, checkpoint, self.settings.experiments_dir)
+            return row
+
+        with self.store.writing() as session:
+            if key is None:
+                row, created = make(), True
+            else:
+                digest = hashlib.sha256(b"%d\0%b" % (experiment_id, body)).hexdigest()
+                row, created = experiments.create_once(session, key, digest, caller.name, make)
+            document = describe(session, row)
+        if created:
+            self._enqueue(document.id, alone=key is None)
+        return document, created
 
     def resume(self, experiment_id: int, caller: Caller) -> ExperimentDocument:
         """Queue an experiment again that failed, diverged or was cancelled."""

@@ -81,6 +81,20 @@ MODEL_REQUEST_BODY = _body(
 DETAILS_REQUEST_BODY = _body(
     {"$ref": REF.format(model="Details")}, {"name": "first try", "tags": ["lab-1"], "notes": "the rate was too high"}
 )
+CONTINUATION_REQUEST_BODY = _body(
+    {
+        "type": "object",
+        "title": "Continuation",
+        "description": "With how many more epochs the experiment is continued.",
+        "properties": {
+            "epochs": {"type": "integer", "minimum": 1, "maximum": 10_000, "description": "How many epochs more."},
+            "name": {"type": "string", "maxLength": 200, "description": "The new experiment's name."},
+        },
+        "required": ["epochs"],
+        "additionalProperties": False,
+    },
+    {"epochs": 20},
+)
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif")
 IMAGES_REQUEST_BODY = {
     "requestBody": {

@@ -104,14 +104,14 @@ class Filled:
         """The worker leaves a file of tensors."""
         return self.keep_bytes(claim, f"{kind}.safetensors", kind, save(tensors, about))
 
-    def keep_bytes(self, claim: Claim, name: str, kind: ArtifactKind, content: bytes) -> Path:
+    def keep_bytes(self, claim: Claim, name: str, kind: ArtifactKind, content: bytes, *, epoch: int = 0) -> Path:
         """The worker leaves a file."""
         place = f"{claim.experiment_id}/attempt-{claim.attempt}/{name}"
         path = self.settings.experiments_dir / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         with self.store.writing() as session:
-            artifacts.record(session, claim, kind, 0, place, sha256_of(path), path.stat().st_size)
+            artifacts.record(session, claim, kind, epoch, place, sha256_of(path), path.stat().st_size)
         return path
 
 

@@ -31,6 +31,15 @@ def test_its_epochs_are_counted_from_1_each_once_and_finite(client: Client, comp
     assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
 
 
+def test_it_is_continued_with_more_epochs_after_its_own(client: Client, completed: int) -> None:
+    longer = client.post(f"/experiments/{completed}/continue", {"epochs": 1})
+    assert wait_until_ended(client, longer["id"])["status"] == "completed"
+    before, after = (client.get(f"/experiments/{number}/metrics")["epochs"] for number in (completed, longer["id"]))
+    assert after[:3] == before
+    assert [row["epoch"] for row in after] == [1, 2, 3, 4]
+    assert client.get(f"/experiments/{longer['id']}")["runs"][0]["start_epoch"] == 3
+
+
 def test_the_table_says_the_same_as_the_json(client: Client, completed: int) -> None:
     rows = list(csv.DictReader(io.StringIO(client.get_bytes(f"/experiments/{completed}/metrics.csv").decode())))
     epochs = client.get(f"/experiments/{completed}/metrics")["epochs"]

@@ -23,7 +23,8 @@ KEPT = 2
 def save_checkpoint(folder: Path, state: dict[str, Any], run: dict[str, str]) -> Path:
     """Write a checkpoint, named for its place in the training, and remove what is older than the last but one.
 
-    `run` identifies the run: loading refuses a checkpoint of another spec or other images.
+    `run` identifies the run: digests of the spec, of the spec without its number of epochs, and of the images. Loading
+    refuses a checkpoint of another spec or other images.
     """
     path = folder / f"checkpoint-{state['epoch']:05d}-{state['step']:07d}.pt"
     content = io.BytesIO()  # torch and safetensors report a full disk by errors that do not differ from others
@@ -42,7 +43,8 @@ def own_checkpoints(folder: Path) -> list[Path]:
 def load_checkpoint(path: Path, run: dict[str, str]) -> dict[str, Any]:
     """Read a checkpoint's state into CPU tensors, in the present layout.
 
-    Raises CorruptFile if it is damaged or of another run.
+    One of a run that differs in its number of epochs alone is read too: training continues from its end, and the wait
+    of early stopping starts anew. Raises CorruptFile if it is damaged or of another run.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -50,11 +52,17 @@ def load_checkpoint(path: Path, run: dict[str, str]) -> dict[str, Any]:
         raise CorruptFile(f"{path.name} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("version") not in (1, VERSION):
         raise CorruptFile(f"{path.name} is not a checkpoint of this version")
-    if content["run"] != run:
-        differing = sorted(key for key in run if content["run"].get(key) != run[key])
+    saved_by: dict[str, str] = content["run"]
+    differing = [key for key in ("dataset", "spec") if saved_by.get(key) != run.get(key)]
+    continued = differing == ["spec"] and saved_by.get("course") == run.get("course") is not None
+    if differing and not continued:
         raise CorruptFile(f"{path.name} belongs to another run: {', '.join(differing)} differ")
     state: dict[str, Any] = content["state"]
-    return _from_version_1(state) if content["version"] == 1 else state
+    if content["version"] == 1:
+        state = _from_version_1(state)
+    if continued:
+        state["early_stopping"] = {**state["early_stopping"], "waited": 0, "should_stop": False}
+    return state
 
 
 class Checkpoint(NamedTuple):

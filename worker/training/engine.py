@@ -117,7 +117,7 @@ class _Run:
         self.should_stop = should_stop
         self.cache_dir = cache_dir
         self.thread_control = thread_control
-        self.identity = {"spec": spec.digest(), "dataset": dataset.fingerprint}
+        self.identity = {"spec": spec.digest(), "course": spec.course_digest(), "dataset": dataset.fingerprint}
         """Identifies the run: only a checkpoint with the same values can be resumed from."""
         self.earlier: list[Path] = []
         """Checkpoints of earlier attempts, newest first."""
