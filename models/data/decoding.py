@@ -138,11 +138,11 @@ def decode_image(image: ImageFile, preprocessing: Preprocessing) -> NDArray[np.u
     """Decode one upload to (channels, source_size, source_size).
 
     An animation gives its first frame; transparent parts become white; EXIF orientation is undone; 16-bit values are
-    rounded to 8. Of any other shape than a square the centre is taken: as resizing the short side (bilinear,
-    antialiased) and cropping would, without ever making the long side. Colour profiles are not applied, as they are
-    not in training. Raises ImageError, which names the image and what is wrong.
+    rounded to 8. Any other shape becomes a square by `preprocessing.fit`; by default the centre is taken: as resizing
+    the short side (bilinear, antialiased) and cropping would, without ever making the long side. Colour profiles are
+    not applied, as they are not in training. Raises ImageError, which names the image and what is wrong.
     """
-    square = decode_upright(image, preprocessing.source_size, grayscale=preprocessing.grayscale)
+    square = decode_upright(image, preprocessing.source_size, grayscale=preprocessing.grayscale, fit=preprocessing.fit)
     return to_channels(square, preprocessing.channels)
 
 

@@ -1,4 +1,4 @@
-"""Decoding of large images in a separate process: `python -m models.data.isolated SIDE GRAYSCALE`.
+"""Decoding of large images in a separate process: `python -m models.data.isolated SIDE GRAYSCALE FIT`.
 
 The process reads the file from its standard input and writes the square's pixels to its standard output. It starts in
 0.2 s, has a limit on its memory and its time, gives everything back, and ends with the request that it works for.
@@ -37,7 +37,7 @@ async def decode_isolated(image: ImageFile, preprocessing: Preprocessing) -> NDA
     Raises ImageError as that does, and for a picture that takes more than MAX_SECONDS or MAX_ADDRESS_SPACE.
     """
     side, gray = preprocessing.source_size, preprocessing.grayscale
-    command = module_command(MODULE, str(side), str(int(gray)))
+    command = module_command(MODULE, str(side), str(int(gray)), preprocessing.fit)
     with tempfile.TemporaryFile() as file:
         await to_thread.run_sync(_fill, file, image.data)
         done = await anyio.run_process(
@@ -63,9 +63,9 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS + 1))
     with contextlib.suppress(ValueError, OSError):  # macOS does not take it
         resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
-    side, gray = int(sys.argv[1]), sys.argv[2] == "1"
+    side, gray, fit = int(sys.argv[1]), sys.argv[2] == "1", sys.argv[3]
     try:
-        square = decode_upright(open_image(sys.stdin.buffer.read()), side, grayscale=gray)
+        square = decode_upright(open_image(sys.stdin.buffer.read()), side, grayscale=gray, fit=fit)
     except ImageError as error:
         sys.stderr.write(error.detail.removeprefix("image 1 "))
         return REFUSED

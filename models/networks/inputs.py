@@ -27,6 +27,7 @@ def preprocessing_for(spec: ExperimentSpec, info: DatasetInfo) -> Preprocessing:
         class_names=info.class_names,
         grayscale=info.channels == 1,
         antialias=not spec.keeps_first_rules,
+        fit=info.fit,
     )
 
 

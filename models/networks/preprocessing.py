@@ -15,9 +15,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Preprocessing:
     """From any image to a network's input.
 
-    An image is brought to gray if `grayscale`, else to RGB; resized until its short side is `source_size` and cropped
-    to the centre; repeated to `channels`; normalised with the `mean` and `std` of pixels from 0 to 1; and resized to
-    `input_size`, averaging over the pixels that become one if `antialias` (see `resize` in models.networks.inputs).
+    An image is brought to gray if `grayscale`, else to RGB; made a square of `source_size` by `fit` (`crop` resizes the
+    short side and keeps the centre, `pad` resizes the long side and adds black, `stretch` resizes both); repeated to
+    `channels`; normalised with the `mean` and `std` of pixels from 0 to 1; and resized to `input_size`, averaging over
+    the pixels that become one if `antialias` (see `resize` in models.networks.inputs).
     """
 
     channels: int
@@ -29,6 +30,8 @@ class Preprocessing:
     grayscale: bool = False
     antialias: bool = False
     """False for weights of spec version 1, whose files do not say it."""
+    fit: str = "crop"
+    """As the dataset's images were fitted."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -41,6 +44,7 @@ class Preprocessing:
             "class_names": list(self.class_names),
             "grayscale": self.grayscale,
             "antialias": self.antialias,
+            "fit": self.fit,
         }
 
     @classmethod
@@ -55,4 +59,5 @@ class Preprocessing:
             class_names=tuple(str(name) for name in data["class_names"]),
             grayscale=bool(data.get("grayscale", False)),
             antialias=bool(data.get("antialias", False)),
+            fit=str(data.get("fit", "crop")),
         )

@@ -4,6 +4,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 from functools import cache
 
 import anyio
@@ -211,6 +212,32 @@ def test_the_centre_square_is_what_counts() -> None:
     pixels = decoded(encode(Image.fromarray(wide), "PNG"))
     assert (pixels[:, 1:-1] == 200).all()  # antialiasing looks a pixel beyond the edge, as resizing the whole would
     assert (pixels > 150).all()
+
+
+def test_a_picture_is_padded_or_stretched_if_the_training_images_were() -> None:
+    wide = np.full((20, 80, 3), 200, dtype=np.uint8)
+    wide[:, :20] = 100
+    data = encode(Image.fromarray(wide), "PNG")
+    padded = decode(data, replace(COLOUR, fit="pad"))[0]
+    height = SIZE // 4
+    top = (SIZE - height) // 2
+    assert (padded[:top] == 0).all()
+    assert (padded[top + height :] == 0).all()
+    assert (padded[top : top + height] >= 100).all()
+    assert (padded[top : top + height, 0] == 100).all()
+    stretched = decode(data, replace(COLOUR, fit="stretch"))[0]
+    assert (stretched[:, 0] == 100).all()
+    assert (stretched[:, -1] == 200).all()
+    assert (stretched[:, SIZE // 4 + 1 :] == 200).all()
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (10_000, 1), (2, 3), (900, 400)])
+def test_any_shape_can_be_fitted(shape: tuple[int, int], fit: str) -> None:
+    pixels = np.full((*shape, 3), (250, 120, 3), dtype=np.uint8)
+    found = decode(encode(Image.fromarray(pixels), "PNG"), replace(COLOUR, fit=fit))
+    assert found.shape == (3, SIZE, SIZE)
+    assert found[0].max() == 250
 
 
 def test_resizing_is_antialiased_and_leaves_the_right_size_alone() -> None:
