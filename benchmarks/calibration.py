@@ -68,7 +68,7 @@ def measure(model: str, epochs: int, seed: int) -> dict[str, Any]:
 
     def logits_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            parts = [network(network_input(part, seen)) for part in torch.from_numpy(images).split(BATCH)]
+            parts = [network(network_input(part, seen)) for part in torch.split(torch.from_numpy(images), BATCH)]
         return torch.cat(parts).numpy()
 
     unknown = {name: logits_of(images) for name, images in strangers(seed).items()}

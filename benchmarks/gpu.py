@@ -28,6 +28,7 @@ limit_spinning()  # before torch is imported, as the worker does
 import torch
 from torch import Tensor
 
+from benchmarks.rows import put_between
 from models.data.dataset import ImageDataset, load_dataset
 from models.settings import get_settings
 from models.spec.experiment import ExperimentSpec
@@ -240,9 +241,7 @@ def table(answers: dict[str, Answer], device: str) -> str:
 
 def write(text: str, document: Path = DOCUMENT) -> None:
     """Put a table into the document, in the place of the last one."""
-    before, rest = document.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    put_between(document, BEGIN, END, text)
 
 
 def main() -> int:

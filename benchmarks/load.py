@@ -31,6 +31,7 @@ from rich.table import Table
 
 from benchmarks.faults.report import machine
 from benchmarks.requests import Traffic
+from benchmarks.rows import put_between
 from benchmarks.seeding import seed_store
 from models.data.dataset import load_dataset
 from models.settings import Settings
@@ -41,7 +42,6 @@ from service.lab.lab import Lab
 API = "/api/v1"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- load: begin -->", "<!-- load: end -->"
-SECTION = f"## Load\n\n`make load` prints this.\n\n{BEGIN}\n{END}\n"
 
 NUM_STREAMS, REQUESTS_PER_SECOND = 100, 50.0
 UNDISTURBED_SECONDS = 5.0
@@ -326,11 +326,7 @@ def print_table(figures: list[Figure]) -> None:
 
 
 def write_table(page: Path, figures: list[Figure], num_experiments: int, num_epochs: int) -> None:
-    """Put the figures between the marks; the section is added where there is none."""
-    text = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks\n"
-    if BEGIN not in text:
-        text = f"{text.rstrip()}\n\n{SECTION}"
-    before, _, rest = text.partition(BEGIN)
+    """Put the figures between the marks."""
     rows = [
         f"| {figure.what} | {_with_unit(figure.value, figure)} | < {_with_unit(figure.bar, figure)} | "
         f"{'holds' if figure.holds else 'missed'} | {figure.detail} |"
@@ -342,7 +338,7 @@ def write_table(page: Path, figures: list[Figure], num_experiments: int, num_epo
         f"load average {busy:.1f} at the end."
     )
     lines = [said, "", "| | measured | bar | verdict | how |", "|---|---|---|---|---|", *rows]
-    page.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    put_between(page, BEGIN, END, "\n".join(lines))
 
 
 def _with_unit(value: float, figure: Figure) -> str:

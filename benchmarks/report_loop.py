@@ -56,7 +56,9 @@ def build_transform(case: Case, dataset: ImageDataset) -> Callable[[Image.Image]
             transforms.RandomVerticalFlip(spec.augmentation.vflip),
             transforms.RandomRotation(spec.augmentation.rotation_degrees),
         ]
-    return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(seen.mean, seen.std)])
+    steps += [transforms.ToTensor(), transforms.Normalize(seen.mean, seen.std)]
+    transform: Callable[[Image.Image], Any] = transforms.Compose(steps)
+    return transform
 
 
 def as_written(network: nn.Module) -> nn.Module:

@@ -201,7 +201,7 @@ def measure(rounds: int, seconds: float) -> list[dict[str, Any]]:
                     for _ in range(rounds):
                         for name, (url, path) in places.items():
                             times[name] += asyncio.run(ask(url, path, body, clients, seconds))
-                    row = {"case": case, "clients": clients, "ceiling": round(most, 1)}
+                    row: dict[str, Any] = {"case": case, "clients": clients, "ceiling": round(most, 1)}
                     for name, found in times.items():
                         cuts = statistics.quantiles(found, n=100)
                         row[name] = {

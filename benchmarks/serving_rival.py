@@ -41,7 +41,8 @@ def predict(number: int, image: UploadFile) -> dict[str, float]:
     network, preprocessing = NETWORKS[number]
     opened = Image.open(io.BytesIO(image.file.read())).convert("RGB")
     pixels = np.asarray(opened.resize((preprocessing.input_size,) * 2), np.float32)
-    normalised = (pixels / 255 - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
+    normalised = (pixels / 255 - mean) / std
     with torch.inference_mode():
         logits = network(torch.from_numpy(normalised.transpose(2, 0, 1)[None]))
         found = torch.softmax(logits, dim=1)[0].tolist()

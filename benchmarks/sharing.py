@@ -34,6 +34,7 @@ from worker.training.threads import START, ThreadHistory, limit_spinning
 
 limit_spinning()  # before torch is imported, as the worker does
 
+from benchmarks.rows import put_between
 from models.cores import usable_cores
 from models.data.dataset import load_dataset
 from models.settings import Settings, get_settings
@@ -148,7 +149,7 @@ def measure_beside(rounds: int, seconds: float) -> list[Figure]:
                     speeds.setdefault((batch_size, hogs, kind), []).append(speed)
                     say(f"batch {batch_size}, {hogs} busy a core, {kind} threads: {speed:,.0f} images/s")
     found = {key: statistics.median(values) for key, values in speeds.items()}
-    figures = []
+    figures: list[Figure] = []
     for size in BATCH_SIZES:
         idle, before = found[size, 0, "chosen"], found[size, 0, "fixed"]
         figures.append(
@@ -168,7 +169,7 @@ def measure_beside(rounds: int, seconds: float) -> list[Figure]:
 def measure_runs(rounds: int, seconds: float) -> list[Figure]:
     """Three runs together against one alone."""
     cores = usable_cores()
-    figures = []
+    figures: list[Figure] = []
     for size in BATCH_SIZES:
         speeds: dict[str, list[float]] = {"one": [], "chosen": [], "fixed": []}
         for _ in range(rounds):
@@ -282,11 +283,9 @@ def as_table(figures: list[Figure]) -> str:
 
 def write(page: Path, figures: list[Figure]) -> None:
     """Put the table between its marks in the page."""
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
     busy_with = f"load average {os.getloadavg()[2]:.1f} over the last quarter of an hour"
     said = f"{time.strftime('%d %B %Y')}, {machine()}, torch {_torch_version()}; {busy_with}."
-    page.write_text(f"{before}{BEGIN}\n{said}\n\n{as_table(figures)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    put_between(page, BEGIN, END, f"{said}\n\n{as_table(figures)}")
 
 
 def _torch_version() -> str:
@@ -311,7 +310,7 @@ def main() -> int:
         print(json.dumps(one_run(options.one_run, options.fixed_threads, options.seconds)))
         return 0
     rounds = options.rounds or (1 if options.quick else 3)
-    figures = []
+    figures: list[Figure] = []
     for part in options.part or PARTS:
         figures += measure_lab(options.seconds) if part == "lab" else PARTS[part](rounds, options.seconds)
     if options.write:

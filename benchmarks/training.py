@@ -78,7 +78,7 @@ class Ceiling:
         """How long so many steps take."""
         began = time.perf_counter()
         for _ in range(num_steps):
-            nn.functional.cross_entropy(self.network(self.images), self.labels).backward()
+            nn.functional.cross_entropy(self.network(self.images), self.labels).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         return time.perf_counter() - began
@@ -98,6 +98,7 @@ class _Alternating(MemorySink):
         self.num_steps = 0
         self.engine_seconds: list[float] = []
         self.ceiling_seconds: list[float] = []
+        self.began = 0.0
 
     def should_stop(self) -> str | None:
         """Asked by the engine after every step. The first turn, in which it warms up, does not count."""
@@ -224,7 +225,11 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=CASES, help="only this case (may be repeated)")
     parser.add_argument("--rounds", type=int, help="rounds a case")
     options = parser.parse_args()
-    say = (lambda text: None) if options.json else (lambda text: print(text, file=sys.stderr, flush=True))
+
+    def say(text: str) -> None:
+        if not options.json:
+            print(text, file=sys.stderr, flush=True)
+
     logging.disable(logging.INFO)
     dataset = load_dataset("cifar10", get_settings(), lambda label, done, total: say(label))
     results: dict[str, Any] = {"throughput": []}

@@ -50,8 +50,8 @@ def make_history(kind: str, num_epochs: int) -> list[EpochMetrics]:
     train_loss, val_loss = 2.3 - 2.0 * learned + noise[0], 2.3 - 1.4 * learned + risen + noise[1]
     train_accuracy, val_accuracy = 0.1 + 0.85 * learned + 0.1 * noise[2], 0.1 + 0.6 * learned - 0.05 * risen + noise[3]
     return [
-        EpochMetrics(n + 1, *map(float, columns), 0.01, 1.0, 5.0, 8000.0, 300.0)
-        for n, columns in enumerate(
+        EpochMetrics(n + 1, float(a), float(b), float(c), float(d), 0.01, 1.0, 5.0, 8000.0, 300.0)
+        for n, (a, b, c, d) in enumerate(
             zip(train_loss, train_accuracy.clip(0, 1), val_loss, val_accuracy.clip(0, 1), strict=True)
         )
     ]

@@ -10,7 +10,6 @@
 import argparse
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -22,6 +21,7 @@ from benchmarks.attack import insider_attacks, perimeter_attacks  # noqa: F401 (
 from benchmarks.attack.harness import ATTACKS, SLOWEST_P99_SECONDS, Attack, Seen, Target
 from benchmarks.faults.harness import Bench, progress
 from benchmarks.faults.report import machine
+from benchmarks.rows import KEPT, make_row, numbers, put_between, rows_between, what_went_wrong
 from models.data.dataset import load_dataset
 from models.settings import Settings
 
@@ -32,7 +32,6 @@ HEADER = (
     "| # | attack | what was done | before | now | others meanwhile, before | now | held |\n"
     "|---|---|---|---|---|---|---|---|"
 )
-ROW = re.compile(r"^\| (\d+) \|.*$", re.MULTILINE)
 PLENTY = {"requests_per_minute": 100_000}
 
 
@@ -58,7 +57,7 @@ def main() -> int:
     parser.add_argument("--before", type=Path, default=BEFORE, help=f"outcomes of an earlier version ({BEFORE.name})")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     options = parser.parse_args()
-    chosen = [ATTACKS[number] for number in sorted(numbers(options.only) if options.only else ATTACKS)]
+    chosen = [ATTACKS[number] for number in (numbers(options.only, ATTACKS) if options.only else sorted(ATTACKS))]
     if options.list:
         for each in chosen:
             print(f"{each.number:2}  {each.title}: {each.promise}")
@@ -78,15 +77,6 @@ def main() -> int:
         before = json.loads(options.before.read_text()) if options.before.exists() else []
         write_table(PAGE, outcomes, {one["number"]: Outcome(**one) for one in before})
     return 0 if all(one.held for one in outcomes) else 1
-
-
-def numbers(text: str) -> list[int]:
-    """The numbers that '1,5,7-9' means."""
-    found: list[int] = []
-    for piece in text.split(","):
-        first, _, last = piece.strip().partition("-")
-        found += [number for number in range(int(first), int(last or first) + 1) if number in ATTACKS]
-    return found
 
 
 def run_all(chosen: list[Attack]) -> Iterator[Outcome]:
@@ -125,9 +115,7 @@ def run_one(target: Target, each: Attack) -> Outcome:
         else:
             happened = each.run(target)
     except Exception as error:  # noqa: BLE001 (whatever an attack ends with is its outcome)
-        happened, held = str(error) or type(error).__name__, False
-        if not isinstance(error, AssertionError):
-            happened = f"{type(error).__name__}: {happened}"
+        happened, held = what_went_wrong(error), False
     others = "not watched"
     if seen.seconds:
         timed = ", ".join(
@@ -143,27 +131,20 @@ def run_one(target: Target, each: Attack) -> Outcome:
 
 def write_table(page: Path, outcomes: list[Outcome], before: dict[int, Outcome]) -> None:
     """Put rows into the page; those of attacks that were not done now stay as they are."""
-    text = page.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
-    old, _, tail = rest.partition(END)
-    rows = {int(found[1]): found[0] for found in ROW.finditer(old)}
-    rows |= {each.number: _row(each, before.get(each.number)) for each in outcomes}
-    held = sum(row.endswith("| yes |") for row in rows.values())
+    rows = rows_between(page, BEGIN, END, {each.number: _row(each, before.get(each.number)) for each in outcomes})
+    held = sum(row.endswith(KEPT) for row in rows.values())
     earlier = f", {sum(each.held for each in before.values())} before" if before else ""
     said = (
         f"{time.strftime('%d %B %Y')}, {machine()}: {held} of {len(rows)} held{earlier}. Others: the time in which "
         f"half and 99 of 100 answers came; the bar is {SLOWEST_P99_SECONDS * 1000:.0f} ms."
     )
-    table = "\n".join([HEADER, *(rows[number] for number in sorted(rows))])
-    page.write_text(f"{head}{BEGIN}\n{said}\n\n{table}\n{END}{tail}", encoding="utf-8")
+    put_between(page, BEGIN, END, "\n".join([said, "", HEADER, *rows.values()]))
 
 
 def _row(now: Outcome, before: Outcome | None) -> str:
     earlier = (before.happened, before.others) if before else ("", "")
     held = "yes" if now.held else "no"
-    cells = (now.title, now.done, earlier[0], now.happened, earlier[1], now.others, held)
-    clean = " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
-    return f"| {now.number} | {clean} |"
+    return make_row(now.number, now.title, now.done, earlier[0], now.happened, earlier[1], now.others, held)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from benchmarks.faults import infrastructure_cases, input_cases, network_cases, 
 from benchmarks.faults.harness import CASES, Bench, Case, Skipped, progress
 from benchmarks.faults.oracle import inconsistencies, leftovers
 from benchmarks.faults.report import Outcome, print_table, write_table
+from benchmarks.rows import numbers, what_went_wrong
 from models.data.dataset import load_dataset
 from models.settings import Settings
 
@@ -33,7 +34,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the outcomes as JSON")
     parser.add_argument("--write", action="store_true", help=f"put the outcomes into {PAGE.name}")
     arguments = parser.parse_args()
-    cases = [CASES[number] for number in sorted(numbers(arguments.only) if arguments.only else CASES)]
+    cases = [CASES[number] for number in (numbers(arguments.only, CASES) if arguments.only else sorted(CASES))]
     if arguments.list:
         for each in cases:
             print(f"{each.number:2}  {each.title}: {each.promise}")
@@ -48,15 +49,6 @@ def main() -> int:
     if arguments.write:
         write_table(PAGE, outcomes)
     return 1 if any(outcome.as_promised == "no" for outcome in outcomes) else 0
-
-
-def numbers(text: str) -> list[int]:
-    """The numbers that '1,5,26-40' means."""
-    found: list[int] = []
-    for piece in text.split(","):
-        first, _, last = piece.strip().partition("-")
-        found += [number for number in range(int(first), int(last or first) + 1) if number in CASES]
-    return found
 
 
 def run_all(cases: list[Case]) -> Iterator[Outcome]:
@@ -102,10 +94,7 @@ def run_one(bench: Bench, case: Case, began: float) -> Outcome:
     except Skipped as reason:
         return _outcome(case, began, f"cannot be run on this machine: {reason}", "skipped")
     except Exception as error:  # noqa: BLE001 (whatever a case ends with is its outcome)
-        text = str(error) or type(error).__name__
-        return _outcome(
-            case, began, text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}", "no"
-        )
+        return _outcome(case, began, what_went_wrong(error), "no")
     if not bench.running:
         return _outcome(case, began, happened, "yes")
     bench.end_extra_workers()

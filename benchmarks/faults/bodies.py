@@ -65,6 +65,7 @@ BAD_JSON: tuple[bytes, ...] = (
     b'{"model": "baseline", "colour": "red"}', b'{"model": "baseline", "__class__": {"a": 1}}',
     b'{"model": "baseline", "epochs": 1, "epochs": 2}', b'{"model": "baseline", "name": "\\ud800"}',
     b"[" * 100_000, b'{"model":' * 1000 + b"1" + b"}" * 1000, b'{"tags": [' + b'"a",' * 100_000 + b'"a"]}',
+    b'{"model": "baseline", "name": "' + b"a" * 900_000 + b'"}',
     b'{"model": "baseline", "name": "' + b"a" * 2_000_000 + b'"}',
 )  # fmt: skip
 BAD_YAML: tuple[bytes, ...] = (

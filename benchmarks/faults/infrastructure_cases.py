@@ -36,7 +36,7 @@ from models.store.sqlite import dbapi
 from models.store.states import RunStatus
 from models.store.tables import Experiment
 from service.lab.lab import answers
-from service.lab.processes import MicroBatch
+from service.lab.processes import Part
 
 RESTARTS = 10
 LOCKED_SECONDS = 30.0
@@ -366,7 +366,7 @@ def api_killed(bench: Bench) -> str:
     return "the sender got no answer; the stored experiment was enqueued by a worker's reaper and completed"
 
 
-def killed_between(bench: Bench, api: MicroBatch, broker: MicroBatch) -> bool:
+def killed_between(bench: Bench, api: Part, broker: Part) -> bool:
     """POST with the broker stopped, and kill the API once the experiment is stored; whether no answer came before."""
     before = count_experiments(bench)
     answered: list[int] = []

@@ -38,6 +38,7 @@ from models.store import Status, artifacts
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
 from models.store.tables import Artifact
+from service.http.body import MAX_BODY_BYTES
 from tests.service.predictions.pictures import STORED, encode, exif, gradient
 
 PICTURE = encode(Image.fromarray(gradient(48, 48)), "PNG")
@@ -268,20 +269,23 @@ def memory_bombs(bench: Bench) -> str:
     "specs that are no specs",
     done=f"{len(BAD_JSON)} bodies of JSON (NaN, Infinity, 1e309, negative, true for 1, deep, huge, repeated and "
     f"unknown keys) and {len(BAD_YAML)} of YAML (aliases, tags, python objects, several documents).",
-    promise="422 each; nothing is stored, nothing is executed",
+    promise="422 each, 413 for what is above a megabyte; nothing is stored, nothing is executed",
 )
 def no_specs(bench: Bench) -> str:
     before = rows_of(bench)
     for data in BAD_JSON:
         response = post_spec(bench, data)
-        expect(response.status_code == 422, f"{data[:60]!r} was answered {response.status_code}")
-        expect(response.json()["errors"][0]["field"], f"{data[:60]!r}: no field is named")
+        too_large = len(data) > MAX_BODY_BYTES
+        expect(
+            response.status_code == (413 if too_large else 422), f"{data[:60]!r} was answered {response.status_code}"
+        )
+        expect(too_large or response.json()["errors"][0]["field"], f"{data[:60]!r}: no field is named")
     for data in BAD_YAML:
         response = bench.client.post(f"{API}/experiments", content=data, headers=YAML)
         expect(response.status_code == 422, f"{data[:60]!r} was answered {response.status_code}")
     expect(rows_of(bench) == before, "rows were added")
     expect(not Path("/tmp/epochal-was-here").exists(), "code in a spec was run")
-    return f"all {len(BAD_JSON) + len(BAD_YAML)} a 422 that says where; no row added"
+    return f"all {len(BAD_JSON) + len(BAD_YAML)} a 422 that says where, or a 413; no row added"
 
 
 class Trap:
@@ -307,8 +311,8 @@ def swap(bench: Bench, record: ArtifactRecord, content: bytes) -> None:
 @case(
     34,
     "pickles and addresses",
-    done="Weights and a checkpoint exchanged for pickles that run code, their digests made to fit; pickles as uploads; "
-    "addresses of a listening server in every text field.",
+    done="Weights, graph and a checkpoint exchanged for pickles that run code, their digests made to fit; pickles as "
+    "uploads; addresses of a listening server in every text field.",
     promise="tensors only: nothing is unpickled, and nothing is fetched",
 )
 def pickles_and_addresses(bench: Bench) -> str:
@@ -324,15 +328,17 @@ def pickles_and_addresses(bench: Bench) -> str:
     with bench.store.reading() as session:
         records = artifacts.list_for(session, number)
     kinds = {str(record.kind): record for record in records if record.kind is not ArtifactKind.CHECKPOINT}
+    graph = kinds.pop(str(ArtifactKind.GRAPH))
     for record in kinds.values():
         with safe_open(record.file(bench.settings.experiments_dir), framework="numpy") as file:
             expect(list(file.keys()), f"{record.kind} is empty")
-    best = kinds[str(ArtifactKind.WEIGHTS_BEST)]
-    kept = best.file(bench.settings.experiments_dir).read_bytes()
-    swap(bench, best, traps["zipped.png"])
-    answered = predict(bench, number, [("good.png", PICTURE)])
-    expect(answered.status_code == 409, f"pickled weights were answered {answered.status_code}: {answered.text[:200]}")
-    swap(bench, best, kept)
+    for record in (kinds[str(ArtifactKind.WEIGHTS_BEST)], graph):
+        kept = record.file(bench.settings.experiments_dir).read_bytes()
+        swap(bench, record, traps["zipped.png"])
+        answered = predict(bench, number, [("good.png", PICTURE)])
+        said = f"a pickle as {record.kind} was answered {answered.status_code}: {answered.text[:200]}"
+        expect(answered.status_code == 409, said)
+        swap(bench, record, kept)
     newest = max((one for one in records if one.kind is ArtifactKind.CHECKPOINT), key=lambda record: record.epoch)
     swap(bench, newest, traps["zipped.png"])
     done = len(bench.history(number))
@@ -345,7 +351,8 @@ def pickles_and_addresses(bench: Bench) -> str:
     expect(told, f"nobody was told of the checkpoint; notices: {bench.notices(number)}")
     connections = _addresses(bench)
     expect(connections == 0, f"{connections} connections came to an address that was sent")
-    return f"409 for the weights; the resume passed over the checkpoint ('{told[0]}'); no code run, no connection made"
+    passed_over = f"the resume passed over the checkpoint ('{told[0]}')"
+    return f"409 for weights and graph; {passed_over}; no code run, no connection made"
 
 
 def _torch_saved(content: Any) -> bytes:

@@ -12,8 +12,10 @@ from benchmarks.faults.harness import Bench, patience
 from models.errors import CorruptFile
 from models.files import verify
 from models.store import Status, artifacts, history
+from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind, MeasurementStatus, RunStatus
 from models.store.tables import Experiment, Measurement, Run
+from service.predictions.session import start_session
 from worker.folders import STORED
 
 LONGEST_HEALTHZ_SECONDS = 1.0
@@ -121,7 +123,7 @@ def _histories(bench: Bench) -> list[str]:
 
 
 def _files(bench: Bench) -> list[str]:
-    """Every recorded file is whole and its weights load; no stored file is without a record."""
+    """Every recorded file is whole and loads, a graph with each of its weights; no stored file is without a record."""
     wrong = []
     with bench.store.reading() as session:
         numbers = session.scalars(select(Experiment.id)).all()
@@ -132,12 +134,27 @@ def _files(bench: Bench) -> list[str]:
         recorded.add(path)
         try:
             verify(path, record.sha256)
-            if record.kind is not ArtifactKind.CHECKPOINT:
+            if record.kind is ArtifactKind.GRAPH:
+                _start_sessions(
+                    path,
+                    [each.file(bench.settings.experiments_dir) for each in _weights(records, record.experiment_id)],
+                )
+            elif record.kind is not ArtifactKind.CHECKPOINT:
                 _open_tensors(path)
         except (CorruptFile, OSError, SafetensorError) as error:
             wrong.append(f"{record.kind} of experiment {record.experiment_id} does not load: {error}")
     stored = set(bench.settings.experiments_dir.rglob(f"{STORED}*"))
     return wrong + [f"{path.name} is stored without a record" for path in sorted(stored - recorded)]
+
+
+def _weights(records: list[ArtifactRecord], experiment_id: int) -> list[ArtifactRecord]:
+    kinds = (ArtifactKind.WEIGHTS_BEST, ArtifactKind.WEIGHTS_LAST)
+    return [each for each in records if each.experiment_id == experiment_id and each.kind in kinds]
+
+
+def _start_sessions(graph: Path, weights: list[Path]) -> None:
+    for path in weights:
+        start_session(graph.read_bytes(), path.read_bytes())
 
 
 def _open_tensors(path: Path) -> None:

@@ -96,7 +96,7 @@ def worker_killed(bench: Bench) -> str:
 def worker_told_to_end(bench: Bench) -> str:
     experiment_id = bench.submit(**endless(), dataset={"name": "cifar10", "train_limit": 20_000, "val_limit": 200})
     bench.training_process(experiment_id)
-    wait_until(lambda: (bench.experiment(experiment_id).progress or {}).get("step", 0) > 5, "a few steps")
+    wait_until(lambda: ((bench.experiment(experiment_id).progress or {"step": 0})["step"]) > 5, "a few steps")
     pid = bench.worker_pid
     with bench.worker_comes_back():
         bench.lab.workers[0].terminate()

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,9 +11,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.rows import KEPT, make_row, put_between, rows_between
+
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEADER = "| # | fault | what was done | what happened | seconds | as promised |\n|---|---|---|---|---|---|"
-ROW = re.compile(r"^\| (\d+) \|.*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +65,13 @@ def machine() -> str:
 
 def write_table(page: Path, outcomes: list[Outcome]) -> None:
     """Put rows into the page; those of cases that were not run now stay as they are."""
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    old, _, after = rest.partition(END)
-    rows = {int(found.group(1)): found.group(0) for found in ROW.finditer(old)}
-    rows |= {each.number: _row(each) for each in outcomes}
-    held = sum(row.endswith("| yes |") for row in rows.values())
+    rows = rows_between(page, BEGIN, END, {each.number: _row(each) for each in outcomes})
+    held = sum(row.endswith(KEPT) for row in rows.values())
     said = f"{time.strftime('%d %B %Y')}, {machine()}: {held} of {len(rows)} as promised."
-    table = "\n".join([HEADER, *(rows[number] for number in sorted(rows))])
-    page.write_text(f"{before}{BEGIN}\n{said}\n\n{table}\n{END}{after}", encoding="utf-8")
+    put_between(page, BEGIN, END, "\n".join([said, "", HEADER, *rows.values()]))
 
 
 def _row(outcome: Outcome) -> str:
-    cells = (outcome.title, outcome.done, outcome.happened)
-    clean = " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
-    return f"| {outcome.number} | {clean} | {outcome.seconds:.1f} | {outcome.as_promised} |"
+    return make_row(
+        outcome.number, outcome.title, outcome.done, outcome.happened, f"{outcome.seconds:.1f}", outcome.as_promised
+    )

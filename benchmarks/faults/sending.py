@@ -82,9 +82,9 @@ def get_raw(bench: Bench, target: str, method: str = "GET") -> Answer:
 
 
 def request_bytes(bench: Bench, method: str, path: str, **kwargs: Any) -> bytes:
-    """A whole request as bytes, after which the server hangs up."""
+    """A whole request as bytes, to be answered uncompressed, after which the server hangs up."""
     request = bench.client.http.build_request(method, path, **kwargs)
-    request.headers["Connection"] = "close"
+    request.headers.update({"Connection": "close", "Accept-Encoding": "identity"})
     content = request.read()
     lines = [f"{method} {request.url.raw_path.decode()} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in request.headers.items()]

@@ -140,8 +140,11 @@ def _nearest_value(kind: str, context: dict[str, Any], value: Any) -> Any:
         return context.get("ge", context.get("le"))
     if kind in ("enum", "literal_error"):
         choices = [word.strip(" '") for word in context["expected"].replace(" or ", ", ").split(",")]
-        choice = nearest_word(value, choices) or choices[0]
-        return int(choice) if choice.isdigit() else choice
+        if all(choice.isdigit() for choice in choices):
+            numbers = [int(choice) for choice in choices]
+            given = value if isinstance(value, int | float) else numbers[-1]
+            return min(numbers, key=lambda number: abs(number - given))
+        return nearest_word(value, choices) or choices[0]
     if kind == "bool_type" and value in (0, 1, "true", "false", "yes", "no"):
         return value in (1, "true", "yes")
     if kind == "int_from_float" or (kind == "int_type" and isinstance(value, float)):
@@ -248,9 +251,10 @@ def field_of(location: Sequence[int | str]) -> str:
 
 
 def nearest_word(word: Any, choices: Iterable[str]) -> str | None:
-    """Return the choice spelled most like the word, if any is close."""
-    found = difflib.get_close_matches(str(word)[:100], [str(choice) for choice in choices], n=1, cutoff=0.5)
-    return found[0] if found else None
+    """Return the choice spelled most like the word, whatever their case, if any is close."""
+    by_folded = {str(choice).casefold(): str(choice) for choice in choices}
+    found = difflib.get_close_matches(str(word)[:100].casefold(), by_folded, n=1, cutoff=0.5)
+    return by_folded[found[0]] if found else None
 
 
 def describe(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models.errors import NotFound
@@ -11,6 +11,10 @@ from models.spec.experiment import ExperimentSpec
 from models.store.columns import now
 from models.store.states import MeasurementKind, MeasurementStatus
 from models.store.tables import Measurement
+
+KEPT = 500
+"""Measurements of a kind that are kept of one owner after they have ended. A result has up to 2,000 points (120 kB)."""
+ENDED = (MeasurementStatus.COMPLETED, MeasurementStatus.FAILED)
 
 
 class RunningMeasurement(NamedTuple):
@@ -28,7 +32,13 @@ def create(
     options: dict[str, Any] | None = None,
     owner: str | None = None,
 ) -> Measurement:
-    """Create a measurement for a worker to take."""
+    """Create a measurement for a worker to take, and delete the oldest of its owner's that have ended beyond KEPT."""
+    ended = select(Measurement.id).where(
+        Measurement.kind == kind, Measurement.owner.is_not_distinct_from(owner), Measurement.status.in_(ENDED)
+    )
+    oldest_kept = session.scalar(ended.order_by(Measurement.id.desc()).offset(KEPT - 1).limit(1))
+    if oldest_kept is not None:
+        session.execute(delete(Measurement).where(Measurement.id.in_(ended.where(Measurement.id < oldest_kept))))
     measurement = Measurement(
         kind=MeasurementKind(kind),
         spec=spec.as_json(),
@@ -131,7 +141,7 @@ def fail(session: Session, measurement_id: int, reason: str) -> bool:
 
 def _end(session: Session, measurement_id: int, status: MeasurementStatus, **values: Any) -> bool:
     measurement = get(session, measurement_id)
-    if measurement.status in (MeasurementStatus.COMPLETED, MeasurementStatus.FAILED):
+    if measurement.status in ENDED:
         return False
     measurement.status, measurement.finished_at = status, now()
     for name, value in values.items():

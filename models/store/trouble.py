@@ -10,10 +10,12 @@ from models.files import FREE_SPACE
 BUSY_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
 FULL_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 DAMAGED_SQLITE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+BUSY_POSTGRES = ("55P03", "40001", "40P01")  # lock_not_available, serialization_failure, deadlock_detected
 FULL_POSTGRES = ("53100", "58030")  # disk_full, io_error
 
 CORRECT = "correct EPOCHAL_DATABASE_URL, or the server's settings"
 AGAIN = "try again"
+PRIMARY = "have EPOCHAL_DATABASE_URL name the primary server (target_session_attrs=read-write finds it among several)"
 GRANT = "GRANT ALL ON SCHEMA public TO the user of EPOCHAL_DATABASE_URL, or make it the owner of the database"
 
 NO_POSTGRES = " is no PostgreSQL: something else answers at that host and port"
@@ -62,7 +64,7 @@ def translate(error: DBAPIError) -> EpochalError | DBAPIError:
     words = str(error.orig)
     if words.startswith("attempt to write a readonly database") and sqlite_name == "SQLITE_READONLY":
         return StorageFull("the database cannot be written", fix=FREE_SPACE)
-    if sqlite_name.startswith(BUSY_SQLITE) or sqlstate == "55P03":
+    if sqlite_name.startswith(BUSY_SQLITE) or sqlstate in BUSY_POSTGRES:
         return Unavailable("the database was busy for too long", fix="try again", retry_after_seconds=5)
     if sqlite_name.startswith(FULL_SQLITE) or sqlstate in FULL_POSTGRES:
         return StorageFull(f"the database cannot be written ({words})", fix=FREE_SPACE)
@@ -70,6 +72,10 @@ def translate(error: DBAPIError) -> EpochalError | DBAPIError:
         return CorruptFile(f"the database is damaged ({words})", fix="stop the lab and restore a backup")
     if "no such table" in words or sqlstate == "42P01":
         return Unavailable("the database has no tables yet", fix="start the lab with `epochal up`, which makes them")
+    if sqlstate == "25006":
+        return Unavailable(
+            "the database takes no changes: it is a standby server, or read-only", fix=PRIMARY, retry_after_seconds=5
+        )
     if sqlstate == "42501":
         return Unavailable("the database does not allow this user to create or change tables", fix=GRANT)
     if isinstance(error, DataError):

@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from models.addresses import DEFAULT_PORTS
 from models.errors import Forbidden
-from service.http.errors import shown
+from service.http.errors import BadRequest, shown
 from service.http.proxies import FORWARDED_SCHEME
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -25,7 +25,12 @@ class HostNames:
         self.any_address = any_address
 
     def check(self, headers: Headers) -> None:
-        """Check the Host header against the allowed names, as protection from DNS rebinding. Raises Forbidden."""
+        """Check the Host header against the allowed names, as protection from DNS rebinding.
+
+        Raises Forbidden, and BadRequest for several Host headers, of which a proxy may have checked another one.
+        """
+        if (count := len(headers.getlist("host"))) > 1:
+            raise BadRequest(f"the request has {count} Host headers", fix="send one")
         host = _host_name(headers.get("host", ""))
         if "*" in self.allowed or host in self.allowed or self._is_own_address(host):
             return

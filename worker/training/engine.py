@@ -142,13 +142,22 @@ class _Run:
             self.history.load_state_dict(checkpoint.state["history"])
             threads = ThreadHistory.from_json(checkpoint.state["thread_changes"])
             if not self.recorder.carry_over(checkpoint.path.parent, self.state.best.epoch):
-                self.state.best.forget()
+                self._forget_best()
             where = f"epoch {self.state.epoch}, step {self.state.step}"
             data = {"epoch": self.state.epoch, "step": self.state.step, "file": checkpoint.path.name}
             self.sink.notice("resumed", f"Training resumes at {where} from {checkpoint.path.name}", data)
         with self.timer.phase("preparing"):
             self._choose_threads(threads)
         self._report_environment()
+
+    def _forget_best(self) -> None:
+        """Choose the best epoch anew from the coming ones, since the weights of the best one so far are lost."""
+        if epoch := self.state.best.epoch:
+            text = f"The weights of epoch {epoch}, the best so far, are lost: the best epoch is chosen from later ones"
+            if self.state.epoch > self.spec.epochs:
+                text = f"The weights of epoch {epoch}, the best, are lost: they cannot be measured on the test split"
+            self.sink.notice("best-weights-lost", text, {"epoch": epoch})
+        self.state.best.forget()
 
     def finish(self) -> Outcome:
         """Train the remaining epochs and return the outcome."""
@@ -240,8 +249,10 @@ class _Run:
         self._save_checkpoint()
         self.verdicts.judge_if_due(self.recorder.kernels.by_epoch)
 
-    def _test(self) -> TestResult:
-        """Evaluate the best weights once on the test split, and store their logits."""
+    def _test(self) -> TestResult | None:
+        """Evaluate the best weights once on the test split, and store their logits; None if there are none."""
+        if not self.state.best.epoch:
+            return None
         best, epoch = self.recorder.load_weights("best")
         outputs = SplitOutputs("test", len(self.data.test), len(self.data.preprocessing.class_names))
         watch = Watch(self.state, self.batches, self.sink, self.should_stop, self._save_checkpoint)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -82,14 +83,14 @@ class Recorder:
         return found.about.calibration
 
     def carry_over(self, earlier: Path, best_epoch: int) -> bool:
-        """Copy an earlier attempt's best weights into this one's folder, if they are of the best epoch.
+        """Copy an earlier attempt's best weights into this one's folder, if they are whole and of the best epoch.
 
         They are of a later one when the attempt ended between an epoch's weights and its checkpoint; the epoch is
         trained again then, and its weights are written again.
         """
         path = earlier / "weights-best.safetensors"
         content = path.read_bytes() if path.is_file() else None
-        if content is None or _epoch_of(content) != best_epoch:
+        if content is None or not _is_of_epoch(content, best_epoch):
             return False
         if earlier != self.folder:
             self._write("weights-best", self.folder / path.name, content)
@@ -118,6 +119,15 @@ class Recorder:
     def _write(self, kind: ArtifactKind, path: Path, content: bytes) -> None:
         write(path, content, fix=RESUME)
         self.sink.save(kind, 0, path)
+
+
+def _is_of_epoch(weights: bytes, epoch: int) -> bool:
+    """Whether a weights file is whole and of this epoch."""
+    try:
+        load(weights)
+        return _epoch_of(weights) == epoch
+    except (SafetensorError, ValueError, KeyError):
+        return False
 
 
 def _epoch_of(weights: bytes) -> int:

@@ -86,15 +86,17 @@ def test_a_key_one_level_too_high_is_sent_home() -> None:
         ({"lr_scheduler": "cosin"}, "lr_scheduler.name", "cosin", "cosine"),
         ({"model": "baselin"}, "model.name", "baselin", "baseline"),
         ({"model": "resnet500"}, "model.name", "resnet500", "resnet50"),
+        ({"model": "CNN"}, "model.name", "CNN", "cnn"),
+        ({"optimizer": "SGD"}, "optimizer.name", "SGD", "sgd"),
         ({"preset": "lab-report/6f"}, "preset", "lab-report/6f", "lab-report/6e"),
-        ({"spec_version": 3}, "spec_version", 3, 1),
+        ({"spec_version": 3}, "spec_version", 3, 2),
         ({"dataset": {"name": ""}}, "dataset.name", "", "cifar10"),
         ({"epochs": "12"}, "epochs", "12", 12),
         ({"epochs": 2.6}, "epochs", 2.6, 3),
         ({"lr": "1e-3"}, "optimizer.lr", "1e-3", 0.001),
         ({"optimizer": {"nesterov": "true"}}, "optimizer.nesterov", "true", True),
     ],
-    ids=range(25),
+    ids=range(27),
 )
 def test_out_of_range_and_wrong_choices_name_the_nearest(
     body: dict[str, Any], field: str, value: Any, nearest: Any

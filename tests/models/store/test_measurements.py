@@ -36,6 +36,26 @@ def test_a_measurement_waits_is_claimed_and_finished(store: Store) -> None:
         assert measurements.get(session, second).status is MeasurementStatus.QUEUED
 
 
+def test_of_what_has_ended_the_newest_of_each_owner_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurements, "KEPT", 2)
+    with store.writing() as session:
+        waiting = measurements.create(session, MeasurementKind.LR_TEST, make_spec(), owner="ann").id
+        theirs = measurements.create(session, MeasurementKind.LR_TEST, make_spec(), owner="bob").id
+        preflight = measurements.create(session, MeasurementKind.PREFLIGHT, make_spec(), owner="ann").id
+        for measurement_id in (theirs, preflight):
+            measurements.fail(session, measurement_id, "enough")
+        made = []
+        for _ in range(4):
+            made.append(measurements.create(session, MeasurementKind.LR_TEST, make_spec(), owner="ann").id)
+            measurements.finish(session, made[-1], {})
+        last = measurements.create(session, MeasurementKind.LR_TEST, make_spec(), owner="ann").id
+    with store.reading() as session:
+        rows, _, total = measurements.list_page(session, MeasurementKind.LR_TEST, status=None, before=None, limit=10)
+        assert [row.id for row in rows] == [last, made[3], made[2], theirs, waiting]
+        assert total == 5
+        assert measurements.get(session, preflight).status is MeasurementStatus.FAILED
+
+
 def test_what_has_ended_does_not_end_again(store: Store) -> None:
     measurement_id = create(store)
     with store.writing() as session:

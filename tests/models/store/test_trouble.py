@@ -9,7 +9,8 @@ import pytest
 
 from models.errors import EpochalError, Unavailable
 from models.settings import Settings
-from models.store import Store
+from models.store import Store, keys
+from models.store.states import Role
 from tests.postgres import MISSING, Postgres, programs
 
 pytestmark = pytest.mark.skipif(programs() is None, reason=MISSING)
@@ -94,6 +95,25 @@ def test_each_fault_of_an_address_has_its_own_reason(postgres: Postgres, address
     assert fix in advice
     assert postgres.password not in f"{found} {advice}"
     assert "nobody" not in found
+
+
+def test_a_standby_or_read_only_server_is_said_to_take_no_changes(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE lab")
+    address = postgres.url.removesuffix("/postgres") + "/lab"
+    store = Store(Settings(database_url=address))
+    store.migrate()
+    store.dispose()
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE lab SET default_transaction_read_only = on")
+    store = Store(Settings(database_url=address))
+    with store.reading() as session:
+        assert list(keys.list(session)) == []
+    refused = pytest.raises(Unavailable, match="takes no changes: it is a standby server, or read-only")
+    with refused as caught, store.writing() as session:
+        keys.create(session, "ann", Role.VIEWER)
+    store.dispose()
+    assert "primary" in str(caught.value.fix)
 
 
 def test_a_server_that_is_no_postgresql_is_said_to_be_none() -> None:

@@ -1,5 +1,6 @@
 """Slow, endless, malformed and cross-origin requests, over real connections."""
 
+import gzip
 import json
 import re
 import socket
@@ -272,6 +273,19 @@ def test_a_health_check_may_name_any_host(steady: TestClient, host: str) -> None
     assert steady.get("/healthz", headers={"Host": host}).status_code == 200
     assert steady.get("/healthz/", headers={"Host": host}).status_code != 200
     assert steady.get("/readyz", headers={"Host": host}).status_code == 403
+
+
+def test_a_compressed_spec_is_said_to_be_compressed(steady: TestClient) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = steady.post(API, content=gzip.compress(b'{"model": "baseline"}'), headers=headers)
+    assert answer.status_code == 415
+    assert answer.json()["detail"] == "the Content-Encoding is 'gzip', and no coding is read"
+
+
+def test_two_hosts_are_refused(steady: TestClient) -> None:
+    answer = steady.get(API, headers=[("Host", "localhost"), ("Host", "evil.example")])
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "the request has 2 Host headers"
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:80", "127.0.0.2"])

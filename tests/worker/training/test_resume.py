@@ -111,6 +111,24 @@ def test_best_weights_that_are_lost_are_chosen_anew(tmp_path: Path) -> None:
     assert ("weights-best", 0, tmp_path / "second" / "weights-best.safetensors") in second.saved
 
 
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "other"])
+def test_a_run_that_lost_its_best_weights_after_the_last_epoch_ends_without_a_test(tmp_path: Path, damage: str) -> None:
+    body = {"dataset": {"evaluate_test": True}}
+    first = MemorySink()
+    ended = lambda: "shutdown" if len(first.epochs) == spec(**body).epochs else None  # noqa: E731
+    outcome = train(spec(**body), images(), first, tmp_path / "first", device="cpu", should_stop=ended)
+    assert outcome.status == "handed_back"
+    path = tmp_path / "first" / "weights-best.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes({"empty": b"", "cut": content[:20], "other": b"PK" + content[2:]}[damage])
+    second = MemorySink()
+    outcome = train(spec(**body), images(), second, tmp_path / "second", device="cpu", checkpoints=first.checkpoints())
+    assert (outcome.status, outcome.test) == ("completed", None)
+    assert "best-weights-lost" in [code for code, _, _ in second.notices]
+
+
 def test_the_best_weights_come_along_to_the_next_attempt(tmp_path: Path) -> None:
     """Only the first epoch can be the best here: the rate is next to nothing, and nothing later is better."""
     body = {
