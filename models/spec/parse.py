@@ -38,7 +38,7 @@ def parse_spec(body: Any) -> ExperimentSpec:
     body = copy_plain(body)
     if not isinstance(body, dict):
         fail("body", f"a spec is an object with keys, not {describe(body)}", nearest={"model": "baseline"})
-    body = _expand_model(_apply_preset(_normalise(body)))
+    body = _expand_model(normalise(body))
     _check_kinds(body)
     try:
         return ExperimentSpec.model_validate_json(json.dumps(body))
@@ -80,6 +80,11 @@ def _labels() -> dict[str, str]:
     }
 
 
+def normalise(body: Body) -> Body:
+    """A body with its preset applied, aliases renamed and short forms as objects: what `merge` puts changes over."""
+    return _apply_preset(_normalise(body))
+
+
 def _normalise(body: Body) -> Body:
     """Aliases to their names and short forms to objects, at the two levels where they are accepted."""
     body = _rename_aliases(body, TOP_ALIASES, "")
@@ -118,16 +123,16 @@ def _apply_preset(body: Body) -> Body:
     base = _normalise(presets[name])
     if "optimizer" in base:
         base["optimizer"] = {"name": "sgd", **base["optimizer"]}
-    return _merge(base, body)
+    return merge(base, body)
 
 
-def _merge(base: Body, changes: Body) -> Body:
+def merge(base: Body, changes: Body) -> Body:
     """`changes` over `base`, key by key; a part that names another kind (`name`) replaces the whole part."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
         if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name"):
-            merged[key] = _merge(old, value)
+            merged[key] = merge(old, value)
         else:
             merged[key] = value
     return merged

@@ -114,3 +114,23 @@ class WeightsChoice(StrEnum):
     """Of the best epoch."""
     LAST = "last"
     """Of the last finite epoch."""
+
+
+class StudyState(StrEnum):
+    """State of a study as it is stored; how far it is follows from its experiments."""
+
+    MEASURING = "measuring"
+    """Dry runs are made, by which its rows are fitted into the budget."""
+    RUNNING = "running"
+    """Its rows are run."""
+    COMPLETED = "completed"
+    """All of its runs have ended, well or not."""
+    CANCELLED = "cancelled"
+    """Ended by a request to cancel; it can be resumed."""
+    FAILED = "failed"
+    """None of its rows could be run; `reason` says why."""
+
+    @property
+    def active(self) -> bool:
+        """Whether a worker still has something to do for it."""
+        return self in (StudyState.MEASURING, StudyState.RUNNING)

@@ -2,6 +2,7 @@
 
 experiments 1--n runs, experiment_tags, epoch_metrics, summaries, events, artifacts, idempotency_keys, model_versions
 models 1--n model_versions
+studies 1--n study_rows 1--n study_runs n--1 experiments
 probes (measurements), api_keys and workers stand alone.
 """
 
@@ -25,6 +26,7 @@ from models.store.states import (
     Role,
     RunStatus,
     Status,
+    StudyState,
     WeightsChoice,
 )
 
@@ -59,6 +61,7 @@ class Base(DeclarativeBase):
         MeasurementStatus: words(MeasurementStatus),
         Role: words(Role),
         WeightsChoice: words(WeightsChoice),
+        StudyState: words(StudyState),
     }
 
 
@@ -277,6 +280,84 @@ class ModelVersion(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     withdrawn_at: Mapped[datetime | None]
     """When a rollback went back behind it. The version that is served is the newest that was not withdrawn."""
+
+
+class Study(Base):
+    """A study: experiments made to be compared."""
+
+    __tablename__ = "studies"
+    __table_args__ = (
+        Index(None, "state"),
+        Index(None, "owner", "idempotency_key"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[BigInt] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(String(200))
+    state: Mapped[StudyState]
+    owner: Mapped[str | None] = mapped_column(String(100))
+    """Name of the API key that created it; None where none is required."""
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    body_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Of the body that came with the key."""
+    revision: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+    ticked_at: Mapped[datetime | None]
+    """When a worker last counted its time."""
+    spent_seconds: Mapped[float] = mapped_column(default=0.0)
+    """Time in which something was measured or trained for it, pauses of the lab left out."""
+    reason: Mapped[str | None] = mapped_column(Text)
+    plan: Mapped[JsonObject | None]
+    """How rows are shortened to fit the budget; None without a budget, and until the dry runs are made."""
+    spec: Mapped[JsonObject]
+
+
+class StudyRow(Base):
+    """One row of a study: what its runs have in common."""
+
+    __tablename__ = "study_rows"
+
+    study_id: Mapped[BigInt] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    key: Mapped[str] = mapped_column(String(200))
+    baseline: Mapped[str | None] = mapped_column(String(200))
+    """Key of the row that it is compared with; None for the baseline itself."""
+    share: Mapped[float] = mapped_column(default=1.0)
+    repeats: Mapped[int] = mapped_column(default=1)
+    """Seeds that it is to be run with."""
+    measurement: Mapped[BigInt | None]
+    """Its dry run, which rows that cost the same share."""
+    learning_rate_test: Mapped[BigInt | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    """Why it was not run."""
+    title: Mapped[str] = mapped_column(Text)
+    question: Mapped[str] = mapped_column(Text)
+    shortened: Mapped[str | None] = mapped_column(Text)
+    """What was left out to fit the budget, in words."""
+    published: Mapped[JsonObject | None]
+    spec: Mapped[JsonObject]
+    """In full, of its first seed."""
+    planned: Mapped[JsonObject | None]
+    """The shortened spec, from when its first run began."""
+    layers: Mapped[list[Layer] | None] = mapped_column(JsonColumn)
+    warnings: Mapped[list[FindingJson]] = mapped_column(JsonColumn, default=list)
+
+
+class StudyRun(Base):
+    """One run of a row: an ordinary experiment, which other studies may have among theirs."""
+
+    __tablename__ = "study_runs"
+    __table_args__ = (Index(None, "experiment_id"),)
+
+    study_id: Mapped[BigInt] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    repeat: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    experiment_id: Mapped[BigInt | None] = mapped_column(ForeignKey(EXPERIMENT, ondelete="SET NULL"))
+    """None once that was deleted."""
+    own: Mapped[bool]
+    """Whether this study made it; it is left alone otherwise."""
 
 
 class IdempotencyKey(Base):

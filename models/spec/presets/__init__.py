@@ -1,4 +1,4 @@
-"""Presets: networks (`models/`) and whole experiments (`experiments/`) as YAML files, read once."""
+"""Presets: networks (`models/`), experiments (`experiments/`) and studies (`studies/`) as YAML files, read once."""
 
 from copy import deepcopy
 from functools import lru_cache
@@ -10,7 +10,7 @@ import yaml
 FOLDER = Path(__file__).parent
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _load(kind: str) -> dict[str, dict[str, Any]]:
     root = FOLDER / kind
     return {
@@ -27,3 +27,8 @@ def model_presets() -> dict[str, dict[str, Any]]:
 def experiment_presets() -> dict[str, dict[str, Any]]:
     """Every experiment preset by name, as a spec's body with defaults left out."""
     return deepcopy(_load("experiments"))
+
+
+def study_presets() -> dict[str, dict[str, Any]]:
+    """Every study of the package by name, as a study's body with defaults left out."""
+    return deepcopy(_load("studies"))

@@ -1,0 +1,308 @@
+"""From what a person wrote to a study and its rows, each with a complete experiment's spec.
+
+Everything that is wrong is said at once, each problem with its field: variants[2].overrides.optimizer.lr.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from models.errors import SpecError
+from models.spec.advice import put
+from models.spec.changes import with_changes
+from models.spec.experiment import ExperimentSpec
+from models.spec.explain import KINDS, describe, fail, nearest_word, shorten
+from models.spec.parse import merge, normalise, parse_spec
+from models.spec.plain import copy_plain
+from models.spec.presets import model_presets, study_presets
+from models.spec.study import BASE, MAX_ROWS, MAX_RUNS, Published, SectionSpec, StudySpec, VariantSpec
+
+Body = dict[str, Any]
+Entry = dict[str, Any]
+FIX = "docs/http.md describes a study; GET /api/v1/schema every field of an experiment"
+MOST_ENTRIES = 50
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a study before it is run: `spec` is that of its first seed."""
+
+    key: str
+    title: str
+    question: str
+    spec: ExperimentSpec
+    baseline: str | None
+    """Key of the row that it is compared with; None for the study's baseline itself."""
+    published: Published | None = None
+    share: float = 1.0
+    place: str = ""
+    """Where the row is written in the study's body: variants[2], grid or base."""
+
+
+def field_in_study(field: str, place: str, overrides: Mapping[str, Any]) -> str:
+    """A field of a row's spec, as the place in the study's body that decides it."""
+    top = field.partition(".")[0]
+    if place.startswith("variants["):
+        named = {str(key).partition(".")[0] for key in overrides}
+        own = top in named or "preset" in named or (top == "optimizer" and named & {"lr", "momentum", "weight_decay"})
+        return f"{place}.overrides.{field}" if own else f"base.{field}"
+    if place == "grid" and any(_overlap(field, key) for key in overrides):
+        return f"grid.{next(key for key in overrides if _overlap(field, key))}"
+    return f"base.{field}"
+
+
+def _overlap(field: str, key: str) -> bool:
+    return field == key or field.startswith(f"{key}.") or key.startswith(f"{field}.")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A study, and the rows that its base, variants or grid make."""
+
+    spec: StudySpec
+    rows: tuple[Row, ...]
+    overrides: Mapping[str, Mapping[str, Any]]
+    """What each row changes, by key: for messages that come later."""
+
+
+def parse_study(body: Any) -> Parsed:
+    """Read a POSTed body into a study and its rows, or one of the package's own named by `preset`, with changes.
+
+    Raises SpecError with an entry for each field that is wrong, of the study and of any row.
+    """
+    body = copy_plain(body)
+    if not isinstance(body, dict):
+        _refuse([{"field": "body", "message": f"a study is an object with keys, not {describe(body)}"}])
+    body = _apply_preset(body)
+    if isinstance(body.get("base"), str):
+        name = body["base"]
+        body["base"] = {"model": name} if name in model_presets() else {"preset": name}
+    try:
+        spec = StudySpec.model_validate_json(json.dumps(body))
+    except ValidationError as error:
+        _refuse([_explain(item) for item in error.errors(include_url=False)[:MOST_ENTRIES]])
+    return expand(spec)
+
+
+def load_study(stored: Body) -> StudySpec:
+    """Read a study's spec that was stored."""
+    return StudySpec.model_validate_json(json.dumps(stored))
+
+
+def expand(spec: StudySpec) -> Parsed:
+    """Make the rows of a study. Raises SpecError with every field of every row that cannot be run."""
+    variants = list(spec.variants) or list(_grid_rows(spec))
+    place = "variants[{}]" if spec.variants else "grid"
+    problems: list[Entry] = []
+    rows: list[Row] = []
+    for number, variant in enumerate(variants):
+        where = place.format(number)
+        try:
+            row_spec = _spec_of(spec, variant.overrides, variant.title or variant.key)
+        except SpecError as error:
+            problems += relocated(error, where, variant.key, variant.overrides)
+        else:
+            title, told = variant.title or variant.key, variant.question
+            rows.append(
+                Row(variant.key, title, told, row_spec, variant.baseline, variant.published, variant.share, where)
+            )
+    problems += _repeated(variants)
+    rows, more = _with_baseline(spec, rows)
+    problems += more
+    keys = {variant.key for variant in variants} | {row.key for row in rows}
+    problems += list(_unknown_keys(spec, keys))
+    problems += list(_too_many(spec, len(rows)))
+    if problems:
+        _refuse(_once(problems))
+    overrides = {variant.key: variant.overrides for variant in variants}
+    return Parsed(spec, tuple(rows), overrides)
+
+
+def relocated(error: SpecError, place: str, key: str, overrides: Mapping[str, Any]) -> list[Entry]:
+    """The entries of a row's error, with fields as places in the study's body."""
+    found = []
+    for entry in error.errors:
+        field = field_in_study(str(entry["field"]), place, overrides)
+        message = f"{entry['message']} (row '{shorten(key)}')" if field.startswith("base") else entry["message"]
+        found.append({**entry, "field": field, "message": message})
+    return found
+
+
+def refuse(entries: Sequence[Entry]) -> None:
+    """Raise SpecError if there are entries."""
+    if entries:
+        _refuse(_once(entries))
+
+
+def with_seed(spec: ExperimentSpec, seed: int) -> ExperimentSpec:
+    """The same spec with another seed; its split stays, so that runs are measured on the same images."""
+    return spec if spec.seed == seed else with_changes(spec, {"seed": seed})
+
+
+def cloned(body: Body, changes: Body) -> Body:
+    """A stored study's body with other values for some of its keys; `overrides`, `base` and `grid` are replaced."""
+    if "variants" in changes:
+        body = {**body, "grid": {}}
+    if "grid" in changes:
+        body = {**body, "variants": []}
+    if "seeds" in changes:
+        body = {**body, "repeat_until": None}
+    if "repeat_until" in changes or "budget" in changes:
+        body = {key: value for key, value in body.items() if key != "seeds" or "repeat_until" not in changes}
+    kept = {key: value for key, value in {**body, **changes}.items() if value is not None}
+    if "repeat_until" in kept and "seeds" not in changes:
+        kept.pop("seeds", None)
+    return kept
+
+
+def _apply_preset(body: Body) -> Body:
+    if "preset" not in body:
+        return body
+    name, presets = body.pop("preset"), study_presets()
+    if not isinstance(name, str) or name not in presets:
+        entry: Entry = {"field": "preset", "message": f"there is no study {describe(name)}"}
+        nearest = nearest_word(name, presets)
+        _refuse([{**entry, "nearest": nearest} if nearest else entry])
+    return {**presets[name], **body}
+
+
+def _grid_rows(spec: StudySpec) -> Iterator[VariantSpec]:
+    """Every combination of the grid's values, the last field changing first."""
+    fields = list(spec.grid)
+    for values in itertools.islice(itertools.product(*spec.grid.values()), MAX_ROWS + 1):
+        changed = dict(zip(fields, values, strict=True))
+        title = ", ".join(f"{field} {_word(value)}" for field, value in changed.items())
+        key = ",".join(f"{field}={_key_word(value)}" for field, value in changed.items())
+        yield VariantSpec(key=key[:200], title=title[:2000], overrides=changed)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _key_word(value: Any) -> str:
+    return "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "._+-") else "_" for letter in _word(value)
+    )
+
+
+def _spec_of(study: StudySpec, overrides: Mapping[str, Any], title: str) -> ExperimentSpec:
+    nested: Body = {}
+    for field, value in overrides.items():
+        try:
+            put(nested, field, value)
+        except (TypeError, AttributeError, KeyError, ValueError, IndexError):
+            fail(field, "cannot be set beside the other overrides; write the part as one object")
+    body = merge(normalise(copy_plain(study.base)), normalise(nested))
+    if "name" not in overrides:
+        body["name"] = f"{study.title}: {title}"[:200]
+    return parse_spec(body)
+
+
+def _with_baseline(spec: StudySpec, rows: list[Row]) -> tuple[list[Row], list[Entry]]:
+    """The rows with the one that they are compared with, which is added in front if it is the base spec itself."""
+    known = {row.key for row in rows}
+    wanted = spec.baseline
+    more: list[Entry] = []
+    if wanted is None or (wanted == BASE and BASE not in known):
+        try:
+            base = _spec_of(spec, {}, "base")
+        except SpecError as error:
+            if wanted == BASE:
+                more = [{**entry, "field": f"base.{entry['field']}"} for entry in error.errors]
+            wanted = rows[0].key if rows else wanted
+        else:
+            same = next((row.key for row in rows if row.spec.digest() == base.digest()), None)
+            if spec.grid and wanted is None:
+                same = same or (rows[0].key if rows else None)
+            if same is None:
+                rows = [Row(BASE, "The base spec", "", base, None, place="base"), *rows]
+            wanted = same or BASE
+    return [replace(row, baseline=None if row.key == wanted else row.baseline or wanted) for row in rows], more
+
+
+def _repeated(variants: Sequence[VariantSpec]) -> list[Entry]:
+    seen: dict[str, int] = {}
+    found = []
+    for number, variant in enumerate(variants):
+        if variant.key in seen:
+            message = f"'{shorten(variant.key)}' is the key of variants[{seen[variant.key]}] too; keys are unique"
+            found.append({"field": f"variants[{number}].key", "message": message, "value": shorten(variant.key)})
+        seen.setdefault(variant.key, number)
+    return found
+
+
+def _unknown_keys(spec: StudySpec, keys: set[str]) -> Iterator[Entry]:
+    places: list[tuple[str, str | None]] = [("baseline", None if spec.baseline == BASE else spec.baseline)]
+    places += [(f"variants[{i}].baseline", variant.baseline) for i, variant in enumerate(spec.variants)]
+    for i, section in enumerate(spec.sections):
+        places += [(f"sections[{i}].rows[{j}]", key) for j, key in enumerate(section.rows)]
+        places += [(f"sections[{i}].learning_rate_test", section.learning_rate_test)]
+    for field, key in places:
+        if key is not None and key not in keys:
+            nearest = nearest_word(key, sorted(keys))
+            entry = {"field": field, "message": f"there is no row '{shorten(key)}'", "value": shorten(key)}
+            yield {**entry, "nearest": nearest} if nearest else entry
+
+
+def _too_many(spec: StudySpec, num_rows: int) -> Iterator[Entry]:
+    if num_rows > MAX_ROWS + 1:
+        field = "grid" if spec.grid else "variants"
+        yield {"field": field, "message": f"makes more than {MAX_ROWS} rows, which is what a study holds"}
+    elif (runs := num_rows * spec.num_seeds) > MAX_RUNS:
+        message = f"makes {runs:,} runs of {num_rows} rows; a study holds {MAX_RUNS:,}"
+        yield {"field": "seeds", "message": message, "nearest": max(1, MAX_RUNS // num_rows)}
+
+
+def _once(entries: Sequence[Entry]) -> list[Entry]:
+    """A problem of the base is the same in every row that has it: it is said once."""
+    found: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        message = str(entry["message"]).partition(" (row '")[0]
+        found.setdefault((str(entry["field"]), message), entry)
+    return list(found.values())[:MOST_ENTRIES]
+
+
+def _refuse(entries: Sequence[Entry]) -> NoReturn:
+    raise SpecError(list(entries), fix=FIX)
+
+
+PARTS: dict[str, type[BaseModel]] = {"variants": VariantSpec, "sections": SectionSpec, "published": Published}
+
+
+def _explain(item: ErrorDetails) -> Entry:
+    context, kind, value = item.get("ctx", {}), item["type"], item["input"]
+    location = [part for part in item["loc"] if part != "int" and not str(part).startswith("tuple[")]
+    if kind == "rule":
+        location += [context["field"]] if context.get("field") else []
+        entry: Entry = {"field": _field(location), "message": context["message"]}
+        return {**entry, "nearest": context["nearest"]} if "nearest" in context else entry
+    if kind == "extra_forbidden":
+        words = [part for part in location[:-1] if isinstance(part, str)]
+        known = list(PARTS.get(words[-1] if words else "", StudySpec).model_fields)
+        meant = nearest_word(location[-1], known)
+        hint = f"; did you mean '{meant}'?" if meant else f"; it has {', '.join(known)}"
+        entry = {"field": _field(location), "message": f"unknown key '{shorten(str(location[-1]))}'{hint}"}
+        return {**entry, "nearest": meant} if meant else entry
+    message = KINDS.get(kind, item["msg"][:1].lower() + item["msg"][1:]).format(**context)
+    if kind in ("enum", "literal_error"):
+        message = f"must be {context['expected']}"
+    if kind == "string_pattern_mismatch":
+        message = "must be letters, digits and any of . _ + , = -, and begin with a letter or digit"
+    entry = {"field": _field(location), "message": message}
+    if kind == "missing":
+        return entry
+    entry["message"] += f", not {describe(value)}"
+    limit = context.get("ge", context.get("le"))
+    return entry if limit is None else {**entry, "nearest": limit}
+
+
+def _field(location: Sequence[int | str]) -> str:
+    """A place as it is written in messages: variants[2].overrides."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{shorten(part)}" for part in location)
+    return text.removeprefix(".") or "body"

@@ -1,0 +1,175 @@
+"""A study's spec: a base experiment, the rows made from it, what they are compared with, and how much may be spent."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from models.spec.base import Spec, broken_rule
+from models.text import HOUR, MINUTE
+
+BASE = "base"
+"""Key of the row that is the base spec itself."""
+MAX_ROWS = 200
+MAX_SEEDS = 50
+MAX_RUNS = 1000
+DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m(?:in)?)?(?:([0-9]+(?:\.[0-9]+)?)s)?")
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+,=-]*$")]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+
+
+class Published(Spec):
+    """Figures that somebody has published for a row, to be shown beside the study's own."""
+
+    val_accuracy: float | None = Field(default=None, ge=0, le=1, description="Best validation accuracy.")
+    epoch: int | None = Field(default=None, ge=1, description="Its epoch, counted from 1.")
+    last: float | None = Field(default=None, ge=0, le=1, description="Validation accuracy of the last epoch.")
+    note: Text = Field(default="", description="What else was published about it.")
+
+
+class VariantSpec(Spec):
+    """One row: the base spec with some of its fields changed."""
+
+    key: Key = Field(description="Short name of the row, unique in the study.")
+    title: Text = Field(default="", description="What the row is, for people; the key if left out.")
+    question: Text = Field(default="", description="The question that the row answers.")
+    overrides: dict[str, Any] = Field(
+        default={}, description="Fields of the spec that differ from the base, nested or with dots: optimizer.lr."
+    )
+    baseline: Key | None = Field(
+        default=None, description="Key of the row that this one is compared with, where it is not the study's."
+    )
+    published: Published | None = Field(default=None, description="Figures published for this row.")
+    share: float = Field(
+        default=1.0, ge=0.01, le=100, description="How much less than other rows it is shortened to fit a budget."
+    )
+
+
+class RepeatUntil(Spec):
+    """Add seeds until the difference of every row to its baseline is known well enough."""
+
+    points: float = Field(gt=0, le=100, description="Largest half-width of the 95% interval, in points of accuracy.")
+    max_seeds: int = Field(default=10, ge=2, le=MAX_SEEDS, description="Seeds of a row at most.")
+
+
+class Shows(StrEnum):
+    """What a section of a report shows about its rows."""
+
+    COMPARISON = "comparison"
+    """The rows side by side: scores, differences and stability."""
+    EPOCHS = "epochs"
+    """The best number of epochs, and which others are as good within noise."""
+    CHOICE = "choice"
+    """How much a score flatters on the images that the epoch was chosen on; rows need `dataset.evaluate_test`."""
+    KERNELS = "kernels"
+    """The first layer's kernels over the epochs, and which filters are alive."""
+    FAILURES = "failures"
+    """How each row ended, and the post-mortem of those that diverged or did not learn."""
+    STEPS = "steps"
+    """The rows as steps, each compared with the one before it."""
+
+
+class SectionSpec(Spec):
+    """A section of a study's report."""
+
+    title: Text = Field(min_length=1, description="Its heading.")
+    question: Text = Field(default="", description="The question that it answers.")
+    shows: Shows = Field(default=Shows.COMPARISON, description="What it shows.")
+    rows: tuple[Key, ...] = Field(
+        min_length=1, max_length=MAX_ROWS, description="Keys of its rows, from left to right."
+    )
+    learning_rate_test: Key | None = Field(
+        default=None, description="Key of a row whose learning rates are tested, for the section's picture."
+    )
+    published_curves: dict[Key, tuple[float, ...]] = Field(
+        default={}, description="Published validation accuracies by epoch, of its rows."
+    )
+
+
+class StudySpec(Spec):
+    """What is compared: rows made from a base spec, each run with one seed or several."""
+
+    title: str = Field(default="Study", min_length=1, max_length=200, description="What the study is called.")
+    question: Text = Field(default="", description="What the study is to find out.")
+    base: dict[str, Any] = Field(
+        default={}, description="An experiment's spec as POST /experiments takes it, which every row starts from."
+    )
+    variants: tuple[VariantSpec, ...] = Field(default=(), max_length=MAX_ROWS, description="The rows, in order.")
+    grid: dict[str, tuple[Any, ...]] = Field(
+        default={}, max_length=10, description="Fields (with dots) and the values to combine, in place of variants."
+    )
+    baseline: Key | None = Field(
+        default=None,
+        description="Key of the row that others are compared with. `base` is the base spec itself, as a row of its "
+        "own; that is taken if nothing is given, or the first row where the base is no complete spec.",
+    )
+    seeds: int | tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = Field(
+        default=1, description="Seeds of each row: how many, or which."
+    )
+    repeat_until: RepeatUntil | None = Field(default=None, description="In place of seeds: as many as are needed.")
+    budget: str | None = Field(
+        default=None, description="How long the study may take, 30m or 1h30m; rows are shortened to fit."
+    )
+    sections: tuple[SectionSpec, ...] = Field(default=(), max_length=50, description="What the report has, in order.")
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget_in_words(cls, value: Any) -> Any:
+        """Seconds as a number are accepted too."""
+        return f"{value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "StudySpec":
+        if self.variants and self.grid:
+            raise broken_rule("cannot be used together with variants; leave one of them out", field="grid")
+        if not self.variants and not self.grid:
+            raise broken_rule("is empty, and there is no grid; give at least one variant", field="variants")
+        empty = [field for field, values in self.grid.items() if not values]
+        if empty:
+            raise broken_rule("needs at least one value", field=f"grid.{empty[0]}")
+        if self.budget is not None and not read_duration(self.budget):
+            message = f"must be a time as 30m, 90s or 1h30m, of a second to 30 days, not '{self.budget[:40]}'"
+            raise broken_rule(message, field="budget", nearest="30m")
+        self._check_seeds()
+        return self
+
+    def _check_seeds(self) -> None:
+        count = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        if not 1 <= count <= MAX_SEEDS:
+            message = f"must be 1 to {MAX_SEEDS} seeds, not {count}"
+            raise broken_rule(message, field="seeds", nearest=min(max(count, 1), MAX_SEEDS))
+        if not isinstance(self.seeds, int) and len(set(self.seeds)) < count:
+            raise broken_rule("holds a seed twice; the same seed gives the same run", field="seeds")
+        if self.repeat_until is not None and "seeds" in self.model_fields_set:
+            raise broken_rule("cannot be used together with seeds; leave one of them out", field="repeat_until")
+        if self.repeat_until is not None and self.budget is not None:
+            raise broken_rule("cannot be used together with budget; leave one of them out", field="repeat_until")
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds; None without one."""
+        return None if self.budget is None else read_duration(self.budget)
+
+    @property
+    def num_seeds(self) -> int:
+        """Seeds that each row starts with."""
+        if self.repeat_until is not None:
+            return 2
+        return self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+
+    def seed_of(self, first: int, repeat: int) -> int:
+        """The seed of a row's run: those that are listed, else one after the other from the spec's own."""
+        if isinstance(self.seeds, int) or repeat >= len(self.seeds):
+            return (first + repeat) % 2**31
+        return self.seeds[repeat]
+
+
+def read_duration(text: str) -> float | None:
+    """Seconds of a duration as 30m, 90s or 1h30m; None for what is none, or is not from 1 s to 30 days."""
+    found = DURATION.fullmatch(text.strip().lower().replace(" ", ""))
+    if found is None or not any(found.groups()):
+        return None
+    seconds = sum(float(part or 0) * unit for part, unit in zip(found.groups(), (HOUR, MINUTE, 1), strict=True))
+    return seconds if 1 <= seconds <= 30 * 24 * HOUR else None

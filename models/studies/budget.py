@@ -1,0 +1,170 @@
+"""How rows of a study are shortened so that all of them fit into a time.
+
+Every row keeps the same part of its work (times its `share`), so that rows stay comparable: fewer epochs and fewer
+images, each by a part of its own. What a row costs comes from dry runs at first, then from the rows that have ended.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.spec.changes import with_changes
+from models.spec.experiment import ExperimentSpec
+from models.text import duration, plural
+
+EPOCHS_POWER = 0.5
+"""A row that keeps a part s of its work keeps about s to this power of its epochs, and the rest of s in its images."""
+FEWEST_IMAGES = 1000
+FEWEST_VALIDATION = 2000
+"""Below it a difference of two points is noise, and measuring takes next to nothing."""
+MARGIN = 0.97
+"""Part of the time that is planned; the rest is the last row's error and the report."""
+NEAR = 0.08
+"""A plan that ends this close to the budget is kept: rows that are shortened alike are worth more than the seconds."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one run of a row does in full, and what it costs here."""
+
+    key: str
+    epochs: int
+    train_images: int
+    val_images: int
+    test_images: int
+    """0 where the test split is not measured."""
+    train_seconds: float
+    """Of one training image, one way through."""
+    val_seconds: float
+    """Of one image that is only measured."""
+    start_seconds: float
+    """From the queue to the first step, and from the last step to the end."""
+    share: float = 1.0
+    runs: int = 1
+    """Runs of this row that have not begun."""
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is: epochs, images to train on, images to validate on."""
+
+    epochs: int
+    train_images: int
+    val_images: int
+
+
+def full_length(work: Work) -> Length:
+    """The row as it is written."""
+    return Length(work.epochs, work.train_images, work.val_images)
+
+
+def val_limit_at(scale: float, val_images: int) -> int:
+    """How many images rows are validated on at a scale: the same ones for all of them, so that they can be paired."""
+    part = min(1.0, scale) ** (1 - EPOCHS_POWER)
+    return min(val_images, max(FEWEST_VALIDATION, round(val_images * part / 100) * 100))
+
+
+def shortened(work: Work, scale: float, val_limit: int | None = None) -> Length:
+    """The length of a row at a scale, 1 for all of its work. At least one epoch of FEWEST_IMAGES.
+
+    `val_limit` is that of rows that have been planned before; without one it follows from the scale.
+    """
+    part = min(1.0, scale * work.share)
+    val = min(work.val_images, val_limit or val_limit_at(scale, work.val_images))
+    if part >= 1:
+        return Length(work.epochs, work.train_images, val)
+    epochs = min(work.epochs, max(1, round(work.epochs * part**EPOCHS_POWER)))
+    wanted = work.epochs * work.train_images * part / epochs
+    train = min(work.train_images, max(FEWEST_IMAGES, round(wanted / 100) * 100))
+    return Length(epochs, train, val)
+
+
+def seconds_of(work: Work, length: Length) -> float:
+    """What one run of a row takes at a length: its epochs, and the outputs that are measured when it has ended."""
+    an_epoch = length.train_images * work.train_seconds + length.val_images * work.val_seconds
+    end = (length.val_images + work.test_images) * work.val_seconds
+    return work.start_seconds + length.epochs * an_epoch + end
+
+
+def total_seconds(works: Sequence[Work], scale: float, parallel: int = 1, val_limit: int | None = None) -> float:
+    """What all runs take that have not begun, on so many workers."""
+    each = [seconds_of(work, shortened(work, scale, val_limit)) for work in works for _ in range(work.runs)]
+    return max(sum(each) / max(parallel, 1), max(each, default=0.0))
+
+
+def fit(works: Sequence[Work], seconds: float, *, parallel: int = 1, val_limit: int | None = None) -> float:
+    """The largest scale at which all runs fit; 1 if all of them fit in full. 0 if not even the shortest do."""
+    least = min((1 / work.share for work in works), default=1.0) * 1e-9
+    most = max((1 / work.share for work in works), default=1.0)
+    if total_seconds(works, least, parallel, val_limit) > seconds:
+        return 0.0
+    if total_seconds(works, most, parallel, val_limit) <= seconds:
+        return most
+    low, high = least, most
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if total_seconds(works, middle, parallel, val_limit) <= seconds else (low, middle)
+    return low
+
+
+def refit(
+    works: Sequence[Work], seconds: float, scale: float, *, parallel: int = 1, val_limit: int | None = None
+) -> float:
+    """The scale of the rows that are left: the one so far, as long as that ends near the time that is left."""
+    expected = total_seconds(works, scale, parallel, val_limit)
+    if scale > 0 and abs(expected - seconds) <= NEAR * max(seconds, 1.0):
+        return scale
+    return fit(works, seconds, parallel=parallel, val_limit=val_limit) or 1e-9
+
+
+def shorten(spec: ExperimentSpec, length: Length, full: Length) -> ExperimentSpec:
+    """The spec at a length. What counts in epochs is stretched with them, so that a schedule keeps its shape."""
+    if length == full:
+        return spec
+    changes: dict[str, Any] = {}
+    if length.train_images < full.train_images:
+        changes["dataset.train_limit"] = length.train_images
+    if length.val_images < full.val_images:
+        changes["dataset.val_limit"] = length.val_images
+    if length.epochs < spec.epochs:
+        changes |= {"epochs": length.epochs, **_schedule(spec, length.epochs / spec.epochs)}
+    return with_changes(spec, changes)
+
+
+def _schedule(spec: ExperimentSpec, part: float) -> dict[str, Any]:
+    schedule = spec.lr_scheduler.model_dump(mode="json")
+    changes: dict[str, Any] = {}
+    if schedule["name"] == "exponential":
+        changes["lr_scheduler.gamma"] = max(1e-6, schedule["gamma"] ** (1 / part))
+    if schedule["name"] == "step":
+        changes["lr_scheduler.step_size"] = max(1, round(schedule["step_size"] * part))
+    if schedule["name"] == "multistep":
+        milestones = sorted({max(1, round(epoch * part)) for epoch in schedule["milestones"]})
+        changes["lr_scheduler.milestones"] = milestones
+    if schedule.get("warmup_epochs"):
+        changes["lr_scheduler.warmup_epochs"] = schedule["warmup_epochs"] * part
+    if spec.progressive_resizing:
+        first = {phase.input_size: max(1, round(phase.from_epoch * part)) for phase in spec.progressive_resizing}
+        phases = {epoch: size for size, epoch in first.items()}
+        changes["progressive_resizing"] = [
+            {"from_epoch": epoch, "input_size": size} for epoch, size in sorted(phases.items())
+        ]
+    return changes
+
+
+def describe_shortening(spec: ExperimentSpec, length: Length, full: Length, full_seconds: float) -> str:
+    """What was left out of a row, in words; empty if nothing was."""
+    parts = []
+    if length.epochs < full.epochs:
+        parts.append(f"{length.epochs} of {plural(full.epochs, 'epoch')}")
+    if length.train_images < full.train_images:
+        parts.append(f"{length.train_images:,} of {full.train_images:,} training images")
+    if length.val_images < full.val_images:
+        parts.append(f"{length.val_images:,} of {full.val_images:,} validation images")
+    if not parts:
+        return ""
+    schedule = ""
+    if length.epochs < full.epochs and _schedule(spec, length.epochs / full.epochs):
+        schedule = "; the schedule runs its whole course in them"
+    return f"{', '.join(parts)}{schedule}. In full it takes about {duration(full_seconds)} here."
