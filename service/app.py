@@ -54,6 +54,8 @@ from service.predictions.predict import PredictionQueue
 from service.predictions.predictor import Predictor
 from service.registry import routes as registry
 from service.registry.models import Models
+from service.studies import routes as studies
+from service.studies.studies import Studies
 from service.web import routes as pages
 from service.web import sessions
 from service.web.rendering import render_problem
@@ -62,7 +64,7 @@ logger = logging.getLogger(__name__)
 
 OWN_PATHS = (
     *("", "api", "healthz", "readyz", "metrics", "openapi.json"),
-    *("docs", "experiments", "login", "logout", "new", "static", "v2"),
+    *("docs", "experiments", "login", "logout", "new", "static", "studies", "v2"),
 )
 """First segments of the application's paths."""
 
@@ -114,7 +116,18 @@ def _api() -> APIRouter:
     # the first routes are found first: of a small network's answer, looking through all of them took a third
     for router in (predictions.router, registry.predictions):
         api.include_router(router, dependencies=[Depends(authorise_viewer)])
-    for module in (experiments, curves, evaluation, kernels, events, measurements, catalogue, export, registry):
+    for module in (
+        experiments,
+        curves,
+        evaluation,
+        kernels,
+        events,
+        measurements,
+        catalogue,
+        export,
+        registry,
+        studies,
+    ):
         api.include_router(module.router, dependencies=[Depends(authorise)])
     api.include_router(health.router, include_in_schema=False)
     return api
@@ -162,6 +175,7 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.listed = ListedItems()
     state.live = live = LiveEvents(state.store, state.stamps, state.authenticator)
     state.submissions = Submissions(settings, state.store, celery)
+    state.studies = Studies(settings, state.store, state.inspector, state.submissions)
     state.preflights = Preflights(state.store, celery, state.writes)
     state.predictor = Predictor(state.store, settings, state.stamps)
     state.predictions = PredictionQueue()

@@ -1,4 +1,5 @@
-"""Recovers what lost workers leave behind: expired leases, lost messages, unfinished measurements, orphaned files.
+"""Recovers what lost workers leave behind (expired leases, lost messages, unfinished measurements, orphaned files), and
+brings studies forward.
 
 Every worker has one; any of them may do any of it, since each step is a compare-and-set in the database. Silence is
 counted in ticks of this process's own monotonic clock, each tick capped: no two clocks are compared, and a reaper that
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from models import queue
 from models.errors import EpochalError, LeaseLost, Unavailable
 from models.files import remove_leftovers
-from models.store import Status, experiments, measurements, runs, workers
+from models.store import Status, experiments, measurements, runs, studies, study_progress, workers
 from models.store.states import MeasurementKind
 from worker import folders
 from worker.runtime import Runtime
@@ -30,6 +31,7 @@ LONGEST_TICK_SECONDS = 1.5
 BEAT_SECONDS = 2.0
 QUEUE_SECONDS = 1.0
 MEASUREMENTS_SECONDS = 2.0
+STUDIES_SECONDS = 1.0
 NURSERY_SECONDS = 10.0
 PRUNE_SECONDS = 60.0
 
@@ -126,6 +128,7 @@ class Reaper:
             PeriodicAction(0.0, self.end_silent_runs),
             PeriodicAction(QUEUE_SECONDS, self.rebuild_queue),
             PeriodicAction(MEASUREMENTS_SECONDS, self.reclaim_measurements),
+            PeriodicAction(STUDIES_SECONDS, self.advance_studies),
             PeriodicAction(NURSERY_SECONDS, self.keep_nursery),
             PeriodicAction(PRUNE_SECONDS, self.prune),
         ]
@@ -228,6 +231,20 @@ class Reaper:
                         measurements.fail(session, measurement_id, "the worker that made it stopped responding")
                     else:
                         measurements.give_back(session, measurement_id)
+
+    def advance_studies(self, _: float) -> None:
+        """Do what is due for studies: plan within a budget, begin runs, add seeds, and end those that are done."""
+        with self._store.reading() as session:
+            active = studies.active_ids(session)
+            parallel = max(1, len(workers.live(session))) if active else 1
+        for study_id in active:
+            with self._store.writing() as session:
+                created = study_progress.advance(
+                    session, study_id, self._runtime.settings.experiments_dir, parallel=parallel
+                )
+            if created:
+                log.info("a study's runs begin", study=study_id, experiments=created)
+                self._enqueue(created)
 
     def prune(self, _: float) -> None:
         """Remove the folders of experiments that were deleted while their folder could not be removed."""

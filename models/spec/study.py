@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from models.spec.base import Spec, broken_rule
 from models.text import HOUR, MINUTE
@@ -16,7 +16,11 @@ MAX_SEEDS = 50
 MAX_RUNS = 1000
 DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m(?:in)?)?(?:([0-9]+(?:\.[0-9]+)?)s)?")
 
-Key = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+,=-]*$")]
+Key = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),  # in YAML `key: 2` is a number
+    StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+,=-]*$"),
+]
 Text = Annotated[str, StringConstraints(max_length=2000)]
 
 

@@ -29,6 +29,7 @@ from models.store.states import (
     StudyState,
     WeightsChoice,
 )
+from models.studies.images import RowImages
 
 # SQLite's integers all have 64 bits, but only one declared INTEGER numbers itself.
 BigInt = Annotated[int, mapped_column(BigInteger().with_variant(Integer(), "sqlite"))]
@@ -343,6 +344,7 @@ class StudyRow(Base):
     """The shortened spec, from when its first run began."""
     layers: Mapped[list[Layer] | None] = mapped_column(JsonColumn)
     warnings: Mapped[list[FindingJson]] = mapped_column(JsonColumn, default=list)
+    images: Mapped[RowImages] = mapped_column(JsonColumn)
 
 
 class StudyRun(Base):

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from celery import Celery
@@ -142,22 +143,34 @@ class Submissions:
         except OSError as error:  # the record is gone; workers remove folders without one
             logger.warning("the folder of experiment %d could not be removed yet: %s", experiment_id, error)
 
-    def _check_quota(self, session: Session, caller: Caller) -> None:
+    def check_quotas(self, session: Session, caller: Caller, count: int, num_bytes: int) -> None:
+        """Check that a key may have so many experiments more, with files of so many bytes. Raises as `submit` does."""
+        self._check_quota(session, caller, count)
+        self._check_room(session, caller, count)
+        self._check_disk(session, caller, num_bytes)
+
+    def enqueue(self, experiment_ids: Iterable[int]) -> None:
+        """Enqueue stored experiments; what the broker does not take, a worker enqueues later."""
+        for experiment_id in experiment_ids:
+            self._enqueue(experiment_id, alone=False)
+
+    def _check_quota(self, session: Session, caller: Caller, count: int = 1) -> None:
         if caller.name is None:
             return
         queued = experiments.count_queued(session, caller.name)
-        if queued >= self.settings.max_queued:
+        if queued + count > self.settings.max_queued:
+            wanted = f", and {count} more are asked for" if count > 1 else ""
             raise TooManyRequests(
-                f"'{caller.name}' has {queued} experiments in the queue, of {self.settings.max_queued} allowed",
+                f"'{caller.name}' has {queued} experiments in the queue, of {self.settings.max_queued} allowed{wanted}",
                 fix="wait for some to start, or cancel some",
                 retry_after_seconds=30,
             )
 
-    def _check_room(self, session: Session, caller: Caller) -> None:
+    def _check_room(self, session: Session, caller: Caller, count: int = 1) -> None:
         if caller.name is None:
             return
         stored = experiments.count_stored(session, caller.name)
-        if stored >= self.settings.max_stored:
+        if stored + count > self.settings.max_stored:
             raise TooManyRequests(
                 f"'{caller.name}' has {stored} experiments, of {self.settings.max_stored} allowed",
                 fix="delete some that are no longer needed, or have EPOCHAL_MAX_STORED raised",

@@ -8,7 +8,8 @@ from fastapi.openapi.utils import get_openapi
 from models.spec.details import Details
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import FAMILIES
-from models.spec.presets import experiment_presets, model_presets
+from models.spec.presets import experiment_presets, model_presets, study_presets
+from models.spec.study import StudySpec
 from service.http.errors import Problem
 
 REF = "#/components/schemas/{model}"
@@ -95,6 +96,28 @@ CONTINUATION_REQUEST_BODY = _body(
     },
     {"epochs": 20},
 )
+STUDY_REQUEST_BODY = _body(
+    {
+        "anyOf": [
+            {"$ref": REF.format(model="StudySpec")},
+            {
+                "type": "object",
+                "title": "Study preset",
+                "properties": {"preset": {"type": "string", "enum": list(study_presets())}},
+                "required": ["preset"],
+            },
+        ]
+    },
+    {
+        "title": "How wide?",
+        "base": {"model": "baseline", "epochs": 5},
+        "variants": [{"key": "wide", "title": "More channels", "overrides": {"model": "wide"}}],
+        "seeds": 3,
+    },
+)
+STUDY_CHANGES_REQUEST_BODY = _body(
+    {"type": "object", "title": "Changes", "description": "Keys of a study with their new values."}, {"seeds": 3}
+)
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif")
 IMAGES_REQUEST_BODY = {
     "requestBody": {
@@ -131,6 +154,7 @@ def spec_schema() -> dict[str, Any]:
         **schema,
         "x-model-names": [*model_presets(), *FAMILIES],
         "x-presets": list(experiment_presets()),
+        "x-studies": list(study_presets()),
     }
 
 
@@ -151,7 +175,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     )
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for model in (ExperimentSpec, Details, Problem):
+    for model in (ExperimentSpec, StudySpec, Details, Problem):
         schema = model.model_json_schema(ref_template=REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

@@ -54,6 +54,7 @@ def upgrade() -> None:
         sa.Column("planned", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("layers", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("warnings", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("images", sa.JSON(none_as_null=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["study_id"], ["studies.id"], name=op.f("fk_study_rows_study_id_studies"), ondelete="CASCADE"
         ),

@@ -1,0 +1,245 @@
+"""Queries of studies: create, get, list, cancel, resume, delete. What a worker does for one is in study_progress.py."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from models.errors import Conflict, InvalidRequest, NotFound
+from models.findings import FindingJson
+from models.networks.layer import Layer
+from models.spec.rows import Parsed, Row
+from models.store import experiments
+from models.store.columns import now
+from models.store.experiments import MAX_KEY_LENGTH
+from models.store.states import Status, StudyState
+from models.store.tables import Experiment, Study, StudyRow, StudyRun
+from models.studies.images import RowImages
+
+
+@dataclass(frozen=True)
+class NewRow:
+    """A row with what was found out about its network before anything is trained."""
+
+    row: Row
+    layers: Sequence[Layer]
+    warnings: Sequence[FindingJson]
+    images: RowImages
+
+
+def create(session: Session, parsed: Parsed, rows: Sequence[NewRow], *, owner: str | None = None) -> Study:
+    """Store a study and its rows; nothing is queued yet (see study_progress.advance)."""
+    spec = parsed.spec
+    study = Study(
+        title=spec.title,
+        state=StudyState.RUNNING if spec.budget is None else StudyState.MEASURING,
+        owner=owner,
+        spec=spec.model_dump(mode="json", exclude_unset=True),
+    )
+    session.add(study)
+    session.flush()
+    for position, new in enumerate(rows):
+        row = new.row
+        session.add(
+            StudyRow(
+                study_id=study.id,
+                position=position,
+                key=row.key,
+                baseline=row.baseline,
+                share=row.share,
+                repeats=spec.num_seeds,
+                title=row.title,
+                question=row.question,
+                published=None if row.published is None else row.published.model_dump(mode="json"),
+                spec=row.spec.as_json(),
+                layers=list(new.layers),
+                warnings=list(new.warnings),
+                images=new.images,
+            )
+        )
+    session.flush()
+    return study
+
+
+def create_once(
+    session: Session, key: str, body_sha256: str, owner: str | None, make: Callable[[], Study]
+) -> tuple[Study, bool]:
+    """The study that a POST with this idempotency key makes, and whether it was made just now.
+
+    Raises InvalidRequest for a key that came with another body before.
+    """
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise InvalidRequest(f"an Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters, not {len(key)}")
+    mine = Study.owner.is_(None) if owner is None else Study.owner == owner
+    known = session.scalar(select(Study).where(mine, Study.idempotency_key == key))
+    if known is None:
+        study = make()
+        study.idempotency_key, study.body_sha256 = key, body_sha256
+        return study, True
+    if known.body_sha256 != body_sha256:
+        raise InvalidRequest(
+            f"this Idempotency-Key created study {known.id} from another body",
+            fix="send the same body again, or use a new key",
+        )
+    return known, False
+
+
+def get(session: Session, study_id: int) -> Study:
+    """One study, or NotFound."""
+    found = session.get(Study, study_id, populate_existing=True) if 0 < study_id < 2**63 else None
+    if found is None:
+        raise NotFound(f"there is no study {study_id}", fix="GET /api/v1/studies lists them")
+    return found
+
+
+def list_page(
+    session: Session, *, state: StudyState | None, before: int | None, limit: int
+) -> tuple[list[Study], bool, int]:
+    """Studies, the newest first, from below an id on; whether there are more; and how many in all."""
+    wanted = [] if state is None else [Study.state == state]
+    total = session.scalar(select(func.count()).select_from(Study).where(*wanted)) or 0
+    query = select(Study).where(*wanted).order_by(Study.id.desc()).limit(limit + 1)
+    found = list(session.scalars(query if before is None else query.where(Study.id < before)))
+    return found[:limit], len(found) > limit, total
+
+
+def rows_of(session: Session, study_id: int) -> list[StudyRow]:
+    """A study's rows in order."""
+    return list(session.scalars(select(StudyRow).where(StudyRow.study_id == study_id).order_by(StudyRow.position)))
+
+
+def runs_of(session: Session, study_id: int) -> list[StudyRun]:
+    """A study's runs, by row and seed."""
+    query = select(StudyRun).where(StudyRun.study_id == study_id).order_by(StudyRun.position, StudyRun.repeat)
+    return list(session.scalars(query))
+
+
+def experiments_of(session: Session, runs: Sequence[StudyRun]) -> dict[int, Experiment]:
+    """The experiments of runs, by id."""
+    ids = [run.experiment_id for run in runs if run.experiment_id is not None]
+    return {row.id: row for row in session.scalars(select(Experiment).where(Experiment.id.in_(ids)))}
+
+
+def active_ids(session: Session) -> list[int]:
+    """Studies that a worker still has something to do for."""
+    query = select(Study.id).where(Study.state.in_([state for state in StudyState if state.active]))
+    return list(session.scalars(query.order_by(Study.id)))
+
+
+def studies_with(session: Session, experiment_id: int) -> list[Study]:
+    """The studies that an experiment is a run of."""
+    query = select(Study).join(StudyRun, StudyRun.study_id == Study.id).where(StudyRun.experiment_id == experiment_id)
+    return list(session.scalars(query.order_by(Study.id).distinct()))
+
+
+def touch(study: Study) -> None:
+    """Mark the study as changed, for caches."""
+    study.revision += 1
+    study.updated_at = now()
+
+
+def request_cancel(session: Session, study_id: int) -> Study:
+    """Cancel a study: nothing more is begun, and its own runs that no other study waits for are cancelled. Idempotent.
+
+    Raises Conflict for one that has ended.
+    """
+    study = get(session, study_id)
+    if study.state is StudyState.CANCELLED:
+        return study
+    if not study.state.active:
+        raise Conflict(f"study {study_id} is {study.state}; there is nothing to cancel")
+    study.state, study.finished_at = StudyState.CANCELLED, now()
+    touch(study)
+    session.flush()
+    for experiment_id in _own_unfinished(session, study_id):
+        if not _needed_by_others(session, study_id, experiment_id):
+            experiments.request_cancel(session, experiment_id)
+    return study
+
+
+def request_resume(session: Session, study_id: int) -> tuple[Study, list[int]]:
+    """Go on with a study: rows that were not run are, and runs that failed or were cancelled go on.
+
+    Returns it and the experiments that are to be enqueued. Raises Conflict for one that is going on, and for one whose
+    rows are all completed.
+    """
+    study = get(session, study_id)
+    if study.state.active:
+        raise Conflict(f"study {study_id} is {study.state}; only one that has ended resumes")
+    runs = runs_of(session, study_id)
+    found = experiments_of(session, runs)
+    again = [
+        row.id
+        for row in found.values()
+        if row.status in (Status.FAILED, Status.CANCELLED)
+        and any(run.own and run.experiment_id == row.id for run in runs)
+    ]
+    missing = [row for row in rows_of(session, study_id) if row.reason is not None]
+    whole = sum(row.repeats for row in rows_of(session, study_id)) <= sum(run.experiment_id is not None for run in runs)
+    if not again and not missing and whole and study.state is not StudyState.CANCELLED:
+        raise Conflict(
+            f"study {study_id} is {study.state}, and none of its runs failed or was cancelled",
+            fix=f"POST /api/v1/studies/{study_id}/clone runs it again with changes",
+        )
+    for experiment_id in again:
+        experiments.request_resume(session, experiment_id)
+    for row in missing:
+        row.reason = None
+    for run in runs:
+        if run.experiment_id is None:  # deleted since: it is made again
+            session.delete(run)
+    measured = study.plan is not None or "budget" not in study.spec
+    study.state = StudyState.RUNNING if measured else StudyState.MEASURING
+    study.finished_at = study.reason = study.ticked_at = None
+    touch(study)
+    return study, again
+
+
+def delete(session: Session, study_id: int, *, with_experiments: bool) -> list[int]:
+    """Remove a study that does not run. Its experiments stay unless `with_experiments`, which removes its own.
+
+    Those that other studies have among their runs, and those that still run, stay in any case. Returns the ids of the
+    experiments that were removed, whose folders are to be removed after the commit.
+    """
+    study = get(session, study_id)
+    if study.state.active:
+        raise Conflict(f"study {study_id} is {study.state}", fix="cancel it first, then delete it")
+    removed = []
+    if with_experiments:
+        own = [run.experiment_id for run in runs_of(session, study_id) if run.own and run.experiment_id is not None]
+        found = experiments_of(session, runs_of(session, study_id))
+        for experiment_id in dict.fromkeys(own):
+            others = [other for other in studies_with(session, experiment_id) if other.id != study_id]
+            if others or found[experiment_id].status is Status.RUNNING:
+                continue
+            experiments.delete(session, experiment_id)
+            removed.append(experiment_id)
+    session.execute(delete_rows(StudyRun).where(StudyRun.study_id == study_id))
+    session.execute(delete_rows(StudyRow).where(StudyRow.study_id == study_id))
+    session.delete(study)
+    return removed
+
+
+def _own_unfinished(session: Session, study_id: int) -> list[int]:
+    query = (
+        select(Experiment.id)
+        .join(StudyRun, StudyRun.experiment_id == Experiment.id)
+        .where(
+            StudyRun.study_id == study_id,
+            StudyRun.own.is_(True),
+            or_(Experiment.status == Status.QUEUED, Experiment.status == Status.RUNNING),
+        )
+    )
+    return list(session.scalars(query.distinct()))
+
+
+def _needed_by_others(session: Session, study_id: int, experiment_id: int) -> bool:
+    return any(other.state.active for other in studies_with(session, experiment_id) if other.id != study_id)
+
+
+def as_body(study: Study) -> dict[str, Any]:
+    """The study's spec as it was sent, to be POSTed again."""
+    return dict(study.spec)

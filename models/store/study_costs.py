@@ -1,0 +1,111 @@
+"""What the rows of a study cost: by dry runs at first, then by the runs that have ended."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import load_spec
+from models.store import history, measurements
+from models.store.states import Status
+from models.store.tables import Experiment, Measurement, Run, StudyRow
+from models.studies.budget import Work
+from models.studies.images import split_sizes
+
+START_SECONDS = 5.0
+"""From the queue to the first step, and from the last one to the end, until a run has shown it."""
+UNMEASURED_IPS = 300.0
+"""Images a second of a row whose dry run failed, where no other row was measured."""
+
+OfRow = Callable[[StudyRow], list[Experiment]]
+"""The experiments of a row that have begun."""
+
+
+def cost_key(spec: ExperimentSpec) -> str:
+    """What a step of this spec costs depends on this much of it: rows of the same key share a dry run."""
+    body = spec.as_json()
+    for name in ("name", "tags", "seed", "epochs", "lr_scheduler", "early_stopping", "on_divergence", "clip_grad_norm"):
+        body.pop(name, None)
+    body["optimizer"] = body["optimizer"]["name"]
+    body["dataset"] = body["dataset"]["name"]
+    return json.dumps(body, sort_keys=True)
+
+
+def works_of(
+    session: Session, rows: Sequence[StudyRow], of_row: OfRow, missing: Sequence[tuple[StudyRow, int]]
+) -> list[Work]:
+    """What the runs that have not begun cost, by the dry runs and by what ended runs took beside theirs."""
+    counted: dict[int, int] = {}
+    for row, _ in missing:
+        counted[row.position] = counted.get(row.position, 0) + 1
+    slowest = _slowest(session, rows)
+    factors, start = _learned(session, rows, of_row)
+    typical = sorted(factors.values())[len(factors) // 2] if factors else 1.0
+    works = []
+    for row in rows:
+        if row.position in counted:
+            work = _work_of(session, row, counted[row.position], start, slowest)
+            factor = factors.get(cost_key(load_spec(row.spec)), typical)
+            works.append(
+                Work(**{**vars(work), "train_seconds": work.train_seconds * factor,
+                        "val_seconds": work.val_seconds * factor})
+            )  # fmt: skip
+    return works
+
+
+def _work_of(session: Session, row: StudyRow, runs: int, start: float, unmeasured: float) -> Work:
+    spec = load_spec(row.spec)
+    train, val, test = split_sizes(spec, row.images)
+    result: dict[str, Any] = {}
+    if row.measurement is not None:
+        result = measurements.get(session, row.measurement).result or {}
+    speed = float(result.get("images_per_second") or unmeasured)
+    an_epoch = float(result.get("seconds_per_epoch") or train / speed + val / (3 * speed))
+    val_seconds = max(an_epoch - train / speed, 0.05 * val / speed) / val
+    return Work(row.key, spec.epochs, train, val, test, 1 / speed, val_seconds, start, row.share, runs)
+
+
+def _slowest(session: Session, rows: Sequence[StudyRow]) -> float:
+    """Images a second of the slowest row that was measured: what a row is taken for whose dry run was cut off."""
+    numbers = {row.measurement for row in rows if row.measurement is not None}
+    results = [measurements.get(session, number).result or {} for number in numbers]
+    return min(
+        [float(each["images_per_second"]) for each in results if "images_per_second" in each] or [UNMEASURED_IPS]
+    )
+
+
+def was_interrupted(measurement: Measurement) -> bool:
+    """Whether a dry run failed for a reason that says nothing of its spec: it took too long, or its worker was lost."""
+    reason = measurement.reason or ""
+    return any(part in reason for part in ("took longer", "stopped responding", "without a result"))
+
+
+def _learned(session: Session, rows: Sequence[StudyRow], of_row: OfRow) -> tuple[dict[str, float], float]:
+    """By how much each kind of row is slower than its dry run, and the seconds at a run's start and end."""
+    slower: dict[str, list[float]] = {}
+    starts = []
+    for row in rows:
+        for experiment in of_row(row):
+            epochs = [epoch for epoch in history.read(session, experiment.id) if epoch.seconds > 0]
+            if not epochs:
+                continue
+            spec = load_spec(experiment.spec)
+            train, val, test = split_sizes(spec, row.images)
+            work = _work_of(session, row, 1, START_SECONDS, UNMEASURED_IPS)
+            expected = train * work.train_seconds + val * work.val_seconds
+            seconds = sorted(epoch.seconds for epoch in epochs)
+            slower.setdefault(cost_key(load_spec(row.spec)), []).append(seconds[len(seconds) // 2] / expected)
+            if experiment.status is Status.COMPLETED:
+                took = wall_seconds(session, experiment.id) - sum(seconds)
+                starts.append(max(took - (val + test) * work.val_seconds, 0.5))
+    factors = {key: sorted(values)[len(values) // 2] for key, values in slower.items()}
+    return factors, sorted(starts)[len(starts) // 2] + 1.0 if starts else START_SECONDS
+
+
+def wall_seconds(session: Session, experiment_id: int) -> float:
+    """Seconds that the attempts at an experiment took, of those that have ended."""
+    found = session.execute(select(Run.started_at, Run.ended_at).where(Run.experiment_id == experiment_id)).all()
+    return sum((ended - began).total_seconds() for began, ended in found if ended is not None)

@@ -1,0 +1,346 @@
+"""What a study needs next: dry runs, then its runs, then perhaps more seeds. Called again and again by workers.
+
+The database is the truth: a step reads it, does what is due in the same transaction, and may be repeated by any
+worker. So a study goes on after any restart, from where it was.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.errors import EpochalError
+from models.spec.experiment import ExperimentSpec
+from models.spec.parse import load_spec
+from models.spec.rows import load_study, with_seed
+from models.spec.study import StudySpec
+from models.store import experiments, measurements, studies
+from models.store.columns import now
+from models.store.states import MeasurementKind, MeasurementStatus, Status, StudyState
+from models.store.study_costs import cost_key, wall_seconds, was_interrupted, works_of
+from models.store.study_scores import read_scores
+from models.store.tables import Experiment, Study, StudyRow, StudyRun
+from models.studies.budget import (
+    MARGIN,
+    Length,
+    Work,
+    describe_shortening,
+    fit,
+    full_length,
+    refit,
+    seconds_of,
+    shorten,
+    shortened,
+    val_limit_at,
+)
+from models.studies.comparison import compare
+from models.studies.images import split_sizes
+from models.text import duration, plural
+
+LONGEST_TICK_SECONDS = 10.0
+"""Longer pauses between two looks are the lab's: it was stopped, and its time does not count."""
+OVERTIME = 1.08
+"""Part of the budget after which runs that still go on are ended."""
+WAITING = (MeasurementStatus.QUEUED, MeasurementStatus.RUNNING)
+
+
+@dataclass
+class Progress:
+    """A study and all that belongs to it, as the database has it now."""
+
+    study: Study
+    spec: StudySpec
+    rows: list[StudyRow]
+    runs: dict[tuple[int, int], StudyRun]
+    experiments: dict[int, Experiment]
+
+    @classmethod
+    def read(cls, session: Session, study: Study) -> "Progress":
+        """Read a study."""
+        runs = studies.runs_of(session, study.id)
+        return cls(
+            study,
+            load_study(study.spec),
+            studies.rows_of(session, study.id),
+            {(run.position, run.repeat): run for run in runs},
+            studies.experiments_of(session, runs),
+        )
+
+    def experiment(self, position: int, repeat: int) -> Experiment | None:
+        """The experiment of one run, if it has begun and was not deleted."""
+        run = self.runs.get((position, repeat))
+        return None if run is None or run.experiment_id is None else self.experiments.get(run.experiment_id)
+
+    def of_row(self, row: StudyRow) -> list[Experiment]:
+        """The experiments of a row, by seed."""
+        found = [self.experiment(row.position, repeat) for repeat in range(row.repeats)]
+        return [experiment for experiment in found if experiment is not None]
+
+    def missing(self) -> list[tuple[StudyRow, int]]:
+        """Runs that have not begun."""
+        return [
+            (row, repeat)
+            for row in self.rows
+            if row.reason is None
+            for repeat in range(row.repeats)
+            if (row.position, repeat) not in self.runs
+        ]
+
+    @property
+    def unfinished(self) -> list[Experiment]:
+        """Experiments that wait or run."""
+        return [found for found in self.experiments.values() if not found.status.terminal]
+
+
+def advance(session: Session, study_id: int, experiments_dir: Path, *, parallel: int = 1) -> list[int]:
+    """Do what is due for a study. Returns new experiments, to be enqueued after the commit."""
+    study = studies.get(session, study_id)
+    if not study.state.active:
+        return []
+    progress = Progress.read(session, study)
+    _tick(study)
+    _test_learning_rates(session, progress)
+    if study.state is StudyState.MEASURING and not _measure(session, progress, parallel):
+        return []
+    created = _begin(session, progress, parallel)
+    if not created and not progress.unfinished and not progress.missing() and not _tests_wait(session, progress):
+        if _more_seeds(session, progress, experiments_dir):
+            created = _begin(session, progress, parallel)
+        else:
+            _complete(study, progress)
+    return created
+
+
+def _tick(study: Study) -> None:
+    """Count the time since a worker last looked. Clocks of two machines may differ: no step counts for long."""
+    moment = now()
+    if study.ticked_at is not None:
+        elapsed = (moment - study.ticked_at).total_seconds()
+        study.spent_seconds += min(max(elapsed, 0.0), LONGEST_TICK_SECONDS)
+    study.ticked_at = moment
+    studies.touch(study)
+
+
+def _complete(study: Study, progress: Progress) -> None:
+    ended = [found.status for found in progress.experiments.values()]
+    good = any(status in (Status.COMPLETED, Status.DIVERGED) for status in ended)
+    study.state = StudyState.COMPLETED if good or not progress.rows else StudyState.FAILED
+    if not good:
+        reasons = [row.reason for row in progress.rows if row.reason]
+        reasons += [found.reason for found in progress.experiments.values() if found.reason]
+        study.reason = f"no row could be run: {reasons[0] if reasons else 'all runs were ended'}"
+    study.finished_at = now()
+    studies.touch(study)
+
+
+# dry runs and the budget
+
+
+def _measure(session: Session, progress: Progress, parallel: int) -> bool:
+    """Have dry runs made, one for each kind of row. Returns whether all are there and the plan is made."""
+    study = progress.study
+    known: dict[str, int] = {}
+    for row in progress.rows:
+        key = cost_key(load_spec(row.spec))
+        if row.measurement is None:
+            spec = load_spec(row.spec)
+            row.measurement = (
+                known.get(key) or measurements.create(session, MeasurementKind.PREFLIGHT, spec, owner=study.owner).id
+            )
+        known[key] = row.measurement
+    found = [measurements.get(session, number) for number in dict.fromkeys(known.values())]
+    if any(one.status in WAITING for one in found) or _tests_wait(session, progress):
+        return False
+    _leave_out(session, progress)
+    budget = progress.spec.budget_seconds
+    assert budget is not None
+    works = works_of(session, progress.rows, progress.of_row, progress.missing())
+    scale = fit(works, MARGIN * budget - study.spent_seconds, parallel=parallel)
+    if scale == 0.0:
+        shortest = sum(seconds_of(work, shortened(work, 1e-9)) * work.runs for work in works) / parallel
+        needed = study.spent_seconds + shortest / MARGIN
+        study.state, study.finished_at = StudyState.FAILED, now()
+        study.reason = (
+            f"a budget of {duration(budget)} is too little for one epoch of a thousand images a row: "
+            f"{plural(sum(work.runs for work in works), 'run')} take about {duration(needed)} here; "
+            f"give at least {_round_up(needed)}"
+        )
+        studies.touch(study)
+        return False
+    whole = max((work.val_images for work in works), default=0)
+    study.plan = {"scale": scale, "val_limit": val_limit_at(scale, whole), "budget_seconds": budget}
+    study.state = StudyState.RUNNING
+    studies.touch(study)
+    return True
+
+
+def _leave_out(session: Session, progress: Progress) -> None:
+    """Rows whose dry run failed are not begun: the run would fail in the same way."""
+    for row in progress.rows:
+        found = None if row.measurement is None else measurements.get(session, row.measurement)
+        if found is not None and found.status is MeasurementStatus.FAILED and not was_interrupted(found):
+            row.reason = found.reason
+
+
+def _round_up(seconds: float) -> str:
+    minutes = -(-int(seconds * 1.15 + 1) // 60)
+    return f"{minutes}m"
+
+
+# runs
+
+
+def _begin(session: Session, progress: Progress, parallel: int) -> list[int]:
+    """Begin runs: all of them without a budget, else as many as there are workers, the dearest ones first."""
+    missing = progress.missing()
+    if progress.study.plan is None:
+        return [made for row, repeat in missing if (made := _start(session, progress, row, repeat, None))]
+    budget = float(progress.study.plan["budget_seconds"])
+    left = MARGIN * budget - progress.study.spent_seconds
+    if progress.study.spent_seconds > OVERTIME * budget:
+        _end_overtime(session, progress)
+        missing = []
+    if not missing or len(progress.unfinished) >= parallel:
+        return []
+    works = {work.key: work for work in works_of(session, progress.rows, progress.of_row, missing)}
+    plan = progress.study.plan
+    scale = refit(list(works.values()), left, plan["scale"], parallel=parallel, val_limit=plan["val_limit"])
+    if scale != plan["scale"]:
+        progress.study.plan = {**plan, "scale": scale}
+    missing.sort(key=lambda each: -seconds_of(works[each[0].key], shortened(works[each[0].key], scale)))
+    created = []
+    for row, repeat in missing[: parallel - len(progress.unfinished)]:
+        work = works[row.key]
+        length = shortened(work, scale, plan["val_limit"])
+        if repeat and row.planned is not None:  # seeds of a row are of one length
+            length = _length_of(load_spec(row.planned), row)
+        if made := _start(session, progress, row, repeat, (work, length)):
+            created.append(made)
+    return created
+
+
+def _length_of(spec: ExperimentSpec, row: StudyRow) -> Length:
+    train, val, _ = split_sizes(spec, row.images)
+    return Length(spec.epochs, train, val)
+
+
+def _end_overtime(session: Session, progress: Progress) -> None:
+    """The time is over: runs that still go on are ended with what they have, and rows without a run say so."""
+    for experiment in progress.unfinished:
+        run = next(run for run in progress.runs.values() if run.experiment_id == experiment.id)
+        if run.own and not experiment.cancel_requested:
+            experiments.request_cancel(session, experiment.id)
+    for row, _ in progress.missing():
+        if not progress.of_row(row):
+            row.reason = "the budget was used up before it could begin"
+        else:
+            row.repeats = len(progress.of_row(row))
+
+
+def _start(
+    session: Session, progress: Progress, row: StudyRow, repeat: int, plan: tuple[Work, Length] | None
+) -> int | None:
+    """Begin one run: find an experiment with the same spec, or make one. Returns the id of one that is new."""
+    spec = load_spec(row.spec)
+    try:
+        if plan is not None:
+            work, length = plan
+            full = full_length(work)
+            spec = shorten(spec, length, full)
+            if row.planned is None:
+                row.shortened = describe_shortening(load_spec(row.spec), length, full, seconds_of(work, full)) or None
+                row.planned = spec.as_json()
+        spec = with_seed(spec, progress.spec.seed_of(spec.seed, repeat))
+    except EpochalError as error:
+        row.reason = error.detail
+        return None
+    shared = _find_shared(session, spec)
+    own = shared is None
+    experiment = shared or experiments.create(
+        session, spec, layers=row.layers, warnings=row.warnings, owner=progress.study.owner
+    )
+    run = StudyRun(study_id=row.study_id, position=row.position, repeat=repeat, experiment_id=experiment.id, own=own)
+    session.add(run)
+    session.flush()
+    progress.runs[row.position, repeat] = run
+    progress.experiments[experiment.id] = experiment
+    studies.touch(progress.study)
+    return experiment.id if own else None
+
+
+def _find_shared(session: Session, spec: ExperimentSpec) -> Experiment | None:
+    """An experiment with the same spec that is completed, diverged, running or waiting; the furthest one."""
+    usable = (Status.COMPLETED, Status.DIVERGED, Status.RUNNING, Status.QUEUED)
+    query = select(Experiment).where(Experiment.spec_digest == spec.digest(), Experiment.status.in_(usable))
+    found = [row for row in session.scalars(query.order_by(Experiment.id)) if not row.cancel_requested]
+    return min(found, key=lambda row: usable.index(row.status), default=None)
+
+
+# more seeds
+
+
+def _more_seeds(session: Session, progress: Progress, experiments_dir: Path) -> bool:
+    """Add a seed to rows whose difference is not known well enough yet, and to their baselines."""
+    wanted = progress.spec.repeat_until
+    if wanted is None:
+        return False
+    scores = read_scores(session, experiments_dir, list(progress.experiments.values()))
+    by_key = {row.key: row for row in progress.rows}
+
+    def of(row: StudyRow) -> list[Any]:
+        return [scores[one.id] for one in progress.of_row(row) if one.id in scores]
+
+    more: set[str] = set()
+    for row in progress.rows:
+        if row.baseline is None or row.baseline not in by_key or row.repeats >= wanted.max_seeds:
+            continue
+        found = compare(of(row), of(by_key[row.baseline]))
+        if found is not None and 100 * found.half_width > wanted.points:
+            more |= {row.key, row.baseline}
+    for key in more:
+        row = by_key[key]
+        partners = [other.repeats for other in progress.rows if other.key in more]
+        row.repeats = min(wanted.max_seeds, max(row.repeats + 1, min(partners) + 1))
+    return bool(more)
+
+
+# learning-rate tests
+
+
+def _test_learning_rates(session: Session, progress: Progress) -> None:
+    """Have the learning-rate tests made that sections of the report show."""
+    by_key = {row.key: row for row in progress.rows}
+    for section in progress.spec.sections:
+        row = by_key.get(section.learning_rate_test or "")
+        if row is not None and row.learning_rate_test is None:
+            options = {"lr_min": 1e-6, "lr_max": 1.0, "steps": 40 if progress.spec.budget else 100}
+            row.learning_rate_test = measurements.create(
+                session, MeasurementKind.LR_TEST, load_spec(row.spec), options, owner=progress.study.owner
+            ).id
+
+
+def _tests_wait(session: Session, progress: Progress) -> bool:
+    numbers = [row.learning_rate_test for row in progress.rows if row.learning_rate_test is not None]
+    return any(measurements.get(session, number).status in WAITING for number in numbers)
+
+
+def seconds_left(session: Session, progress: Progress) -> float | None:
+    """About how long a study still takes: by its budget, else by its experiments; None while nothing tells."""
+    study = progress.study
+    if not study.state.active:
+        return 0.0
+    if study.plan is not None:
+        return max(0.0, float(study.plan["budget_seconds"]) - study.spent_seconds)
+    known = [
+        one.progress["seconds_left"] for one in progress.unfinished if one.progress and one.progress["seconds_left"]
+    ]
+    waiting = len(progress.missing()) + sum(one.status is Status.QUEUED for one in progress.unfinished)
+    ended = [one.id for one in progress.experiments.values() if one.status is Status.COMPLETED]
+    if waiting and not ended:
+        return None
+    each = [wall_seconds(session, number) for number in ended]
+    if not known and not each:
+        return None
+    return sum(float(value or 0) for value in known) + (waiting * sum(each) / len(each) if each else 0.0)

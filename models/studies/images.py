@@ -1,0 +1,26 @@
+"""How many images a row's dataset holds, kept with the row: a dataset may be gone when its study is read."""
+
+from typing import TypedDict
+
+from models.spec.experiment import ExperimentSpec
+
+
+class RowImages(TypedDict):
+    """A dataset's images as a row splits them, before any limit."""
+
+    title: str
+    """The dataset's, for people."""
+    train: int
+    val: int
+    test: int
+    classes: int
+
+
+def split_sizes(spec: ExperimentSpec, images: RowImages) -> tuple[int, int, int]:
+    """Images that a spec trains on, validates on, and tests on (0 if it does not)."""
+    dataset = spec.dataset
+    return (
+        min(images["train"], dataset.train_limit or images["train"]),
+        min(images["val"], dataset.val_limit or images["val"]),
+        images["test"] if dataset.evaluate_test else 0,
+    )

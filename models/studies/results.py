@@ -1,0 +1,156 @@
+"""What came out of a study: its rows with their runs, scores and differences. Plain data, whoever trained it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.curves.metrics import EpochMetrics
+from models.curves.stability import Stability, compare_stability, measure_stability
+from models.findings import VerdictJson
+from models.spec.experiment import ExperimentSpec
+from models.spec.study import Published, StudySpec
+from models.studies.comparison import Difference, Judgement, Method, Score, Spread, compare, holm, spread_of
+from models.studies.images import RowImages
+from models.text import plural
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """One run of a row."""
+
+    experiment_id: int
+    status: str
+    seed: int
+    epochs: int
+    """Epochs that were asked for."""
+    history: Sequence[EpochMetrics]
+    reason: str | None = None
+    verdict: VerdictJson | None = None
+    score: Score | None = None
+    test_accuracy: float | None = None
+    seconds: float = 0.0
+    """From its claim by a worker to its end, all attempts together."""
+    joules: float | None = None
+    device: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RowResult:
+    """One row: what it is, and its runs by seed."""
+
+    key: str
+    title: str
+    question: str
+    baseline: str | None
+    spec: ExperimentSpec
+    """As it was run: shortened where a budget asked for it."""
+    full: ExperimentSpec
+    """As it is written."""
+    runs: Sequence[RunResult]
+    status: str
+    reason: str | None = None
+    published: Published | None = None
+    shortened: str = ""
+    images: RowImages = field(default_factory=lambda: RowImages(title="", train=0, val=0, test=0, classes=10))
+    difference: Difference | None = None
+
+    @property
+    def scores(self) -> list[Score]:
+        """Of the runs that have one."""
+        return [run.score for run in self.runs if run.score is not None]
+
+    @property
+    def spread(self) -> Spread | None:
+        """Mean and spread of the best validation accuracies."""
+        return spread_of([score.accuracy for score in self.scores])
+
+    @property
+    def seconds(self) -> float:
+        """What all of its runs took."""
+        return sum(run.seconds for run in self.runs)
+
+    @property
+    def first(self) -> RunResult | None:
+        """The run that pictures show: the first one with epochs."""
+        return next((run for run in self.runs if run.history), None)
+
+    @property
+    def stability(self) -> Stability | None:
+        """How stable its first run's curves are."""
+        return None if self.first is None else measure_stability(self.first.history, self.images["classes"])
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResult:
+    """A study and its rows."""
+
+    id: int
+    title: str
+    question: str
+    status: str
+    spec: StudySpec
+    rows: Sequence[RowResult]
+    reason: str | None = None
+    budget_seconds: float | None = None
+    spent_seconds: float = 0.0
+    lr_tests: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Results of learning-rate tests by row."""
+
+    def row(self, key: str) -> RowResult | None:
+        """A row by its key."""
+        return next((row for row in self.rows if row.key == key), None)
+
+    @property
+    def baseline(self) -> RowResult | None:
+        """The row that others are compared with."""
+        return next((row for row in self.rows if row.baseline is None), None)
+
+
+def with_differences(rows: Sequence[RowResult]) -> list[RowResult]:
+    """The rows, each with its difference to its baseline, corrected for how many are compared."""
+    scores = {row.key: row.scores for row in rows}
+    found = holm([None if row.baseline is None else compare(row.scores, scores.get(row.baseline, ())) for row in rows])
+    return [RowResult(**{**vars(row), "difference": difference}) for row, difference in zip(rows, found, strict=True)]
+
+
+METHOD_WORDS = {
+    Method.CROSSED: "analysis of variance over {seeds} and shared images",
+    Method.SEEDS: "Welch's t-test over {seeds} each",
+    Method.MCNEMAR: "McNemar's test on shared images, one seed; the interval allows for another seed",
+    Method.PROPORTIONS: "two proportions on different images, one seed; the interval allows for another seed",
+}
+
+
+def points(value: float) -> str:
+    """A difference of accuracies in points, with its sign: +2.3 or \u22121.0."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\u2212")
+
+
+def method_of(difference: Difference) -> str:
+    """How a difference was tested, in words."""
+    return METHOD_WORDS[difference.method].format(seeds=plural(difference.num_seeds, "seed"))
+
+
+def difference_sentence(row: RowResult, baseline: RowResult) -> str:
+    """What may be said of a row beside its baseline, and what may not."""
+    found = row.difference
+    if found is None:
+        return f"{row.title} cannot be compared with {baseline.title}: one of them has no score."
+    interval = f"{points(found.value)} points, 95% interval {points(found.low)} to {points(found.high)}"
+    many = ""
+    if found.num_comparisons > 1 and found.adjusted_p is not None and found.p_value < 0.05 <= found.adjusted_p:
+        many = f"; of {found.num_comparisons} comparisons one like this comes by chance"
+    match found.judgement:
+        case Judgement.NOISE:
+            return f"{row.title} cannot be told from {baseline.title}: {interval}, which chance may explain{many}."
+        case Judgement.BETTER:
+            return f"{row.title} is better than {baseline.title}: {interval}."
+        case Judgement.WORSE:
+            return f"{row.title} is worse than {baseline.title}: {interval}."
+
+
+def stability_sentence(row: RowResult, baseline: RowResult) -> str:
+    """Which of two rows has the more stable curves."""
+    found = compare_stability(baseline.stability, row.stability, (baseline.title, row.title))
+    return str(found["sentence"])

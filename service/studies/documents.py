@@ -1,0 +1,137 @@
+"""JSON documents of studies."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from models.spec.study import Published
+from service.http.documents import API, Document
+from service.http.prefix import with_prefix
+
+
+class SpreadDocument(Document):
+    """Best validation accuracies of a row's seeds."""
+
+    mean: float
+    deviation: float | None = Field(description="Standard deviation over seeds; null of a single one.")
+    lowest: float
+    highest: float
+    count: int = Field(description="Number of seeds.")
+
+
+class DifferenceDocument(Document):
+    """A row's accuracy less its baseline's, in points."""
+
+    baseline: str = Field(description="Key of the row that it is compared with.")
+    points: float
+    interval: tuple[float, float] = Field(description="95% interval.")
+    method: str = Field(description="seeds x images, seeds, McNemar, or proportions; docs/http.md explains them.")
+    p_value: float
+    p_adjusted: float = Field(description="After Holm's correction for the number of rows that are compared.")
+    judgement: str = Field(description="better, worse, or noise.")
+    is_noise: bool = Field(description="Whether chance may explain the difference.")
+    sentence: str = Field(description="The same in words.")
+
+
+class RowDocument(Document):
+    """One row of a study."""
+
+    key: str
+    title: str
+    question: str
+    status: str = Field(
+        description="waiting (not begun), queued, running, completed, failed, cancelled, diverged, or skipped."
+    )
+    reason: str | None = Field(description="Why it failed, or was not run.")
+    experiment_ids: list[int] = Field(description="Its runs, by seed.")
+    seeds: list[int]
+    val_accuracy: SpreadDocument | None = Field(description="Of the best epochs; null without a run that has ended.")
+    test_accuracy: float | None = Field(description="Mean over its runs, where the spec asks for it.")
+    published: Published | None
+    difference: DifferenceDocument | None = Field(description="To its baseline; null for the baseline itself.")
+    shortened: str | None = Field(description="What was left out to fit the budget.")
+    seconds: float = Field(description="What its runs took.")
+    joules: float | None = Field(description="Energy that its runs took, where the machine tells.")
+    epochs: int = Field(description="Epochs of each of its runs.")
+    spec: dict[str, Any] = Field(description="Of its first seed, as it is run; can be POSTed to /experiments.")
+
+
+class StudyProgress(Document):
+    """How far a study is."""
+
+    runs: int = Field(description="Runs that it has, as far as is known.")
+    ended: int
+    running: int
+    fraction: float = Field(description="From 0 to 1, by epochs.")
+    seconds_left: float | None = Field(description="About; null while nothing tells.")
+
+
+class StudyItem(Document):
+    """A study in a list."""
+
+    id: int
+    title: str
+    question: str
+    status: str = Field(description="measuring, queued, running, completed, cancelled or failed.")
+    reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    budget_seconds: float | None
+    spent_seconds: float = Field(description="Time in which something was measured or trained for it.")
+    progress: StudyProgress
+    links: dict[str, str]
+
+
+class StudyDocument(StudyItem):
+    """A study with its rows."""
+
+    baseline: str | None = Field(description="Key of the row that others are compared with.")
+    rows: list[RowDocument]
+    spec: dict[str, Any] = Field(description="As it was sent; can be POSTed again.")
+
+
+class StudyPage(Document):
+    """One page of a list."""
+
+    items: list[StudyItem]
+    next: str | None = Field(description="The `cursor` of the next page; null on the last one.")
+    total: int
+
+
+class PlannedRow(Document):
+    """A row before it is run."""
+
+    key: str
+    title: str
+    baseline: str | None
+    runs: int
+    share: float
+    epochs: int
+    train_images: int
+    val_images: int
+    test_images: int
+    cost: str = Field(description="Equal for rows of which an epoch takes equally long: one dry run serves them all.")
+    spec: dict[str, Any]
+
+
+class StudyPlanDocument(Document):
+    """What a study would run, in full."""
+
+    title: str
+    rows: list[PlannedRow]
+    runs: int
+    budget_seconds: float | None
+
+
+def links_of(study_id: int) -> dict[str, str]:
+    """The addresses of a study's resources."""
+    root = with_prefix(f"{API}/studies/{study_id}")
+    return {
+        "self": root,
+        "page": with_prefix(f"/studies/{study_id}"),
+        "curves": f"{root}/curves.png",
+        "report": f"{root}/report.html",
+        "report_markdown": f"{root}/report.md",
+        "report_pdf": f"{root}/report.pdf",
+    }

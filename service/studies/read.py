@@ -1,0 +1,220 @@
+"""Reading a study for JSON, pictures and its report: rows with runs, scores and differences."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models.spec.parse import load_spec
+from models.spec.study import Published
+from models.store import Status, history, measurements, runs
+from models.store.states import MeasurementStatus
+from models.store.study_progress import Progress, seconds_left
+from models.store.study_scores import read_scores
+from models.store.tables import Experiment, Study, StudyRow
+from models.studies.comparison import Judgement, Score
+from models.studies.results import (
+    RowResult,
+    RunResult,
+    StudyResult,
+    difference_sentence,
+    with_differences,
+)
+from service.studies.documents import (
+    DifferenceDocument,
+    RowDocument,
+    SpreadDocument,
+    StudyDocument,
+    StudyItem,
+    StudyProgress,
+    links_of,
+)
+
+WAITING, SKIPPED = "waiting", "skipped"
+ORDER = (Status.RUNNING, Status.QUEUED, Status.FAILED, Status.CANCELLED, Status.DIVERGED, Status.COMPLETED)
+"""The status of a row is that of its run which is first here."""
+
+
+def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyResult:
+    """The study with its rows, runs, scores and differences."""
+    progress = Progress.read(session, study)
+    found = list(progress.experiments.values())
+    scores = read_scores(session, experiments_dir, found)
+    histories = history.read_many(session, [row.id for row in found])
+    rows = []
+    for row in progress.rows:
+        made = progress.of_row(row)
+        results = [_run(session, one, scores.get(one.id), histories[one.id]) for one in made]
+        spec = made[0].spec if made else row.planned or row.spec
+        rows.append(
+            RowResult(
+                key=row.key,
+                title=row.title,
+                question=row.question,
+                baseline=row.baseline,
+                spec=load_spec(spec),
+                full=load_spec(row.spec),
+                runs=results,
+                status=status_of_row(row, made),
+                reason=row.reason,
+                published=None if row.published is None else Published(**row.published),
+                shortened=row.shortened or "",
+                images=row.images,
+            )
+        )
+    return StudyResult(
+        id=study.id,
+        title=study.title,
+        question=progress.spec.question,
+        status=status_of(study, progress),
+        spec=progress.spec,
+        rows=with_differences(rows),
+        reason=study.reason,
+        budget_seconds=progress.spec.budget_seconds,
+        spent_seconds=study.spent_seconds,
+        lr_tests=_lr_tests(session, progress.rows),
+    )
+
+
+def _run(session: Session, row: Experiment, score: Score | None, epochs: Sequence[Any]) -> RunResult:
+    attempts = [(run.started_at, run.ended_at) for run in runs.list_for(session, row.id)]
+    environment = row.environment or {}
+    test: dict[str, Any] = dict(row.test or {})
+    return RunResult(
+        experiment_id=row.id,
+        status=row.status.value,
+        seed=int(row.spec["seed"]),
+        epochs=int(row.spec["epochs"]),
+        history=epochs,
+        reason=row.reason,
+        verdict=row.verdict,
+        score=score,
+        test_accuracy=test.get("accuracy"),
+        seconds=sum((ended - began).total_seconds() for began, ended in attempts if ended is not None),
+        joules=environment.get("joules"),
+        device=f"{environment['device']}, {environment.get('cores')} cores" if environment.get("device") else "",
+    )
+
+
+def _lr_tests(session: Session, rows: Sequence[StudyRow]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for row in rows:
+        if row.learning_rate_test is not None:
+            measured = measurements.get(session, row.learning_rate_test)
+            if measured.status is MeasurementStatus.COMPLETED and measured.result:
+                found[row.key] = measured.result
+    return found
+
+
+def status_of_row(row: StudyRow, made: Sequence[Experiment]) -> str:
+    """The status of a row, from those of its runs."""
+    if row.reason is not None and not made:
+        return SKIPPED
+    if len(made) < row.repeats and not any(one.status is Status.RUNNING for one in made):
+        return WAITING
+    return min((one.status for one in made), key=ORDER.index).value if made else WAITING
+
+
+def status_of(study: Study, progress: Progress) -> str:
+    """The study's status: a running one that has only queued runs is queued."""
+    if study.state.value != "running":
+        return study.state.value
+    begun = any(one.status is not Status.QUEUED for one in progress.experiments.values())
+    return "running" if begun else "queued"
+
+
+def describe(session: Session, study: Study, experiments_dir: Path) -> StudyDocument:
+    """The study's complete document."""
+    session.flush()
+    result = read_result(session, study, experiments_dir)
+    progress = Progress.read(session, study)
+    return StudyDocument(
+        **_item_members(session, study, progress),
+        baseline=None if result.baseline is None else result.baseline.key,
+        rows=[_row_document(row, result) for row in result.rows],
+        spec=study.spec,
+    )
+
+
+def describe_item(session: Session, study: Study) -> StudyItem:
+    """A study as lists show it."""
+    return StudyItem(**_item_members(session, study, Progress.read(session, study)))
+
+
+def _item_members(session: Session, study: Study, progress: Progress) -> dict[str, Any]:
+    return {
+        "id": study.id,
+        "title": study.title,
+        "question": progress.spec.question,
+        "status": status_of(study, progress),
+        "reason": study.reason,
+        "created_at": study.created_at,
+        "finished_at": study.finished_at,
+        "budget_seconds": progress.spec.budget_seconds,
+        "spent_seconds": round(study.spent_seconds, 1),
+        "progress": _progress(session, progress),
+        "links": links_of(study.id),
+    }
+
+
+def _progress(session: Session, progress: Progress) -> StudyProgress:
+    total = sum(row.repeats for row in progress.rows if row.reason is None or progress.of_row(row))
+    made = [one for row in progress.rows for one in progress.of_row(row)]
+    ended = sum(one.status.terminal for one in made)
+    done = 0.0
+    for one in made:
+        if one.status.terminal:
+            done += 1
+        elif one.status is Status.RUNNING and one.progress and one.progress.get("epochs"):
+            within = (one.progress["step"] or 0) / one.progress["steps"] if one.progress["steps"] else 0.0
+            done += max(0.0, min(1.0, (max(one.progress["epoch"], 1) - 1 + within) / one.progress["epochs"]))
+    left = seconds_left(session, progress)
+    return StudyProgress(
+        runs=total,
+        ended=ended,
+        running=sum(one.status is Status.RUNNING for one in made),
+        fraction=round(done / total, 4) if total else 0.0,
+        seconds_left=None if left is None else round(left, 1),
+    )
+
+
+def _row_document(row: RowResult, study: StudyResult) -> RowDocument:
+    spread, tests = row.spread, [run.test_accuracy for run in row.runs if run.test_accuracy is not None]
+    joules = [run.joules for run in row.runs if run.joules is not None]
+    return RowDocument(
+        key=row.key,
+        title=row.title,
+        question=row.question,
+        status=row.status,
+        reason=row.reason or next((run.reason for run in row.runs if run.reason), None),
+        experiment_ids=[run.experiment_id for run in row.runs],
+        seeds=[run.seed for run in row.runs],
+        val_accuracy=None if spread is None else SpreadDocument(**vars(spread)),
+        test_accuracy=sum(tests) / len(tests) if tests else None,
+        published=row.published,
+        difference=_difference(row, study),
+        shortened=row.shortened or None,
+        seconds=round(row.seconds, 1),
+        joules=sum(joules) if joules else None,
+        epochs=row.spec.epochs,
+        spec=row.spec.as_json(),
+    )
+
+
+def _difference(row: RowResult, study: StudyResult) -> DifferenceDocument | None:
+    baseline = study.row(row.baseline) if row.baseline else None
+    found = row.difference
+    if found is None or baseline is None:
+        return None
+    return DifferenceDocument(
+        baseline=baseline.key,
+        points=round(100 * found.value, 3),
+        interval=(round(100 * found.low, 3), round(100 * found.high, 3)),
+        method=found.method.value,
+        p_value=found.p_value,
+        p_adjusted=found.p_value if found.adjusted_p is None else found.adjusted_p,
+        judgement=found.judgement.value,
+        is_noise=found.judgement is Judgement.NOISE,
+        sentence=difference_sentence(row, baseline),
+    )

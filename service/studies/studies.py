@@ -1,0 +1,177 @@
+"""Use cases of studies: create, list, cancel, resume, clone, delete."""
+
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models.data.catalogue import get_dataset
+from models.data.splits import num_validation
+from models.errors import InvalidRequest, SpecError
+from models.networks.memory import disk_use_of
+from models.settings import Settings
+from models.spec.experiment import ExperimentSpec
+from models.spec.rows import Parsed, cloned, parse_study, refuse, relocated
+from models.store import Store, artifacts, studies, study_progress
+from models.store.states import StudyState
+from models.store.studies import NewRow
+from models.store.study_costs import cost_key
+from models.store.tables import Study
+from models.studies.images import RowImages, split_sizes
+from models.text import duration, plural
+from service.catalogue.inspector import Inspector
+from service.experiments.submit import Submissions
+from service.http.access import Caller
+from service.studies.documents import PlannedRow, StudyDocument, StudyPage, StudyPlanDocument
+from service.studies.read import describe, describe_item
+
+logger = logging.getLogger(__name__)
+
+LEAST_SECONDS = 3.0
+"""No run takes less from the queue to its end: a shorter budget is refused before anything is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Studies:
+    """Creates, changes and removes studies; their runs are ordinary experiments."""
+
+    settings: Settings
+    store: Store
+    inspector: Inspector
+    submissions: Submissions
+
+    def accept(self, body: Any) -> tuple[Parsed, list[NewRow]]:
+        """Parse and validate a study and all of its rows. Raises SpecError with every field that is wrong."""
+        parsed = parse_study(body)
+        entries: list[dict[str, Any]] = []
+        rows = []
+        for row in parsed.rows:
+            try:
+                accepted = self.inspector.accept(row.spec.as_json())
+            except SpecError as error:
+                entries += relocated(error, row.place, row.key, parsed.overrides.get(row.key, {}))
+            else:
+                rows.append(NewRow(row, accepted.layers, accepted.warnings, images_of(row.spec)))
+        entries += _too_short(parsed)
+        refuse(entries)
+        return parsed, rows
+
+    def plan(self, body: Any) -> StudyPlanDocument:
+        """What a study would run, with nothing stored."""
+        parsed, rows = self.accept(body)
+        planned = [_planned(new, parsed) for new in rows]
+        return StudyPlanDocument(
+            title=parsed.spec.title,
+            rows=planned,
+            runs=sum(row.runs for row in planned),
+            budget_seconds=parsed.spec.budget_seconds,
+        )
+
+    def create(self, body: Any, caller: Caller, key: str | None = None, raw: bytes = b"") -> tuple[StudyDocument, bool]:
+        """Store a study and begin it, or find that of the Idempotency-Key. Returns it and whether it is new."""
+        parsed, rows = self.accept(body)
+
+        def make() -> Study:
+            files = [disk_use_of(new.row.spec, new.layers).files for new in rows]
+            at_once = 1 if parsed.spec.budget else len(rows) * parsed.spec.num_seeds
+            self.submissions.check_quotas(session, caller, at_once, sum(files) * parsed.spec.num_seeds)
+            return studies.create(session, parsed, rows, owner=caller.name)
+
+        begun: list[int] = []
+        with self.store.writing() as session:
+            if key is None:
+                study, created = make(), True
+            else:
+                study, created = studies.create_once(session, key, hashlib.sha256(raw).hexdigest(), caller.name, make)
+            if created:
+                begun = study_progress.advance(session, study.id, self.settings.experiments_dir)
+            document = describe(session, study, self.settings.experiments_dir)
+        self.submissions.enqueue(begun)
+        return document, created
+
+    def clone(self, study_id: int, changes: Any, caller: Caller) -> StudyDocument:
+        """A study like another one, with other values for some of its keys. Raises as `create` does."""
+        with self.store.reading() as session:
+            body = studies.as_body(studies.get(session, study_id))
+        if not isinstance(changes, dict):
+            refuse([{"field": "body", "message": "changes are an object with keys of a study"}])
+        return self.create(cloned(body, changes), caller)[0]
+
+    def cancel(self, study_id: int) -> StudyDocument:
+        """Cancel a study and those of its own runs that no other study waits for."""
+        with self.store.writing() as session:
+            study = studies.request_cancel(session, study_id)
+            return describe(session, study, self.settings.experiments_dir)
+
+    def resume(self, study_id: int, caller: Caller) -> StudyDocument:
+        """Go on with a study that was cancelled, or of which rows failed."""
+        with self.store.writing() as session:
+            study, again = studies.request_resume(session, study_id)
+            session.flush()
+            again += study_progress.advance(session, study.id, self.settings.experiments_dir)
+            document = describe(session, study, self.settings.experiments_dir)
+        self.submissions.enqueue(again)
+        return document
+
+    def delete(self, study_id: int, *, with_experiments: bool) -> None:
+        """Remove a study, and its own experiments if asked."""
+        with self.store.writing() as session:
+            removed = studies.delete(session, study_id, with_experiments=with_experiments)
+        for experiment_id in removed:
+            try:
+                artifacts.remove_folder(self.settings.experiments_dir, experiment_id)
+            except OSError as error:  # the record is gone; workers remove folders without one
+                logger.warning("the folder of experiment %d could not be removed yet: %s", experiment_id, error)
+
+
+def list_studies(session: Session, state: StudyState | None, cursor: str | None, limit: int) -> StudyPage:
+    """Studies, the newest first, a page at a time."""
+    if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
+        raise InvalidRequest("the cursor is damaged", fix="use `next` unchanged, or get the first page")
+    before = None if cursor is None else int(cursor)
+    found, more, total = studies.list_page(session, state=state, before=before, limit=limit)
+    items = [describe_item(session, study) for study in found]
+    return StudyPage(items=items, next=str(found[-1].id) if more else None, total=total)
+
+
+def images_of(spec: ExperimentSpec) -> RowImages:
+    """How many images a spec's dataset has on each side of its split."""
+    info = get_dataset(spec.dataset.name)
+    val = num_validation(info.num_train, spec.dataset.val_fraction)
+    return RowImages(
+        title=info.title, train=info.num_train - val, val=val, test=info.num_test, classes=info.num_classes
+    )
+
+
+def _planned(new: NewRow, parsed: Parsed) -> PlannedRow:
+    row = new.row
+    train, val, test = split_sizes(row.spec, new.images)
+    return PlannedRow(
+        key=row.key,
+        title=row.title,
+        baseline=row.baseline,
+        runs=parsed.spec.num_seeds,
+        share=row.share,
+        epochs=row.spec.epochs,
+        train_images=train,
+        val_images=val,
+        test_images=test,
+        cost=hashlib.sha256(cost_key(row.spec).encode()).hexdigest()[:16],
+        spec=row.spec.as_json(),
+    )
+
+
+def _too_short(parsed: Parsed) -> list[dict[str, Any]]:
+    budget, runs = parsed.spec.budget_seconds, len(parsed.rows) * parsed.spec.num_seeds
+    if budget is None or budget >= (least := runs * LEAST_SECONDS):
+        return []
+    message = (
+        f"of {duration(budget)} is too little for one epoch a row: {plural(runs, 'run')} take {duration(least)} to "
+        "begin and end alone"
+    )
+    return [
+        {"field": "budget", "message": message, "value": parsed.spec.budget, "nearest": f"{-(-int(least * 4) // 60)}m"}
+    ]
