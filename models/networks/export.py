@@ -62,6 +62,9 @@ class Exported(nn.Module):
         """Logits and features."""
         self._seen.clear()
         logits = predict(self.network, network_input(images, self._preprocessing), self._test_time_augmentation)
+        num_classes = len(self._preprocessing.class_names)
+        if logits.shape[1] > num_classes:  # a head that was kept from ImageNet has outputs that stand for no class
+            logits = logits[:, :num_classes]
         features = [seen.mean(dim=(2, 3)) if seen.ndim == 4 else seen for seen in self._seen]
         return logits, features[0] if len(features) == 1 else (features[0] + features[1]) / 2
 

@@ -11,6 +11,7 @@ from models.networks.layers import first_convolution, head_name
 from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from models.spec.model import ZooName, ZooSpec
 
+IMAGENET_CLASSES = 1000
 USEFUL_SIZE = 64  # these networks divide the side of their input by 16 or 32
 
 PRETRAINED_SGD_RATES = (1e-5, 0.05)  # higher ones lose what the weights know
@@ -38,7 +39,7 @@ ARCHITECTURES = (
 
 
 def build_zoo(spec: ZooSpec, *, num_classes: int, in_channels: int, cache_dir: Path) -> nn.Module:
-    """The network with its own initialisation, or with ImageNet weights in everything but the head.
+    """The network with its own initialisation, or with ImageNet weights in everything but (unless kept) the head.
 
     ImageNet weights take three channels: gray images are repeated to three (see ZooFamily.normalisation).
     """
@@ -49,19 +50,26 @@ def build_zoo(spec: ZooSpec, *, num_classes: int, in_channels: int, cache_dir: P
     )
 
     builder = getattr(torchvision.models, spec.name.value)
-    network: nn.Module = builder(weights=None, num_classes=num_classes)
+    outputs = IMAGENET_CLASSES if spec.keep_head else num_classes
+    if outputs < num_classes:
+        raise ValueError(f"ImageNet's head has {outputs} outputs, and there are {num_classes} classes")
+    network: nn.Module = builder(weights=None, num_classes=outputs)
     if in_channels != 3:
         _change_input_channels(network, in_channels)
     if spec.pretrained and not next(network.parameters()).is_meta:
-        _load_backbone(network, spec.name, cache_dir)
+        _load_weights(network, spec.name, cache_dir, with_head=spec.keep_head)
     return network
 
 
-def _load_backbone(network: nn.Module, name: ZooName, cache_dir: Path) -> None:
+def _load_weights(network: nn.Module, name: ZooName, cache_dir: Path, *, with_head: bool) -> None:
     from models.networks.pretrained import load_pretrained  # torchvision again
 
     head = head_name(network)
-    weights = {key: value for key, value in load_pretrained(name, cache_dir).items() if not key.startswith(f"{head}.")}
+    weights = {
+        key: value
+        for key, value in load_pretrained(name, cache_dir).items()
+        if with_head or not key.startswith(f"{head}.")
+    }
     missing, unexpected = network.load_state_dict(weights, strict=False)
     wrong = [key for key in missing if not key.startswith(f"{head}.")] + unexpected
     if wrong:

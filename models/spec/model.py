@@ -124,9 +124,20 @@ class ZooSpec(NetworkSpec):
 
     name: ZooName = Field(description="Its name in torchvision.models.")
     pretrained: bool = Field(default=False, description="Start from ImageNet weights, with a newly initialised head.")
+    keep_head: bool = Field(
+        default=False,
+        description="Keep ImageNet's 1000-class head, whose first outputs stand for the classes then: the lab "
+        "report's mistake, to be reproduced on purpose. Needs `pretrained`.",
+    )
     input_size: InputSize | None = Field(
         default=None, description="Side that images are resized to; null keeps the dataset's own size."
     )
+
+    @model_validator(mode="after")
+    def _head_comes_with_weights(self) -> "ZooSpec":
+        if self.keep_head and not self.pretrained:
+            raise broken_rule("needs pretrained: true; without its weights there is no head to keep", field="keep_head")
+        return self
 
     @property
     def starts_pretrained(self) -> bool:

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as defaulted
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
@@ -40,20 +41,22 @@ class Row:
     """Key of the row that it is compared with; None for the study's baseline itself."""
     published: Published | None = None
     share: float = 1.0
+    keeps_epochs: bool = False
+    when_shortened: Mapping[str, Any] = defaulted(default_factory=dict)
     place: str = ""
     """Where the row is written in the study's body: variants[2], grid or base."""
 
 
-def field_in_study(field: str, place: str, overrides: Mapping[str, Any]) -> str:
+def field_in_study(name: str, place: str, overrides: Mapping[str, Any]) -> str:
     """A field of a row's spec, as the place in the study's body that decides it."""
-    top = field.partition(".")[0]
+    top = name.partition(".")[0]
     if place.startswith("variants["):
         named = {str(key).partition(".")[0] for key in overrides}
         own = top in named or "preset" in named or (top == "optimizer" and named & {"lr", "momentum", "weight_decay"})
-        return f"{place}.overrides.{field}" if own else f"base.{field}"
-    if place == "grid" and any(_overlap(field, key) for key in overrides):
-        return f"grid.{next(key for key in overrides if _overlap(field, key))}"
-    return f"base.{field}"
+        return f"{place}.overrides.{name}" if own else f"base.{name}"
+    if place == "grid" and any(_overlap(name, key) for key in overrides):
+        return f"grid.{next(key for key in overrides if _overlap(name, key))}"
+    return f"base.{name}"
 
 
 def _overlap(field: str, key: str) -> bool:
@@ -106,11 +109,25 @@ def expand(spec: StudySpec) -> Parsed:
             row_spec = _spec_of(spec, variant.overrides, variant.title or variant.key)
         except SpecError as error:
             problems += relocated(error, where, variant.key, variant.overrides)
-        else:
-            title, told = variant.title or variant.key, variant.question
-            rows.append(
-                Row(variant.key, title, told, row_spec, variant.baseline, variant.published, variant.share, where)
+            continue
+        rows.append(
+            Row(
+                key=variant.key,
+                title=variant.title or variant.key,
+                question=variant.question,
+                spec=row_spec,
+                baseline=variant.baseline,
+                published=variant.published,
+                share=variant.share,
+                keeps_epochs=variant.keeps_epochs,
+                when_shortened=variant.when_shortened,
+                place=where,
             )
+        )
+        try:
+            with_changes(row_spec, variant.when_shortened)
+        except SpecError as error:
+            problems += [{**entry, "field": f"{where}.when_shortened.{entry['field']}"} for entry in error.errors]
     problems += _repeated(variants)
     rows, more = _with_baseline(spec, rows)
     problems += more

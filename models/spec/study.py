@@ -49,6 +49,12 @@ class VariantSpec(Spec):
     share: float = Field(
         default=1.0, ge=0.01, le=100, description="How much less than other rows it is shortened to fit a budget."
     )
+    keeps_epochs: bool = Field(
+        default=False, description="Whether a budget takes images alone from it, as long as 1,000 are left."
+    )
+    when_shortened: dict[str, Any] = Field(
+        default={}, description="Fields, with dots, that change too where a budget leaves less than half of its work."
+    )
 
 
 class RepeatUntil(Spec):

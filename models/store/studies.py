@@ -50,6 +50,8 @@ def create(session: Session, parsed: Parsed, rows: Sequence[NewRow], *, owner: s
                 key=row.key,
                 baseline=row.baseline,
                 share=row.share,
+                keeps_epochs=row.keeps_epochs,
+                when_shortened=dict(row.when_shortened),
                 repeats=spec.num_seeds,
                 title=row.title,
                 question=row.question,

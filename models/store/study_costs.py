@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.store import history, measurements
@@ -22,6 +23,11 @@ UNMEASURED_IPS = 300.0
 
 OfRow = Callable[[StudyRow], list[Experiment]]
 """The experiments of a row that have begun."""
+
+
+def measured_spec(row: StudyRow) -> ExperimentSpec:
+    """The spec that a row's dry run measures: that of a budget, which shortens the row."""
+    return with_changes(load_spec(row.spec), row.when_shortened)
 
 
 def cost_key(spec: ExperimentSpec) -> str:
@@ -48,7 +54,7 @@ def works_of(
     for row in rows:
         if row.position in counted:
             work = _work_of(session, row, counted[row.position], start, slowest)
-            factor = factors.get(cost_key(load_spec(row.spec)), typical)
+            factor = factors.get(cost_key(measured_spec(row)), typical)
             works.append(
                 Work(**{**vars(work), "train_seconds": work.train_seconds * factor,
                         "val_seconds": work.val_seconds * factor})
@@ -65,7 +71,9 @@ def _work_of(session: Session, row: StudyRow, runs: int, start: float, unmeasure
     speed = float(result.get("images_per_second") or unmeasured)
     an_epoch = float(result.get("seconds_per_epoch") or train / speed + val / (3 * speed))
     val_seconds = max(an_epoch - train / speed, 0.05 * val / speed) / val
-    return Work(row.key, spec.epochs, train, val, test, 1 / speed, val_seconds, start, row.share, runs)
+    return Work(
+        row.key, spec.epochs, train, val, test, 1 / speed, val_seconds, start, row.share, row.keeps_epochs, runs
+    )
 
 
 def _slowest(session: Session, rows: Sequence[StudyRow]) -> float:
@@ -97,7 +105,7 @@ def _learned(session: Session, rows: Sequence[StudyRow], of_row: OfRow) -> tuple
             work = _work_of(session, row, 1, START_SECONDS, UNMEASURED_IPS)
             expected = train * work.train_seconds + val * work.val_seconds
             seconds = sorted(epoch.seconds for epoch in epochs)
-            slower.setdefault(cost_key(load_spec(row.spec)), []).append(seconds[len(seconds) // 2] / expected)
+            slower.setdefault(cost_key(measured_spec(row)), []).append(seconds[len(seconds) // 2] / expected)
             if experiment.status is Status.COMPLETED:
                 took = wall_seconds(session, experiment.id) - sum(seconds)
                 starts.append(max(took - (val + test) * work.val_seconds, 0.5))

@@ -19,7 +19,7 @@ from models.spec.study import StudySpec
 from models.store import experiments, measurements, studies
 from models.store.columns import now
 from models.store.states import MeasurementKind, MeasurementStatus, Status, StudyState
-from models.store.study_costs import cost_key, wall_seconds, was_interrupted, works_of
+from models.store.study_costs import cost_key, measured_spec, wall_seconds, was_interrupted, works_of
 from models.store.study_scores import read_scores
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.budget import (
@@ -35,7 +35,7 @@ from models.studies.budget import (
     shortened,
     val_limit_at,
 )
-from models.studies.comparison import compare
+from models.studies.comparison import Score, compare
 from models.studies.images import split_sizes
 from models.text import duration, plural
 
@@ -87,6 +87,14 @@ class Progress:
             for repeat in range(row.repeats)
             if (row.position, repeat) not in self.runs
         ]
+
+    def scores(self, session: Session, experiments_dir: Path) -> dict[int, Score]:
+        """The scores of its experiments, by id."""
+        images = {
+            one.id: split_sizes(load_spec(one.spec), row.images)[1] for row in self.rows for one in self.of_row(row)
+        }
+        found = [one for one in self.experiments.values() if one.id in images]
+        return read_scores(session, experiments_dir, found, images)
 
     @property
     def unfinished(self) -> list[Experiment]:
@@ -143,9 +151,9 @@ def _measure(session: Session, progress: Progress, parallel: int) -> bool:
     study = progress.study
     known: dict[str, int] = {}
     for row in progress.rows:
-        key = cost_key(load_spec(row.spec))
+        spec = measured_spec(row)
+        key = cost_key(spec)
         if row.measurement is None:
-            spec = load_spec(row.spec)
             row.measurement = (
                 known.get(key) or measurements.create(session, MeasurementKind.PREFLIGHT, spec, owner=study.owner).id
             )
@@ -248,9 +256,12 @@ def _start(
         if plan is not None:
             work, length = plan
             full = full_length(work)
-            spec = shorten(spec, length, full)
+            spec = shorten(spec, length, full, row.when_shortened)
             if row.planned is None:
-                row.shortened = describe_shortening(load_spec(row.spec), length, full, seconds_of(work, full)) or None
+                row.shortened = (
+                    describe_shortening(load_spec(row.spec), length, full, seconds_of(work, full), row.when_shortened)
+                    or None
+                )
                 row.planned = spec.as_json()
         spec = with_seed(spec, progress.spec.seed_of(spec.seed, repeat))
     except EpochalError as error:
@@ -286,7 +297,7 @@ def _more_seeds(session: Session, progress: Progress, experiments_dir: Path) -> 
     wanted = progress.spec.repeat_until
     if wanted is None:
         return False
-    scores = read_scores(session, experiments_dir, list(progress.experiments.values()))
+    scores = progress.scores(session, experiments_dir)
     by_key = {row.key: row for row in progress.rows}
 
     def of(row: StudyRow) -> list[Any]:

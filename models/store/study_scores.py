@@ -1,7 +1,7 @@
 """Scores of runs as comparisons need them: the best accuracy, and on which images the best weights are right."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,13 @@ COUNTED = (Status.COMPLETED, Status.DIVERGED, Status.CANCELLED)
 """A run that was cancelled or diverged has its best weights until then; one that failed is left out."""
 
 
-def read_scores(session: Session, experiments_dir: Path, rows: Sequence[Experiment]) -> dict[int, Score]:
-    """The scores of experiments that have ended with at least one epoch, by id."""
+def read_scores(
+    session: Session, experiments_dir: Path, rows: Sequence[Experiment], val_images: Mapping[int, int]
+) -> dict[int, Score]:
+    """The scores of experiments that have ended with at least one epoch, by id.
+
+    `val_images` says on how many images each was validated, for those whose answers were not kept.
+    """
     ended = [row for row in rows if row.status in COUNTED]
     summaries = experiments.summaries(session, [row.id for row in ended])
     scores = {}
@@ -34,7 +39,7 @@ def read_scores(session: Session, experiments_dir: Path, rows: Sequence[Experime
         scores[row.id] = Score(
             seed=int(row.spec["seed"]),
             accuracy=float(best["value"]) if correct is None else float(correct.mean()),
-            num_images=0 if correct is None else len(correct),
+            num_images=val_images[row.id] if correct is None else len(correct),
             correct=correct,
             images=images_of(row),
         )

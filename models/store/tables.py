@@ -326,6 +326,7 @@ class StudyRow(Base):
     baseline: Mapped[str | None] = mapped_column(String(200))
     """Key of the row that it is compared with; None for the baseline itself."""
     share: Mapped[float] = mapped_column(default=1.0)
+    keeps_epochs: Mapped[bool] = mapped_column(default=False)
     repeats: Mapped[int] = mapped_column(default=1)
     """Seeds that it is to be run with."""
     measurement: Mapped[BigInt | None]
@@ -340,6 +341,8 @@ class StudyRow(Base):
     published: Mapped[JsonObject | None]
     spec: Mapped[JsonObject]
     """In full, of its first seed."""
+    when_shortened: Mapped[JsonObject]
+    """Fields that change too where little of the row is left."""
     planned: Mapped[JsonObject | None]
     """The shortened spec, from when its first run began."""
     layers: Mapped[list[Layer] | None] = mapped_column(JsonColumn)

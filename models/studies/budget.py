@@ -5,7 +5,7 @@ images, each by a part of its own. What a row costs comes from dry runs at first
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ class Work:
     start_seconds: float
     """From the queue to the first step, and from the last step to the end."""
     share: float = 1.0
+    keeps_epochs: bool = False
+    """Whether images alone are left out, as long as FEWEST_IMAGES are left."""
     runs: int = 1
     """Runs of this row that have not begun."""
 
@@ -74,7 +76,10 @@ def shortened(work: Work, scale: float, val_limit: int | None = None) -> Length:
     val = min(work.val_images, val_limit or val_limit_at(scale, work.val_images))
     if part >= 1:
         return Length(work.epochs, work.train_images, val)
-    epochs = min(work.epochs, max(1, round(work.epochs * part**EPOCHS_POWER)))
+    kept = part**EPOCHS_POWER
+    if work.keeps_epochs:
+        kept = min(1.0, part * work.train_images / FEWEST_IMAGES)
+    epochs = min(work.epochs, max(1, round(work.epochs * kept)))
     wanted = work.epochs * work.train_images * part / epochs
     train = min(work.train_images, max(FEWEST_IMAGES, round(wanted / 100) * 100))
     return Length(epochs, train, val)
@@ -118,11 +123,21 @@ def refit(
     return fit(works, seconds, parallel=parallel, val_limit=val_limit) or 1e-9
 
 
-def shorten(spec: ExperimentSpec, length: Length, full: Length) -> ExperimentSpec:
-    """The spec at a length. What counts in epochs is stretched with them, so that a schedule keeps its shape."""
+def is_much_shorter(length: Length, full: Length) -> bool:
+    """Whether less than half of a row's work is left."""
+    return 2 * length.epochs * length.train_images < full.epochs * full.train_images
+
+
+def shorten(
+    spec: ExperimentSpec, length: Length, full: Length, when_shortened: Mapping[str, Any] | None = None
+) -> ExperimentSpec:
+    """The spec at a length. What counts in epochs is stretched with them, so that a schedule keeps its shape.
+
+    `when_shortened` are fields that change too where less than half of the work is left.
+    """
     if length == full:
         return spec
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = dict(when_shortened or {}) if is_much_shorter(length, full) else {}
     if length.train_images < full.train_images:
         changes["dataset.train_limit"] = length.train_images
     if length.val_images < full.val_images:
@@ -153,7 +168,13 @@ def _schedule(spec: ExperimentSpec, part: float) -> dict[str, Any]:
     return changes
 
 
-def describe_shortening(spec: ExperimentSpec, length: Length, full: Length, full_seconds: float) -> str:
+def describe_shortening(
+    spec: ExperimentSpec,
+    length: Length,
+    full: Length,
+    full_seconds: float,
+    when_shortened: Mapping[str, Any] | None = None,
+) -> str:
     """What was left out of a row, in words; empty if nothing was."""
     parts = []
     if length.epochs < full.epochs:
@@ -167,4 +188,6 @@ def describe_shortening(spec: ExperimentSpec, length: Length, full: Length, full
     schedule = ""
     if length.epochs < full.epochs and _schedule(spec, length.epochs / full.epochs):
         schedule = "; the schedule runs its whole course in them"
+    if when_shortened and is_much_shorter(length, full):
+        parts += [f"{field.replace('_', ' ')} {value}" for field, value in when_shortened.items()]
     return f"{', '.join(parts)}{schedule}. In full it takes about {duration(full_seconds)} here."

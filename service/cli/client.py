@@ -16,6 +16,8 @@ from models.errors import EpochalError
 from models.urls import mask
 
 API = "/api/v1"
+FILES = ("image/", "text/csv", "text/html", "text/markdown", "application/pdf")
+"""Media types of what is saved as a file."""
 NAME_A_LAB = "Start a lab with `epochal up`, or name another with --url or EPOCHAL_URL."
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 Json = Any
@@ -101,9 +103,9 @@ class Client:
         return self._read(self._send("GET", API + path, params=_given(params)))
 
     def get_bytes(self, path: str, **params: Any) -> bytes:
-        """GET a picture, or a table as CSV, below /api/v1."""
+        """GET a picture, a table as CSV, or a report, below /api/v1."""
         response = self._send("GET", API + path, params=_given(params))
-        if not response.headers.get("content-type", "").startswith(("image/", "text/csv")):
+        if not response.headers.get("content-type", "").startswith(FILES):
             raise self._no_lab(response, "no picture")
         return response.content
 

@@ -14,7 +14,7 @@ from typer import _click as click
 from typer.core import TyperGroup
 
 from models.errors import EpochalError, InvalidSettings
-from service.cli import backup, demo, evaluation, experiments, keys, models, pictures, running
+from service.cli import backup, demo, evaluation, experiments, keys, models, pictures, running, studies
 from service.cli.output import print_error, visible
 
 
@@ -116,6 +116,7 @@ app.command()(experiments.stability)
 app.command()(experiments.delete)
 app.command()(backup.backup)
 app.command()(backup.restore)
+app.add_typer(studies.app, name="study")
 app.add_typer(models.app, name="model")
 app.add_typer(keys.app, name="keys")
 

@@ -107,6 +107,7 @@ class PlannedRow(Document):
     baseline: str | None
     runs: int
     share: float
+    keeps_epochs: bool
     epochs: int
     train_images: int
     val_images: int

@@ -11,7 +11,6 @@ from models.spec.study import Published
 from models.store import Status, history, measurements, runs
 from models.store.states import MeasurementStatus
 from models.store.study_progress import Progress, seconds_left
-from models.store.study_scores import read_scores
 from models.store.tables import Experiment, Study, StudyRow
 from models.studies.comparison import Judgement, Score
 from models.studies.results import (
@@ -40,7 +39,7 @@ def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyR
     """The study with its rows, runs, scores and differences."""
     progress = Progress.read(session, study)
     found = list(progress.experiments.values())
-    scores = read_scores(session, experiments_dir, found)
+    scores = progress.scores(session, experiments_dir)
     histories = history.read_many(session, [row.id for row in found])
     rows = []
     for row in progress.rows:

@@ -155,6 +155,7 @@ def _planned(new: NewRow, parsed: Parsed) -> PlannedRow:
         baseline=row.baseline,
         runs=parsed.spec.num_seeds,
         share=row.share,
+        keeps_epochs=row.keeps_epochs,
         epochs=row.spec.epochs,
         train_images=train,
         val_images=val,

@@ -35,8 +35,8 @@ class SplitOutputs:
         """
         logits = torch.cat(self.logits).float().numpy()
         labels = torch.cat(self.labels).numpy()
-        if not np.isfinite(logits).all():
-            return None
+        if not np.isfinite(logits).all() or logits.shape[1] != len(class_names):
+            return None  # a head kept from ImageNet chooses between more outputs than there are classes
         about = AboutOutputs(
             split=self.split,
             epoch=epoch,

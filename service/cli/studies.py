@@ -1,0 +1,348 @@
+"""Commands about studies: run, list, show, report, cancel, resume, delete."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import options
+from service.cli.output import (
+    Mode,
+    age,
+    console,
+    duration,
+    errors,
+    figure,
+    pairs,
+    print_json,
+    say,
+    shown,
+    status_text,
+    table,
+)
+
+if TYPE_CHECKING:
+    from service.cli.client import Client
+
+app = typer.Typer(no_args_is_help=True, help="Studies: experiments made to be compared, with a report.")
+
+Study = Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the study.")]
+REPORT_SUFFIXES = (".html", ".md", ".pdf")
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A YAML or JSON file, or a study of the package.")],
+    budget: Annotated[str | None, typer.Option(help="How long it may take: 30m, 1h30m. Rows are shortened.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, max=50, help="Seeds of each row.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait and show progress.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show rows, epochs and seconds; run nothing.")] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", "-o", help="Save the report when it has ended: .html, .md or .pdf.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="A new study, even if the same one was run before.")] = False,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Run a study: epochal study run lab-report --budget 30m --watch
+
+    Run again, the same command goes on with the same study. Where no lab runs, it starts one of its own for as long as
+    it takes; Ctrl-C stops that, and the next run goes on. In a lab that runs already, Ctrl-C leaves the study running.
+    """
+    path = None if report is None else report_path(report)
+    body = _body(study)
+    body |= {"budget": budget} if budget else {}
+    body |= {"seeds": seeds} if seeds else {}
+    with _lab(url, api_key, data_dir) as (client, is_own):
+        if dry_run:
+            _show_plan(client, body)
+            return
+        key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+        headers = {"Idempotency-Key": f"study-{key}{os.urandom(4).hex() if again else ''}"}
+        document = client.post("/studies", body, headers=headers)
+        document = _go_on(client, document)
+        say(f"study {document['id']} is {document['status']}: {client.url}/studies/{document['id']}")
+        if not (watch or is_own or path):
+            if Mode.json:
+                print_json(document)
+            return
+        document = _watch(client, document, is_own=is_own)
+        if path is not None:
+            _save_report(client, document["id"], path)
+        if Mode.json:
+            print_json(document)
+        if document["status"] != "completed":
+            raise typer.Exit(1)
+
+
+@app.command("list")
+def list_studies(
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 50,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List studies, newest first."""
+    page = options.connect(url, api_key, data_dir).get("/studies", limit=limit)
+    if Mode.json:
+        print_json(page)
+        return
+    if not page["items"]:
+        say("no studies; run one with `epochal study run lab-report --budget 30m`")
+        return
+    rows = [
+        (
+            str(item["id"]),
+            status_text(item["status"]),
+            f"{item['progress']['ended']}/{item['progress']['runs']}",
+            duration(item["progress"]["seconds_left"]) if item["progress"]["seconds_left"] else "-",
+            age(item["created_at"]),
+            shown(item["title"]),
+        )
+        for item in page["items"]
+    ]
+    table(("id", "status", "runs", "left", "created", "title"), rows, right=("id", "runs"), cut=True)
+
+
+@app.command()
+def show(
+    study_id: Study,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show one study: its rows with scores, published figures and differences."""
+    client = options.connect(url, api_key, data_dir)
+    document = client.get(f"/studies/{study_id}")
+    if Mode.json:
+        print_json(document)
+        return
+    _show(document, client.url)
+
+
+@app.command()
+def report(
+    study_id: Study,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write: .html, .md or .pdf.")] = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Save the report of a study, finished or not, as one file that needs nothing else."""
+    path = report_path(output or Path(f"study-{study_id}.html"))
+    _save_report(options.connect(url, api_key, data_dir), study_id, path)
+
+
+@app.command()
+def cancel(
+    study_id: Study,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Cancel a study: nothing more is begun, and its own runs end after their current step."""
+    _act(options.connect(url, api_key, data_dir), study_id, "cancel")
+
+
+@app.command()
+def resume(
+    study_id: Study,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Go on with a study that was cancelled, or of which runs failed."""
+    _act(options.connect(url, api_key, data_dir), study_id, "resume")
+
+
+@app.command()
+def delete(
+    study_id: Study,
+    experiments: Annotated[
+        bool, typer.Option("--experiments", help="Delete the experiments that it made too.")
+    ] = False,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete a study that has ended; its experiments stay unless asked."""
+    client = options.connect(url, api_key, data_dir)
+    client.delete(f"/studies/{study_id}" + ("?experiments=true" if experiments else ""))
+    say(f"study {study_id} is deleted")
+    if Mode.json:
+        print_json({"id": study_id, "deleted": True})
+
+
+def report_path(path: Path) -> Path:
+    """The path of a report. Raises BadParameter for a suffix that no report has."""
+    if path.suffix not in REPORT_SUFFIXES:
+        raise typer.BadParameter(f"a report is {', '.join(REPORT_SUFFIXES)}", param_hint="--output")
+    return path
+
+
+def _body(source: str) -> dict[str, Any]:
+    """The study in a file, or the name of one of the package's."""
+    from service.cli.body import SPEC_SUFFIXES, read_body
+
+    if source == "-" or os.path.exists(source) or Path(source).suffix in SPEC_SUFFIXES:
+        return read_body(source, [], None)  # type: ignore[arg-type] # presets are asked for only by name
+    return {"preset": source}
+
+
+@contextmanager
+def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterator[tuple["Client", bool]]:
+    """The lab that runs, or one of this command's own where none does; and whether it is its own."""
+    from service.cli.client import Client
+    from service.cli.running import stop_on_signals
+    from service.lab.address import running_lab
+    from service.lab.lab import Lab, LabStopped
+
+    settings = options.settings_for(data_dir, url=url, api_key=api_key)
+    if "url" in settings.model_fields_set or running_lab(settings.data_dir):
+        yield options.connect(url, api_key, data_dir), False
+        return
+    settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": max(settings.workers, 1)})
+    lab = Lab(settings, say=lambda text: errors.print(f"[yellow]{shown(text)}[/]"))
+    stop_on_signals(lab, interrupt=True)
+    try:
+        lab.start()
+        say(f"no lab was running; this command's own is at {lab.url} while it takes")
+        yield Client(lab.url, lab.first_key or settings.api_key), True
+    except (LabStopped, KeyboardInterrupt):
+        errors.print("stopped; the same command goes on from here")
+        raise typer.Exit(130) from None
+    finally:
+        lab.stop()
+
+
+def _go_on(client: "Client", document: dict[str, Any]) -> dict[str, Any]:
+    """A study that an earlier command began: a cancelled one is resumed."""
+    if document["status"] == "cancelled":
+        found: dict[str, Any] = client.post(f"/studies/{document['id']}/resume")
+        return found
+    return document
+
+
+def _watch(client: "Client", document: dict[str, Any], *, is_own: bool) -> dict[str, Any]:
+    from service.cli.study_watching import watch_study
+
+    try:
+        document = watch_study(client, document)
+    except KeyboardInterrupt:
+        if is_own:
+            raise
+        number = document["id"]
+        errors.print(f"study {number} goes on in the lab; `epochal study cancel {number}` ends it")
+        raise typer.Exit(130) from None
+    if not Mode.json:
+        _show(document, client.url)
+    return document
+
+
+def _save_report(client: "Client", study_id: int, path: Path) -> None:
+    content = client.get_bytes(f"/studies/{study_id}/report{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    say(f"saved {path} ({len(content) / 1000:,.0f} kB)")
+
+
+def _act(client: "Client", study_id: int, verb: str) -> None:
+    document = client.post(f"/studies/{study_id}/{verb}")
+    say(f"study {study_id} is {document['status']}")
+    if Mode.json:
+        print_json(document)
+
+
+def _show(document: dict[str, Any], url: str) -> None:
+    progress = document["progress"]
+    rows = [
+        ("study", f"{document['id']} {shown(document['title'])}"),
+        ("question", shown(document["question"])),
+        ("status", status_text(document["status"])),
+        ("reason", shown(document["reason"] or "")),
+        ("runs", f"{progress['ended']} of {progress['runs']} have ended"),
+        ("time", duration(document["spent_seconds"])),
+        ("budget", duration(document["budget_seconds"]) if document["budget_seconds"] else ""),
+        ("time left", duration(progress["seconds_left"]) if progress["seconds_left"] else ""),
+        ("page", f"{url}/studies/{document['id']}"),
+    ]
+    pairs((name, value) for name, value in rows if value)
+    console.print()
+    columns = ("row", "status", "accuracy", "published", "difference, 95% interval", "epochs", "time", "what")
+    cells = [row_cells(row) for row in document["rows"]]
+    table(
+        columns,
+        cells,
+        right=("accuracy", "published", "epochs", "time"),
+        optional=("time", "epochs", "status"),
+        cut=True,
+    )
+    for row in document["rows"]:
+        if row["reason"]:
+            say(f"  {row['key']}: {row['reason']}")
+    for row in document["rows"]:
+        if row["shortened"]:
+            say(f"  {row['key']}: {row['shortened']}", style="dim")
+
+
+def row_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """One row of a study for a table."""
+    accuracy, difference = row["val_accuracy"], row["difference"]
+    spread = f" ±{accuracy['deviation']:.4f}" if accuracy and accuracy["deviation"] is not None else ""
+    words = "-"
+    if difference:
+        low, high = difference["interval"]
+        words = f"{difference['points']:+.1f} ({low:+.1f} to {high:+.1f})" + (
+            ", noise" if difference["is_noise"] else ""
+        )
+    published = (row["published"] or {}).get("val_accuracy")
+    return (
+        shown(row["key"]),
+        status_text(row["status"]),
+        f"{figure(accuracy['mean'])}{spread}" if accuracy else "-",
+        figure(published),
+        words,
+        str(row["epochs"]),
+        duration(row["seconds"]) if row["seconds"] else "-",
+        shown(row["title"]),
+    )
+
+
+def _show_plan(client: "Client", body: dict[str, Any]) -> None:
+    """Measure each kind of row once, and show what all of them take, in full or within the budget."""
+    from service.cli.study_plan import measure_plan
+
+    plan = measure_plan(client, body)
+    if Mode.json:
+        print_json(plan)
+        return
+    cells = [
+        (
+            shown(row["key"]),
+            str(row["runs"]),
+            f"{row['epochs']}/{row['full_epochs']}",
+            f"{row['train_images']:,}",
+            duration(row["seconds"]) if row["seconds"] is not None else "-",
+            shown(row["title"] + (f" ({row['reason']})" if row["reason"] else "")),
+        )
+        for row in plan["rows"]
+    ]
+    table(
+        ("row", "runs", "epochs", "images", "time", "what"), cells, right=("runs", "epochs", "images", "time"), cut=True
+    )
+    say(f"{plan['runs']} runs, about {duration(plan['seconds'])} with one worker")
+    if plan["problem"]:
+        say(plan["problem"], style="bold red")

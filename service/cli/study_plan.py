@@ -1,0 +1,60 @@
+"""`epochal study run --dry-run`: what a study would take, from one dry run for each kind of row."""
+
+from typing import TYPE_CHECKING, Any
+
+from models.studies.budget import MARGIN, Work, fit, seconds_of, shortened
+from models.text import duration
+from service.cli.output import Mode, console
+
+if TYPE_CHECKING:
+    from service.cli.client import Client
+
+START_SECONDS = 5.0
+
+
+def measure_plan(client: "Client", body: dict[str, Any]) -> dict[str, Any]:
+    """Rows with epochs, images and seconds, shortened where the study has a budget."""
+    from service.cli.client import Problem
+
+    plan = client.post("/studies", body, dry_run="true")
+    costs: dict[str, dict[str, Any]] = {}
+    kinds = {row["cost"]: row for row in plan["rows"]}
+    for number, (cost, row) in enumerate(kinds.items(), start=1):
+        if not Mode.json:
+            console.print(f"dry run {number} of {len(kinds)}: {row['title']}", style="dim", markup=False)
+        try:
+            costs[cost] = client.post("/experiments", row["spec"], dry_run="true")
+        except Problem as problem:
+            costs[cost] = {"reason": problem.detail}
+    works = {row["key"]: work for row in plan["rows"] if (work := _work_of(row, costs[row["cost"]])) is not None}
+    budget, problem_words, scale = plan["budget_seconds"], None, None
+    if budget is not None:
+        scale = fit(list(works.values()), MARGIN * budget)
+        if scale == 0.0:
+            least = sum(seconds_of(work, shortened(work, 1e-9)) * work.runs for work in works.values()) / MARGIN
+            problem_words = f"the budget is too little for one epoch a row; they take about {duration(least)} here"
+    rows = [_row(row, works.get(row["key"]), scale, costs[row["cost"]].get("reason")) for row in plan["rows"]]
+    known = [row["seconds"] for row in rows if row["seconds"] is not None]
+    return {**plan, "rows": rows, "seconds": sum(known), "problem": problem_words}
+
+
+def _work_of(row: dict[str, Any], cost: dict[str, Any]) -> Work | None:
+    if "images_per_second" not in cost:
+        return None
+    speed = float(cost["images_per_second"])
+    train, val = row["train_images"], row["val_images"]
+    val_seconds = max(float(cost["seconds_per_epoch"]) - train / speed, 0.05 * val / speed) / val
+    return Work(
+        row["key"], row["epochs"], train, val, row["test_images"], 1 / speed, val_seconds, START_SECONDS, row["share"],
+        row["keeps_epochs"], row["runs"],
+    )  # fmt: skip
+
+
+def _row(row: dict[str, Any], work: Work | None, scale: float | None, reason: str | None) -> dict[str, Any]:
+    kept = {key: value for key, value in row.items() if key not in ("spec", "cost")}
+    if work is None:
+        return {**kept, "full_epochs": row["epochs"], "seconds": None, "reason": reason}
+    length = shortened(work, 1e9 if scale is None else scale or 1e-9)
+    seconds = seconds_of(work, length) * row["runs"]
+    found = {"epochs": length.epochs, "train_images": length.train_images, "val_images": length.val_images}
+    return {**kept, **found, "full_epochs": row["epochs"], "seconds": round(seconds, 1), "reason": None}
