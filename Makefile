@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help install lint test test-gpu test-postgres compose-test demo lab bench bench-serving faults attack history load fuzz constraints clean
+.PHONY: help install lint test test-gpu test-postgres compose-test demo lab lab-report bench bench-serving faults attack history load fuzz constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,11 @@ compose-test: ## The lab in containers: scaled, killed, restarted, taken down an
 demo: $(VENV)/.installed ## One complete run on real images; results in demo/
 	@$(BIN)/epochal demo
 
+BUDGET ?= 30m
+lab-report: $(VENV)/.installed ## Run the lab report's study and write it to lab-report/: BUDGET=30m; BUDGET= for all of it
+	@$(BIN)/python -m models.data fetch cifar10
+	@$(BIN)/epochal study run lab-report $(if $(BUDGET),--budget $(BUDGET)) --watch --data-dir lab-report/lab --report lab-report/report.html
+
 lab: $(VENV)/.installed ## Start the lab in the foreground; Ctrl-C stops it
 	@$(BIN)/epochal up
 
@@ -86,5 +91,5 @@ constraints: $(VENV)/.installed-dev ## Write constraints.txt anew from what is i
 	@$(BIN)/python -m pip freeze --exclude-editable --exclude epochal | sed -E 's/\+cpu$$//' | grep -vE '^(#|-e)' > constraints.txt
 
 clean: ## Remove what the targets above made, data of labs and caches of images aside
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo lab-report build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

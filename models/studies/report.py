@@ -26,7 +26,7 @@ from models.studies.blocks import (
 from models.studies.comparison import Judgement
 from models.studies.results import RowResult, StudyResult, method_of, points
 from models.studies.sections import build_section
-from models.studies.setup import describe_setup
+from models.studies.setup import SETUP_COLUMNS, describe_setup, setup_row
 from models.text import duration, percent, plural
 
 
@@ -61,8 +61,9 @@ def default_sections(study: StudyResult) -> tuple[SectionSpec, ...]:
 
 def _setup(study: StudyResult) -> Iterable[Block]:
     """What was trained on what, with what."""
-    facts = describe_setup(study)
-    yield Table(("What", "How"), tuple(facts), texts=("What", "How"))
+    yield Table(("What", "How"), tuple(describe_setup(study)), texts=("What", "How"))
+    rows = tuple(setup_row(row) for row in study.rows)
+    yield Table(SETUP_COLUMNS, rows, texts=("Network", "Training"), note="Images are training + validation images.")
 
 
 def _results(study: StudyResult) -> Iterable[Block]:

@@ -11,13 +11,14 @@ from starlette.responses import RedirectResponse, Response
 from models.errors import EpochalError, NotFound, Unauthorized
 from models.store import Status
 from service.http.access import Caller, LoginNeeded, check_role
-from service.http.dependencies import CallerDep, RenderingsDep, StoreDep, get_authenticator
+from service.http.dependencies import CallerDep, RenderingsDep, SettingsDep, StoreDep, get_authenticator
 from service.http.errors import shown
 from service.http.prefix import prefix, with_prefix, with_prefix_in
 from service.http.routing import CALLERS, Id, StrictRoute
 from service.web.context import experiment_context, form_context, list_context
 from service.web.reference import reference_context
 from service.web.rendering import render, static_files
+from service.web.studies import studies_context, study_context
 
 MAX_TARGET = 500
 """Characters of an address to which the login form leads back."""
@@ -87,6 +88,24 @@ def show_experiment(
     with store.reading() as session:
         context = experiment_context(session, experiment_id, compare)
     return render("experiment.html", caller=caller, **context)
+
+
+@router.get("/studies")
+def show_studies(
+    caller: PageCaller, store: StoreDep, cursor: Annotated[str | None, Query(max_length=2000)] = None
+) -> Response:
+    """Show the list of studies, newest first."""
+    with store.reading() as session:
+        context = studies_context(session, cursor)
+    return render("studies.html", caller=caller, **context)
+
+
+@router.get("/studies/{study_id}")
+def show_study(study_id: Id, caller: PageCaller, store: StoreDep, settings: SettingsDep) -> Response:
+    """Show one study: its rows, their curves side by side, and its report."""
+    with store.reading() as session:
+        context = study_context(session, study_id, settings.experiments_dir)
+    return render("study.html", caller=caller, **context)
 
 
 @router.get("/new")

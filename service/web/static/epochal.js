@@ -313,9 +313,9 @@ document.addEventListener("click", async (event) => {
     const answer = await send(post, { method: "POST" });
     button.disabled = false;
     if (answer && "follow" in button.dataset) location.href = answer.links.page;
-    else if (answer) { refresh(); follow($("[data-experiment]")); }
+    else if (answer) { refresh(); if (article) follow(article); }
   } else if (gone) {
-    if (window.confirm(question) && (await send(gone, { method: "DELETE" }))) location.href = `${ROOT}/`;
+    if (window.confirm(question) && (await send(gone, { method: "DELETE" }))) location.href = button.dataset.then ?? `${ROOT}/`;
   } else if (copy) {
     await navigator.clipboard.writeText(document.getElementById(copy).textContent);
     toast("Copied.");

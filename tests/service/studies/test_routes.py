@@ -327,3 +327,19 @@ def _measure(filled: Filled, images_per_second: float) -> None:
             measurements.finish(
                 session, measurement.id, {"images_per_second": images_per_second, "seconds_per_epoch": an_epoch}
             )
+
+
+def test_the_pages_show_studies_with_their_rows_and_their_report(client: TestClient, filled: Filled) -> None:
+    assert "No study has been run here yet" in client.get("/studies").text
+    study = ended(client, filled)
+    assert "How wide?" in client.get("/studies").text
+    page = client.get(f"/studies/{study['id']}").text
+    for words in (
+        "More channels",
+        "Is wide better?",
+        "90.00",
+        f"/api/v1/studies/{study['id']}/report.html",
+        "baseline",
+    ):
+        assert words in page
+    assert client.get("/studies/99").status_code == 404
