@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from models.errors import Conflict, Unavailable
 from models.settings import Settings
-from models.store import Store, experiments, measurements, migrations
+from models.store import Store, experiments, measurements, migrations, studies
 from models.store.states import MeasurementKind, MeasurementStatus
 from models.store.tables import Base
 from tests.models.store.helpers import add_experiment, in_processes, make_spec
@@ -66,6 +66,20 @@ def test_a_probe_from_before_probes_had_owners_is_nobodys(store: Store) -> None:
     with store.reading() as session:
         found = measurements.get(session, number)
         assert (found.owner, found.status) == (None, MeasurementStatus.QUEUED)
+
+
+def test_experiments_from_before_there_were_studies_are_kept(store: Store) -> None:
+    number = add_experiment(store)
+    store.dispose()
+    engine = create_engine(store.url)
+    with engine.begin() as connection:
+        command.downgrade(migrations.make_config(connection), "0005")
+        assert "studies" not in inspect(connection).get_table_names()
+    engine.dispose()
+    store.migrate()
+    with store.reading() as session:
+        assert experiments.get(session, number).id == number
+        assert studies.list_page(session, state=None, before=None, limit=10) == ([], False, 0)
 
 
 def test_processes_that_migrate_at_once_get_one_schema(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_studies_state"), "studies", ["state"])
-    op.create_index(op.f("ix_studies_owner"), "studies", ["owner", "idempotency_key"])
+    op.create_index(op.f("ix_studies_owner_idempotency_key"), "studies", ["owner", "idempotency_key"])
     op.create_table(
         "study_rows",
         sa.Column("study_id", BIG, nullable=False),
