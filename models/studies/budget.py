@@ -63,7 +63,7 @@ def full_length(work: Work) -> Length:
 
 def val_limit_at(scale: float, val_images: int) -> int:
     """How many images rows are validated on at a scale: the same ones for all of them, so that they can be paired."""
-    part = min(1.0, scale) ** (1 - EPOCHS_POWER)
+    part = float(min(1.0, scale) ** (1 - EPOCHS_POWER))
     return min(val_images, max(FEWEST_VALIDATION, round(val_images * part / 100) * 100))
 
 

@@ -161,8 +161,8 @@ def _epochs(run: Sequence[RowResult], index: int | None) -> Iterable[Block]:
     for row in run:
         first = row.first
         assert first is not None
-        best = (first.verdict or {}).get("best_epoch") or {}
-        by_accuracy, by_loss = best.get("by_accuracy"), best.get("by_loss")
+        best = None if first.verdict is None else first.verdict["best_epoch"]
+        by_accuracy, by_loss = (None, None) if best is None else (best["by_accuracy"], best["by_loss"])
         rows.append(
             (f"{row.key}  {row.title}", *_epoch_cells(by_accuracy), *_epoch_cells(by_loss), published_text(row))
         )
@@ -282,5 +282,5 @@ def _lr_test(study: StudyResult, key: str) -> Iterable[Block]:
 
 
 def _findings(run: RunResult, codes: Sequence[FindingCode]) -> list[FindingJson]:
-    findings = (run.verdict or {}).get("findings") or []
-    return [finding for finding in findings if finding.get("code") in codes]
+    findings = [] if run.verdict is None else run.verdict["findings"]
+    return [finding for finding in findings if finding["code"] in codes]
