@@ -1,6 +1,6 @@
-"""What somebody would write instead: FastAPI, Pillow and torch, an eager forward pass a request.
+"""The endpoint that one would write without this lab: FastAPI, Pillow, and torch's eager forward for each request.
 
-`python -m benchmarks.serving_rival FILE` listens on a free port of loopback and writes its address into FILE.
+python -m benchmarks.serving_rival FILE        listens on a free port of loopback and writes its address into FILE
 """
 
 import io
@@ -16,20 +16,8 @@ from fastapi import FastAPI, UploadFile
 from PIL import Image
 from torch import nn
 
-from models.data.catalogue import get_dataset
-from models.networks.build import build_network
-from models.networks.inputs import preprocessing_for
+from benchmarks.serving_networks import CASES, build, preprocessing_of
 from models.networks.preprocessing import Preprocessing
-from models.spec.model import NetworkSpec
-from models.spec.parse import parse_spec
-
-
-def build(model: NetworkSpec, preprocessing: Preprocessing) -> nn.Module:
-    """A network with random weights, ready to predict."""
-    torch.manual_seed(0)
-    network = build_network(model, num_classes=10, in_channels=preprocessing.channels, size=preprocessing.input_size)
-    return network.eval()
-
 
 app = FastAPI()
 NETWORKS: list[tuple[nn.Module, Preprocessing]] = []
@@ -51,12 +39,7 @@ def predict(number: int, image: UploadFile) -> dict[str, float]:
 
 def main() -> None:
     """Serve the networks of benchmarks.serving."""
-    from benchmarks.serving import CASES
-
-    for model, _ in CASES.values():
-        spec = parse_spec({"model": model})
-        preprocessing = preprocessing_for(spec, get_dataset("cifar10"))
-        NETWORKS.append((build(spec.model, preprocessing), preprocessing))
+    NETWORKS.extend((build(case), preprocessing_of(case)) for case in CASES)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         Path(sys.argv[1]).write_text(json.dumps({"url": f"http://127.0.0.1:{listening.getsockname()[1]}"}))

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -17,6 +16,7 @@ from models.settings import Settings, get_settings
 from models.store import Store
 from models.store.stamps import Stamps
 from service.catalogue import routes as catalogue
+from service.catalogue.describing import shared_describing
 from service.catalogue.inspector import Inspector
 from service.curves import routes as curves
 from service.evaluation import routes as evaluation
@@ -54,6 +54,7 @@ from service.predictions.predict import PredictionQueue
 from service.predictions.predictor import Predictor
 from service.registry import routes as registry
 from service.registry.models import Models
+from service.registry.predict import Versions
 from service.studies import routes as studies
 from service.studies.studies import Studies
 from service.web import routes as pages
@@ -102,6 +103,9 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
     install_handlers(app, render_page=render_problem)
     app.add_exception_handler(LoginNeeded, pages.send_to_login)
     install_openapi(app)
+    # the first routes are found first: of a small network's answer, looking through all of them took a third
+    for router in (predictions.router, registry.predictions):
+        app.include_router(router, prefix=API, dependencies=[Depends(authorise_viewer)])
     app.include_router(_api())
     app.include_router(health.router)
     app.include_router(open_inference.health)
@@ -113,9 +117,6 @@ def create_app(settings: Settings | None = None, *, on_start: Callable[[], objec
 
 def _api() -> APIRouter:
     api = APIRouter(prefix=API)
-    # the first routes are found first: of a small network's answer, looking through all of them took a third
-    for router in (predictions.router, registry.predictions):
-        api.include_router(router, dependencies=[Depends(authorise_viewer)])
     for module in (
         experiments,
         curves,
@@ -138,9 +139,7 @@ def _lifespan(
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        await asyncio.gather(
-            run_in_threadpool(_build_parts, app.state, settings, instruments), run_in_threadpool(_warm_up)
-        )
+        await run_in_threadpool(_build_parts, app.state, settings, instruments)
         if on_start is not None:
             on_start()
         live: LiveEvents = app.state.live
@@ -171,7 +170,9 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.writes = BoundedQueue("writes", places=8)
     state.drawings = BoundedQueue("drawings", places=4)
     state.renderings = Renderings()
-    state.inspector = Inspector()
+    state.describing = shared_describing()
+    state.describing.start()
+    state.inspector = Inspector(state.describing)
     state.listed = ListedItems()
     state.live = live = LiveEvents(state.store, state.stamps, state.authenticator)
     state.submissions = Submissions(settings, state.store, celery)
@@ -179,6 +180,7 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.preflights = Preflights(state.store, celery, state.writes)
     state.predictor = Predictor(state.store, settings, state.stamps)
     state.predictions = PredictionQueue()
+    state.versions = Versions(state.store, state.stamps)
     state.models = Models(settings, state.store, state.predictor)
     state.readiness = Readiness(state.store, celery)
     state.gauges = Gauges(instruments, state.store, celery, count_streams=lambda: live.num_streams)
@@ -194,11 +196,3 @@ def _close_parts(state: State) -> None:
 async def _close_streams(live: LiveEvents, closing: asyncio.Event) -> None:
     await closing.wait()
     live.close()
-
-
-@lru_cache(maxsize=1)
-def _warm_up() -> None:
-    """Import torch before the first request, since no other thread runs while its libraries are loaded."""
-    from service.catalogue.describe import warm_up
-
-    warm_up()

@@ -1,4 +1,4 @@
-"""Validation of submitted specs: fields, dataset, and the network, built on the meta device."""
+"""Validation of submitted specs: fields, dataset, and the network, built on the meta device in another process."""
 
 import threading
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from models.findings import FindingJson
 from models.networks.layer import Layer
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
+from service.catalogue.describing import Describing
 
 MAX_DESCRIBED = 64
 
@@ -28,9 +29,10 @@ class Accepted:
 
 
 class Inspector:
-    """Validates specs, with a cache of the networks that it has built on the meta device."""
+    """Validates specs, with a cache of the networks that were built on the meta device."""
 
-    def __init__(self) -> None:
+    def __init__(self, describing: Describing) -> None:
+        self._describing = describing
         self._known: LRUCache[str, tuple[list[Any], list[Any], dict[str, Any]]] = LRUCache(MAX_DESCRIBED)
         self._lock = threading.Lock()
 
@@ -42,13 +44,17 @@ class Inspector:
         with self._lock:
             found = self._known.get(digest)
         if found is None:
-            from service.catalogue.describe import describe_spec  # imports torch: late, so that the server starts fast
-
-            layers, warnings, summary = describe_spec(spec, info)
+            layers, warnings, summary = self._describing.ask("describe_spec", spec, info)
             found = (list(layers), list(warnings), dict(summary))
             with self._lock:
                 self._known[digest] = found
         return Accepted(spec, *found)
+
+
+async def get_describing(request: Request) -> Describing:
+    """Return the process that describes networks."""
+    describing: Describing = request.app.state.describing
+    return describing
 
 
 async def get_inspector(request: Request) -> Inspector:
@@ -57,4 +63,5 @@ async def get_inspector(request: Request) -> Inspector:
     return inspector
 
 
+DescribingDep = Annotated[Describing, Depends(get_describing)]
 InspectorDep = Annotated[Inspector, Depends(get_inspector)]

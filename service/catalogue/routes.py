@@ -8,6 +8,7 @@ from pydantic import Field
 
 from models.data.catalogue import list_datasets
 from models.spec.presets import experiment_presets, model_presets
+from service.catalogue.inspector import DescribingDep
 from service.http.documents import Document
 from service.http.errors import problems
 from service.http.prefix import with_prefix_in
@@ -37,11 +38,9 @@ class PresetsDocument(Document):
 
 
 @router.get("/architectures")
-def list_architectures() -> ArchitecturesDocument:
+def list_architectures(describing: DescribingDep) -> ArchitecturesDocument:
     """List the networks, with their sizes and inputs."""
-    from service.catalogue.describe import architectures  # torch
-
-    return ArchitecturesDocument(architectures=architectures())
+    return ArchitecturesDocument(architectures=describing.ask("architectures"))
 
 
 @router.get("/datasets")

@@ -9,6 +9,7 @@ import typer
 from models.errors import EpochalError
 from models.model_names import NAME
 from service.cli import options
+from service.cli.classify_folder import IMAGE_SUFFIXES, classify_folder
 from service.cli.models import address_of
 from service.cli.output import Mode, age, console, figure, print_json, say, shown, table, visible
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".png", ".svg")
 POLL_SECONDS = 0.5
 TEST_SECONDS = 600.0
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 BATCH_BYTES = 32_000_000
 TOO_LARGE, TRY_AGAIN = 413, (429, 503)
 PATIENCE, LONGEST_PAUSE_SECONDS = 10, 30.0
@@ -66,6 +66,15 @@ def classify(
             metavar="[ID|MODEL] FILE...", help="Images; an experiment's number or a model's name first says by which."
         ),
     ],
+    table_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            parser=options.read_path,
+            help="Write a folder's images, and those of folders in it, into a table; the same command again goes on.",
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, max=1000, help="Labels an image.")] = 3,
     weights: Annotated[str | None, typer.Option(help="best or last.")] = None,
     url: options.Url = None,
@@ -78,14 +87,19 @@ def classify(
     by = names.pop(0) if _names_weights(names) else None
     if by is not None and not by.isdecimal() and weights is not None:
         raise typer.BadParameter("a model's version says which weights", param_hint="--weights")
-    files = [file for name in names for file in _images_at(Path(name))]
-    if not files:
+    if table_path is not None and (len(names) != 1 or not Path(names[0]).is_dir()):
+        raise typer.BadParameter("is for the images of one folder; name that", param_hint="--csv")
+    files = [] if table_path is not None else [file for name in names for file in _images_at(Path(name))]
+    if not files and table_path is None:
         raise typer.BadParameter("name at least one image", param_hint="FILE")
     client = options.connect(url, api_key, data_dir)
     if by is None or by.isdecimal():
         address = f"/experiments/{int(by) if by else _newest_completed(client)}"
     else:
         address = address_of(by)
+    if table_path is not None:
+        classify_folder(client, address, Path(names[0]), table_path, top_k=top_k, weights=weights)
+        return
     found = _classify_all(client, f"{address}/predictions", files, top_k=top_k, weights=weights)
     if Mode.json:
         print_json(found)

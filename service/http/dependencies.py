@@ -57,9 +57,11 @@ AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 
 
 async def get_caller(request: Request) -> Caller:
-    """Authenticate the request and apply the caller's rate limit. Raises Unauthorized, TooManyRequests."""
-    caller: Caller | None = request.scope.get("caller")  # set by service.http.caching, which authenticates first
-    return caller or await (await get_authenticator(request)).identify(request)
+    """Authenticate the request, once, and apply the caller's rate limit. Raises Unauthorized, TooManyRequests."""
+    caller: Caller | None = request.scope.get("caller")  # by service.http.caching, or an earlier call
+    if caller is None:
+        caller = request.scope["caller"] = await request.app.state.authenticator.identify(request)
+    return caller
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]

@@ -21,6 +21,7 @@ from starlette.types import Message
 from models.errors import InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
 from service.http.archives import open_archive
 from service.http.errors import BadRequest, shown
+from service.http.forms import split_form
 
 MAX_IMAGES = 256
 MAX_FIELDS = 8
@@ -28,6 +29,8 @@ MAX_FIELD_BYTES = 64 * 1024
 PARSED_AT_ONCE = 64 * 1024
 """Bytes parsed between two yields to the event loop. The slowest input tried takes 2 ms, a chunk of 256 kB 9 ms;
 smaller pieces would wait for more iterations of a busy event loop."""
+SPLIT_BYTES = 1_000_000
+"""Forms up to this size are first tried by `split_form`; larger ones are parsed as they arrive, in little memory."""
 PART = "image"
 ZIP_TYPES = {"application/zip", "application/x-zip-compressed", "application/x-zip"}
 EXAMPLE = "curl -F image=@cat.png -F image=@dog.jpg ADDRESS"
@@ -94,8 +97,15 @@ async def read_images(request: Request, arrived: Callable[[int], None], max_byte
         return message
 
     counted = Request(request.scope, receive)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = request.headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and len(length) < 8 and int(length) <= SPLIT_BYTES:
+            body = await counted.body()
+            if (files := split_form(content_type, body, MAX_IMAGES)) is not None:
+                _check_names([name for name, _, _ in files])
+                return [Upload(filename, data) for _, filename, data in files]
         return await _read_parts(counted)
     if kind in ZIP_TYPES:
         return await _read_zip(await counted.body(), arrived, max_bytes)

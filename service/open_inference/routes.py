@@ -11,7 +11,6 @@ from models.errors import Conflict, CorruptFile, NotFound
 from models.networks.preprocessing import Preprocessing
 from models.store import Store, registry
 from service.http.dependencies import AuthenticatorDep, CallerDep, SettingsDep, StoreDep, authorise_viewer
-from service.http.disconnect import while_connected
 from service.http.documents import INFERENCE
 from service.http.routing import StrictRoute
 from service.open_inference.bodies import read_body
@@ -27,7 +26,7 @@ from service.open_inference.tensors import (
 )
 from service.predictions.predict import PredictionsDocument
 from service.predictions.predictor import Predictor
-from service.predictions.routes import PredictorDep, QueueDep
+from service.predictions.routes import PredictorDep
 from service.registry.predict import Asked, find_version, predict_by_name
 
 PLATFORM = "onnxruntime_onnx"
@@ -106,20 +105,18 @@ async def infer(
     caller: CallerDep,
     authenticator: AuthenticatorDep,
     predictor: PredictorDep,
-    queue: QueueDep,
     version: str | None = None,
 ) -> Response:
     """Run inference on a tensor of images; returns tensors."""
     whose = caller.name or (request.client.host if request.client else "")
     asked = await to_thread.run_sync(find_asked, store, name, version)
     wanted = await to_thread.run_sync(find_preprocessing, predictor, asked)
-    with queue.room.upload(whose) as arrived:
+    with request.app.state.predictions.room.upload(whose) as arrived:
         body = await read_body(request, arrived, settings.max_upload_mb * 1_000_000)
         authenticator.count_upload(caller, len(body))
         inference = await to_thread.run_sync(read_inference, body, request.headers.get(HEADER_LENGTH), wanted)
         del body
-        work = predict_by_name(predictor, queue, whose, asked, inference.images, ALL_CLASSES)
-        answered = await while_connected(request, work)
+        answered = await predict_by_name(request, whose, asked, inference.images, ALL_CLASSES)
         return await to_thread.run_sync(_respond, inference, answered, wanted)
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from fastapi import Request
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -13,6 +14,7 @@ from models.cores import usable_cores
 from models.data.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
 from models.data.isolated import decode_isolated
 from models.errors import Conflict, CorruptFile, TooLarge
+from service.http.disconnect import while_connected
 from service.http.documents import Document
 from service.http.queues import BoundedQueue
 from service.http.quotas import RateLimiter
@@ -28,10 +30,10 @@ PIECE_PIXELS = 4 * MILLION
 """What is worked on in one turn, a tenth of a second: another caller waits no longer for a place."""
 NETWORK_COST = 30
 """Pixels of decoding that take as long as a network does for one pixel of its input (SqueezeNet at 224: 20 ms)."""
-
-
 INLINE_BYTES = 200_000
 """Of images whose headers are read at once; those of more are read in a thread."""
+AT_ONCE_BYTES, AT_ONCE_PIXELS, AT_ONCE_SECONDS = 32_000, 8_000, 0.0005
+"""What is decoded and predicted without a thread and without waiting: handing it to a thread would take as long."""
 
 
 class Likely(Document):
@@ -127,6 +129,31 @@ class PredictionQueue:
         self._pixels.take(caller, total)
 
 
+async def predict_while_connected(
+    request: Request, caller: str, experiment_id: int, which: str, uploads: Sequence[Upload], top_k: int
+) -> PredictionsDocument:
+    """Decode and predict, at once if that is quick, else as `predict` until the client has gone.
+
+    Raises what `predict` raises, and ClientDisconnect.
+    """
+    predictor, queue = request.app.state.predictor, request.app.state.predictions
+    served = predictor.ready(experiment_id, which)
+    if served is not None and _is_quick(served, uploads):
+        images, clock = _open(uploads), Stopwatch()
+        if sum(image.cost for image in images) <= AT_ONCE_PIXELS and not any(
+            image.header.progressive for image in images
+        ):
+            queue.count_pixels(caller, images)
+            return _document(served, uploads, _answer(predictor, served, images, (), clock), clock, top_k)
+    return await while_connected(request, predict(predictor, queue, caller, experiment_id, which, uploads, top_k))
+
+
+def _is_quick(served: Served, uploads: Sequence[Upload]) -> bool:
+    """Whether files of this size and number may be looked at, and predicted, in the event loop's thread."""
+    small = sum(len(upload.data) for upload in uploads) <= AT_ONCE_BYTES
+    return small and len(uploads) * served.fastest_seconds <= AT_ONCE_SECONDS
+
+
 async def predict(
     predictor: Predictor,
     queue: PredictionQueue,
@@ -161,14 +188,20 @@ async def predict(
                 decoded = [await decode_isolated(image, wanted) for image in piece.images if image.isolated]
                 clock.start("wait")
                 judged += await queue.threads.run(_answer, predictor, served, piece.images, decoded, clock)
-                clock.stop()
+    return _document(served, uploads, judged, clock, top_k)
+
+
+def _document(
+    served: Served, uploads: Sequence[Upload], judged: Sequence[Judged], clock: Stopwatch, top_k: int
+) -> PredictionsDocument:
+    class_names = served.weights.preprocessing.class_names
     return PredictionsDocument(
-        experiment_id=experiment_id,
-        weights=which,
+        experiment_id=served.weights.experiment_id,
+        weights=served.weights.which,
         epoch=served.weights.epoch,
         timings=clock.read(),
         predictions=[
-            _prediction(index, upload.name, one, wanted.class_names, top_k)
+            _prediction(index, upload.name, one, class_names, top_k)
             for index, (upload, one) in enumerate(zip(uploads, judged, strict=True))
         ],
     )
@@ -217,7 +250,9 @@ def _answer(
     pixels = [next(done) if image.isolated else decode_image(image, served.weights.preprocessing) for image in images]
     clock.start("forward")
     with _only_whole(served.weights.which):
-        return predictor.judge(served, pixels)
+        judged = predictor.judge(served, pixels)
+    clock.stop()
+    return judged
 
 
 def _find(predictor: Predictor, experiment_id: int, which: str, stamp: int | None) -> Served:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ class Served:
         """The experiment's revision at which these were its weights, for sure."""
         self.calibration: Calibration | None = None
         """What was fitted for these weights when their run ended."""
+        self.fastest_seconds = inf
+        """The shortest time that one image took; infinite before the first."""
         self._data = data
         self._find_graph = find_graph
         self._starting = threading.Lock()
@@ -44,7 +47,9 @@ class Served:
 
         Raises CorruptFile if the weights are not of their network, Conflict if they give no finite answer.
         """
-        answers = compute_logits(self._session or self._start(), images)
+        session, began = self._session or self._start(), time.perf_counter()
+        answers = compute_logits(session, images)
+        self.fastest_seconds = min(self.fastest_seconds, (time.perf_counter() - began) / max(1, len(images)))
         if not all(np.isfinite(answer).all() for answer in answers):
             raise Conflict(
                 f"the {self.weights.which} weights of experiment {self.weights.experiment_id} give no finite answer",

@@ -2,18 +2,18 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from service.http.dependencies import AuthenticatorDep, CallerDep, SettingsDep
-from service.http.disconnect import while_connected
+from service.http.dependencies import get_caller
+from service.http.documents import respond
 from service.http.errors import problems
-from service.http.routing import Id, StrictRoute
+from service.http.routing import DirectRoute, Id
 from service.http.schema import IMAGES_REQUEST_BODY
 from service.http.uploads import read_images
-from service.predictions.predict import PredictionQueue, PredictionsDocument, predict
+from service.predictions.predict import PredictionsDocument, predict_while_connected
 from service.predictions.predictor import Predictor
 
-router = APIRouter(prefix="/experiments", tags=["predictions"], route_class=StrictRoute)
+router = APIRouter(prefix="/experiments", tags=["predictions"], route_class=DirectRoute)
 
 
 async def get_predictor(request: Request) -> Predictor:
@@ -22,36 +22,25 @@ async def get_predictor(request: Request) -> Predictor:
     return predictor
 
 
-async def get_queue(request: Request) -> PredictionQueue:
-    """Return the limits and the queue of predictions."""
-    queue: PredictionQueue = request.app.state.predictions
-    return queue
-
-
 PredictorDep = Annotated[Predictor, Depends(get_predictor)]
-QueueDep = Annotated[PredictionQueue, Depends(get_queue)]
 
 
 @router.post(
     "/{experiment_id}/predictions",
+    response_model=PredictionsDocument,
     openapi_extra=IMAGES_REQUEST_BODY,
     responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507),
 )
 async def create_predictions(
-    experiment_id: Id,
     request: Request,
-    caller: CallerDep,
-    authenticator: AuthenticatorDep,
-    settings: SettingsDep,
-    predictor: PredictorDep,
-    queue: QueueDep,
+    experiment_id: Id,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name, if there are so many.")] = 5,
     weights: Annotated[Literal["best", "last"], Query(description="Weights of the best or the last epoch.")] = "best",
-) -> PredictionsDocument:
+) -> Response:
     """Classify images: labels and probabilities for each part named `image`, in the order sent."""
+    state, caller = request.app.state, await get_caller(request)
     whose = caller.name or (request.client.host if request.client else "")
-    with queue.room.upload(whose) as arrived:
-        images = await read_images(request, arrived, settings.max_upload_mb * 1_000_000)
-        authenticator.count_upload(caller, sum(len(image.data) for image in images))
-        work = predict(predictor, queue, whose, experiment_id, weights, images, top_k)
-        return await while_connected(request, work)
+    with state.predictions.room.upload(whose) as arrived:
+        images = await read_images(request, arrived, state.settings.max_upload_mb * 1_000_000)
+        state.authenticator.count_upload(caller, sum(len(image.data) for image in images))
+        return respond(await predict_while_connected(request, whose, experiment_id, weights, images, top_k))

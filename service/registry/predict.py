@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from anyio import to_thread
+from cachetools import LRUCache
+from fastapi import Request
+
 from models.errors import Conflict
 from models.store import Store, registry
+from models.store.stamps import Stamps
 from service.http.uploads import Upload
-from service.predictions.predict import PredictionQueue, PredictionsDocument, predict
-from service.predictions.predictor import Predictor
+from service.predictions.predict import PredictionsDocument, predict_while_connected
+
+MAX_KNOWN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +39,35 @@ def find_version(store: Store, name: str, version: int | None = None) -> Asked:
         return Asked(name, found.version, found.experiment_id, found.weights.value)
 
 
+class Versions:
+    """The versions that names serve, remembered as long as nothing in the database changes. For the event loop."""
+
+    def __init__(self, store: Store, stamps: Stamps) -> None:
+        self._store = store
+        self._stamps = stamps
+        self._known: LRUCache[tuple[str, int | None], tuple[int, Asked]] = LRUCache(MAX_KNOWN)
+
+    async def find(self, name: str, version: int | None = None) -> Asked:
+        """As `find_version`."""
+        stamp = self._stamps.of_everything()
+        known = self._known.get((name, version))
+        if known is not None and known[0] == stamp:
+            return known[1]
+        asked = await to_thread.run_sync(find_version, self._store, name, version)
+        if stamp is not None:
+            self._known[name, version] = (stamp, asked)
+        return asked
+
+
 async def predict_by_name(
-    predictor: Predictor, queue: PredictionQueue, caller: str, asked: Asked, images: Sequence[Upload], top_k: int
+    request: Request, caller: str, asked: Asked, images: Sequence[Upload], top_k: int
 ) -> PredictionsDocument:
-    """Predict with a version of a model. Raises what `predict` raises; a Conflict names the model and the way back."""
+    """Predict with a version of a model while the client is connected.
+
+    Raises what `predict` raises; a Conflict names the model and the way back.
+    """
     try:
-        document = await predict(predictor, queue, caller, asked.experiment_id, asked.weights, images, top_k)
+        document = await predict_while_connected(request, caller, asked.experiment_id, asked.weights, images, top_k)
     except Conflict as error:
         raise Conflict(
             f"version {asked.version} of model '{asked.name}': {error.detail}",

@@ -2,23 +2,21 @@
 
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from service.http.dependencies import AuthenticatorDep, BodyDep, CallerDep, SettingsDep, StoreDep, WritePlace, WritesDep
-from service.http.disconnect import while_connected
+from service.http.dependencies import BodyDep, CallerDep, WritePlace, WritesDep, get_caller
+from service.http.documents import respond
 from service.http.errors import problems
-from service.http.routing import MAX_ID, Id, StrictRoute
+from service.http.routing import MAX_ID, DirectRoute, Id, StrictRoute
 from service.http.schema import IMAGES_REQUEST_BODY, MODEL_REQUEST_BODY
 from service.http.uploads import read_images
 from service.predictions.predict import PredictionsDocument
-from service.predictions.routes import PredictorDep, QueueDep
 from service.registry.documents import ModelDocument, ModelPage, VersionPage
 from service.registry.models import Models
-from service.registry.predict import find_version, predict_by_name
+from service.registry.predict import predict_by_name
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
-predictions = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
+predictions = APIRouter(prefix="/models", tags=["models"], route_class=DirectRoute)
 """What a viewer's key may POST."""
 
 
@@ -104,26 +102,21 @@ def delete_model(name: Name, models: ModelsDep, _: Annotated[None, WritePlace]) 
 
 @predictions.post(
     "/{name}/predictions",
+    response_model=PredictionsDocument,
     openapi_extra=IMAGES_REQUEST_BODY,
     responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507),
 )
 async def create_model_predictions(
-    name: Name,
     request: Request,
-    store: StoreDep,
-    caller: CallerDep,
-    authenticator: AuthenticatorDep,
-    settings: SettingsDep,
-    predictor: PredictorDep,
-    queue: QueueDep,
+    name: Name,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name, if there are so many.")] = 5,
     version: Number = None,
-) -> PredictionsDocument:
+) -> Response:
     """Classify images with a named model; request and answer are as for an experiment."""
+    state, caller = request.app.state, await get_caller(request)
     whose = caller.name or (request.client.host if request.client else "")
-    asked = await to_thread.run_sync(find_version, store, name, version)
-    with queue.room.upload(whose) as arrived:
-        images = await read_images(request, arrived, settings.max_upload_mb * 1_000_000)
-        authenticator.count_upload(caller, sum(len(image.data) for image in images))
-        work = predict_by_name(predictor, queue, whose, asked, images, top_k)
-        return await while_connected(request, work)
+    asked = await state.versions.find(name, version)
+    with state.predictions.room.upload(whose) as arrived:
+        images = await read_images(request, arrived, state.settings.max_upload_mb * 1_000_000)
+        state.authenticator.count_upload(caller, sum(len(image.data) for image in images))
+        return respond(await predict_by_name(request, whose, asked, images, top_k))

@@ -185,7 +185,8 @@ def test_a_full_disk_is_said_to_be_one(client: TestClient, trained: int, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(UploadFile, "write", write)
-    answer = post(client, trained, [("a.png", picture())])
+    of_a_megabyte = picture(size=(800, 500), file_format="BMP")
+    answer = post(client, trained, [("a.bmp", of_a_megabyte)])
     assert (answer.status_code, answer.json()["code"]) == (507, "storage-full")
 
 
@@ -194,6 +195,20 @@ def test_a_full_queue_says_when_to_come_back(client: TestClient, trained: int) -
     pieces._max_requests = 0
     answer = post(client, trained, [("a.png", picture())])
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_a_small_image_does_not_wait_behind_large_ones(
+    client: TestClient, trained: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = [("a.png", picture())], [("a.bmp", picture(size=(400, 300), file_format="BMP"))]
+    monkeypatch.setattr(predictions, "AT_ONCE_SECONDS", 60)
+    first = post(client, trained, small).json()["predictions"]
+    pieces = client.app.state.predictions.pieces  # type: ignore[attr-defined]
+    pieces._max_requests = 0
+    again = post(client, trained, small)
+    assert (again.status_code, again.json()["predictions"]) == (200, first)
+    assert post(client, trained, large).status_code == 503
+    assert post(client, trained, [("b.png", picture()[:-30])]).json()["code"] == "unreadable-image"
 
 
 def test_small_files_of_many_pixels_are_refused_before_they_are_decoded(client: TestClient, trained: int) -> None:

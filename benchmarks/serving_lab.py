@@ -1,0 +1,186 @@
+"""A lab with a trained experiment of each case, started as `epochal up` does, and clients that ask in a closed loop."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import uvloop
+
+from benchmarks.serving_networks import CASES, described, pictures, spec_of, weights_of
+from models.files import sha256_of, write
+from models.networks.export import export_described
+from models.settings import Settings
+from models.store import Store, artifacts, experiments, runs
+from models.store.states import ArtifactKind, Status
+
+
+@dataclass
+class Answers:
+    """What clients got in one round or more."""
+
+    seconds: float = 0.0
+    in_time: int = 0
+    """Answers that came within those seconds."""
+    times: list[float] = field(default_factory=list)
+    """Seconds that each answer took, those that were on their way at the end too."""
+
+    def add(self, other: "Answers") -> None:
+        """Another round of the same."""
+        self.seconds, self.in_time = self.seconds + other.seconds, self.in_time + other.in_time
+        self.times += other.times
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second."""
+        return self.in_time / self.seconds
+
+    def milliseconds(self, percent: float) -> float:
+        """A percentile of the times."""
+        return 1000 * sorted(self.times)[min(len(self.times) - 1, int(len(self.times) * percent / 100))]
+
+
+def fill(data_dir: Path) -> dict[str, int]:
+    """Put a trained experiment of each case into a new lab's data directory, as a worker leaves it."""
+    settings = Settings(data_dir=data_dir)
+    store = Store(settings)
+    store.migrate()
+    numbers = {}
+    for case in CASES:
+        about = described(case)
+        with store.writing() as session:
+            row = experiments.create(session, spec_of(case), layers=[], warnings=[])
+            claim = runs.claim(session, row.id, "benchmark", 1)
+        assert claim is not None
+        weights = weights_of(case, {"epochal": json.dumps(about)})
+        files = {
+            "graph.onnx": (ArtifactKind.GRAPH, export_described(about)),
+            "weights-best.safetensors": (ArtifactKind.WEIGHTS_BEST, weights),
+        }
+        for name, (kind, content) in files.items():
+            place = f"{row.id}/attempt-1/{name}"
+            path = settings.experiments_dir / place
+            write(path, content)
+            with store.writing() as session:
+                artifacts.record(session, claim, kind, 0, place, sha256_of(path), len(content))
+        with store.writing() as session:
+            runs.settle(session, claim, Status.COMPLETED)
+        numbers[case] = row.id
+    store.dispose()
+    return numbers
+
+
+@contextmanager
+def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this benchmark's own, ended with the block."""
+    started = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+    try:
+        yield started
+    finally:
+        started.send_signal(signal.SIGTERM)
+        try:
+            started.wait(30)
+        except subprocess.TimeoutExpired:
+            started.kill()
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab that runs."""
+
+    url: str
+    data_dir: Path
+    numbers: dict[str, int]
+    """Experiments by case."""
+    pid: int
+
+    def path(self, case: str) -> str:
+        """Where a case's predictions are asked for."""
+        return f"/api/v1/experiments/{self.numbers[case]}/predictions"
+
+    def api(self) -> psutil.Process:
+        """The API's process."""
+        below = psutil.Process(self.pid).children(recursive=True)
+        return next(one for one in below if "service.server" in one.cmdline())
+
+
+@contextmanager
+def lab(folder: Path, workers: int = 1) -> Iterator[Lab]:
+    """A lab in a new folder, with a trained experiment of each case."""
+    data_dir = folder / "lab"
+    numbers = fill(data_dir)
+    command = ("-m", "epochal", "up", "--port", "0", "--data-dir", str(data_dir), "--workers", str(workers))
+    with process(sys.executable, *command) as started:
+        yield Lab(address_of(data_dir / "lab.json"), data_dir, numbers, started.pid)
+
+
+def address_of(file: Path, key: str = "url") -> str:
+    """The address that a server writes into a file when it listens."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if file.is_file() and (url := json.loads(file.read_text() or "{}").get(key)):
+            return str(url)
+        time.sleep(0.2)
+    raise SystemExit(f"{file} did not appear within two minutes")
+
+
+def form_of(case: str) -> bytes:
+    """A multipart body with the image of a case."""
+    head = b'--cut\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n\r\n'
+    return head + pictures()[CASES[case][1]] + b"\r\n--cut--\r\n"
+
+
+def warm_up(url: str, path: str, body: bytes) -> None:
+    """Ask until the server answers, and then for a second."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            ask(url, path, body, 1, 0.01)
+            break
+        except (OSError, EOFError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+    ask(url, path, body, 4, 1.0)
+
+
+def ask(url: str, path: str, body: bytes, clients: int, seconds: float) -> Answers:
+    """Ask for so long, by clients that each keep one connection open and send on when they have their answer."""
+    return uvloop.run(_ask(url, path, body, clients, seconds))
+
+
+async def _ask(url: str, path: str, body: bytes, clients: int, seconds: float) -> Answers:
+    host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
+    request = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: multipart/form-data; boundary=cut\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    found, until = Answers(seconds), time.perf_counter() + seconds
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        while (began := time.perf_counter()) < until:
+            writer.write(request)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            status, headers = answer.split(b"\r\n", 1)
+            length = next(
+                int(line[15:]) for line in headers.split(b"\r\n") if line.lower().startswith(b"content-length:")
+            )
+            content = await reader.readexactly(length)
+            if b" 200 " not in status:
+                raise SystemExit(f"{url}{path}: {status.decode()} {content[:300].decode()}")
+            now = time.perf_counter()
+            found.times.append(now - began)
+            found.in_time += now <= until
+        writer.close()
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return found

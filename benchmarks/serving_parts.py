@@ -1,0 +1,111 @@
+"""Parts of benchmarks.serving beside its table: predictions while a worker trains, a soak, a folder of images."""
+
+import csv
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from benchmarks.load import Training, wait_until
+from benchmarks.serving_ceiling import ceiling
+from benchmarks.serving_lab import Answers, ask, form_of, lab, warm_up
+from models.settings import Settings
+from models.store import Store
+
+CASE = "baseline"
+SECONDS, TURNS = 10.0, 4
+SOAK_CLIENTS, SOAK_SECONDS = 8, 2.0
+
+
+def beside_training() -> dict[str, Any]:
+    """p99 of eight clients beside a training, and the speed of the training beside them, of each alone."""
+    with tempfile.TemporaryDirectory() as folder, lab(Path(folder)) as started:
+        body, path = form_of(CASE), started.path(CASE)
+        warm_up(started.url, path, body)
+        idle = ask(started.url, path, body, 8, 2 * SECONDS)
+        api = httpx.Client(base_url=f"{started.url}/api/v1", timeout=60)
+        number = int(api.post("/experiments", json={"model": CASE, "epochs": 1000}).raise_for_status().json()["id"])
+        store = Store(Settings(data_dir=started.data_dir))
+        training = Training(store, number)
+        wait_until(lambda: training.place() > (1, 0), "the first epoch")
+        alone, beside, busy = list[float](), list[float](), Answers()
+        for _ in range(TURNS):
+            alone.append(training.speed(SECONDS))
+            process = subprocess.Popen([sys.executable, "-c", _ASK, started.url, path, str(SECONDS)], stdout=-1)
+            time.sleep(0.5)
+            beside.append(training.speed(SECONDS - 1))
+            told, _ = process.communicate()
+            in_time, *times = map(float, told.split())
+            busy.add(Answers(SECONDS, int(in_time), times))
+        api.post(f"/experiments/{number}/cancel")
+        store.dispose()
+    return {
+        "idle": {"per_second": idle.per_second, "p50_ms": idle.milliseconds(50), "p99_ms": idle.milliseconds(99)},
+        "beside": {"per_second": busy.per_second, "p50_ms": busy.milliseconds(50), "p99_ms": busy.milliseconds(99)},
+        "p99_of_idle": busy.milliseconds(99) / idle.milliseconds(99),
+        "images_per_second": {"alone": statistics.median(alone), "beside": statistics.median(beside)},
+        "training_of_idle": statistics.median(one / other for one, other in zip(beside, alone, strict=True)),
+    }
+
+
+_ASK = f"""
+import sys
+from benchmarks.serving_lab import ask, form_of
+found = ask(sys.argv[1], sys.argv[2], form_of({CASE!r}), 8, float(sys.argv[3]))
+print(found.in_time, *found.times)
+"""
+"""Run by a process of its own, since the one that watches the training is busy with that."""
+
+
+def soak(num_requests: int) -> dict[str, Any]:
+    """The API's memory (private and shared, MB) over so many requests, from the thousandth on."""
+    with tempfile.TemporaryDirectory() as folder, lab(Path(folder)) as started:
+        body, path, api = form_of(CASE), started.path(CASE), started.api()
+        found, memory = Answers(), list[tuple[int, float]]()
+        while len(found.times) < num_requests + 1000:
+            found.add(ask(started.url, path, body, SOAK_CLIENTS, SOAK_SECONDS))
+            if len(found.times) >= 1000:
+                memory.append((len(found.times), api.memory_full_info().pss / 1e6))
+    return {
+        "requests": len(found.times),
+        "per_second": found.per_second,
+        "mb_after_1000": memory[0][1],
+        "mb_at_the_end": memory[-1][1],
+        "growth_mb": memory[-1][1] - memory[0][1],
+        "memory": memory[:: max(1, len(memory) // 20)],
+    }
+
+
+def folder(num_images: int) -> dict[str, Any]:
+    """Images a second of `epochal classify DIR --csv`, and of the ceiling before and after it."""
+    with tempfile.TemporaryDirectory() as text, lab(Path(text)) as started, ceiling() as best:
+        images, out = Path(text) / "images", Path(text) / "out.csv"
+        images.mkdir()
+        random = np.random.default_rng(0)
+        for number in range(num_images):
+            Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(images / f"{number:05}.png")
+        command = [sys.executable, "-m", "epochal", "classify", str(started.numbers[CASE]), str(images)]
+        best.per_second(CASE, 0.5)
+        before, began = best.per_second(CASE, 5.0), time.perf_counter()
+        subprocess.run([*command, "--csv", str(out), "--url", started.url], check=True)
+        seconds, after = time.perf_counter() - began, best.per_second(CASE, 5.0)
+        with out.open(newline="") as file:
+            rows = list(csv.reader(file))
+        shutil.rmtree(images)
+    assert len(rows) == num_images + 1, len(rows)
+    most = (before + after) / 2
+    return {
+        "images": num_images,
+        "seconds": seconds,
+        "per_second": num_images / seconds,
+        "ceiling": most,
+        "of_the_ceiling": num_images / seconds / most,
+    }

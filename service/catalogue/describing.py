@@ -1,0 +1,150 @@
+"""A process that describes networks for the API, so that the API itself never imports torch: `Describing`.
+
+The process is this module too: it reads questions from its standard input and writes answers to its standard output,
+one after the other. It ends when the API does, and when nothing was asked for IDLE_SECONDS, with torch's 300 MB.
+"""
+
+import atexit
+import contextlib
+import os
+import pickle
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from typing import IO, Any
+
+from models.errors import SpecError, Unavailable
+from models.imports import module_command, own_packages_first
+
+MODULE = "service.catalogue.describing"
+IDLE_SECONDS = 600
+MAX_SECONDS = 60
+"""For one answer, the start of the process included; two seconds of that are the import of torch."""
+
+
+class Describing:
+    """Asks a process of its own, which is started when it is needed. From any thread; one question at a time."""
+
+    def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._idle_seconds = idle_seconds
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Have the process import torch, without waiting for it."""
+        with self._lock:
+            self._running()
+
+    def ask(self, question: str, *arguments: Any) -> Any:
+        """What `describe_spec` or `architectures` of service.catalogue.describe gives.
+
+        Raises SpecError as that does; Unavailable if no answer comes.
+        """
+        with self._lock:
+            for _ in range(2):  # it may end, idle for long, just when it is asked
+                process = self._running()
+                late = threading.Timer(MAX_SECONDS, process.kill)
+                late.start()
+                try:
+                    pickle.dump((question, arguments), _stream(process.stdin))
+                    _stream(process.stdin).flush()
+                    kind, answer = pickle.load(_stream(process.stdout))  # noqa: S301 - our own process
+                    break
+                except (OSError, EOFError, pickle.UnpicklingError):
+                    self._end()
+                finally:
+                    late.cancel()
+            else:
+                raise Unavailable(
+                    "the process that describes networks ended without an answer",
+                    fix="send it again; the API's log says why it ended",
+                    retry_after_seconds=5,
+                )
+        if kind == "refused":
+            raise SpecError(answer["errors"], fix=answer["fix"])
+        if kind == "failed":
+            raise RuntimeError(f"describing a network failed: {answer}")
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number, if one runs."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                module_command(MODULE, f"{self._idle_seconds:g}"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**own_packages_first(os.environ), "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # Ctrl-C in a terminal is the API's alone
+            )
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is None:
+            return
+        self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                _stream(stream).close()
+        self._process.wait()
+        self._process = None
+
+
+@lru_cache(maxsize=1)
+def shared_describing() -> Describing:
+    """The one of this process, ended with it."""
+    describing = Describing()
+    atexit.register(describing.close)
+    return describing
+
+
+def _stream(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+def main() -> None:
+    """Answer questions until there are no more."""
+    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    from service.catalogue import describe  # imports torch
+
+    known: dict[str, Callable[..., Any]] = {
+        "describe_spec": describe.describe_spec,
+        "architectures": describe.architectures,
+    }
+    if not select.select([questions], [], [], 0)[0]:
+        describe.warm_up()  # torchvision and the meta device take as long as torch; who asks already need not wait
+    while select.select([questions], [], [], float(sys.argv[1]))[0]:
+        try:
+            question, arguments = pickle.load(questions)  # noqa: S301 - from the API
+        except EOFError:
+            return
+        pickle.dump(_answer(known[question], arguments), answers)
+        answers.flush()
+
+
+def _answer(describe: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    try:
+        return "answer", describe(*arguments)
+    except SpecError as error:
+        return "refused", {"errors": error.errors, "fix": error.fix}
+    except Exception as error:  # noqa: BLE001 - whatever it is, the API answers it
+        sys.excepthook(type(error), error, error.__traceback__)
+        return "failed", f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    main()

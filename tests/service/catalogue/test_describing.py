@@ -1,0 +1,59 @@
+"""Networks are described by a process of its own, which comes and goes as it is needed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from models.data.catalogue import get_dataset
+from models.errors import SpecError
+from models.spec.parse import parse_spec
+from service.catalogue.describe import describe_spec
+from service.catalogue.describing import Describing
+
+CIFAR10 = get_dataset("cifar10")
+TOO_LARGE = {"model": {"blocks": [{"convs": [{"channels": 3, "kernel_size": 31}]}] * 3}}
+
+
+@pytest.fixture
+def describing() -> Iterator[Describing]:
+    describing = Describing(idle_seconds=1.0)
+    yield describing
+    describing.close()
+
+
+def test_it_answers_as_in_this_process_ends_when_idle_and_is_started_again(describing: Describing) -> None:
+    spec = parse_spec({"model": "baseline"})
+    assert describing.pid is None
+    assert describing.ask("describe_spec", spec, CIFAR10) == describe_spec(spec, CIFAR10)
+    first = describing.pid
+    assert first is not None
+    with pytest.raises(SpecError) as here:
+        describe_spec(parse_spec(TOO_LARGE), CIFAR10)
+    with pytest.raises(SpecError) as there:
+        describing.ask("describe_spec", parse_spec(TOO_LARGE), CIFAR10)
+    assert (there.value.errors, there.value.fix) == (here.value.errors, here.value.fix)
+    deadline = time.monotonic() + 60
+    while describing.pid is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert describing.pid is None
+    assert describing.ask("architectures")
+    assert describing.pid not in (None, first)
+
+
+def test_one_that_was_killed_is_replaced(describing: Describing) -> None:
+    describing.start()
+    killed = describing.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    assert describing.ask("architectures")
+
+
+def test_the_api_imports_no_torch() -> None:
+    code = "import sys, service.server; print('torch' in sys.modules, 'torchvision' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]

@@ -1,0 +1,178 @@
+"""`epochal classify DIR --csv FILE`, against a lab that serves."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from models.store import runs
+from models.store.states import Status
+from service.app import create_app
+from service.cli import classify_folder, options
+from service.cli.classify_folder import cell, images_below
+from service.cli.client import Client
+from service.cli.main import app
+from tests.service.lab_of_one import Filled, LiveServer, settings_in
+from tests.service.predictions.pictures import encode
+from tests.service.predictions.trained import Lab
+
+Run = Callable[..., Any]
+COLORS = ("red", "blue", "green", "white", "black", "gray", "cyan")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A lab with two experiments that have ended."""
+    filled = Filled(settings_in(tmp_path_factory.mktemp("folders")))
+    lab = Lab(filled.store, filled.settings)
+    for seed in (0, 1):
+        one = lab.train(seed=seed)
+        with filled.store.writing() as session:
+            runs.settle(session, one.claim, Status.COMPLETED)
+    with LiveServer(create_app(filled.settings)) as server:
+        yield server.url
+    filled.store.dispose()
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    with Client(address) as client:
+        yield client
+
+
+@pytest.fixture
+def run(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in a folder with `images`: seven pictures in it, and in folders in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(options, "connect", lambda *_: client)
+    monkeypatch.setattr(classify_folder, "BATCH_IMAGES", 3)
+    for number, color in enumerate(COLORS):
+        path = Path("images", *(["more", "below"] if number > 4 else []), f"{color}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(Image.new("RGB", (32, 32), color), "PNG"))
+
+    def run(*arguments: str, expect: int = 0) -> Any:
+        result = CliRunner().invoke(app, ["classify", *arguments], env={"COLUMNS": "200"})
+        assert result.exit_code == expect, f"{result.stdout}\n{result.stderr}"
+        return result
+
+    return run
+
+
+def rows_of(path: str) -> list[dict[str, str]]:
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_image_has_a_row_that_says_what_a_request_for_it_says(run: Run, client: Client) -> None:
+    told = json.loads(run("1", "images", "--csv", "out.csv", "--top-k", "2", "--json").stdout)
+    assert (told["images"], told["classified_now"], told["failed"]) == (7, 7, 0)
+    rows = rows_of("out.csv")
+    assert [row["image"] for row in rows] == [
+        *("black.png", "blue.png", "green.png", "red.png", "white.png"),
+        *("more/below/cyan.png", "more/below/gray.png"),
+    ][: len(rows)]
+    assert len(rows) == 7
+    assert {row["by"] for row in rows} == {"experiment 1, best weights of epoch 3"}
+    for row in rows:
+        answer = client.post_images("/experiments/1/predictions", [Path("images", row["image"])], top_k=2)
+        first, second = answer["predictions"][0]["top"]
+        assert (row["label"], row["label_2"]) == (first["label"], second["label"])
+        assert float(row["probability"]) == pytest.approx(first["probability"], abs=1e-6)
+        assert float(row["probability_2"]) == pytest.approx(second["probability"], abs=1e-6)
+
+
+def test_one_broken_file_has_a_row_that_says_why_and_the_rest_are_classified(run: Run) -> None:
+    Path("images/broken.png").write_bytes(Path("images/red.png").read_bytes()[:-30])
+    Path("images/text.jpg").write_text("no picture")
+    Path("images/link.png").symlink_to("gone.png")
+    answer = run("1", "images", "--csv", "out.csv", expect=1)
+    assert "3 could not be classified" in answer.stdout
+    errors = {row["image"]: row["error"] for row in rows_of("out.csv") if row["error"]}
+    assert errors.keys() == {"broken.png", "text.jpg", "link.png"}
+    assert errors["broken.png"].startswith("is damaged or cut off")
+    assert errors["text.jpg"].startswith("is of no known kind")
+    assert errors["link.png"] == "cannot be read: No such file or directory"
+    assert len([row for row in rows_of("out.csv") if row["label"]]) == 7
+    before = Path("out.csv").read_bytes()
+    run("1", "images", "--csv", "out.csv", expect=1)
+    assert Path("out.csv").read_bytes() == before, "a row is written once"
+
+
+def test_after_ctrl_c_the_same_command_goes_on(run: Run, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("1", "images", "--csv", "whole.csv")
+    send, sent = client.post_form, list[bytes]()
+
+    def interrupted(path: str, body: bytes, boundary: str, **params: Any) -> Any:
+        sent.append(body)
+        if body.count(b"filename") < 3:
+            raise KeyboardInterrupt
+        return send(path, body, boundary, **params)
+
+    monkeypatch.setattr(client, "post_form", interrupted)
+    stopped = run("1", "images", "--csv", "out.csv", expect=130)
+    assert "stopped: 6 of 7 images are in out.csv" in stopped.stdout
+    assert len(rows_of("out.csv")) == 6
+    monkeypatch.setattr(client, "post_form", send)
+    assert "6 of 7 images are in out.csv already" in run("1", "images", "--csv", "out.csv").stdout
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("cut", [1, 30, 400])
+def test_a_line_that_was_cut_off_is_written_again(run: Run, cut: int) -> None:
+    run("1", "images", "--csv", "whole.csv")
+    whole = Path("whole.csv").read_bytes()
+    Path("out.csv").write_bytes(whole[:-cut])
+    run("1", "images", "--csv", "out.csv")
+    assert Path("out.csv").read_bytes() == whole
+
+
+def test_what_is_no_table_of_this_kind_is_left_alone(run: Run) -> None:
+    run("1", "images", "--csv", "out.csv")
+    before = Path("out.csv").read_bytes()
+    assert "other columns" in run("1", "images", "--csv", "out.csv", "--top-k", "1", expect=1).stderr
+    Path("images/new.png").write_bytes(Path("images/red.png").read_bytes())
+    assert "by experiment 1, best" in run("2", "images", "--csv", "out.csv", expect=1).stderr
+    assert Path("out.csv").read_bytes() == before
+    for content in (b"a,b\n1,2\n", b"notes", b"\xff\xfe\n"):
+        Path("other.csv").write_bytes(content)
+        assert "other columns" in run("1", "images", "--csv", "other.csv", expect=1).stderr
+        assert Path("other.csv").read_bytes() == content
+    assert "is for the images of one folder" in run("1", "images/red.png", "--csv", "a.csv", expect=2).stderr
+    Path("empty").mkdir()
+    assert "holds no images" in run("1", "empty", "--csv", "a.csv", expect=2).stderr
+    assert not Path("a.csv").exists()
+
+
+def test_two_commands_do_not_write_one_table(run: Run) -> None:
+    with classify_folder.Table.open(Path("out.csv"), 3):
+        assert "being written by another" in run("1", "images", "--csv", "out.csv", expect=1).stderr
+
+
+def test_names_are_one_line_each_and_no_formulas() -> None:
+    assert cell("a.png") == "a.png"
+    for formula in ("=1+1.png", "+a.png", "-a.png", "@a.png", "'=a.png"):
+        assert cell(formula) == f"'{formula}"
+    assert cell("a\nb\t\x1b[1m.png") == "a\\nb\\t\\x1b[1m.png"
+    assert cell(os.fsdecode(b"caf\xe9.png")) == "caf\\xe9.png"
+
+
+def test_odd_names_are_classified_and_found_again(run: Run) -> None:
+    odd = ["=cmd|'.png", 'a,"b".png', "new\nline.png", os.fsdecode(b"caf\xe9.png"), "caf\u00e9.PNG", " .png"]
+    for name in odd:
+        Path("images", name).write_bytes(Path("images/red.png").read_bytes())
+    Path("images/.hidden.png").write_bytes(b"")
+    Path("images/notes.txt").write_bytes(b"")
+    run("1", "images", "--csv", "out.csv")
+    rows = rows_of("out.csv")
+    assert {row["image"] for row in rows} >= {cell(name) for name in odd}
+    assert len(rows) == len(list(images_below(Path("images")))) == 7 + len(odd)
+    before = Path("out.csv").read_bytes()
+    run("1", "images", "--csv", "out.csv")
+    assert Path("out.csv").read_bytes() == before
