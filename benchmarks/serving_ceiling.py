@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.serving_networks import CASES, described, pictures, preprocessing_of, weights_of
 from models.cores import usable_cores
-from models.networks.export import export_described
 from models.data.decoding import decode_image, open_image
+from models.networks.export import export_described
 from service.predictions.session import compute_logits, start_session
 
 _ready: dict[str, Any] = {}

@@ -32,6 +32,7 @@ NETWORK_COST = 30
 """Pixels of decoding that take as long as a network does for one pixel of its input (SqueezeNet at 224: 20 ms)."""
 INLINE_BYTES = 200_000
 """Of images whose headers are read at once; those of more are read in a thread."""
+AT_ONCE_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 AT_ONCE_BYTES, AT_ONCE_PIXELS, AT_ONCE_SECONDS = 32_000, 8_000, 0.0005
 """What is decoded and predicted without a thread and without waiting: handing it to a thread would take as long."""
 
@@ -140,12 +141,15 @@ async def predict_while_connected(
     served = predictor.ready(experiment_id, which)
     if served is not None and _is_quick(served, uploads):
         images, clock = _open(uploads), Stopwatch()
-        if sum(image.cost for image in images) <= AT_ONCE_PIXELS and not any(
-            image.header.progressive for image in images
-        ):
+        if sum(image.cost for image in images) <= AT_ONCE_PIXELS and all(map(_is_plain, images)):
             queue.count_pixels(caller, images)
             return _document(served, uploads, _answer(predictor, served, images, (), clock), clock, top_k)
     return await while_connected(request, predict(predictor, queue, caller, experiment_id, which, uploads, top_k))
+
+
+def _is_plain(image: ImageFile) -> bool:
+    """Whether decoding takes no longer than the number of its pixels says."""
+    return image.header.file_format in AT_ONCE_FORMATS and not image.header.progressive
 
 
 def _is_quick(served: Served, uploads: Sequence[Upload]) -> bool:
