@@ -70,17 +70,22 @@ OWN_PATHS = (
 """First segments of the application's paths."""
 
 
-def create_app(settings: Settings | None = None, *, on_start: Callable[[], object] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    on_start: Callable[[], object] | None = None,
+    on_stop: Callable[[], object] | None = None,
+) -> FastAPI:
     """Create the application of one lab; its parts are created at startup and closed at shutdown.
 
-    `on_start` is called at the end of startup, before the first request.
+    `on_start` is called at the end of startup, before the first request; `on_stop` at the end of shutdown.
     """
     settings = settings or get_settings()
     instruments, proxies = Instruments(), TrustedProxies(settings.trusted_proxies)
     app = FastAPI(
         title="Epochal",
         version=metadata.version("epochal"),
-        lifespan=_lifespan(settings, instruments, proxies, on_start),
+        lifespan=_lifespan(settings, instruments, proxies, on_start, on_stop),
         docs_url=None,  # its assets would come from a CDN; pages.py has a page of its own
         redoc_url=None,
         openapi_url=None,  # pages.py too: its servers depend on the proxy
@@ -135,7 +140,11 @@ def _api() -> APIRouter:
 
 
 def _lifespan(
-    settings: Settings, instruments: Instruments, proxies: TrustedProxies, on_start: Callable[[], object] | None
+    settings: Settings,
+    instruments: Instruments,
+    proxies: TrustedProxies,
+    on_start: Callable[[], object] | None,
+    on_stop: Callable[[], object] | None,
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -153,6 +162,8 @@ def _lifespan(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await run_in_threadpool(_close_parts, app.state)
+            if on_stop is not None:
+                on_stop()
 
     return lifespan
 
@@ -171,7 +182,6 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.drawings = BoundedQueue("drawings", places=4)
     state.renderings = Renderings()
     state.describing = shared_describing()
-    state.describing.start()
     state.inspector = Inspector(state.describing)
     state.listed = ListedItems()
     state.live = live = LiveEvents(state.store, state.stamps, state.authenticator)

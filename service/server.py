@@ -15,6 +15,7 @@ from models.settings import Settings, get_settings, settings_or_exit
 from models.store import Store, keys
 from models.store.store import describe_database
 from service.app import create_app
+from service.catalogue.describing import shared_describing
 from service.http.access import keys_needed
 from service.http.prefix import set_prefix
 from service.http.protocol import GuardedProtocol
@@ -47,7 +48,7 @@ def serve(settings: Settings | None = None) -> None:
     _prepare_store(settings)
     with announced(settings.data_dir, reachable_url(settings.host, settings.port)):
         uvicorn.run(
-            create_app(settings, on_start=keep_what_is_loaded),
+            create_app(settings, on_start=_make_ready, on_stop=shared_describing().close),
             host=settings.host,
             port=settings.port,
             http=GuardedProtocol,
@@ -60,6 +61,11 @@ def serve(settings: Settings | None = None) -> None:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
+
+
+def _make_ready() -> None:
+    keep_what_is_loaded()
+    shared_describing().start()
 
 
 def keep_what_is_loaded() -> None:
