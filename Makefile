@@ -66,7 +66,7 @@ lab: $(VENV)/.installed ## Start the lab in the foreground; Ctrl-C stops it
 bench: $(VENV)/.installed ## Training speed, against a plain loop and the machine's ceiling
 	@$(BIN)/python -m benchmarks.training
 
-bench-serving: $(VENV)/.installed ## Predictions a second, beside a plain endpoint and the machine's ceiling
+bench-serving: $(VENV)/.installed ## Predictions a second, beside a plain endpoint, LitServe and the machine's ceiling
 	@$(BIN)/python -m benchmarks.serving
 
 faults: $(VENV)/.installed-dev ## Inject every fault for real and print the outcomes

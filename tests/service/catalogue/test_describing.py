@@ -26,31 +26,24 @@ def describing() -> Iterator[Describing]:
     describing.close()
 
 
-def test_it_answers_as_in_this_process_ends_when_idle_and_is_started_again(describing: Describing) -> None:
+def test_it_answers_as_this_process_would_is_replaced_when_killed_and_ends_when_idle(describing: Describing) -> None:
     spec = parse_spec({"model": "baseline"})
     assert describing.pid is None
     assert describing.ask("describe_spec", spec, CIFAR10) == describe_spec(spec, CIFAR10)
-    first = describing.pid
-    assert first is not None
     with pytest.raises(SpecError) as here:
         describe_spec(parse_spec(TOO_LARGE), CIFAR10)
     with pytest.raises(SpecError) as there:
         describing.ask("describe_spec", parse_spec(TOO_LARGE), CIFAR10)
     assert (there.value.errors, there.value.fix) == (here.value.errors, here.value.fix)
-    deadline = time.monotonic() + 60
-    while describing.pid is not None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert describing.pid is None
-    assert describing.ask("architectures")
-    assert describing.pid not in (None, first)
-
-
-def test_one_that_was_killed_is_replaced(describing: Describing) -> None:
-    describing.start()
     killed = describing.pid
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
     assert describing.ask("architectures")
+    assert describing.pid not in (None, killed)
+    deadline = time.monotonic() + 60
+    while describing.pid is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert describing.pid is None
 
 
 def test_the_api_imports_no_torch() -> None:
