@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import psutil
 import uvloop
 
@@ -80,8 +81,14 @@ def fill(data_dir: Path) -> dict[str, int]:
 
 @contextmanager
 def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this benchmark's own, ended with the block."""
-    started = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+    """A process of this benchmark's own, ended with the block.
+
+    It has a session of its own, as the lab's parts have: Linux shares a busy machine between sessions, and a server in
+    the clients' session would gain by it.
+    """
+    started = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         yield started
     finally:
@@ -119,7 +126,9 @@ def lab(folder: Path, workers: int = 1) -> Iterator[Lab]:
     numbers = fill(data_dir)
     command = ("-m", "epochal", "up", "--port", "0", "--data-dir", str(data_dir), "--workers", str(workers))
     with process(sys.executable, *command) as started:
-        yield Lab(address_of(data_dir / "lab.json"), data_dir, numbers, started.pid)
+        url = address_of(data_dir / "lab.json")
+        httpx.get(f"{url}/api/v1/architectures", timeout=120)  # answered when everything has been imported
+        yield Lab(url, data_dir, numbers, started.pid)
 
 
 def address_of(file: Path, key: str = "url") -> str:
