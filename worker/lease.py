@@ -6,6 +6,7 @@ all workers measure on their own clocks how long it has not changed (worker.reap
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -47,6 +48,11 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self._released.set()
+
+    def add_joules(self, joules: float) -> None:
+        """Add to the energy that the experiment took. A database that is unavailable loses the figure, not the run."""
+        with suppress(EpochalError), self._store.writing() as session:
+            runs.add_joules(session, self.claim, joules)
 
     def settle(self, status: Status, *, reason: str | None = None, test: TestResult | None = None) -> bool:
         """Write the run's end, retrying while the database is unavailable. False if another worker owns the run."""

@@ -186,6 +186,16 @@ def set_environment(session: Session, lease: Lease, environment: dict[str, Any])
     session.execute(update(Run).where(Run.id == lease.run_id).values(environment=environment))
 
 
+def add_joules(session: Session, lease: Lease, joules: float) -> None:
+    """Add to the energy that the experiment took, in its environment, which a run that never began has not got."""
+    experiment = fenced(session, lease)
+    if experiment.environment is not None:
+        before = experiment.environment.get("joules")
+        total = joules + (before if isinstance(before, int | float) else 0.0)
+        experiment.environment = {**experiment.environment, "joules": round(total, 1)}
+        touch(experiment)
+
+
 def notice(session: Session, lease: Lease, code: str, text: str, data: dict[str, Any]) -> None:
     """Add a notice about the run, as an event."""
     touch(fenced(session, lease))

@@ -131,7 +131,10 @@ def _cost(study: StudyResult) -> Iterable[Block]:
         )
     yield Text(f"{words}.")
     if joules:
-        yield Text(f"The processor's own counters tell {sum(joules) / 3600:,.1f} Wh for {plural(len(joules), 'run')}.")
+        kilojoules = f"{sum(joules) / 1000:,.1f} kJ"
+        yield Text(
+            f"The processor's own counters tell {kilojoules} in {plural(len(joules), 'run')}, with what ran beside."
+        )
     else:
         yield Text("This machine does not tell how much energy it took.")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from models.findings import VerdictJson
 from models.spec.parse import load_spec
 from models.spec.study import Published
 from models.store import Status, history, measurements, runs
@@ -87,13 +88,26 @@ def _run(session: Session, row: Experiment, score: Score | None, epochs: Sequenc
         epochs=int(row.spec["epochs"]),
         history=epochs,
         reason=row.reason,
-        verdict=row.verdict,
+        verdict=_verdict(row),
         score=score,
         test_accuracy=test.get("accuracy"),
         seconds=sum((ended - began).total_seconds() for began, ended in attempts if ended is not None),
-        joules=environment.get("joules"),
+        joules=joules if isinstance(joules := environment.get("joules"), int | float) else None,
         device=f"{environment['device']}, {environment.get('cores')} cores" if environment.get("device") else "",
     )
+
+
+def _verdict(row: Experiment) -> VerdictJson | None:
+    """The stored verdict; None for one of an unknown form, from another version or an untrusted backup."""
+    verdict: Any = row.verdict
+    known = isinstance(verdict, dict) and isinstance(verdict.get("summary"), str)
+    if not known or not isinstance(verdict.get("findings"), list) or not isinstance(verdict.get("best_epoch"), dict):
+        return None
+    findings, parts = verdict["findings"], {"epoch", "as_good", "stands_out"}
+    fine = all(isinstance(one, dict) and isinstance(one.get("sentence"), str) and "code" in one for one in findings)
+    best = [verdict["best_epoch"].get(name) for name in ("by_accuracy", "by_loss")]
+    fine = fine and all(one is None or (isinstance(one, dict) and parts <= one.keys()) for one in best)
+    return verdict if fine else None
 
 
 def _lr_tests(session: Session, rows: Sequence[StudyRow]) -> dict[str, dict[str, Any]]:

