@@ -22,6 +22,8 @@ BEAT_SECONDS = 1.0
 
 DEADLINE_SECONDS = {MeasurementKind.PREFLIGHT: 18.0, MeasurementKind.LR_TEST: 60.0}
 """The time limit of a measurement. A request waits 20 s for a pre-flight; a learning-rate test is polled."""
+STUDY_DEADLINE_SECONDS = 60.0
+"""Of a study's dry run, which no request waits for."""
 
 
 class Measurer:
@@ -75,7 +77,7 @@ class Measurer:
             "options": measurement.options,
             "settings": self._runtime.settings.model_dump(mode="json"),
         }
-        seconds = DEADLINE_SECONDS[measurement.kind]
+        seconds = STUDY_DEADLINE_SECONDS if measurement.options.get("study") else DEADLINE_SECONDS[measurement.kind]
         deadline = time.monotonic() + seconds
         beat_at = time.monotonic()
         answer = None

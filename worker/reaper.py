@@ -218,7 +218,7 @@ class Reaper:
         self._enqueue(sorted(overdue)[:ENQUEUE_AT_ONCE])
 
     def reclaim_measurements(self, elapsed: float) -> None:
-        """Give back measurements whose worker was lost; a pre-flight fails, since its request has timed out."""
+        """Give back measurements whose worker was lost; one that a request waited for fails: that has timed out."""
         with self._store.reading() as session:
             held = measurements.running(session)
         silent = self._measurements.watch(
@@ -227,7 +227,8 @@ class Reaper:
         for measurement_id, seconds in silent.items():
             if seconds > MEASUREMENT_SILENCE_SECONDS:
                 with self._store.writing() as session:
-                    if measurements.get(session, measurement_id).kind is MeasurementKind.PREFLIGHT:
+                    found = measurements.get(session, measurement_id)
+                    if found.kind is MeasurementKind.PREFLIGHT and not found.options.get("study"):
                         measurements.fail(session, measurement_id, "the worker that made it stopped responding")
                     else:
                         measurements.give_back(session, measurement_id)

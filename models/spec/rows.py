@@ -238,7 +238,7 @@ def _with_baseline(spec: StudySpec, rows: list[Row]) -> tuple[list[Row], list[En
             if spec.grid and wanted is None:
                 same = same or (rows[0].key if rows else None)
             if same is None:
-                rows = [Row(BASE, "The base spec", "", base, None, place="base"), *rows]
+                rows = [Row(BASE, "the base spec", "", base, None, place="base"), *rows]
             wanted = same or BASE
     return [replace(row, baseline=None if row.key == wanted else row.baseline or wanted) for row in rows], more
 

@@ -155,7 +155,10 @@ def _measure(session: Session, progress: Progress, parallel: int) -> bool:
         key = cost_key(spec)
         if row.measurement is None:
             row.measurement = (
-                known.get(key) or measurements.create(session, MeasurementKind.PREFLIGHT, spec, owner=study.owner).id
+                known.get(key)
+                or measurements.create(
+                    session, MeasurementKind.PREFLIGHT, spec, {"study": study.id}, owner=study.owner
+                ).id
             )
         known[key] = row.measurement
     found = [measurements.get(session, number) for number in dict.fromkeys(known.values())]

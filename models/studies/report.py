@@ -104,7 +104,7 @@ def _shortened(study: StudyResult) -> Iterable[Block]:
         f"To fit into {budget}, rows were shortened alike. Their scores are those of short runs; the order of rows may "
         "change when they are run in full."
     )
-    rows = [(f"{row.key}  {row.title}", row.shortened or "nothing") for row in study.rows]
+    rows = [(row.label, row.shortened or "nothing") for row in study.rows]
     yield Table(("Row", "What was run"), tuple(rows), texts=("Row", "What was run"))
 
 

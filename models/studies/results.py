@@ -55,6 +55,11 @@ class RowResult:
     difference: Difference | None = None
 
     @property
+    def label(self) -> str:
+        """Key and title, for tables and pictures."""
+        return self.key if self.title == self.key else f"{self.key}  {self.title}"
+
+    @property
     def scores(self) -> list[Score]:
         """Of the runs that have one."""
         return [run.score for run in self.runs if run.score is not None]
@@ -113,6 +118,11 @@ def with_differences(rows: Sequence[RowResult]) -> list[RowResult]:
     return [RowResult(**{**vars(row), "difference": difference}) for row, difference in zip(rows, found, strict=True)]
 
 
+def sentence(words: str) -> str:
+    """Words that begin with a capital letter."""
+    return words[:1].upper() + words[1:]
+
+
 METHOD_WORDS = {
     Method.CROSSED: "analysis of variance over {seeds} and shared images",
     Method.SEEDS: "Welch's t-test over {seeds} each",
@@ -136,18 +146,19 @@ def difference_sentence(row: RowResult, baseline: RowResult) -> str:
     """What may be said of a row beside its baseline, and what may not."""
     found = row.difference
     if found is None:
-        return f"{row.title} cannot be compared with {baseline.title}: one of them has no score."
+        return f"{sentence(row.title)} cannot be compared with {baseline.title}: one of them has no score."
     interval = f"{points(found.value)} points, 95% interval {points(found.low)} to {points(found.high)}"
     many = ""
     if found.num_comparisons > 1 and found.adjusted_p is not None and found.p_value < 0.05 <= found.adjusted_p:
         many = f"; of {found.num_comparisons} comparisons one like this comes by chance"
     match found.judgement:
         case Judgement.NOISE:
-            return f"{row.title} cannot be told from {baseline.title}: {interval}, which chance may explain{many}."
+            words = f"cannot be told from {baseline.title}: {interval}, which chance may explain{many}"
+            return f"{sentence(row.title)} {words}."
         case Judgement.BETTER:
-            return f"{row.title} is better than {baseline.title}: {interval}."
+            return f"{sentence(row.title)} is better than {baseline.title}: {interval}."
         case Judgement.WORSE:
-            return f"{row.title} is worse than {baseline.title}: {interval}."
+            return f"{sentence(row.title)} is worse than {baseline.title}: {interval}."
 
 
 def stability_sentence(row: RowResult, baseline: RowResult) -> str:

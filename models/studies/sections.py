@@ -20,7 +20,15 @@ from models.studies.blocks import (
     troubles,
 )  # fmt: skip
 from models.studies.comparison import Judgement, compare
-from models.studies.results import RowResult, RunResult, StudyResult, difference_sentence, points, stability_sentence
+from models.studies.results import (
+    RowResult,
+    RunResult,
+    StudyResult,
+    difference_sentence,
+    points,
+    sentence,
+    stability_sentence,
+)
 from models.text import number, percent, plural
 
 KERNEL_CODES = (
@@ -96,25 +104,26 @@ def _answer(row: RowResult, baseline: RowResult | None) -> str:
 
 
 def _stability_table(run: Sequence[RowResult]) -> Table:
+    has_published = any(row.published is not None for row in run)
     rows = []
     for row in run:
         first, stability = row.first, row.stability
         assert first is not None
         last = first.history[-1].val_accuracy
+        wobble = None if stability is None else stability.wobble_accuracy
         rows.append(
             (
-                f"{row.key}  {row.title}",
+                row.label,
                 score_text(row),
-                published_text(row),
+                *((published_text(row),) if has_published else ()),
                 percent(last) if math.isfinite(last) else "not finite",
                 DASH if stability is None else f"{stability.score:.2f}",
-                DASH
-                if stability is None or stability.wobble_accuracy is None
-                else f"{100 * stability.wobble_accuracy:.1f}",
+                DASH if wobble is None else f"{100 * wobble:.1f}",
             )
         )
+    published = ("Published",) if has_published else ()
     return Table(
-        ("Row", "Best", "Published", "Last epoch", "Stability", "Wobble, points"),
+        ("Row", "Best", *published, "Last epoch", "Stability", "Wobble, points"),
         tuple(rows),
         texts=("Row",),
         note="Stability is 1 for curves that keep what they reach without ups and downs, 0 for those that collapse.",
@@ -155,7 +164,8 @@ def _steps(rows: Sequence[RowResult], run: Sequence[RowResult], index: int | Non
 
 
 def _epochs(run: Sequence[RowResult], index: int | None) -> Iterable[Block]:
-    yield _panels(run, index, "Loss (above) and accuracy (below) by epoch; the ring marks the best epoch.")
+    if index is not None:  # a study that asks for no sections shows them under Comparison
+        yield _panels(run, index, "Loss (above) and accuracy (below) by epoch; the ring marks the best epoch.")
     rows = []
     told = []
     for row in run:
@@ -163,15 +173,12 @@ def _epochs(run: Sequence[RowResult], index: int | None) -> Iterable[Block]:
         assert first is not None
         best = None if first.verdict is None else first.verdict["best_epoch"]
         by_accuracy, by_loss = (None, None) if best is None else (best["by_accuracy"], best["by_loss"])
-        rows.append(
-            (f"{row.key}  {row.title}", *_epoch_cells(by_accuracy), *_epoch_cells(by_loss), published_text(row))
-        )
+        rows.append((row.label, *_epoch_cells(by_accuracy), *_epoch_cells(by_loss), published_text(row)))
         if by_accuracy and by_loss:
             told.append(_epochs_sentence(row, by_accuracy, by_loss, len(first.history)))
         elif len(first.history) < 4:
-            told.append(
-                f"{row.title}: {plural(len(first.history), 'epoch')} are too few to tell a best one from noise."
-            )
+            few = plural(len(first.history), "epoch")
+            told.append(f"{sentence(row.title)}: {few} are too few to tell a best one from noise.")
     columns = ("Row", "Best by accuracy", "As good", "Best by loss", "As good ", "Published")
     note = "Epochs count from 1. \u201cAs good\u201d are the epochs that noise does not tell from the best one."
     yield Table(columns, tuple(rows), texts=("Row",), note=note)
@@ -188,7 +195,7 @@ def _epoch_cells(best: BestJson | None) -> tuple[str, str]:
 def _epochs_sentence(row: RowResult, by_accuracy: BestJson, by_loss: BestJson, num_epochs: int) -> str:
     first, last = by_accuracy["as_good"]
     alike = f"; epochs {first} to {last} are as good within noise" if last > first else ""
-    words = f"{row.title}: the accuracy is highest at epoch {by_accuracy['epoch']}{alike}."
+    words = f"{sentence(row.title)}: the accuracy is highest at epoch {by_accuracy['epoch']}{alike}."
     if by_loss["stands_out"]:
         words += f" The loss is lowest at epoch {by_loss['epoch']} and rises after it: more epochs only overfit."
         return f"{words} About {plural(max(first, by_loss['epoch']), 'epoch')} would have done."
@@ -208,7 +215,7 @@ def _choice(run: Sequence[RowResult]) -> Iterable[Block]:
             p = each.test_accuracy
             gaps.append(gap)
             errors.append(math.sqrt(p * (1 - p) * (1 / images + 1 / 10_000)))
-            rows.append((f"{row.key}  {row.title}", percent(each.score.accuracy), percent(p), points(gap)))
+            rows.append((row.label, percent(each.score.accuracy), percent(p), points(gap)))
     if not gaps:
         yield Text("No row was measured on the test images (dataset.evaluate_test), so nothing can be said of it.")
         return
@@ -242,7 +249,7 @@ def _kernels(run: Sequence[RowResult]) -> Iterable[Block]:
         yield Figure("kernels", (row.key,), f"First-layer kernels of {row.title}: first, best and last epoch.")
         found = _findings(first, KERNEL_CODES)
         words = " ".join(finding["sentence"] for finding in found)
-        told.append(f"{row.title}: {words or 'nothing stands out; every filter responds.'}")
+        told.append(f"{sentence(row.title)}: {words or 'nothing stands out; every filter responds.'}")
     yield Bullets(tuple(told))
 
 
@@ -256,7 +263,7 @@ def _failures(rows: Sequence[RowResult], index: int | None) -> Iterable[Block]:
         if first is None:
             told += list(troubles(row))
             continue
-        words = [f"{row.title}: experiment {first.experiment_id} {ended(first.status)}."]
+        words = [f"{sentence(row.title)}: experiment {first.experiment_id} {ended(first.status)}."]
         if first.verdict:
             words.append(first.verdict["summary"])
         if first.reason and first.status != "completed":

@@ -41,7 +41,7 @@ def panels_of(rows: Sequence[RowResult], published: Mapping[str, Sequence[float]
         if seeds:
             spread = row.spread
             note = "" if spread is None else f"best {100 * spread.mean:.1f}%"
-            made.append(Panel(f"{row.key}  {row.title}", note, seeds, (published or {}).get(row.key, ())))
+            made.append(Panel(row.label, note, seeds, (published or {}).get(row.key, ())))
     return made
 
 
@@ -187,7 +187,7 @@ def _differences(rows: Sequence[RowResult]) -> Sheet:
         color = MUTED if one.judgement is Judgement.NOISE else PALETTE[2 if one.judgement is Judgement.BETTER else 1]
         sheet.line([(plot.across(100 * one.low), y), (plot.across(100 * one.high), y)], color=color, width=2.0, level=3)
         sheet.dots([(plot.across(100 * one.value), y)], color=color, size=6)
-        label = fit(f"{row.key}  {row.title}", LABEL_WIDTH - 16, 8.5)
+        label = fit(row.label, LABEL_WIDTH - 16, 8.5)
         sheet.words(LABEL_WIDTH - 8, y, label, size=8.5, color=INK, across="right", up="center")
         words = f"{points(one.value)} ({points(one.low)} to {points(one.high)})"
         words += ", noise" if one.judgement is Judgement.NOISE else ""
