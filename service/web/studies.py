@@ -26,5 +26,6 @@ def study_context(session: Session, study_id: int, experiments_dir: Path) -> dic
         "study": document,
         "active": document.status in ACTIVE,
         "has_published": any(row.published is not None for row in document.rows),
+        "any_epoch": any(row.val_accuracy is not None or row.status == "running" for row in document.rows),
         "version": f"{document.progress.ended}-{document.status}",
     }
