@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from worker.training.threads import START, ThreadHistory, limit_spinning
 
@@ -80,7 +80,7 @@ def one_run(batch_size: int, fixed_threads: int | None, seconds: float) -> float
     sys.stdin.read()
     started = time.perf_counter()
 
-    def should_stop() -> str | None:
+    def should_stop() -> Literal["cancel"] | None:
         nonlocal steps, began, images
         now = time.perf_counter()
         if not began and now - started >= SETTLING_SECONDS and steps >= 10:
@@ -99,7 +99,7 @@ def one_run(batch_size: int, fixed_threads: int | None, seconds: float) -> float
             device="cpu",
             should_stop=should_stop,
             thread_control=thread_control,
-        )  # type: ignore[arg-type]
+        )
     return images / (time.perf_counter() - began)
 
 
@@ -156,10 +156,9 @@ def measure_beside(rounds: int, seconds: float) -> list[Figure]:
             Figure(f"batch {size}, idle, of fixed threads", idle / before, 0.92, False, f"{idle:,.0f} / {before:,.0f}")
         )
         for hogs, name, bar in ((1, "one", 0.35), (2, "two", 0.2)):
-            beside, fixed = found[size, hogs, "chosen"], found[size, hogs, "fixed"]
-            detail = (
-                f"{beside:,.0f} / {idle:,.0f}; with fixed threads {fixed:,.0f} / {before:,.0f} = {fixed / before:.2f}"
-            )
+            beside, with_fixed = found[size, hogs, "chosen"], found[size, hogs, "fixed"]
+            then = f"with fixed threads {with_fixed:,.0f} / {before:,.0f} = {with_fixed / before:.2f}"
+            detail = f"{beside:,.0f} / {idle:,.0f}; {then}"
             figures.append(
                 Figure(f"batch {size}, beside {name} busy a core, of idle", beside / idle, bar, False, detail)
             )

@@ -5,6 +5,7 @@ import os
 import hypothesis
 import pytest
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything imports onnxruntime, as service.predictions does
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before anything imports torch: several trainings share the cores
 
 # The same examples in every run; `--hypothesis-profile default` draws new ones.

@@ -20,6 +20,9 @@ from service.predictions.weights import UNREADABLE
 IMAGES, LOGITS, BATCH = "images", "logits", "batch"
 """Names in the graph: see models.networks.export."""
 ERRORS_ONLY = 3
+EXTERNAL_FILES, NOWHERE = "session.model_external_initializers_file_folder_path", "/dev/null"
+"""Where a graph's weights may be read from files: nowhere. Else a graph from a restored backup could name files below the
+working directory, and predictions would tell their content."""
 MISFITS = (states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.RuntimeException)
 """What onnxruntime raises for weights that are not of the graph, and for a graph that is none."""
 
@@ -33,6 +36,7 @@ def start_session(graph: bytes, weights: bytes) -> InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     options.add_free_dimension_override_by_name(BATCH, 1)
+    options.add_session_config_entry(EXTERNAL_FILES, NOWHERE)
     try:
         tensors = read_tensors(weights)
         values = [OrtValue.ortvalue_from_numpy(tensor) for tensor in tensors.values()]

@@ -242,3 +242,11 @@ def test_output_that_nobody_reads_or_that_cannot_be_written_is_no_traceback(tmp_
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr
     assert "No space left on device" in ended.stderr
+
+
+def test_a_dry_run_shows_parts_of_a_figure_in_words(run: Callable[..., Any], lab: FakeLab) -> None:
+    measured = {"num_parameters": 76914, "disk": {"checkpoints": 1237124, "weights": 615312}, "finite": True}
+    lab.post = lambda *_, **__: measured  # type: ignore[method-assign]
+    shown = run("submit", "baseline", "--dry-run").output
+    assert "checkpoints 1,237,124, weights 615,312" in shown
+    assert "{" not in shown

@@ -1,17 +1,21 @@
 """What is served is what was measured: the graph sees the pixels that validation saw."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from onnx import TensorProto, helper
+from safetensors.numpy import save
 
 from models.data.dataset import ImageDataset
 from models.data.decoding import to_channels
+from models.errors import CorruptFile
 from models.evaluation.probabilities import softmax
-from models.networks.export import export_graph
+from models.networks.export import IMAGES, LOGITS, WEIGHTS_FILE, export_graph
 from models.spec.parse import parse_spec
 from service.predictions.session import compute_logits, start_session
 from tests.worker.training.tiny import images
@@ -56,3 +60,41 @@ def test_a_served_answer_is_what_validation_gives(model: dict[str, Any], version
     served = softmax(np.stack(compute_logits(session, [to_channels(square, channels) for square in squares])))
     assert len(served) == len(validation)
     assert np.abs(served - expected).max() < 1e-6
+
+
+def graph_with_file(location: str) -> bytes:
+    """A graph that answers with 8 bytes of a file beside its one weight."""
+    file = TensorProto(name="file", data_type=TensorProto.UINT8, dims=[8], data_location=TensorProto.EXTERNAL)
+    file.external_data.add(key="location", value=location)
+    weight = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[8], data_location=TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=WEIGHTS_FILE)
+    nodes = [
+        helper.make_node("Cast", ["file"], ["bytes"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["bytes", "weight"], [LOGITS]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "reads",
+        [helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ["batch", 3, 32, 32])],
+        [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [8])],
+        [file, weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@pytest.mark.parametrize("location", ["secret", "folder/../secret", "../secret", "{folder}/secret", "/etc/passwd"])
+def test_a_graph_that_names_a_file_reads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    """As a hostile backup may hold: the file's bytes would be the logits."""
+    here = tmp_path / "folder"
+    here.mkdir()
+    for place in (tmp_path, here):
+        (place / "secret").write_bytes(b"password")
+    (here / "folder").mkdir()
+    monkeypatch.chdir(here)
+    graph = graph_with_file(location.format(folder=here))
+    with pytest.raises(CorruptFile):
+        start_session(graph, save({"weight": np.zeros(8, np.float32)}))
