@@ -21,8 +21,8 @@ IMAGES, LOGITS, BATCH = "images", "logits", "batch"
 """Names in the graph: see models.networks.export."""
 ERRORS_ONLY = 3
 EXTERNAL_FILES, NOWHERE = "session.model_external_initializers_file_folder_path", "/dev/null"
-"""Where a graph's weights may be read from files: nowhere. Else a graph from a restored backup could name files below the
-working directory, and predictions would tell their content."""
+"""Where a graph's weights may be read from files: nowhere. Else a graph from a restored backup could name files below
+the working directory, and predictions would tell their content."""
 MISFITS = (states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.RuntimeException)
 """What onnxruntime raises for weights that are not of the graph, and for a graph that is none."""
 
