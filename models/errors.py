@@ -5,7 +5,20 @@ and the worker stores `detail` as the reason a run failed.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
+
+
+class FieldError(TypedDict):
+    """What is wrong with one field of a spec or a request, as problem documents send it."""
+
+    field: str
+    """Its place, with dots: model.blocks.0.convs."""
+    message: str
+    value: NotRequired[Any]
+    """What was received, where it is short."""
+    nearest: NotRequired[Any]
+    """The nearest valid value, or the name that was meant; null takes the field out."""
+    choices: NotRequired[list[str]]
 
 
 class EpochalError(Exception):
@@ -34,13 +47,13 @@ class InvalidSettings(EpochalError):
 
 
 class SpecError(EpochalError):
-    """A spec that cannot be run. `errors` has one entry a field: {"field", "message", "value"?, "nearest"?}."""
+    """A spec that cannot be run. `errors` has one entry a field."""
 
     code = "invalid-spec"
     status = 422
     title = "The experiment cannot be run as it is written"
 
-    def __init__(self, errors: Sequence[dict[str, Any]], *, fix: str | None = None) -> None:
+    def __init__(self, errors: Sequence[FieldError], *, fix: str | None = None) -> None:
         detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors)
         super().__init__(detail, fix=fix, errors=list(errors))
         self.errors = list(errors)

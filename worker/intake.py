@@ -14,6 +14,7 @@ from uuid import uuid4
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, redis
 
+from models.plain import JsonObject
 from models.queue import QUEUE, TRAIN_TASK, experiment_in
 
 log = structlog.get_logger(__name__)
@@ -58,7 +59,7 @@ class Transport(redis.Transport):
             log.warning("dropped a control message that cannot be read", why=_brief(error))
 
 
-def message_for(experiment_id: int) -> dict[str, Any]:
+def message_for(experiment_id: int) -> JsonObject:
     """A message in kombu's format whose only argument is the experiment's id."""
     return {
         "body": base64.b64encode(json.dumps([[experiment_id], {}, {}]).encode()).decode(),

@@ -7,8 +7,6 @@ all workers measure on their own clocks how long it has not changed (worker.reap
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
@@ -19,6 +17,7 @@ from models.spec.parse import load_spec
 from models.store import Status, Store, runs
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
+from worker.processes.messages import ClaimJson
 
 log = structlog.get_logger(__name__)
 
@@ -95,12 +94,49 @@ class Lease:
                 failing = False
 
 
-def claim_to_json(claim: runs.Claim) -> dict[str, Any]:
+def claim_to_json(claim: runs.Claim) -> ClaimJson:
     """A claim as plain data, for the training process."""
-    return {**asdict(claim), "spec": claim.spec.as_json()}
+    return {
+        "experiment_id": claim.experiment_id,
+        "run_id": claim.run_id,
+        "attempt": claim.attempt,
+        "worker": claim.worker,
+        "spec": claim.spec.as_json(),
+        "checkpoints": [
+            {
+                "experiment_id": record.experiment_id,
+                "kind": record.kind.value,
+                "epoch": record.epoch,
+                "attempt": record.attempt,
+                "path": record.path,
+                "sha256": record.sha256,
+                "num_bytes": record.num_bytes,
+            }
+            for record in claim.checkpoints
+        ],
+        "start_epoch": claim.start_epoch,
+    }
 
 
-def claim_from_json(body: dict[str, Any]) -> runs.Claim:
+def claim_from_json(body: ClaimJson) -> runs.Claim:
     """The claim from `claim_to_json`; its spec is validated again."""
-    checkpoints = [ArtifactRecord(**{**each, "kind": ArtifactKind(each["kind"])}) for each in body["checkpoints"]]
-    return runs.Claim(**{**body, "spec": load_spec(body["spec"]), "checkpoints": checkpoints})
+    return runs.Claim(
+        experiment_id=body["experiment_id"],
+        run_id=body["run_id"],
+        attempt=body["attempt"],
+        worker=body["worker"],
+        spec=load_spec(body["spec"]),
+        checkpoints=[
+            ArtifactRecord(
+                experiment_id=each["experiment_id"],
+                kind=ArtifactKind(each["kind"]),
+                epoch=each["epoch"],
+                attempt=each["attempt"],
+                path=each["path"],
+                sha256=each["sha256"],
+                num_bytes=each["num_bytes"],
+            )
+            for each in body["checkpoints"]
+        ],
+        start_epoch=body["start_epoch"],
+    )

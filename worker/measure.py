@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterable, Iterator
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from models.data.catalogue import get_dataset
 from models.data.dataset import ImageDataset, is_fetched, load_dataset
 from models.errors import DataUnavailable
+from models.measurements import DEFAULT_RANGE, LearningRateRange, LearningRateTestResult, PreflightResult
+from models.plain import JsonObject
 from models.settings import Settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
@@ -61,7 +63,7 @@ class Clock:
         self._last = now
 
 
-def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def measure_spec(body: JsonObject, settings: Settings) -> PreflightResult:
     """Train a few real steps and measure a few validation batches on this worker's device."""
     spec = load_spec(body)
     dataset = _dataset(spec, settings)
@@ -90,12 +92,18 @@ def measure_spec(body: dict[str, Any], _: dict[str, Any], settings: Settings) ->
     }
 
 
-def measure_learning_rates(body: dict[str, Any], options: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def measure_learning_rates(
+    body: JsonObject, options: LearningRateRange | None, settings: Settings
+) -> LearningRateTestResult:
     """Measure the loss over a sweep of learning rates and suggest one."""
     spec = load_spec(body)
     thread_control = ThreadControl(Neighbours([settings.data_dir]))
     return learning_rate_test(
-        spec, _dataset(spec, settings), **options, device=settings.device, thread_control=thread_control
+        spec,
+        _dataset(spec, settings),
+        **(options or DEFAULT_RANGE),
+        device=settings.device,
+        thread_control=thread_control,
     )
 
 

@@ -4,14 +4,16 @@ They do not go through the broker: a client waits for the answer, which must not
 """
 
 import time
-from typing import Any
+from typing import cast
 
 import structlog
 
 from models.errors import EpochalError
+from models.measurements import LearningRateRange
 from models.store import measurements
 from models.store.states import MeasurementKind
 from models.store.tables import Measurement
+from worker.processes.messages import MeasurementJob, Report
 from worker.processes.nursery import NurseryError
 from worker.runtime import Runtime
 
@@ -61,29 +63,29 @@ class Measurer:
             return
         with self._runtime.store.writing() as session:
             if "result" in answer:
-                result = {**answer["result"], "beside_a_run": beside_a_run or self._runtime.training}
-                measurements.finish(session, measurement.id, result)
+                answer["result"]["beside_a_run"] = beside_a_run or self._runtime.training
+                measurements.finish(session, measurement.id, answer["result"])
             else:
                 measurements.fail(session, measurement.id, answer["reason"])
         seconds, reason = round(time.monotonic() - began, 2), answer.get("reason")
         log.info("measured", measurement=measurement.id, kind=measurement.kind, seconds=seconds, reason=reason)
 
-    def _measure(self, measurement: Measurement) -> dict[str, Any] | None:
-        """The job's answer; None when the worker shuts down before there is one."""
-        payload = {
+    def _measure(self, measurement: Measurement) -> Report | None:
+        """The job's last report; None when the worker shuts down before there is one."""
+        job: MeasurementJob = {
             "do": "measurement",
             "kind": measurement.kind.value,
             "spec": measurement.spec,
-            "options": measurement.options,
+            "options": cast(LearningRateRange, measurement.options) if measurement.options else None,
             "settings": self._runtime.settings.model_dump(mode="json"),
         }
         seconds = STUDY_DEADLINE_SECONDS if measurement.options.get("study") else DEADLINE_SECONDS[measurement.kind]
         deadline = time.monotonic() + seconds
         beat_at = time.monotonic()
-        answer = None
-        with self._runtime.nursery.spawn(payload, self._runtime.shutdown.is_set) as job:
-            while job.exit_code is None:
-                for report in job.read(0.2):
+        answer: Report | None = None
+        with self._runtime.nursery.spawn(job, self._runtime.shutdown.is_set) as process:
+            while process.exit_code is None:
+                for report in process.read(0.2):
                     answer = report
                 if self._runtime.shutdown.is_set():
                     return answer
@@ -94,4 +96,4 @@ class Measurer:
                     beat_at = now + BEAT_SECONDS
                     with self._runtime.store.writing() as session:
                         measurements.beat(session, measurement.id)
-        return answer or {"reason": f"the measuring process exited with code {job.exit_code} without a result"}
+        return answer or {"reason": f"the measuring process exited with code {process.exit_code} without a result"}

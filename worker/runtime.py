@@ -88,9 +88,9 @@ class Runtime:
         try:
             with self.nursery.spawn(
                 {"do": "describe-device", "settings": self.settings.model_dump(mode="json")}
-            ) as job:
-                while job.exit_code is None:
-                    for report in job.read(1.0):
+            ) as process:
+                while process.exit_code is None:
+                    for report in process.read(1.0):
                         self.device = report.get("device", self.device)
         except NurseryError as error:
             log.error("no training process can be started", why=str(error))

@@ -4,18 +4,22 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from sqlalchemy.orm import Session
 
 from models.curves.metrics import EpochMetrics
+from models.environment import Environment
 from models.errors import Unavailable
 from models.files import sha256_of
+from models.notices import NoticeCode, NoticeData
+from models.progress import Progress
 from models.store import Store, artifacts, history, runs
 from models.store.states import ArtifactKind
 from models.verdict import Verdict
 from worker.folders import keep, remove_files
+from worker.processes.messages import Report
 
 RETRY_SECONDS = 0.5
 """Between two attempts while the database is unavailable. Each attempt itself waits for a locked one."""
@@ -38,7 +42,7 @@ class StoreSink:
         store: Store,
         claim: runs.Claim,
         experiments_dir: Path,
-        report: Callable[[dict[str, Any]], None],
+        report: Callable[[Report], None],
         should_stop: Callable[[], object] = lambda: False,
     ) -> None:
         self._store = store
@@ -90,7 +94,7 @@ class StoreSink:
 
         remove_files(self._experiments_dir, self._write(action))
 
-    def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
+    def notice(self, code: NoticeCode, text: str, data: NoticeData) -> None:
         """Store a notice for the experiment's event stream."""
         self._write(lambda session: runs.notice(session, self._claim, code, text, data))
 
@@ -98,14 +102,30 @@ class StoreSink:
         """Store the latest verdict."""
         self._write(lambda session: runs.set_verdict(session, self._claim, verdict.as_json()))
 
-    def environment(self, environment: dict[str, Any]) -> None:
+    def environment(self, environment: Environment) -> None:
         """Store the run's environment."""
         self._write(lambda session: runs.set_environment(session, self._claim, environment))
 
-    def _tell(self, epoch: int, phase: str, **more: Any) -> None:
-        nothing = {"step": 0, "steps": None, "seconds_left": None, "images_per_second": None}
-        place = {"epoch": epoch, "epochs": self._claim.spec.epochs, "phase": phase}
-        self._report({"progress": {**place, **nothing, **more}})
+    def _tell(
+        self,
+        epoch: int,
+        phase: str,
+        *,
+        step: int = 0,
+        steps: int | None = None,
+        seconds_left: float | None = None,
+        images_per_second: float | None = None,
+    ) -> None:
+        progress: Progress = {
+            "epoch": epoch,
+            "epochs": self._claim.spec.epochs,
+            "step": step,
+            "steps": steps,
+            "seconds_left": seconds_left,
+            "images_per_second": images_per_second,
+            "phase": phase,
+        }
+        self._report({"progress": progress})
 
     def read(self, action: Callable[[Session], T]) -> T:
         """Read from the store, retrying while the database is unavailable, as writes do."""

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 
@@ -12,7 +12,8 @@ from models.progress import TestResult
 from models.store.states import Status
 from worker.lease import Lease
 from worker.processes.memory import oom_kills
-from worker.processes.nursery import Job
+from worker.processes.messages import OutcomeJson, Report
+from worker.processes.nursery import JobProcess
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,7 @@ EXIT_GRACE_SECONDS = 5.0
 """From a process's report of its outcome to SIGKILL, if it has not exited."""
 
 OUT_OF_MEMORY = "the training process ran out of memory"
+SHUT_DOWN = "the worker was shut down"
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ class End:
 class Supervisor:
     """Watches one training process: passes on cancels and shutdowns, and kills it when it does not respond."""
 
-    def __init__(self, job: Job, lease: Lease, shutdown: threading.Event, stall_seconds: float) -> None:
+    def __init__(self, job: JobProcess, lease: Lease, shutdown: threading.Event, stall_seconds: float) -> None:
         self._job = job
         self._lease = lease
         self._shutdown = shutdown
         self._stall_seconds = stall_seconds
-        self._outcome: dict[str, Any] | None = None
+        self._outcome: OutcomeJson | None = None
         self._asked: Literal["cancel", "shutdown", "stall"] | None = None
         self._kill_at = float("inf")
         self._silent_seconds = 0.0
@@ -75,7 +77,7 @@ class Supervisor:
                  exit_code=self._job.exit_code, action=end.action, reason=end.reason)  # fmt: skip
         return end
 
-    def _take(self, report: dict[str, Any]) -> None:
+    def _take(self, report: Report) -> None:
         if "progress" in report:
             self._lease.progress = report["progress"]
         elif "outcome" in report:
@@ -107,17 +109,18 @@ class Supervisor:
         if self._lease.lost:
             return End("leave", reason="another worker owns the run")
         outcome = self._outcome
-        kind = outcome["kind"] if outcome else None
-        if outcome and kind == "lost":
+        if outcome and outcome["kind"] == "lost":
             return End("leave", reason="another worker owns the run")
-        if outcome and kind == "settle":
-            return End("settle", Status(outcome["status"]), outcome.get("reason"), outcome.get("test"))
+        if outcome and outcome["kind"] == "settle":
+            return End("settle", Status(outcome["status"]), outcome["reason"], outcome["test"])
         if self._lease.cancel_requested:
             return End("settle", Status.CANCELLED)
-        if self._asked == "shutdown" or kind == "handed_back":
-            reason = outcome.get("reason") if outcome else None
-            return End("hand_back", reason=reason or "the worker was shut down", counts=False)
-        if outcome and kind == "retry":
+        if outcome and outcome["kind"] == "handed_back":
+            return End("hand_back", reason=outcome.get("reason") or SHUT_DOWN, counts=False)
+        if self._asked == "shutdown":
+            reason = outcome["reason"] if outcome else SHUT_DOWN
+            return End("hand_back", reason=reason, counts=False)
+        if outcome:
             return End("hand_back", reason=outcome["reason"])
         if self._asked == "stall":
             return End("hand_back", reason=f"training made no progress for {self._stall_seconds:g} s and was ended")

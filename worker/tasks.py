@@ -12,6 +12,7 @@ from models.store.rows import set_status
 from worker import folders
 from worker.app import app, current_runtime
 from worker.lease import Lease, claim_to_json
+from worker.processes.messages import TrainJob
 from worker.processes.nursery import NurseryError
 from worker.runtime import Runtime
 from worker.supervisor import End, Supervisor
@@ -84,13 +85,13 @@ def _give_up_claim(runtime: Runtime, experiment_id: int) -> None:
 
 def _supervise(runtime: Runtime, lease: Lease) -> End:
     settings = runtime.settings
-    payload = {"do": "train", "settings": settings.model_dump(mode="json"), "claim": claim_to_json(lease.claim)}
+    job: TrainJob = {"do": "train", "settings": settings.model_dump(mode="json"), "claim": claim_to_json(lease.claim)}
     try:
-        job = runtime.nursery.spawn(payload, give_up=lambda: lease.lost or runtime.shutdown.is_set())
+        process = runtime.nursery.spawn(job, give_up=lambda: lease.lost or runtime.shutdown.is_set())
     except NurseryError as error:
         return End("hand_back", reason=str(error), counts=not runtime.shutdown.is_set())
-    with job:
-        return Supervisor(job, lease, runtime.shutdown, settings.stall_seconds).run()
+    with process:
+        return Supervisor(process, lease, runtime.shutdown, settings.stall_seconds).run()
 
 
 def _write_end(runtime: Runtime, lease: Lease, end: End) -> None:

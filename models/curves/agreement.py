@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -45,14 +45,44 @@ class Agreement(StrEnum):
     """They differ, and have too few epochs to tell whether that is chance."""
 
 
-def agreement(history_a: Sequence[EpochMetrics], history_b: Sequence[EpochMetrics]) -> dict[str, Any]:
-    """Compare two histories epoch by epoch.
+class SeriesComparison(TypedDict):
+    """How one series of two histories, a and b, differs. The last three are of the series that are judged alone."""
 
-    Returns {"agreement", "sentence", "epochs": [a, b], "first_difference": epoch or None, "series": {name: {
-    "largest_difference", "at_epoch", "end_difference", "tolerance", "share_within"}}}. `end_difference` is the mean of
-    b - a over the last third; `tolerance` is what chance explains of it; `share_within` the part of epochs that lie
-    within chance of each other.
-    """
+    largest_difference: float
+    at_epoch: int
+    end_difference: float
+    """The mean of b - a over the last third."""
+    floor: NotRequired[float]
+    """What another seed changes, whatever the curves' own noise."""
+    tolerance: NotRequired[float]
+    """What chance explains of the difference over the last third."""
+    share_within: NotRequired[float]
+    """The part of epochs that lie within chance of each other."""
+
+
+class Comparison(TypedDict):
+    """Two histories compared; figures that are not finite are None."""
+
+    agreement: str
+    """A value of Agreement, or what the service says instead while one of them is not complete."""
+    sentence: str
+    epochs: list[int]
+    """How many epochs each has."""
+    first_difference: int | None
+    """The first epoch that is not the same to the bit."""
+    series: dict[str, SeriesComparison]
+
+
+class Chance(TypedDict):
+    """What chance explains of the difference between two curves: see SeriesComparison."""
+
+    floor: float
+    tolerance: float
+    share_within: float
+
+
+def agreement(history_a: Sequence[EpochMetrics], history_b: Sequence[EpochMetrics]) -> Comparison:
+    """Compare two histories epoch by epoch."""
     pairs = _pair(history_a, history_b)
     lengths = [len(history_a), len(history_b)]
     series = {name: found for name in COMPARED if (found := _compare(pairs, name)) is not None}
@@ -66,7 +96,7 @@ def agreement(history_a: Sequence[EpochMetrics], history_b: Sequence[EpochMetric
         result, sentence = Agreement.WITHIN_NOISE, _noise_sentence(series, first)
     else:
         result, sentence = Agreement.DIFFERENT, _difference_sentence(lengths, pairs, series, first)
-    body: dict[str, Any] = finite(
+    comparison: Comparison = finite(
         {
             "agreement": str(result),
             "sentence": sentence,
@@ -75,7 +105,7 @@ def agreement(history_a: Sequence[EpochMetrics], history_b: Sequence[EpochMetric
             "series": series,
         }
     )
-    return body
+    return comparison
 
 
 def _pair(history_a: Sequence[EpochMetrics], history_b: Sequence[EpochMetrics]) -> Pairs:
@@ -89,7 +119,7 @@ def _same(one: float | None, other: float | None) -> bool:
     return all(missing) or (not any(missing) and one == other)
 
 
-def _compare(pairs: Pairs, name: str) -> dict[str, Any] | None:
+def _compare(pairs: Pairs, name: str) -> SeriesComparison | None:
     """One series' differences; None when no epoch has it in both."""
     rows = [(a.epoch, getattr(a, name), getattr(b, name)) for a, b in pairs]
     rows = [(epoch, x, y) for epoch, x, y in rows if _finite(x) and _finite(y)]
@@ -100,14 +130,14 @@ def _compare(pairs: Pairs, name: str) -> dict[str, Any] | None:
     gap = other - one
     largest = int(np.argmax(np.abs(gap)))
     end = max(1, len(gap) // 3)
-    found: dict[str, Any] = {
+    found: SeriesComparison = {
         "largest_difference": float(abs(gap[largest])),
         "at_epoch": epochs[largest],
         "end_difference": float(gap[-end:].mean()),
     }
     if name in JUDGED:
         images = _image_noise(name, one, other, end, pairs)
-        found |= _chance(one, other, floor=_floor(name, one, other), images=images, end=end)
+        return {**found, **_chance(one, other, floor=_floor(name, one, other), images=images, end=end)}
     return found
 
 
@@ -127,7 +157,7 @@ def _image_noise(name: str, one: Array, other: Array, end: int, pairs: Pairs) ->
     return spread * math.sqrt(2 * (1 - SHARED) / size)
 
 
-def _chance(one: Array, other: Array, *, floor: float, images: float, end: int) -> dict[str, Any]:
+def _chance(one: Array, other: Array, *, floor: float, images: float, end: int) -> Chance:
     """What chance explains of the difference at the end, and the part of epochs that are within it."""
     n = len(one)
     sigmas = SIGMAS * (1 + 3 / n)  # the noise of a short curve is itself uncertain
@@ -159,13 +189,13 @@ def _same_finite(pairs: Pairs) -> bool:
     return all(one == other for one, other in broken)
 
 
-def _is_close(series: dict[str, dict[str, Any]]) -> bool:
+def _is_close(series: dict[str, SeriesComparison]) -> bool:
     """Whether no epoch differs by more than a tenth of what another seed does at the end of a long run."""
     judged = [series[name] for name in JUDGED if name in series]
     return bool(judged) and all(found["largest_difference"] <= found["floor"] / 10 for found in judged)
 
 
-def _is_noise(pairs: Pairs, series: dict[str, dict[str, Any]]) -> bool:
+def _is_noise(pairs: Pairs, series: dict[str, SeriesComparison]) -> bool:
     judged = [series[name] for name in JUDGED if name in series]
     return (
         bool(judged)
@@ -178,14 +208,14 @@ def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _few_sentence(series: dict[str, dict[str, Any]], epochs: int, first: int | None) -> str:
+def _few_sentence(series: dict[str, SeriesComparison], epochs: int, first: int | None) -> str:
     judged = [name for name in JUDGED if name in series]
     difference = f": {_figures(judged[0], series[judged[0]])[0]} at the end" if judged else ""
     few = f"{plural(epochs, 'epoch')} {'is' if epochs == 1 else 'are'} too few to tell whether that is chance"
     return f"They part in epoch {first}{difference}. {few}; it takes {FEWEST_EPOCHS}."
 
 
-def _noise_sentence(series: dict[str, dict[str, Any]], first: int | None) -> str:
+def _noise_sentence(series: dict[str, SeriesComparison], first: int | None) -> str:
     name = next(name for name in JUDGED if name in series)
     difference, tolerance = _figures(name, series[name])
     return (
@@ -193,7 +223,9 @@ def _noise_sentence(series: dict[str, dict[str, Any]], first: int | None) -> str
     )
 
 
-def _difference_sentence(lengths: list[int], pairs: Pairs, series: dict[str, dict[str, Any]], first: int | None) -> str:
+def _difference_sentence(
+    lengths: list[int], pairs: Pairs, series: dict[str, SeriesComparison], first: int | None
+) -> str:
     if lengths[0] != lengths[1]:
         return f"One history has {lengths[0]} epochs and the other {lengths[1]}."
     if not pairs or not any(name in series for name in JUDGED):
@@ -212,7 +244,7 @@ def _difference_sentence(lengths: list[int], pairs: Pairs, series: dict[str, dic
     return f"They part in epoch {first}: one has finite losses where the other has none."
 
 
-def _figures(name: str, found: dict[str, Any]) -> tuple[str, str]:
+def _figures(name: str, found: SeriesComparison) -> tuple[str, str]:
     difference, tolerance = abs(found["end_difference"]), found["tolerance"]
     words = name.replace("val_", "validation ").replace("train_", "training ")
     if name.endswith("accuracy"):

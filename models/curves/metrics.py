@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any, TypedDict
+from typing import TypedDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class EpochMetrics:
     """Of the training part."""
     peak_memory_mb: float
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, float | None]:
         """The epoch as plain JSON data, with null for what is not finite."""
         return {
             name: value if value is None or math.isfinite(value) else None

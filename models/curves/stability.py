@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -35,12 +35,24 @@ class Stability:
     doubt: float
     """Standard error of `score`."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, float | None]:
         """Rounded, for JSON."""
         return {
             name: round(value, 4) if value is not None and math.isfinite(value) else None
             for name, value in vars(self).items()
         }
+
+
+class StabilityComparison(TypedDict):
+    """Which of two histories is the more stable; None in all but the sentence where one is too short to tell."""
+
+    difference: float | None
+    """The second's score minus the first's."""
+    confidence: float | None
+    """How sure it is that the difference has this sign, from 0.5 to 1."""
+    more_stable: int | None
+    """0 for the first, 1 for the second, None where neither clearly is."""
+    sentence: str
 
 
 def measure_stability(history: Sequence[EpochMetrics], num_classes: int) -> Stability | None:
@@ -65,16 +77,15 @@ def measure_stability(history: Sequence[EpochMetrics], num_classes: int) -> Stab
 
 def compare_stability(
     first: Stability | None, second: Stability | None, names: tuple[str, str] = ("the first", "the second")
-) -> dict[str, Any]:
+) -> StabilityComparison:
     """Which of two histories is the more stable, and how sure that is.
 
     `more_stable` is 0 for the first, 1 for the second, None when the difference is within its doubt or below 0.02.
     """
     if first is None or second is None:
         short = names[0] if first is None else names[1]
-        nothing = dict.fromkeys(("difference", "confidence", "more_stable"))
         text = f"{_sentence(short)} has fewer than four epochs, too few to measure how stable it is."
-        return {**nothing, "sentence": text}
+        return {"difference": None, "confidence": None, "more_stable": None, "sentence": text}
     difference = second.score - first.score
     doubt = max(math.hypot(first.doubt, second.doubt), 1e-6)
     confidence = 0.5 * (1 + math.erf(abs(difference) / doubt / math.sqrt(2)))

@@ -1,12 +1,11 @@
 """The datasets that a spec can name: a module each, and a line each here."""
 
 import difflib
-from typing import Any
 
 from models.data import cifar10, cifar100, emnist, fashion_mnist, flowers102, gtsrb, mnist, pets, stl10, svhn
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
-from models.errors import SpecError
+from models.errors import FieldError, SpecError
 
 RECIPES = (
     cifar10.RECIPE,
@@ -40,7 +39,7 @@ def get_recipe(name: str) -> Recipe:
     if name in DATASETS:
         return DATASETS[name]
     nearest = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.4)
-    error: dict[str, Any] = {
+    error: FieldError = {
         "field": "dataset.name",
         "message": f"there is no dataset {name[:100]!r}",
         "value": name[:100],

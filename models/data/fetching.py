@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -30,6 +30,17 @@ class Recipe:
     first_test_labels: tuple[int, ...] = ()
     measured: bool = False
     """Whether mean and deviation of its pixels are measured when it is fetched, and not known to six digits before."""
+
+
+class Note(TypedDict):
+    """What is written beside the arrays of a fetched dataset."""
+
+    name: str
+    layout: int
+    source: str
+    fingerprint: str
+    bytes: dict[str, int]
+    """Size of each file, by name."""
 
 
 def ensure_dataset(recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:
@@ -94,7 +105,7 @@ def _fetch_from(source: Source, recipe: Recipe, work: Path, progress: Progress) 
     mean, std = check(recipe, arrays)
     for array in ARRAY_NAMES:
         getattr(arrays, array).flush()
-    note = {
+    note: Note = {
         "name": info.name,
         "layout": LAYOUT,
         "source": source.name,
@@ -176,7 +187,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def read_note(folder: Path) -> dict[str, Any]:
+def read_note(folder: Path) -> Note:
     """What was written down of a dataset when it was fetched."""
-    note: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    note: Note = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     return note

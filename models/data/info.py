@@ -1,7 +1,8 @@
 """What is known of a dataset before it has been fetched."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from models.plain import JsonObject
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class DatasetInfo:
     class_counts: tuple[int, ...] | None = None
     """Training images of each class, validation images included, where that is known before they are fetched."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The entry as GET /datasets shows it."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "DatasetInfo":
+    def from_json(cls, data: JsonObject) -> "DatasetInfo":
         """Read back what `as_json` gave, as JSON keeps it."""
         lists = {key: tuple(data[key]) for key in ("class_names", "mean", "std", "class_counts") if data.get(key)}
         return cls(**{**data, **lists})

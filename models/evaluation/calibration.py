@@ -5,8 +5,7 @@ Expected calibration error and temperature scaling: Guo et al. 2017, On Calibrat
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +41,6 @@ class Calibration:
     """Expected calibration error before."""
     calibrated_error: float
     """The same with the temperature, on the images that it was fitted on."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data, as it is stored with the logits."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

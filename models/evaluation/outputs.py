@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save
 
 from models.errors import CorruptFile
 from models.evaluation.calibration import Calibration
+from models.plain import JsonObject
 
 SplitName = Literal["validation", "test"]
 
@@ -90,7 +91,7 @@ def read_about(path: Path) -> AboutOutputs:
     """Read the header alone. Raises CorruptFile as `read_outputs` does."""
     try:
         with safe_open(path, framework="numpy") as file:
-            stored: dict[str, Any] = json.loads(file.metadata()["epochal"])
+            stored: JsonObject = json.loads(file.metadata()["epochal"])
         calibration = stored.pop("calibration")
         return AboutOutputs(
             **{**stored, "class_names": tuple(map(str, stored["class_names"]))},

@@ -3,16 +3,18 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.data.info import DatasetInfo
+from models.findings import WarningCode
 from models.networks import geometry, tracing
+from models.networks.architecture import Architecture
 from models.networks.cost import Cost
-from models.networks.family import SMALLEST_INPUT, Architecture, Family, Normalisation
+from models.networks.family import SMALLEST_INPUT, Family, Normalisation
 from models.networks.warning import Warned, warning
+from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import CnnSpec
 from models.spec.presets import model_presets
@@ -130,7 +132,7 @@ def _head_warnings(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         return
     if hidden[-1] in (info.num_classes, 1000) and hidden[-1] <= 1000:
         yield warning(
-            "output-layer-written-down",
+            WarningCode.OUTPUT_LAYER_WRITTEN_DOWN,
             f"The last hidden layer has {plural(hidden[-1], 'unit')}, like an output layer. The output layer, to the "
             f"{info.num_classes} classes of {info.title}, is added by itself.",
             {"hidden": list(hidden), "num_classes": info.num_classes},
@@ -139,7 +141,7 @@ def _head_warnings(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         )
     elif (narrowest := min(hidden)) < info.num_classes:
         yield warning(
-            "narrow-head",
+            WarningCode.NARROW_HEAD,
             f"A hidden layer of {plural(narrowest, 'unit')} has to tell {info.num_classes} classes apart.",
             {"hidden": list(hidden), "num_classes": info.num_classes},
             f"Give every layer in model.head.hidden at least {info.num_classes} units.",
@@ -147,7 +149,7 @@ def _head_warnings(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         )
 
 
-def _shorter_head(model: CnnSpec, hidden: list[int]) -> dict[str, Any]:
+def _shorter_head(model: CnnSpec, hidden: list[int]) -> JsonObject:
     """A shorter head, its dropouts shortened with it."""
     dropout = list(model.head.dropout)
     return {"model.head": {"hidden": hidden, "dropout": [*dropout[: len(hidden)], dropout[-1]] if dropout else []}}

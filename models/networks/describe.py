@@ -15,6 +15,7 @@ from models.networks.inputs import preprocessing_for
 from models.networks.inspection import inspect_network
 from models.networks.layer import Layer
 from models.networks.memory import disk_use
+from models.spec.advice import without_nearest
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import ZooName, ZooSpec
@@ -52,11 +53,9 @@ def describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
         return _describe(spec, info)
     except SpecError as error:
         entries = [
-            {
-                key: value
-                for key, value in entry.items()
-                if key != "nearest" or can_be_run(spec, info, {entry["field"]: value})
-            }
+            entry
+            if "nearest" not in entry or can_be_run(spec, info, {entry["field"]: entry["nearest"]})
+            else without_nearest(entry)
             for entry in error.errors
         ]
         raise SpecError(entries, fix=error.fix) from None

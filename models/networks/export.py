@@ -27,7 +27,7 @@ from models.networks.build import build_network
 from models.networks.inputs import network_input
 from models.networks.layers import head_name
 from models.networks.predict import predict
-from models.networks.preprocessing import Preprocessing
+from models.networks.preprocessing import Preprocessing, WeightsDescription
 from models.spec.model import NetworkSpec
 from models.spec.parse import load_model
 
@@ -170,7 +170,7 @@ def _with_declared_weights(model: onnx.ModelProto, weights: dict[str, Tensor]) -
     return model
 
 
-def export_described(about: dict[str, Any]) -> bytes:
+def export_described(about: WeightsDescription) -> bytes:
     """The graph of a network from what its weights file says of itself (see worker.training.recorder)."""
     preprocessing = Preprocessing.from_json(about["preprocessing"])
     return export_graph(load_model(about["model"]), preprocessing, str(about.get("test_time_augmentation", "none")))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from models.data.info import DatasetInfo
 from models.errors import SpecError
 from models.networks import tracing
+from models.networks.architecture import Architecture
 from models.networks.cost import Cost
 from models.networks.warning import Warned
 from models.spec.experiment import ExperimentSpec
@@ -33,24 +34,6 @@ SGD_NORM_RATES = (1e-4, 2.0)  # batch normalisation bears more
 
 SMALLEST_INPUT = 8
 """The least that model.input_size may be."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One network as GET /architectures lists it. `num_parameters` counts ten classes and images of three channels.
-
-    `minimum_size` is the smallest input that it can be built for. Below `useful_size` its last feature map shrinks to a
-    pixel, or to what ImageNet weights have never seen, and accuracy suffers.
-    """
-
-    name: str
-    title: str
-    num_parameters: int
-    minimum_size: int
-    useful_size: int
-    pretrained: bool
-    reference: str
-    pretrained_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from models.networks import tracing
+from models.networks.architecture import Architecture
 from models.networks.cost import FLOAT_BYTES
-from models.networks.family import Architecture, Family, Rates
+from models.networks.family import Family, Rates
 from models.spec.model import FastResNetSpec
 
 WHITENING_KERNEL = 2

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from models.data.info import DatasetInfo
+from models.findings import Severity, WarningCode
 from models.networks.describe import can_be_run
 from models.networks.family import family_of
 from models.networks.no_effect import settings_without_effect
@@ -53,7 +54,7 @@ def _input_size(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     size, useful = spec.model.input_size or info.size, family_of(spec.model).useful_size(spec.model)
     if size < useful:
         yield warning(
-            "small-input",
+            WarningCode.SMALL_INPUT,
             f"{spec.model.name} gets images of {size} pixels; below {useful} its last feature maps have almost no "
             "width left, and accuracy suffers.",
             {"input_size": size, "useful_size": useful},
@@ -70,7 +71,7 @@ def _learning_rate(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     if lr > high:
         loss = "The pretrained weights are likely to be lost in the first steps." if pretrained else "It may diverge."
         yield warning(
-            "high-learning-rate",
+            WarningCode.HIGH_LEARNING_RATE,
             f"A learning rate of {lr:g} is far above what {where} usually bears, up to about {high:g}. {loss}",
             {"lr": lr, "usual_lr": [low, high]},
             f"Set optimizer.lr to {high / 3:.1g}, or run a learning-rate test.",
@@ -78,7 +79,7 @@ def _learning_rate(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         )
     elif lr < low:
         yield warning(
-            "low-learning-rate",
+            WarningCode.LOW_LEARNING_RATE,
             f"A learning rate of {lr:g} is far below what {where} usually needs, {low:g} or more. "
             "It will hardly learn in any number of epochs.",
             {"lr": lr, "usual_lr": [low, high]},
@@ -108,7 +109,7 @@ def _splits(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         margin = 100 / math.sqrt(num_val)
         give = f"{plural(num_val, 'validation image')} {'gives' if num_val == 1 else 'give'}"
         yield warning(
-            "small-validation-split",
+            WarningCode.SMALL_VALIDATION_SPLIT,
             f"{give} an accuracy that is only good to about {margin:.0f} points either way.",
             {"num_val": num_val, "margin_points": round(margin, 1)},
             "Validate on more images (dataset.val_fraction, dataset.val_limit) before comparing experiments.",
@@ -116,7 +117,7 @@ def _splits(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     if num_train < spec.batch_size:
         smaller = min(128, max(2, num_train // 10))
         yield warning(
-            "batch-larger-than-split",
+            WarningCode.BATCH_LARGER_THAN_SPLIT,
             f"A batch of {spec.batch_size:,} holds all {plural(num_train, 'training image')}: an epoch is one step.",
             {"batch_size": spec.batch_size, "num_train": num_train},
             f"Set batch_size to {smaller}." if smaller < num_train else "Train on more images.",
@@ -135,7 +136,7 @@ def _augmentation(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         limit = info.size * 3 // 4 if field == "cutout_pixels" else info.size // 3
         if pixels > limit:
             yield warning(
-                "strong-augmentation",
+                WarningCode.STRONG_AUGMENTATION,
                 f"augmentation.{field} is {pixels}, and images are {info.size} pixels wide: little of many is left.",
                 {field: pixels, "size": info.size},
                 f"Set augmentation.{field} to {info.size // (2 if field == 'cutout_pixels' else 8)} or less.",
@@ -143,12 +144,12 @@ def _augmentation(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
             )
     if info.has_up_and_down and (wanted.vflip or wanted.rotation_degrees > 90):
         yield warning(
-            "upside-down",
+            WarningCode.UPSIDE_DOWN,
             f"Images of {info.title} have an up and a down; turned over, they look like none that will be asked about.",
             {"vflip": wanted.vflip, "rotation_degrees": wanted.rotation_degrees},
             "Leave augmentation.vflip at 0 and rotations small, unless upside-down images are to be told as well.",
             {"augmentation.vflip": 0.0, "augmentation.rotation_degrees": min(15.0, wanted.rotation_degrees)},
-            severity="info",
+            severity=Severity.INFO,
         )
 
 
@@ -156,7 +157,7 @@ def _mirroring(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     averaged = spec.test_time_augmentation == "mirror"
     if not info.can_be_mirrored and (spec.augmentation.hflip or spec.augmentation.vflip or averaged):
         yield warning(
-            "mirrored",
+            WarningCode.MIRRORED,
             f"Images of {info.title} cannot be mirrored: the mirror image is of another class, or of none.",
             {
                 "hflip": spec.augmentation.hflip,
@@ -174,7 +175,7 @@ def _fine_tuning(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     held = wanted.backbone_lr_factor == 0 or wanted.freeze_backbone_epochs >= spec.epochs
     if held and not pretrained:
         yield warning(
-            "frozen-without-pretraining",
+            WarningCode.FROZEN_WITHOUT_PRETRAINING,
             "Everything but the head is held at its random start: only the last layer will learn.",
             {
                 "freeze_backbone_epochs": wanted.freeze_backbone_epochs,
@@ -185,12 +186,12 @@ def _fine_tuning(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         )
     elif wanted.freeze_backbone_epochs >= spec.epochs:
         yield warning(
-            "never-unfrozen",
+            WarningCode.NEVER_UNFROZEN,
             f"The body is frozen for all {plural(spec.epochs, 'epoch')}: only the head learns.",
             {"freeze_backbone_epochs": wanted.freeze_backbone_epochs, "epochs": spec.epochs},
             "Set fine_tuning.freeze_backbone_epochs below epochs to train the whole network in the end.",
             {"fine_tuning.freeze_backbone_epochs": spec.epochs // 3},
-            severity="info",
+            severity=Severity.INFO,
         )
 
 
@@ -203,7 +204,7 @@ def _averaging(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     if memory > steps / 3:
         decay = max(0.0, math.floor((1 - 10 / steps) * 1e4) / 1e4)
         yield warning(
-            "slow-averaging",
+            WarningCode.SLOW_AVERAGING,
             f"Averaged weights look back over about {plural(round(memory), 'step')}, and training has {steps:,}: "
             "what is measured will lag behind what is trained.",
             {"ema_decay": spec.ema_decay, "steps": steps},

@@ -5,10 +5,11 @@ The spec can be run as it is, so these are warnings; but whoever wrote the setti
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 from models.data.info import DatasetInfo
+from models.findings import Severity, WarningCode
 from models.networks.warning import Warned, split_sizes, warning
+from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
 from models.spec.training import (
     ConstantSpec,
@@ -48,12 +49,12 @@ def _limits(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     ):
         if limit is not None and limit > available:
             yield warning(
-                "limit-without-effect",
+                WarningCode.LIMIT_WITHOUT_EFFECT,
                 f"dataset.{field} is {limit:,}, and the split has {plural(available, 'image')}: all of them are used.",
                 {field: limit, "available": available},
                 f"Leave dataset.{field} out.",
                 {f"dataset.{field}": None},
-                severity="info",
+                severity=Severity.INFO,
             )
 
 
@@ -61,12 +62,12 @@ def _gray(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     jitter = spec.augmentation.color_jitter
     if info.channels == 1 and (jitter.saturation or jitter.hue):
         yield warning(
-            "colour-of-gray-images",
+            WarningCode.COLOUR_OF_GRAY_IMAGES,
             f"{info.title} is gray: changing saturation or hue does nothing.",
             {"saturation": jitter.saturation, "hue": jitter.hue},
             "Leave augmentation.color_jitter's saturation and hue at 0.",
             {"augmentation.color_jitter.saturation": 0.0, "augmentation.color_jitter.hue": 0.0},
-            severity="info",
+            severity=Severity.INFO,
         )
 
 
@@ -74,7 +75,7 @@ def _mixup(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     num_train, _ = split_sizes(spec, info)
     if spec.augmentation.mixup_alpha and min(spec.batch_size, num_train) == 1:
         yield warning(
-            "mixup-without-effect",
+            WarningCode.MIXUP_WITHOUT_EFFECT,
             "augmentation.mixup_alpha blends pairs of a batch's images, and a batch has one image.",
             {"mixup_alpha": spec.augmentation.mixup_alpha, "batch_size": spec.batch_size},
             "Set batch_size to 32, or leave augmentation.mixup_alpha out.",
@@ -109,13 +110,13 @@ def _schedule(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         reached = [milestone for milestone in scheduler.milestones if milestone < epochs]
         late = len(scheduler.milestones) - len(reached)
         yield warning(
-            "milestone-without-effect",
+            WarningCode.MILESTONE_WITHOUT_EFFECT,
             f"{plural(late, 'milestone')} of lr_scheduler.milestones {'is' if late == 1 else 'are'} never passed: "
             f"training ends after {plural(epochs, 'epoch')}.",
             {"milestones": list(scheduler.milestones), "epochs": epochs},
             f"Set lr_scheduler.milestones to {reached}, or train longer.",
             {"lr_scheduler.milestones": reached},
-            severity="info",
+            severity=Severity.INFO,
         )
 
 
@@ -128,8 +129,8 @@ def _floor(field: str, floor: float, lr: float) -> Warned:
     )
 
 
-def _idle(sentence: str, values: dict[str, Any], suggestion: str, changes: dict[str, Any]) -> Warned:
-    return warning("schedule-without-effect", sentence, values, suggestion, changes)
+def _idle(sentence: str, values: JsonObject, suggestion: str, changes: JsonObject) -> Warned:
+    return warning(WarningCode.SCHEDULE_WITHOUT_EFFECT, sentence, values, suggestion, changes)
 
 
 def _first_reduction(scheduler: LrSchedulerSpec) -> int | None:
@@ -146,7 +147,7 @@ def _first_reduction(scheduler: LrSchedulerSpec) -> int | None:
 def _too_late(scheduler: LrSchedulerSpec, first: int, epochs: int) -> Iterator[Warned]:
     """Training ends before a schedule lowers the rate: an earlier place for it, or none at all in so short a run."""
     middle = epochs // 2
-    change: dict[str, Any] = {"lr_scheduler": {"name": "constant"}}
+    change: JsonObject = {"lr_scheduler": {"name": "constant"}}
     advice = "Leave lr_scheduler out, or train longer."
     if isinstance(scheduler, StepSpec) and middle:
         change, advice = {"lr_scheduler.step_size": middle}, f"Set lr_scheduler.step_size to {middle}, or train longer."
@@ -174,7 +175,7 @@ def _warmup(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     values = {"warmup_epochs": length, "warmup_start_factor": start}
     if length == 0 and start != DEFAULT_START:
         yield warning(
-            "warmup-without-effect",
+            WarningCode.WARMUP_WITHOUT_EFFECT,
             f"lr_scheduler.warmup_start_factor is {start:g}, and lr_scheduler.warmup_epochs is 0: there is no warm-up.",
             values,
             "Set lr_scheduler.warmup_epochs to 1.",
@@ -182,7 +183,7 @@ def _warmup(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         )
     elif length > 0 and start == 1:
         yield warning(
-            "warmup-without-effect",
+            WarningCode.WARMUP_WITHOUT_EFFECT,
             "lr_scheduler.warmup_start_factor is 1: the warm-up starts at the full learning rate.",
             values,
             f"Leave lr_scheduler.warmup_start_factor at {DEFAULT_START:g}.",
@@ -190,17 +191,17 @@ def _warmup(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         )
     elif length > 0 and length * math.ceil(num_batches(spec, info) / spec.accumulate_batches) <= 1:
         yield warning(
-            "warmup-without-effect",
+            WarningCode.WARMUP_WITHOUT_EFFECT,
             f"A warm-up of {length:g} epochs is no longer than one step.",
             {**values, "steps_per_epoch": math.ceil(num_batches(spec, info) / spec.accumulate_batches)},
             "Leave lr_scheduler.warmup_epochs out, or make it longer.",
             {"lr_scheduler.warmup_epochs": 0, "lr_scheduler.warmup_start_factor": DEFAULT_START},
-            severity="info",
+            severity=Severity.INFO,
         )
     elif length >= spec.epochs:
         shorter = spec.epochs / 10
         yield warning(
-            "warmup-throughout",
+            WarningCode.WARMUP_THROUGHOUT,
             f"The warm-up takes all {plural(spec.epochs, 'epoch')}: the full learning rate comes with the last step.",
             {**values, "epochs": spec.epochs},
             f"Set lr_scheduler.warmup_epochs to {shorter:g}.",
@@ -215,22 +216,22 @@ def _resizing(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     if late:
         begins = " and ".join(str(phase.from_epoch) for phase in late[:3])
         yield warning(
-            "phase-without-effect",
+            WarningCode.PHASE_WITHOUT_EFFECT,
             f"{plural(len(late), 'phase')} of progressive_resizing {'begins' if len(late) == 1 else 'begin'} after the "
             f"last epoch, {spec.epochs} (at epoch {begins}{', ...' if late[3:] else ''}).",
             {"from_epoch": late[0].from_epoch, "epochs": spec.epochs},
             "Leave that out, or start it earlier.",
             {"progressive_resizing": [phase.model_dump() for phase in phases if phase not in late]},
-            severity="info",
+            severity=Severity.INFO,
         )
     elif phases and all(phase.input_size == size for phase in phases):
         yield warning(
-            "resizing-without-effect",
+            WarningCode.RESIZING_WITHOUT_EFFECT,
             f"Every phase of progressive_resizing has the size of the network's input, {size} pixels.",
             {"input_size": size},
             "Leave progressive_resizing out.",
             {"progressive_resizing": []},
-            severity="info",
+            severity=Severity.INFO,
         )
 
 
@@ -241,7 +242,7 @@ def _stopping(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     most = 1.0 if str(stopping.monitor).endswith("accuracy") else math.log(max(info.num_classes, 2))
     if stopping.min_delta >= most:
         yield warning(
-            "min-delta-out-of-reach",
+            WarningCode.MIN_DELTA_OUT_OF_REACH,
             f"No epoch can improve {stopping.monitor} by early_stopping.min_delta, {stopping.min_delta:g}: training "
             f"will stop after epoch {min(spec.epochs, stopping.patience + 1)} whatever happens.",
             {"min_delta": stopping.min_delta, "largest_improvement": round(most, 4)},
@@ -252,13 +253,13 @@ def _stopping(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         patience = max(1, spec.epochs // 5)
         sets = patience < spec.epochs - 1
         yield warning(
-            "patience-without-effect",
+            WarningCode.PATIENCE_WITHOUT_EFFECT,
             f"Early stopping waits out {plural(stopping.patience, 'epoch')}, and there "
             f"{'is' if spec.epochs == 1 else 'are'} {spec.epochs}: it will never stop before the end.",
             {"patience": stopping.patience, "epochs": spec.epochs},
             f"Set early_stopping.patience to {patience}." if sets else "Leave early_stopping out.",
             {"early_stopping.patience": patience} if sets else {"early_stopping": None},
-            severity="info",
+            severity=Severity.INFO,
         )
 
 
@@ -266,7 +267,7 @@ def _fine_tuning(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     wanted = spec.fine_tuning
     if wanted.backbone_lr_factor == 0 and 0 < wanted.freeze_backbone_epochs < spec.epochs:
         yield warning(
-            "freezing-without-effect",
+            WarningCode.FREEZING_WITHOUT_EFFECT,
             f"fine_tuning.freeze_backbone_epochs is {wanted.freeze_backbone_epochs}, and backbone_lr_factor 0 freezes "
             "the body for the whole of training.",
             {"freeze_backbone_epochs": wanted.freeze_backbone_epochs, "backbone_lr_factor": 0.0},
@@ -279,7 +280,7 @@ def _batches(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     batches = num_batches(spec, info)
     if spec.accumulate_batches > batches:
         yield warning(
-            "accumulation-without-effect",
+            WarningCode.ACCUMULATION_WITHOUT_EFFECT,
             f"accumulate_batches is {spec.accumulate_batches:,}, and an epoch has "
             f"{plural(batches, 'batch', 'batches')}: each epoch is one step already.",
             {"accumulate_batches": spec.accumulate_batches, "num_batches": batches},
@@ -288,7 +289,7 @@ def _batches(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         )
     if spec.ema_decay == 0:
         yield warning(
-            "averaging-without-effect",
+            WarningCode.AVERAGING_WITHOUT_EFFECT,
             "ema_decay is 0: the averaged weights are those of the last step.",
             {"ema_decay": 0.0},
             "Leave ema_decay out.",
@@ -303,22 +304,22 @@ def _weights(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     ignored = [index for index, weight in enumerate(weights) if weight == 0]
     if len(set(weights)) == 1:
         yield warning(
-            "class-weights-without-effect",
+            WarningCode.CLASS_WEIGHTS_WITHOUT_EFFECT,
             "class_weights are all the same, and only their ratios count.",
             {"class_weights": list(weights)},
             "Leave class_weights out.",
             {"class_weights": None},
-            severity="info",
+            severity=Severity.INFO,
         )
     elif ignored:
         names = ", ".join(info.class_names[index] for index in ignored[:5] if index < len(info.class_names))
         yield warning(
-            "classes-of-weight-0",
+            WarningCode.CLASSES_OF_WEIGHT_0,
             f"{plural(len(ignored), 'entry', 'entries')} of class_weights "
             f"{'is' if len(ignored) == 1 else 'are'} 0: nothing is learned from images of {names}"
             f"{', ...' if ignored[5:] else ''}.",
             {"classes": ignored},
             "Give every class a weight above 0.",
             {"class_weights": [weight or min(w for w in weights if w) for weight in weights]},
-            severity="info",
+            severity=Severity.INFO,
         )

@@ -4,11 +4,37 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
+
+from models.plain import JsonObject
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of ImageNet's pixels from 0 to 1, in RGB: what torchvision's weights were trained with."""
+
+
+class PreprocessingJson(TypedDict):
+    """A Preprocessing as it is stored with the weights."""
+
+    channels: int
+    source_size: int
+    input_size: int
+    mean: list[float]
+    std: list[float]
+    class_names: list[str]
+    grayscale: NotRequired[bool]
+    antialias: NotRequired[bool]
+
+
+class WeightsDescription(TypedDict):
+    """What a weights file says of itself: all that is needed to build its network and to feed it."""
+
+    model: JsonObject
+    """The `model` part of the spec."""
+    preprocessing: PreprocessingJson
+    test_time_augmentation: NotRequired[str]
+    epoch: NotRequired[int]
+    """The epoch that the weights are of."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +59,7 @@ class Preprocessing:
     fit: str = "crop"
     """As the dataset's images were fitted."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> PreprocessingJson:
         """Plain JSON data."""
         return {
             "channels": self.channels,
@@ -48,7 +74,7 @@ class Preprocessing:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Preprocessing":
+    def from_json(cls, data: PreprocessingJson) -> "Preprocessing":
         """Read back what `to_json` wrote."""
         return cls(
             channels=int(data["channels"]),

@@ -1,23 +1,22 @@
 """One warning about a valid spec, and the sizes that many of them ask for."""
 
-from typing import Any
-
 from models.data.info import DatasetInfo
 from models.data.splits import num_validation
-from models.findings import FindingJson
+from models.findings import FindingJson, Severity, WarningCode
+from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
 
 Warned = FindingJson
 
 
 def warning(
-    code: str,
+    code: WarningCode,
     sentence: str,
-    values: dict[str, Any],
+    values: JsonObject,
     suggestion: str,
-    changes: dict[str, Any] | None = None,
+    changes: JsonObject | None = None,
     *,
-    severity: str = "warning",
+    severity: Severity = Severity.WARNING,
 ) -> Warned:
     """A warning as JSON data: a finding as a verdict has it, with `changes`, the fields that the suggestion would set.
 
@@ -25,8 +24,8 @@ def warning(
     named (more images, another head), `changes` is empty.
     """
     return {
-        "code": code,
-        "severity": severity,
+        "code": code.value,
+        "severity": severity.value,
         "sentence": sentence,
         "evidence": {"epochs": [], "values": values},
         "suggestion": suggestion,

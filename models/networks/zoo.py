@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from models.data.info import DatasetInfo
-from models.networks.family import Architecture, Family, Normalisation, Rates
+from models.networks.architecture import Architecture
+from models.networks.family import Family, Normalisation, Rates
 from models.networks.layers import first_convolution, head_name
 from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from models.spec.model import ZooName, ZooSpec

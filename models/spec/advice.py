@@ -5,10 +5,10 @@ import copy
 from collections.abc import Callable, Collection
 from typing import Any
 
-from models.errors import SpecError
+from models.errors import FieldError, SpecError
+from models.plain import JsonObject
 
-Body = dict[str, Any]
-Refused = Callable[[Body], SpecError | None]
+Refused = Callable[[JsonObject], SpecError | None]
 
 
 def put(body: Any, field: str, value: Any) -> None:
@@ -30,7 +30,7 @@ def take_out(body: Any, field: str) -> None:
     del body[last]
 
 
-def with_usable_advice(error: SpecError, body: Body, unknown: Collection[str], refused: Refused) -> SpecError:
+def with_usable_advice(error: SpecError, body: JsonObject, unknown: Collection[str], refused: Refused) -> SpecError:
     """The error with every `nearest` left out that would not do.
 
     `unknown` are the fields whose `nearest` is the name of another field and not a value; `refused` reads a body again.
@@ -57,14 +57,18 @@ def with_usable_advice(error: SpecError, body: Body, unknown: Collection[str], r
     known = {entry["field"] for entry in error.errors}
     if not useless and any(other["field"] not in known for other in again.errors):
         useless = {entry["field"] for entry in advised}
-    entries = [
-        {key: value for key, value in entry.items() if not (key == "nearest" and entry["field"] in useless)}
-        for entry in error.errors
-    ]
+    entries = [without_nearest(entry) if entry["field"] in useless else entry for entry in error.errors]
     return SpecError(entries, fix=error.fix)
 
 
-def _try(change: Callable[..., None], body: Body, field: str, *value: Any) -> None:
+def without_nearest(entry: FieldError) -> FieldError:
+    """A copy of an entry without its nearest value."""
+    copied = entry.copy()
+    copied.pop("nearest", None)
+    return copied
+
+
+def _try(change: Callable[..., None], body: JsonObject, field: str, *value: Any) -> None:
     # a key with a dot in it, or one that was shortened for the message, is not found again
     with contextlib.suppress(KeyError, IndexError, ValueError, TypeError, AttributeError):
         change(body, field, *value)

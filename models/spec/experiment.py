@@ -3,10 +3,11 @@
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from models.plain import JsonObject
 from models.spec.base import Spec, broken_rule
 from models.spec.data import AugmentationSpec, DatasetSpec
 from models.spec.model import ModelSpec
@@ -120,7 +121,7 @@ class ExperimentSpec(Spec):
         """Whether this spec was written for version 1 and must come out as it did then."""
         return self.spec_version == 1
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The spec as plain JSON data, complete with defaults."""
         return self.model_dump(mode="json")
 

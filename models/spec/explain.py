@@ -11,13 +11,13 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from models.errors import SpecError
+from models.errors import FieldError, SpecError
+from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
 from models.spec.kinds import KINDS_OF, PARTS
 from models.spec.owners import CLOSE_ELSEWHERE, Owner, closest, meant_fields, models_in, owners, owners_of
 
 Location = list[int | str]
-Entry = dict[str, Any]
 
 LONGEST = 60
 """Characters of a value that are shown."""
@@ -54,17 +54,23 @@ KINDS = {
 """Messages for pydantic's error types, in terms of JSON."""
 
 
-def fail(field: str, message: str, **extra: Any) -> NoReturn:
-    """Raise a SpecError about one field; extras that are None are left out."""
-    entry = {"field": field, "message": message, **{key: value for key, value in extra.items() if value is not None}}
-    if isinstance(entry.get("value"), str):
-        entry["value"] = shorten(entry["value"])
+def fail(
+    field: str, message: str, *, value: Any = None, nearest: Any = None, choices: list[str] | None = None
+) -> NoReturn:
+    """Raise a SpecError about one field; what is None is left out."""
+    entry: FieldError = {"field": field, "message": message}
+    if value is not None:
+        entry["value"] = shorten(value) if isinstance(value, str) else value
+    if nearest is not None:
+        entry["nearest"] = nearest
+    if choices is not None:
+        entry["choices"] = choices
     raise SpecError([entry], fix=f"{SCHEMA}; GET /api/v1/presets lists what is ready")
 
 
-def explain(error: ValidationError, body: dict[str, Any]) -> SpecError:
+def explain(error: ValidationError, body: JsonObject) -> SpecError:
     """Explain the errors of a body whose `model`, `optimizer` and `lr_scheduler` have existing names."""
-    entries: list[Entry] = []
+    entries: list[FieldError] = []
     weights: list[ErrorDetails] = []
     unknown = more = 0
     for item in error.errors(include_url=False):
@@ -105,13 +111,13 @@ def _follows_from_another(item: ErrorDetails) -> bool:
     return item["type"] == "too_short" and isinstance(given, list) and len(given) >= item["ctx"]["min_length"]
 
 
-def _explain_one(item: ErrorDetails, location: Location, body: dict[str, Any]) -> Entry:
+def _explain_one(item: ErrorDetails, location: Location, body: JsonObject) -> FieldError:
     context, kind, value = item.get("ctx", {}), item["type"], item["input"]
     if kind == "extra_forbidden":
         return _explain_unknown_key(location, body)
     if kind == "rule":
         location = [*location, *([context["field"]] if context.get("field") else [])]
-        entry: Entry = {"field": field_of(location), "message": context["message"]}
+        entry: FieldError = {"field": field_of(location), "message": context["message"]}
         return {**entry, "nearest": context["nearest"]} if "nearest" in context else entry
     message = KINDS.get(kind, item["msg"][:1].lower() + item["msg"][1:]).format(**context)
     if kind in ("enum", "literal_error"):
@@ -134,7 +140,7 @@ def _explain_one(item: ErrorDetails, location: Location, body: dict[str, Any]) -
     return entry if nearest is None else {**entry, "nearest": nearest}
 
 
-def _nearest_value(kind: str, context: dict[str, Any], value: Any) -> Any:
+def _nearest_value(kind: str, context: JsonObject, value: Any) -> Any:
     """Return the closest value that satisfies this rule, if it can be derived from the given one."""
     if "ge" in context or "le" in context:
         return context.get("ge", context.get("le"))
@@ -165,17 +171,17 @@ def _number_in(text: str, *, whole: bool) -> int | float | None:
         return None
 
 
-def _explain_unknown_key(location: Location, body: dict[str, Any]) -> Entry:
+def _explain_unknown_key(location: Location, body: JsonObject) -> FieldError:
     """A key that its place does not have: the field it means there, the part it belongs to, or the nearest spelling."""
     key = str(location[-1])
     cls, kind = _class_at(location[:-1], body)
     known = [name for name in cls.model_fields if not (kind and name == "name")]
     here = [*known, "preset"] if len(location) == 1 else known
     what = f"{kind} has no '{shorten(key)}'" if kind else f"unknown key '{shorten(key)}'"
-    entry: Entry = {"field": field_of(location)}
+    entry: FieldError = {"field": field_of(location), "message": f"{what}; it has {', '.join(known)}" if kind else what}
     meant = next((field for field in meant_fields(key) if field in here), None)
     if meant is None and (found := owners_of(key, tuple(location[:-1]), body)):
-        return {**entry, **_explain_owner(what, found, location, known if kind else None)}
+        return _explain_owner(what, found, location, known if kind else None)
     if meant is None:
         meant, alike = closest(key, here)
         elsewhere, more_alike = closest(key, list(owners()), CLOSE_ELSEWHERE)
@@ -184,27 +190,28 @@ def _explain_unknown_key(location: Location, body: dict[str, Any]) -> Entry:
             return {**entry, "message": f"{what}; did you mean {found[0].place}?", "nearest": found[0].place}
     if meant:
         return {**entry, "message": f"{what}; did you mean '{meant}'?", "nearest": meant}
-    return {**entry, "message": f"{what}; it has {', '.join(known)}" if kind else what}
+    return entry
 
 
-def _explain_owner(what: str, found: list[Owner], location: Location, known: list[str] | None) -> Entry:
+def _explain_owner(what: str, found: list[Owner], location: Location, known: list[str] | None) -> FieldError:
     """The part that has the field; where that is this part, of another kind, which kinds have it."""
     first = found[0]
     if known is not None and first.path == tuple(location[:-1]):
         kinds = (
             f"{', '.join(first.kinds[:-1])} and {first.kinds[-1]} have" if first.kinds[1:] else f"{first.kinds[0]} has"
         )
-        return {"message": f"{what}; it has {', '.join(known)}; {kinds} '{first.field}'"}
+        message = f"{what}; it has {', '.join(known)}; {kinds} '{first.field}'"
+        return {"field": field_of(location), "message": message}
     homes = [field_of(owner.path) if owner.path else "the top level" for owner in found[:2]]
     message = f"{what} here; it belongs to {' or '.join(homes)}"
     if location[-1] != first.field:
         message += f", as '{first.field}'"
     if first.path:
         message += f": {first.example()}"
-    return {"message": message, "nearest": first.place}
+    return {"field": field_of(location), "message": message, "nearest": first.place}
 
 
-def _class_at(location: Location, body: dict[str, Any]) -> tuple[type[BaseModel], str | None]:
+def _class_at(location: Location, body: JsonObject) -> tuple[type[BaseModel], str | None]:
     """The class that a place in the body is read into, and its kind's name if it is one of several."""
     cls: type[BaseModel] = ExperimentSpec
     kind: str | None = None
@@ -221,16 +228,15 @@ def _class_at(location: Location, body: dict[str, Any]) -> tuple[type[BaseModel]
     return cls, kind
 
 
-def _explain_class_weights(value: Any) -> Entry:
+def _explain_class_weights(value: Any) -> FieldError:
     """One entry for a field that may be null, a word or a list."""
-    entry: Entry = {"field": "class_weights"}
     rule = "must be null, 'balanced', or a list of one number a class, each from 0 to 1000000"
     if isinstance(value, list):
         wrong = [index for index, weight in enumerate(value) if not _is_weight(weight)]
-        entry["message"] = f"{rule}; entry {wrong[0]} is {describe(value[wrong[0]])}"
+        message = f"{rule}; entry {wrong[0]} is {describe(value[wrong[0]])}"
         mended = [weight if _is_weight(weight) else _mend_weight(weight) for weight in value[:1000]]
-        return {**entry, "nearest": mended}
-    entry["message"] = f"{rule}, not {describe(value)}"
+        return {"field": "class_weights", "message": message, "nearest": mended}
+    entry: FieldError = {"field": "class_weights", "message": f"{rule}, not {describe(value)}"}
     if isinstance(value, str | int | float | bool):
         entry["value"] = shorten(value) if isinstance(value, str) else value
     return {**entry, "nearest": "balanced"}

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
+from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
 from models.spec.kinds import KINDS_OF
 
@@ -109,7 +110,7 @@ class Owner:
         """The field's place as errors write places."""
         return ".".join(map(str, (*self.path, self.field)))
 
-    def fits(self, body: dict[str, Any]) -> bool:
+    def fits(self, body: JsonObject) -> bool:
         """Whether the part is of a kind that has the field, as far as the body says."""
         if not self.kinds:
             return True
@@ -175,7 +176,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(part)
 
 
-def owners_of(key: str, location: Path, body: dict[str, Any]) -> list[Owner]:
+def owners_of(key: str, location: Path, body: JsonObject) -> list[Owner]:
     """The parts that a key written at `location` may belong to, the likeliest first; empty for a word of no field.
 
     Parts below the place come first, then those of the kinds that the body names, then the nearest in the tree.

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from models.errors import SpecError
+from models.plain import JsonObject
 from models.spec.advice import with_usable_advice
 from models.spec.experiment import ExperimentSpec
 from models.spec.explain import describe, explain, fail, nearest_word, unknown_keys
@@ -20,8 +21,6 @@ from models.spec.kinds import PARTS
 from models.spec.model import FAMILIES, NetworkSpec
 from models.spec.plain import copy_plain
 from models.spec.presets import experiment_presets, model_presets
-
-Body = dict[str, Any]
 
 ALIASES = {"learning_rate": "lr", "wd": "weight_decay"}
 TOP_ALIASES = {**ALIASES, "scheduler": "lr_scheduler"}
@@ -46,7 +45,7 @@ def parse_spec(body: Any) -> ExperimentSpec:
         raise with_usable_advice(explain(error, body), body, unknown_keys(error), _refused) from None
 
 
-def _refused(body: Body) -> SpecError | None:
+def _refused(body: JsonObject) -> SpecError | None:
     """What a complete body is refused with; None for a valid one."""
     try:
         ExperimentSpec.model_validate_json(json.dumps(body))
@@ -55,7 +54,7 @@ def _refused(body: Body) -> SpecError | None:
     return None
 
 
-def load_spec(stored: Body) -> ExperimentSpec:
+def load_spec(stored: JsonObject) -> ExperimentSpec:
     """Read a spec that was stored by this version or an earlier one: complete already, so nothing is expanded.
 
     One without a version is of version 1.
@@ -63,7 +62,7 @@ def load_spec(stored: Body) -> ExperimentSpec:
     return ExperimentSpec.model_validate_json(json.dumps({"spec_version": 1, **stored}))
 
 
-def load_model(stored: Body) -> NetworkSpec:
+def load_model(stored: JsonObject) -> NetworkSpec:
     """Read the `model` part of a stored spec."""
     return FAMILIES[stored["name"]].model_validate_json(json.dumps(stored))
 
@@ -80,12 +79,12 @@ def _labels() -> dict[str, str]:
     }
 
 
-def normalise(body: Body) -> Body:
+def normalise(body: JsonObject) -> JsonObject:
     """A body with its preset applied, aliases renamed and short forms as objects: what `merge` puts changes over."""
     return _apply_preset(_normalise(body))
 
 
-def _normalise(body: Body) -> Body:
+def _normalise(body: JsonObject) -> JsonObject:
     """Aliases to their names and short forms to objects, at the two levels where they are accepted."""
     body = _rename_aliases(body, TOP_ALIASES, "")
     for key in SHORT_FORMS:
@@ -103,8 +102,8 @@ def _normalise(body: Body) -> Body:
     return body
 
 
-def _rename_aliases(part: Body, aliases: dict[str, str], prefix: str) -> Body:
-    renamed: Body = {}
+def _rename_aliases(part: JsonObject, aliases: dict[str, str], prefix: str) -> JsonObject:
+    renamed: JsonObject = {}
     for key, value in part.items():
         name = aliases.get(key, key)
         if name in renamed:
@@ -113,7 +112,7 @@ def _rename_aliases(part: Body, aliases: dict[str, str], prefix: str) -> Body:
     return renamed
 
 
-def _apply_preset(body: Body) -> Body:
+def _apply_preset(body: JsonObject) -> JsonObject:
     if "preset" not in body:
         return body
     name, presets = body.pop("preset"), experiment_presets()
@@ -126,7 +125,7 @@ def _apply_preset(body: Body) -> Body:
     return merge(base, body)
 
 
-def merge(base: Body, changes: Body) -> Body:
+def merge(base: JsonObject, changes: JsonObject) -> JsonObject:
     """`changes` over `base`, key by key; a part that names another kind (`name`) replaces the whole part."""
     merged = dict(base)
     for key, value in changes.items():
@@ -138,7 +137,7 @@ def merge(base: Body, changes: Body) -> Body:
     return merged
 
 
-def _expand_model(body: Body) -> Body:
+def _expand_model(body: JsonObject) -> JsonObject:
     """Replace a network preset's name by its spec."""
     presets = model_presets()
     known = [*presets, *FAMILIES]
@@ -158,7 +157,7 @@ def _expand_model(body: Body) -> Body:
     return {**body, "model": {**presets.get(name, {}), **model, "name": presets.get(name, {}).get("name", name)}}
 
 
-def _check_kinds(body: Body) -> None:
+def _check_kinds(body: JsonObject) -> None:
     """Fill in the optimizer's kind, and refuse a kind that there is not, naming the nearest."""
     if isinstance(body.get("optimizer"), dict):
         body["optimizer"] = {"name": "sgd", **body["optimizer"]}

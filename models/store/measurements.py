@@ -6,6 +6,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models.errors import NotFound
+from models.measurements import LearningRateRange, MeasurementResult
 from models.plain import finite
 from models.spec.experiment import ExperimentSpec
 from models.store.columns import now
@@ -29,7 +30,7 @@ def create(
     session: Session,
     kind: MeasurementKind,
     spec: ExperimentSpec,
-    options: dict[str, Any] | None = None,
+    options: LearningRateRange | None = None,
     owner: str | None = None,
 ) -> Measurement:
     """Create a measurement for a worker to take, and delete the oldest of its owner's that have ended beyond KEPT."""
@@ -42,7 +43,7 @@ def create(
     measurement = Measurement(
         kind=MeasurementKind(kind),
         spec=spec.as_json(),
-        options=options or {},
+        options=dict(options or {}),
         status=MeasurementStatus.QUEUED,
         owner=owner,
     )
@@ -129,7 +130,7 @@ def give_back(session: Session, measurement_id: int) -> None:
     )
 
 
-def finish(session: Session, measurement_id: int, result: dict[str, Any]) -> bool:
+def finish(session: Session, measurement_id: int, result: MeasurementResult) -> bool:
     """Store the result. False, with nothing stored, if the measurement has ended already."""
     return _end(session, measurement_id, MeasurementStatus.COMPLETED, result=finite(result))
 

@@ -1,11 +1,12 @@
 """Helpers shared by the store's modules: load a row, check the fencing number, add an event."""
 
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy.orm import Session, lazyload
 
 from models.errors import LeaseLost, NotFound
+from models.plain import JsonObject
 from models.store.columns import now
 from models.store.states import EventKind, Status
 from models.store.tables import Event, Experiment
@@ -66,7 +67,7 @@ def touch(experiment: Experiment) -> datetime:
     return experiment.updated_at
 
 
-def add_event(session: Session, experiment_id: int, kind: EventKind, data: dict[str, Any]) -> Event:
+def add_event(session: Session, experiment_id: int, kind: EventKind, data: JsonObject) -> Event:
     """Add an event."""
     event = Event(experiment_id=experiment_id, kind=kind, data=data)
     session.add(event)
@@ -89,7 +90,7 @@ def set_status(session: Session, experiment: Experiment, status: Status, reason:
 
 def add_state_event(session: Session, experiment: Experiment) -> None:
     """Add the event of the experiment's present state."""
-    data = {"status": experiment.status.value, "attempt": experiment.attempt, "reason": experiment.reason}
+    data: JsonObject = {"status": experiment.status.value, "attempt": experiment.attempt, "reason": experiment.reason}
     if experiment.cancel_requested:
         data["cancel_requested"] = True
     add_event(session, experiment.id, EventKind.STATE, data)

@@ -5,13 +5,15 @@ moved on, so a worker that was only asleep can do no harm.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from models.environment import Environment
 from models.errors import LeaseLost
 from models.findings import VerdictJson
+from models.notices import NoticeCode, NoticeData
 from models.plain import finite
 from models.progress import Progress, TestResult
 from models.spec.experiment import ExperimentSpec
@@ -175,15 +177,15 @@ def set_verdict(session: Session, lease: Lease, verdict: VerdictJson) -> None:
     add_event(session, lease.experiment_id, EventKind.VERDICT, plain)
 
 
-def set_environment(session: Session, lease: Lease, environment: dict[str, Any]) -> None:
+def set_environment(session: Session, lease: Lease, environment: Environment) -> None:
     """Keep what the run is made with: versions, device, threads, dataset fingerprint."""
     experiment = fenced(session, lease)
-    experiment.environment = environment
+    experiment.environment = dict(environment)
     fingerprint = environment.get("dataset_fingerprint")
     if isinstance(fingerprint, str):
         experiment.dataset_fingerprint = fingerprint
     touch(experiment)
-    session.execute(update(Run).where(Run.id == lease.run_id).values(environment=environment))
+    session.execute(update(Run).where(Run.id == lease.run_id).values(environment=dict(environment)))
 
 
 def add_joules(session: Session, lease: Lease, joules: float) -> None:
@@ -196,10 +198,10 @@ def add_joules(session: Session, lease: Lease, joules: float) -> None:
         touch(experiment)
 
 
-def notice(session: Session, lease: Lease, code: str, text: str, data: dict[str, Any]) -> None:
+def notice(session: Session, lease: Lease, code: NoticeCode, text: str, data: NoticeData) -> None:
     """Add a notice about the run, as an event."""
     touch(fenced(session, lease))
-    add_event(session, lease.experiment_id, EventKind.NOTICE, {"code": code, "text": text, "data": finite(data)})
+    add_event(session, lease.experiment_id, EventKind.NOTICE, {"code": code.value, "text": text, "data": finite(data)})
 
 
 def _end(session: Session, lease: Lease, experiment: Experiment, status: RunStatus, reason: str | None) -> Run:

@@ -1,12 +1,12 @@
 """The best epochs: which they are, which others are as good within noise, and what came after."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from models.curves.statistics import Rise, locate_bottom, measure_rise
 from models.findings import BestJson, Finding, FindingCode, Severity
+from models.plain import JsonObject
 from models.text import duration, number, percent, plural
 from models.verdict.curves import Curve, Curves
 
@@ -57,7 +57,7 @@ def find_best(curve: Curve, *, largest: bool = False) -> Best | None:
 def report_best(curves: Curves, by_loss: Best | None, by_accuracy: Best | None) -> list[Finding]:
     """The best epoch by validation loss and by validation accuracy."""
     parts: list[str] = []
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     for best, name, show in ((by_accuracy, "accuracy", percent), (by_loss, "loss", number)):
         if best:
             values[f"val_{name}"] = best.value

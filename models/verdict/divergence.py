@@ -1,9 +1,9 @@
 """What is known of one divergence: where a loss, gradient or weight stopped being finite, and which rate works."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from models.plain import finite
+from models.plain import JsonObject, finite
 
 What = Literal["loss", "gradient", "weight"]
 WORDS: dict[What, str] = {"loss": "the loss", "gradient": "the gradient", "weight": "a weight"}
@@ -40,7 +40,7 @@ class Divergence:
         first = f", first in layer {self.layer}{kind}" if self.layer else ""
         return f"{WORDS[self.what]} stopped being finite at step {self.step} of epoch {self.epoch}{first}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Plain JSON data; non-finite norms are null."""
-        body: dict[str, Any] = finite({**vars(self), "grad_norms": list(self.grad_norms)})
+        body: JsonObject = finite({**vars(self), "grad_norms": list(self.grad_norms)})
         return body

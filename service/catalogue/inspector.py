@@ -1,31 +1,18 @@
 """Validation of submitted specs: fields, dataset, and the network, built on the meta device in another process."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Annotated, Any
 
 from cachetools import LRUCache
 from fastapi import Depends, Request
 
 from models.data.catalogue import get_dataset
-from models.findings import FindingJson
-from models.networks.layer import Layer
-from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
+from service.catalogue.accepted import Accepted
 from service.catalogue.describing import Describing
 
 MAX_DESCRIBED = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A valid spec with its layers, warnings and size."""
-
-    spec: ExperimentSpec
-    layers: list[Layer]
-    warnings: list[FindingJson]
-    summary: dict[str, Any]
-    """Parameters, operations and memory, from the network built on the meta device."""
 
 
 class Inspector:
@@ -33,7 +20,7 @@ class Inspector:
 
     def __init__(self, describing: Describing) -> None:
         self._describing = describing
-        self._known: LRUCache[str, tuple[list[Any], list[Any], dict[str, Any]]] = LRUCache(MAX_DESCRIBED)
+        self._known: LRUCache[str, Accepted] = LRUCache(MAX_DESCRIBED)
         self._lock = threading.Lock()
 
     def accept(self, document: Any) -> Accepted:
@@ -44,11 +31,10 @@ class Inspector:
         with self._lock:
             found = self._known.get(digest)
         if found is None:
-            layers, warnings, summary = self._describing.ask("describe_spec", spec, info)
-            found = (list(layers), list(warnings), dict(summary))
+            found = self._describing.ask("describe_spec", spec, info)
             with self._lock:
                 self._known[digest] = found
-        return Accepted(spec, *found)
+        return replace(found, spec=spec)  # the digest leaves out name and tags
 
 
 async def get_describing(request: Request) -> Describing:

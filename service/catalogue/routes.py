@@ -1,12 +1,14 @@
 """Routes that list networks, datasets and presets, and return the JSON schema of a spec."""
 
 import json
-from typing import Any
 
 from fastapi import APIRouter
 from pydantic import Field
 
 from models.data.catalogue import list_datasets
+from models.data.info import DatasetInfo
+from models.networks.architecture import Architecture
+from models.plain import JsonObject
 from models.spec.presets import experiment_presets, model_presets
 from service.catalogue.inspector import DescribingDep
 from service.http.documents import Document
@@ -21,20 +23,20 @@ router = APIRouter(tags=["catalogue"], route_class=StrictRoute, responses=proble
 class ArchitecturesDocument(Document):
     """The networks that a spec can name."""
 
-    architectures: list[dict[str, Any]]
+    architectures: list[Architecture]
 
 
 class DatasetsDocument(Document):
     """The datasets that a spec can name."""
 
-    datasets: list[dict[str, Any]]
+    datasets: list[DatasetInfo]
 
 
 class PresetsDocument(Document):
     """The presets of networks and experiments."""
 
-    models: dict[str, dict[str, Any]] = Field(description="Networks, for `model`.")
-    experiments: dict[str, dict[str, Any]] = Field(description="Whole experiments, for `preset`.")
+    models: dict[str, JsonObject] = Field(description="Networks, for `model`.")
+    experiments: dict[str, JsonObject] = Field(description="Whole experiments, for `preset`.")
 
 
 @router.get("/architectures")
@@ -46,7 +48,7 @@ def list_architectures(describing: DescribingDep) -> ArchitecturesDocument:
 @router.get("/datasets")
 async def get_datasets() -> DatasetsDocument:
     """List the datasets, with their classes."""
-    return DatasetsDocument(datasets=[info.as_json() for info in list_datasets()])
+    return DatasetsDocument(datasets=list_datasets())
 
 
 @router.get("/presets")
@@ -56,7 +58,7 @@ async def list_presets() -> PresetsDocument:
 
 
 @router.get("/schema")
-async def get_schema() -> dict[str, Any]:
+async def get_schema() -> JsonObject:
     """Read the JSON schema of a spec."""
-    schema: dict[str, Any] = json.loads(with_prefix_in(json.dumps(spec_schema())))
+    schema: JsonObject = json.loads(with_prefix_in(json.dumps(spec_schema())))
     return schema

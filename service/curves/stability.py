@@ -42,14 +42,16 @@ def compare(session: Session, experiment_id: int, other_id: int) -> StabilityDoc
     row, other = experiments.get(session, experiment_id), get_compared(session, other_id)
     first, second = (_measure(session, one) for one in (row, other))
     found = compare_stability(first, second, (f"experiment {row.id}", f"experiment {other.id}"))
-    winner = found.pop("more_stable")
+    winner = found["more_stable"]
     return StabilityDocument(
         experiment=row.id,
         compared_with=other.id,
         stability=(_figures(first), _figures(second)),
         more_stable=None if winner is None else (row.id, other.id)[winner],
         links={"curves": f"{API}/experiments/{row.id}/curves.png?compare={other.id}"},
-        **found,
+        difference=found["difference"],
+        confidence=found["confidence"],
+        sentence=found["sentence"],
     )
 
 

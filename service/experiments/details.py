@@ -13,6 +13,7 @@ def read_details(document: Any) -> Details:
     if isinstance(document, dict):
         fixed = ExperimentSpec.model_fields.keys() - Details.model_fields.keys()
         message = "is part of the spec, which never changes; POST a new experiment"
-        if entries := [{"field": field, "message": message} for field in document if field in fixed or field == "spec"]:
-            raise invalid_fields(entries)
+        wrong = [field for field in document if field in fixed or field == "spec"]
+        if wrong:
+            raise invalid_fields({"field": field, "message": message} for field in wrong)
     return read_fields(Details, document, example='{"name": "first try", "tags": ["a"], "notes": "lr was too high"}')

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.curves.metrics import Summaries
+from models.plain import JsonObject
 from models.store.listing import Listed
 from models.store.states import RunStatus, Status
 from models.store.tables import Experiment, Run
@@ -63,8 +63,8 @@ class ExperimentItem(Document):
     progress: Progress | None
     best: dict[str, Best] = Field(description="By series; losses are best when low, accuracies when high.")
     last: dict[str, float | None] = Field(description="By series; null where it was not finite.")
-    test: dict[str, Any] | None = Field(description="The best weights measured on the test split, if asked for.")
-    warnings: list[dict[str, Any]] = Field(description="Warnings about the spec from its submission.")
+    test: JsonObject | None = Field(description="The best weights measured on the test split, if asked for.")
+    warnings: list[JsonObject] = Field(description="Warnings about the spec from its submission.")
     reproduces: int | None = Field(description="The experiment whose spec this one repeats.")
     continues: int | None = Field(description="The experiment whose epochs this one began with.")
     links: dict[str, str]
@@ -73,9 +73,9 @@ class ExperimentItem(Document):
 class ExperimentDocument(ExperimentItem):
     """An experiment with its complete spec and its runs."""
 
-    spec: dict[str, Any] = Field(description="Complete; can be POSTed again. GET /api/v1/schema describes it.")
+    spec: JsonObject = Field(description="Complete; can be POSTed again. GET /api/v1/schema describes it.")
     notes: str = Field(description="Text by people; empty without any.")
-    environment: dict[str, Any] | None = Field(description="Versions, hardware and threads that it was trained with.")
+    environment: JsonObject | None = Field(description="Versions, hardware and threads that it was trained with.")
     runs: list[RunDocument]
 
 
@@ -91,7 +91,7 @@ class LayersDocument(Document):
     """The layers of a network, in order."""
 
     experiment_id: int
-    layers: list[dict[str, Any]] = Field(description="name, type, output_shape, kernel_shape or null, parameters.")
+    layers: list[JsonObject] = Field(description="name, type, output_shape, kernel_shape or null, parameters.")
 
     @classmethod
     def of(cls, row: Experiment) -> "LayersDocument":
@@ -147,7 +147,7 @@ def experiment_document(row: Experiment, summaries: Summaries, runs: Sequence[Ru
     )
 
 
-def _item_members(row: Experiment | Listed, summaries: Summaries) -> dict[str, Any]:
+def _item_members(row: Experiment | Listed, summaries: Summaries) -> JsonObject:
     return {
         "id": row.id,
         "name": row.name,

@@ -10,9 +10,10 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.curves.agreement import Agreement, agreement
+from models.curves.agreement import Agreement, Comparison, agreement
 from models.curves.metrics import EpochMetrics
 from models.errors import Conflict, CorruptFile
+from models.plain import JsonObject
 from models.store import artifacts, experiments, history
 from models.store.states import ArtifactKind
 from models.store.tables import Experiment
@@ -56,7 +57,8 @@ def compare(session: Session, experiment_id: int, experiments_dir: Path) -> Repr
     found = compare_runs(histories[original.id], histories[repeated.id], same_weights=same_weights)
     if not (original.status.terminal and repeated.status.terminal):
         waiting = next(row for row in (repeated, original) if not row.status.terminal)
-        found |= {"agreement": "pending", "sentence": f"Experiment {waiting.id} is {waiting.status}."}
+        found["agreement"] = "pending"
+        found["sentence"] = f"Experiment {waiting.id} is {waiting.status}."
     curves = f"{API}/experiments/{original.id}/curves.png?compare={repeated.id}"
     return ReproductionDocument(
         original=original.id,
@@ -74,17 +76,15 @@ def compare(session: Session, experiment_id: int, experiments_dir: Path) -> Repr
 
 def compare_runs(
     original: Sequence[EpochMetrics], repeated: Sequence[EpochMetrics], *, same_weights: bool | None
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare two histories (`models.curves.agreement`) and the digests of the last weights."""
     found = agreement(original, repeated)
     if found["agreement"] == Agreement.BIT_IDENTICAL:
         if same_weights:
             found["sentence"] = f"All {len(original)} epochs agree to the bit, and so do the weights."
         elif same_weights is False:
-            found |= {
-                "agreement": Agreement.WITHIN_NOISE,
-                "sentence": f"All {len(original)} epochs agree to the bit; the last weights do not.",
-            }
+            found["agreement"] = Agreement.WITHIN_NOISE
+            found["sentence"] = f"All {len(original)} epochs agree to the bit; the last weights do not."
     return found
 
 
@@ -119,7 +119,7 @@ def _digest_of_weights(session: Session, experiment_id: int, experiments_dir: Pa
     return digest.hexdigest()
 
 
-def _differences(original: dict[str, Any], repeated: dict[str, Any], prefix: str = "") -> list[EnvironmentDifference]:
+def _differences(original: JsonObject, repeated: JsonObject, prefix: str = "") -> list[EnvironmentDifference]:
     found: list[EnvironmentDifference] = []
     for name in sorted(original.keys() | repeated.keys()):
         one, other = original.get(name), repeated.get(name)

@@ -18,7 +18,7 @@ from models.spec.parse import load_spec
 from models.store import Status, Store, artifacts, experiments, runs
 from models.store.continuation import begin_with, last_checkpoint
 from models.store.tables import Experiment
-from service.catalogue.inspector import Accepted
+from service.catalogue.accepted import Accepted
 from service.experiments.continuation import Continuation, continued
 from service.experiments.documents import ExperimentDocument, experiment_document
 from service.http.access import Caller

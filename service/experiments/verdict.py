@@ -1,11 +1,10 @@
 """The JSON document of a verdict."""
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import Conflict
 from models.findings import FindingJson, VerdictJson
+from models.plain import JsonObject
 from models.store.tables import Experiment
 from service.http.prefix import with_prefix_in
 
@@ -18,7 +17,7 @@ class Finding(BaseModel):
     code: str
     severity: str = Field(description="good, info, warning or problem.")
     sentence: str
-    evidence: dict[str, Any] | None = None
+    evidence: JsonObject | None = None
     suggestion: str | None = None
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,8 +15,24 @@ from service.http.queues import BoundedQueue
 
 FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 3.0
-Checks = dict[str, dict[str, Any]]
-"""Per part: whether it is `ok`, with details."""
+
+
+class Check(TypedDict):
+    """Whether one part of the lab answers, and details of it."""
+
+    ok: bool
+    reason: NotRequired[str]
+    """Why not."""
+    kind: NotRequired[str]
+    sqlite_version: NotRequired[str | None]
+    warning: NotRequired[str]
+    queued_messages: NotRequired[int | None]
+    names: NotRequired[list[str]]
+    """Of the workers that answer."""
+
+
+Checks = dict[str, Check]
+"""By the part's name."""
 
 
 class Readiness:
@@ -66,7 +82,7 @@ def require_ready(checks: Checks, *, in_detail: bool) -> None:
     )
 
 
-def _sentence(name: str, check: dict[str, Any]) -> str:
+def _sentence(name: str, check: Check) -> str:
     """Describe a part's failure."""
     if name == "workers":
         return "no worker answers"
@@ -91,19 +107,20 @@ def live_worker_names(store: Store, celery: Celery) -> list[str]:
     return names or queue.live_workers(celery)
 
 
-def _broker(celery: Celery) -> dict[str, Any]:
+def _broker(celery: Celery) -> Check:
     if (trouble := queue.find_trouble(celery)) is not None:
         return {"ok": False, "queued_messages": None, "reason": trouble.reason}
     return {"ok": True, "queued_messages": queue.queue_length(celery)}
 
 
-def _database(store: Store) -> dict[str, Any]:
-    check: dict[str, Any] = {"ok": True, "kind": store.url.get_backend_name(), "sqlite_version": store.sqlite_version}
+def _database(store: Store) -> Check:
+    check: Check = {"ok": True, "kind": store.url.get_backend_name(), "sqlite_version": store.sqlite_version}
     try:
         with store.reading() as session:
             workers.live(session)
     except (EpochalError, SQLAlchemyError) as error:
-        check.update(ok=False, reason=str(getattr(error, "detail", f"raised {type(error).__name__}")))
+        check["ok"] = False
+        check["reason"] = str(getattr(error, "detail", f"raised {type(error).__name__}"))
     if not store.sqlite_safe:
         check["warning"] = (
             f"SQLite {store.sqlite_version} can damage a WAL database that several processes write; "

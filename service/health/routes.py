@@ -1,9 +1,10 @@
 """Liveness, readiness and Prometheus metrics."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from models.plain import JsonObject
 from service.health.check import Readiness, require_ready
 from service.health.instruments import CONTENT_TYPE, Gauges
 from service.http.dependencies import AuthenticatorDep, authorise
@@ -36,7 +37,7 @@ class Ready(Document):
     """Broker, database and a worker answer."""
 
     status: str
-    checks: dict[str, Any] | None = None
+    checks: dict[str, JsonObject] | None = None
     """Left out without a key where keys are required."""
 
 

@@ -14,8 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 
-from models.errors import EpochalError, InvalidRequest, NotFound, StorageFull
+from models.errors import EpochalError, FieldError, InvalidRequest, NotFound, StorageFull
 from models.files import NO_SPACE
+from models.plain import JsonObject
 from service.http.documents import INFERENCE
 from service.http.negotiation import choose_type
 from service.http.prefix import with_prefix, with_prefix_in
@@ -92,7 +93,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {**named, **ANY_PROBLEM}
 
 
-def problem_document(error: EpochalError) -> dict[str, Any]:
+def problem_document(error: EpochalError) -> JsonObject:
     """Build the members of a problem document from an error; at most MAX_PROBLEM_BYTES as JSON."""
     document = _members(error)
     if _num_bytes(document) > MAX_PROBLEM_BYTES:
@@ -102,8 +103,8 @@ def problem_document(error: EpochalError) -> dict[str, Any]:
     return document
 
 
-def _members(error: EpochalError) -> dict[str, Any]:
-    document = {
+def _members(error: EpochalError) -> JsonObject:
+    document: JsonObject = {
         "type": with_prefix(f"/docs#{error.code}"),
         "title": error.title,
         "status": error.status,
@@ -171,7 +172,7 @@ def unexpected(incident: str) -> EpochalError:
     )
 
 
-def install_handlers(app: FastAPI, *, render_page: Callable[[dict[str, Any]], Response]) -> None:
+def install_handlers(app: FastAPI, *, render_page: Callable[[JsonObject], Response]) -> None:
     """Register handlers that render EpochalError, validation errors, HTTPException and OSError as problem documents.
 
     `render_page` renders a document as an HTML page, for browsers.
@@ -258,7 +259,7 @@ def _allowed_methods(request: Request, path: str) -> list[str]:
     ]
 
 
-def invalid_fields(entries: Iterable[dict[str, Any]]) -> InvalidRequest:
+def invalid_fields(entries: Iterable[FieldError]) -> InvalidRequest:
     """Combine the entries of several invalid fields into one error."""
     found = list(islice(entries, MOST_ENTRIES))
     detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in found)
@@ -270,11 +271,11 @@ def shown(text: str, most: int = SHOWN_CHARACTERS) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _field_problem(item: dict[str, Any]) -> dict[str, Any]:
+def _field_problem(item: JsonObject) -> FieldError:
     location = [str(part) for part in item["loc"]]
     name = ".".join(location[1:]) or location[0]
     message = item["msg"][:1].lower() + item["msg"][1:]
-    entry: dict[str, Any] = {"field": name, "message": message.removeprefix("value error, ")}
+    entry: FieldError = {"field": name, "message": message.removeprefix("value error, ")}
     if isinstance(value := item.get("input"), str | int | float | bool):
         entry["value"] = shown(value) if isinstance(value, str) else value
         entry["message"] += f", not {json.dumps(entry['value'])}"

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from models.errors import FieldError
 from service.http.errors import invalid_fields
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,7 +25,7 @@ def read_fields(kind: type[Model], document: Any, *, example: str) -> Model:
         raise invalid_fields(_entry(found, kind.model_fields) for found in error.errors()) from None
 
 
-def _entry(found: Any, known: Collection[str]) -> dict[str, Any]:
+def _entry(found: Any, known: Collection[str]) -> FieldError:
     field = ".".join(str(part) for part in found["loc"])[:100]
     if found["type"] == "extra_forbidden":
         return {"field": field, "message": f"is not a field here; known are {', '.join(known)}"}

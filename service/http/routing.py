@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.responses import Response
 
-from models.errors import InvalidRequest
+from models.errors import FieldError, InvalidRequest
 from service.http.dependencies import authorise_viewer, get_caller
 from service.http.errors import invalid_fields, shown
 
@@ -110,7 +110,9 @@ def _wrong_query(request: Request, known: list[str]) -> InvalidRequest | None:
     given = request.query_params.multi_items()
     counts = Counter(name for name, _ in given)
     unknown = [name for name in counts if name not in known]
-    entries = [_unknown(name, known, guess=number < MOST_GUESSES) for number, name in enumerate(unknown)]
+    entries: list[FieldError] = [
+        _unknown(name, known, guess=number < MOST_GUESSES) for number, name in enumerate(unknown)
+    ]
     entries += [
         {"field": name, "message": f"is given {count} times; give it once"}
         for name, count in counts.items()
@@ -125,8 +127,8 @@ def _query_names(dependant: Any) -> list[str]:
     return names + [name for inner in dependant.dependencies for name in _query_names(inner)]
 
 
-def _unknown(name: str, known: list[str], *, guess: bool) -> dict[str, Any]:
+def _unknown(name: str, known: list[str], *, guess: bool) -> FieldError:
     nearest = get_close_matches(name[:100], known, n=1, cutoff=0.5) if guess else []
     hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; known are {', '.join(known)}" if known else ""
-    entry = {"field": shown(name), "message": f"is not a parameter of this address{hint}"}
+    entry: FieldError = {"field": shown(name), "message": f"is not a parameter of this address{hint}"}
     return {**entry, "nearest": nearest[0]} if nearest else entry

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from models.plain import JsonObject
 from models.spec.details import Details
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import FAMILIES
@@ -21,14 +22,14 @@ required, send `Authorization: Bearer KEY`.
 """
 EXAMPLE = {"name": "first try", "model": "baseline", "epochs": 3, "optimizer": {"name": "sgd", "lr": 0.01}}
 
-PRESET_SCHEMA: dict[str, Any] = {
+PRESET_SCHEMA: JsonObject = {
     "type": "object",
     "title": "Preset",
     "description": "A preset with changes: any field of a spec may be given beside `preset`.",
     "properties": {"preset": {"type": "string", "description": "A name listed by GET /api/v1/presets."}},
     "required": ["preset"],
 }
-SHORT_SCHEMA: dict[str, Any] = {
+SHORT_SCHEMA: JsonObject = {
     "type": "object",
     "title": "Short form",
     "description": 'A spec whose parts may be names: {"model": "wide", "optimizer": "adam"}.',
@@ -37,7 +38,7 @@ SHORT_SCHEMA: dict[str, Any] = {
 }
 
 
-def _body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+def _body(schema: JsonObject, example: JsonObject) -> JsonObject:
     content = {"schema": schema, "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": content, "application/yaml": content}}}
 
@@ -146,7 +147,7 @@ IMAGES_REQUEST_BODY = {
 }
 
 
-def spec_schema() -> dict[str, Any]:
+def spec_schema() -> JsonObject:
     """Return the JSON schema of a spec, for GET /schema, with the names that `model` accepts."""
     schema = ExperimentSpec.model_json_schema()
     return {
@@ -161,7 +162,7 @@ def spec_schema() -> dict[str, Any]:
 def install_openapi(app: FastAPI, operations: Any = None) -> None:
     """Complete app.openapi() with the spec's schemas, the problem document and the security schemes."""
 
-    def openapi() -> dict[str, Any]:
+    def openapi() -> JsonObject:
         if app.openapi_schema is None:
             app.openapi_schema = _build(app)
         return app.openapi_schema
@@ -169,7 +170,7 @@ def install_openapi(app: FastAPI, operations: Any = None) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _build(app: FastAPI) -> dict[str, Any]:
+def _build(app: FastAPI) -> JsonObject:
     document = get_openapi(
         title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=app.openapi_tags
     )

@@ -1,7 +1,7 @@
 """Rendering of a convolution's kernels, as a picture without resampling and as JSON."""
 
 import textwrap
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,9 +148,39 @@ def _labelled(count: int, pixels: int) -> range:
     return range(0, count, 64)
 
 
+class KernelJson(TypedDict):
+    """One kernel's raw weights."""
+
+    index: int
+    """Of the output channel, from 0."""
+    minimum: float
+    """Drawn as the darkest."""
+    maximum: float
+    constant: bool
+    values: Any
+    """Nested lists (in, height, width); null where not finite."""
+
+
+class KernelGridJson(TypedDict):
+    """A convolution's kernels as numbers."""
+
+    layer: str
+    epoch: int | str | None
+    scaling: str
+    shape: list[int]
+    """(out, in, height, width)."""
+    mode: str
+    """rgb or gray."""
+    minimum: float
+    maximum: float
+    shown: int
+    """How many of the kernels are there."""
+    kernels: list[KernelJson]
+
+
 def kernel_grid_json(
     kernels: NDArray[np.floating], *, layer: str, epoch: int | str | None = None, scaling: str = "layer"
-) -> dict[str, Any]:
+) -> KernelGridJson:
     """The same kernels as numbers: raw weights by output channel, and the limits that the picture scales them by.
 
     What is not finite is null. A huge layer's kernels are cut off after 300,000 weights; `shown` says how many are

@@ -6,12 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from models.files import write
 
 ADDRESS_FILE = "lab.json"
 LOCK_FILE = "lab.lock"
+
+
+class LabAddress(TypedDict):
+    """Where the running lab of a data directory answers, and its process."""
+
+    url: str
+    pid: int
 
 
 def write_address(data_dir: Path, url: str) -> None:
@@ -24,10 +31,10 @@ def remove_address(data_dir: Path) -> None:
     (data_dir / ADDRESS_FILE).unlink(missing_ok=True)
 
 
-def running_lab(data_dir: Path) -> dict[str, Any] | None:
-    """Read {"url", "pid"} of the lab that uses `data_dir`; None if there is none or its process has ended."""
+def running_lab(data_dir: Path) -> LabAddress | None:
+    """Read the address of the lab that uses `data_dir`; None if there is none or its process has ended."""
     try:
-        found: dict[str, Any] = json.loads((data_dir / ADDRESS_FILE).read_text(encoding="utf-8"))
+        found: LabAddress = json.loads((data_dir / ADDRESS_FILE).read_text(encoding="utf-8"))
         url, pid = str(found["url"]), int(found["pid"])
         if pid <= 0:
             return None

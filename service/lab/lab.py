@@ -315,7 +315,7 @@ def lock_data_dir(data_dir: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        owner = running_lab(data_dir) or {}
+        owner = running_lab(data_dir)
         where = f" at {owner['url']} (process {owner['pid']})" if owner else ""
         raise LabFailed(
             f"a lab{where} already uses {data_dir}",

@@ -1,10 +1,10 @@
 """JSON documents of learning-rate tests."""
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import Field
 
+from models.plain import JsonObject
 from models.store.states import MeasurementStatus
 from models.store.tables import Measurement
 from service.http.documents import API, Document
@@ -16,9 +16,9 @@ class LearningRateTestDocument(Document):
 
     id: int
     status: MeasurementStatus
-    spec: dict[str, Any]
-    options: dict[str, Any]
-    result: dict[str, Any] | None
+    spec: JsonObject
+    options: JsonObject
+    result: JsonObject | None
     reason: str | None
     created_at: datetime
     finished_at: datetime | None
@@ -32,8 +32,8 @@ class LearningRateTestItem(Document):
     status: MeasurementStatus
     model: str
     dataset: str
-    options: dict[str, Any] = Field(description="The range: lr_min, lr_max, steps.")
-    suggestion: dict[str, Any] | None = Field(description="The rate and why, once it is completed.")
+    options: JsonObject = Field(description="The range: lr_min, lr_max, steps.")
+    suggestion: JsonObject | None = Field(description="The rate and why, once it is completed.")
     reason: str | None
     created_at: datetime
     finished_at: datetime | None

@@ -1,9 +1,8 @@
 """Drawing of a learning-rate test: loss against rate, the suggested rate, and where training diverged."""
 
-from typing import Any
-
 import numpy as np
 
+from models.measurements import SweepResult
 from service.drawing import axis, labels
 from service.drawing.canvas import INK, MUTED, PALETTE, WARNING, check_format, drawing
 from service.drawing.plot import Plot, Scale
@@ -16,24 +15,24 @@ FRAME = Box(49, 42, 525, 234)
 
 
 def render_lr_test(
-    result: dict[str, Any],
+    result: SweepResult,
     *,
     title: str = "Learning-rate test",
     format: str = "png",  # noqa: A002
 ) -> bytes:
     """Draw what a learning-rate test found.
 
-    {"points": [{"lr", "loss", "smoothed"?}], "suggestion": {"lr", "why"}, "diverged_at"}, where both rates may be None.
+    An earlier version's result may have no smoothed losses.
     """
     check_format(format)
     with drawing():
         return draw_lr_test(result, title).save(format, title=title)
 
 
-def draw_lr_test(result: dict[str, Any], title: str) -> Sheet:
+def draw_lr_test(result: SweepResult, title: str) -> Sheet:
     """Build the figure."""
     lr, loss, smoothed = _points(result)
-    suggestion = result.get("suggestion") or {}
+    suggestion = result.get("suggestion") or {"lr": None, "why": ""}
     sheet = Sheet(WIDTH, HEIGHT)
     plot = Plot(sheet, FRAME)
     room = FRAME.right - FRAME.left
@@ -47,7 +46,7 @@ def draw_lr_test(result: dict[str, Any], title: str) -> Sheet:
     return sheet
 
 
-def _points(result: dict[str, Any]) -> tuple[Floats, Floats, Floats]:
+def _points(result: SweepResult) -> tuple[Floats, Floats, Floats]:
     """Return rates, losses and smoothed losses sorted by rate; non-finite values become gaps."""
     points = sorted((p for p in result["points"] if p["lr"] and p["lr"] > 0), key=lambda point: float(point["lr"]))
     columns = [np.array([point.get(name) for point in points], dtype=np.float64) for name in ("lr", "loss", "smoothed")]

@@ -1,13 +1,15 @@
 """Learning-rate tests: created, listed and read; a worker measures them, outside the training queue."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
-from models.errors import Conflict, EpochalError, InvalidRequest, NotFound, TooManyRequests, Unavailable
+from models.errors import Conflict, EpochalError, FieldError, InvalidRequest, NotFound, TooManyRequests, Unavailable
+from models.measurements import DEFAULT_RANGE, LearningRateRange, SweepResult
+from models.plain import JsonObject
 from models.spec.parse import load_spec, model_label
 from models.store import Store, measurements
 from models.store.states import MeasurementKind, MeasurementStatus
-from service.catalogue.inspector import Accepted
+from service.catalogue.accepted import Accepted
 from service.http.access import Caller
 from service.http.errors import invalid_fields
 from service.measurements.documents import (
@@ -22,11 +24,12 @@ MAX_TESTS_A_KEY = 5
 """Learning-rate tests that one key may have waiting or being measured: others find room among MAX_WAITING_TESTS."""
 TYPICAL_SECONDS = 20
 """About what one takes."""
-DEFAULT_RANGE = {"lr_min": 1e-6, "lr_max": 1.0, "steps": 100}
 BOUNDS: dict[str, tuple[float, float]] = {"lr_min": (1e-12, 100), "lr_max": (1e-12, 100), "steps": (10, 2000)}
 
 
-def start_test(store: Store, accepted: Accepted, options: dict[str, Any], caller: Caller) -> LearningRateTestDocument:
+def start_test(
+    store: Store, accepted: Accepted, options: LearningRateRange, caller: Caller
+) -> LearningRateTestDocument:
     """Create a learning-rate test for a worker to measure.
 
     Raises TooManyRequests when the caller has as many as one key may have, Unavailable when many wait already.
@@ -74,31 +77,32 @@ def list_tests(store: Store, status: MeasurementStatus | None, cursor: str | Non
     return LearningRateTestPage(items=items, next=str(items[-1].id) if more else None, total=total)
 
 
-def _label_of(spec: dict[str, Any]) -> str:
+def _label_of(spec: JsonObject) -> str:
     try:
         return model_label(load_spec(spec).model)
     except EpochalError:  # another version wrote it
         return str(spec["model"]["name"])
 
 
-def finished_result(store: Store, test_id: int) -> dict[str, Any]:
+def finished_result(store: Store, test_id: int) -> SweepResult:
     """Return the result of a learning-rate test. Raises Conflict while there is none."""
     document = get_test(store, test_id)
     if document.result is None:
         reason = f": {document.reason}" if document.reason else ""
         raise Conflict(f"learning-rate test {test_id} is {document.status}{reason}; there is no curve to draw")
-    return document.result
+    return cast(SweepResult, document.result)
 
 
-def split_range(document: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_range(document: Any) -> tuple[JsonObject, LearningRateRange]:
     """Split a learning-rate test's body into its spec and its range of rates. Raises InvalidRequest."""
     if not isinstance(document, dict):
         raise invalid_fields([{"field": "body", "message": "must be an object with keys"}])
     spec = {name: value for name, value in document.items() if name not in DEFAULT_RANGE}
-    options = {name: document.get(name, default) for name, default in DEFAULT_RANGE.items()}
-    wrong = [entry for name in options if (entry := _check_option(name, options[name]))]
+    given = {name: document.get(name, default) for name, default in DEFAULT_RANGE.items()}
+    wrong = [entry for name in given if (entry := _check_option(name, given[name]))]
     if wrong:
         raise invalid_fields(wrong)
+    options = cast(LearningRateRange, given)
     if options["lr_min"] >= options["lr_max"]:
         raise InvalidRequest(
             f"lr_min is {options['lr_min']:g} and lr_max {options['lr_max']:g}; lr_min must be the lower",
@@ -108,7 +112,7 @@ def split_range(document: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return spec, options
 
 
-def _check_option(name: str, value: Any) -> dict[str, Any] | None:
+def _check_option(name: str, value: Any) -> FieldError | None:
     low, high = BOUNDS[name]
     whole = name == "steps"
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):

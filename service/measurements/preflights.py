@@ -1,7 +1,7 @@
 """Pre-flights: a worker runs a few training steps of a spec before it is queued."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 from anyio import to_thread
@@ -10,10 +10,11 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import Unavailable
+from models.plain import JsonObject
 from models.store import Store, measurements
 from models.store.states import MeasurementKind, MeasurementStatus
 from models.store.tables import Measurement
-from service.catalogue.inspector import Accepted
+from service.catalogue.accepted import Accepted
 from service.health.check import live_worker_names
 from service.http.access import Caller
 from service.http.queues import BoundedQueue
@@ -29,7 +30,7 @@ class PreflightDocument(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    warnings: list[dict[str, Any]] = Field(description="Warnings about the spec.")
+    warnings: list[JsonObject] = Field(description="Warnings about the spec.")
 
 
 class Preflights:
@@ -57,7 +58,7 @@ class Preflights:
             while time.monotonic() < deadline:
                 found = await to_thread.run_sync(_read, self._store, measurement_id)
                 if found.status is MeasurementStatus.COMPLETED:
-                    result = {**accepted.summary, **(found.result or {})}
+                    result = {**accepted.size, **(found.result or {})}
                     return PreflightDocument(**result, warnings=accepted.warnings)
                 if found.status is MeasurementStatus.FAILED:
                     reason = f"the pre-flight failed: {found.reason}"

@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2, over HTTP: what clients of KServe and Triton speak."""
 
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from anyio import to_thread
@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 
 from models.errors import Conflict, CorruptFile, NotFound
 from models.networks.preprocessing import Preprocessing
+from models.plain import JsonObject
 from models.store import Store, registry
 from service.http.dependencies import AuthenticatorDep, CallerDep, SettingsDep, StoreDep, authorise_viewer
 from service.http.documents import INFERENCE
@@ -56,14 +57,14 @@ def get_ready(store: StoreDep) -> Response:
 
 
 @router.get("")
-async def get_server() -> dict[str, Any]:
+async def get_server() -> JsonObject:
     """Tell name, version and extensions of the server."""
     return {"name": "epochal", "version": metadata.version("epochal"), "extensions": EXTENSIONS}
 
 
 @router.get("/models/{name}")
 @router.get("/models/{name}/versions/{version}")
-def get_metadata(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> dict[str, Any]:
+def get_metadata(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> JsonObject:
     """Tell a model's versions, inputs and outputs."""
     asked = find_asked(store, name, version)
     wanted = find_preprocessing(predictor, asked)
@@ -140,7 +141,7 @@ def _respond(inference: Inference, answered: PredictionsDocument, wanted: Prepro
     for row, prediction in zip(probabilities, answered.predictions, strict=True):
         for likely in prediction.top:
             row[likely.index] = likely.probability
-    about: dict[str, Any] = {
+    about: JsonObject = {
         "model_name": answered.model,
         "model_version": str(answered.version),
         **({} if inference.id is None else {"id": inference.id}),

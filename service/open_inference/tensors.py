@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.networks.preprocessing import Preprocessing
-from models.plain import is_unicode
+from models.plain import JsonObject, is_unicode
 from service.http.errors import BadRequest, shown
 from service.http.uploads import MAX_IMAGES, Upload
 
@@ -73,13 +73,13 @@ def read_inference(body: bytes, header_length: str | None, wanted: Preprocessing
 
 
 def write_answer(
-    about: dict[str, Any], probabilities: NDArray[np.float32], labels: Sequence[str], outputs: Sequence[Output]
+    about: JsonObject, probabilities: NDArray[np.float32], labels: Sequence[str], outputs: Sequence[Output]
 ) -> tuple[bytes, int | None]:
     """An answer's body, and the length of its JSON if bytes follow it. `about` is what stands beside the outputs."""
     described, rest = [], b""
     for output in outputs:
         if output.name == PROBABILITIES:
-            tensor: dict[str, Any] = {"name": output.name, "datatype": "FP32", "shape": list(probabilities.shape)}
+            tensor: JsonObject = {"name": output.name, "datatype": "FP32", "shape": list(probabilities.shape)}
             data: list[Any] = probabilities.ravel().tolist()
             raw = probabilities.astype("<f4").tobytes()
         else:
@@ -95,7 +95,7 @@ def write_answer(
     return head + rest, len(head) if any(output.binary for output in outputs) else None
 
 
-def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], bytes]:
+def _split(body: bytes, header_length: str | None) -> tuple[JsonObject, bytes]:
     """The request's JSON, and the bytes behind it."""
     length = len(body)
     if header_length is not None:
@@ -120,7 +120,7 @@ def _refuse_constant(word: str) -> None:
     raise BadRequest(f"the request holds {word}, which is not a number that JSON knows")
 
 
-def _read_input(tensor: dict[str, Any], rest: bytes, wanted: Preprocessing) -> list[Upload]:
+def _read_input(tensor: JsonObject, rest: bytes, wanted: Preprocessing) -> list[Upload]:
     name, datatype, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if name != INPUT:
         raise BadRequest(f"there is no input {_quoted(name)}; this model's is '{INPUT}'")
@@ -234,7 +234,7 @@ def _as_files(pixels: NDArray[np.uint8]) -> list[Upload]:
     return files
 
 
-def _read_outputs(document: dict[str, Any]) -> list[Output]:
+def _read_outputs(document: JsonObject) -> list[Output]:
     binary = _flag(_parameters(document), "binary_data_output", default=False)
     asked = document.get("outputs")
     if asked is None or asked == []:
@@ -254,14 +254,14 @@ def _read_outputs(document: dict[str, Any]) -> list[Output]:
     return outputs
 
 
-def _parameters(document: dict[str, Any]) -> dict[str, Any]:
+def _parameters(document: JsonObject) -> JsonObject:
     parameters = document.get("parameters", {})
     if not isinstance(parameters, dict):
         raise BadRequest("'parameters' must be an object")
     return parameters
 
 
-def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
+def _flag(parameters: JsonObject, name: str, *, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
         raise BadRequest(f"the parameter '{name}' must be true or false")

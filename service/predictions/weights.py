@@ -4,10 +4,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models.errors import Conflict, CorruptFile, InvalidRequest
-from models.networks.preprocessing import Preprocessing
+from models.networks.preprocessing import Preprocessing, WeightsDescription
 from models.spec.model import NetworkSpec
 from models.spec.parse import load_model
 from models.store import Store, artifacts, experiments
@@ -71,7 +70,7 @@ def read_weights(record: ArtifactRecord, which: str, experiments_dir: Path) -> t
     return weights, data
 
 
-def _described(about: dict[str, Any], record: ArtifactRecord, which: str) -> Weights:
+def _described(about: WeightsDescription, record: ArtifactRecord, which: str) -> Weights:
     epoch = about.get("epoch")
     return Weights(
         experiment_id=record.experiment_id,
@@ -84,11 +83,11 @@ def _described(about: dict[str, Any], record: ArtifactRecord, which: str) -> Wei
     )
 
 
-def read_about(data: bytes) -> dict[str, Any]:
+def read_about(data: bytes) -> WeightsDescription:
     """Read a weights file's metadata: the network's spec and the preprocessing."""
     try:
         length = int.from_bytes(data[:8], "little")
-        about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["epochal"])
+        about: WeightsDescription = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["epochal"])
         return about
     except UNREADABLE as error:
         raise CorruptFile("a weights file does not say what network it is of") from error

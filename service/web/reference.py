@@ -1,9 +1,9 @@
 """Context of the API reference page, from the OpenAPI document: operations by tag, and kinds of problems."""
 
 import json
-from typing import Any
 
 from models import errors
+from models.plain import JsonObject
 from service.http import errors as service_errors
 from service.http import protocol
 from service.http.prefix import with_prefix_in
@@ -11,10 +11,10 @@ from service.http.prefix import with_prefix_in
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
-def reference_context(document: dict[str, Any]) -> dict[str, Any]:
+def reference_context(document: JsonObject) -> JsonObject:
     """Operations grouped by tag, in the order of the routes, and every kind of problem."""
     schemas = document["components"]["schemas"]
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[JsonObject]] = {}
     for path, operations in document["paths"].items():
         for method in METHODS:
             if operation := operations.get(method):
@@ -23,7 +23,7 @@ def reference_context(document: dict[str, Any]) -> dict[str, Any]:
     return {"groups": groups, "problems": _problems(), "version": document["info"]["version"]}
 
 
-def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(path: str, method: str, operation: JsonObject, schemas: JsonObject) -> JsonObject:
     return {
         "method": method.upper(),
         "path": path,
@@ -47,7 +47,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
     }
 
 
-def _kind(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
+def _kind(schema: JsonObject, schemas: JsonObject) -> str:
     choices = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
     part = choices[0] if choices else {}
     part = schemas.get(part.get("$ref", "").rpartition("/")[2], part)
@@ -61,7 +61,7 @@ def _plain(text: str) -> str:
     return with_prefix_in(text.replace("`", ""))
 
 
-def _problems() -> list[dict[str, Any]]:
+def _problems() -> list[JsonObject]:
     known = {
         kind.code: kind
         for module in (errors, service_errors, protocol)

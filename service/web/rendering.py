@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from models import text
+from models.plain import JsonObject
 from models.text import plural
 from service.http.headers import PAGE_POLICY
 from service.http.prefix import prefix, with_prefix
@@ -29,7 +30,7 @@ def render(template: str, *, status_code: int = 200, **context: Any) -> HTMLResp
     return HTMLResponse(text, status_code=status_code, headers=headers)
 
 
-def render_problem(problem: dict[str, Any]) -> HTMLResponse:
+def render_problem(problem: JsonObject) -> HTMLResponse:
     """Render a problem document as a page, with its status."""
     return render("problem.html", status_code=problem["status"], caller=None, problem=problem)
 

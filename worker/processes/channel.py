@@ -7,7 +7,8 @@ not fit into the pipe is dropped. Only the outcome, which comes last, blocks.
 import json
 import os
 import sys
-from typing import Any
+
+from worker.processes.messages import Job, Report
 
 ATOMIC_BYTES = 4096 if sys.platform == "linux" else 512
 """A write to a pipe of at most this many bytes is atomic (PIPE_BUF), so that no report is truncated."""
@@ -21,8 +22,8 @@ class Channel:
         self._reports = reports
         self._buffer = b""
 
-    def payload(self) -> dict[str, Any]:
-        """Read the first line, the description of the job. Blocks until it has come."""
+    def job(self) -> Job:
+        """Read the first line, the job. Blocks until it has come."""
         while b"\n" not in self._buffer:
             piece = os.read(self._orders, 65536)
             if not piece:
@@ -31,7 +32,8 @@ class Channel:
         line, self._buffer = self._buffer.split(b"\n", 1)
         os.set_blocking(self._orders, False)
         os.set_blocking(self._reports, False)
-        return dict(json.loads(line))
+        job: Job = json.loads(line)
+        return job
 
     def order(self) -> str | None:
         """The newest order, None if none has come. Never blocks."""
@@ -43,7 +45,7 @@ class Channel:
         *words, self._buffer = self._buffer.split(b"\n")
         return words[-1].decode() if words else None
 
-    def report(self, report: dict[str, Any]) -> None:
+    def report(self, report: Report) -> None:
         """Send a report, or drop it if the pipe is full."""
         line = json.dumps(report).encode() + b"\n"
         if len(line) <= ATOMIC_BYTES:
@@ -54,7 +56,7 @@ class Channel:
             except BrokenPipeError:
                 os._exit(1)  # the supervisor has exited
 
-    def report_outcome(self, report: dict[str, Any]) -> None:
+    def report_outcome(self, report: Report) -> None:
         """Send the outcome. Blocks while the pipe is full."""
         data = json.dumps(report).encode() + b"\n"
         try:

@@ -7,11 +7,10 @@ OpenMP and CUDA do not work in a fork of a process in which they have started th
 import errno
 import faulthandler
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal, cast
 
 import structlog
 import torch
@@ -19,15 +18,20 @@ import torch
 import models.torchvision_compat  # noqa: F401 (torchvision takes seconds to import)
 from models import files
 from models.data.dataset import load_dataset
+from models.environment import Environment
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
 from models.logs import configure_logs
+from models.measurements import MeasurementResult
+from models.notices import NoticeCode
 from models.progress import TestResult
 from models.settings import Settings
 from models.store import Status, Store, artifacts, experiments, runs
+from models.store.states import MeasurementKind
 from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json
 from worker.measure import measure_learning_rates, measure_spec
 from worker.processes.channel import Channel
+from worker.processes.messages import MeasurementJob, OutcomeJson, Report, SettleOutcome, TrainJob
 from worker.sink import StoreSink
 from worker.training.engine import train
 from worker.training.neighbours import Neighbours
@@ -79,16 +83,23 @@ def run_job(orders: int, reports: int) -> int:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
     channel = Channel(orders, reports)
-    payload = channel.payload()
-    JOBS[payload["do"]](channel, Settings(**payload["settings"]), payload)
+    job = channel.job()
+    settings = Settings(**job["settings"])
+    match job["do"]:
+        case "train":
+            train_run(channel, settings, job)
+        case "measurement":
+            run_measurement(channel, settings, job)
+        case "describe-device":
+            describe_device(channel, settings)
     return 0
 
 
-def train_run(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
+def train_run(channel: Channel, settings: Settings, job: TrainJob) -> None:
     """Train one run and report how it ended: settle, handed_back, retry or lost."""
     orders = Orders(channel)
-    claim = claim_from_json(payload["claim"])
-    outcome: dict[str, Any]
+    claim = claim_from_json(job["claim"])
+    outcome: OutcomeJson
     try:
         outcome = _ended(_train(channel, settings, claim, orders))
     except StoppedEarly:
@@ -116,7 +127,7 @@ def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orde
     sink = StoreSink(store, claim, settings.experiments_dir, channel.report, lambda: orders.word)
     records = sink.read(lambda session: artifacts.list_for(session, claim.experiment_id))
     original = sink.read(lambda session: experiments.original_of(session, claim.experiment_id))
-    repeated = ThreadHistory.of_environment(original.environment) if original else None
+    repeated = ThreadHistory.of_environment(cast(Environment | None, original.environment)) if original else None
     sweep(settings.experiments_dir, claim.experiment_id, records, claim.attempt)
     checkpoints = _whole_checkpoints(sink, claim, settings.experiments_dir)
     dataset = load_dataset(claim.spec.dataset.name, settings, sink.fetching)
@@ -144,19 +155,19 @@ def _whole_checkpoints(sink: StoreSink, claim: runs.Claim, experiments_dir: Path
             files.verify(path, record.sha256)
         except CorruptFile as error:
             text = f"The checkpoint of epoch {record.epoch} is skipped: {error.detail}"
-            sink.notice("checkpoint-unusable", text, {"file": path.name, "epoch": record.epoch})
+            sink.notice(NoticeCode.CHECKPOINT_UNUSABLE, text, {"file": path.name, "epoch": record.epoch})
         else:
             whole.append(path)
     return whole
 
 
-def _ended(outcome: Outcome) -> dict[str, Any]:
+def _ended(outcome: Outcome) -> OutcomeJson:
     if outcome.status == "handed_back":
         return {"kind": "handed_back"}
     return _settled(Status(outcome.status), outcome.reason, outcome.test)
 
 
-def _settled(status: Status, reason: str | None = None, test: TestResult | None = None) -> dict[str, Any]:
+def _settled(status: Status, reason: str | None = None, test: TestResult | None = None) -> SettleOutcome:
     return {"kind": "settle", "status": status.value, "reason": reason, "test": test}
 
 
@@ -175,30 +186,28 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
 
 
-def run_measurement(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
+def run_measurement(channel: Channel, settings: Settings, job: MeasurementJob) -> None:
     """Make a measurement and report its result, or the reason for its failure."""
-    measure = {"preflight": measure_spec, "lr-test": measure_learning_rates}[payload["kind"]]
-    answer: dict[str, Any]
+    answer: Report
     try:
-        answer = {"result": measure(payload["spec"], payload["options"], settings)}
+        answer = {"result": _measure(job, settings)}
     except EpochalError as error:
         answer = {"reason": error.detail}
     except Exception as error:
-        log.exception("measurement failed", kind=payload["kind"])
+        log.exception("measurement failed", kind=job["kind"])
         reason = f"{type(error).__name__}: {_first_line(error)}"
         answer = {"reason": f"the network does not fit into memory: {reason}" if is_out_of_memory(error) else reason}
     channel.report_outcome(answer)
 
 
-def describe_device(channel: Channel, settings: Settings, payload: dict[str, Any]) -> None:
+def _measure(job: MeasurementJob, settings: Settings) -> MeasurementResult:
+    if MeasurementKind(job["kind"]) is MeasurementKind.PREFLIGHT:
+        return measure_spec(job["spec"], settings)
+    return measure_learning_rates(job["spec"], job["options"], settings)
+
+
+def describe_device(channel: Channel, settings: Settings) -> None:
     """Report the device that this worker trains on."""
     device = resolve_device(settings.device)
     name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
     channel.report_outcome({"device": name})
-
-
-JOBS: dict[str, Callable[[Channel, Settings, dict[str, Any]], None]] = {
-    "train": train_run,
-    "measurement": run_measurement,
-    "describe-device": describe_device,
-}

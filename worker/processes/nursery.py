@@ -20,10 +20,10 @@ import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 from models.imports import module_command, own_packages_first
 from worker.processes.forking import NUMBER
+from worker.processes.messages import Job, Report
 
 ENTRY = "worker.processes.child:run_job"
 """The function that a fork calls. The nursery imports its module, and with it torch, before it forks."""
@@ -39,7 +39,7 @@ class NurseryError(Exception):
     """No training process could be started."""
 
 
-class Job:
+class JobProcess:
     """A forked process with a session and process group of its own, and the two pipes to it.
 
     Reports come from it as lines of JSON, orders go to it the same way. Only the thread that spawned a job uses it;
@@ -57,7 +57,7 @@ class Job:
         os.set_blocking(reports, False)
         os.set_blocking(orders, False)
 
-    def read(self, timeout: float) -> list[dict[str, Any]]:
+    def read(self, timeout: float) -> list[Report]:
         """Read the reports that have arrived, waiting up to `timeout` seconds for one or for the exit.
 
         Once `exit_code` is set, every report has been returned.
@@ -104,13 +104,13 @@ class Job:
             for fd in (self._reports, self._orders, self._status):
                 os.close(fd)
 
-    def __enter__(self) -> "Job":
+    def __enter__(self) -> "JobProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _drain(self) -> list[dict[str, Any]]:
+    def _drain(self) -> list[Report]:
         while not self._reports_ended:
             try:
                 data = os.read(self._reports, 65536)
@@ -141,8 +141,8 @@ class Nursery:
         with self._lock:
             self._start()
 
-    def spawn(self, payload: dict[str, Any], give_up: Callable[[], bool] = lambda: False) -> Job:
-        """Fork a process that does `payload` (see worker.processes.child).
+    def spawn(self, job: Job, give_up: Callable[[], bool] = lambda: False) -> JobProcess:
+        """Fork a process that does a job (see worker.processes.child).
 
         Waits while the nursery imports, until `give_up` returns true. Raises NurseryError if no process starts.
         """
@@ -151,7 +151,7 @@ class Nursery:
                 self._start()
                 asked, pipes = self._process, self._ask()
             try:
-                return pipes.job(payload, give_up)
+                return pipes.start(job, give_up)
             except BaseException as error:
                 pipes.close()
                 if isinstance(error, EOFError | TimeoutError):  # it has ended or hangs, and its other jobs with it
@@ -211,13 +211,13 @@ class _Pipes:
     def __init__(self) -> None:
         self.orders, self.reports, self.status = os.pipe(), os.pipe(), os.pipe()
 
-    def job(self, payload: dict[str, Any], give_up: Callable[[], bool]) -> Job:
-        """Wait until the job's process is forked and send it its payload."""
+    def start(self, job: Job, give_up: Callable[[], bool]) -> JobProcess:
+        """Wait until the job's process is forked and send it the job."""
         pid = _read_number(self.status[0], START_SECONDS, give_up)
         if pid < 0:
             raise OSError(-pid, f"fork: {os.strerror(-pid)}")
-        _write_all(self.orders[1], json.dumps(payload).encode() + b"\n")
-        return Job(pid, self.reports[0], self.orders[1], self.status[0])
+        _write_all(self.orders[1], json.dumps(job).encode() + b"\n")
+        return JobProcess(pid, self.reports[0], self.orders[1], self.status[0])
 
     def close(self) -> None:
         """Close this side's ends."""

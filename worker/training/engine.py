@@ -25,6 +25,8 @@ from typing import Any, Literal
 from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset
 from models.evaluation.calibration import Calibration
+from models.networks.preprocessing import WeightsDescription
+from models.notices import NoticeCode, NoticeData
 from models.progress import TestResult
 from models.spec.experiment import ExperimentSpec, OnDivergence
 from models.verdict.divergence import Divergence
@@ -135,7 +137,8 @@ class _Run:
         with self.timer.phase("preparing"):
             checkpoint, refused = first_usable(checkpoints, self.identity)
             for unusable, reason in refused:
-                self.sink.notice("checkpoint-unusable", f"A checkpoint is skipped: {reason}", {"file": unusable.name})
+                text = f"A checkpoint is skipped: {reason}"
+                self.sink.notice(NoticeCode.CHECKPOINT_UNUSABLE, text, {"file": unusable.name})
             self._restore(checkpoint.state if checkpoint else None)
         threads = ThreadHistory()
         if checkpoint:
@@ -144,8 +147,8 @@ class _Run:
             if not self.recorder.carry_over(checkpoint.path.parent, self.state.best.epoch):
                 self._forget_best()
             where = f"epoch {self.state.epoch}, step {self.state.step}"
-            data = {"epoch": self.state.epoch, "step": self.state.step, "file": checkpoint.path.name}
-            self.sink.notice("resumed", f"Training resumes at {where} from {checkpoint.path.name}", data)
+            data: NoticeData = {"epoch": self.state.epoch, "step": self.state.step, "file": checkpoint.path.name}
+            self.sink.notice(NoticeCode.RESUMED, f"Training resumes at {where} from {checkpoint.path.name}", data)
         with self.timer.phase("preparing"):
             self._choose_threads(threads)
         self._report_environment()
@@ -237,7 +240,7 @@ class _Run:
         if state.schedule.end_epoch(metrics.val_loss):
             lr = state.schedule.lr_at(state.total_steps)
             text = f"The validation loss has stopped improving: the learning rate is now {lr:.3g}"
-            self.sink.notice("lr-reduced", text, {"lr": lr})
+            self.sink.notice(NoticeCode.LR_REDUCED, text, {"lr": lr})
         state.early_stopping.update(metrics)
         is_best = state.best.update(metrics)
         with state.measured_weights():
@@ -300,8 +303,8 @@ class _Run:
         self.history.go_back_to(self.state.epoch)
         happened = found.what_happened
         text = f"{happened[:1].upper()}{happened[1:]}; back to epoch {self.state.epoch}, learning rate {lr:.3g}"
-        data = {"epoch": found.epoch, "step": found.step, "what": found.what, "lr": lr}
-        self.sink.notice("lr-lowered", text, data)
+        data: NoticeData = {"epoch": found.epoch, "step": found.step, "what": found.what, "lr": lr}
+        self.sink.notice(NoticeCode.LR_LOWERED, text, data)
 
     def _end_diverged(self, diverged: Diverged) -> Outcome:
         """Save the last finite weights, append the epoch that diverged, and explain the divergence."""
@@ -362,7 +365,7 @@ class _Run:
             self.state.load_state_dict(saved)
             kernels.load_state_dict(saved["kernels"])
         preprocessing = self.data.preprocessing
-        about = {
+        about: WeightsDescription = {
             "model": self.spec.model.model_dump(mode="json"),
             "preprocessing": preprocessing.to_json(),
             "test_time_augmentation": self.spec.test_time_augmentation,
@@ -425,6 +428,6 @@ class _Run:
     def _trial(self) -> Trial:
         return build_trial(self.spec, self.data, self.state, self.tuning.chunk_images)
 
-    def _tell_of_threads(self, code: str, text: str, data: dict[str, Any]) -> None:
+    def _tell_of_threads(self, code: NoticeCode, text: str, data: NoticeData) -> None:
         self.sink.notice(code, text, data)
         self._report_environment()

@@ -5,11 +5,11 @@ import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from models.cores import usable_cores
+from models.environment import Environment
 from worker.training.thread_control import ThreadControl
 from worker.training.tuning import Tuning
 
@@ -18,7 +18,7 @@ PACKAGES = ("epochal", "torch", "torchvision", "numpy", "safetensors")
 
 def describe_environment(
     tuning: Tuning, thread_control: ThreadControl, fingerprint: str, precision: str
-) -> dict[str, Any]:
+) -> Environment:
     """Versions, device, threads, how the machine is used, the code's revision and the images' fingerprint."""
     device = tuning.device
     return {

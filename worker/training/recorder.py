@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -12,6 +12,8 @@ from models.evaluation.calibration import Calibration
 from models.files import sha256_of, write
 from models.networks.export import export_described
 from models.networks.layers import first_convolution
+from models.networks.preprocessing import WeightsDescription
+from models.notices import NoticeCode
 from worker.training.checkpoints import RESUME
 from worker.training.kernels import KernelHistory
 from worker.training.outputs import SplitOutputs
@@ -30,7 +32,7 @@ class Recorder:
     It is in every weights file.
     """
 
-    def __init__(self, folder: Path, sink: MetricSink, about: dict[str, Any], kernels: KernelHistory) -> None:
+    def __init__(self, folder: Path, sink: MetricSink, about: WeightsDescription, kernels: KernelHistory) -> None:
         self.folder = folder
         self.sink = sink
         self.about = about
@@ -59,7 +61,7 @@ class Recorder:
             content = export_described(self.about)
         except (RuntimeError, ValueError, TypeError) as error:  # what torch's exporter raises
             text = f"The network cannot be exported to ONNX, so it cannot make predictions: {str(error)[:200]}"
-            self.sink.notice("not-exported", text, {})
+            self.sink.notice(NoticeCode.NOT_EXPORTED, text, {})
             return
         self._write("graph", self.folder / "graph.onnx", content)
 

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from models.curves.metrics import EpochMetrics
+from models.environment import Environment
+from models.notices import NoticeCode, NoticeData
 from models.progress import TestResult
 from models.verdict import Verdict
 
@@ -32,13 +34,13 @@ class MetricSink(Protocol):
         A checkpoint of an epoch replaces an earlier one of the same epoch.
         """
 
-    def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
-        """Receive a message for the user: resumed, checkpoint-unusable, lr-lowered, lr-reduced."""
+    def notice(self, code: NoticeCode, text: str, data: NoticeData) -> None:
+        """Receive a message for the user."""
 
     def verdict(self, verdict: Verdict) -> None:
         """Receive the latest verdict."""
 
-    def environment(self, environment: dict[str, Any]) -> None:
+    def environment(self, environment: Environment) -> None:
         """Receive the run's environment."""
 
 
@@ -48,9 +50,9 @@ class MemorySink:
 
     epochs: list[EpochMetrics] = field(default_factory=list)
     saved: list[tuple[str, int, Path]] = field(default_factory=list)
-    notices: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    notices: list[tuple[NoticeCode, str, NoticeData]] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
-    environments: list[dict[str, Any]] = field(default_factory=list)
+    environments: list[Environment] = field(default_factory=list)
     progresses: list[tuple[int, int, int, float | None, str]] = field(default_factory=list)
 
     def append_epoch(self, metrics: EpochMetrics) -> None:
@@ -66,7 +68,7 @@ class MemorySink:
         """Keep the file's name."""
         self.saved.append((kind, epoch, path))
 
-    def notice(self, code: str, text: str, data: dict[str, Any]) -> None:
+    def notice(self, code: NoticeCode, text: str, data: NoticeData) -> None:
         """Keep the message."""
         self.notices.append((code, text, data))
 
@@ -74,7 +76,7 @@ class MemorySink:
         """Keep the verdict."""
         self.verdicts.append(verdict)
 
-    def environment(self, environment: dict[str, Any]) -> None:
+    def environment(self, environment: Environment) -> None:
         """Keep the environment."""
         self.environments.append(environment)
 

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import torch
 
 from models.cores import thread_limit
+from models.notices import NoticeCode, NoticeData
 from worker.training.neighbours import Neighbours
 from worker.training.threads import Place, ThreadHistory
 
@@ -42,7 +43,7 @@ class Speeds(Protocol):
         """How many times as fast batches are with more threads."""
 
 
-Tell = Callable[[str, str, dict[str, Any]], None]
+Tell = Callable[[NoticeCode, str, NoticeData], None]
 
 
 class ThreadControl:
@@ -226,7 +227,8 @@ class ThreadControl:
                 f"The original run used {threads} threads and this worker may use {self.limit}: "
                 "results may differ in the last bits"
             )
-            self.tell("threads-not-replayed", text, {**place._asdict(), "threads": self.limit, "asked": threads})
+            data: NoticeData = {**place._asdict(), "threads": self.limit, "asked": threads}
+            self.tell(NoticeCode.THREADS_NOT_REPLAYED, text, data)
         return self.limit
 
     def _change(self, place: Place, threads: int, why: str) -> None:
@@ -239,7 +241,7 @@ class ThreadControl:
     def _say(self, place: Place, before: int, why: str) -> None:
         count = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         text = f"Training uses {count} instead of {before} from epoch {place.epoch}, step {place.step}: {why}"
-        self.tell("threads-changed", text, {**place._asdict(), "threads": self.threads, "before": before})
+        self.tell(NoticeCode.THREADS_CHANGED, text, {**place._asdict(), "threads": self.threads, "before": before})
 
     def _set(self, threads: int) -> None:
         self.threads = threads

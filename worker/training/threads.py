@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from models.environment import Environment, ThreadChange
 
 SPIN_COUNT = "100000"
 """Iterations for which a thread of GNU OpenMP spins while it waits for work, about 300 microseconds.
@@ -56,19 +58,22 @@ class ThreadHistory:
             return ThreadHistory(before)
         return ThreadHistory((*before, (place, threads)))
 
-    def as_json(self) -> list[dict[str, int]]:
+    def as_json(self) -> list[ThreadChange]:
         """Plain data for checkpoints and for the record of a run."""
-        return [{**place._asdict(), "threads": threads} for place, threads in self.changes]
+        return [
+            {"times_lowered": place.times_lowered, "epoch": place.epoch, "step": place.step, "threads": threads}
+            for place, threads in self.changes
+        ]
 
     @classmethod
-    def from_json(cls, changes: Iterable[dict[str, int]]) -> "ThreadHistory":
+    def from_json(cls, changes: Iterable[ThreadChange]) -> "ThreadHistory":
         """Read what `as_json` returned."""
         return cls(
             tuple((Place(each["times_lowered"], each["epoch"], each["step"]), each["threads"]) for each in changes)
         )
 
     @classmethod
-    def of_environment(cls, environment: dict[str, Any] | None) -> "ThreadHistory | None":
+    def of_environment(cls, environment: Environment | None) -> "ThreadHistory | None":
         """The history in the record of a run (`describe_environment`); None where it has none, as on a GPU."""
         if not environment or environment.get("device_type") != "cpu":
             return None

@@ -6,7 +6,6 @@ What was measured for each choice, and what was tried and dropped, is in docs/de
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from models.libc import glibc
 from models.networks.family import family_of
 from models.networks.inputs import preprocessing_for
 from models.networks.inspection import inspect_network
+from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
 
 MACS_PER_THREAD = 20e6
@@ -53,7 +53,7 @@ class Tuning:
     keep_memory: bool
     """Keep freed memory for the next step instead of giving it back (see `_kept_memory`)."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Plain data for the run's record."""
         return {**asdict(self), "device": str(self.device)}
 

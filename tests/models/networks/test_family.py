@@ -113,7 +113,7 @@ def test_errors_name_its_fields(model: dict[str, Any], field: str, nearest: Any)
 
 def test_it_is_in_the_schema_and_in_the_list_of_networks() -> None:
     assert "StripesSpec" in ExperimentSpec.model_json_schema()["$defs"]
-    assert next(entry for entry in architectures() if entry["name"] == "stripes")["minimum_size"] == 10
+    assert next(entry for entry in architectures() if entry.name == "stripes").minimum_size == 10
 
 
 def test_it_is_inspected_and_checked_by_what_it_says_of_itself() -> None:
@@ -150,7 +150,7 @@ def test_every_family_is_complete() -> None:
         assert {"name", "input_size"} <= fields.keys(), name
     assert {type(family) for family in families()} >= {StripesFamily}
     for entry in architectures():
-        model = parse_spec({"model": entry["name"]}).model
+        model = parse_spec({"model": entry.name}).model
         family = family_of(model)
         low, high = family.usual_sgd_rates(model)
         assert 0 < low < high

@@ -28,4 +28,4 @@ def test_what_is_odd_is_warned_of_and_what_is_impossible_refused() -> None:
 
 
 def test_architectures_are_listed() -> None:
-    assert {"baseline", "squeezenet1_1"} <= {entry["name"] for entry in architectures()}
+    assert {"baseline", "squeezenet1_1"} <= {entry.name for entry in architectures()}

@@ -13,8 +13,8 @@ IMPORTED_IN = os.getpid()
 
 def run_job(orders: int, reports: int) -> int:
     channel = Channel(orders, reports)
-    payload = channel.payload()
-    return globals()[payload["do"]](channel, **payload.get("with", {}))
+    job = channel.job()
+    return globals()[job["do"]](channel, **job.get("with", {}))
 
 
 def describe(channel: Channel) -> int:

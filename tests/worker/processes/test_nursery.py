@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.processes import alive, wait_until
-from worker.processes.nursery import Job, Nursery, NurseryError
+from worker.processes.nursery import JobProcess, Nursery, NurseryError
 
 ENTRY = "tests.worker.processes.jobs:run_job"
 
@@ -24,7 +24,7 @@ def nursery() -> Iterator[Nursery]:
     nursery.stop()
 
 
-def finish(job: Job) -> list[dict[str, Any]]:
+def finish(job: JobProcess) -> list[dict[str, Any]]:
     """Everything a job reports until it ends."""
     reports = []
     with job:

@@ -9,13 +9,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models.data.dataset import ImageDataset
+from models.measurements import LearningRateTestResult, SweepResult
 from models.spec.experiment import ExperimentSpec
 from worker.training.build import build_batches, build_data, build_state
 from worker.training.thread_control import ThreadControl
@@ -95,11 +95,10 @@ def learning_rate_test(
     device: str = "auto",
     seconds: float = SECONDS,
     thread_control: ThreadControl | None = None,
-) -> dict[str, Any]:
+) -> LearningRateTestResult:
     """Sweep this spec's learning rate on its own network, images, optimizer and batch size.
 
-    Returns {"points": [{"lr", "loss", "smoothed"}], "suggestion": {"lr", "why"}, "diverged_at", "seconds", ...}; losses
-    that are not finite are null. The schedule plays no part; clipping, smoothing and augmentation do.
+    The schedule plays no part; clipping, smoothing and augmentation do.
     """
     began = time.perf_counter()
     num_steps = itertools.count()
@@ -137,8 +136,11 @@ def learning_rate_test(
     if suggestion.lr is None and taken < FEW_STEPS:
         more = f"{suggestion.why} There was time for {taken} steps only; try again when the machine is less busy."
         suggestion = replace(suggestion, why=more)
+    result = as_json(sweep, suggestion)
     return {
-        **as_json(sweep, suggestion),
+        "points": result["points"],
+        "suggestion": result["suggestion"],
+        "diverged_at": result["diverged_at"],
         "num_steps": taken,
         "images_a_step": plan.num_images,
         "seconds": round(time.perf_counter() - began, 3),
@@ -275,8 +277,8 @@ def _first_rate(rates: Array, where: NDArray[np.bool_]) -> float | None:
     return float(rates[found[0]]) if len(found) else None
 
 
-def as_json(sweep: Sweep, suggestion: Suggestion) -> dict[str, Any]:
-    """Plain JSON data; losses that are not finite are null."""
+def as_json(sweep: Sweep, suggestion: Suggestion) -> SweepResult:
+    """The sweep as it is stored and sent."""
     smoothed = smooth(sweep.rates, sweep.losses)
     return {
         "points": [

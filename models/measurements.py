@@ -1,0 +1,80 @@
+"""What workers measure for a client that waits: JSON objects that worker, store and service pass on."""
+
+from typing import NotRequired, TypedDict
+
+
+class LearningRateRange(TypedDict):
+    """The rates that a learning-rate test tries."""
+
+    lr_min: float
+    lr_max: float
+    steps: int
+    """How many rates, in equal ratios."""
+
+
+DEFAULT_RANGE: LearningRateRange = {"lr_min": 1e-6, "lr_max": 1.0, "steps": 100}
+
+
+class SweepPoint(TypedDict):
+    """One rate of a learning-rate test. A loss that was not finite is None."""
+
+    lr: float
+    loss: float | None
+    """The mean of its steps."""
+    smoothed: float | None
+    """The same averaged over neighbouring rates."""
+
+
+class LrSuggestion(TypedDict):
+    """The rate that is suggested, and how it was found; no rate where none can be suggested."""
+
+    lr: float | None
+    why: str
+
+
+class SweepResult(TypedDict):
+    """The loss at every rate, and what follows from it."""
+
+    points: list[SweepPoint]
+    suggestion: LrSuggestion
+    diverged_at: float | None
+    """The rate at which the loss blew up; None where it did not."""
+
+
+class LearningRateTestResult(SweepResult):
+    """A learning-rate test as it is stored and sent."""
+
+    num_steps: int
+    """Steps that were trained."""
+    images_a_step: int
+    seconds: float
+    beside_a_run: NotRequired[bool]
+    """Whether a run trained on the same worker meanwhile."""
+
+
+class FirstNonFinite(TypedDict):
+    """Where the few steps of a pre-flight stopped being finite, and what did: loss, gradient or weight."""
+
+    step: int
+    what: str
+
+
+class PreflightResult(TypedDict):
+    """A few steps of a spec, measured."""
+
+    device: str
+    threads: int
+    finite: bool
+    diverged: FirstNonFinite | None
+    steps_measured: int
+    mean_loss: float
+    seconds_per_step: float
+    images_per_second: float
+    seconds_per_epoch: float
+    seconds_in_all: float
+    peak_memory_mb: float
+    beside_a_run: NotRequired[bool]
+    """Whether a run trained on the same worker meanwhile, which makes the figures slower."""
+
+
+MeasurementResult = LearningRateTestResult | PreflightResult

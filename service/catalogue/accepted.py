@@ -1,0 +1,30 @@
+"""A valid spec with what is known of its network before it is trained."""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from models.findings import FindingJson
+from models.networks.layer import Layer
+from models.spec.experiment import ExperimentSpec
+
+
+class NetworkSize(TypedDict):
+    """How large a network is and what training takes: models.networks.describe says what each figure counts."""
+
+    num_parameters: int
+    macs_per_image: int
+    activation_bytes: int
+    weight_bytes: int
+    training_bytes: int
+    disk_bytes: int
+    disk: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A valid spec with its layers, warnings and size."""
+
+    spec: ExperimentSpec
+    layers: list[Layer]
+    warnings: list[FindingJson]
+    size: NetworkSize

@@ -1,0 +1,107 @@
+"""What a worker and its forked processes send each other: one JSON object a line, first the job, then reports."""
+
+from typing import Literal, NotRequired, TypedDict
+
+from models.measurements import LearningRateRange, MeasurementResult
+from models.plain import JsonObject
+from models.progress import Progress, TestResult
+
+
+class CheckpointJson(TypedDict):
+    """An ArtifactRecord of a checkpoint."""
+
+    experiment_id: int
+    kind: str
+    epoch: int
+    attempt: int
+    path: str
+    sha256: str
+    num_bytes: int
+
+
+class ClaimJson(TypedDict):
+    """A claim of the store (models.store.runs.Claim)."""
+
+    experiment_id: int
+    run_id: int
+    attempt: int
+    worker: str
+    spec: JsonObject
+    checkpoints: list[CheckpointJson]
+    start_epoch: int
+
+
+class TrainJob(TypedDict):
+    """Train one run."""
+
+    do: Literal["train"]
+    settings: JsonObject
+    claim: ClaimJson
+
+
+class MeasurementJob(TypedDict):
+    """Make one measurement."""
+
+    do: Literal["measurement"]
+    settings: JsonObject
+    kind: str
+    """A value of MeasurementKind."""
+    spec: JsonObject
+    options: LearningRateRange | None
+    """Of a learning-rate test."""
+
+
+class DescribeDeviceJob(TypedDict):
+    """Find out on which device this worker trains."""
+
+    do: Literal["describe-device"]
+    settings: JsonObject
+
+
+Job = TrainJob | MeasurementJob | DescribeDeviceJob
+
+
+class SettleOutcome(TypedDict):
+    """The run has ended with a terminal status."""
+
+    kind: Literal["settle"]
+    status: str
+    reason: str | None
+    test: TestResult | None
+
+
+class HandedBackOutcome(TypedDict):
+    """A checkpoint is written, and another worker can go on."""
+
+    kind: Literal["handed_back"]
+    reason: NotRequired[str]
+
+
+class RetryOutcome(TypedDict):
+    """The attempt failed; the next one may not."""
+
+    kind: Literal["retry"]
+    reason: str
+
+
+class LostOutcome(TypedDict):
+    """Another worker owns the run."""
+
+    kind: Literal["lost"]
+
+
+OutcomeJson = SettleOutcome | HandedBackOutcome | RetryOutcome | LostOutcome
+
+
+class Report(TypedDict, total=False):
+    """One line from a process to its worker, with one member, or none."""
+
+    progress: Progress
+    waiting: str
+    """Why the run waits: the database is unavailable."""
+    outcome: OutcomeJson
+    """How a run's attempt ended; the last report of its process."""
+    result: MeasurementResult
+    reason: str
+    """Why a measurement has no result."""
+    device: str
