@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from models.data.locking import file_lock
 from models.data.sources import Arrays, Progress, Source, SourceFailed
 from models.errors import DataUnavailable
 from models.files import FREE_CACHE, flush, storage_errors
+from models.plain import JsonObject
 
 LAYOUT = 1
 
@@ -30,17 +31,6 @@ class Recipe:
     first_test_labels: tuple[int, ...] = ()
     measured: bool = False
     """Whether mean and deviation of its pixels are measured when it is fetched, and not known to six digits before."""
-
-
-class Note(TypedDict):
-    """What is written beside the arrays of a fetched dataset."""
-
-    name: str
-    layout: int
-    source: str
-    fingerprint: str
-    bytes: dict[str, int]
-    """Size of each file, by name."""
 
 
 def ensure_dataset(recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:
@@ -105,7 +95,7 @@ def _fetch_from(source: Source, recipe: Recipe, work: Path, progress: Progress) 
     mean, std = check(recipe, arrays)
     for array in ARRAY_NAMES:
         getattr(arrays, array).flush()
-    note: Note = {
+    note: JsonObject = {
         "name": info.name,
         "layout": LAYOUT,
         "source": source.name,
@@ -187,7 +177,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def read_note(folder: Path) -> Note:
+def read_note(folder: Path) -> JsonObject:
     """What was written down of a dataset when it was fetched."""
-    note: Note = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    note: JsonObject = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     return note
