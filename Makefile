@@ -37,16 +37,16 @@ lint: $(VENV)/.installed-dev ## Style, types, import rules, known advisories
 	$(BIN)/python .ci/advisories
 
 test: $(VENV)/.installed-dev ## The whole suite, a real broker and worker included
-	@$(BIN)/python -m models.data fetch cifar10
+	@$(BIN)/epochal data fetch cifar10
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-gpu: $(VENV)/.installed-dev ## Checks on a GPU, in eight minutes; writes its table to docs/benchmarks.md
-	@$(BIN)/python -m models.data fetch cifar10
+	@$(BIN)/epochal data fetch cifar10
 	@$(BIN)/pytest -q -m gpu tests/worker
 	@$(BIN)/python -m benchmarks.gpu --write
 
 test-postgres: $(VENV)/.installed-dev ## The store's, workers' and system's tests on PostgreSQL (Debian's programs)
-	@$(BIN)/python -m models.data fetch cifar10
+	@$(BIN)/epochal data fetch cifar10
 	@.ci/test-postgres
 
 compose-test: ## The lab in containers: scaled, killed, restarted, taken down and up again (Docker, docker-compose)

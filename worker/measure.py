@@ -112,7 +112,7 @@ def _dataset(spec: ExperimentSpec, settings: Settings) -> ImageDataset:
     info = get_dataset(spec.dataset.name)
     if not is_fetched(info, settings.cache_dir):
         raise DataUnavailable(
-            f"{info.title} has not been fetched yet; run `python -m models.data fetch {info.name}`, or train on it once"
+            f"{info.title} has not been fetched yet; run `epochal data fetch {info.name}`, or train on it once"
         )
     return load_dataset(info.name, settings)
 

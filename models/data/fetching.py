@@ -78,7 +78,7 @@ def _fetch(recipe: Recipe, folder: Path, progress: Progress) -> None:
     raise DataUnavailable(
         f"{info.title} could be fetched from none of its sources. " + " | ".join(failures),
         fix="check the network (a proxy is taken from HTTPS_PROXY, npm's registry from .npmrc), then run "
-        f"`python -m models.data fetch {info.name}`; a cache from another machine can be copied to EPOCHAL_CACHE_DIR",
+        f"`epochal data fetch {info.name}`; a cache from another machine can be copied to EPOCHAL_CACHE_DIR",
         sources=[source.name for source in recipe.sources],
     )
 

@@ -36,8 +36,9 @@ def demo(
     again: Annotated[bool, typer.Option("--again", help="Train again, even if an earlier demo did.")] = False,
 ) -> None:
     """Train a small network on CIFAR-10 over HTTP and save its curves, kernels and three predictions."""
-    from models.data.__main__ import main as fetch
+    from models.data.catalogue import get_dataset
     from models.settings import read_settings
+    from service.cli.data import fetch_with_bar
     from service.cli.running import stop_on_signals
     from service.lab.lab import Lab, LabStopped
 
@@ -45,8 +46,7 @@ def demo(
     settings = read_settings(data_dir=folder / "lab", host="127.0.0.1", port=0, workers=1, auth=False)
     settings = settings.model_copy(update={"broker_url": None, "database_url": None})
     folder.mkdir(parents=True, exist_ok=True)
-    if fetch(["--cache-dir", str(settings.cache_dir), "fetch", DATASET]) != 0:
-        raise typer.Exit(1)
+    fetch_with_bar(get_dataset(DATASET), settings.cache_dir)
     lab = Lab(settings, say=lambda text: console.print(f"[yellow]{shown(text)}[/]"))
     stop_on_signals(lab, interrupt=True)
     try:

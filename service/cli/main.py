@@ -1,4 +1,4 @@
-"""The `epochal` command. All commands but up, worker, demo, keys, backup and restore use only HTTP.
+"""The `epochal` command. All commands but up, worker, demo, data fetch, keys, backup and restore use only HTTP.
 
 Modules that take long to import (httpx, SQLAlchemy, torch) are imported where they are used, so that help is instant.
 """
@@ -14,7 +14,7 @@ from typer import _click as click
 from typer.core import TyperGroup
 
 from models.errors import EpochalError, InvalidSettings
-from service.cli import backup, demo, evaluation, experiments, keys, models, pictures, running, studies
+from service.cli import backup, data, demo, evaluation, experiments, keys, models, pictures, running, studies
 from service.cli.output import print_error, visible
 
 
@@ -117,6 +117,7 @@ app.command()(experiments.delete)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(studies.app, name="study")
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="model")
 app.add_typer(keys.app, name="keys")
 

@@ -85,7 +85,5 @@ def _load(name: str, settings: Settings) -> ImageDataset:
     except SpecError as error:
         raise Conflict(f"the dataset {name} is not known here any more") from error
     if not is_fetched(info, settings.cache_dir):
-        raise Conflict(
-            f"the images of {name} are not on the machine that answers", fix=f"python -m models.data fetch {name}"
-        )
+        raise Conflict(f"the images of {name} are not on the machine that answers", fix=f"epochal data fetch {name}")
     return load_dataset(name, settings)

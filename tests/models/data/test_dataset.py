@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from models.data.__main__ import main
 from models.data.catalogue import get_dataset, list_datasets
 from models.data.cifar10 import CIFAR10
 from models.data.contents import fingerprint, pixel_statistics
@@ -69,15 +68,6 @@ def test_statistics_count_every_pixel_exactly() -> None:
     scaled = images.astype(np.float64) / 255
     assert mean.tolist() == pytest.approx(scaled.mean(axis=(0, 2, 3)).tolist(), abs=1e-12)
     assert std.tolist() == pytest.approx(scaled.std(axis=(0, 2, 3)).tolist(), abs=1e-12)
-
-
-def test_the_command_lists_fetches_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list"]) == 0
-    assert "cifar10" in capsys.readouterr().out
-    assert main(["fetch", "cifar10"]) == 0
-    assert "CIFAR-10 is in" in capsys.readouterr().out
-    assert main(["fetch", "cifar"]) == 1
-    assert "there is no dataset" in capsys.readouterr().err
 
 
 def test_an_entry_is_a_value() -> None:
