@@ -68,12 +68,11 @@ def text_faults(verdict: Verdict) -> list[str]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_family_of_histories_gets_a_verdict_that_contradicts_itself(name: str) -> None:
-    for seed in range(2000, 2015):
+    for seed in range(2000, 2008):
         case = FAMILIES[name](seed)
-        for finished in (True, False):
-            verdict = verdict_on(case.history, num_classes=case.num_classes, spec=SPEC, finished=finished)
-            assert contradictions(verdict, case.history, case.num_classes) == []
-            assert text_faults(verdict) == []
+        verdict = verdict_on(case.history, num_classes=case.num_classes, spec=SPEC, finished=seed % 2 == 0)
+        assert contradictions(verdict, case.history, case.num_classes) == []
+        assert text_faults(verdict) == []
 
 
 @st.composite
