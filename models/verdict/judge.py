@@ -12,7 +12,7 @@ from models.findings import MOST_SERIOUS_FIRST, Finding, VerdictJson
 from models.plain import finite
 from models.spec.experiment import ExperimentSpec
 from models.verdict.best import Best, falls_back, find_best, report_best, report_wasted, rises
-from models.verdict.calibration import report_calibration
+from models.verdict.case import Case
 from models.verdict.chance import (
     report_below_chance,
     report_exploded,
@@ -28,6 +28,7 @@ from models.verdict.filters import FilterHealth
 from models.verdict.kernels import report_kernels
 from models.verdict.oscillation import report_oscillation
 from models.verdict.overfitting import report_gap, report_overfitting, report_rising_training_loss
+from models.verdict.questions import ask_all
 from models.verdict.summary import summarise
 from models.verdict.trend import measure_progress, report_progress
 
@@ -82,6 +83,9 @@ def judge(
     curves = read_curves(history, num_classes)
     by_loss, by_accuracy = find_best(curves.val_loss), find_best(curves.val_accuracy, largest=True)
     stability = measure_stability(history, num_classes)
+    case = Case(
+        curves, spec, by_loss, by_accuracy, stability, kernels, filters, divergences, calibration, finished=finished
+    )
     progress = measure_progress(curves, by_loss)
     collapses = find_collapses(curves)
     collapsed = any(collapse.recovered is None for collapse in collapses)
@@ -104,7 +108,7 @@ def judge(
         *report_gap(curves, spec),
         *report_oscillation(curves, stability),
         *report_best(curves, by_loss, by_accuracy),
-        *report_calibration(calibration),
+        *ask_all(case),
         *report_ending(curves, spec, finished=finished),
         *report_kernels(kernels, filters, pretrained=spec.model.starts_pretrained),
     ]

@@ -1,6 +1,5 @@
 """Learning-rate tests: created, listed and read; a worker measures them, outside the training queue."""
 
-import re
 from typing import Any, cast
 
 from models.errors import Conflict, EpochalError, FieldError, InvalidRequest, NotFound, TooManyRequests, Unavailable
@@ -12,6 +11,7 @@ from models.store.states import MeasurementKind, MeasurementStatus
 from service.catalogue.accepted import Accepted
 from service.http.access import Caller
 from service.http.errors import invalid_fields
+from service.http.paging import read_cursor
 from service.measurements.documents import (
     LearningRateTestDocument,
     LearningRateTestPage,
@@ -66,9 +66,7 @@ def get_test(store: Store, test_id: int) -> LearningRateTestDocument:
 
 def list_tests(store: Store, status: MeasurementStatus | None, cursor: str | None, limit: int) -> LearningRateTestPage:
     """Read a page of learning-rate tests, newest first. Raises InvalidRequest for an invalid cursor."""
-    if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
-        raise InvalidRequest("the cursor is damaged", fix="use `next` unchanged, or get the first page")
-    before = None if cursor is None else int(cursor)
+    before = read_cursor(cursor)
     with store.reading() as session:
         rows, more, total = measurements.list_page(
             session, MeasurementKind.LR_TEST, status=status, before=before, limit=limit

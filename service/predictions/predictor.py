@@ -57,10 +57,6 @@ class Served:
             )
         return [judge_logits(answer, self.calibration) for answer in answers]
 
-    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
-        """The probabilities alone, as they are."""
-        return [judged.probabilities for judged in self.judge(images)]
-
     def _start(self) -> InferenceSession:
         with self._starting:
             if self._session is None:
@@ -78,7 +74,7 @@ class Predictor:
 
     served = predictor.find(42)                        which weights, and what they want an image to be
     image = decode_image(data, served.weights.preprocessing)
-    [probabilities] = predictor.predict(served, [image])
+    [judged] = predictor.judge(served, [image])
     """
 
     def __init__(self, store: Store, settings: Settings, stamps: Stamps | None = None) -> None:
@@ -127,10 +123,6 @@ class Predictor:
                         raise
             time.sleep(0.05 * 2**attempt)
         raise AssertionError("unreachable")
-
-    def predict(self, served: Served, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
-        """Probabilities of the classes for each image, as they are: those of `judge`."""
-        return [judged.probabilities for judged in self.judge(served, images)]
 
     def judge(self, served: Served, images: Sequence[NDArray[np.uint8]]) -> list[Judged]:
         """Probabilities, energy and the like for each image, in order; images are what `decode_image` gives.

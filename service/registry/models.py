@@ -1,19 +1,19 @@
 """Models: names put on experiments' weights, listed, rolled back, removed."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from models.errors import Conflict, CorruptFile, InvalidRequest, TooManyRequests
+from models.errors import Conflict, CorruptFile, TooManyRequests
 from models.model_names import NAME, check_name
 from models.settings import Settings
 from models.store import Store, experiments, registry
 from models.store.states import WeightsChoice
 from service.http.access import Caller
 from service.http.fields import read_fields
+from service.http.paging import damaged_cursor, read_cursor
 from service.http.routing import MAX_ID
 from service.predictions.predictor import Predictor
 from service.registry.documents import (
@@ -95,7 +95,7 @@ class Models:
     def list(self, cursor: str | None, limit: int) -> ModelPage:
         """A page of names, in the order of the alphabet. Raises InvalidRequest for a damaged cursor."""
         if cursor is not None and not NAME.fullmatch(cursor):
-            raise _damaged()
+            raise damaged_cursor()
         with self.store.reading() as session:
             rows, more, total = registry.list_models(session, after=cursor or "", limit=limit)
             items = [model_document(row) for row in rows]
@@ -103,9 +103,7 @@ class Models:
 
     def list_versions(self, name: str, cursor: str | None, limit: int) -> VersionPage:
         """A page of a name's versions, the newest first. Raises NotFound, InvalidRequest for a damaged cursor."""
-        if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", cursor):
-            raise _damaged()
-        before = None if cursor is None else int(cursor)
+        before = read_cursor(cursor)
         with self.store.reading() as session:
             serving = registry.current(session, name).version
             rows, more, total = registry.list_versions(session, name, before=before, limit=limit)
@@ -131,7 +129,3 @@ def _check_ended(session: Session, experiment_id: int) -> None:
             f"experiment {experiment_id} is {status}, and its weights may still change; a version's do not",
             fix="wait until it has ended, or cancel it",
         )
-
-
-def _damaged() -> InvalidRequest:
-    return InvalidRequest("the cursor is damaged", fix="use `next` of a list as it is, or start anew")

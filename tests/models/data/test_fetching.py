@@ -128,25 +128,33 @@ FETCHING_PROCESS = """
 import os, sys, time
 from pathlib import Path
 from models.data.fetching import ensure_dataset
-from tests.models.data.tiny import fill, quiet, recipe
+from tests.models.data.tiny import fill, recipe
 
-cache_dir, log, hang = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "hang"
+cache_dir, log, others = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+waiting = log.with_name("waiting")
 
-def logging(work, arrays, progress):
-    arrays.train_images[:10] = 7
-    with log.open("a") as file:
+def note(path):
+    with path.open("a") as file:
         file.write(f"{os.getpid()}\\n")
-    while hang:
-        time.sleep(0.05)
-    time.sleep(0.3)
+
+def fetch_when_others_wait(work, arrays, progress):
+    arrays.train_images[:10] = 7
+    note(log)
+    while others and not (waiting.exists() and len(set(waiting.read_text().split())) >= others):
+        time.sleep(0.01)
     fill(work, arrays, progress)
 
-ensure_dataset(recipe(logging), cache_dir, quiet)
+def progress(label, done, total):
+    if label.startswith("waiting"):
+        note(waiting)
+
+ensure_dataset(recipe(fetch_when_others_wait), cache_dir, progress)
 """
 
 
-def start_fetching(cache_dir: Path, log: Path, mode: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", FETCHING_PROCESS, str(cache_dir), str(log), mode])
+def start_fetching(cache_dir: Path, log: Path, *, others: int) -> subprocess.Popen[bytes]:
+    """A process that fetches once so many others wait for it."""
+    return subprocess.Popen([sys.executable, "-c", FETCHING_PROCESS, str(cache_dir), str(log), str(others)])
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
@@ -155,7 +163,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def test_processes_that_want_it_at_once_fetch_it_once(tmp_path: Path) -> None:
-    processes = [start_fetching(tmp_path / "cache", tmp_path / "log", "once") for _ in range(3)]
+    processes = [start_fetching(tmp_path / "cache", tmp_path / "log", others=2) for _ in range(3)]
     assert [process.wait(timeout=90) for process in processes] == [0, 0, 0]
     assert len((tmp_path / "log").read_text().split()) == 1
     assert is_whole(dataset_folder(INFO, tmp_path / "cache"))
@@ -163,7 +171,7 @@ def test_processes_that_want_it_at_once_fetch_it_once(tmp_path: Path) -> None:
 
 def test_a_killed_fetch_is_never_taken_for_data_and_its_leavings_are_cleared(tmp_path: Path) -> None:
     cache_dir, log = tmp_path / "cache", tmp_path / "log"
-    process = start_fetching(cache_dir, log, "hang")
+    process = start_fetching(cache_dir, log, others=1)
     wait_for(log, process)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)

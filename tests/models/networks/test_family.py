@@ -139,9 +139,9 @@ def test_it_is_trained_and_predicts(tmp_path: Path) -> None:
     weights = Weights(1, "best", 2, "", load_model(spec.as_json()["model"]), Preprocessing.from_json(seen.to_json()))
     graph = (tmp_path / "graph.onnx").read_bytes()
     served = Served(weights, (tmp_path / "weights-best.safetensors").read_bytes(), lambda _: graph)
-    [answer] = served.predict(list(images().test_images[:1]))
-    assert answer.sum() == pytest.approx(1)
-    assert np.isfinite(answer).all()
+    [answer] = served.judge(list(images().test_images[:1]))
+    assert answer.probabilities.sum() == pytest.approx(1)
+    assert np.isfinite(answer.probabilities).all()
 
 
 def test_every_family_is_complete() -> None:

@@ -2,19 +2,20 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.errors import Conflict, CorruptFile, InvalidRequest, NotFound
 from models.networks.preprocessing import Preprocessing
 from models.store.states import ArtifactKind
 from service.predictions import predictor as predictor_module
-from service.predictions.predictor import Predictor
+from service.predictions.predictor import Predictor, Served
 from tests.service.predictions.trained import Lab, Trained, plain_answer, random_images, with_nan
 
 NETWORKS: list[Any] = [
@@ -36,12 +37,17 @@ def predictor(lab: Lab) -> Iterator[Predictor]:
     predictor.close()
 
 
+def probabilities_of(predictor: Predictor, served: Served, images: Sequence[NDArray[np.uint8]]) -> list[Any]:
+    """Uncalibrated probabilities (classes,) of each image."""
+    return [judged.probabilities for judged in predictor.judge(served, images)]
+
+
 @pytest.mark.parametrize("model", NETWORKS, ids=str)
 def test_probabilities_are_those_of_plain_pytorch(lab: Lab, predictor: Predictor, model: Any) -> None:
     trained = lab.train(model)
     served = predictor.find(trained.id)
     images = random_images(5, served.weights.preprocessing)
-    answers = np.stack(predictor.predict(served, images))
+    answers = np.stack(probabilities_of(predictor, served, images))
     assert answers.shape == (5, 10)
     assert np.abs(answers.sum(axis=1) - 1).max() < 1e-12
     assert np.abs(answers - plain_answer(trained, images)).max() < 1e-5  # two ways to divide by 255, two batch sizes
@@ -60,7 +66,7 @@ def test_images_are_made_smaller_as_the_weights_were_trained(lab: Lab, predictor
             lab.save(trained)
         served = predictor.find(trained.id)
         images = random_images(5, served.weights.preprocessing)
-        answers.append(np.stack(predictor.predict(served, images)))
+        answers.append(np.stack(probabilities_of(predictor, served, images)))
         assert np.abs(answers[-1] - plain_answer(trained, images)).max() < 1e-5
     assert np.abs(answers[0] - answers[1]).max() > 1e-4
 
@@ -77,9 +83,9 @@ class Silent(Preprocessing):
 def test_answers_in_company_are_those_alone_to_the_bit(lab: Lab, predictor: Predictor, model: Any) -> None:
     served = predictor.find(lab.train(model).id)
     images = random_images(36, served.weights.preprocessing)
-    alone = [predictor.predict(served, [image])[0] for image in images[:4]]
-    together = predictor.predict(served, images)
-    backwards = predictor.predict(served, images[::-1])[::-1]
+    alone = [probabilities_of(predictor, served, [image])[0] for image in images[:4]]
+    together = probabilities_of(predictor, served, images)
+    backwards = probabilities_of(predictor, served, images[::-1])[::-1]
     assert all((a == b).all() for a, b in zip(alone, together, strict=False))
     assert all((a == b).all() for a, b in zip(backwards, together, strict=True))
 
@@ -91,10 +97,10 @@ def test_an_image_and_its_mirror_image_get_one_answer_where_validation_averaged_
     mirrored = predictor.find(lab.train("wide", test_time_augmentation="mirror").id)
     [image] = random_images(1, plain.weights.preprocessing)
     flipped = np.ascontiguousarray(image[:, :, ::-1])
-    one, other = predictor.predict(mirrored, [image, flipped])
+    one, other = probabilities_of(predictor, mirrored, [image, flipped])
     assert np.abs(one - other).max() < 1e-6
-    assert np.abs(np.subtract(*predictor.predict(plain, [image, flipped]))).max() > 1e-3
-    logits = [np.log(answer) for answer in predictor.predict(plain, [image, flipped])]
+    assert np.abs(np.subtract(*probabilities_of(predictor, plain, [image, flipped]))).max() > 1e-3
+    logits = [np.log(answer) for answer in probabilities_of(predictor, plain, [image, flipped])]
     average = np.exp((logits[0] + logits[1]) / 2)
     assert np.abs(one - average / average.sum()).max() < 1e-6
 
@@ -105,9 +111,9 @@ def test_many_threads_and_several_networks_at_once_get_the_serial_answers(lab: L
     ]
     images = random_images(100, served[0].weights.preprocessing)
     asked = [(served[number % 3], images[number % 100]) for number in range(300)]
-    serial = [predictor.predict(network, [image])[0] for network, image in asked]
+    serial = [probabilities_of(predictor, network, [image])[0] for network, image in asked]
     with ThreadPoolExecutor(48) as pool:
-        parallel = list(pool.map(lambda one: predictor.predict(one[0], [one[1]])[0], asked))
+        parallel = list(pool.map(lambda one: probabilities_of(predictor, one[0], [one[1]])[0], asked))
     assert all((a == b).all() for a, b in zip(serial, parallel, strict=True))
 
 
@@ -115,10 +121,13 @@ def test_an_experiment_without_a_graph_gets_one_when_it_is_asked(lab: Lab, predi
     """Those that were trained before graphs were written, and those whose graph is damaged."""
     old = lab.train("baseline", graph=False)
     images = random_images(2, old.preprocessing)
-    assert np.abs(np.stack(predictor.predict(predictor.find(old.id), images)) - plain_answer(old, images)).max() < 1e-5
+    assert (
+        np.abs(np.stack(probabilities_of(predictor, predictor.find(old.id), images)) - plain_answer(old, images)).max()
+        < 1e-5
+    )
     damaged = lab.train("baseline", seed=1)
     (damaged.path / "graph.onnx").write_bytes(b"no graph")
-    answers = predictor.predict(predictor.find(damaged.id), images)
+    answers = probabilities_of(predictor, predictor.find(damaged.id), images)
     assert np.abs(np.stack(answers) - plain_answer(damaged, images)).max() < 1e-5
 
 
@@ -127,7 +136,7 @@ def test_gray_images_are_answered(lab: Lab, predictor: Predictor) -> None:
     served = predictor.find(trained.id)
     images = random_images(3, served.weights.preprocessing)
     assert images[0].shape == (1, 28, 28)
-    assert np.abs(np.stack(predictor.predict(served, images)) - plain_answer(trained, images)).max() < 1e-5
+    assert np.abs(np.stack(probabilities_of(predictor, served, images)) - plain_answer(trained, images)).max() < 1e-5
 
 
 def test_best_and_last_are_different_weights(lab: Lab, predictor: Predictor) -> None:
@@ -138,7 +147,7 @@ def test_best_and_last_are_different_weights(lab: Lab, predictor: Predictor) -> 
     for which, epoch, source in (("best", 3, trained), ("last", 9, last)):
         served = predictor.find(trained.id, which)
         assert (served.weights.which, served.weights.epoch) == (which, epoch)
-        assert np.abs(np.stack(predictor.predict(served, images)) - plain_answer(source, images)).max() < 1e-6
+        assert np.abs(np.stack(probabilities_of(predictor, served, images)) - plain_answer(source, images)).max() < 1e-6
 
 
 def test_better_weights_take_over_and_those_in_hand_stay_usable(lab: Lab, predictor: Predictor) -> None:
@@ -151,7 +160,7 @@ def test_better_weights_take_over_and_those_in_hand_stay_usable(lab: Lab, predic
     assert new.weights.epoch == 4
     images = random_images(2, trained.preprocessing)
     for served, source in ((old, trained), (new, better)):
-        assert np.abs(np.stack(predictor.predict(served, images)) - plain_answer(source, images)).max() < 1e-6
+        assert np.abs(np.stack(probabilities_of(predictor, served, images)) - plain_answer(source, images)).max() < 1e-6
 
 
 def test_weights_that_are_being_replaced_are_found_again(lab: Lab, predictor: Predictor) -> None:
@@ -183,14 +192,14 @@ def test_a_file_that_is_not_of_its_network_is_refused(lab: Lab, predictor: Predi
     trained = lab.train("baseline")
     lab.save(Trained(trained.claim, lab.train("wide").network, trained.preprocessing, trained.path))
     with pytest.raises(CorruptFile, match="do not fit its network"):
-        predictor.predict(predictor.find(trained.id), random_images(1, trained.preprocessing))
+        probabilities_of(predictor, predictor.find(trained.id), random_images(1, trained.preprocessing))
 
 
 def test_weights_that_give_nan_say_so(lab: Lab, predictor: Predictor) -> None:
     trained = with_nan(lab.train())
     lab.save(trained)
     with pytest.raises(Conflict, match="no finite answer"):
-        predictor.predict(predictor.find(trained.id), random_images(1, trained.preprocessing))
+        probabilities_of(predictor, predictor.find(trained.id), random_images(1, trained.preprocessing))
 
 
 def test_what_is_not_there_is_named(lab: Lab, predictor: Predictor) -> None:
@@ -206,8 +215,8 @@ def test_what_is_not_there_is_named(lab: Lab, predictor: Predictor) -> None:
 def test_images_of_another_shape_are_refused(lab: Lab, predictor: Predictor) -> None:
     served = predictor.find(lab.train().id)
     with pytest.raises(InvalidRequest, match=r"this network takes \(3, 32, 32\)"):
-        predictor.predict(served, [np.zeros((3, 31, 32), np.uint8)])
-    assert predictor.predict(served, []) == []
+        probabilities_of(predictor, served, [np.zeros((3, 31, 32), np.uint8)])
+    assert probabilities_of(predictor, served, []) == []
 
 
 def test_only_a_few_networks_are_kept(lab: Lab, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +230,7 @@ def test_only_a_few_networks_are_kept(lab: Lab, predictor: Predictor, monkeypatc
     monkeypatch.setattr(predictor_module, "MAX_BYTES", 1)
     last = predictor.find(others[0])
     assert predictor.find(others[0]) is last  # the one in use is kept, however large
-    assert len(predictor.predict(last, random_images(1, first.preprocessing))) == 1
+    assert len(probabilities_of(predictor, last, random_images(1, first.preprocessing))) == 1
 
 
 def test_the_api_starts_without_torch() -> None:

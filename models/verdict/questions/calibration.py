@@ -1,22 +1,23 @@
-"""Whether probabilities are as high as they are right."""
+"""Whether the mean probability is the accuracy (calibration)."""
 
 import math
 
-from models.evaluation.calibration import Calibration
 from models.findings import Finding, FindingCode, Severity
 from models.text import percent
+from models.verdict.case import Case
 
 SURE = 2.0
 """Standard errors of the accuracy by which the mean probability must differ from it."""
 SMALL = 0.02
-"""A calibration error that would change nobody's mind."""
+"""A difference too small to matter."""
 
 
-def report_calibration(calibration: Calibration | None) -> list[Finding]:
+def report(case: Case) -> list[Finding]:
     """The expected calibration error of the best weights, and what dividing their logits by a temperature makes of it.
 
     It is `good` if the mean probability is the accuracy, within what so few images explain or nearly so.
     """
+    calibration = case.calibration
     if calibration is None:
         return []
     accuracy, confidence = calibration.accuracy, calibration.confidence

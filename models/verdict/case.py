@@ -1,0 +1,33 @@
+"""What a verdict is given on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.curves.stability import Stability
+from models.evaluation.calibration import Calibration
+from models.spec.experiment import ExperimentSpec
+from models.verdict.best import Best
+from models.verdict.curves import Curves
+from models.verdict.divergence import Divergence
+from models.verdict.filters import FilterHealth
+
+
+@dataclass(frozen=True)
+class Case:
+    """A history and what is known of it, as every question is asked about it."""
+
+    curves: Curves
+    spec: ExperimentSpec
+    by_loss: Best | None
+    by_accuracy: Best | None
+    stability: Stability | None
+    """None with fewer than four epochs."""
+    kernels: Mapping[int, np.ndarray] | None
+    """The first layer's (out, in, height, width) by epoch."""
+    filters: FilterHealth | None
+    divergences: Sequence[Divergence]
+    calibration: Calibration | None
+    """Of the best weights on the validation split, once a run has ended."""
+    finished: bool
