@@ -21,29 +21,40 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-import psutil
 
-from benchmarks.faults.stopping import stop_outside_transaction
+from benchmarks.faults.stored import StoredExperiments, endless
+from benchmarks.faults.waiting import Broken, alive, patience, wait_until
 from benchmarks.faults.workers import ExtraWorker, jobs_of, wait_until_ready
-from models.curves.metrics import EpochMetrics
 from models.settings import Settings
-from models.store import Status, Store, experiments, history, runs
-from models.store.tables import Event, Experiment, Run
+from models.store import Status, Store
 from service.lab import processes
 from service.lab.lab import Lab
+
+__all__ = [
+    "API",
+    "CASES",
+    "Bench",
+    "Broken",
+    "Case",
+    "Client",
+    "Skipped",
+    "alive",
+    "case",
+    "endless",
+    "expect",
+    "kill",
+    "patience",
+    "progress",
+    "short_spec",
+    "wait_until",
+]  # fmt: skip
 
 API = "/api/v1"
 LEASE_SECONDS = 5.0
 HEALTHZ_SECONDS = 0.2
-
-T = TypeVar("T")
-
-
-class Broken(AssertionError):
-    """What happened is not what was promised."""
 
 
 class Skipped(Exception):
@@ -88,24 +99,6 @@ def case(
         return run
 
     return register
-
-
-def patience(seconds: float) -> float:
-    """So many seconds of a machine that has nothing else to do, as seconds of this one as busy as it is now.
-
-    A deadline is a promise about the lab, and not about who else wants the cores.
-    """
-    return seconds * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-
-
-def wait_until(condition: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:
-    """The condition's first true value; Broken when it does not come in time, which is longer on a busy machine."""
-    began = time.monotonic()
-    while not (value := condition()):
-        if time.monotonic() - began > patience(seconds):
-            raise Broken(f"waited {time.monotonic() - began:.0f} s in vain for {what}")
-        time.sleep(0.02)
-    return value
 
 
 def expect(true: object, what: str) -> None:
@@ -196,7 +189,7 @@ class HealthzWatch:
 
 
 @dataclass
-class Bench:
+class Bench(StoredExperiments):
     """A lab in a temporary folder, and the ways to look at it and to do it harm."""
 
     settings_changes: dict[str, Any]
@@ -345,53 +338,6 @@ class Bench:
 
     # Experiments, as they are stored
 
-    def experiment(self, experiment_id: int) -> Experiment:
-        with self.store.reading() as session:
-            return experiments.get(session, experiment_id)
-
-    def status(self, experiment_id: int) -> Status:
-        return self.experiment(experiment_id).status
-
-    def history(self, experiment_id: int) -> list[EpochMetrics]:
-        with self.store.reading() as session:
-            return history.read(session, experiment_id)
-
-    def runs(self, experiment_id: int) -> list[Run]:
-        with self.store.reading() as session:
-            return runs.list_for(session, experiment_id)
-
-    def notices(self, experiment_id: int) -> list[str]:
-        """Return the codes of its notices."""
-        with self.store.reading() as session:
-            found = session.query(Event).filter(Event.experiment_id == experiment_id, Event.kind == "notice")
-            return [event.data["code"] for event in found.order_by(Event.id)]
-
-    def wait_for(self, experiment_id: int, *statuses: Status, seconds: float = 90.0) -> Experiment:
-        """The experiment once it has one of these statuses; Broken when it ends with another one."""
-
-        def reached() -> Experiment | None:
-            experiment = self.experiment(experiment_id)
-            if experiment.status in statuses:
-                return experiment
-            if experiment.status.terminal:
-                raise Broken(f"experiment {experiment_id} is {experiment.status}: {experiment.reason}")
-            return None
-
-        return wait_until(reached, f"experiment {experiment_id} to be {' or '.join(statuses)}", seconds)
-
-    def wait_for_epoch(self, experiment_id: int, epoch: int, seconds: float = 90.0) -> None:
-        """Until so many epochs are stored."""
-
-        def reached() -> bool:
-            if len(self.history(experiment_id)) >= epoch:
-                return True
-            experiment = self.experiment(experiment_id)
-            if experiment.status.terminal:
-                raise Broken(f"experiment {experiment_id} is {experiment.status}: {experiment.reason}")
-            return False
-
-        wait_until(reached, f"epoch {epoch} of experiment {experiment_id}", seconds)
-
     def catch_training(self, epoch: int, **changes: Any) -> tuple[int, int, dict[str, Any]]:
         """A run that is stopped (SIGSTOP) between epoch `epoch` and its last: experiment, process, the spec's changes.
 
@@ -414,17 +360,6 @@ class Bench:
         """Whether so many epochs are stored, or the run has ended."""
         return len(self.history(experiment_id)) >= epoch or self.status(experiment_id).terminal
 
-    def put_to_sleep(self, *pids: int) -> None:
-        """SIGSTOP processes at a moment at which they do not hold the database's lock."""
-        wait_until(lambda: stop_outside_transaction(self.store.url, *pids), "a moment without a transaction", 60)
-
-    def cancel_all(self) -> None:
-        """Leave nothing queued or running, also after a case that ended half-way."""
-        with self.store.writing() as session:
-            active = session.query(Experiment.id).filter(Experiment.status.in_([Status.QUEUED, Status.RUNNING]))
-            for (experiment_id,) in active.all():
-                experiments.request_cancel(session, experiment_id)
-
 
 def short_spec(**changes: Any) -> dict[str, Any]:
     """Real images, few of them; about a second of training."""
@@ -437,23 +372,10 @@ def short_spec(**changes: Any) -> dict[str, Any]:
     }
 
 
-def endless(**changes: Any) -> dict[str, Any]:
-    """Return changes to a spec that make a run continue until it is cancelled."""
-    return {"epochs": 10_000, **changes}
-
-
 def kill(pid: int, signum: int = signal.SIGKILL) -> None:
     """Send a signal to a process; one that has ended is ignored."""
     with suppress(ProcessLookupError):
         os.kill(pid, signum)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def progress(text: str) -> None:

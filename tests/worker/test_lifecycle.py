@@ -59,7 +59,7 @@ def test_a_training_process_that_does_not_heed_is_ended_and_its_run_handed_back(
     worker = lab.worker()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
-    lab.stop_outside_transactions(lab.training_process(experiment_id))
+    lab.put_to_sleep(lab.training_process(experiment_id))
     assert worker.stop() == 0
     assert lab.experiment(experiment_id).failed_attempts == 0
     assert lab.status(experiment_id) is Status.QUEUED
@@ -85,7 +85,7 @@ def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_any_more(lab: L
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
     old_job = lab.training_process(experiment_id)
-    lab.stop_outside_transactions(sleeper.pid, old_job)
+    lab.put_to_sleep(sleeper.pid, old_job)
     lab.start_worker()
     wait_until(lambda: len(lab.runs(experiment_id)) == 2, 60, "another worker to claim it")
     for pid in (old_job, sleeper.pid):

@@ -109,7 +109,7 @@ def test_a_run_without_progress_is_ended_by_the_watchdog(lab: Lab) -> None:
     worker = lab.start_worker(stall_seconds=2.0, max_attempts=1)
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
-    lab.stop_outside_transactions(lab.training_process(experiment_id))
+    lab.put_to_sleep(lab.training_process(experiment_id))
     experiment = lab.wait_for(experiment_id, Status.FAILED)
     assert "no progress" in experiment.reason
     assert worker.process.poll() is None
@@ -161,7 +161,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lab: Lab, damage
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 3)
     pid = lab.training_process(experiment_id)
-    lab.stop_outside_transactions(pid)  # so that the newest checkpoint is known, and can be damaged before it is read
+    lab.put_to_sleep(pid)  # so that the newest checkpoint is known, and can be damaged before it is read
     with lab.store.reading() as session:
         newest, before = artifacts.checkpoints(session, experiment_id)
     path = newest.file(lab.settings.experiments_dir)
