@@ -95,7 +95,7 @@ class WarningCode(StrEnum):
     SMALL_INPUT = "small-input"
     """Images are smaller than the network can make use of."""
     HIGH_LEARNING_RATE = "high-learning-rate"
-    """The learning rate is far above what the network and optimizer usually bear."""
+    """The learning rate is far above what is usual for the network and optimizer."""
     LOW_LEARNING_RATE = "low-learning-rate"
     """The learning rate is so low that little will be learned."""
     OUTPUT_LAYER_WRITTEN_DOWN = "output-layer-written-down"

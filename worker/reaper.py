@@ -112,7 +112,7 @@ class PeriodicAction:
 
 
 class Reaper:
-    """One worker's thread that runs the periodic tasks."""
+    """A worker's thread of periodic tasks: heartbeat, expired leases, lost messages, orphaned files."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

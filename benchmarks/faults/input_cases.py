@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from sqlalchemy import update
-from tests.service.predictions.test_decoding import EXACT, FEW, bombs, huge
 
 from benchmarks.faults.bodies import BAD_JSON, BAD_YAML, DISGUISED, HOSTILE, MEMORY_BOMBS, PATHS
 from benchmarks.faults.harness import API, Bench, case, endless, expect, short_spec
@@ -39,6 +38,7 @@ from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
 from models.store.tables import Artifact
 from service.http.body import MAX_BODY_BYTES
+from tests.models.data.test_decoding import EXACT, FEW, bombs, huge
 from tests.service.predictions.pictures import STORED, encode, exif, gradient
 
 PICTURE = encode(Image.fromarray(gradient(48, 48)), "PNG")

@@ -30,7 +30,7 @@ FORMS: dict[str, tuple[str, str, int, int, float, float]] = {
 
 
 def fetch(form: str, work: Path, arrays: Arrays, progress: Progress, cls: Any = None) -> None:
-    """The archive, of which four files are read. Its images lie on their sides; here they stand upright."""
+    """The archive, of which four files are read. Its images are transposed, and are transposed back here."""
     cls = cls or dataset_class("EMNIST")
     download_files([RemoteFile([cls.url], "gzip.zip", cls.md5)], work, progress)
     progress("unpacking", 0, None)

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and its kin: a header that gives the shape, then the values."""
+"""IDX files, the format of MNIST and datasets like it: a header that gives the shape, then the values."""
 
 import gzip
 import struct

@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted, the temperature that mends them, and images of no known class.
+"""Calibration: the expected calibration error, temperature scaling, and energies that tell unknown images.
 
 Expected calibration error and temperature scaling: Guo et al. 2017, On Calibration of Modern Neural Networks
 (arXiv 1706.04599). Energy score: Liu et al. 2020, Energy-based Out-of-distribution Detection (arXiv 2010.03759).

@@ -1,4 +1,4 @@
-"""The images that a network gets wrong, the surest first."""
+"""The images that a network gets wrong, the highest confidence first."""
 
 import numpy as np
 from numpy.typing import NDArray

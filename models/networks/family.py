@@ -30,7 +30,7 @@ Rates = tuple[float, float]
 # up to ten times the rate; without it, ten times as much is normal.
 ADAPTIVE_RATES = (1e-6, 1e-2)
 SGD_RATES = (1e-4, 0.3)
-SGD_NORM_RATES = (1e-4, 2.0)  # batch normalisation bears more
+SGD_NORM_RATES = (1e-4, 2.0)  # batch normalisation allows more
 
 SMALLEST_INPUT = 8
 """The least that model.input_size may be."""

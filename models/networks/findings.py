@@ -44,9 +44,8 @@ def _usable(finding: Warned, spec: ExperimentSpec, info: DatasetInfo) -> Warned:
     changes = finding["changes"]
     if not changes or can_be_run(spec, info, changes):
         return finding
-    refused = (
-        f"What would mend this, {' and '.join(changes)}, cannot be set with the rest of this spec on this machine."
-    )
+    fields = " and ".join(changes)
+    refused = f"A change of {fields} would help, but is not possible with the rest of this spec on this machine."
     return {**finding, "suggestion": refused, "changes": {}}
 
 
@@ -72,7 +71,7 @@ def _learning_rate(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         loss = "The pretrained weights are likely to be lost in the first steps." if pretrained else "It may diverge."
         yield warning(
             WarningCode.HIGH_LEARNING_RATE,
-            f"A learning rate of {lr:g} is far above what {where} usually bears, up to about {high:g}. {loss}",
+            f"A learning rate of {lr:g} is far above what is usual for {where}, up to about {high:g}. {loss}",
             {"lr": lr, "usual_lr": [low, high]},
             f"Set optimizer.lr to {high / 3:.1g}, or run a learning-rate test.",
             {"optimizer.lr": float(f"{high / 3:.1g}")},
@@ -80,7 +79,7 @@ def _learning_rate(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     elif lr < low:
         yield warning(
             WarningCode.LOW_LEARNING_RATE,
-            f"A learning rate of {lr:g} is far below what {where} usually needs, {low:g} or more. "
+            f"A learning rate of {lr:g} is far below what is usual for {where}, {low:g} or more. "
             "It will hardly learn in any number of epochs.",
             {"lr": lr, "usual_lr": [low, high]},
             f"Set optimizer.lr to {math.sqrt(low * high):.1g}, or run a learning-rate test.",

@@ -24,7 +24,7 @@ def chance_band(curves: Curves) -> float:
 def at_chance_from(curves: Curves) -> int | None:
     """The first epoch from which accuracy stays at chance to the end; None when it ends elsewhere.
 
-    Single epochs may lie outside by luck, so means of up to five epochs are asked.
+    Single epochs may lie outside by chance, so means of up to five epochs are compared.
     """
     accuracy = curves.val_accuracy
     if not len(accuracy):
@@ -39,7 +39,7 @@ def at_chance_from(curves: Curves) -> int | None:
 
 
 def reached_more(curves: Curves) -> bool:
-    """Whether the best accuracy is more than luck: beyond the band, and what the best of so many guesses would be."""
+    """Whether the best accuracy is above chance: outside the band, and above the best of so many guesses."""
     accuracy = curves.val_accuracy
     if not len(accuracy):
         return False
@@ -49,7 +49,7 @@ def reached_more(curves: Curves) -> bool:
 
 
 def report_stuck(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
-    """Accuracy at chance for the last half of the run, and a loss that knows no better."""
+    """Accuracy at chance for the last half of the run, and a loss no lower than that of guessing."""
     since = at_chance_from(curves)
     if since is None:
         return _stuck_loss(curves)
@@ -147,7 +147,7 @@ EXPLODED = 20.0
 
 
 def report_exploded(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
-    """Finite losses far above anything that guessing gives, at the end: the steps threw the weights away."""
+    """Finite losses far above anything that guessing gives, at the end: the steps were too large."""
     losses = [curve for curve in (curves.val_loss, curves.train_loss) if len(curve)]
     if curves.broken_from is not None or not losses:
         return []

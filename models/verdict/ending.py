@@ -28,7 +28,7 @@ def _early_stopped(curves: Curves, spec: ExperimentSpec, rule: EarlyStoppingSpec
     return Finding(
         FindingCode.EARLY_STOPPED,
         Severity.GOOD,
-        f"Training stopped by itself after epoch {curves.last_epoch}: {rule.monitor} had not improved for "
+        f"Early stopping ended training after epoch {curves.last_epoch}: {rule.monitor} had not improved for "
         f"{plural(waited, 'epoch')}. That saved {plural(saved, 'epoch')}.",
         epochs=[curves.last_epoch],
         values={"monitor": str(rule.monitor), "patience": rule.patience, "saved": saved},

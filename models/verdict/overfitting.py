@@ -121,7 +121,7 @@ def _path(curve: Curve, start: int) -> str:
 
 
 def report_rising_training_loss(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
-    """The training loss ends above its lowest level: training itself got worse, which no regularisation mends."""
+    """The training loss ends above its lowest level: training itself got worse, which regularisation does not help."""
     curve = curves.train_loss
     if len(curve) < 4:
         return []

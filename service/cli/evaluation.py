@@ -50,7 +50,7 @@ def mistakes(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the images that were surest and wrong, or with -o save them as a picture."""
+    """List the wrong predictions of the highest confidence, or with -o save them as a picture."""
     client = options.connect(url, api_key, data_dir)
     address = f"/experiments/{experiment_id}/mistakes"
     chosen = {"split": split, "label": label, "predicted": predicted, "limit": limit}

@@ -25,7 +25,7 @@ class OfSplit(Document):
 
 
 class ClassDocument(Document):
-    """How well one class is told from the others; null where a figure would be 0 divided by 0."""
+    """How well one class is distinguished from the others; null where a figure would be 0 divided by 0."""
 
     label: str
     num_images: int
@@ -86,7 +86,7 @@ class MistakeDocument(Document):
 
 
 class MistakesDocument(OfSplit):
-    """The images that were surest and wrong."""
+    """The wrong predictions of the highest confidence."""
 
     num_wrong: int = Field(description="All of them, or of the pair of classes that was asked for.")
     mistakes: list[MistakeDocument]
@@ -103,7 +103,7 @@ class BinDocument(Document):
 
 
 class CalibrationDocument(OfSplit):
-    """How far probabilities can be trusted."""
+    """How well probabilities agree with the accuracy."""
 
     accuracy: float
     confidence: float = Field(description="Mean of the highest probabilities.")

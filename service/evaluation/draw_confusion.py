@@ -128,7 +128,7 @@ def _colors(matrix: Counts) -> NDArray[np.uint8]:
 
 
 def _cells(matrix: Counts, cell: int) -> NDArray[np.uint8]:
-    """The cells as pixels, with a white hair between them where they are wide enough."""
+    """The cells as pixels, with a white line between them where they are wide enough."""
     big = _colors(matrix).repeat(cell, axis=0).repeat(cell, axis=1)
     if cell >= 8:
         big[cell - 1 :: cell] = 255

@@ -1,4 +1,4 @@
-"""The surest mistakes as a gallery: each image, what it is, and what it was taken for."""
+"""The wrong predictions of the highest confidence as a gallery: each image, its class, and the predicted class."""
 
 from collections.abc import Sequence
 

@@ -144,7 +144,7 @@ class Mistake:
 
 
 def find_mistakes(outputs: Outputs, label: int | None, predicted: int | None) -> list[Mistake]:
-    """The wrong images, the surest first."""
+    """The wrong predictions, the highest confidence first."""
     probabilities = softmax(outputs.logits)
     rows = surest_mistakes(probabilities, outputs.labels, label=label, predicted=predicted)
     chosen = probabilities[rows].argmax(axis=1)

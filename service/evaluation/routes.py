@@ -135,7 +135,7 @@ def get_mistakes(
     predicted: TakenFor = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many are listed.")] = 50,
 ) -> Response:
-    """Read the images that were surest and wrong, with the addresses of their pixels."""
+    """Read the wrong predictions of the highest confidence, with the addresses of their images."""
     names = source.about().class_names
     pair = class_number("label", label, names), class_number("predicted", predicted, names)
     root = with_prefix(f"{API}/experiments/{source.experiment_id}/images/{source.split}")
@@ -160,7 +160,7 @@ def draw_mistakes(
     predicted: TakenFor = None,
     limit: Annotated[int, Query(ge=1, le=MAX_SHOWN, description="How many are drawn.")] = 24,
 ) -> Response:
-    """Draw the images that were surest and wrong."""
+    """Draw the wrong predictions of the highest confidence."""
     names = source.about().class_names
     pair = class_number("label", label, names), class_number("predicted", predicted, names)
 
@@ -187,7 +187,7 @@ def draw_mistakes(
 def get_calibration(
     source: Source, store: StoreDep, settings: SettingsDep, renderings: RenderingsDep, request: Request
 ) -> Response:
-    """Read how far probabilities can be trusted, as they are and calibrated."""
+    """Read how well probabilities agree with the accuracy, as they are and calibrated."""
     with store.reading() as session:
         fitted = find_outputs(session, source.experiment_id, EvaluatedSplit.VALIDATION, settings.experiments_dir)
 

@@ -35,7 +35,7 @@ EXTENSIONS = ["binary_tensor_data"]
 ALL_CLASSES = 100_000
 
 health = APIRouter(prefix=INFERENCE, route_class=StrictRoute, include_in_schema=False)
-"""What answers strangers."""
+"""Routes that need no key."""
 router = APIRouter(
     prefix=INFERENCE, route_class=StrictRoute, include_in_schema=False, dependencies=[Depends(authorise_viewer)]
 )

@@ -123,7 +123,7 @@ class JobProcess:
 
 
 class Nursery:
-    """Starts the nursery process, and another when it has ended; requests jobs from it."""
+    """The worker's fork server: starts the process that forks (again when it has ended), and requests forks from it."""
 
     def __init__(self, entry: str = ENTRY) -> None:
         self._entry = entry

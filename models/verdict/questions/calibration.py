@@ -13,7 +13,7 @@ SMALL = 0.02
 
 
 def report(case: Case) -> list[Finding]:
-    """The expected calibration error of the best weights, and what dividing their logits by a temperature makes of it.
+    """The expected calibration error of the best weights, without and with temperature scaling.
 
     It is `good` if the mean probability is the accuracy, within what so few images explain or nearly so.
     """

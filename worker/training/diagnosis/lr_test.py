@@ -108,7 +108,7 @@ def learning_rate_test(
         batches = build_batches(spec, data, tuning)
         state = build_state(spec, data, batches, tuning, None)
         begin_as_in_training(threads, spec, data, batches, state, tuning)
-        state.freezing.set_training_mode(spec.fine_tuning.freeze_backbone_epochs + 1)  # the whole network must bear it
+        state.freezing.set_training_mode(spec.fine_tuning.freeze_backbone_epochs + 1)  # the whole network is trained
         endless = itertools.chain.from_iterable(
             batches.iterate(epoch, data.input_format.size) for epoch in itertools.count(1)
         )
