@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import insert
 
 from models.curves.metrics import SERIES, EpochMetrics, summarise
+from models.plain import JsonObject
 from models.spec.parse import model_label, parse_spec
 from models.store import Status, Store
 from models.store.columns import now
@@ -112,7 +113,7 @@ def _add_experiment(
     assert len(rows[SummaryRow]) % len(SERIES) == 0
     states = [Status.QUEUED, Status.RUNNING, status]
     data = [{"status": state.value, "attempt": 1, "reason": None} for state in states]
-    told = [(EventKind.STATE, data[0]), (EventKind.STATE, data[1])]
+    told: list[tuple[EventKind, JsonObject]] = [(EventKind.STATE, data[0]), (EventKind.STATE, data[1])]
     told += [(EventKind.EPOCH, epoch.as_json()) for epoch in epochs]
     told.append((EventKind.STATE, data[2]))
     rows[Event] += [

@@ -148,6 +148,8 @@ class WarningCode(StrEnum):
     """Averaged weights look back over most of training."""
     CLASS_WEIGHTS_WITHOUT_EFFECT = "class-weights-without-effect"
     """All class weights are the same."""
+    SCHEDULE_STRETCHED = "schedule-stretched"
+    """A continued experiment's schedule spans more epochs: its rate rises where the first part ended."""
     CLASSES_OF_WEIGHT_0 = "classes-of-weight-0"
     """Nothing is learned from the images of some classes."""
 

@@ -21,5 +21,7 @@ class NoticeCode(StrEnum):
     """The run computes with another number of threads from a step on."""
     THREADS_NOT_REPLAYED = "threads-not-replayed"
     """This machine has fewer cores than the run that is repeated used: the last bits may differ."""
+    BEST_WEIGHTS_LOST = "best-weights-lost"
+    """The weights of the best epoch are lost; the best epoch is chosen from later ones."""
     NOT_EXPORTED = "not-exported"
     """The network cannot be written as an ONNX graph, so it cannot make predictions."""

@@ -24,6 +24,7 @@ class PreprocessingJson(TypedDict):
     class_names: list[str]
     grayscale: NotRequired[bool]
     antialias: NotRequired[bool]
+    fit: NotRequired[str]
 
 
 class WeightsDescription(TypedDict):

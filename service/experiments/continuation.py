@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.findings import FindingJson
+from models.findings import FindingJson, Severity, WarningCode
 from models.networks.warning import warning
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
@@ -61,11 +61,11 @@ def _stretched(spec: ExperimentSpec, done: int) -> list[FindingJson]:
         return []
     return [
         warning(
-            "schedule-stretched",
+            WarningCode.SCHEDULE_STRETCHED,
             f"The {kind} schedule spans all epochs: over {spec.epochs:,} instead of {done:,} it is stretched, and the "
             f"learning rate of epoch {done + 1:,} is higher than that of epoch {done:,}.",
             {"epochs": spec.epochs, "done": done},
             "Train it from the start with more epochs, if one descent of the rate is wanted.",
-            severity="info",
+            severity=Severity.INFO,
         )
     ]

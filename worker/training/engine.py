@@ -159,7 +159,7 @@ class _Run:
             text = f"The weights of epoch {epoch}, the best so far, are lost: the best epoch is chosen from later ones"
             if self.state.epoch > self.spec.epochs:
                 text = f"The weights of epoch {epoch}, the best, are lost: they cannot be measured on the test split"
-            self.sink.notice("best-weights-lost", text, {"epoch": epoch})
+            self.sink.notice(NoticeCode.BEST_WEIGHTS_LOST, text, {"epoch": epoch})
         self.state.best.forget()
 
     def finish(self) -> Outcome:
