@@ -1,6 +1,8 @@
 """Fixtures of all tests: isolated from the environment's settings and from this user's own lab."""
 
 import os
+from itertools import zip_longest
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -12,6 +14,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before anything imports torc
 hypothesis.settings.register_profile("same-examples", derandomize=True, database=None)
 hypothesis.settings.load_profile("same-examples")
 
+LABS = {Path(__file__).parent / "worker", Path(__file__).parent / "system"}
+"""Folders of the tests that start workers."""
+
 KEPT = ("EPOCHAL_CACHE_DIR", "EPOCHAL_TEST_POSTGRES")
 
 
@@ -19,6 +24,22 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tests see the defaults, whatever the shell exports; only the cache of datasets is shared with the user."""
     for name in [name for name in os.environ if name.startswith("EPOCHAL_") and name not in KEPT]:
         del os.environ[name]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes, modules that start a lab come early, one for every module that computes.
+
+    They take minutes and mostly wait; one that came last would leave the other cores idle.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    modules: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.path, []).append(item)
+    labs = [path for path in modules if path.parent in LABS]
+    others = [path for path in modules if path.parent not in LABS]
+    order = [path for pair in zip_longest(labs, others) for path in pair if path is not None]
+    items[:] = [item for path in order for item in modules[path]]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from tests.worker.lab import Lab, endless, short_spec
 
 pytestmark = pytest.mark.timeout(300)
 
-RANGE = {"lr_min": 1e-5, "lr_max": 10.0, "steps": 60}
+RANGE = {"lr_min": 1e-5, "lr_max": 10.0, "steps": 20}
 
 
 def ask(lab: Lab, kind: MeasurementKind, options: dict[str, Any] | None = None, **changes: Any) -> int:
@@ -79,6 +79,7 @@ def test_a_measurement_whose_worker_was_killed_is_made_by_another(lab: Lab) -> N
     wait_until(worker.jobs, 20, "the measurement to begin")
     worker.kill()
     with lab.store.writing() as session:
-        session.get_one(Measurement, measurement_id).options = RANGE  # the second time a short one will do
+        row = session.get_one(Measurement, measurement_id)  # the second time a short one will do
+        row.spec, row.options = parse_spec(short_spec()).as_json(), {**RANGE, "steps": 12}
     lab.start_worker()
     assert answer(lab, measurement_id, 120).status is MeasurementStatus.COMPLETED
