@@ -93,7 +93,7 @@ def split_test(
         if any(given):
             return is_test, ["the files give no test split, so there is none; test_fraction makes one"]
     free = np.flatnonzero([split is not Split.VALIDATION for split in given])
-    chosen = stratified(labels[free], [groups[place] for place in free], fraction, options.seed)
+    chosen = stratified(labels[free], [groups[int(place)] for place in free], fraction, options.seed)
     is_test[free[chosen]] = True
     return is_test, []
 
@@ -119,7 +119,7 @@ def stratified(
     taken = np.zeros(len(counts))
     chosen: list[int] = []
     for unit in order:
-        places = units[unit]
+        places = units[int(unit)]
         classes, numbers = np.unique(labels[places], return_counts=True)
         missing = wanted[classes] - taken[classes]
         closer = np.abs(missing - numbers).sum() < np.abs(missing).sum()

@@ -49,7 +49,7 @@ class Reading:
     @property
     def written(self) -> npt.NDArray[np.bool_]:
         """Of each image of the plan, whether its pixels are in its array."""
-        return self.answers == Answer.WRITTEN
+        return np.equal(self.answers, Answer.WRITTEN)
 
     @property
     def arrays(self) -> tuple[ImageFile, ImageFile]:

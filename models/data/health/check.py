@@ -1,0 +1,203 @@
+"""The check of a whole dataset: counts, sizes, pixels, copies, labels, and whether there are enough images."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.data.dataset import ImageDataset
+from models.data.health.counts import class_counts, picture_sizes
+from models.data.health.duplicates import Pair, exact_copies, near_copies
+from models.data.health.pixels import dull_images, measure
+from models.data.health.report import Finding, HealthReport, Progress, Severity, finding
+from models.data.importing.files import ImageRecord
+from models.text import percent, plural
+
+MOST_JUDGED = 60_000
+"""Images whose labels are judged: their features are in memory."""
+MIN_MARGIN = 0.5
+"""By which another class has to be more probable than the label, for an image to be named."""
+MIN_PER_CLASS = 5
+WORTH_MORE_IMAGES = 0.02
+
+
+def health_report(
+    dataset: ImageDataset,
+    files: Iterable[ImageRecord],
+    progress: Progress,
+    *,
+    cache_dir: Path | None = None,
+    deep: bool = True,
+) -> HealthReport:
+    """Check a dataset; ids count training images first and those of the test split behind them.
+
+    `cache_dir` is where ImageNet weights are kept or fetched to. `deep` judges labels and the number of images too,
+    which takes a network's look at every image (minutes for tens of thousands) and torch; without it only NumPy is
+    needed. `progress(what, done, total)` may raise to stop.
+    """
+    records = list(files)
+    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
+    found = class_counts(dataset.info, dataset.train_labels, dataset.test_labels)
+    found += picture_sizes(dataset.info, records)
+    progress("looking at the pixels", 0, len(labels))
+    splits = [split for split in (dataset.train_images, dataset.test_images) if len(split)]
+    measures = [measure(split) for split in splits]
+    found += dull_images(*(np.concatenate(one) for one in zip(*measures, strict=True)), side=dataset.info.size)
+    exact = exact_copies(*splits)
+    near = near_copies(*splits, progress=lambda done, total: progress("looking for copies", done, total))
+    found += copies(exact, near, labels, _split_numbers(dataset), dataset.info.class_names)
+    features = None
+    if deep:
+        features = _judge(dataset, labels, families(exact, near, len(labels)), cache_dir, progress, found)
+    order = {Severity.PROBLEM: 0, Severity.WARNING: 1, Severity.INFO: 2}
+    found.sort(key=lambda one: order[one.severity])
+    return HealthReport(dataset.fingerprint, len(labels), found, features)
+
+
+def _split_numbers(dataset: ImageDataset) -> npt.NDArray[np.int64]:
+    """0 for training images, 1 for those that the files hold out for validation, 2 for the test split."""
+    train = np.zeros(len(dataset.train_labels), dtype=np.int64)
+    if dataset.validation is not None:
+        train[dataset.validation] = 1
+    return np.concatenate([train, np.full(len(dataset.test_labels), 2)])
+
+
+# Copies
+
+
+def copies(
+    exact: Sequence[Sequence[int]],
+    near: Sequence[Pair],
+    labels: npt.NDArray[np.int64],
+    splits: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+) -> list[Finding]:
+    """Findings on copies: across splits first, then with different labels, then all of them."""
+    pairs = [(group[0], other) for group in exact for other in group[1:]]
+    same = {frozenset(pair) for pair in pairs}
+    alike = [(pair.first, pair.second) for pair in near if frozenset((pair.first, pair.second)) not in same]
+    both = [*pairs, *alike]
+    across = [(a, b) for a, b in both if splits[a] != splits[b]]
+    found = []
+    if across:
+        later = sorted({a if splits[a] > splits[b] else b for a, b in across})
+        of_test = [image for image in later if splits[image] == 2]
+        total = int((splits == 2).sum())
+        part = f"{len(of_test):,} of {total:,} test images ({percent(len(of_test) / max(1, total))})"
+        held_out = len(later) - len(of_test)
+        more = f" and {plural(held_out, 'validation image')}" if held_out else ""
+        sentence = (
+            f"{part}{more} are copies of images of an earlier split, so that accuracy on them is too high: drop them, "
+            "or group the images so that copies stay together"
+        )
+        figures = {"pairs": across[:1000], "test_images": len(of_test), "test_share": len(of_test) / max(1, total)}
+        found.append(finding("duplicates.leakage", Severity.PROBLEM, sentence, later, **figures))
+    differ = [(a, b) for a, b in both if labels[a] != labels[b]]
+    if differ:
+        a, b = differ[0]
+        sentence = (
+            f"{plural(len(differ), 'pair')} of copies {'has' if len(differ) == 1 else 'have'} different labels: "
+            f"image {a} is '{class_names[labels[a]]}' and its copy {b} '{class_names[labels[b]]}'"
+        )
+        images = sorted({image for pair in differ for image in pair})
+        found.append(finding("duplicates.labels", Severity.WARNING, sentence, images, pairs=differ[:1000]))
+    if pairs:
+        extra = sum(len(group) - 1 for group in exact)
+        sentence = f"{plural(extra, 'image')} {'has' if extra == 1 else 'have'} the same pixels as another"
+        images = sorted({image for group in exact for image in group})
+        found.append(finding("duplicates.exact", Severity.WARNING, sentence, images, groups=[*map(list, exact)][:1000]))
+    if alike:
+        sentence = (
+            f"{plural(len(alike), 'pair')} of images {'shows' if len(alike) == 1 else 'show'} the same but for a "
+            "mirror, a crop, brightness or compression"
+        )
+        images = sorted({image for pair in alike for image in pair})
+        found.append(finding("duplicates.near", Severity.WARNING, sentence, images, pairs=alike[:1000]))
+    return found
+
+
+def families(exact: Sequence[Sequence[int]], near: Sequence[Pair], count: int) -> npt.NDArray[np.int64]:
+    """A number that copies of each other share (the smallest of their ids)."""
+    parent = list(range(count))
+
+    def root(image: int) -> int:
+        while parent[image] != image:
+            parent[image] = parent[parent[image]]
+            image = parent[image]
+        return image
+
+    pairs = [(group[0], other) for group in exact for other in group[1:]] + [(one.first, one.second) for one in near]
+    for a, b in pairs:
+        first, second = sorted((root(a), root(b)))
+        parent[second] = first
+    return np.array([root(image) for image in range(count)], dtype=np.int64)
+
+
+# Labels
+
+
+def _judge(
+    dataset: ImageDataset,
+    labels: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    cache_dir: Path | None,
+    progress: Progress,
+    found: list[Finding],
+) -> str | None:
+    """Add what labels and their number give reason to say; what it was judged by, None if there are too few images."""
+    from models.data.health.enough import learning_curve  # these need torch
+    from models.data.health.features import features, probabilities, standardised
+    from models.data.health.labels import suspects
+
+    names = dataset.info.class_names
+    if len(labels) < MIN_PER_CLASS * len(names):
+        return None
+    chosen = np.arange(len(labels))
+    if len(labels) > MOST_JUDGED:
+        chosen = np.sort(np.argsort(np.random.PCG64(0).random_raw(len(labels)), kind="stable")[:MOST_JUDGED])
+    in_train = chosen[chosen < len(dataset.train_labels)]
+    in_test = chosen[len(in_train) :] - len(dataset.train_labels)
+    parts = [(dataset.train_images, in_train), (dataset.test_images, in_test)]
+    values, made_by = features(
+        [(images, places) for images, places in parts if len(places)],
+        cache_dir,
+        lambda done, total: progress("looking at the images with a network", done, total),
+    )
+    values = standardised(values)
+    progress("judging labels", 0, 0)
+    own, own_groups = labels[chosen], groups[chosen]
+    doubted = [
+        one for one in suspects(probabilities(values, own, len(names), own_groups), own) if one.margin >= MIN_MARGIN
+    ]
+    if doubted:
+        worst = doubted[0]
+        sentence = (
+            f"{plural(len(doubted), 'label')} {'is' if len(doubted) == 1 else 'are'} probably wrong, the surest first: "
+            f"image {chosen[worst.image]} is labelled '{names[worst.label]}' and looks like '{names[worst.likely]}'"
+        )
+        details = [
+            {
+                "image": int(chosen[one.image]),
+                "label": names[one.label],
+                "likely": names[one.likely],
+                "margin": round(one.margin, 3),
+            }
+            for one in doubted[:1000]
+        ]
+        images = [int(chosen[one.image]) for one in doubted]
+        found.append(finding("labels.suspects", Severity.WARNING, sentence, images, suspects=details))
+    progress("measuring the learning curve", 0, 0)
+    curve = learning_curve(values, own, len(names))
+    if curve is not None:
+        low, high = (100 * gain for gain in curve.gain)
+        much = curve.gain[1] >= WORTH_MORE_IMAGES
+        sentence = (
+            f"about twice as many images would bring {low:.0f} to {high:.0f} points of accuracy"
+            if much
+            else f"twice as many images would bring less than {100 * WORTH_MORE_IMAGES:.0f} points of accuracy"
+        )
+        sentence += f" (by a linear classifier on features, which has {percent(curve.accuracies[-1])} now)"
+        figures = {"num_images": curve.num_images, "accuracies": curve.accuracies, "gain": list(curve.gain)}
+        found.append(finding("enough.curve", Severity.INFO, sentence, **figures))
+    return made_by

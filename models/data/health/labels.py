@@ -1,0 +1,46 @@
+"""Labels that are probably wrong, by confident learning.
+
+Northcutt, Jiang and Chuang 2021, Confident learning: estimating uncertainty in dataset labels (JAIR 70): an image is
+counted for a class if its probability is at least the mean probability that images labelled so have for it. Counted for
+another class than its own, it is a suspect; suspects are ordered by the margin between the two.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An image whose label is doubted."""
+
+    image: int
+    label: int
+    likely: int
+    margin: float
+    """By how much the likely class is more probable than the label's, from 0 to 1."""
+
+
+def suspects(probabilities: Floats, labels: npt.NDArray[np.int64]) -> list[Suspect]:
+    """Images that are confidently of another class than their label says, the surest first.
+
+    `probabilities` (N, K) have to come from classifiers that did not see the image (out of fold). Where an image is
+    confidently of several classes, the most probable counts.
+    """
+    count, num_classes = probabilities.shape
+    own = probabilities[np.arange(count), labels]
+    # a class that no image has is never confident
+    thresholds = np.array([own[labels == k].mean() if (labels == k).any() else np.inf for k in range(num_classes)])
+    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
+    likely = confident.argmax(axis=1)
+    doubted = np.flatnonzero((confident.max(axis=1) > 0) & (likely != labels))
+    margins = probabilities[doubted, likely[doubted]] - own[doubted]
+    order = np.argsort(-margins, kind="stable")
+    return [
+        Suspect(int(image), int(labels[image]), int(likely[image]), float(margin))
+        for image, margin in zip(doubted[order], margins[order], strict=True)
+        if margin > 0
+    ]

@@ -1,0 +1,67 @@
+"""Images as small gray squares and their coarse description: what copies are looked for in."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+SIDE = 24
+"""Of a thumbnail, in pixels."""
+CHUNK = 1024
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+COARSE, COARSE_COLOUR = 7, 3
+"""Cosines of a description: 7 x 7 of the brightness without the mean, 3 x 3 of each colour difference."""
+
+Floats = npt.NDArray[np.float32]
+
+
+def shrinking(size: int, side: int = SIDE, start: float = 0.0, stop: float = 1.0) -> Floats:
+    """The matrix (side, size) that takes the means over the part from `start` to `stop` of `size` values."""
+    edges = np.linspace(start * size, stop * size, side + 1)
+    pixels = np.arange(size)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    weights = np.maximum(overlap, 0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def thumbnails(images: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Brightness (N, SIDE, SIDE) and colour differences (N, 2, COARSE_COLOUR, COARSE_COLOUR) of uint8 (N, C, S, S)."""
+    size = images.shape[2]
+    shrink, colour = shrinking(size), shrinking(size, COARSE_COLOUR)
+    gray = np.empty((len(images), SIDE, SIDE), dtype=np.float32)
+    differences = np.zeros((len(images), 2, COARSE_COLOUR, COARSE_COLOUR), dtype=np.float32)
+    for start, part in _parts(images):
+        light = np.tensordot(LUMA, part, (0, 1)) if part.shape[1] == 3 else part[:, 0]
+        gray[start : start + len(part)] = shrink @ light @ shrink.T
+        if part.shape[1] == 3:
+            for index, channel in enumerate((0, 2)):
+                differences[start : start + len(part), index] = colour @ (part[:, channel] - light) @ colour.T
+    return gray, differences
+
+
+def _parts(images: npt.NDArray[np.uint8]) -> Iterator[tuple[int, Floats]]:
+    step = max(1, CHUNK * 3 * 32 * 32 // max(1, images[:1].size))
+    for start in range(0, len(images), step):
+        yield start, images[start : start + step].astype(np.float32)
+
+
+def cosines(count: int, side: int = SIDE) -> Floats:
+    """The first rows of the discrete cosine transform (count, side), each of length 1."""
+    angles = np.pi * (np.arange(side) + 0.5) * np.arange(count)[:, None] / side
+    rows = np.cos(angles)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def describe(gray: Floats, differences: Floats) -> Floats:
+    """Low frequencies without the mean, of length 1: (N, D). Brighter, with more contrast or compressed: the same."""
+    rows = cosines(COARSE)
+    light = (rows @ gray @ rows.T).reshape(len(gray), -1)[:, 1:] / SIDE
+    centred = differences - differences.mean(axis=(2, 3), keepdims=True)
+    found = np.concatenate([light, 0.5 * centred.reshape(len(gray), -1) / COARSE_COLOUR], axis=1)
+    length = np.linalg.norm(found, axis=1, keepdims=True)
+    return (found / np.maximum(length, 1e-6)).astype(np.float32)
+
+
+def mirrored(gray: Floats, differences: Floats) -> tuple[Floats, Floats]:
+    """The same of the mirrored images."""
+    return gray[:, :, ::-1], differences[..., ::-1]

@@ -1,0 +1,214 @@
+"""The health of a dataset: what is planted in it is found, and a clean one is left alone."""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from models.data.dataset import ImageDataset
+from models.data.health import Finding, Severity, health_report
+from models.data.health.check import families
+from models.data.health.duplicates import Pair, exact_copies, near_copies
+from models.data.health.enough import fit_power_law
+from models.data.health.labels import suspects
+from models.data.importing import ImageRecord
+from models.data.info import DatasetInfo
+
+Images = npt.NDArray[np.uint8]
+SIDE = 32
+
+
+def scenes(count: int, seed: int = 0, side: int = SIDE) -> Images:
+    """Pictures with structure at all sizes, each different: (count, 3, side, side)."""
+    random = np.random.default_rng(seed)
+    found = np.zeros((count, 3, side, side))
+    for cells in (3, 6, 12, 24):
+        coarse = random.integers(0, 256, (count, cells, cells, 3), dtype=np.uint8)
+        for n in range(count):
+            layer = Image.fromarray(coarse[n]).resize((side, side), Image.Resampling.BICUBIC)
+            found[n] += np.asarray(layer).transpose(2, 0, 1) / 4
+    return found.astype(np.uint8)
+
+
+def dataset_of(train: Images, test: Images, labels: list[int], test_labels: list[int], **more: Any) -> ImageDataset:
+    """A dataset of these images."""
+    num_classes = max([*labels, *test_labels]) + 1
+    info = DatasetInfo(
+        name="x", title="X", num_classes=num_classes, class_names=tuple("abcdefghij"[:num_classes]),
+        channels=train.shape[1], size=train.shape[2], num_train=len(train), num_test=len(test), mean=(0.5,) * 3,
+        std=(0.5,) * 3, source="", licence="", has_up_and_down=True, can_be_mirrored=True, fit=more.pop("fit", "crop"),
+    )  # fmt: skip
+    return ImageDataset(info, train, np.array(labels), test, np.array(test_labels), "f", **more)
+
+
+def checked(dataset: ImageDataset, files: list[ImageRecord] | None = None, **options: Any) -> dict[str, Finding]:
+    """The findings by their codes."""
+    report = health_report(dataset, files or [], lambda what, done, total: None, **{"deep": False, **options})
+    json.dumps(report.as_json())
+    return {one.code: one for one in report.findings}
+
+
+def clean() -> ImageDataset:
+    """A dataset without faults."""
+    return dataset_of(scenes(60), scenes(20, seed=1), [0, 1, 2] * 20, [0, 1] * 9 + [2, 2])
+
+
+def test_a_clean_dataset_gives_no_warning() -> None:
+    assert set(checked(clean())) == {"classes.counts"}
+
+
+def test_imbalance_and_small_classes_are_told_with_what_they_mean() -> None:
+    found = checked(dataset_of(scenes(99), scenes(2, 1), [0] * 90 + [1] * 9, [0, 0]))
+    assert found["classes.imbalance"].severity is Severity.WARNING
+    assert "'a' has 90 training images and 'b' 9, 10 times fewer" in found["classes.imbalance"].sentence
+    assert "90.9%" in found["classes.imbalance"].sentence
+    assert "'b' (9)" in found["classes.few"].sentence
+    assert "'b'" in found["classes.untested"].sentence
+
+
+def test_constant_dark_and_blurred_images_are_named() -> None:
+    train = scenes(63, side=64)
+    train[3] = 77
+    train[5] = train[5] // 5
+    blurred = Image.fromarray(train[7].transpose(1, 2, 0)).resize((4, 4)).resize((64, 64), Image.Resampling.BICUBIC)
+    train[7] = np.asarray(blurred).transpose(2, 0, 1)
+    found = checked(dataset_of(train, scenes(3, 1, side=64), [0, 1, 2] * 21, [0, 1, 2]))
+    assert found["pixels.constant"].image_ids == [3]
+    assert found["pixels.dark"].image_ids == [5]
+    assert found["pixels.blurred"].image_ids == [7]
+
+
+def test_pictures_that_were_enlarged_or_cut_are_told_by_their_files() -> None:
+    files = [ImageRecord(n, f"{n}.jpg", "train", None, None, 400, 100 if n else 20) for n in range(80)]
+    found = checked(clean(), files)
+    assert found["sizes.enlarged"].image_ids == [0]
+    assert "fit `pad`" in found["sizes.cropped"].sentence
+    assert found["sizes.shape"].num_images == 80
+
+
+# Copies
+
+
+def as_image(image: Images) -> Image.Image:
+    return Image.fromarray(image.transpose(1, 2, 0))
+
+
+def compressed(image: Image.Image) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=50)
+    return Image.open(buffer).convert("RGB")
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    box = (0.0, 0.05 * image.height, 0.95 * image.width, float(image.height))
+    return image.resize(image.size, Image.Resampling.BILINEAR, box=box)
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "cropped": cropped,
+    "compressed": compressed,
+    "brightened": lambda image: image.point(lambda value: min(255, int(value * 1.3))),
+    "mirrored and cropped": lambda image: cropped(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+}
+
+
+@pytest.fixture(scope="module")
+def found_pairs() -> list[Pair]:
+    """Of 300 pictures and five copies of each of the first ten."""
+    base = scenes(300)
+    copies = [np.asarray(make(as_image(base[n]))).transpose(2, 0, 1) for make in COPIES.values() for n in range(10)]
+    return near_copies(base, np.stack(copies))
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_copies_are_found_however_they_were_changed(kind: str, found_pairs: list[Pair]) -> None:
+    first = 300 + 10 * list(COPIES).index(kind)
+    found = {(pair.first, pair.second) for pair in found_pairs}
+    assert sum((n, first + n) in found for n in range(10)) >= 9
+
+
+def test_pictures_that_are_no_copies_are_not_taken_for_some(found_pairs: list[Pair]) -> None:
+    original = [*range(300), *list(range(10)) * len(COPIES)]
+    assert all(original[pair.first] == original[pair.second] for pair in found_pairs)
+
+
+def test_smooth_pictures_are_not_all_copies_of_each_other() -> None:
+    corners = np.random.default_rng(0).integers(0, 256, (100, 2, 2, 3), dtype=np.uint8)
+    skies = [np.asarray(Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for one in corners]
+    assert near_copies(np.stack(skies).transpose(0, 3, 1, 2)) == []
+
+
+def test_the_same_pixels_are_found_across_splits() -> None:
+    train, test = scenes(5), scenes(4, seed=1)
+    test[2] = train[3]
+    assert exact_copies(train, test) == [[3, 7]]
+
+
+def test_copies_across_splits_and_with_different_labels_are_told_apart() -> None:
+    dataset = clean()
+    train, test = dataset.train_images.copy(), dataset.test_images.copy()
+    test[4] = train[0]  # label 0 in both
+    train[11] = train[30][:, :, ::-1]  # labels 2 and 0
+    found = checked(dataset_of(train, test, dataset.train_labels.tolist(), dataset.test_labels.tolist()))
+    leak = found["duplicates.leakage"]
+    assert leak.severity is Severity.PROBLEM
+    assert leak.image_ids == [64]
+    assert "1 of 20 test images (5.0%)" in leak.sentence
+    assert found["duplicates.exact"].figures["groups"] == [[0, 64]]
+    assert found["duplicates.near"].figures["pairs"] == [(11, 30)]
+    assert found["duplicates.labels"].image_ids == [11, 30]
+
+
+def test_a_given_validation_split_leaks_too() -> None:
+    train = scenes(60)
+    train[50] = train[0]
+    held_out = np.arange(60) >= 40
+    dataset = dataset_of(train, scenes(3, 1), [0, 1, 2] * 20, [0, 1, 2], validation=held_out)
+    assert checked(dataset)["duplicates.leakage"].image_ids == [50]
+
+
+def test_copies_of_copies_are_one_family() -> None:
+    found = families([[1, 4]], [Pair(4, 6, 0.9), Pair(2, 3, 0.9)], 7)
+    assert found.tolist() == [0, 1, 2, 2, 1, 5, 1]
+
+
+# Labels
+
+
+def test_confident_learning_names_what_is_confidently_another_class() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    sure = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.1, 0.9], [0.55, 0.45]], dtype=np.float32)
+    found = suspects(sure, labels)
+    assert [(one.image, one.label, one.likely) for one in found] == [(2, 0, 1)]
+    assert found[0].margin == pytest.approx(0.8)
+
+
+def test_wrong_labels_are_found_and_the_learning_curve_is_told() -> None:
+    """Three classes of pictures that are easy to tell apart, by the images' own patches: no weights are needed."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 180)
+    directions = np.array([(1, 0), (0, 1), (1, 1)])[labels]
+    y, x = np.mgrid[:SIDE, :SIDE]
+    phases = [a * x + b * y + random.integers(0, 8) for a, b in directions]
+    images = scenes(180) // 2 + np.stack(phases)[:, None] % 8 * 15
+    wrong = np.arange(0, 150, 15)
+    given = labels.copy()
+    given[wrong] = (labels[wrong] + 1) % 3
+    pixels = images.astype(np.uint8)
+    found = checked(dataset_of(pixels[:150], pixels[150:], given[:150].tolist(), given[150:].tolist()), deep=True)
+    suspected = set(found["labels.suspects"].image_ids)
+    assert len(suspected & set(wrong.tolist())) >= 5
+    assert len(suspected - set(wrong.tolist())) <= 2
+    assert "twice as many images would bring" in found["enough.curve"].sentence
+
+
+def test_the_power_law_of_errors_is_found_again() -> None:
+    sizes = np.array([100, 200, 400, 700, 1000])
+    level, factor, exponent = fit_power_law(sizes, 0.1 + 2.0 * sizes**-0.5)
+    assert (level, factor, exponent) == pytest.approx((0.1, 2.0, 0.5), abs=1e-6)
