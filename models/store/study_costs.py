@@ -21,6 +21,9 @@ START_SECONDS = 5.0
 UNMEASURED_IPS = 300.0
 """Images a second of a row whose dry run failed, where no other row was measured."""
 
+FASTEST, SLOWEST = 0.7, 2.0
+"""By how much the other rows are taken to be faster or slower than their dry runs, whatever the first ones showed."""
+
 OfRow = Callable[[StudyRow], list[Experiment]]
 """The experiments of a row that have begun."""
 
@@ -50,6 +53,7 @@ def works_of(
     slowest = _slowest(session, rows)
     factors, start = _learned(session, rows, of_row)
     typical = sorted(factors.values())[len(factors) // 2] if factors else 1.0
+    typical = min(max(typical, FASTEST), SLOWEST)
     works = []
     for row in rows:
         if row.position in counted:

@@ -15,7 +15,7 @@ from models.errors import EpochalError
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.spec.rows import load_study, with_seed
-from models.spec.study import StudySpec
+from models.spec.study import MAX_SEEDS, StudySpec
 from models.store import experiments, measurements, studies
 from models.store.columns import now
 from models.store.states import MeasurementKind, MeasurementStatus, Status, StudyState
@@ -24,6 +24,7 @@ from models.store.study_scores import read_scores
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.budget import (
     MARGIN,
+    SPARE,
     Length,
     Work,
     describe_shortening,
@@ -114,7 +115,7 @@ def advance(session: Session, study_id: int, experiments_dir: Path, *, parallel:
         return []
     created = _begin(session, progress, parallel)
     if not created and not progress.unfinished and not progress.missing() and not _tests_wait(session, progress):
-        if _more_seeds(session, progress, experiments_dir):
+        if _more_seeds(session, progress, experiments_dir) or _spend_rest(session, progress, parallel):
             created = _begin(session, progress, parallel)
         else:
             _complete(study, progress)
@@ -318,6 +319,28 @@ def _more_seeds(session: Session, progress: Progress, experiments_dir: Path) -> 
         partners = [other.repeats for other in progress.rows if other.key in more]
         row.repeats = min(wanted.max_seeds, max(row.repeats + 1, min(partners) + 1))
     return bool(more)
+
+
+def _spend_rest(session: Session, progress: Progress, parallel: int) -> bool:
+    """Spend what is left of a budget on more seeds: rows with the fewest first, as long as they fit."""
+    study = progress.study
+    if study.plan is None:
+        return False
+    budget = float(study.plan["budget_seconds"])
+    left = (MARGIN * budget - study.spent_seconds) * parallel
+    if left < SPARE * budget:
+        return False
+    more = False
+    for row in sorted(progress.rows, key=lambda row: (row.repeats, row.position)):
+        ended = [one for one in progress.of_row(row) if one.status is Status.COMPLETED]
+        if row.reason is not None or len(ended) < row.repeats or row.repeats >= MAX_SEEDS:
+            continue
+        seconds = max(wall_seconds(session, one.id) for one in ended) + 1.0
+        if seconds <= left:
+            left -= seconds
+            row.repeats += 1
+            more = True
+    return more
 
 
 # learning-rate tests

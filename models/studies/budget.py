@@ -21,7 +21,9 @@ FEWEST_VALIDATION = 2000
 MARGIN = 0.97
 """Part of the time that is planned; the rest is the last row's error and the report."""
 NEAR = 0.08
-"""A plan that ends this close to the budget is kept: rows that are shortened alike are worth more than the seconds."""
+"""A plan that ends this part too late is kept: rows that are shortened alike are worth more than the seconds."""
+SPARE = 0.1
+"""Part of the budget that, left over, is spent on more seeds."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,14 @@ def fit(works: Sequence[Work], seconds: float, *, parallel: int = 1, val_limit: 
 def refit(
     works: Sequence[Work], seconds: float, scale: float, *, parallel: int = 1, val_limit: int | None = None
 ) -> float:
-    """The scale of the rows that are left: the one so far, as long as that ends near the time that is left."""
+    """The scale of the rows that are left: the one so far, unless it ends well after the time that is left.
+
+    It never grows: rows that are shortened alike can be compared, and time that is left over is spent on more seeds.
+    """
     expected = total_seconds(works, scale, parallel, val_limit)
-    if scale > 0 and abs(expected - seconds) <= NEAR * max(seconds, 1.0):
+    if scale > 0 and expected <= (1 + NEAR) * max(seconds, 1.0):
         return scale
-    return fit(works, seconds, parallel=parallel, val_limit=val_limit) or 1e-9
+    return min(scale, fit(works, seconds, parallel=parallel, val_limit=val_limit)) or 1e-9
 
 
 def is_much_shorter(length: Length, full: Length) -> bool:

@@ -52,6 +52,8 @@ def build_report(study: StudyResult) -> Report:
 def default_sections(study: StudyResult) -> tuple[SectionSpec, ...]:
     """The sections of a study that names none."""
     keys = tuple(row.key for row in study.rows)
+    if not keys:
+        return ()
     return (
         SectionSpec(title="Comparison", shows=Shows.COMPARISON, rows=keys),
         SectionSpec(title="How many epochs", shows=Shows.EPOCHS, rows=keys),
@@ -176,18 +178,28 @@ def _summary(study: StudyResult) -> Iterable[str]:
         return
     best = max(scored, key=lambda row: row.spread.mean if row.spread else 0.0)
     yield f"The highest score is {score_text(best)}, by {best.title} (row {best.key})."
-    better = [row for row in scored if row.difference and row.difference.judgement is Judgement.BETTER]
-    worse = [row for row in scored if row.difference and row.difference.judgement is Judgement.WORSE]
-    noise = [row for row in scored if row.difference and row.difference.judgement is Judgement.NOISE]
+    compared = [row for row in scored if row.difference is not None]
+    apart = [row for row in compared if not _is_fair(study, row)]
+    compared = [row for row in compared if row not in apart]
+    better = [row for row in compared if row.difference and row.difference.judgement is Judgement.BETTER]
+    worse = [row for row in compared if row.difference and row.difference.judgement is Judgement.WORSE]
+    noise = [row for row in compared if row.difference and row.difference.judgement is Judgement.NOISE]
     if better:
         yield f"Better than their baseline: {_named(better)}."
     if worse:
         yield f"Worse than their baseline: {_named(worse)}."
     if noise:
         yield f"Not to be told from their baseline: {_named(noise)}."
+    if apart:
+        yield f"Not shortened like their baseline, so not judged: {', '.join(row.title for row in apart)}."
     failed = [row for row in study.rows if row.spread is None]
     if failed and study.status in ("completed", "failed", "cancelled"):
         yield f"Without a score: {', '.join(f'{row.title} ({row.status})' for row in failed)}."
+
+
+def _is_fair(study: StudyResult, row: RowResult) -> bool:
+    baseline = study.row(row.baseline) if row.baseline else None
+    return baseline is None or row.is_alike(baseline)
 
 
 def _named(rows: Sequence[RowResult]) -> str:

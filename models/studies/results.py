@@ -10,8 +10,11 @@ from models.findings import VerdictJson
 from models.spec.experiment import ExperimentSpec
 from models.spec.study import Published, StudySpec
 from models.studies.comparison import Difference, Judgement, Method, Score, Spread, compare, holm, spread_of
-from models.studies.images import RowImages
-from models.text import plural
+from models.studies.images import RowImages, split_sizes
+from models.text import percent, plural
+
+ALIKE = 1.5
+"""Rows of which one keeps more than so many times the other's part of its work are not judged by their scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,17 @@ class RowResult:
     def label(self) -> str:
         """Key and title, for tables and pictures."""
         return self.key if self.title == self.key else f"{self.key}  {self.title}"
+
+    @property
+    def kept(self) -> float:
+        """The part of its epochs and images that was run, from 0 to 1."""
+        train, _, _ = split_sizes(self.spec, self.images)
+        whole, _, _ = split_sizes(self.full, self.images)
+        return self.spec.epochs * train / max(self.full.epochs * whole, 1)
+
+    def is_alike(self, other: "RowResult") -> bool:
+        """Whether both were shortened by about the same part, so that their scores can be compared."""
+        return max(self.kept, other.kept) <= ALIKE * min(self.kept, other.kept)
 
     @property
     def scores(self) -> list[Score]:
@@ -151,6 +165,12 @@ def difference_sentence(row: RowResult, baseline: RowResult) -> str:
     many = ""
     if found.num_comparisons > 1 and found.adjusted_p is not None and found.p_value < 0.05 <= found.adjusted_p:
         many = f"; of {found.num_comparisons} comparisons one like this comes by chance"
+    if not row.is_alike(baseline):
+        return (
+            f"{sentence(row.title)} and {baseline.title} are {interval} apart, but were not shortened alike: "
+            f"{percent(row.kept)} of the work of one was run and {percent(baseline.kept)} of the other's, "
+            "which may be why."
+        )
     match found.judgement:
         case Judgement.NOISE:
             words = f"cannot be told from {baseline.title}: {interval}, which chance may explain{many}"

@@ -140,6 +140,7 @@ def ordering_sentence(run: Sequence[RowResult]) -> str:
         found = compare(above.scores, row.scores)
         apart = found is not None and found.judgement is not Judgement.NOISE
         word = "above" if apart else "not to be told from"
+        word += "" if above.is_alike(row) else " (not shortened alike)"
         parts.append(f"{word} {row.title} ({score_text(row)})")
     return f"From high to low: {', '.join(parts)}."
 

@@ -30,6 +30,7 @@ class DifferenceDocument(Document):
     p_value: float
     p_adjusted: float = Field(description="After Holm's correction for the number of rows that are compared.")
     judgement: str = Field(description="better, worse, or noise.")
+    alike: bool = Field(description="Whether both rows were shortened alike; if not, the judgement means little.")
     is_noise: bool = Field(description="Whether chance may explain the difference.")
     sentence: str = Field(description="The same in words.")
 

@@ -228,6 +228,7 @@ def _difference(row: RowResult, study: StudyResult) -> DifferenceDocument | None
         p_value=found.p_value,
         p_adjusted=found.p_value if found.adjusted_p is None else found.adjusted_p,
         judgement=found.judgement.value,
+        alike=row.is_alike(baseline),
         is_noise=found.judgement is Judgement.NOISE,
         sentence=difference_sentence(row, baseline),
     )

@@ -306,6 +306,20 @@ def test_a_budget_waits_for_dry_runs_then_fits_its_rows(client: TestClient, fill
     assert "In full it takes about" in running["shortened"]
 
 
+def test_time_that_a_budget_leaves_over_is_spent_on_more_seeds(client: TestClient, filled: Filled) -> None:
+    study = post(client, {**WIDTHS, "budget": "10m"})
+    _measure(filled, images_per_second=1000.0)
+    trained: list[int] = []
+    while len(trained) < 7:
+        begun = advance(filled, study["id"])
+        for number in begun:
+            train(filled, number, right=40 + number)
+        trained += begun
+    found = client.get(f"/api/v1/studies/{study['id']}").json()
+    assert [row["seeds"][:2] for row in found["rows"]] == [[0, 1], [0, 1], [0, 1]]
+    assert all(row["shortened"] is None for row in found["rows"])  # nothing had to be shortened
+
+
 def test_a_budget_too_small_for_one_epoch_a_row_says_what_it_would_take(client: TestClient, filled: Filled) -> None:
     study = post(client, {**WIDTHS, "base": {"model": "baseline", "epochs": 20}, "budget": "1m"})
     _measure(filled, images_per_second=20.0)
