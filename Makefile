@@ -57,7 +57,7 @@ demo: $(VENV)/.installed ## One complete run on real images; results in demo/
 
 BUDGET ?= 30m
 lab-report: $(VENV)/.installed ## Run the lab report's study and write it to lab-report/: BUDGET=30m; BUDGET= for all of it
-	@$(BIN)/python -m models.data fetch cifar10
+	@$(BIN)/epochal data fetch cifar10
 	@$(BIN)/epochal study run lab-report $(if $(BUDGET),--budget $(BUDGET)) --watch --data-dir lab-report/lab --report lab-report/report.html
 
 lab: $(VENV)/.installed ## Start the lab in the foreground; Ctrl-C stops it

@@ -77,4 +77,13 @@ class PreflightResult(TypedDict):
     """Whether a run trained on the same worker meanwhile, which makes the figures slower."""
 
 
-MeasurementResult = LearningRateTestResult | PreflightResult
+class AugmentedPicture(TypedDict):
+    """Training images as a spec's augmentation makes them, in one picture."""
+
+    png: str
+    """In base64."""
+    num_images: int
+    beside_a_run: NotRequired[bool]
+
+
+MeasurementResult = LearningRateTestResult | PreflightResult | AugmentedPicture

@@ -109,7 +109,10 @@ class Settings(BaseSettings):
     max_queued: int = Field(default=200, ge=1, description="Experiments that one API key may have in the queue.")
     max_stored: int = Field(default=10_000, ge=1, description="Experiments that one API key may have in the store.")
     max_disk_mb: int = Field(
-        default=50_000, ge=1, description="Checkpoints, weights and kernels that one API key's experiments may keep."
+        default=50_000, ge=1, description="What one API key's experiments, datasets and uploads may keep on the disk."
+    )
+    max_dataset_mb: int = Field(
+        default=20_000, ge=1, description="Largest archive of images that may be uploaded as a dataset, in megabytes."
     )
     upload_mb_per_hour: int = Field(default=4096, ge=1, description="Request bodies that one API key may send.")
 
@@ -196,6 +199,16 @@ class Settings(BaseSettings):
     def experiments_dir(self) -> Path:
         """Folder of artifacts, with one folder per experiment and attempt."""
         return self.data_dir / "experiments"
+
+    @property
+    def datasets_dir(self) -> Path:
+        """Folder of uploaded datasets, with one folder per name and version."""
+        return self.data_dir / "datasets"
+
+    @property
+    def uploads_dir(self) -> Path:
+        """Folder of archives that are being uploaded or wait to be imported."""
+        return self.data_dir / "uploads"
 
 
 def read_settings(**flags: Any) -> Settings:

@@ -19,6 +19,8 @@ from service.catalogue import routes as catalogue
 from service.catalogue.describing import shared_describing
 from service.catalogue.inspector import Inspector
 from service.curves import routes as curves
+from service.datasets import routes as datasets
+from service.datasets.datasets import Datasets
 from service.evaluation import routes as evaluation
 from service.experiments import events
 from service.experiments import routes as experiments
@@ -57,6 +59,8 @@ from service.registry.models import Models
 from service.registry.predict import Versions
 from service.studies import routes as studies
 from service.studies.studies import Studies
+from service.uploads import routes as uploads
+from service.web import datasets as dataset_pages
 from service.web import routes as pages
 from service.web import sessions
 from service.web.rendering import render_problem
@@ -65,7 +69,7 @@ logger = logging.getLogger(__name__)
 
 OWN_PATHS = (
     *("", "api", "healthz", "readyz", "metrics", "openapi.json"),
-    *("docs", "experiments", "login", "logout", "new", "static", "studies", "v2"),
+    *("datasets", "docs", "experiments", "login", "logout", "new", "static", "studies", "v2"),
 )
 """First segments of the application's paths."""
 
@@ -101,6 +105,7 @@ def create_app(
         hosts=HostNames(settings.allowed_hosts, any_address=keys_needed(settings)),
         proxies=proxies,
         max_body_bytes=settings.max_upload_mb * 1_000_000,
+        max_dataset_bytes=settings.max_dataset_mb * 1_000_000,
         observe=instruments.count,
     )
     app.add_middleware(Cors, allowed_origins=settings.allowed_origins)
@@ -116,6 +121,7 @@ def create_app(
     app.include_router(open_inference.health)
     app.include_router(open_inference.router)
     app.include_router(sessions.router)
+    app.include_router(dataset_pages.router)
     app.include_router(pages.router)
     return app
 
@@ -133,6 +139,8 @@ def _api() -> APIRouter:
         export,
         registry,
         studies,
+        datasets,
+        uploads,
     ):
         api.include_router(module.router, dependencies=[Depends(authorise)])
     api.include_router(health.router, include_in_schema=False)
@@ -182,7 +190,7 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.drawings = BoundedQueue("drawings", places=4)
     state.renderings = Renderings()
     state.describing = shared_describing()
-    state.inspector = Inspector(state.describing)
+    state.inspector = Inspector(settings, state.store, state.describing)
     state.listed = ListedItems()
     state.live = live = LiveEvents(state.store, state.stamps, state.authenticator)
     state.submissions = Submissions(settings, state.store, celery)
@@ -191,6 +199,7 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.predictor = Predictor(state.store, settings, state.stamps)
     state.predictions = PredictionQueue()
     state.versions = Versions(state.store, state.stamps)
+    state.datasets = Datasets(settings, state.store)
     state.models = Models(settings, state.store, state.predictor)
     state.readiness = Readiness(state.store, celery)
     state.gauges = Gauges(instruments, state.store, celery, count_streams=lambda: live.num_streams)

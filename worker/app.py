@@ -23,6 +23,7 @@ from models.errors import InvalidSettings
 from models.logs import configure_logs
 from models.queue import make_celery
 from models.settings import exit_for, get_settings, settings_or_exit
+from worker.dataset_worker import DatasetWorker
 from worker.intake import take_only_our_own
 from worker.measurer import Measurer
 from worker.processes.nursery import get_nursery
@@ -52,7 +53,7 @@ class LabStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Open the store, start the companion threads, replace the signal handlers."""
         global _runtime
         _runtime = Runtime(get_settings(), parent.hostname, app, get_nursery())
-        _runtime.start(Reaper(_runtime), Measurer(_runtime))
+        _runtime.start(Reaper(_runtime), Measurer(_runtime), DatasetWorker(_runtime))
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(signum, _stopper(_runtime))
         if state.should_stop is not None:  # asked to stop while it started

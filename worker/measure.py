@@ -7,9 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from models.data.catalogue import get_dataset
-from models.data.dataset import ImageDataset, is_fetched, load_dataset
-from models.errors import DataUnavailable
+from models.data.uploaded import open_here
 from models.measurements import DEFAULT_RANGE, LearningRateRange, LearningRateTestResult, PreflightResult
 from models.plain import JsonObject
 from models.settings import Settings
@@ -66,7 +64,7 @@ class Clock:
 def measure_spec(body: JsonObject, settings: Settings) -> PreflightResult:
     """Train a few real steps and measure a few validation batches on this worker's device."""
     spec = load_spec(body)
-    dataset = _dataset(spec, settings)
+    dataset = open_here(spec.dataset, settings)  # a measurement has a deadline and downloads nothing
     tuning = choose_tuning(spec, dataset, settings.device, cuda_graphs=settings.cuda_graphs)
     with tuning.applied(), ThreadControl(Neighbours([settings.data_dir])) as thread_control:
         data = build_data(spec, dataset, tuning)
@@ -100,21 +98,11 @@ def measure_learning_rates(
     thread_control = ThreadControl(Neighbours([settings.data_dir]))
     return learning_rate_test(
         spec,
-        _dataset(spec, settings),
+        open_here(spec.dataset, settings),
         **(options or DEFAULT_RANGE),
         device=settings.device,
         thread_control=thread_control,
     )
-
-
-def _dataset(spec: ExperimentSpec, settings: Settings) -> ImageDataset:
-    """The dataset, if it is on this machine: a measurement has a deadline and downloads nothing."""
-    info = get_dataset(spec.dataset.name)
-    if not is_fetched(info, settings.cache_dir):
-        raise DataUnavailable(
-            f"{info.title} has not been fetched yet; run `epochal data fetch {info.name}`, or train on it once"
-        )
-    return load_dataset(info.name, settings)
 
 
 def _time_steps(

@@ -22,7 +22,11 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 0.25
 BEAT_SECONDS = 1.0
 
-DEADLINE_SECONDS = {MeasurementKind.PREFLIGHT: 18.0, MeasurementKind.LR_TEST: 60.0}
+DEADLINE_SECONDS = {
+    MeasurementKind.PREFLIGHT: 18.0,
+    MeasurementKind.LR_TEST: 60.0,
+    MeasurementKind.AUGMENTED: 18.0,
+}
 """The time limit of a measurement. A request waits 20 s for a pre-flight; a learning-rate test is polled."""
 STUDY_DEADLINE_SECONDS = 60.0
 """Of a study's dry run, which no request waits for."""

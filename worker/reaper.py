@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from models import queue
 from models.errors import EpochalError, LeaseLost, Unavailable
 from models.files import remove_leftovers
-from models.store import Status, experiments, measurements, runs, studies, study_progress, workers
-from models.store.states import MeasurementKind
+from models.store import Status, datasets, experiments, measurements, runs, studies, study_progress, workers
 from worker import folders
+from worker.dataset_files import prune_datasets
 from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -117,7 +117,7 @@ class Reaper:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._store = runtime.store
-        self._leases, self._measurements = Silence(), Silence()
+        self._leases, self._measurements, self._dataset_jobs = Silence(), Silence(), Silence()
         self._unsent: dict[int, int] = {}
         self._short_looks = 0
         self._refused = False
@@ -129,6 +129,7 @@ class Reaper:
             PeriodicAction(QUEUE_SECONDS, self.rebuild_queue),
             PeriodicAction(MEASUREMENTS_SECONDS, self.reclaim_measurements),
             PeriodicAction(STUDIES_SECONDS, self.advance_studies),
+            PeriodicAction(MEASUREMENTS_SECONDS, self.reclaim_dataset_jobs),
             PeriodicAction(NURSERY_SECONDS, self.keep_nursery),
             PeriodicAction(PRUNE_SECONDS, self.prune),
         ]
@@ -228,7 +229,7 @@ class Reaper:
             if seconds > MEASUREMENT_SILENCE_SECONDS:
                 with self._store.writing() as session:
                     found = measurements.get(session, measurement_id)
-                    if found.kind is MeasurementKind.PREFLIGHT and not found.options.get("study"):
+                    if found.kind.is_waited_for and not found.options.get("study"):
                         measurements.fail(session, measurement_id, "the worker that made it stopped responding")
                     else:
                         measurements.give_back(session, measurement_id)
@@ -247,8 +248,22 @@ class Reaper:
                 log.info("a study's runs begin", study=study_id, experiments=created)
                 self._enqueue(created)
 
+    def reclaim_dataset_jobs(self, elapsed: float) -> None:
+        """Give back imports and checks of datasets whose worker was lost; another goes on where it was."""
+        with self._store.reading() as session:
+            held = datasets.running(session)
+        silent = self._dataset_jobs.watch({(job.job_id, job.attempt): job.heartbeat for job in held}, elapsed)
+        for (job_id, attempt), seconds in silent.items():
+            if seconds > MEASUREMENT_SILENCE_SECONDS:
+                with self._store.writing() as session:
+                    datasets.give_back(session, job_id, attempt, counts=True)
+
     def prune(self, _: float) -> None:
-        """Remove the folders of experiments that were deleted while their folder could not be removed."""
+        """Remove the files of what was deleted while they could not be removed: experiments, datasets, uploads."""
+        self._prune_experiments()
+        prune_datasets(self._store, self._runtime.settings)
+
+    def _prune_experiments(self) -> None:
         directory = self._runtime.settings.experiments_dir
         numbered = folders.numbered_folders(directory)
         with self._store.reading() as session:

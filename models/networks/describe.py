@@ -79,7 +79,7 @@ def _describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
     inspection = inspect_network(spec.model, num_classes=info.num_classes, in_channels=channels, size=size)
     checks.check_norms(spec, inspection.smallest_norm_values)
     checks.check_memory(spec, inspection.cost, inspection.smallest_norm_values)
-    disk = disk_use(spec, inspection.weight_bytes, inspection.cost.first_kernels_bytes)
+    disk = disk_use(spec, info, inspection.weight_bytes, inspection.cost.first_kernels_bytes)
     return NetworkSummary(
         layers=[layer.copy() for layer in inspection.layers],
         num_parameters=inspection.cost.num_parameters,

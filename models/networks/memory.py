@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from models.data.catalogue import get_dataset
+from models.data.info import DatasetInfo
 from models.data.splits import num_validation
 from models.evaluation.outputs import stored_bytes
 from models.networks.cost import FLOAT_BYTES
@@ -70,7 +70,7 @@ class DiskUse:
         return self.checkpoints + self.weights + self.kernels + self.outputs
 
 
-def disk_use(spec: ExperimentSpec, weights: int, first_kernels: int) -> DiskUse:
+def disk_use(spec: ExperimentSpec, info: DatasetInfo, weights: int, first_kernels: int) -> DiskUse:
     """Two checkpoints, the best and the last weights, the kept kernels, the outputs on the splits that are measured at
     the end, and the rows of the database.
     """
@@ -78,13 +78,12 @@ def disk_use(spec: ExperimentSpec, weights: int, first_kernels: int) -> DiskUse:
         checkpoints=KEPT_CHECKPOINTS * checkpoint_bytes(spec, weights, first_kernels),
         weights=2 * weights,
         kernels=history_bytes(first_kernels, spec.epochs),
-        outputs=_outputs_bytes(spec),
+        outputs=_outputs_bytes(spec, info),
         database=spec.epochs * EPOCH_BYTES,
     )
 
 
-def _outputs_bytes(spec: ExperimentSpec) -> int:
-    info = get_dataset(spec.dataset.name)
+def _outputs_bytes(spec: ExperimentSpec, info: DatasetInfo) -> int:
     validation = min(
         num_validation(info.num_train, spec.dataset.val_fraction), spec.dataset.val_limit or info.num_train
     )
@@ -92,11 +91,11 @@ def _outputs_bytes(spec: ExperimentSpec) -> int:
     return sum(stored_bytes(num_images, info.num_classes) for num_images in splits)
 
 
-def disk_use_of(spec: ExperimentSpec, layers: Sequence[Layer]) -> DiskUse:
+def disk_use_of(spec: ExperimentSpec, info: DatasetInfo, layers: Sequence[Layer]) -> DiskUse:
     """The same from a network's layers as they are stored with an experiment."""
     weights = sum(layer["parameters"] for layer in layers) * FLOAT_BYTES
     kernels = next((math.prod(layer["kernel_shape"]) for layer in layers if layer["kernel_shape"]), 0)
-    return disk_use(spec, weights, kernels * FLOAT_BYTES)
+    return disk_use(spec, info, weights, kernels * FLOAT_BYTES)
 
 
 def checkpoint_bytes(spec: ExperimentSpec, weights: int, first_kernels: int) -> int:

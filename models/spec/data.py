@@ -15,6 +15,12 @@ class DatasetSpec(Spec):
     name: str = Field(
         default="cifar10", min_length=1, max_length=100, description="A name listed by GET /api/v1/datasets."
     )
+    fingerprint: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{8,64}$",
+        description="Which version of an uploaded dataset, by its fingerprint or the first 8 digits of it. Left out, "
+        "it is the newest that is ready, whose fingerprint is then stored here.",
+    )
     val_fraction: float = Field(
         default=0.2, ge=0.01, le=0.9, description="Part of the training images that is held out for validation."
     )

@@ -49,6 +49,7 @@ KINDS = {
     "too_long": "may have at most {max_length} entries",
     "string_too_short": "needs at least {min_length} character",
     "string_too_long": "may have at most {max_length} characters",
+    "string_pattern_mismatch": "must be of the form {pattern}",
     "missing": "is missing",
 }
 """Messages for pydantic's error types, in terms of JSON."""
@@ -119,7 +120,7 @@ def _explain_one(item: ErrorDetails, location: Location, body: JsonObject) -> Fi
         location = [*location, *([context["field"]] if context.get("field") else [])]
         entry: FieldError = {"field": field_of(location), "message": context["message"]}
         return {**entry, "nearest": context["nearest"]} if "nearest" in context else entry
-    message = KINDS.get(kind, item["msg"][:1].lower() + item["msg"][1:]).format(**context)
+    message = KINDS[kind].format(**context) if kind in KINDS else item["msg"][:1].lower() + item["msg"][1:]
     if kind in ("enum", "literal_error"):
         message = f"must be {context['expected']}"
     if context.get("min_length") == 1:

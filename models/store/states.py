@@ -83,6 +83,13 @@ class MeasurementKind(StrEnum):
     """A few real steps of a spec that is not queued yet."""
     LR_TEST = "lr-test"
     """A learning-rate test."""
+    AUGMENTED = "augmented"
+    """A picture of training images as a spec's augmentation makes them."""
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a request waits for it, so that it is of no use later."""
+        return self is not MeasurementKind.LR_TEST
 
 
 class MeasurementStatus(StrEnum):
@@ -134,3 +141,25 @@ class StudyState(StrEnum):
     def active(self) -> bool:
         """Whether a worker still has something to do for it."""
         return self in (StudyState.MEASURING, StudyState.RUNNING)
+
+
+class DatasetStatus(StrEnum):
+    """Status of a version of an uploaded dataset."""
+
+    IMPORTING = "importing"
+    """Waits for a worker, or is read by one."""
+    READY = "ready"
+    """Can be trained on; it never changes."""
+    FAILED = "failed"
+    """Was not made; `reason` says why."""
+
+
+class DatasetJobKind(StrEnum):
+    """What a worker does with a version of a dataset, beside the queue."""
+
+    IMPORT = "import"
+    """Read an uploaded archive into it."""
+    CHANGE = "change"
+    """Make it of an earlier version, with images relabelled or dropped."""
+    HEALTH = "health"
+    """Check it: duplicates, leakage, dark and blurred images, suspect labels."""

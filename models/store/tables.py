@@ -3,13 +3,14 @@
 experiments 1--n runs, experiment_tags, epoch_metrics, summaries, events, artifacts, idempotency_keys, model_versions
 models 1--n model_versions
 studies 1--n study_rows 1--n study_runs n--1 experiments
+datasets 1--n dataset_versions 1--n dataset_jobs
 probes (measurements), api_keys and workers stand alone.
 """
 
 from datetime import datetime
 from typing import Annotated
 
-from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text
+from sqlalchemy import BigInteger, Double, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from models.curves.metrics import EpochMetrics
@@ -20,6 +21,8 @@ from models.progress import Progress, TestResult
 from models.store.columns import JsonColumn, UtcDateTime, now, words
 from models.store.states import (
     ArtifactKind,
+    DatasetJobKind,
+    DatasetStatus,
     EventKind,
     MeasurementKind,
     MeasurementStatus,
@@ -63,6 +66,8 @@ class Base(DeclarativeBase):
         Role: words(Role),
         WeightsChoice: words(WeightsChoice),
         StudyState: words(StudyState),
+        DatasetStatus: words(DatasetStatus),
+        DatasetJobKind: words(DatasetJobKind),
     }
 
 
@@ -363,6 +368,66 @@ class StudyRun(Base):
     """None once that was deleted."""
     own: Mapped[bool]
     """Whether this study made it; it is left alone otherwise."""
+
+
+class Dataset(Base):
+    """The name of an uploaded dataset. Built-in datasets have no rows."""
+
+    __tablename__ = "datasets"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class DatasetVersion(Base):
+    """One version of an uploaded dataset. Its files are in data_dir/datasets/NAME/VERSION once it is ready."""
+
+    __tablename__ = "dataset_versions"
+    __table_args__ = (Index(None, "owner"),)
+
+    dataset: Mapped[str] = mapped_column(ForeignKey("datasets.name", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    status: Mapped[DatasetStatus]
+    made_of: Mapped[int | None]
+    """The version that images were relabelled in or dropped from; None for an upload."""
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    num_bytes: Mapped[BigInt] = mapped_column(default=0)
+    """On the disk: of the archive while it is imported, of the arrays once it is ready."""
+    owner: Mapped[str | None] = mapped_column(String(100))
+    """Name of the API key that made it; None where none is needed."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+    reason: Mapped[JsonObject | None]
+    """Why it failed: title, detail, fix and what else a problem document has."""
+    progress: Mapped[JsonObject | None]
+    options: Mapped[JsonObject] = mapped_column(default=dict)
+    info: Mapped[JsonObject | None]
+    report: Mapped[JsonObject | None]
+
+
+class DatasetJob(Base):
+    """Work on a version of a dataset that waits for a worker, or that one is doing; deleted when it is done."""
+
+    __tablename__ = "dataset_jobs"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["dataset", "version"], ["dataset_versions.dataset", "dataset_versions.version"], ondelete="CASCADE"
+        ),
+        Index(None, "dataset", "version"),
+        {"sqlite_autoincrement": True},  # a job's folder is named by its id, so an id is never given twice
+    )
+
+    id: Mapped[BigInt] = mapped_column(primary_key=True)
+    dataset: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int]
+    kind: Mapped[DatasetJobKind]
+    attempts: Mapped[int] = mapped_column(default=0)
+    """The fencing number: one more with each claim."""
+    claimed_by: Mapped[str | None] = mapped_column(String(200))
+    """The worker that does it; None while it waits."""
+    heartbeat: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    options: Mapped[JsonObject] = mapped_column(default=dict)
 
 
 class IdempotencyKey(Base):

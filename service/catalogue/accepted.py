@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypedDict
 
+from models.data.info import DatasetInfo
 from models.findings import FindingJson
 from models.networks.layer import Layer
 from models.spec.experiment import ExperimentSpec
@@ -25,6 +26,8 @@ class Accepted:
     """A valid spec with its layers, warnings and size."""
 
     spec: ExperimentSpec
+    info: DatasetInfo
+    """What it trains on."""
     layers: list[Layer]
     warnings: list[FindingJson]
     size: NetworkSize

@@ -30,4 +30,4 @@ def describe_spec(spec: ExperimentSpec, info: DatasetInfo) -> Accepted:
         "disk_bytes": summary.disk_bytes,
         "disk": summary.disk,
     }
-    return Accepted(spec, summary.layers, spec_warnings(spec, info), size)
+    return Accepted(spec, info, summary.layers, spec_warnings(spec, info), size)

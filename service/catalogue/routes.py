@@ -1,12 +1,10 @@
-"""Routes that list networks, datasets and presets, and return the JSON schema of a spec."""
+"""Routes that list networks and presets, and return the JSON schema of a spec."""
 
 import json
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from models.data.catalogue import list_datasets
-from models.data.info import DatasetInfo
 from models.networks.architecture import Architecture
 from models.plain import JsonObject
 from models.spec.presets import experiment_presets, model_presets
@@ -26,12 +24,6 @@ class ArchitecturesDocument(Document):
     architectures: list[Architecture]
 
 
-class DatasetsDocument(Document):
-    """The datasets that a spec can name."""
-
-    datasets: list[DatasetInfo]
-
-
 class PresetsDocument(Document):
     """The presets of networks and experiments."""
 
@@ -43,12 +35,6 @@ class PresetsDocument(Document):
 def list_architectures(describing: DescribingDep) -> ArchitecturesDocument:
     """List the networks, with their sizes and inputs."""
     return ArchitecturesDocument(architectures=describing.ask("architectures"))
-
-
-@router.get("/datasets")
-async def get_datasets() -> DatasetsDocument:
-    """List the datasets, with their classes."""
-    return DatasetsDocument(datasets=list_datasets())
 
 
 @router.get("/presets")

@@ -44,9 +44,17 @@ def backup(file: File, data_dir: options.DataDir = None, as_json: options.AsJson
         num_bytes = file.stat().st_size
     except OSError as error:
         raise BackupFailed(f"{file} cannot be written: {error.strerror}", fix="Choose another place.") from error
+    names, left_out = _datasets_left_out(settings)
     if Mode.json:
-        print_json({"file": str(file), "artifacts": len(records), "bytes": num_bytes})
+        found = {"file": str(file), "artifacts": len(records), "bytes": num_bytes}
+        print_json({**found, "datasets_left_out": names, "datasets_bytes": left_out})
     say(f"backed up to {file}: the database and {len(records)} artifacts, {num_bytes:,} bytes")
+    if names:
+        say(
+            f"not in it: the images of {', '.join(names[:10])}{' ...' if len(names) > 10 else ''} "
+            f"({left_out / 1e6:,.1f} MB); copy {settings.datasets_dir} to the restored data directory to train on them",
+            style="yellow",
+        )
 
 
 def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
@@ -75,6 +83,15 @@ def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJso
     say(f"restored {count} artifacts and the database to {target}; start it with `epochal up --data-dir {target}`")
     if keys:
         say(f"the restored API keys are valid: {', '.join(keys)}; `epochal keys revoke` revokes one")
+
+
+def _datasets_left_out(settings: "Settings") -> tuple[list[str], int]:
+    """The uploaded datasets, whose images are not part of a backup, and the bytes that they take."""
+    from models.data.uploaded import list_names, list_versions
+
+    names = list_names(settings.datasets_dir)
+    folders = [folder for name in names for folder in list_versions(settings.datasets_dir, name)]
+    return names, sum(path.stat().st_size for folder in folders for path in folder.iterdir())
 
 
 def _restore(file: Path, target: Path) -> tuple[int, list[str]]:

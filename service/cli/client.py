@@ -113,9 +113,15 @@ class Client:
         """POST a JSON document or nothing; return the JSON answer."""
         return self._read(self._send("POST", API + path, json=body, headers=headers, params=_given(params)))
 
-    def put(self, path: str, body: Json) -> Json:
-        """PUT a JSON document and read the JSON that comes back."""
-        return self._read(self._send("PUT", API + path, json=body))
+    def put(self, path: str, body: Json, **params: Any) -> Json:
+        """PUT a JSON document, or nothing, and read the JSON that comes back."""
+        return self._read(self._send("PUT", API + path, json=body, params=_given(params)))
+
+    def request(
+        self, method: str, path: str, *, headers: dict[str, str], content: bytes | None = None
+    ) -> httpx.Response:
+        """Send a request whose answer is in its headers, as those of uploads are."""
+        return self._send(method, API + path, headers=headers, content=content)
 
     def patch(self, path: str, body: Json) -> Json:
         """PATCH a JSON document and read the JSON that comes back."""

@@ -1,83 +1,336 @@
-"""Commands `epochal data`: datasets on this machine."""
+"""`epochal data`: your own images as datasets: uploaded, listed, looked at, checked, removed."""
 
-from typing import TYPE_CHECKING, Annotated
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from service.cli.output import errors, say, shown, table
+from models.errors import EpochalError
+from service.cli import fetching, options
+from service.cli.output import Mode, age, errors, pairs, print_json, say, shown, table
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from service.cli.client import Client
 
-    from rich.progress import Progress
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.")]
+VersionOption = Annotated[
+    int | None, typer.Option("--version", min=1, help="A version; the newest that is ready if left out.")
+]
+POLL_SECONDS = 0.5
+SHOWN_CLASSES = 30
+SHOWN_SKIPPED = 10
 
-    from models.data.info import DatasetInfo
+app = typer.Typer(no_args_is_help=True, help="Your own images as datasets, and the built-in ones.")
 
-app = typer.Typer(no_args_is_help=True, help="Datasets that experiments train on.")
+
+class ImportFailed(EpochalError):
+    """The lab could not make a dataset of the files."""
+
+    code = "import-failed"
+    title = "The import failed"
 
 
 @app.command()
-def fetch(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Datasets, such as cifar10; none lists them all.")
+def add(
+    path: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A folder of images, or a zip, tar or tar.gz.")],
+    name: Annotated[
+        str | None, typer.Option(help="What specs call it; the folder's or file's name if left out.")
     ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, max=1024, help="Side of the stored images; by their own sizes if left out.")
+    ] = None,
+    fit: Annotated[str, typer.Option(help="crop, pad or stretch pictures of other shapes to squares.")] = "crop",
+    on_broken: Annotated[str, typer.Option(help="skip or refuse files that cannot be read.")] = "skip",
+    group: Annotated[
+        str | None, typer.Option(help="Keep images of one group in one split: column, or a regex on the path.")
+    ] = None,
+    test_fraction: Annotated[
+        float | None, typer.Option(min=0, max=0.9, help="Part for the test split, where the files give none.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random test split.")] = 0,
+    new_version: Annotated[
+        bool, typer.Option("--new-version", help="Make the next version of a dataset that there is.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how the files would be understood; send nothing.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until the import has ended.")] = True,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Fetch datasets ahead of time into the cache folder (EPOCHAL_CACHE_DIR), which all labs of a user share."""
-    from models.data.catalogue import get_dataset
-    from models.settings import read_settings
+    """Upload images and have them imported: epochal data add photos/
 
-    cache_dir = read_settings().cache_dir
-    if not names:
-        list_fetched(cache_dir)
-    for info in [get_dataset(name) for name in names or ()]:
-        fetch_with_bar(info, cache_dir)
+    After Ctrl-C or a broken connection the same command goes on where it stopped.
+    """
+    from models.data.uploaded import check_dataset_name
 
-
-def list_fetched(cache_dir: "Path") -> None:
-    """Print every dataset that can be fetched, and whether it has been."""
-    from models.data.catalogue import list_datasets
-    from models.data.dataset import is_fetched
-
-    rows = [
-        (
-            info.name,
-            info.title,
-            f"{info.num_train}+{info.num_test}",
-            f"{info.channels}x{info.size}x{info.size}",
-            str(info.num_classes),
-            "yes" if is_fetched(info, cache_dir) else "no",
-        )
-        for info in list_datasets()
-    ]
-    table(("name", "title", "images", "size", "classes", "fetched"), rows)
-
-
-def fetch_with_bar(info: "DatasetInfo", cache_dir: "Path") -> None:
-    """Fetch a dataset if it is not there yet, with a progress bar on the error output."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
-
-    from models.data.dataset import fetch_dataset, is_fetched
-
-    if is_fetched(info, cache_dir):
-        say(f"{info.title} is in {shown(str(cache_dir))}")
+    if not path.exists():
+        raise typer.BadParameter(f"there is no {shown(path)}")
+    asked = {
+        "image_size": image_size,
+        "fit": fit,
+        "on_broken": on_broken,
+        "group": group,
+        "test_fraction": test_fraction,
+        "seed": seed,
+    }
+    called = name or _name_of(path)
+    check_dataset_name(called)
+    if dry_run:
+        _show_plan(path, called, asked)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=errors) as bar:
+    client = options.connect(url, api_key, data_dir)
+    _check_taken(client, called, new_version=new_version)
+    document = _upload(client, path, called, asked, new_version=new_version)
+    if wait:
+        document = _follow(client, called, int(document["version"]))
+    if Mode.json:
+        print_json(document)
+    if document["status"] == "failed":
+        raise ImportFailed(str(document["reason"].get("detail", "no reason given")), fix=document["reason"].get("fix"))
+    _show(document)
+    if document["status"] == "ready":
+        say(f"train on it: epochal submit baseline --set dataset.name={called} --watch")
 
-        def progress(label: str, done_bytes: int, total_bytes: int | None) -> None:
-            description = f"{info.title}: {label}"
-            if not bar.tasks or bar.tasks[-1].description != description:
-                _finish_last(bar)
-                bar.add_task(description, total=total_bytes)
-            bar.update(bar.tasks[-1].id, completed=done_bytes)
 
-        folder = fetch_dataset(info, cache_dir, progress)
-        _finish_last(bar)
-    say(f"{info.title} is in {shown(str(folder))}")
+@app.command("list")
+def list_datasets(
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the datasets that a spec can name."""
+    document = options.connect(url, api_key, data_dir).get("/datasets")
+    if Mode.json:
+        print_json(document)
+        return
+    rows = []
+    for item in document["datasets"]:
+        images = item["num_train"] + item["num_test"] if "num_train" in item else None
+        size = f"{item['channels']}x{item['size']}x{item['size']}" if "size" in item else "-"
+        kind = "built in" if item["built_in"] else f"{item['status']}, version {item['version']}"
+        rows.append(
+            (
+                shown(item["name"]),
+                "-" if images is None else f"{images:,}",
+                size,
+                str(item.get("num_classes", "-")),
+                shown(kind),
+            )
+        )
+    table(("name", "images", "size", "classes", "kind"), rows, right=("images", "classes"))
 
 
-def _finish_last(bar: "Progress") -> None:
-    """Show a step whose size was unknown as a full bar."""
-    if bar.tasks:
-        last = bar.tasks[-1]
-        bar.update(last.id, total=last.total or 1, completed=last.total or 1)
+@app.command()
+def show(
+    name: Name,
+    version: VersionOption = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show a dataset: its classes, what was skipped, its versions."""
+    document = options.connect(url, api_key, data_dir).get(_address(name), version=version)
+    if Mode.json:
+        print_json(document)
+        return
+    _show(document)
+    if len(document["versions"]) > 1:
+        rows = [
+            (str(one["version"]), shown(one["status"]), str(one["num_images"] or "-"), age(one["created_at"]),
+             shown((one["fingerprint"] or "-")[:12]))
+            for one in document["versions"]
+        ]  # fmt: skip
+        table(("version", "status", "images", "made", "fingerprint"), rows, right=("version", "images"))
+
+
+@app.command()
+def remove(
+    name: Name,
+    version: VersionOption = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete a dataset with all its versions, or one version."""
+    client = options.connect(url, api_key, data_dir)
+    client.delete(_address(name) if version is None else f"{_address(name)}/versions/{version}")
+    if Mode.json:
+        print_json({"name": name, "deleted": True, **({} if version is None else {"version": version})})
+    say(f"dataset {name} is deleted" if version is None else f"version {version} of dataset {name} is deleted")
+
+
+app.command()(fetching.fetch)
+
+
+def _name_of(path: Path) -> str:
+    """A folder's name, or a file's without its ending."""
+    name = path.resolve().name
+    for ending in (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".zip", ".tar", ".parquet"):
+        if path.is_file() and name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _address(name: str) -> str:
+    return f"/datasets/{quote(name, safe='', errors='surrogateescape')}"
+
+
+def _check_taken(client: "Client", name: str, *, new_version: bool) -> None:
+    """Refuse a name that is taken before anything is sent."""
+    from models.errors import Conflict
+    from service.cli.client import Problem
+
+    if new_version:
+        return
+    try:
+        found = client.get(_address(name))
+    except Problem as problem:
+        if problem.status == 404:
+            return
+        raise
+    if found["status"] != "failed":
+        raise Conflict(
+            f"there is a dataset {name} already ({found['status']})",
+            fix="Give --new-version to make its next version, or --name to call it otherwise.",
+        )
+
+
+def _upload(client: "Client", path: Path, name: str, asked: dict[str, Any], *, new_version: bool) -> dict[str, Any]:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from service.cli.packing import PackedFolder
+    from service.cli.sending import FileContent, forget, send
+
+    content = PackedFolder(path) if path.is_dir() else FileContent(path)
+    notes = options.settings_for(None).cache_dir / "uploads"
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()),
+        TimeRemainingColumn(),
+    )
+    sent = 0
+    try:
+        with Progress(*columns, console=errors, disable=Mode.json or not errors.is_terminal) as bar:
+            task = bar.add_task("sending", total=content.length)
+
+            def progress(done: int, total: int) -> None:
+                nonlocal sent
+                sent = done
+                bar.update(task, completed=done)
+
+            upload_id = send(client, content, notes, progress)
+    except KeyboardInterrupt:
+        percent = 100 * sent // max(1, content.length)
+        errors.print(f"stopped at {percent} %; the same command goes on from there")
+        raise typer.Exit(130) from None
+    query = {**asked, "upload": upload_id}
+    made: dict[str, Any] = (
+        client.put(_address(name), None, **query) if new_version else client.post("/datasets", name=name, **query)
+    )
+    forget(client, content, notes)
+    return made
+
+
+def _follow(client: "Client", name: str, version: int) -> dict[str, Any]:
+    """Show how far an import is until it has ended."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=errors, disable=Mode.json or not errors.is_terminal) as bar:
+        task = bar.add_task("waiting for a worker", total=None)
+        while True:
+            document: dict[str, Any] = client.get(_address(name), version=version)
+            if document["status"] != "importing":
+                return document
+            if found := document["progress"]:
+                bar.update(
+                    task, description=shown(found["phase"]), completed=found["done"], total=found["total"] or None
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _show(document: dict[str, Any]) -> None:
+    if Mode.json:
+        return
+    if document["reason"]:
+        errors.print(f"[red]{shown(document['reason'].get('detail', ''))}[/]")
+    rows = [
+        ("name", shown(document["name"])),
+        ("status", shown(document["status"])),
+        ("images", f"{document['num_images']:,}" if document["num_images"] is not None else "-"),
+        ("size", f"{document['image_size']} pixels" if document["image_size"] else "-"),
+        ("layout", shown(document["layout"] or "-")),
+        ("fingerprint", shown(document["fingerprint"] or "-")),
+    ]
+    pairs(rows)
+    if classes := document["classes"]:
+        counted = [
+            (*(str(one[split] if one[split] is not None else "-") for split in ("train", "validation", "test")),
+             shown(one["name"]))
+            for one in classes[:SHOWN_CLASSES]
+        ]  # fmt: skip
+        table(("train", "validation", "test", "class"), counted, right=("train", "validation", "test"))
+        if len(classes) > SHOWN_CLASSES:
+            say(f"and {len(classes) - SHOWN_CLASSES:,} more classes")
+    for warned in document["warnings"]:
+        say(f"warning: {warned}", style="yellow")
+    skipped = document["skipped"]
+    if skipped:
+        say(f"{document['num_skipped']:,} files were left out:")
+        for one in skipped[:SHOWN_SKIPPED]:
+            say(f"  {one['file']}: {one['reason']}")
+
+
+def _show_plan(path: Path, name: str, asked: dict[str, Any]) -> None:
+    """Say how the files would be understood, from their names and tables alone."""
+    import tempfile
+
+    from pydantic import ValidationError
+
+    from models.data.importing.layouts.recognise import recognise
+    from models.data.importing.opening import open_images
+    from models.data.importing.options import ImportOptions
+    from models.data.importing.plan import make_plan
+
+    try:
+        chosen = ImportOptions.model_validate({"name": name, **asked})
+    except ValidationError as error:
+        raise typer.BadParameter("; ".join(str(found["msg"]) for found in error.errors())) from None
+    with tempfile.TemporaryDirectory() as work, open_images(path, Path(work), chosen) as opened:
+        layout = recognise(opened, chosen)
+        plan = make_plan(layout, opened.listing.entries, chosen)
+    train = Counter(plan.labels[: plan.num_train].tolist())
+    test = Counter(plan.labels[plan.num_train :].tolist())
+    found = {
+        "name": name,
+        "layout": layout.name,
+        "num_images": len(plan.labels),
+        "classes": [
+            {"name": label, "train": train[number], "test": test[number]}
+            for number, label in enumerate(plan.class_names)
+        ],
+        "warnings": list(plan.warnings),
+        "skipped": [{"file": file, "reason": why} for file, why in layout.left_out[:200]],
+    }
+    if Mode.json:
+        print_json(found)
+        return
+    pairs([("name", shown(name)), ("layout", shown(layout.name)), ("images", f"{len(plan.labels):,}")])
+    rows = [
+        (str(train[number]), str(test[number]), shown(label))
+        for number, label in enumerate(plan.class_names[:SHOWN_CLASSES])
+    ]
+    table(("train", "test", "class"), rows, right=("train", "test"))
+    for warned in plan.warnings:
+        say(f"warning: {warned}", style="yellow")
+    for file, why in layout.left_out[:SHOWN_SKIPPED]:
+        say(f"left out: {file}: {why}")
+    say("nothing was sent; images are decoded by the lab, which may find broken ones among them")

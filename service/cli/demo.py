@@ -38,7 +38,7 @@ def demo(
     """Train a small network on CIFAR-10 over HTTP and save its curves, kernels and three predictions."""
     from models.data.catalogue import get_dataset
     from models.settings import read_settings
-    from service.cli.data import fetch_with_bar
+    from service.cli.fetching import fetch_with_bar
     from service.cli.running import stop_on_signals
     from service.lab.lab import Lab, LabStopped
 

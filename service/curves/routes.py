@@ -15,7 +15,7 @@ from service.curves.draw import render_curves
 from service.curves.read import CSV_TYPE, as_csv, read_curves, read_epochs, read_metrics
 from service.curves.stability import StabilityDocument
 from service.http.caching import anything_changes, cached_until, history_changes
-from service.http.dependencies import DrawPlace, RenderingsDep, StoreDep
+from service.http.dependencies import DrawPlace, RenderingsDep, SettingsDep, StoreDep
 from service.http.errors import NotAcceptable, problems
 from service.http.negotiation import choose_type
 from service.http.pictures import ETAG, MEDIA_TYPES, NOT_MODIFIED, TEXT, Picture, picture_headers, picture_responses
@@ -112,11 +112,12 @@ def draw_curves(
 def get_stability(
     experiment_id: Id,
     store: StoreDep,
+    settings: SettingsDep,
     compare: Annotated[int, Query(ge=1, le=MAX_ID, description="The experiment to compare with.", examples=[7])],
 ) -> StabilityDocument:
     """Compare how stable the curves of two experiments are."""
     with store.reading() as session:
-        return stability.compare(session, experiment_id, compare)
+        return stability.compare(session, settings, experiment_id, compare)
 
 
 def _csv(experiment_id: int, store: Store, renderings: Renderings, request: Request, points: int | None) -> Response:

@@ -4,7 +4,10 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from models.curves.stability import Stability, compare_stability, measure_stability
-from models.data.catalogue import get_dataset
+from models.data.uploaded import find_dataset
+from models.errors import SpecError
+from models.settings import Settings
+from models.spec.parse import load_spec
 from models.store import experiments, history
 from models.store.tables import Experiment
 from service.curves.read import get_compared
@@ -37,10 +40,10 @@ class StabilityDocument(Document):
     links: dict[str, str]
 
 
-def compare(session: Session, experiment_id: int, other_id: int) -> StabilityDocument:
+def compare(session: Session, settings: Settings, experiment_id: int, other_id: int) -> StabilityDocument:
     """Compare the stability of two experiments over the epochs that both have."""
     row, other = experiments.get(session, experiment_id), get_compared(session, other_id)
-    first, second = (_measure(session, one) for one in (row, other))
+    first, second = (_measure(session, settings, one) for one in (row, other))
     found = compare_stability(first, second, (f"experiment {row.id}", f"experiment {other.id}"))
     winner = found["more_stable"]
     return StabilityDocument(
@@ -55,8 +58,19 @@ def compare(session: Session, experiment_id: int, other_id: int) -> StabilityDoc
     )
 
 
-def _measure(session: Session, row: Experiment) -> Stability | None:
-    return measure_stability(history.read(session, row.id), get_dataset(row.dataset).num_classes)
+def _measure(session: Session, settings: Settings, row: Experiment) -> Stability | None:
+    return measure_stability(history.read(session, row.id), _num_classes(row, settings))
+
+
+def _num_classes(row: Experiment, settings: Settings) -> int:
+    """How many classes an experiment tells apart, also once its uploaded dataset was deleted."""
+    try:
+        return find_dataset(load_spec(row.spec).dataset, settings).info.num_classes
+    except SpecError:
+        outputs = [layer["output_shape"][0] for layer in row.layers or [] if layer["parameters"]]
+        if not outputs:
+            raise
+        return outputs[-1]
 
 
 def _figures(stability: Stability | None) -> StabilityFigures | None:

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from models.data.catalogue import get_dataset
-from models.data.dataset import ImageDataset, is_fetched, load_dataset
+from models.data.dataset import ImageDataset
 from models.data.splits import split_indices
-from models.errors import Conflict, InvalidRequest, NotFound, SpecError
+from models.data.uploaded import open_here
+from models.errors import Conflict, DataUnavailable, InvalidRequest, NotFound, SpecError
 from models.settings import Settings
+from models.spec.data import DatasetSpec
 from models.spec.parse import load_spec
 from models.store import experiments
 
@@ -50,7 +51,7 @@ def open_split(session: Session, experiment_id: int, split: ImageSplit, settings
     """The images of a split of an experiment. Raises Conflict if this machine's cache does not hold the dataset."""
     row = experiments.get(session, experiment_id)
     spec = load_spec(row.spec)
-    dataset = _load(spec.dataset.name, settings)
+    dataset = _load(spec.dataset, settings)
     if row.dataset_fingerprint is not None and row.dataset_fingerprint != dataset.fingerprint:
         raise Conflict(f"experiment {row.id} was trained on another version of {spec.dataset.name} than is here now")
     if split is ImageSplit.TEST:
@@ -79,11 +80,10 @@ def enlarged(pixels: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _load(name: str, settings: Settings) -> ImageDataset:
+def _load(dataset: DatasetSpec, settings: Settings) -> ImageDataset:
     try:
-        info = get_dataset(name)
+        return open_here(dataset, settings)
     except SpecError as error:
-        raise Conflict(f"the dataset {name} is not known here any more") from error
-    if not is_fetched(info, settings.cache_dir):
-        raise Conflict(f"the images of {name} are not on the machine that answers", fix=f"epochal data fetch {name}")
-    return load_dataset(name, settings)
+        raise Conflict(f"the images of {dataset.name} are not in this lab any more: {error.detail}") from error
+    except DataUnavailable as error:
+        raise Conflict(f"the images of {dataset.name} are not on the machine that answers", fix=error.fix) from error

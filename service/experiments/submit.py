@@ -10,12 +10,15 @@ from sqlalchemy.orm import Session
 
 from models import queue
 from models.curves.metrics import Summaries
-from models.errors import Conflict, DiskQuota, NotFound, TooManyRequests, Unavailable
+from models.data.info import DatasetInfo
+from models.data.uploaded import find_dataset
+from models.errors import Conflict, DiskQuota, NotFound, SpecError, TooManyRequests, Unavailable
 from models.networks.memory import disk_use_of
 from models.settings import Settings
 from models.spec.details import Details
+from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
-from models.store import Status, Store, artifacts, experiments, runs
+from models.store import Status, Store, artifacts, datasets, experiments, runs
 from models.store.continuation import begin_with, last_checkpoint
 from models.store.tables import Experiment
 from service.catalogue.accepted import Accepted
@@ -44,7 +47,8 @@ class Submissions:
         def make() -> Experiment:
             self._check_quota(session, caller)
             self._check_room(session, caller)
-            self._check_disk(session, caller, disk_use_of(accepted.spec, accepted.layers).files)
+            self._check_disk(session, caller, disk_use_of(accepted.spec, accepted.info, accepted.layers).files)
+            datasets.check_there(session, accepted.spec.dataset)
             return experiments.create(
                 session, accepted.spec, layers=accepted.layers, warnings=accepted.warnings, owner=caller.name
             )
@@ -67,7 +71,8 @@ class Submissions:
             self._check_room(session, caller)
             original = experiments.get(session, experiment_id)
             spec = load_spec(original.spec)
-            self._check_disk(session, caller, disk_use_of(spec, original.layers or []).files)
+            needed = disk_use_of(spec, self._dataset_of(session, spec), original.layers or [])
+            self._check_disk(session, caller, needed.files)
             row = experiments.create(
                 session,
                 spec,
@@ -91,7 +96,8 @@ class Submissions:
             checkpoint = last_checkpoint(session, experiment_id)
             original = experiments.get(session, experiment_id)
             longer = continued(original, checkpoint.epoch, asked)
-            self._check_disk(session, caller, disk_use_of(longer.spec, original.layers or []).files)
+            needed = disk_use_of(longer.spec, self._dataset_of(session, longer.spec), original.layers or [])
+            self._check_disk(session, caller, needed.files)
             row = experiments.create(
                 session,
                 longer.spec,
@@ -119,6 +125,7 @@ class Submissions:
         with self.store.writing() as session:
             self._check_quota(session, caller)
             row = experiments.request_resume(session, experiment_id)
+            self._dataset_of(session, load_spec(row.spec))
             self._check_disk(session, caller, 0)  # it is among the unfinished ones now
             document = describe(session, row)
         self._enqueue(experiment_id, alone=False)
@@ -184,9 +191,9 @@ class Submissions:
         stored = artifacts.bytes_of_owner(session, caller.name)
         taken = dict(stored)
         for row in experiments.unfinished(session, caller.name):
-            wanted = disk_use_of(load_spec(row.spec), row.layers or []).files
-            taken[row.id] = max(wanted, stored.get(row.id, 0))
-        if (total := sum(taken.values()) + num_bytes) <= self.settings.max_disk_mb * 1e6:
+            taken[row.id] = max(self._needs(session, row), stored.get(row.id, 0))
+        images = datasets.bytes_of_owner(session, caller.name)
+        if (total := sum(taken.values()) + images + num_bytes) <= self.settings.max_disk_mb * 1e6:
             return
         largest = sorted(stored, key=stored.__getitem__, reverse=True)[:5]
         which = ", ".join(f"{number} ({stored[number] / 1e6:,.1f} MB)" for number in largest)
@@ -194,12 +201,29 @@ class Submissions:
         way_out = "cancel some of those in the queue" if waiting else "train a smaller network"
         if largest:
             way_out = f"delete experiments that are no longer needed; the largest are {which}"
+        of_images = f" and {images / 1e6:,.1f} MB of uploaded datasets" if images else ""
         raise DiskQuota(
             f"the experiments of '{caller.name}' would take {total / 1e6:,.1f} MB, of {self.settings.max_disk_mb:,} MB "
-            f"allowed: {sum(stored.values()) / 1e6:,.1f} MB are on the disk, this one needs {num_bytes / 1e6:,.1f} MB, "
-            f"and {waiting} in the queue need space too",
+            f"allowed: {sum(stored.values()) / 1e6:,.1f} MB{of_images} are on the disk, this one needs "
+            f"{num_bytes / 1e6:,.1f} MB, and {waiting} in the queue need space too",
             fix=f"{way_out}, or have EPOCHAL_MAX_DISK_MB raised",
         )
+
+    def _needs(self, session: Session, row: Experiment) -> int:
+        """The bytes that a queued or running experiment will take."""
+        spec = load_spec(row.spec)
+        try:
+            return disk_use_of(spec, self._dataset_of(session, spec), row.layers or []).files
+        except Conflict:  # its dataset's files were removed by hand: it will fail, and take nothing more
+            return 0
+
+    def _dataset_of(self, session: Session, spec: ExperimentSpec) -> DatasetInfo:
+        """What a stored spec trains on. Raises Conflict if that was deleted since."""
+        datasets.check_there(session, spec.dataset)
+        try:
+            return find_dataset(spec.dataset, self.settings).info
+        except SpecError as error:
+            raise Conflict(f"it cannot be trained again: {error.detail}", fix="upload its images again") from error
 
     def _enqueue(self, experiment_id: int, *, alone: bool) -> None:
         """Enqueue an experiment; if the broker does not take it, a worker enqueues it later from the database.

@@ -17,10 +17,13 @@ from service.http.origins import NAMED_ORIGIN, is_own_origin
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 REQUEST_HEADERS = (
     "Authorization, X-API-Key, Content-Type, Content-Encoding, Idempotency-Key, If-None-Match, Last-Event-ID, "
-    "Inference-Header-Content-Length"
+    "Inference-Header-Content-Length, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, "
+    "X-HTTP-Method-Override"
 )
 EXPOSED_HEADERS = (
-    "Location, ETag, Retry-After, Idempotent-Replayed, Allow, WWW-Authenticate, Inference-Header-Content-Length"
+    "Location, ETag, Retry-After, Idempotent-Replayed, Allow, WWW-Authenticate, Inference-Header-Content-Length, "
+    "Tus-Resumable, Tus-Version, Tus-Max-Size, Tus-Extension, Upload-Offset, Upload-Length, Upload-Metadata, "
+    "Upload-Expires"
 )
 REMEMBER_SECONDS = 600
 FOR_PROGRAMS = ("/healthz", "/readyz", "/metrics", "/openapi.json", INFERENCE)

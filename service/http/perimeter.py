@@ -6,6 +6,7 @@ headers, and turns every exception into a problem document.
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -31,6 +32,10 @@ BODY_BYTES_PER_SECOND = 32_000
 """Minimum rate at which a body must arrive after the grace period; a slow uplink manages it."""
 LOGIN, MAX_LOGIN_BYTES = "/login", 16_000
 UPLOADS = ("/predictions", "/infer")
+DATASET_PATHS = re.compile(r"(/api/v1)?/datasets(/[^/]+)?")
+UPLOAD_PATHS = re.compile(r"/api/v1/uploads(/[^/]+)?")
+FORM_BYTES = 100_000
+"""What a form may have beside its file."""
 LIVENESS, READINESS = "/healthz", "/readyz"
 
 
@@ -44,6 +49,7 @@ class Perimeter:
         hosts: HostNames,
         proxies: TrustedProxies,
         max_body_bytes: int,
+        max_dataset_bytes: int,
         observe: Callable[[Scope, int, float], None],
     ) -> None:
         self.app = app
@@ -51,6 +57,7 @@ class Perimeter:
         self.hosts = hosts
         self.proxies = proxies
         self.max_body_bytes = max_body_bytes
+        self.max_dataset_bytes = max_dataset_bytes
         self._round_robin = RoundRobin()
         self._limiter = ConcurrencyLimiter()
 
@@ -59,7 +66,7 @@ class Perimeter:
             await self.app(scope, receive, send)
             return
         self.proxies.unwrap(scope)
-        exchange = Exchange(scope, receive, send, body_limit(scope["path"], self.max_body_bytes))
+        exchange = Exchange(scope, receive, send, self._body_limit(scope))
         inner, began = exchange.inner_scope(), time.monotonic()
         try:
             if scope["path"] != LIVENESS:  # health checks use any host name
@@ -81,6 +88,9 @@ class Perimeter:
             if exchange.status:
                 self.observe(inner, exchange.status, (exchange.answered_at or time.monotonic()) - began)
 
+    def _body_limit(self, scope: Scope) -> int:
+        return body_limit(scope["method"], scope["path"], self.max_body_bytes, self.max_dataset_bytes)
+
     async def _admit(self, scope: Scope, exchange: "Exchange") -> None:
         """Wait for admission: starts are round robin between client networks, and reads limited per network.
 
@@ -96,11 +106,20 @@ class Perimeter:
         await self._round_robin.wait_for_turn(f"{LIVENESS} {address}" if is_liveness else address)
 
 
-def body_limit(path: str, max_upload_bytes: int) -> int:
+def body_limit(method: str, path: str, max_upload_bytes: int, max_dataset_bytes: int) -> int:
     """Return the maximum size of a request's body at a path, in bytes."""
     if path == LOGIN:
         return MAX_LOGIN_BYTES
+    if is_dataset_upload(method, path):
+        return max_dataset_bytes + FORM_BYTES
     return max_upload_bytes if path.endswith(UPLOADS) else MAX_BODY_BYTES
+
+
+def is_dataset_upload(method: str, path: str) -> bool:
+    """Whether a request's body is an archive of images or a part of one, which is written to the disk as it arrives."""
+    return (method in ("POST", "PUT") and DATASET_PATHS.fullmatch(path) is not None) or (
+        method in ("POST", "PATCH") and UPLOAD_PATHS.fullmatch(path) is not None
+    )
 
 
 class Exchange:
@@ -203,5 +222,7 @@ class Exchange:
             f"the body is {num_bytes:,} bytes or more; the limit is {self.max_body_bytes:,}",
             fix="send fewer or smaller images, or raise EPOCHAL_MAX_UPLOAD_MB"
             if self.scope["path"].endswith(UPLOADS)
+            else "upload a part of it, or have EPOCHAL_MAX_DATASET_MB raised"
+            if is_dataset_upload(self.scope["method"], self.scope["path"])
             else "send a smaller body",
         )

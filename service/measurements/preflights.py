@@ -46,6 +46,11 @@ class Preflights:
 
     async def measure(self, accepted: Accepted, caller: Caller) -> PreflightDocument:
         """Request a pre-flight and wait for its result. Raises Unavailable if no worker answers in time."""
+        result = await self.ask(MeasurementKind.PREFLIGHT, accepted, caller)
+        return PreflightDocument(**{**accepted.size, **result}, warnings=accepted.warnings)
+
+    async def ask(self, kind: MeasurementKind, accepted: Accepted, caller: Caller) -> JsonObject:
+        """Have a worker measure something of a spec now, and wait. Raises Unavailable if none answers in time."""
         if not await to_thread.run_sync(live_worker_names, self._store, self._celery):
             raise Unavailable(
                 "no worker is running to measure it",
@@ -53,15 +58,16 @@ class Preflights:
                 retry_after_seconds=10,
             )
         async with self.queue.place(caller.name):
-            measurement_id = await self._writes.run(_ask, self._store, accepted, caller)
+            measurement_id = await self._writes.run(_ask, self._store, kind, accepted, caller)
             deadline = time.monotonic() + PREFLIGHT_SECONDS
             while time.monotonic() < deadline:
                 found = await to_thread.run_sync(_read, self._store, measurement_id)
                 if found.status is MeasurementStatus.COMPLETED:
-                    result = {**accepted.size, **(found.result or {})}
-                    return PreflightDocument(**result, warnings=accepted.warnings)
+                    return dict(found.result or {})
                 if found.status is MeasurementStatus.FAILED:
-                    reason = f"the pre-flight failed: {found.reason}"
+                    reason = (
+                        f"the {'picture' if kind is MeasurementKind.AUGMENTED else 'pre-flight'} failed: {found.reason}"
+                    )
                     raise Unavailable(reason, fix="GET /readyz names the part that has failed")
                 await anyio.sleep(POLL_SECONDS)
         raise Unavailable(
@@ -78,9 +84,9 @@ async def get_preflights(request: Request) -> Preflights:
 PreflightsDep = Annotated[Preflights, Depends(get_preflights)]
 
 
-def _ask(store: Store, accepted: Accepted, caller: Caller) -> int:
+def _ask(store: Store, kind: MeasurementKind, accepted: Accepted, caller: Caller) -> int:
     with store.writing() as session:
-        return measurements.create(session, MeasurementKind.PREFLIGHT, accepted.spec, owner=caller.name).id
+        return measurements.create(session, kind, accepted.spec, owner=caller.name).id
 
 
 def _read(store: Store, measurement_id: int) -> Measurement:

@@ -3,13 +3,14 @@
 import hashlib
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from models.data.catalogue import get_dataset
+from models.data.info import DatasetInfo
 from models.data.splits import num_validation
+from models.data.uploaded import find_dataset
 from models.errors import InvalidRequest, SpecError
 from models.networks.memory import disk_use_of
 from models.settings import Settings
@@ -54,7 +55,10 @@ class Studies:
             except SpecError as error:
                 entries += relocated(error, row.place, row.key, parsed.overrides.get(row.key, {}))
             else:
-                rows.append(NewRow(row, accepted.layers, accepted.warnings, images_of(row.spec)))
+                # of an uploaded dataset every run uses the version that is there now
+                named = replace(row, spec=accepted.spec) if accepted.spec.dataset.fingerprint else row
+                images = images_of(accepted.spec, accepted.info)
+                rows.append(NewRow(named, accepted.layers, accepted.warnings, images))
         entries += _too_short(parsed)
         refuse(entries)
         return parsed, rows
@@ -75,7 +79,7 @@ class Studies:
         parsed, rows = self.accept(body)
 
         def make() -> Study:
-            files = [disk_use_of(new.row.spec, new.layers).files for new in rows]
+            files = [disk_use_of(new.row.spec, self._dataset_of(new), new.layers).files for new in rows]
             at_once = 1 if parsed.spec.budget else len(rows) * parsed.spec.num_seeds
             self.submissions.check_quotas(session, caller, at_once, sum(files) * parsed.spec.num_seeds)
             return studies.create(session, parsed, rows, owner=caller.name)
@@ -91,6 +95,9 @@ class Studies:
             document = describe(session, study, self.settings.experiments_dir)
         self.submissions.enqueue(begun)
         return document, created
+
+    def _dataset_of(self, new: NewRow) -> DatasetInfo:
+        return find_dataset(new.row.spec.dataset, self.settings).info
 
     def clone(self, study_id: int, changes: Any, caller: Caller) -> StudyDocument:
         """A study like another one, with other values for some of its keys. Raises as `create` does."""
@@ -137,9 +144,8 @@ def list_studies(session: Session, state: StudyState | None, cursor: str | None,
     return StudyPage(items=items, next=str(found[-1].id) if more else None, total=total)
 
 
-def images_of(spec: ExperimentSpec) -> RowImages:
+def images_of(spec: ExperimentSpec, info: DatasetInfo) -> RowImages:
     """How many images a spec's dataset has on each side of its split."""
-    info = get_dataset(spec.dataset.name)
     val = num_validation(info.num_train, spec.dataset.val_fraction)
     return RowImages(
         title=info.title, train=info.num_train - val, val=val, test=info.num_test, classes=info.num_classes

@@ -160,6 +160,15 @@ def tiles(document: ExperimentDocument, epochs: list[EpochMetrics]) -> list[dict
     return found
 
 
-def form_context() -> dict[str, Any]:
-    """Context of the form for a new experiment."""
-    return {"experiments": experiment_presets(), "models": list(model_presets())}
+def form_context(dataset: str | None = None) -> dict[str, Any]:
+    """Context of the form for a new experiment: what it can start from, each on the dataset if one is named."""
+    on = {"dataset": {"name": dataset}} if dataset else {}
+    optimizer = {"name": "sgd", "lr": 0.01}
+    networks = {
+        name: {**on, "model": name, "epochs": 10, "batch_size": 32, "optimizer": optimizer} for name in model_presets()
+    }
+    whole = {
+        name: {**body, **({"dataset": {**body.get("dataset", {}), "name": dataset}} if dataset else {})}
+        for name, body in experiment_presets().items()
+    }
+    return {"experiments": whole, "models": networks}

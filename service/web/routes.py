@@ -5,16 +5,16 @@ from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from models.errors import EpochalError, NotFound, Unauthorized
+from models.errors import EpochalError, NotFound
 from models.store import Status
-from service.http.access import Caller, LoginNeeded, check_role
-from service.http.dependencies import CallerDep, RenderingsDep, SettingsDep, StoreDep, get_authenticator
+from service.http.dependencies import CallerDep, RenderingsDep, SettingsDep, StoreDep
 from service.http.errors import shown
 from service.http.prefix import prefix, with_prefix, with_prefix_in
-from service.http.routing import CALLERS, Id, StrictRoute
+from service.http.routing import Id, StrictRoute
+from service.web.caller import PageCaller
 from service.web.context import experiment_context, form_context, list_context
 from service.web.reference import reference_context
 from service.web.rendering import render, static_files
@@ -25,18 +25,6 @@ MAX_TARGET = 500
 FilterText = Annotated[str | None, Query(max_length=100)]
 
 
-async def page_caller(request: Request) -> Caller:
-    """Authenticate the request of a page. Raises LoginNeeded for a browser without a session."""
-    try:
-        caller = await (await get_authenticator(request)).identify(request)
-    except Unauthorized as error:
-        raise LoginNeeded(error.detail) from error
-    check_role(caller, request)
-    return caller
-
-
-PageCaller = Annotated[Caller, Depends(page_caller)]
-CALLERS.add(page_caller)
 router = APIRouter(route_class=StrictRoute, include_in_schema=False)
 
 
@@ -109,9 +97,9 @@ def show_study(study_id: Id, caller: PageCaller, store: StoreDep, settings: Sett
 
 
 @router.get("/new")
-async def show_form(caller: PageCaller, preset: FilterText = None) -> Response:
-    """Show the form for a new experiment."""
-    return render("new.html", caller=caller, chosen=preset, **form_context())
+async def show_form(caller: PageCaller, preset: FilterText = None, dataset: FilterText = None) -> Response:
+    """Show the form for a new experiment, on a dataset if one is named."""
+    return render("new.html", caller=caller, chosen=preset, **form_context(dataset))
 
 
 @router.get("/docs")

@@ -17,7 +17,7 @@ import torch
 
 import models.torchvision_compat  # noqa: F401 (torchvision takes seconds to import)
 from models import files
-from models.data.dataset import load_dataset
+from models.data.uploaded import open_dataset
 from models.environment import Environment
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
 from models.logs import configure_logs
@@ -27,10 +27,12 @@ from models.progress import TestResult
 from models.settings import Settings
 from models.store import Status, Store, artifacts, experiments, runs
 from models.store.states import MeasurementKind
+from worker.augmented import draw_augmented
 from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json
 from worker.measure import measure_learning_rates, measure_spec
 from worker.processes.channel import Channel
+from worker.processes.dataset_jobs import run_dataset_job
 from worker.processes.messages import MeasurementJob, OutcomeJson, Report, SettleOutcome, TrainJob
 from worker.sink import StoreSink
 from worker.training.engine import train
@@ -90,6 +92,8 @@ def run_job(orders: int, reports: int) -> int:
             train_run(channel, settings, job)
         case "measurement":
             run_measurement(channel, settings, job)
+        case "dataset":
+            run_dataset_job(channel, settings, job)
         case "describe-device":
             describe_device(channel, settings)
     return 0
@@ -130,7 +134,7 @@ def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orde
     repeated = ThreadHistory.of_environment(cast(Environment | None, original.environment)) if original else None
     sweep(settings.experiments_dir, claim.experiment_id, records, claim.attempt)
     checkpoints = _whole_checkpoints(sink, claim, settings.experiments_dir)
-    dataset = load_dataset(claim.spec.dataset.name, settings, sink.fetching)
+    dataset = open_dataset(claim.spec.dataset, settings, sink.fetching)
     orders.polled()
     return train(
         claim.spec,
@@ -201,9 +205,13 @@ def run_measurement(channel: Channel, settings: Settings, job: MeasurementJob) -
 
 
 def _measure(job: MeasurementJob, settings: Settings) -> MeasurementResult:
-    if MeasurementKind(job["kind"]) is MeasurementKind.PREFLIGHT:
-        return measure_spec(job["spec"], settings)
-    return measure_learning_rates(job["spec"], job["options"], settings)
+    match MeasurementKind(job["kind"]):
+        case MeasurementKind.PREFLIGHT:
+            return measure_spec(job["spec"], settings)
+        case MeasurementKind.AUGMENTED:
+            return draw_augmented(job["spec"], settings)
+        case MeasurementKind.LR_TEST:
+            return measure_learning_rates(job["spec"], job["options"], settings)
 
 
 def describe_device(channel: Channel, settings: Settings) -> None:

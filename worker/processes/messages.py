@@ -51,6 +51,30 @@ class MeasurementJob(TypedDict):
     """Of a learning-rate test."""
 
 
+class DatasetJob(TypedDict):
+    """Do a job of an uploaded dataset."""
+
+    do: Literal["dataset"]
+    settings: JsonObject
+    kind: str
+    """A value of DatasetJobKind."""
+    dataset: str
+    version: int
+    options: JsonObject
+    """As the job has them (models.store.datasets)."""
+    staging: str
+    """The folder in which its files are made."""
+
+
+class DatasetProgress(TypedDict):
+    """How far a job of a dataset is."""
+
+    phase: str
+    done: int
+    total: int
+    """0 while it is not known."""
+
+
 class DescribeDeviceJob(TypedDict):
     """Find out on which device this worker trains."""
 
@@ -58,7 +82,7 @@ class DescribeDeviceJob(TypedDict):
     settings: JsonObject
 
 
-Job = TrainJob | MeasurementJob | DescribeDeviceJob
+Job = TrainJob | MeasurementJob | DatasetJob | DescribeDeviceJob
 
 
 class SettleOutcome(TypedDict):
@@ -105,3 +129,8 @@ class Report(TypedDict, total=False):
     reason: str
     """Why a measurement has no result."""
     device: str
+    dataset_progress: DatasetProgress
+    dataset_report: JsonObject
+    """What a job of a dataset made or found; the last report of its process."""
+    problem: JsonObject
+    """Why it could not, with the members of a problem document."""

@@ -212,6 +212,8 @@ async function predict(form, files) {
 
 document.addEventListener("change", (event) => {
   const form = event.target.closest("[data-predict]");
+  const upload = event.target.closest("[data-upload]");
+  if (upload && event.target.type === "file") showChosen(upload);
   if (form && event.target.type === "file") predict(form, event.target.files).then(() => (event.target.value = ""));
   if (event.target.closest("[data-auto]")) event.target.form.submit();
   if (event.target.name === "compare") offerComparison();
@@ -223,7 +225,10 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (!drop) return;
     event.preventDefault();
     drop.classList.toggle("over", kind === "dragover");
-    if (kind === "drop") predict(drop.closest("form"), event.dataTransfer.files);
+    if (kind !== "drop") return;
+    if (!drop.closest("[data-upload]")) return predict(drop.closest("form"), event.dataTransfer.files);
+    $("input[type=file]", drop).files = event.dataTransfer.files;
+    showChosen(drop.closest("form"));
   });
 }
 
@@ -292,7 +297,81 @@ async function saveDetails(form) {
   if (await send(form.dataset.patch, { method: "PATCH", body, headers })) location.reload();
 }
 
+// ---- uploads ---------------------------------------------------------------------------------------------------------
+
+function showChosen(form) {
+  const file = form.elements.file.files[0];
+  if (!file) return;
+  $(".chosen", form).textContent = `${file.name}, ${(file.size / 1e6).toFixed(1)} MB`;
+  if (!form.elements.name.value) {
+    form.elements.name.value = file.name.replace(/\..*$/, "").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z]+/, "").slice(0, 64);
+  }
+}
+
+// The archive goes by tus, in pieces: one that is broken off goes on where it stopped when it is submitted again.
+const PIECE = 8 << 20, TUS = { "Tus-Resumable": "1.0.0" };
+
+class Refused extends Error {
+  constructor(problem) { super(problem.detail); this.problem = problem; }
+}
+
+async function ask(address, options) {
+  const response = await fetch(address, options);
+  if (!response.ok) throw new Refused(await problemOf(response));
+  return response;
+}
+
+async function beginUpload(api, file) {
+  const key = `upload ${api} ${file.name} ${file.size} ${file.lastModified}`;
+  const known = sessionStorage.getItem(key);
+  if (known) {
+    const found = await fetch(known, { method: "HEAD", headers: TUS });
+    if (found.ok) return { key, address: known, offset: Number(found.headers.get("Upload-Offset")) };
+  }
+  const name = btoa(String.fromCharCode(...new TextEncoder().encode(file.name)));
+  const made = await ask(`${api}/uploads`, { method: "POST", headers: { ...TUS, "Upload-Length": file.size, "Upload-Metadata": `filename ${name}` } });
+  const address = made.headers.get("Location");
+  sessionStorage.setItem(key, address);
+  return { key, address, offset: 0 };
+}
+
+let stopping = false;
+async function sendUpload(form) {
+  const file = form.elements.file.files[0], api = form.dataset.upload, bar = $(".bar", form), said = $("[data-sent]", form);
+  const buttons = [$("[type=submit]", form)], stop = $("[data-stop]", form);
+  buttons.forEach((button) => (button.disabled = true));
+  showProblem(form, null);
+  stopping = false;
+  bar.hidden = stop.hidden = false;
+  try {
+    const upload = await beginUpload(api, file);
+    while (upload.offset < file.size && !stopping) {
+      $("rect", bar).setAttribute("width", (100 * upload.offset) / file.size);
+      said.textContent = `${(upload.offset / 1e6).toFixed(0)} of ${(file.size / 1e6).toFixed(0)} MB sent`;
+      const sent = await ask(upload.address, { method: "PATCH", body: file.slice(upload.offset, upload.offset + PIECE),
+        headers: { ...TUS, "Upload-Offset": upload.offset, "Content-Type": "application/offset+octet-stream" } });
+      upload.offset = Number(sent.headers.get("Upload-Offset"));
+    }
+    if (stopping) said.textContent += "; Upload goes on from there";
+    else {
+      const query = new URLSearchParams({ name: form.elements.name.value, fit: form.elements.fit.value, upload: upload.address.split("/").pop() });
+      if (form.elements.image_size.value) query.set("image_size", form.elements.image_size.value);
+      const made = await (await ask(`${api}/datasets?${query}`, { method: "POST" })).json();
+      sessionStorage.removeItem(upload.key);
+      location.href = made.links.page;
+    }
+  } catch (error) {
+    showProblem(form, error.problem ?? { title: "The lab does not answer", detail: String(error.message ?? error), fix: "Upload again goes on where it stopped." });
+  }
+  stop.hidden = true;
+  buttons.forEach((button) => (button.disabled = false));
+}
+
 document.addEventListener("submit", (event) => {
+  if (event.target.dataset.upload !== undefined) {
+    event.preventDefault();
+    return void sendUpload(event.target);
+  }
   const { submit, patch } = event.target.dataset;
   if (!submit && !patch) return;
   event.preventDefault();
@@ -322,6 +401,8 @@ document.addEventListener("click", async (event) => {
   } else if (button.id === "compare") {
     const [first, ...others] = picked();
     location.href = `${ROOT}/experiments/${first}?compare=${others.join(",")}`;
+  } else if ("stop" in button.dataset) {
+    stopping = true;
   } else if ("dryRun" in button.dataset) {
     submitSpec(button.form, true);
   }

@@ -35,7 +35,7 @@ def test_the_digest_of_a_first_version_is_what_its_checkpoints_say() -> None:
     """Written down by version 1: a checkpoint of another digest would be refused when such a run is resumed."""
     found = parse_spec({"model": "baseline", "spec_version": 1})
     body = found.as_json()
-    del body["name"], body["tags"]
+    del body["name"], body["tags"], body["dataset"]["fingerprint"]
     assert body["spec_version"] == 1
     assert found.digest() == hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     assert found.digest() == "5b70424202924c30bad7c98ab93bfb26ac82c6afa38ca21422efb39c473415de"

@@ -28,8 +28,21 @@ from tests.service.lab_of_one import Filled, LiveServer, client_of, epoch, read_
 from tests.service.predictions.trained import Lab
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
-PAGES = [("GET", path) for path in ("/", "/experiments/{id}", "/new", "/docs", "/login", "/openapi.json", "/static/x")]
-FORMS = [("POST", "/login"), ("POST", "/logout")]
+PAGES = [
+    ("GET", path)
+    for path in (
+        "/",
+        "/experiments/{id}",
+        "/new",
+        "/datasets",
+        "/datasets/{name}",
+        "/docs",
+        "/login",
+        "/openapi.json",
+        "/static/x",
+    )
+]
+FORMS = [("POST", "/login"), ("POST", "/logout"), ("POST", "/datasets"), ("POST", "/api/v1/uploads/{id}")]
 ENDED = "1"
 KNOWN = {"experiment_id": ENDED, "id": ENDED, "name": "cats", "version": "1", "split": "validation", "index": "0"}
 """Values of placeholders in paths for which there is something to answer; "1" for all others."""
@@ -74,6 +87,7 @@ cursors = st.tuples(st.sampled_from(SORTS), st.booleans(), plain, plain).map(
 )
 values = words | cursors
 HEADERS = [
+    *("tus-resumable", "upload-length", "upload-offset", "upload-metadata", "x-http-method-override"),
     *(
         "accept",
         "accept-encoding",

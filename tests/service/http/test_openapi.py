@@ -62,7 +62,19 @@ def described(address: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "tag", ["experiments", "curves", "kernels", "predictions", "models", "learning-rate tests", "catalogue", "health"]
+    "tag",
+    [
+        "experiments",
+        "curves",
+        "kernels",
+        "predictions",
+        "models",
+        "learning-rate tests",
+        "catalogue",
+        "health",
+        "datasets",
+        "uploads",
+    ],
 )
 def test_every_answer_conforms(described: Any, tag: str) -> None:
     operations = [

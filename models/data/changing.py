@@ -1,0 +1,185 @@
+"""A new version of an uploaded dataset: images with other labels, images left out. The one before stays as it is."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
+from models.data.dataset import ImageDataset, load_folder
+from models.data.fetching import read_note
+from models.data.importing.files import FILES, read_files, write_files
+from models.errors import Conflict
+from models.files import flush, make_folder, remove_tree, storage_errors
+from models.text import plural
+
+CHUNK = 4096
+"""Images that are copied at once."""
+SMALLEST_STD = 1 / 255
+Progress = Callable[[str, int, int], None]
+Labels = npt.NDArray[np.int64]
+
+
+def change_version(
+    source: Path, destination: Path, relabelled: Mapping[int, int], dropped: Sequence[int], progress: Progress
+) -> dict[str, Any]:
+    """Make in `destination` the dataset of `source` with these images relabelled and those left out.
+
+    Images are named by their ids, the rows of the training split and behind them those of the test split; labels are
+    numbers of classes. Classes without images left are taken out. `destination` appears by a rename. Returns its
+    report. Raises Conflict if fewer than two classes, or no training image, would be left; StorageFull.
+    """
+    work = destination.parent / f".{destination.name}.changing"
+    remove_tree(work)
+    make_folder(work)
+    try:
+        with storage_errors(f"the dataset cannot be kept in {destination.parent}"):
+            report = _change(load_folder(source), source, work, relabelled, dropped, progress)
+            for path in [*work.iterdir(), work]:
+                flush(path)
+            work.rename(destination)
+    finally:
+        remove_tree(work)
+    return report
+
+
+def _change(
+    before: ImageDataset,
+    source: Path,
+    work: Path,
+    relabelled: Mapping[int, int],
+    dropped: Sequence[int],
+    progress: Progress,
+) -> dict[str, Any]:
+    num_train = before.info.num_train
+    labels = np.concatenate([before.train_labels, before.test_labels])
+    for image, label in relabelled.items():
+        labels[image] = label
+    stays = np.ones(len(labels), dtype=np.bool_)
+    stays[list(dropped)] = False
+    class_names, labels = _classes_left(before, labels, stays)
+    train_stays, test_stays = stays[:num_train], stays[num_train:]
+    if not train_stays.any():
+        raise Conflict("no image of the training split would be left", fix="leave some in")
+    new_train, new_test = labels[:num_train][train_stays], labels[num_train:][test_stays]
+    np.save(work / "train_labels.npy", new_train)
+    np.save(work / "test_labels.npy", new_test)
+    for name, images, kept in (
+        ("train_images", before.train_images, train_stays),
+        ("test_images", before.test_images, test_stays),
+    ):
+        _keep_images(source / f"{name}.npy", work / f"{name}.npy", images, kept, progress)
+    for name in ("validation", "groups"):
+        if (path := source / f"{name}.npy").exists():
+            np.save(work / path.name, np.load(path)[train_stays])
+    _write_list(source, work, stays)
+    return _describe(before, source, work, class_names, len(relabelled), len(dropped), progress)
+
+
+def _classes_left(before: ImageDataset, labels: Labels, stays: npt.NDArray[np.bool_]) -> tuple[tuple[str, ...], Labels]:
+    """The classes that still have images, and the labels numbered by them."""
+    counts = np.bincount(labels[stays], minlength=before.info.num_classes)
+    left = np.flatnonzero(counts)
+    if len(left) < 2:
+        names = ", ".join(f"'{before.info.class_names[number]}'" for number in left) or "none"
+        raise Conflict(
+            f"of {before.info.num_classes} classes only {names} would have images left; two are needed to tell apart",
+            fix="drop or relabel fewer images",
+        )
+    numbers = np.zeros(before.info.num_classes, dtype=np.int64)
+    numbers[left] = np.arange(len(left))
+    return tuple(before.info.class_names[number] for number in left), numbers[labels]
+
+
+def _keep_images(
+    source: Path, target: Path, images: npt.NDArray[np.uint8], stays: npt.NDArray[np.bool_], progress: Progress
+) -> None:
+    """Copy the images that stay; where all do, the same file gets a second name, since it never changes."""
+    if stays.all():
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, target)
+        return
+    rows = np.flatnonzero(stays)
+    shape = (len(rows), *images.shape[1:])
+    if not len(rows):
+        np.save(target, np.zeros(shape, dtype=np.uint8))
+        return
+    copied = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # else a full disk would end the process at a later write
+        with target.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
+    for start in range(0, len(rows), CHUNK):
+        chosen = rows[start : start + CHUNK]
+        copied[start : start + len(chosen)] = images[chosen]
+        progress("copying images", start + len(chosen), len(rows))
+    copied.flush()
+
+
+def _write_list(source: Path, work: Path, stays: npt.NDArray[np.bool_]) -> None:
+    """The list of images, with their new ids."""
+    if not (source / FILES).exists():
+        return
+    kept = (record for record in read_files(source) if stays[record.id])
+    write_files(work / FILES, (replace(record, id=number) for number, record in enumerate(kept)))
+
+
+def _describe(
+    before: ImageDataset,
+    source: Path,
+    work: Path,
+    class_names: tuple[str, ...],
+    num_relabelled: int,
+    num_dropped: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    arrays = {name: np.load(work / f"{name}.npy", mmap_mode=None if "labels" in name else "r") for name in ARRAY_NAMES}
+    train, test = arrays["train_labels"], arrays["test_labels"]
+    progress("measuring the pixels", 0, 0)
+    mean, std = pixel_statistics(arrays["train_images"])
+    info = replace(
+        before.info,
+        num_classes=len(class_names),
+        class_names=class_names,
+        num_train=len(train),
+        num_test=len(test),
+        mean=tuple(float(value) for value in mean),
+        std=tuple(max(SMALLEST_STD, float(value)) for value in std),
+    )
+    progress("taking the fingerprint", 0, 0)
+    changed = replace(before, info=info, **arrays)
+    note = read_note(source)
+    digest = fingerprint(changed)
+    validation = np.load(work / "validation.npy") if (work / "validation.npy").exists() else np.zeros(len(train), bool)
+    said = f"{plural(num_relabelled, 'image')} relabelled and {num_dropped:,} dropped since the version before"
+    report = {
+        **note.get("report", {}),
+        "classes": _counts(class_names, train, validation, test),
+        "num_images": len(train) + len(test),
+        "num_train": len(train),
+        "num_validation": int(validation.sum()),
+        "num_test": len(test),
+        "warnings": [*note.get("report", {}).get("warnings", []), said],
+        "fingerprint": digest,
+    }
+    sizes = {f"{array}.npy": (work / f"{array}.npy").stat().st_size for array in ARRAY_NAMES}
+    note |= {"fingerprint": digest, "bytes": sizes, "info": info.as_json(), "report": report}
+    (work / "dataset.json").write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return report
+
+
+def _counts(
+    class_names: Sequence[str], train: Labels, validation: npt.NDArray[np.bool_], test: Labels
+) -> list[dict[str, Any]]:
+    each = [np.bincount(labels, minlength=len(class_names)) for labels in (train[~validation], train[validation], test)]
+    return [
+        {"name": name, "train": int(trained), "validation": int(held), "test": int(tested)}
+        for name, trained, held, tested in zip(class_names, *each, strict=True)
+    ]

@@ -1,0 +1,187 @@
+"""Datasets as specs name them: built in, or uploaded to this lab.
+
+    data_dir/datasets/NAME/VERSION/      a version of an uploaded dataset; made elsewhere and renamed when it is whole
+        train_images.npy ... dataset.json
+
+A version is named by its fingerprint: a spec that names one means the same images for as long as they are kept. Without
+one a spec means the newest version. All is read from the files, so that a worker needs no database for it.
+"""
+
+import difflib
+import json
+import re
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from models.data.catalogue import DATASETS, get_dataset
+from models.data.dataset import ImageDataset, is_fetched, load_dataset, load_folder
+from models.data.fetching import is_whole
+from models.data.info import DatasetInfo
+from models.data.sources import Progress
+from models.errors import DataUnavailable, InvalidRequest, SpecError
+from models.files import remove_tree
+from models.model_names import NAME
+from models.spec.data import DatasetSpec
+from models.spec.experiment import ExperimentSpec
+
+NOTE = "dataset.json"
+JOBS = ".jobs"
+"""Folder in which workers make versions."""
+DELETED = ".deleted-"
+"""A version that was deleted is called so until its files are gone."""
+HEALTH = "health.json"
+"""What a check of a version found, or why it could not be made."""
+RULE = "a dataset's name has 1 to 64 letters (A to Z), digits, dots, dashes and underscores, and begins with a letter"
+MAX_NAMED = 50
+"""Names that an error lists."""
+
+
+class HasFolders(Protocol):
+    """What is needed of the settings."""
+
+    @property
+    def cache_dir(self) -> Path:
+        """The folder that built-in datasets are kept in."""
+
+    @property
+    def datasets_dir(self) -> Path:
+        """The folder that uploaded datasets are kept in."""
+
+
+@dataclass(frozen=True)
+class FoundDataset:
+    """A dataset that a spec names."""
+
+    info: DatasetInfo
+    fingerprint: str | None
+    """Of an uploaded version; None for a built-in dataset, whose content never changes."""
+    folder: Path | None
+    """Of an uploaded version."""
+
+
+def check_dataset_name(name: str) -> None:
+    """Raise InvalidRequest, with the nearest valid name, unless an uploaded dataset may be called that."""
+    if not NAME.fullmatch(name):
+        nearest = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._").lstrip("0123456789.-_")[:64]
+        entry = {"field": "name", "message": RULE, "value": name[:100], **({"nearest": nearest} if nearest else {})}
+        fix = f"call it {nearest}" if nearest else "call it photos, for instance"
+        raise InvalidRequest(f"{RULE}; {name[:100]!r} is not of that form", fix=fix, errors=[entry])
+    if name.lower() in DATASETS:
+        message = f"{name} is the name of a built-in dataset"
+        nearest = f"my-{name.lower()}"[:64]
+        entry = {"field": "name", "message": message, "value": name, "nearest": nearest}
+        raise InvalidRequest(message, fix=f"call it {nearest}", errors=[entry])
+
+
+def version_folder(datasets_dir: Path, name: str, version: int) -> Path:
+    """Where the files of a version are, or will be."""
+    return datasets_dir / name / str(int(version))
+
+
+def find_dataset(dataset: DatasetSpec, settings: HasFolders) -> FoundDataset:
+    """What the `dataset` part of a spec means. Raises SpecError, with the nearest name, if there is no such dataset."""
+    if dataset.name in DATASETS:
+        if dataset.fingerprint is not None:
+            message = f"names a version of an uploaded dataset, and {dataset.name} is built in; leave it out"
+            raise SpecError([{"field": "dataset.fingerprint", "message": message}])
+        return FoundDataset(get_dataset(dataset.name), None, None)
+    versions = list_versions(settings.datasets_dir, dataset.name)
+    if not versions:
+        raise _unknown_name(dataset.name, settings)
+    for folder in versions:
+        note = read_version(folder)
+        if dataset.fingerprint is None or str(note["fingerprint"]).startswith(dataset.fingerprint):
+            return FoundDataset(DatasetInfo.from_json(note["info"]), str(note["fingerprint"]), folder)
+    newest = str(read_version(versions[0])["fingerprint"])
+    message = f"there is no version {dataset.fingerprint} of the dataset {dataset.name} (any more)"
+    error = {"field": "dataset.fingerprint", "message": message, "value": dataset.fingerprint, "nearest": newest}
+    raise SpecError(
+        [error], fix=f"GET /api/v1/datasets/{dataset.name} lists its versions; left out, the newest is taken"
+    )
+
+
+def pinned(spec: ExperimentSpec, found: FoundDataset) -> ExperimentSpec:
+    """The spec with the version of its uploaded dataset named by fingerprint; unchanged for a built-in one."""
+    if found.fingerprint is None or spec.dataset.fingerprint == found.fingerprint:
+        return spec
+    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"fingerprint": found.fingerprint})})
+
+
+def open_dataset(dataset: DatasetSpec, settings: HasFolders, progress: Progress | None = None) -> ImageDataset:
+    """Map the dataset that a spec names into memory; a built-in one is fetched first if this cache does not have it.
+
+    Raises SpecError as `find_dataset` does, DataUnavailable when no source delivers, StorageFull when the disk is full.
+    """
+    found = find_dataset(dataset, settings)
+    return load_dataset(dataset.name, settings, progress) if found.folder is None else load_folder(found.folder)
+
+
+def open_here(dataset: DatasetSpec, settings: HasFolders) -> ImageDataset:
+    """The same of what is on this machine already. Raises DataUnavailable for what would have to be fetched."""
+    found = find_dataset(dataset, settings)
+    if found.folder is None and not is_fetched(found.info, settings.cache_dir):
+        name = found.info.name
+        raise DataUnavailable(
+            f"{found.info.title} has not been fetched yet",
+            fix=f"epochal data fetch {name}, or train on it once",
+        )
+    return open_dataset(dataset, settings)
+
+
+def remove_version(datasets_dir: Path, name: str, version: int) -> None:
+    """Remove a version's files, after the commit that deleted it. What is left then, a worker removes later."""
+    gone = datasets_dir / f"{DELETED}{secrets.token_hex(8)}"
+    with suppress(OSError):
+        version_folder(datasets_dir, name, version).rename(gone)
+        remove_tree(gone)
+    with suppress(OSError):
+        (datasets_dir / name).rmdir()  # if it was the last version
+
+
+def list_versions(datasets_dir: Path, name: str) -> list[Path]:
+    """The folders of a name's whole versions, the newest first; none for what cannot be a name."""
+    if not NAME.fullmatch(name):
+        return []
+    try:
+        numbered = [path for path in (datasets_dir / name).iterdir() if path.name.isdecimal()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder for folder in sorted(numbered, key=lambda path: -int(path.name)) if is_whole(folder)]
+
+
+def list_names(datasets_dir: Path) -> list[str]:
+    """The names that have a version to train on."""
+    try:
+        names = sorted(path.name for path in datasets_dir.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name for name in names if list_versions(datasets_dir, name)]
+
+
+def read_version(folder: Path) -> dict[str, Any]:
+    """What is written down of a version."""
+    path = folder / NOTE
+    return _read_note(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _read_note(path: Path, _: int) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return note
+
+
+def _unknown_name(name: str, settings: HasFolders) -> SpecError:
+    known = [*DATASETS, *list_names(settings.datasets_dir)]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    error: dict[str, Any] = {
+        "field": "dataset.name",
+        "message": f"there is no dataset {name[:100]!r}",
+        "value": name[:100],
+        "nearest": nearest[0] if nearest else known[0],
+        "choices": known[:MAX_NAMED],
+    }
+    raise SpecError([error], fix="GET /api/v1/datasets lists what can be named")

@@ -1,0 +1,273 @@
+"""Datasets: uploaded, listed, changed, deleted. A worker imports what was uploaded."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from models.data.catalogue import DATASETS, get_dataset, list_datasets
+from models.data.dataset import is_fetched
+from models.data.fetching import dataset_folder
+from models.data.info import DatasetInfo
+from models.data.uploaded import check_dataset_name, remove_version
+from models.errors import Conflict, InvalidRequest, NotFound, TooManyRequests, Unavailable
+from models.settings import Settings
+from models.store import Store, datasets
+from models.store.states import DatasetJobKind, DatasetStatus
+from models.store.tables import DatasetVersion
+from models.uploads import find_upload, give_back_archive, take_archive
+from service.datasets.documents import (
+    DatasetDocument,
+    DatasetsDocument,
+    built_in_document,
+    list_item,
+    version_document,
+)
+from service.http.access import Caller
+from service.http.disk_quotas import check_disk_quota
+from service.http.errors import invalid_fields
+
+MAX_IMPORTS_A_KEY = 5
+MAX_IMPORTS = 50
+"""Versions that wait for a worker, or are being made, of one key and of all."""
+MAX_CHANGES = 15_000
+"""Images that one request relabels or drops."""
+
+
+class Relabelled(BaseModel):
+    """One image, and the class that it belongs to."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: int = Field(ge=0, description="The image's id, as in lists of images.")
+    label: str = Field(max_length=1000, description="The name of a class.")
+
+
+class Relabelling(BaseModel):
+    """Images that get another label."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    images: list[Relabelled] = Field(min_length=1, max_length=MAX_CHANGES)
+
+
+class Dropping(BaseModel):
+    """Images that are left out."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    images: list[int] = Field(min_length=1, max_length=MAX_CHANGES, description="Their ids.")
+
+
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """The lab's datasets."""
+
+    settings: Settings
+    store: Store
+
+    def check_upload(self, name: str, caller: Caller, *, replace: bool, num_bytes: int) -> None:
+        """Refuse an upload before its body is read, for the reasons for which it would be refused afterwards.
+
+        Raises InvalidRequest for what cannot be a name, Conflict for one that is taken, DiskQuota, TooManyRequests.
+        """
+        check_dataset_name(name)
+        with self.store.reading() as session:
+            self._check(session, name, caller, replace=replace, num_bytes=num_bytes)
+
+    def check_room(self, caller: Caller, *, num_bytes: int) -> None:
+        """Refuse an upload whose name is not known yet, where the caller may send no more. Raises as `check_upload`."""
+        with self.store.reading() as session:
+            self._check_limits(session, caller)
+            check_disk_quota(session, self.settings, caller, num_bytes)
+
+    def create(
+        self,
+        name: str,
+        archive: str,
+        num_bytes: int,
+        options: dict[str, Any],
+        caller: Caller,
+        *,
+        filename: str,
+        replace: bool,
+    ) -> tuple[DatasetDocument, bool]:
+        """Make a name's next version of an archive in the folder of uploads; whether the name is new.
+
+        Raises as `check_upload` does. Of two requests with one new name, one makes it and the other gets Conflict.
+        """
+        check_dataset_name(name)
+        with self.store.writing() as session:
+            self._check(session, name, caller, replace=replace, num_bytes=0)
+            row = datasets.create_version(
+                session,
+                name,
+                owner=caller.name,
+                options=options,
+                job=DatasetJobKind.IMPORT,
+                job_options={"archive": archive, "filename": filename[:200], "import": options},
+                num_bytes=num_bytes,
+            )
+            return self._describe(session, row), row.version == 1
+
+    def create_of_upload(
+        self, name: str, upload_id: str, options: dict[str, Any], caller: Caller, *, replace: bool
+    ) -> tuple[DatasetDocument, bool]:
+        """The same of a finished upload, which stays what it was if it is refused."""
+        self.check_upload(name, caller, replace=replace, num_bytes=0)
+        folder = self.settings.uploads_dir
+        note = find_upload(folder, upload_id, caller.name or "")
+        archive = take_archive(folder, note)
+        try:
+            filename = note.filename
+            return self.create(name, archive, note.length, options, caller, filename=filename, replace=replace)
+        except Exception:
+            give_back_archive(folder, note, archive)
+            raise
+
+    def list(self) -> DatasetsDocument:
+        """Every dataset: built-in ones, then uploaded ones by name."""
+        built_in = [{**info.as_json(), "built_in": True} for info in list_datasets()]
+        with self.store.reading() as session:
+            uploaded = [list_item(datasets.get_version(session, name)) for name in datasets.list_names(session)]
+        return DatasetsDocument(datasets=[*built_in, *uploaded])
+
+    def get(self, name: str, version: int | None) -> DatasetDocument:
+        """One dataset: a version of it, by default the newest that is ready. Raises NotFound."""
+        if name in DATASETS:
+            if version is not None:
+                raise NotFound(f"{name} is built in and has no versions", fix=f"GET /api/v1/datasets/{name}")
+            info = get_dataset(name)
+            return built_in_document(info, _count_classes(info, self.settings))
+        with self.store.reading() as session:
+            return self._describe(session, self.find(session, name, version))
+
+    def find(self, session: Session, name: str, version: int | None) -> DatasetVersion:
+        """A version of an uploaded dataset. Raises NotFound with the nearest name."""
+        names = datasets.list_names(session)
+        if name not in names:
+            near = get_close_matches(name[:100], [*DATASETS, *names], n=1, cutoff=0.5)
+            raise NotFound(
+                f"there is no dataset '{name[:100]}'" + (f"; did you mean '{near[0]}'?" if near else ""),
+                fix="GET /api/v1/datasets lists them",
+            )
+        return datasets.get_version(session, name, version)
+
+    def delete(self, name: str, version: int | None) -> None:
+        """Delete a name with all its versions, or one version; an import is stopped by its worker.
+
+        Raises NotFound, Conflict while an experiment that has not ended names it.
+        """
+        self._check_uploaded(name, "deleted")
+        with self.store.writing() as session:
+            gone = datasets.delete(session, name, version)
+        for number in gone:
+            remove_version(self.settings.datasets_dir, name, number)
+
+    def change(
+        self, name: str, version: int | None, changes: Relabelling | Dropping, caller: Caller
+    ) -> DatasetDocument:
+        """Make the next version of one that is ready, with images relabelled or dropped; a worker writes it."""
+        self._check_uploaded(name, "changed")
+        with self.store.writing() as session:
+            source = self.find(session, name, version)
+            if source.status is not DatasetStatus.READY or source.info is None:
+                raise Conflict(f"version {source.version} of dataset {name} is {source.status}, so it has no images")
+            self._check_limits(session, caller)
+            check_disk_quota(session, self.settings, caller, source.num_bytes)
+            info = DatasetInfo.from_json(source.info)
+            job: dict[str, Any] = {"made_of": source.version, "relabel": [], "drop": []}
+            if isinstance(changes, Relabelling):
+                job["relabel"] = _read_labels(changes, info)
+                said = {"relabelled": len(changes.images)}
+            else:
+                job["drop"] = _read_ids(changes.images, info)
+                said = {"dropped": len(changes.images)}
+            row = datasets.create_version(
+                session,
+                name,
+                owner=caller.name,
+                options={**source.options, **said},
+                job=DatasetJobKind.CHANGE,
+                job_options=job,
+                num_bytes=source.num_bytes,
+                made_of=source.version,
+            )
+            return self._describe(session, row)
+
+    def _check(self, session: Session, name: str, caller: Caller, *, replace: bool, num_bytes: int) -> None:
+        versions = datasets.list_versions(session, name)
+        datasets.check_not_importing(versions)
+        if not replace and any(found.status is DatasetStatus.READY for found in versions):
+            raise Conflict(
+                f"there is a dataset {name} already",
+                fix=f"PUT /api/v1/datasets/{name} makes its next version; or take another name, or delete it first",
+            )
+        self._check_limits(session, caller)
+        check_disk_quota(session, self.settings, caller, num_bytes)
+
+    def _check_limits(self, session: Session, caller: Caller) -> None:
+        if caller.name is not None:
+            own = datasets.count_importing(session, caller.name)
+            if own >= MAX_IMPORTS_A_KEY:
+                raise TooManyRequests(
+                    f"'{caller.name}' has {own} datasets waiting or being imported, of {MAX_IMPORTS_A_KEY}",
+                    fix="wait until they are ready, then send it again",
+                    retry_after_seconds=30,
+                )
+        waiting = datasets.count_importing(session)
+        if waiting >= MAX_IMPORTS:
+            raise Unavailable(
+                f"{waiting} datasets wait for their import already", fix="try again later", retry_after_seconds=30
+            )
+
+    def _check_uploaded(self, name: str, what: str) -> None:
+        if name in DATASETS:
+            raise Conflict(f"{name} is built in and cannot be {what}")
+
+    def _describe(self, session: Session, row: DatasetVersion) -> DatasetDocument:
+        session.flush()
+        return version_document(row, datasets.list_versions(session, row.dataset))
+
+
+def _count_classes(info: DatasetInfo, settings: Settings) -> list[tuple[int, int]] | None:
+    if not is_fetched(info, settings.cache_dir):
+        return None
+    folder = dataset_folder(info, settings.cache_dir)
+    counts = (
+        np.bincount(np.load(folder / f"{split}_labels.npy"), minlength=info.num_classes).tolist()
+        for split in ("train", "test")
+    )
+    return list(zip(*counts, strict=True))
+
+
+def _read_labels(changes: Relabelling, info: DatasetInfo) -> list[tuple[int, int]]:
+    """Each image's id and the number of its new class. Raises InvalidRequest that names each one that is wrong."""
+    numbers = {name: number for number, name in enumerate(info.class_names)}
+    wrong = []
+    for place, image in enumerate(changes.images):
+        if image.label not in numbers:
+            near = get_close_matches(image.label, info.class_names, n=1, cutoff=0)
+            message = f"there is no class {image.label[:100]!r}"
+            wrong.append({"field": f"images.{place}.label", "message": message, "nearest": near[0]})
+    if wrong:
+        raise invalid_fields(wrong)
+    ids = _read_ids([image.id for image in changes.images], info)
+    return [(image, numbers[one.label]) for image, one in zip(ids, changes.images, strict=True)]
+
+
+def _read_ids(ids: list[int], info: DatasetInfo) -> list[int]:
+    most = info.num_train + info.num_test
+    wrong = [
+        {"field": f"images.{place}", "message": f"{image} is no image; ids are 0 to {most - 1}"}
+        for place, image in enumerate(ids)
+        if not 0 <= image < most
+    ]
+    if wrong:
+        raise invalid_fields(wrong)
+    if len(set(ids)) < len(ids):
+        raise InvalidRequest("an image is named twice", fix="name each image once")
+    return ids

@@ -1,0 +1,230 @@
+"""The JSON documents of datasets: built-in ones and uploaded ones with their versions, and their images."""
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import Field
+
+from models.data.info import DatasetInfo
+from models.store.states import DatasetStatus
+from models.store.tables import DatasetVersion
+from service.http.documents import API, Document
+from service.http.prefix import with_prefix
+
+MOST_SKIPPED = 200
+"""Skipped files that a document names."""
+
+
+class Progress(Document):
+    """How far an import is."""
+
+    phase: str
+    done: int
+    total: int = Field(description="0 while it is not known.")
+
+
+class ClassDocument(Document):
+    """One class, and how many images of it each split has."""
+
+    name: str
+    train: int | None = Field(description="null for a built-in dataset that is not on this machine yet.")
+    validation: int | None = Field(description="Images that the files themselves hold out for validation.")
+    test: int | None
+
+
+class SkippedDocument(Document):
+    """A file of the archive that is not in the dataset."""
+
+    file: str
+    reason: str
+
+
+class VersionItem(Document):
+    """A version of an uploaded dataset, briefly."""
+
+    version: int
+    status: DatasetStatus
+    fingerprint: str | None
+    num_images: int | None
+    made_of: int | None = Field(description="The version that images were relabelled in or dropped from.")
+    created_at: datetime
+    links: dict[str, str]
+
+
+class DatasetDocument(Document):
+    """A dataset that a spec can name: built in, or one version of an uploaded one."""
+
+    name: str
+    title: str
+    built_in: bool
+    version: int | None = Field(description="null for a built-in dataset.")
+    status: DatasetStatus
+    progress: Progress | None = Field(description="While it is imported.")
+    reason: dict[str, Any] | None = Field(description="Why it failed, with the members of a problem document.")
+    classes: list[ClassDocument] = Field(description="In the order of their labels.")
+    num_images: int | None
+    num_train: int | None
+    num_test: int | None
+    skipped: list[SkippedDocument] = Field(description=f"The first {MOST_SKIPPED} files that were left out, and why.")
+    num_skipped: int
+    image_size: int | None = Field(description="The side of the stored images in pixels.")
+    channels: int | None
+    fingerprint: str | None = Field(description="Names the version in a spec: dataset.fingerprint.")
+    layout: str | None = Field(description="How the files were understood.")
+    warnings: list[str]
+    options: dict[str, Any] = Field(description="What the import was asked to do.")
+    made_of: int | None = Field(description="The version that images were relabelled in or dropped from.")
+    created_by: str | None = Field(description="Name of the key that made it.")
+    created_at: datetime | None
+    finished_at: datetime | None
+    num_bytes: int | None
+    versions: list[VersionItem] = Field(description="All versions, the newest first; empty for a built-in dataset.")
+    links: dict[str, str]
+
+
+class DatasetsDocument(Document):
+    """The datasets that a spec can name, built-in ones first."""
+
+    datasets: list[dict[str, Any]]
+
+
+class ImageItem(Document):
+    """One image of a dataset."""
+
+    id: int = Field(description="Its row: training images from 0 on, those of the test split behind them.")
+    label: str
+    split: str
+    file: str | None = Field(description="Its path inside the archive.")
+    width: int | None = Field(description="Of the picture in its file, in pixels.")
+    height: int | None
+    links: dict[str, str]
+
+
+class ImagePage(Document):
+    """One page of a dataset's images."""
+
+    items: list[ImageItem]
+    page: int
+    pages: int
+    total: int = Field(description="Images of this class and split.")
+
+
+class HealthDocument(Document):
+    """What is wrong with a version's images, in sentences with the images to look at; null while it is checked."""
+
+    name: str
+    version: int
+    status: str = Field(description="checking, ready or failed.")
+    reason: dict[str, Any] | None
+    report: dict[str, Any] | None
+    links: dict[str, str]
+
+
+def address_of(name: str, version: int | None = None) -> str:
+    """Where a dataset, or one of its versions, is."""
+    root = f"{API}/datasets/{quote(name, safe='')}"
+    return with_prefix(root if version is None else f"{root}/versions/{version}")
+
+
+def links_of(name: str, version: int | None) -> dict[str, str]:
+    """The addresses of what belongs to a dataset."""
+    root, query = address_of(name), "" if version is None else f"?version={version}"
+    return {"self": root, "images": f"{root}/images{query}", "page": with_prefix(f"/datasets/{quote(name, safe='')}")}
+
+
+def version_document(row: DatasetVersion, versions: list[DatasetVersion]) -> DatasetDocument:
+    """One version of an uploaded dataset."""
+    info, report = row.info or {}, row.report or {}
+    return DatasetDocument(
+        name=row.dataset,
+        title=info.get("title") or row.dataset,
+        built_in=False,
+        version=row.version,
+        status=row.status,
+        progress=None if row.progress is None else Progress(**row.progress),
+        reason=row.reason,
+        classes=[ClassDocument(**counted) for counted in report.get("classes", [])],
+        num_images=report.get("num_images"),
+        num_train=report.get("num_train"),
+        num_test=report.get("num_test"),
+        skipped=[SkippedDocument(**skipped) for skipped in report.get("skipped", [])[:MOST_SKIPPED]],
+        num_skipped=report.get("num_skipped", 0),
+        image_size=report.get("image_size"),
+        channels=report.get("channels"),
+        fingerprint=row.fingerprint,
+        layout=report.get("layout"),
+        warnings=report.get("warnings", []),
+        options=row.options,
+        made_of=row.made_of,
+        created_by=row.owner,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        num_bytes=row.num_bytes,
+        versions=[_version_item(found) for found in versions],
+        links=links_of(row.dataset, row.version),
+    )
+
+
+def _version_item(row: DatasetVersion) -> VersionItem:
+    return VersionItem(
+        version=row.version,
+        status=row.status,
+        fingerprint=row.fingerprint,
+        num_images=(row.report or {}).get("num_images"),
+        made_of=row.made_of,
+        created_at=row.created_at,
+        links={"self": f"{address_of(row.dataset)}?version={row.version}"},
+    )
+
+
+def built_in_document(info: DatasetInfo, counts: list[tuple[int, int]] | None) -> DatasetDocument:
+    """A built-in dataset; `counts` are each class's training and test images, None while they are not here."""
+    each = counts or [(None, None)] * len(info.class_names)
+    return DatasetDocument(
+        name=info.name,
+        title=info.title,
+        built_in=True,
+        version=None,
+        status=DatasetStatus.READY,
+        progress=None,
+        reason=None,
+        classes=[
+            ClassDocument(name=name, train=train, validation=None, test=test)
+            for name, (train, test) in zip(info.class_names, each, strict=True)
+        ],
+        num_images=info.num_train + info.num_test,
+        num_train=info.num_train,
+        num_test=info.num_test,
+        skipped=[],
+        num_skipped=0,
+        image_size=info.size,
+        channels=info.channels,
+        fingerprint=None,
+        layout=None,
+        warnings=[],
+        options={},
+        made_of=None,
+        created_by=None,
+        created_at=None,
+        finished_at=None,
+        num_bytes=None,
+        versions=[],
+        links=links_of(info.name, None),
+    )
+
+
+def list_item(row: DatasetVersion) -> dict[str, Any]:
+    """An uploaded dataset as lists show it: what a built-in one shows, as far as it is known, and its state."""
+    report = row.report or {}
+    return {
+        **(row.info or {"name": row.dataset, "title": row.dataset}),
+        "built_in": False,
+        "version": row.version,
+        "status": row.status.value,
+        "progress": row.progress,
+        "num_images": report.get("num_images"),
+        "fingerprint": row.fingerprint,
+        "created_at": row.created_at.isoformat(),
+        "links": links_of(row.dataset, row.version),
+    }

@@ -1,0 +1,350 @@
+"""Routes of datasets: uploaded, listed, looked at, checked, changed, deleted."""
+
+import base64
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from models.data.catalogue import DATASETS
+from models.data.importing.options import Fit, OnBroken
+from models.errors import InvalidRequest
+from models.store.states import MeasurementKind
+from models.store.tables import DatasetVersion
+from service.catalogue.inspector import InspectorDep
+from service.datasets.datasets import Datasets, Dropping, Relabelling
+from service.datasets.documents import DatasetDocument, DatasetsDocument, ImagePage
+from service.datasets.images import list_images, open_images, read_pixels
+from service.datasets.upload import Options, accept_upload
+from service.drawing.canvas import png
+from service.http.body import parse_json
+from service.http.dependencies import (
+    BodyDep,
+    CallerDep,
+    RenderingsDep,
+    SettingsDep,
+    WritePlace,
+    WritesDep,
+)
+from service.http.errors import problems
+from service.http.fields import read_fields
+from service.http.pictures import BINARY, ETAG, NOT_MODIFIED
+from service.http.rendered import etag, is_known
+from service.http.routing import MAX_ID, StrictRoute
+from service.measurements.preflights import PreflightsDep
+
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=StrictRoute)
+
+
+async def get_datasets(request: Request) -> Datasets:
+    """The lab's datasets."""
+    datasets: Datasets = request.app.state.datasets
+    return datasets
+
+
+class Split(StrEnum):
+    """The arrays that an image is in."""
+
+    TRAIN = "train"
+    """Trained on and validated on."""
+    TEST = "test"
+    """Kept for the end."""
+
+
+DatasetsDep = Annotated[Datasets, Depends(get_datasets)]
+Name = Annotated[str, Path(description="The dataset's name.", max_length=200)]
+Version = Annotated[int | None, Query(ge=1, le=MAX_ID, description="A version; the newest that is ready if not given.")]
+UploadId = Annotated[
+    str | None, Query(alias="upload", max_length=100, description="A finished upload (/uploads) in place of a body.")
+]
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream")
+        }
+        | {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "format": "binary", "description": "The archive."}},
+                    "required": ["file"],
+                }
+            }
+        }
+    }
+}
+UPLOADED = {
+    202: {
+        "description": "Stored; a worker imports it.",
+        "headers": {"Location": {"schema": {"type": "string"}, "required": True}},
+    },
+    **problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507),
+}
+CHANGED = {
+    202: {
+        "description": "A worker makes the next version.",
+        "headers": {"Location": {"schema": {"type": "string"}, "required": True}},
+    },
+    **problems(401, 403, 404, 409, 413, 415, 422, 429, 503, 507),
+}
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The picture.", "content": {"image/png": BINARY}, "headers": ETAG},
+    **NOT_MODIFIED,
+}
+
+
+def json_body(kind: Any, example: dict[str, Any]) -> dict[str, Any]:
+    """Describe a small JSON body for OpenAPI."""
+    schema = kind.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    text = json.dumps(schema)
+    for name, inner in definitions.items():
+        text = text.replace(json.dumps({"$ref": f"#/$defs/{name}"}), json.dumps(inner))
+    content = {"schema": json.loads(text), "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": content, "application/yaml": content}}}
+
+
+async def read_options(
+    image_size: Annotated[
+        int | None, Query(ge=8, le=1024, description="Side of the stored square; by the images' sizes if not given.")
+    ] = None,
+    fit: Annotated[Fit, Query(description="How a picture of another shape becomes a square.")] = Fit.CROP,
+    on_broken: Annotated[
+        OnBroken, Query(description="Whether a file that cannot be read is left out or refused.")
+    ] = OnBroken.SKIP,
+    group: Annotated[
+        str | None,
+        Query(
+            max_length=500,
+            description="Images of one group stay in one split: `column`, `column:NAME`, or a regular expression on "
+            "the path.",
+        ),
+    ] = None,
+    test_fraction: Annotated[
+        float | None, Query(ge=0, le=0.9, description="Part that becomes the test split, where the files give none.")
+    ] = None,
+    seed: Annotated[int, Query(ge=0, le=2**31 - 1, description="Of the random test split.")] = 0,
+) -> Options:
+    """How the files become a dataset."""
+    return Options.model_validate(
+        {
+            "image_size": image_size,
+            "fit": fit,
+            "on_broken": on_broken,
+            "group": group,
+            "test_fraction": test_fraction,
+            "seed": seed,
+        }
+    )
+
+
+OptionsDep = Annotated[Options, Depends(read_options)]
+
+
+@router.get("", responses=problems(401))
+def list_all_datasets(datasets: DatasetsDep) -> DatasetsDocument:
+    """List the datasets, built-in and uploaded, with their classes."""
+    return datasets.list()
+
+
+@router.post("", status_code=202, openapi_extra=UPLOAD_BODY, responses=UPLOADED)
+async def create_dataset(
+    name: Annotated[str, Query(max_length=200, description="What specs will call it: dataset.name.")],
+    request: Request,
+    caller: CallerDep,
+    datasets: DatasetsDep,
+    writes: WritesDep,
+    options: OptionsDep,
+    response: Response,
+    upload: UploadId = None,
+) -> DatasetDocument:
+    """Upload images as a new dataset: a zip, tar or tar.gz, raw or in a form. A worker imports it."""
+    document, _ = await accept_upload(request, name, datasets, writes, caller, options, upload, replace=False)
+    response.headers["Location"] = document.links["self"]
+    return document
+
+
+@router.put("/{name}", status_code=202, openapi_extra=UPLOAD_BODY, responses=UPLOADED)
+async def replace_dataset(
+    name: Name,
+    request: Request,
+    caller: CallerDep,
+    datasets: DatasetsDep,
+    writes: WritesDep,
+    options: OptionsDep,
+    response: Response,
+    upload: UploadId = None,
+) -> DatasetDocument:
+    """Upload images as a dataset's next version, or as the first of a new name. Earlier versions stay."""
+    document, _ = await accept_upload(request, name, datasets, writes, caller, options, upload, replace=True)
+    response.headers["Location"] = document.links["self"]
+    return document
+
+
+@router.get("/{name}", responses=problems(401, 404, 422))
+def get_dataset(name: Name, datasets: DatasetsDep, version: Version = None) -> DatasetDocument:
+    """Read a dataset: how far its import is, classes, skipped files, warnings, versions."""
+    return datasets.get(name, version)
+
+
+@router.delete(
+    "/{name}",
+    status_code=204,
+    responses={204: {"description": "Deleted; an import of it is stopped."}, **problems(401, 403, 404, 409, 503)},
+)
+def delete_dataset(name: Name, datasets: DatasetsDep, _: Annotated[None, WritePlace]) -> None:
+    """Delete a dataset with all its versions."""
+    datasets.delete(name, None)
+
+
+@router.delete(
+    "/{name}/versions/{version}",
+    status_code=204,
+    responses={204: {"description": "Deleted."}, **problems(401, 403, 404, 409, 503)},
+)
+def delete_dataset_version(
+    name: Name,
+    version: Annotated[int, Path(ge=1, le=MAX_ID, description="The version's number.")],
+    datasets: DatasetsDep,
+    _: Annotated[None, WritePlace],
+) -> None:
+    """Delete one version of a dataset."""
+    datasets.delete(name, version)
+
+
+@router.get("/{name}/images", responses=problems(401, 404, 409, 422))
+def list_dataset_images(
+    name: Name,
+    datasets: DatasetsDep,
+    settings: SettingsDep,
+    version: Version = None,
+    label: Annotated[
+        str | None, Query(alias="class", max_length=1000, description="Only images of this class.")
+    ] = None,
+    split: Annotated[Split | None, Query(description="Only images of this split.")] = None,
+    page: Annotated[int, Query(ge=1, le=1_000_000, description="Counted from 1.")] = 1,
+    limit: Annotated[int, Query(ge=1, le=200, description="Images on a page.")] = 60,
+) -> ImagePage:
+    """List a dataset's images, a page at a time."""
+    row = find_row(datasets, name, version)
+    number = None if row is None else row.version
+    return list_images(
+        open_images(name, row, settings),
+        settings,
+        name=name,
+        version=number,
+        label=label,
+        split=split,
+        page=page,
+        limit=limit,
+    )
+
+
+@router.get(
+    "/{name}/images/{image}.png", response_class=Response, responses={**PICTURE, **problems(401, 404, 409, 422)}
+)
+def get_dataset_image(
+    name: Name,
+    image: Annotated[int, Path(ge=0, le=MAX_ID, description="The image's id.")],
+    datasets: DatasetsDep,
+    settings: SettingsDep,
+    renderings: RenderingsDep,
+    request: Request,
+    version: Version = None,
+    scale: Annotated[int, Query(ge=1, le=64, description="Pixels a side that each of its pixels becomes.")] = 1,
+) -> Response:
+    """Read one image as it is stored."""
+    dataset = open_images(name, find_row(datasets, name, version), settings)
+    pixels = read_pixels(dataset, image, scale)
+    key = ("dataset-image", dataset.fingerprint, image, scale)
+    return renderings.respond(request, key, "image/png", lambda: png(pixels, 72))
+
+
+@router.get(
+    "/{name}/augmented.png", response_class=Response, responses={**PICTURE, **problems(401, 404, 409, 422, 429, 503)}
+)
+async def draw_augmented_images(
+    name: Name,
+    request: Request,
+    caller: CallerDep,
+    inspector: InspectorDep,
+    preflights: PreflightsDep,
+    writes: WritesDep,
+    datasets: DatasetsDep,
+    spec: Annotated[
+        str, Query(max_length=8000, description="A spec as JSON, or a part of one: its model and augmentation.")
+    ] = '{"model": "baseline"}',
+    version: Version = None,
+) -> Response:
+    """Draw training images as the network sees them: a worker makes them with training's own augmentation."""
+    row = await to_thread.run_sync(find_row, datasets, name, version)
+    document = parse_json(spec.encode("utf-8", "surrogatepass"))
+    if not isinstance(document, dict):
+        raise InvalidRequest("spec must be an object", errors=[{"field": "spec", "message": "must be an object"}])
+    given = document.get("dataset")
+    part = given if isinstance(given, dict) else {}
+    pinned = {} if row is None else {"fingerprint": row.fingerprint}
+    document = {"model": "baseline", **document, "dataset": {**part, "name": name, **pinned}}
+    accepted = await writes.run(inspector.accept, document)
+    tag = etag("augmented", accepted.spec.digest())
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if is_known(request, tag):
+        return Response(status_code=304, headers=headers)
+    result = await preflights.ask(MeasurementKind.AUGMENTED, accepted, caller)
+    return Response(base64.b64decode(result["png"]), headers=headers, media_type="image/png")
+
+
+@router.post(
+    "/{name}/relabel",
+    status_code=202,
+    openapi_extra=json_body(Relabelling, {"images": [{"id": 17, "label": "cat"}]}),
+    responses=CHANGED,
+)
+async def relabel_images(
+    name: Name,
+    body: BodyDep,
+    caller: CallerDep,
+    datasets: DatasetsDep,
+    writes: WritesDep,
+    response: Response,
+    version: Version = None,
+) -> DatasetDocument:
+    """Make the next version, with images under other labels; this one stays as it is."""
+    changes = read_fields(Relabelling, body.document, example='{"images": [{"id": 17, "label": "cat"}]}')
+    document = await writes.run(datasets.change, name, version, changes, caller)
+    response.headers["Location"] = document.links["self"]
+    return document
+
+
+@router.post(
+    "/{name}/drop",
+    status_code=202,
+    openapi_extra=json_body(Dropping, {"images": [17, 23]}),
+    responses=CHANGED,
+)
+async def drop_images(
+    name: Name,
+    body: BodyDep,
+    caller: CallerDep,
+    datasets: DatasetsDep,
+    writes: WritesDep,
+    response: Response,
+    version: Version = None,
+) -> DatasetDocument:
+    """Make the next version without these images; this one stays as it is."""
+    changes = read_fields(Dropping, body.document, example='{"images": [17, 23]}')
+    document = await writes.run(datasets.change, name, version, changes, caller)
+    response.headers["Location"] = document.links["self"]
+    return document
+
+
+def find_row(datasets: Datasets, name: str, version: int | None) -> DatasetVersion | None:
+    """A version of an uploaded dataset, None for a built-in one. Raises NotFound."""
+    if name in DATASETS:
+        datasets.get(name, version)  # refuses a version
+        return None
+    with datasets.store.reading() as session:
+        return datasets.find(session, name, version)

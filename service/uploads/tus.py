@@ -1,0 +1,133 @@
+"""The tus resumable upload protocol 1.0.0: its headers, and writing a request's body to an upload.
+
+Core, creation, creation-with-upload, expiration and termination: https://tus.io/protocols/resumable-upload
+docs/decisions/tus.md says why it is written here.
+"""
+
+import base64
+import os
+import re
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import IO
+
+from anyio import to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from models import uploads
+from models.errors import EpochalError, InvalidRequest, TooLarge, UnsupportedMedia
+from models.uploads import UploadNote
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,creation-with-upload,expiration,termination"
+BODY_TYPE = "application/offset+octet-stream"
+WRITTEN_AT_ONCE = 1 << 20
+"""Bytes that are gathered before a thread writes them."""
+MAX_METADATA = 4096
+NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+
+
+class WrongVersion(EpochalError):
+    """A request of another version of the tus protocol, or without the header that says which."""
+
+    code = "wrong-tus-version"
+    status = 412
+    title = "Another version of the upload protocol"
+
+
+def check_version(request: Request) -> None:
+    """Raise WrongVersion unless the request says that it speaks this version."""
+    given = request.headers.get("tus-resumable")
+    if given != VERSION:
+        raise WrongVersion(
+            f"Tus-Resumable is {given[:20]!r}" if given else "there is no header Tus-Resumable",
+            fix=f"send Tus-Resumable: {VERSION}, or use a tus client",
+            versions=[VERSION],
+        )
+
+
+def number_in(request: Request, header: str) -> int:
+    """A header's number. Raises InvalidRequest for none, or what is none."""
+    given = request.headers.get(header, "")
+    if not NUMBER.fullmatch(given):
+        entry = {"field": header, "message": f"must be a whole number of bytes, not {given[:30]!r}"}
+        raise InvalidRequest(f"{header} must be a whole number of bytes, not {given[:30]!r}", errors=[entry])
+    return int(given)
+
+
+def metadata_in(request: Request) -> str:
+    """The header Upload-Metadata: keys, each with its value in base64. Raises InvalidRequest for another form."""
+    given = request.headers.get("upload-metadata", "")
+    if len(given) > MAX_METADATA:
+        raise InvalidRequest(f"Upload-Metadata has {len(given):,} characters, of {MAX_METADATA:,} allowed")
+    for pair in given.split(",") if given else ():
+        key, _, value = pair.strip().partition(" ")
+        try:
+            well = bool(key) and key.isascii() and key.isprintable()
+            base64.b64decode(value, validate=True)
+        except ValueError:
+            well = False
+        if not well:
+            raise InvalidRequest(
+                f"Upload-Metadata has {pair.strip()[:60]!r}, which is no key with a value in base64",
+                errors=[{"field": "Upload-Metadata", "message": "must be keys with values in base64"}],
+            )
+    return given
+
+
+def state(folder: Path, note: UploadNote, offset: int, status_code: int = 204) -> Response:
+    """An answer that says how far an upload is."""
+    headers = {
+        "Tus-Resumable": VERSION,
+        "Upload-Offset": str(offset),
+        "Upload-Expires": formatdate(uploads.expires_at(folder, note), usegmt=True),
+        "Cache-Control": "no-store",
+    }
+    return Response(status_code=status_code, headers=headers)
+
+
+async def append_body(request: Request, folder: Path, note: UploadNote, offset: int) -> int:
+    """Write a request's body to an upload from `offset` on; returns the offset behind it.
+
+    What has arrived stays when the connection breaks. Raises Conflict for another offset than the upload's, TooLarge
+    for more than it was announced with, UnsupportedMedia for a body of another type.
+    """
+    if (kind := request.headers.get("content-type", "")) != BODY_TYPE:
+        raise UnsupportedMedia(f"the Content-Type is '{kind[:60]}'", fix=f"send Content-Type: {BODY_TYPE}")
+    with uploads.appending(folder, note, offset) as file:
+        room = note.length - offset
+        async for piece in gathered(request.stream()):
+            if len(piece) > room:
+                raise TooLarge(
+                    f"the body goes beyond the {note.length:,} bytes that the upload was announced with",
+                    fix="send the rest of the file and no more, or begin a new upload",
+                )
+            await to_thread.run_sync(_write_all, file, piece)
+            room -= len(piece)
+        await to_thread.run_sync(os.fsync, file.fileno())
+    return note.length - room
+
+
+async def gathered(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A body in larger pieces; the last one also when the connection breaks, so that nothing that arrived is lost."""
+    held = bytearray()
+    try:
+        async for chunk in stream:
+            held += chunk
+            if len(held) >= WRITTEN_AT_ONCE:
+                yield bytes(held)
+                held.clear()
+    except ClientDisconnect:
+        if held:
+            yield bytes(held)
+        raise
+    if held:
+        yield bytes(held)
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

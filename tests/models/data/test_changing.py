@@ -1,0 +1,70 @@
+"""A version made of another one: images relabelled, images left out; the first one stays what it was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.data.changing import change_version
+from models.data.dataset import load_folder
+from models.data.importing.engine import import_archive
+from models.data.importing.files import read_files
+from models.data.importing.options import ImportOptions
+from models.errors import Conflict
+from tests.service.datasets.photos import photos
+
+
+def quiet(*_: object) -> None:
+    """No progress."""
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("changing")
+    archive = folder / "photos.zip"
+    archive.write_bytes(photos({"cat": 6, "dog": 5, "emu": 3}))
+    import_archive(archive, folder / "1", ImportOptions(name="photos", threads=1), quiet)
+    return folder / "1"
+
+
+def test_relabelling_moves_no_image_and_changes_the_fingerprint(version: Path, tmp_path: Path) -> None:
+    before = load_folder(version)
+    test_image = before.info.num_train  # the first of the test split
+    report = change_version(version, tmp_path / "2", {0: 2, test_image: 1}, [], quiet)
+    after = load_folder(tmp_path / "2")
+    assert (after.train_images == before.train_images).all()
+    assert (tmp_path / "2" / "train_images.npy").stat().st_nlink == 2
+    assert after.train_labels[0] == 2
+    assert after.test_labels[0] == 1
+    assert (after.train_labels[1:] == before.train_labels[1:]).all()
+    assert after.fingerprint == report["fingerprint"] != before.fingerprint
+    assert load_folder(version).fingerprint == before.fingerprint
+    assert sum(one["train"] + one["test"] for one in report["classes"]) == report["num_images"] == 14
+
+
+def test_dropping_takes_images_and_their_files_out_and_numbers_the_rest_anew(version: Path, tmp_path: Path) -> None:
+    before = load_folder(version)
+    last = before.info.num_train + before.info.num_test - 1
+    report = change_version(version, tmp_path / "2", {}, [0, 2, last], quiet)
+    after = load_folder(tmp_path / "2")
+    kept = [row for row in range(before.info.num_train) if row not in (0, 2)]
+    assert (after.train_images == before.train_images[kept]).all()
+    assert (after.test_images == before.test_images[:-1]).all()
+    assert report["num_images"] == 11
+    names = [record.name for record in read_files(version)]
+    assert [record.name for record in read_files(tmp_path / "2")] == [
+        name for image, name in enumerate(names) if image not in (0, 2, last)
+    ]
+    assert [record.id for record in read_files(tmp_path / "2")] == list(range(11))
+    assert np.isclose(after.info.mean, (after.train_images / 255).mean(axis=(0, 2, 3))).all()
+
+
+def test_a_class_without_images_is_gone_and_one_class_alone_is_refused(version: Path, tmp_path: Path) -> None:
+    before = load_folder(version)
+    labels = np.concatenate([before.train_labels, before.test_labels])
+    emus, dogs = np.flatnonzero(labels == 2).tolist(), np.flatnonzero(labels == 1).tolist()
+    change_version(version, tmp_path / "2", {}, emus, quiet)
+    assert load_folder(tmp_path / "2").info.class_names == ("cat", "dog")
+    with pytest.raises(Conflict, match="only 'cat' would have images left"):
+        change_version(version, tmp_path / "3", dict.fromkeys(dogs, 0), emus, quiet)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2"]

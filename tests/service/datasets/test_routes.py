@@ -1,0 +1,335 @@
+"""Datasets over HTTP: uploaded, imported, listed, looked at, changed, deleted; specs name their versions."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from models.settings import Settings
+from models.store import Status, datasets, experiments, keys
+from models.store.states import Role
+from tests.service.datasets.photos import CLASSES, do_jobs, photos
+from tests.service.lab_of_one import Filled, client_of, settings_in
+
+API = "/api/v1"
+ZIP = {"Content-Type": "application/zip"}
+SPEC = {"model": {"blocks": [{"convs": [{"channels": 2}]}]}, "dataset": {"name": "photos"}}
+
+
+def upload(client: TestClient, name: str = "photos", body: bytes | None = None, **query: Any) -> Any:
+    return client.post(
+        f"{API}/datasets", params={"name": name, **query}, content=photos() if body is None else body, headers=ZIP
+    )
+
+
+def num_classes(filled: Filled, experiment_id: int) -> int:
+    """How many outputs the network of an experiment has."""
+    with filled.store.reading() as session:
+        layers = experiments.get(session, experiment_id).layers
+    assert layers
+    return int(layers[-1]["output_shape"][-1])
+
+
+@pytest.fixture(scope="module")
+def photo_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Filled]]:
+    """A lab with the dataset `photos`, shared by tests that change nothing."""
+    filled = Filled(settings_in(tmp_path_factory.mktemp("photos")))
+    with client_of(filled.settings) as client:
+        junk = {"cat/.DS_Store": b"x", "cat/broken.png": b"no picture", "__MACOSX/cat/._0.png": b"y"}
+        assert upload(client, body=photos(also=junk)).status_code == 202
+        do_jobs(filled)
+        yield client, filled
+    filled.store.dispose()
+
+
+def test_an_upload_is_accepted_then_imported_then_ready(client: TestClient, filled: Filled) -> None:
+    answer = upload(client)
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"{API}/datasets/photos"
+    first = answer.json()
+    assert (first["name"], first["version"], first["status"]) == ("photos", 1, "importing")
+    assert do_jobs(filled) == 1
+    ready = client.get(answer.headers["Location"]).json()
+    assert ready["status"] == "ready"
+    assert [(one["name"], one["train"] + one["test"]) for one in ready["classes"]] == list(CLASSES.items())
+    assert ready["num_images"] == 20
+    assert len(ready["fingerprint"]) == 64
+    assert ready["image_size"] == 12
+    assert [one["version"] for one in ready["versions"]] == [1]
+
+
+def test_skipped_files_are_named_with_the_reason(photo_lab: tuple[TestClient, Filled]) -> None:
+    client, _ = photo_lab
+    found = client.get(f"{API}/datasets/photos").json()
+    assert [(one["file"], bool(one["reason"])) for one in found["skipped"]] == [("cat/broken.png", True)]
+
+
+def test_the_list_has_built_in_and_uploaded_datasets(photo_lab: tuple[TestClient, Filled]) -> None:
+    client, _ = photo_lab
+    listed = {item["name"]: item for item in client.get(f"{API}/datasets").json()["datasets"]}
+    assert listed["cifar10"]["built_in"]
+    assert listed["cifar10"]["num_classes"] == 10
+    assert not listed["photos"]["built_in"]
+    assert listed["photos"]["class_names"] == ["cat", "dog"]
+    assert listed["photos"]["status"] == "ready"
+
+
+def test_a_form_is_read_as_it_arrives(client: TestClient, filled: Filled) -> None:
+    answer = client.post(f"{API}/datasets?name=formed", files={"file": ("my photos.zip", photos(), "application/zip")})
+    assert answer.status_code == 202, answer.text
+    assert do_jobs(filled) == 1
+    assert client.get(f"{API}/datasets/formed").json()["num_images"] == 20
+
+
+@pytest.mark.parametrize("name", ["", "9lives", "a/b", "..", "cifar10", "CIFAR10", "a" * 65, "photos\n", "ünïcode"])
+def test_what_cannot_be_a_name_is_refused_before_the_body_is_read(
+    client: TestClient, filled: Filled, name: str
+) -> None:
+    answer = upload(client, name=name)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "name"
+    assert not list(filled.settings.uploads_dir.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"", ZIP, 422),
+        (photos(), {"Content-Type": "text/plain"}, 415),
+        (photos(), {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        (b"--x\r\n", {"Content-Type": "multipart/form-data; boundary=x"}, 400),
+        (b"", {"Content-Type": "multipart/form-data"}, 400),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="other"; filename="a"\r\n\r\nb\r\n--x--\r\n',
+            {"Content-Type": "multipart/form-data; boundary=x"},
+            422,
+        ),
+    ],
+)
+def test_a_body_that_is_no_upload_leaves_nothing_behind(
+    client: TestClient, filled: Filled, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    answer = client.post(f"{API}/datasets?name=photos", content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert client.get(f"{API}/datasets/photos").status_code == 404
+    assert not list(filled.settings.uploads_dir.glob("*"))
+
+
+def test_a_failed_import_says_which_file_and_why_and_may_be_sent_again(client: TestClient, filled: Filled) -> None:
+    upload(client, body=photos({"only": 3}))
+    do_jobs(filled)
+    failed = client.get(f"{API}/datasets/photos").json()
+    assert failed["status"] == "failed"
+    assert "one class only" in failed["reason"]["detail"]
+    refused = client.post(f"{API}/experiments", json=SPEC)
+    assert refused.status_code == 409
+    assert "one class only" in refused.json()["detail"]
+    assert upload(client).json()["version"] == 2
+
+
+def test_of_two_uploads_of_one_name_one_wins(client: TestClient, filled: Filled) -> None:
+    assert upload(client).status_code == 202
+    second = upload(client)
+    assert second.status_code == 409
+    assert "is being imported" in second.json()["detail"]
+    do_jobs(filled)
+    third = upload(client)
+    assert third.status_code == 409
+    assert "PUT" in third.json()["fix"]
+    assert upload(client, name="Photos").status_code == 409
+    assert len(list(filled.settings.uploads_dir.glob("*.archive"))) <= 1
+
+
+def test_put_makes_the_next_version_and_the_one_before_stays(client: TestClient, filled: Filled) -> None:
+    upload(client)
+    do_jobs(filled)
+    answer = client.put(f"{API}/datasets/photos", content=photos({"cat": 6, "emu": 6}, first=900), headers=ZIP)
+    assert answer.status_code == 202
+    assert client.get(f"{API}/datasets/photos").json()["version"] == 1  # the newest that is ready
+    do_jobs(filled)
+    assert client.get(f"{API}/datasets/photos").json()["version"] == 2
+    before = client.get(f"{API}/datasets/photos?version=1").json()
+    assert [one["name"] for one in before["classes"]] == ["cat", "dog"]
+    assert client.get(f"{API}/datasets/photos/images?version=1&class=dog").json()["total"] == 8
+
+
+def test_a_spec_names_the_version_by_its_fingerprint(client: TestClient, filled: Filled) -> None:
+    upload(client)
+    waiting = client.post(f"{API}/experiments", json=SPEC)
+    assert waiting.status_code == 409
+    assert "still being imported" in waiting.json()["detail"]
+    do_jobs(filled)
+    first = client.get(f"{API}/datasets/photos").json()["fingerprint"]
+    stored = client.post(f"{API}/experiments", json=SPEC)
+    assert stored.status_code == 202, stored.text
+    spec = stored.json()["spec"]
+    assert spec["dataset"]["fingerprint"] == first
+    client.put(f"{API}/datasets/photos", content=photos({"cat": 6, "emu": 6, "yak": 6}, first=900), headers=ZIP)
+    do_jobs(filled)
+    again = client.post(f"{API}/experiments", json=spec).json()
+    assert again["spec"] == spec
+    assert num_classes(filled, again["id"]) == 2
+    newest = client.post(f"{API}/experiments", json=SPEC).json()
+    assert newest["spec"]["dataset"]["fingerprint"] != first
+    assert num_classes(filled, newest["id"]) == 3
+    short = client.post(f"{API}/experiments", json={**SPEC, "dataset": {"name": "photos", "fingerprint": first[:8]}})
+    assert short.json()["spec"]["dataset"]["fingerprint"] == first
+
+
+@pytest.mark.parametrize(
+    ("dataset", "field"),
+    [
+        ({"name": "photo"}, "dataset.name"),
+        ({"name": "photos", "fingerprint": "0" * 64}, "dataset.fingerprint"),
+        ({"name": "photos", "fingerprint": "nothex!!"}, "dataset.fingerprint"),
+        ({"name": "cifar10", "fingerprint": "0" * 64}, "dataset.fingerprint"),
+    ],
+)
+def test_a_version_that_there_is_not_is_refused_by_its_field(
+    photo_lab: tuple[TestClient, Filled], dataset: dict[str, str], field: str
+) -> None:
+    client, _ = photo_lab
+    answer = client.post(f"{API}/experiments?dry_run=false", json={**SPEC, "dataset": dataset})
+    assert answer.status_code == 422, answer.text
+    assert [entry["field"] for entry in answer.json()["errors"]] == [field]
+
+
+def test_a_dataset_that_an_experiment_waits_for_cannot_be_deleted(client: TestClient, filled: Filled) -> None:
+    upload(client)
+    do_jobs(filled)
+    number = client.post(f"{API}/experiments", json=SPEC).json()["id"]
+    refused = client.delete(f"{API}/datasets/photos")
+    assert refused.status_code == 409
+    assert refused.json()["experiments"] == [number]
+    client.post(f"{API}/experiments/{number}/cancel")
+    assert client.delete(f"{API}/datasets/photos").status_code == 204
+    assert client.get(f"{API}/datasets/photos").status_code == 404
+    assert not list(filled.settings.datasets_dir.rglob("*.npy"))
+    again = client.post(f"{API}/experiments/{number}/resume")
+    assert again.status_code == 409
+    assert "was deleted" in again.json()["detail"]
+
+
+def test_deleting_while_it_is_imported_takes_the_job_away(client: TestClient, filled: Filled) -> None:
+    upload(client)
+    with filled.store.writing() as session:
+        claim = datasets.claim_next(session, "worker-1")
+    assert claim is not None
+    assert client.delete(f"{API}/datasets/photos").status_code == 204
+    with filled.store.writing() as session:
+        assert not datasets.beat(session, claim)
+        assert datasets.finish(session, claim, fingerprint="f", num_bytes=1, info={}, report={}) is None
+    assert upload(client).json()["version"] == 1
+
+
+def test_images_are_listed_by_class_and_split_in_pages(photo_lab: tuple[TestClient, Filled]) -> None:
+    client, _ = photo_lab
+    everything = client.get(f"{API}/datasets/photos/images?limit=7").json()
+    assert (everything["total"], everything["pages"], len(everything["items"])) == (20, 3, 7)
+    cats = client.get(f"{API}/datasets/photos/images", params={"class": "cat"}).json()
+    assert cats["total"] == 12
+    assert {item["label"] for item in cats["items"]} == {"cat"}
+    assert all(item["file"].startswith("cat/") for item in cats["items"])
+    test = client.get(f"{API}/datasets/photos/images?split=test").json()
+    assert {item["split"] for item in test["items"]} == {"test"}
+    last = test["items"][-1]
+    shown = client.get(last["links"]["image"] + "&scale=3")
+    assert Image.open(io.BytesIO(shown.content)).size == (36, 36)
+    again = client.get(last["links"]["image"] + "&scale=3", headers={"If-None-Match": shown.headers["ETag"]})
+    assert again.status_code == 304
+    assert client.get(f"{API}/datasets/photos/images/20.png").status_code == 404
+    assert client.get(f"{API}/datasets/photos/images", params={"class": "cow"}).status_code == 422
+
+
+def test_the_images_are_those_that_were_sent(photo_lab: tuple[TestClient, Filled]) -> None:
+    client, _ = photo_lab
+    import zipfile
+
+    archive = zipfile.ZipFile(io.BytesIO(photos()))
+    for item in client.get(f"{API}/datasets/photos/images").json()["items"]:
+        sent = np.asarray(Image.open(archive.open(item["file"])))
+        kept = np.asarray(Image.open(io.BytesIO(client.get(item["links"]["image"]).content)))
+        assert (sent == kept).all(), item
+
+
+def test_relabelled_and_dropped_images_are_refused_by_their_ids(photo_lab: tuple[TestClient, Filled]) -> None:
+    client, _ = photo_lab
+    for where, body, field in (
+        ("relabel", {"images": [{"id": 0, "label": "cow"}]}, "images.0.label"),
+        ("relabel", {"images": [{"id": 20, "label": "cat"}]}, "images.0"),
+        ("drop", {"images": [0, 20]}, "images.1"),
+        ("drop", {"images": []}, "images"),
+        ("drop", {"pictures": [1]}, "images"),
+    ):
+        answer = client.post(f"{API}/datasets/photos/{where}", json=body)
+        assert answer.status_code == 422, (body, answer.text)
+        assert answer.json()["errors"][0]["field"] == field
+    assert client.post(f"{API}/datasets/cifar10/drop", json={"images": [1]}).status_code == 409
+
+
+def test_nobody_may_send_more_than_the_lab_takes(settings: Settings, filled: Filled) -> None:
+    small = settings.model_copy(update={"max_dataset_mb": 1})
+    with client_of(small) as client:
+        announced = upload(client, body=photos(also={"cat/big.png": bytes(2_000_000)}))
+        assert announced.status_code == 413
+
+        def chunks() -> Iterator[bytes]:
+            for _ in range(30):
+                yield bytes(100_000)
+
+        streamed = client.post(f"{API}/datasets?name=photos", content=chunks(), headers=ZIP)
+        assert streamed.status_code == 413
+    assert not list(filled.settings.uploads_dir.glob("*"))
+
+
+def test_roles_and_quotas_hold_for_datasets(settings: Settings, filled: Filled) -> None:
+    with filled.store.writing() as session:
+        _, viewer = keys.create(session, "eve", Role.VIEWER)
+        _, submitter = keys.create(session, "ada", Role.SUBMITTER)
+    locked = settings.model_copy(update={"auth": True, "max_disk_mb": 1})
+    with client_of(locked) as client:
+        assert client.get(f"{API}/datasets").status_code == 401
+        client.headers["X-API-Key"] = viewer
+        assert client.get(f"{API}/datasets").status_code == 200
+        for method, path in (
+            ("POST", "/datasets?name=photos"),
+            ("PUT", "/datasets/photos"),
+            ("DELETE", "/datasets/photos"),
+            ("POST", "/datasets/photos/drop"),
+            ("POST", "/uploads"),
+        ):
+            assert client.request(method, API + path, content=photos(), headers=ZIP).status_code == 403, path
+        client.headers["X-API-Key"] = submitter
+        assert upload(client).json()["created_by"] == "ada"
+        do_jobs(filled)
+        over = upload(client, name="more", body=photos(also={"cat/big.png": bytes(1_000_000)}))
+        assert (over.status_code, over.json()["code"]) == (507, "disk-quota")
+    assert len(list(settings.uploads_dir.glob("*"))) <= 1
+
+
+def test_a_built_in_dataset_is_read_like_an_uploaded_one(steady: TestClient) -> None:
+    found = steady.get(f"{API}/datasets/cifar10").json()
+    assert found["built_in"]
+    assert found["num_images"] == 60_000
+    assert found["classes"][3]["name"] == "cat"
+    assert steady.get(f"{API}/datasets/cifar10?version=1").status_code == 404
+    missing = steady.get(f"{API}/datasets/cifar11")
+    assert missing.status_code == 404
+    assert "cifar10" in missing.json()["detail"]
+
+
+def test_stability_needs_no_dataset_that_was_deleted(client: TestClient, filled: Filled) -> None:
+    upload(client)
+    do_jobs(filled)
+    numbers = [client.post(f"{API}/experiments", json={**SPEC, "seed": seed}).json()["id"] for seed in (1, 2)]
+    for number in numbers:
+        with filled.store.writing() as session:
+            experiments.request_cancel(session, number)
+            assert experiments.get(session, number).status is Status.CANCELLED
+    client.delete(f"{API}/datasets/photos")
+    answer = client.get(f"{API}/experiments/{numbers[0]}/stability?compare={numbers[1]}")
+    assert answer.status_code == 200, answer.text

@@ -1,0 +1,173 @@
+"""Makes versions of uploaded datasets: claims jobs in the database and does each in a forked process.
+
+They do not go through the broker, for the reason that measurements do not: an import must not queue behind a run that
+trains for hours. A job's files are made in datasets/.jobs/ID and moved to their place in the transaction that makes the
+version ready, so that what is there under a version's number is always whole, and what a deleted or lost job left is
+found by its number.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from models.data.fetching import read_note
+from models.data.uploaded import HEALTH, version_folder
+from models.errors import EpochalError
+from models.files import flush, make_folder, remove_tree, write
+from models.store import datasets
+from models.store.states import DatasetJobKind
+from worker.dataset_files import job_folder, remove_job_files
+from worker.processes.messages import DatasetJob, DatasetProgress, Report
+from worker.processes.nursery import Job, NurseryError
+from worker.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.25
+BEAT_SECONDS = 1.0
+
+
+class DatasetWorker:
+    """One worker's thread that polls the database for jobs of datasets."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def run(self) -> None:
+        """Do jobs, one at a time, until the worker shuts down."""
+        while not self._runtime.shutdown.wait(POLL_SECONDS):
+            try:
+                while not self._runtime.shutdown.is_set() and (claim := self._claim()):
+                    self._do(claim)
+            except EpochalError as error:
+                log.warning("the database cannot be searched for jobs of datasets now", why=str(error))
+
+    def _claim(self) -> datasets.Claim | None:
+        with self._runtime.store.reading() as session:
+            if not datasets.any_waiting(session):
+                return None
+        with self._runtime.store.writing() as session:
+            return datasets.claim_next(session, self._runtime.name)
+
+    def _do(self, claim: datasets.Claim) -> None:
+        began = time.monotonic()
+        staging = job_folder(self._runtime.settings.datasets_dir, claim.job_id)
+        try:
+            answer = self._work(claim, staging)
+        except NurseryError as error:
+            log.error("a job of a dataset cannot be done", job=claim.job_id, why=str(error))
+            answer = None
+        if answer is None:
+            self._leave(claim)
+            return
+        self._write(lambda: self._end(claim, staging, answer))
+        self._clean_up(claim)
+        log.info(
+            "did a job of a dataset",
+            job=claim.job_id,
+            kind=claim.kind,
+            dataset=f"{claim.dataset}/{claim.version}",
+            seconds=round(time.monotonic() - began, 2),
+            problem=answer.get("problem", {}).get("detail"),
+        )
+
+    def _work(self, claim: datasets.Claim, staging: Path) -> Report | None:
+        """The process's answer; None when the worker shuts down, the process dies, or the job is no longer ours."""
+        make_folder(staging)
+        payload: DatasetJob = {
+            "do": "dataset",
+            "kind": claim.kind.value,
+            "dataset": claim.dataset,
+            "version": claim.version,
+            "options": claim.options,
+            "staging": str(staging),
+            "settings": self._runtime.settings.model_dump(mode="json"),
+        }
+        with self._runtime.nursery.spawn(payload, self._runtime.shutdown.is_set) as job:
+            return self._watch(claim, job)
+
+    def _watch(self, claim: datasets.Claim, job: Job) -> Report | None:
+        answer: Report | None = None
+        progress: DatasetProgress | None = None
+        beat_at = 0.0
+        while job.exit_code is None:
+            for report in job.read(0.2):
+                if "dataset_progress" in report:
+                    progress = report["dataset_progress"]
+                else:
+                    answer = report
+            if self._runtime.shutdown.is_set():
+                return answer
+            if (now := time.monotonic()) > beat_at:
+                beat_at = now + BEAT_SECONDS
+                if not self._beat(claim, progress):
+                    return None
+        return answer
+
+    def _beat(self, claim: datasets.Claim, progress: DatasetProgress | None) -> bool:
+        """Renew the claim. A database that is away for a moment does not end the job; a reaper's decision does."""
+        try:
+            with self._runtime.store.writing() as session:
+                return datasets.beat(session, claim, progress)
+        except EpochalError as error:
+            log.warning("a job of a dataset cannot be renewed now", job=claim.job_id, why=str(error))
+            return True
+
+    def _leave(self, claim: datasets.Claim) -> None:
+        """Give a job back that is not done; a deleted one's files are removed, since nobody goes on with it."""
+        with self._runtime.store.writing() as session:
+            datasets.give_back(session, claim.job_id, claim.attempt, counts=not self._runtime.shutdown.is_set())
+        self._clean_up(claim)
+
+    def _clean_up(self, claim: datasets.Claim) -> None:
+        """Remove the files of a job that is done or was deleted; another worker may go on with one that is not."""
+        with self._runtime.store.reading() as session:
+            if claim.job_id in datasets.job_ids(session):
+                return
+        remove_job_files(self._runtime.settings, claim)
+
+    def _end(self, claim: datasets.Claim, staging: Path, answer: Report) -> None:
+        """Store what came of a job, in one transaction with moving its files; nothing if it is no longer ours."""
+        place = version_folder(self._runtime.settings.datasets_dir, claim.dataset, claim.version)
+        with self._runtime.store.writing() as session:
+            if claim.kind is DatasetJobKind.HEALTH:
+                if datasets.end_check(session, claim):
+                    write(place / HEALTH, json.dumps(answer).encode())
+            elif "problem" in answer:
+                datasets.fail(session, claim, answer["problem"])
+            elif datasets.beat(session, claim):
+                _put_in_place(staging / "dataset", place)
+                note = read_note(place)
+                datasets.finish(
+                    session,
+                    claim,
+                    fingerprint=str(note["fingerprint"]),
+                    num_bytes=sum(path.stat().st_size for path in place.iterdir()),
+                    info=note["info"],
+                    report=answer["dataset_report"],
+                )
+
+    def _write(self, action: Callable[[], None]) -> None:
+        """Write an end, trying again while the database is away; at a shutdown it is left to the next worker."""
+        while True:
+            try:
+                action()
+            except EpochalError as error:
+                log.warning("the end of a job of a dataset cannot be stored yet", why=str(error))
+                if self._runtime.shutdown.wait(2.0):
+                    raise
+            else:
+                return
+
+
+def _put_in_place(made: Path, place: Path) -> None:
+    """Move a version to its place. One that is there already was moved by a try whose commit failed."""
+    make_folder(place.parent)
+    if made.exists():
+        remove_tree(place)
+        os.rename(made, place)
+        flush(place.parent)

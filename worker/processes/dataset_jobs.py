@@ -1,0 +1,76 @@
+"""What the forked process does for a job of an uploaded dataset: import an archive, change a version, check one."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from models.data.changing import change_version
+from models.data.importing.engine import import_archive
+from models.data.importing.options import ImportOptions
+from models.data.uploaded import version_folder
+from models.errors import EpochalError
+from models.settings import Settings
+from worker.processes.channel import Channel
+from worker.processes.messages import DatasetJob, Report
+
+log = structlog.get_logger(__name__)
+
+REPORT_SECONDS = 0.25
+
+
+def run_dataset_job(channel: Channel, settings: Settings, payload: DatasetJob) -> None:
+    """Do the job and report its result, or the problem that ended it."""
+    answer: Report
+    try:
+        answer = {"dataset_report": _do(channel, settings, payload)}
+    except EpochalError as error:
+        answer = {"problem": problem_of(error)}
+    except Exception as error:
+        log.exception("a job of a dataset failed", kind=payload["kind"], dataset=payload["dataset"])
+        line = (str(error).strip().splitlines() or [""])[0][:500]
+        answer = {"problem": problem_of(EpochalError(f"{type(error).__name__}: {line}", fix="see the worker's log"))}
+    channel.report_outcome(answer)
+
+
+def problem_of(error: EpochalError) -> dict[str, Any]:
+    """An error as the members of a problem document."""
+    members = {"title": error.title, "detail": error.detail, "code": error.code, "status": error.status}
+    return {**error.extra, **members, **({"fix": error.fix} if error.fix else {})}
+
+
+class _Reporter:
+    """Passes progress on to the supervisor, a few times a second."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._next = 0.0
+        self._phase = ""
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now >= self._next or phase != self._phase:
+            self._next, self._phase = now + REPORT_SECONDS, phase
+            self._channel.report({"dataset_progress": {"phase": phase, "done": done, "total": total}})
+
+
+def _do(channel: Channel, settings: Settings, payload: DatasetJob) -> dict[str, Any]:
+    progress = _Reporter(channel)
+    options, place = payload["options"], Path(payload["staging"]) / "dataset"
+    if payload["kind"] == "import":
+        asked = ImportOptions(name=payload["dataset"], **options["import"])
+        report = import_archive(_named(settings, options, Path(payload["staging"])), place, asked, progress)
+        return report.model_dump(mode="json")
+    source = version_folder(settings.datasets_dir, payload["dataset"], options["made_of"])
+    relabelled = {int(image): int(label) for image, label in options["relabel"]}
+    return change_version(source, place, relabelled, options["drop"], progress)
+
+
+def _named(settings: Settings, options: dict[str, Any], staging: Path) -> Path:
+    """The archive under the name that it was sent by, which messages say: a link to where it is kept."""
+    link = staging / (re.sub(r"[^\w.() -]", "_", str(options.get("filename", "")))[-100:].lstrip(".") or "the archive")
+    link.unlink(missing_ok=True)
+    link.symlink_to(settings.uploads_dir / options["archive"])
+    return link
