@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 FILES = "files.jsonl"
@@ -26,11 +26,15 @@ class ImageRecord:
     height: int
 
 
+NAMES = tuple(field.name for field in fields(ImageRecord))
+
+
 def write_files(path: Path, records: Iterable[ImageRecord]) -> None:
     """Write the list."""
     with path.open("w", encoding="utf-8") as file:
         for record in records:
-            file.write(json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":")) + "\n")
+            line = {name: getattr(record, name) for name in NAMES}
+            file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def read_files(folder: Path) -> Iterator[ImageRecord]:

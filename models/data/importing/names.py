@@ -75,6 +75,8 @@ def parts_of(name: str, index: int, what: str) -> tuple[str, ...]:
 def shown(name: str) -> str:
     """A name for quoting in a message: in one line, and not longer than one."""
     name = name if len(name) <= SHOWN_CHARACTERS else name[: SHOWN_CHARACTERS - 3] + "..."
+    if name.isprintable():
+        return name
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
         for character in name

@@ -120,6 +120,12 @@ def stratified(
     chosen: list[int] = []
     for unit in order:
         places = units[int(unit)]
+        if len(places) == 1:
+            label = labels[places[0]]
+            if taken[label] + 0.5 < wanted[label]:
+                taken[label] += 1
+                chosen += places
+            continue
         classes, numbers = np.unique(labels[places], return_counts=True)
         missing = wanted[classes] - taken[classes]
         closer = np.abs(missing - numbers).sum() < np.abs(missing).sum()

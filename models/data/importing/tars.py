@@ -77,7 +77,7 @@ class TarSource:
             raise refusal(member.name, index, self.kind, "is no file")
         if not parts and not member.isdir():
             raise refusal(member.name, index, self.kind, "has no name")
-        check_ratio(member.offset_data + member.size, self._packed, self.kind, shown(member.name))
+        check_ratio(member.offset_data + member.size, self._packed, self.kind, member.name)
         return parts
 
     def _members(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:

@@ -1,5 +1,6 @@
 """A zip as a source: its directory is checked as a whole, its members are read one after the other."""
 
+import os
 import stat
 import struct
 import zipfile
@@ -23,6 +24,9 @@ from models.data.importing.source import (
 from models.errors import ArchiveError
 
 MEMBER_HEAD = b"PK\x01\x02"
+LOCAL_HEAD = b"PK\x03\x04"
+LOCAL = struct.Struct("<4s2xH18xHH")
+"""Before a member's content: how it begins, flags, lengths of the name and of what follows it."""
 END, END64 = b"PK\x05\x06", b"PK\x06\x06"
 TAIL_BYTES = 65_535 + 22 + 20 + 56
 """In which a zip's end is: a comment of up to 65,535 bytes, the end record and, of a large zip, two more."""
@@ -78,7 +82,7 @@ class ZipSource:
             path = "/".join(parts)
             names.add(path, index)
             unpacked, stored = unpacked + member.file_size, stored + member.compress_size
-            check_ratio(unpacked, packed, self.kind, shown(path))
+            check_ratio(unpacked, packed, self.kind, path)
             self.listing.entries.append(Entry(path, member.file_size))
             members.append(member)
         if stored > packed:
@@ -121,13 +125,34 @@ class ZipSource:
         if member.file_size > most:
             raise ArchiveError(f"'{name}' has {member.file_size:,} bytes; at most {most:,} are read", file=name)
         try:
-            with self._zip.open(member) as opened:
-                data = opened.read(member.file_size + 1)
+            data = self._unpack(member)
         except BROKEN as error:
             reason = shown(" ".join(str(error).split())) or type(error).__name__
             raise ArchiveError(f"'{name}' cannot be unpacked: {reason}", file=name) from error
         if len(data) != member.file_size:
             raise ArchiveError(f"'{name}' does not have the size that the zip says", file=name)
+        return data
+
+    def _unpack(self, member: zipfile.ZipInfo) -> bytes:
+        """A member's content, checked. zipfile's own reading takes eight times as long for small files."""
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            with self._zip.open(member) as opened:
+                return opened.read(member.file_size + 1)
+        file = self._file.fileno()
+        head = os.pread(file, LOCAL.size, member.header_offset)
+        magic, flags, name_length, extra_length = LOCAL.unpack(head)
+        if magic != LOCAL_HEAD:
+            raise zipfile.BadZipFile("it does not begin where the directory says")
+        if flags & ENCRYPTED:
+            raise zipfile.BadZipFile("it is encrypted")
+        packed = os.pread(file, member.compress_size, member.header_offset + LOCAL.size + name_length + extra_length)
+        if len(packed) != member.compress_size:
+            raise EOFError("the zip ends within it")
+        data = packed
+        if member.compress_type == zipfile.ZIP_DEFLATED:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.file_size + 1)
+        if zlib.crc32(data) != member.CRC:
+            raise zipfile.BadZipFile("its checksum is wrong")
         return data
 
 
