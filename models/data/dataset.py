@@ -62,8 +62,8 @@ def load_dataset(name: str, settings: HasCacheDir, progress: Progress | None = N
     info = recipe.info
     if recipe.measured:
         note = read_note(folder)
-        measured = {name: tuple(note[name]) for name in ("mean", "std", "class_counts")}
-        info = replace(info, **measured)
+        mean, std, counts = (tuple(note[name]) for name in ("mean", "std", "class_counts"))
+        info = replace(info, mean=mean, std=std, class_counts=counts)
     return _map(folder, info)
 
 

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from models.errors import SpecError
+from models.errors import FieldError, SpecError
+from models.plain import JsonObject
 from models.spec.advice import put
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
@@ -23,8 +24,8 @@ from models.spec.plain import copy_plain
 from models.spec.presets import model_presets, study_presets
 from models.spec.study import BASE, MAX_ROWS, MAX_RUNS, Published, SectionSpec, StudySpec, VariantSpec
 
-Body = dict[str, Any]
-Entry = dict[str, Any]
+Body = JsonObject
+Entry = FieldError
 FIX = "docs/http.md describes a study; GET /api/v1/schema every field of an experiment"
 MOST_ENTRIES = 50
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
+from models.plain import JsonObject
 from models.spec.base import Spec, broken_rule
 from models.text import HOUR, MINUTE
 
@@ -39,7 +40,7 @@ class VariantSpec(Spec):
     key: Key = Field(description="Short name of the row, unique in the study.")
     title: Text = Field(default="", description="What the row is, for people; the key if left out.")
     question: Text = Field(default="", description="The question that the row answers.")
-    overrides: dict[str, Any] = Field(
+    overrides: JsonObject = Field(
         default={}, description="Fields of the spec that differ from the base, nested or with dots: optimizer.lr."
     )
     baseline: Key | None = Field(
@@ -52,7 +53,7 @@ class VariantSpec(Spec):
     keeps_epochs: bool = Field(
         default=False, description="Whether a budget takes images alone from it, as long as 1,000 are left."
     )
-    when_shortened: dict[str, Any] = Field(
+    when_shortened: JsonObject = Field(
         default={}, description="Fields, with dots, that change too where a budget leaves less than half of its work."
     )
 
@@ -103,7 +104,7 @@ class StudySpec(Spec):
 
     title: str = Field(default="Study", min_length=1, max_length=200, description="What the study is called.")
     question: Text = Field(default="", description="What the study is to find out.")
-    base: dict[str, Any] = Field(
+    base: JsonObject = Field(
         default={}, description="An experiment's spec as POST /experiments takes it, which every row starts from."
     )
     variants: tuple[VariantSpec, ...] = Field(default=(), max_length=MAX_ROWS, description="The rows, in order.")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, or_, select
@@ -11,6 +10,7 @@ from sqlalchemy.orm import Session
 from models.errors import Conflict, InvalidRequest, NotFound
 from models.findings import FindingJson
 from models.networks.layer import Layer
+from models.plain import JsonObject
 from models.spec.rows import Parsed, Row
 from models.store import experiments
 from models.store.columns import now
@@ -242,6 +242,6 @@ def _needed_by_others(session: Session, study_id: int, experiment_id: int) -> bo
     return any(other.state.active for other in studies_with(session, experiment_id) if other.id != study_id)
 
 
-def as_body(study: Study) -> dict[str, Any]:
+def as_body(study: Study) -> JsonObject:
     """The study's spec as it was sent, to be POSTed again."""
     return dict(study.spec)

@@ -101,15 +101,11 @@ def check_scaling(scaling: str) -> None:
         )
 
 
-def scale_kernels(kernels: NDArray[np.float64], scaling: str) -> NDArray[np.float64]:
-    """Weights from 0 (the lowest) to 1 (the highest) over the whole layer, or over each output channel's kernel.
+def scale(kernels: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (out, in, height, width) from 0 to 1 between the limits (out,) of each output channel.
 
-    A kernel, or layer, that is the same everywhere has no lowest: it becomes 0.5. What is not finite becomes NaN.
+    Where both limits are the same number it becomes 0.5. What is not finite becomes NaN.
     """
-    return _scale(kernels, *look_through(kernels).limits(scaling))
-
-
-def _scale(kernels: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
     low, span = low.reshape(-1, 1, 1, 1), (high - low).reshape(-1, 1, 1, 1)
     scaled: NDArray[np.float64] = np.where(span > 0, (kernels - low) / np.where(span > 0, span, 1), CONSTANT)
     return np.where(np.isfinite(kernels), scaled, np.nan)
@@ -123,7 +119,7 @@ def lay_out(kernels: NDArray[np.floating], scaling: str) -> Grid:
     rows_of = look_through(kernels)
     low, high = rows_of.limits(scaling)
     some = np.asarray(kernels[: shown[0], : shown[1]], np.float64)
-    scaled = _scale(some, low[: shown[0]], high[: shown[0]])
+    scaled = scale(some, low[: shown[0]], high[: shown[0]])
     if matrix:
         gray = scaled.reshape(-1, *kernels.shape[2:])
         rows, columns = shown

@@ -1,10 +1,10 @@
 """JSON documents of studies."""
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import Field
 
+from models.plain import JsonObject
 from models.spec.study import Published
 from service.http.documents import API, Document
 from service.http.prefix import with_prefix
@@ -55,7 +55,7 @@ class RowDocument(Document):
     seconds: float = Field(description="What its runs took.")
     joules: float | None = Field(description="Energy that its runs took, where the machine tells.")
     epochs: int = Field(description="Epochs of each of its runs.")
-    spec: dict[str, Any] = Field(description="Of its first seed, as it is run; can be POSTed to /experiments.")
+    spec: JsonObject = Field(description="Of its first seed, as it is run; can be POSTed to /experiments.")
 
 
 class StudyProgress(Document):
@@ -89,7 +89,7 @@ class StudyDocument(StudyItem):
 
     baseline: str | None = Field(description="Key of the row that others are compared with.")
     rows: list[RowDocument]
-    spec: dict[str, Any] = Field(description="As it was sent; can be POSTed again.")
+    spec: JsonObject = Field(description="As it was sent; can be POSTed again.")
 
 
 class StudyPage(Document):
@@ -114,7 +114,7 @@ class PlannedRow(Document):
     val_images: int
     test_images: int
     cost: str = Field(description="Equal for rows of which an epoch takes equally long: one dry run serves them all.")
-    spec: dict[str, Any]
+    spec: JsonObject
 
 
 class StudyPlanDocument(Document):

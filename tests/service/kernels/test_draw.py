@@ -67,15 +67,19 @@ def test_three_channels_become_red_green_and_blue() -> None:
     assert images[1, 0, 0].tolist() == [0, 0, 128]
 
 
+def scaled(kernels: np.ndarray, scaling: str) -> np.ndarray:
+    return tiles.scale(kernels, *tiles.look_through(kernels).limits(scaling))
+
+
 def test_scaling_over_the_layer_and_by_kernel() -> None:
     kernels = np.array([[[[0.0, 1.0]]], [[[2.0, 4.0]]]])
-    assert tiles.scale_kernels(kernels, "layer").ravel().tolist() == [0, 0.25, 0.5, 1]
-    assert tiles.scale_kernels(kernels, "kernel").ravel().tolist() == [0, 1, 0, 1]
+    assert scaled(kernels, "layer").ravel().tolist() == [0, 0.25, 0.5, 1]
+    assert scaled(kernels, "kernel").ravel().tolist() == [0, 1, 0, 1]
 
 
 def test_a_kernel_is_all_of_an_output_channel() -> None:
     kernels = np.array([[[[0.0]], [[1.0]], [[4.0]]]])
-    assert tiles.scale_kernels(kernels, "kernel").ravel().tolist() == [0, 0.25, 1]
+    assert scaled(kernels, "kernel").ravel().tolist() == [0, 0.25, 1]
 
 
 def test_constant_kernels_are_mid_grey_and_counted() -> None:
