@@ -74,6 +74,7 @@ def soak(num_requests: int) -> dict[str, Any]:
             found.add(ask(started.url, path, body, SOAK_CLIENTS, SOAK_SECONDS))
             if len(found.times) >= 1000:
                 memory.append((len(found.times), api.memory_full_info().pss / 1e6))
+                print(f"{memory[-1][0]:,} requests, {memory[-1][1]:.1f} MB", file=sys.stderr, flush=True)
     return {
         "requests": len(found.times),
         "per_second": found.per_second,

@@ -125,9 +125,14 @@ def main() -> None:
         "describe_spec": describe.describe_spec,
         "architectures": describe.architectures,
     }
-    if not select.select([questions], [], [], 0)[0]:
-        describe.warm_up()  # torchvision and the meta device take as long as torch; who asks already need not wait
-    while select.select([questions], [], [], float(sys.argv[1]))[0]:
+    patience = 0.0
+    while True:
+        if not select.select([questions], [], [], patience)[0]:
+            if patience:
+                return
+            patience = float(sys.argv[1])
+            describe.warm_up()  # torchvision takes as long as torch; a question that is there already need not wait
+            continue
         try:
             question, arguments = pickle.load(questions)  # noqa: S301 - from the API
         except EOFError:
