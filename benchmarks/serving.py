@@ -20,6 +20,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def install_litserve() -> str:
     return str(folder)
 
 
-def measure(rounds: int, seconds: float) -> list[dict[str, Any]]:
+def measure(rounds: int, seconds: float, cases: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each case and number of clients."""
     rows = []
     with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
@@ -69,6 +70,8 @@ def measure(rounds: int, seconds: float) -> list[dict[str, Any]]:
         rivals = {name: address_of(file) for name, file in files.items()}
         best = stack.enter_context(ceiling())
         for number, case in enumerate(CASES):
+            if case not in cases:
+                continue
             body = form_of(case)
             places = {name: (url, f"/predict/{number}") for name, url in rivals.items()}
             places = {"epochal": (started.url, started.path(case)), **places}
@@ -134,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shorter rounds: under six minutes")
     parser.add_argument("--json", action="store_true", help="rows as JSON in place of a table")
+    parser.add_argument("--case", action="append", choices=list(CASES), help="one network alone; may be repeated")
     parser.add_argument("--beside-training", action="store_true", help="latency while a worker trains, and its speed")
     parser.add_argument("--soak", type=int, nargs="?", const=100_000, metavar="REQUESTS", help="memory over requests")
     parser.add_argument("--folder", type=int, nargs="?", const=10_000, metavar="IMAGES", help="epochal classify")
@@ -148,7 +152,9 @@ def main() -> None:
     if chosen:
         print(json.dumps({**about, **chosen}, indent=1))
         return
-    rows = measure(rounds=2 if arguments.quick else 6, seconds=2.0 if arguments.quick else 5.0)
+    rows = measure(
+        rounds=2 if arguments.quick else 6, seconds=2.0 if arguments.quick else 5.0, cases=arguments.case or list(CASES)
+    )
     if arguments.json:
         print(json.dumps({**about, "rows": rows}, indent=1))
     else:
