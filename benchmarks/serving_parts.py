@@ -66,14 +66,14 @@ print(found.in_time, *found.times)
 
 
 def soak(num_requests: int) -> dict[str, Any]:
-    """The API's memory (private and shared, MB) over so many requests, from the thousandth on."""
+    """The API's own memory (MB, without what it shares) over so many requests, from the thousandth on."""
     with tempfile.TemporaryDirectory() as folder, lab(Path(folder)) as started:
         body, path, api = form_of(CASE), started.path(CASE), started.api()
         found, memory = Answers(), list[tuple[int, float]]()
         while len(found.times) < num_requests + 1000:
             found.add(ask(started.url, path, body, SOAK_CLIENTS, SOAK_SECONDS))
             if len(found.times) >= 1000:
-                memory.append((len(found.times), api.memory_full_info().pss / 1e6))
+                memory.append((len(found.times), api.memory_full_info().uss / 1e6))
                 print(f"{memory[-1][0]:,} requests, {memory[-1][1]:.1f} MB", file=sys.stderr, flush=True)
     return {
         "requests": len(found.times),
