@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,10 +93,10 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[byte
         yield started
     finally:
         started.send_signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             started.wait(30)
-        except subprocess.TimeoutExpired:
-            started.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)  # LitServe leaves its workers behind
 
 
 @dataclass(frozen=True)
