@@ -27,11 +27,13 @@ class Decoders:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
         self._waiting: deque[Future[Results]] = deque()
         self._most_waiting = 2 * count + 1
+        self._stopping = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stopping = True
         for future in self._waiting:
             future.cancel()
         with self._lock:
@@ -88,6 +90,8 @@ class Decoders:
         return Outcome(Answer.BROKEN, reason="is damaged, or needs more memory than is given to one picture")
 
     def _process(self) -> subprocess.Popen[bytes]:
+        if self._stopping:
+            raise RuntimeError("the import was stopped")  # seen by no one: nobody waits for the batch
         process: subprocess.Popen[bytes] | None = getattr(self._own, "process", None)
         if process is None:
             process = subprocess.Popen(  # noqa: S603  (this project's own module)
@@ -103,7 +107,7 @@ class Decoders:
 
     def _end(self) -> int:
         """End this thread's process; its exit code."""
-        process = self._process()
+        process: subprocess.Popen[bytes] = self._own.process
         self._own.process = None
         with self._lock:
             self._processes.remove(process)

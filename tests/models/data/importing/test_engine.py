@@ -103,3 +103,14 @@ def test_a_folder_that_is_not_whole_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "1" / "train_images.npy").write_bytes(b"")
     with pytest.raises(DataUnavailable, match="not whole"):
         load_folder(tmp_path / "1")
+
+
+def test_a_file_that_ends_the_decoder_is_a_broken_file_and_the_import_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.data.importing.decoders.MODULE", "tests.models.data.importing.dying_decoder")
+    contents = {**CONTENTS, "photos/cat/2b.png": b"deadly", "photos/dog/0b.png": b"deadly"}
+    report = run(make_zip(tmp_path / "a.zip", contents), tmp_path / "1", image_size=12)
+    assert {one.file for one in report.skipped} == {"photos/cat/2b.png", "photos/dog/0b.png"}
+    assert "is damaged, or needs more memory" in report.skipped[0].reason
+    assert report.num_images == 10
