@@ -28,13 +28,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
+from benchmarks.unknown_scores import feature_scores
 from models.data.dataset import load_dataset
+from models.data.splits import split_indices
 from models.evaluation.calibration import energy, expected_calibration_error
 from models.evaluation.outputs import read_outputs
 from models.evaluation.probabilities import softmax
 from models.evaluation.roc import roc_curve
 from models.networks.build import build_network
-from models.networks.inputs import network_input, preprocessing_for
+from models.networks.export import Exported
+from models.networks.inputs import preprocessing_for
+from models.networks.layers import head_of
 from models.settings import get_settings
 from models.spec.parse import parse_spec
 from worker.training.engine import train
@@ -66,12 +70,24 @@ def measure(model: str, epochs: int, seed: int) -> dict[str, Any]:
     network = build_network(spec.model, num_classes=10, in_channels=3, size=seen.input_size).eval()
     network.load_state_dict(weights)
 
-    def logits_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            parts = [network(network_input(part, seen)) for part in torch.split(torch.from_numpy(images), BATCH)]
-        return torch.cat(parts).numpy()
+    exported = Exported(network, seen, "none").eval()
 
-    unknown = {name: logits_of(images) for name, images in strangers(seed).items()}
+    def look(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Logits, and the features before the head."""
+        with torch.inference_mode():
+            parts = [exported(part) for part in torch.split(torch.from_numpy(images), BATCH)]
+        logits, features = (torch.cat(part).double().numpy() for part in zip(*parts, strict=True))
+        return logits, features
+
+    looked = {name: look(images) for name, images in strangers(seed).items()}
+    unknown = {name: logits for name, (logits, _) in looked.items()}
+    _, held_out = split_indices(dataset.train_labels, spec.dataset, stratified=True)
+    head = head_of(network)
+    weight = head.weight.detach().flatten(1).double().numpy()
+    bias = np.zeros(len(weight)) if head.bias is None else head.bias.detach().double().numpy()
+    fit = look(dataset.train_images[held_out])
+    scores = feature_scores(*fit, dataset.train_labels[held_out], weight, bias)
+    known = look(dataset.test_images)
     return {
         "model": model,
         "epochs": epochs,
@@ -92,6 +108,10 @@ def measure(model: str, epochs: int, seed: int) -> dict[str, Any]:
                 "called_unknown": float((energy(logits) > fitted.energy_threshold).mean()),
             }
             for name, logits in unknown.items()
+        },
+        "auroc_by_features": {
+            score: {name: auroc(function(*known), function(*both)) for name, both in looked.items()}
+            for score, function in scores.items()
         },
     }
 
@@ -128,6 +148,8 @@ def report(found: dict[str, Any]) -> None:
             f"{name}: AUROC {scores['auroc_energy']:.3f} by energy, {scores['auroc_probability']:.3f} by probability; "
             f"{scores['called_unknown']:.1%} called unknown"
         )
+    for score, areas in found["auroc_by_features"].items():
+        say(f"AUROC by {score}: " + ", ".join(f"{name} {area:.3f}" for name, area in areas.items()))
 
 
 def say(text: str) -> None:

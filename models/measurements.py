@@ -86,4 +86,29 @@ class AugmentedPicture(TypedDict):
     beside_a_run: NotRequired[bool]
 
 
-MeasurementResult = LearningRateTestResult | PreflightResult | AugmentedPicture
+class Question(TypedDict):
+    """What is asked about one image: `method` with `target`, a class's number, or `layer`, a layer's name."""
+
+    weights: str
+    """The weights file, relative to the experiments folder."""
+    sha256: str
+    pixels: str
+    """uint8 (channels, side, side) as they are decoded, in base64."""
+    method: NotRequired[str]
+    target: NotRequired[int]
+    layer: NotRequired[str]
+
+
+class ExplanationResult(TypedDict):
+    """A map (side, side) of 32-bit floats, or feature maps (maps, height, width) of 16-bit ones."""
+
+    shape: list[int]
+    values: str
+    """In base64."""
+    full_shape: NotRequired[list[int]]
+    """Of all feature maps, of which the first are sent, and large ones as means of blocks."""
+    beside_a_run: NotRequired[bool]
+
+
+MeasurementOptions = LearningRateRange | Question
+MeasurementResult = LearningRateTestResult | PreflightResult | AugmentedPicture | ExplanationResult

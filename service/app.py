@@ -27,6 +27,8 @@ from service.experiments import routes as experiments
 from service.experiments.listing import ListedItems
 from service.experiments.live import LiveEvents
 from service.experiments.submit import Submissions
+from service.explanations import routes as explanations
+from service.explanations.ask import Explainer
 from service.export import routes as export
 from service.health import routes as health
 from service.health.check import Readiness
@@ -114,7 +116,7 @@ def create_app(
     app.add_exception_handler(LoginNeeded, pages.send_to_login)
     install_openapi(app)
     # the first routes are found first: of a small network's answer, looking through all of them took a third
-    for router in (predictions.router, registry.predictions):
+    for router in (predictions.router, registry.predictions, explanations.router):
         app.include_router(router, prefix=API, dependencies=[Depends(authorise_viewer)])
     app.include_router(_api())
     app.include_router(health.router)
@@ -200,6 +202,7 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.predictions = PredictionQueue()
     state.versions = Versions(state.store, state.stamps)
     state.datasets = Datasets(settings, state.store)
+    state.explainer = Explainer(state.store, celery, state.writes)
     state.models = Models(settings, state.store, state.predictor)
     state.readiness = Readiness(state.store, celery)
     state.gauges = Gauges(instruments, state.store, celery, count_streams=lambda: live.num_streams)

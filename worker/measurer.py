@@ -9,7 +9,7 @@ from typing import cast
 import structlog
 
 from models.errors import EpochalError
-from models.measurements import LearningRateRange
+from models.measurements import MeasurementOptions
 from models.store import measurements
 from models.store.states import MeasurementKind
 from models.store.tables import Measurement
@@ -26,8 +26,10 @@ DEADLINE_SECONDS = {
     MeasurementKind.PREFLIGHT: 18.0,
     MeasurementKind.LR_TEST: 60.0,
     MeasurementKind.AUGMENTED: 18.0,
+    MeasurementKind.EXPLANATION: 56.0,
 }
-"""The time limit of a measurement. A request waits 20 s for a pre-flight; a learning-rate test is polled."""
+"""The time limit of a measurement. A request waits 20 s for a pre-flight and 60 s for an explanation; a learning-rate
+test is polled."""
 STUDY_DEADLINE_SECONDS = 60.0
 """Of a study's dry run, which no request waits for."""
 
@@ -80,7 +82,7 @@ class Measurer:
             "do": "measurement",
             "kind": measurement.kind.value,
             "spec": measurement.spec,
-            "options": cast(LearningRateRange, measurement.options) if measurement.options else None,
+            "options": cast(MeasurementOptions, measurement.options) if measurement.options else None,
             "settings": self._runtime.settings.model_dump(mode="json"),
         }
         seconds = STUDY_DEADLINE_SECONDS if measurement.options.get("study") else DEADLINE_SECONDS[measurement.kind]

@@ -1,7 +1,7 @@
 """The engine's sink that writes results to the store, fenced by the claim, and sends progress to the supervisor."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -93,6 +93,11 @@ class StoreSink:
             return gone
 
         remove_files(self._experiments_dir, self._write(action))
+
+    def retain(self, kind: str, epochs: Collection[int]) -> None:
+        """Drop the records of a kind that are of other epochs, then their files."""
+        gone = self._write(lambda session: artifacts.retain(session, self._claim, ArtifactKind(kind), epochs))
+        remove_files(self._experiments_dir, gone)
 
     def notice(self, code: NoticeCode, text: str, data: NoticeData) -> None:
         """Store a notice for the experiment's event stream."""

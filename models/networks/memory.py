@@ -11,6 +11,7 @@ from models.data.info import DatasetInfo
 from models.data.splits import num_validation
 from models.evaluation.outputs import stored_bytes
 from models.networks.cost import FLOAT_BYTES
+from models.networks.epoch_budget import epochs_bytes
 from models.networks.kernel_budget import history_bytes
 from models.networks.layer import Layer
 from models.spec.experiment import ExperimentSpec
@@ -60,6 +61,7 @@ class DiskUse:
 
     checkpoints: int
     weights: int
+    epoch_weights: int
     kernels: int
     outputs: int
     database: int
@@ -67,16 +69,17 @@ class DiskUse:
     @property
     def files(self) -> int:
         """What the artifacts take."""
-        return self.checkpoints + self.weights + self.kernels + self.outputs
+        return self.checkpoints + self.weights + self.epoch_weights + self.kernels + self.outputs
 
 
 def disk_use(spec: ExperimentSpec, info: DatasetInfo, weights: int, first_kernels: int) -> DiskUse:
-    """Two checkpoints, the best and the last weights, the kept kernels, the outputs on the splits that are measured at
-    the end, and the rows of the database.
+    """Two checkpoints, the best and the last weights, those of the kept epochs, the kept kernels, the outputs on the
+    splits that are measured at the end, and the rows of the database.
     """
     return DiskUse(
         checkpoints=KEPT_CHECKPOINTS * checkpoint_bytes(spec, weights, first_kernels),
         weights=2 * weights,
+        epoch_weights=epochs_bytes(weights, spec.epochs),
         kernels=history_bytes(first_kernels, spec.epochs),
         outputs=_outputs_bytes(spec, info),
         database=spec.epochs * EPOCH_BYTES,

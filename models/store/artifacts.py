@@ -1,6 +1,7 @@
 """Records of experiments' files: path and digest. Writing files is in models/files.py."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,11 @@ def checkpoints(session: Session, experiment_id: int) -> list[ArtifactRecord]:
     return _list(session, experiment_id, ArtifactKind.CHECKPOINT)
 
 
+def list_kind(session: Session, experiment_id: int, kind: ArtifactKind) -> list[ArtifactRecord]:
+    """An experiment's files of a kind, those of the latest epoch first."""
+    return _list(session, experiment_id, ArtifactKind(kind))
+
+
 def list_for(session: Session, experiment_id: int) -> list[ArtifactRecord]:
     """Every file of an experiment."""
     return _list(session, experiment_id, None)
@@ -96,7 +102,16 @@ def bytes_of_owner(session: Session, owner: str) -> dict[int, int]:
 def forget(session: Session, lease: Lease, kind: ArtifactKind, *, keep: int) -> list[ArtifactRecord]:
     """Delete all but the newest `keep` records of a kind. Returns them; their files are removed after the commit."""
     touch(fenced(session, lease))
-    dropped = _list(session, lease.experiment_id, ArtifactKind(kind))[keep:]
+    return _drop(session, _list(session, lease.experiment_id, ArtifactKind(kind))[keep:])
+
+
+def retain(session: Session, lease: Lease, kind: ArtifactKind, epochs: Collection[int]) -> list[ArtifactRecord]:
+    """Delete the records of a kind that are of other epochs. Returns them; their files are removed after the commit."""
+    touch(fenced(session, lease))
+    return _drop(session, [one for one in list_kind(session, lease.experiment_id, kind) if one.epoch not in epochs])
+
+
+def _drop(session: Session, dropped: list[ArtifactRecord]) -> list[ArtifactRecord]:
     for old in dropped:
         session.delete(session.get_one(Artifact, (old.experiment_id, old.kind, old.epoch)))
     return dropped

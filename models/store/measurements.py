@@ -1,12 +1,13 @@
 """Measurements (pre-flights, learning-rate tests): workers take them from this table, outside the training queue."""
 
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models.errors import NotFound
-from models.measurements import LearningRateRange, MeasurementResult
+from models.measurements import MeasurementOptions, MeasurementResult
 from models.plain import finite
 from models.spec.experiment import ExperimentSpec
 from models.store.columns import now
@@ -16,6 +17,8 @@ from models.store.tables import Measurement
 KEPT = 500
 """Measurements of a kind that are kept of one owner after they have ended. A result has up to 2,000 points (120 kB)."""
 ENDED = (MeasurementStatus.COMPLETED, MeasurementStatus.FAILED)
+LEFT_OVER = timedelta(days=1)
+"""Age of a measurement that was to be removed after its request and was not."""
 
 
 class RunningMeasurement(NamedTuple):
@@ -30,7 +33,7 @@ def create(
     session: Session,
     kind: MeasurementKind,
     spec: ExperimentSpec,
-    options: LearningRateRange | None = None,
+    options: MeasurementOptions | None = None,
     owner: str | None = None,
 ) -> Measurement:
     """Create a measurement for a worker to take, and delete the oldest of its owner's that have ended beyond KEPT."""
@@ -131,18 +134,25 @@ def give_back(session: Session, measurement_id: int) -> None:
 
 
 def finish(session: Session, measurement_id: int, result: MeasurementResult) -> bool:
-    """Store the result. False, with nothing stored, if the measurement has ended already."""
+    """Store the result. False, with nothing stored, if the measurement has ended already or is gone."""
     return _end(session, measurement_id, MeasurementStatus.COMPLETED, result=finite(result))
 
 
 def fail(session: Session, measurement_id: int, reason: str) -> bool:
-    """Store the reason of a failure. False, with nothing stored, if the measurement has ended already."""
+    """Store the reason of a failure. False, with nothing stored, if the measurement has ended already or is gone."""
     return _end(session, measurement_id, MeasurementStatus.FAILED, reason=reason)
 
 
+def remove(session: Session, measurement_id: int) -> None:
+    """Delete a measurement that nobody waits for any more, and what else of its kind was left for a day."""
+    row = get(session, measurement_id)
+    old = Measurement.created_at < now() - LEFT_OVER
+    session.execute(delete(Measurement).where(Measurement.kind == row.kind, (Measurement.id == row.id) | old))
+
+
 def _end(session: Session, measurement_id: int, status: MeasurementStatus, **values: Any) -> bool:
-    measurement = get(session, measurement_id)
-    if measurement.status in ENDED:
+    measurement = session.get(Measurement, measurement_id, populate_existing=True)
+    if measurement is None or measurement.status in ENDED:
         return False
     measurement.status, measurement.finished_at = status, now()
     for name, value in values.items():

@@ -66,6 +66,8 @@ class ArtifactKind(StrEnum):
     """Weights of the best epoch."""
     WEIGHTS_LAST = "weights-last"
     """Weights of the last finite epoch."""
+    WEIGHTS_EPOCH = "weights-epoch"
+    """Weights of one of the epochs that are kept for timelines, in 16 bits."""
     KERNELS = "kernels"
     """The first layer's kernels of every epoch."""
     OUTPUTS_VALIDATION = "outputs-validation"
@@ -83,6 +85,8 @@ class MeasurementKind(StrEnum):
     """A few real steps of a spec that is not queued yet."""
     LR_TEST = "lr-test"
     """A learning-rate test."""
+    EXPLANATION = "explanation"
+    """Which pixels an answer rests on, or a layer's outputs for an image."""
     AUGMENTED = "augmented"
     """A picture of training images as a spec's augmentation makes them."""
 

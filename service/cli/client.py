@@ -109,6 +109,25 @@ class Client:
             raise self._no_lab(response, "no picture")
         return response.content
 
+    def download(self, path: str, **params: Any) -> tuple[str, bytes]:
+        """GET a file below /api/v1: the name that the lab gives it, and its content."""
+        response = self._send("GET", API + path, params=_given(params))
+        found = re.search(
+            r'filename="([A-Za-z0-9][A-Za-z0-9._-]{0,150})"', response.headers.get("content-disposition", "")
+        )
+        if found is None:
+            raise self._no_lab(response, "no file")
+        return found[1], response.content
+
+    def post_for_picture(self, path: str, file: Path, **params: Any) -> bytes:
+        """POST one image and read the picture that comes back."""
+        with file.open("rb") as handle:
+            files = {"image": (sendable(file.name), handle)}
+            response = self._send("POST", API + path, files=files, params=_given(params))
+        if not response.headers.get("content-type", "").startswith("image/"):
+            raise self._no_lab(response, "no picture")
+        return response.content
+
     def post(self, path: str, body: Json = None, *, headers: dict[str, str] | None = None, **params: Any) -> Json:
         """POST a JSON document or nothing; return the JSON answer."""
         return self._read(self._send("POST", API + path, json=body, headers=headers, params=_given(params)))

@@ -14,7 +14,7 @@ from typer import _click as click
 from typer.core import TyperGroup
 
 from models.errors import EpochalError, InvalidSettings
-from service.cli import backup, data, demo, evaluation, experiments, keys, models, pictures, running, studies
+from service.cli import backup, data, demo, evaluation, experiments, keys, looking, models, pictures, running, studies
 from service.cli.output import print_error, visible
 
 
@@ -105,6 +105,10 @@ app.command()(pictures.kernels)
 app.command()(evaluation.confusion)
 app.command()(evaluation.mistakes)
 app.command()(pictures.classify)
+app.command()(looking.explain)
+app.command("feature-maps")(looking.feature_maps)
+app.command()(looking.timeline)
+app.command()(looking.export)
 app.command()(experiments.verdict)
 app.command("lr-test")(pictures.lr_test)
 app.command("lr-tests")(pictures.lr_tests)

@@ -21,6 +21,8 @@ POLL_SECONDS = 0.5
 TEST_SECONDS = 600.0
 BATCH_BYTES = 32_000_000
 TOO_LARGE, TRY_AGAIN = 413, (429, 503)
+KNOWN = {True: "yes", False: "no", None: "-"}
+"""Whether an image is like the validation images; nothing is said where nothing was fitted."""
 PATIENCE, LONGEST_PAUSE_SECONDS = 10, 30.0
 
 
@@ -105,11 +107,18 @@ def classify(
         print_json(found)
         return
     rows = [
-        (shown(file.name) if rank == 0 else "", shown(label["label"]), figure(label["probability"]))
+        (
+            shown(file.name) if rank == 0 else "",
+            shown(label["label"]),
+            figure(label["probability"]),
+            figure(label["calibrated_probability"]),
+            KNOWN[prediction["known"]] if rank == 0 else "",
+        )
         for file, prediction in zip(files, found["predictions"], strict=True)
         for rank, label in enumerate(prediction["top"])
     ]
-    table(("image", "label", "probability"), rows, right=("probability",))
+    columns = ("image", "label", "probability", "calibrated", "known")
+    table(columns, rows, right=("probability", "calibrated"))
 
 
 def _names_weights(arguments: list[str]) -> bool:

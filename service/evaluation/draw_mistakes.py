@@ -71,9 +71,9 @@ def _draw_one(
     side = SIDE * POINT
     sheet.picture(_whole(left), sheet.height - _whole(sheet.height - top + (side - height) / 2), pixels)
     base = top - side - 3
-    taken = f"{names[mistake.predicted]} {_sure(mistake.probability)}"
+    taken = f"{names[mistake.predicted]} {percent(mistake.probability)}"
     sheet.words(left, base, fit(taken, side, 8.5, bold=True, keep_end=6), size=8.5, color=WARNING, bold=True, up="top")
-    own = f"is {names[mistake.label]} {_sure(mistake.label_probability)}"
+    own = f"is {names[mistake.label]} {percent(mistake.label_probability)}"
     sheet.words(left, base - 12, fit(own, side, 8, keep_end=6), size=8, color=INK, up="top")
 
 
@@ -90,7 +90,7 @@ def _whole(length: float) -> float:
     return round(length / POINT) * POINT
 
 
-def _sure(probability: float) -> str:
+def percent(probability: float) -> str:
     """Per cent, never rounded to a certainty that it is not."""
     shown = f"{100 * probability:.0f}%"
     return ">99%" if shown == "100%" and probability < 1 else "<1%" if shown == "0%" else shown

@@ -1,14 +1,19 @@
-"""A trained network as files that others use: a self-contained ONNX file, or the weights as they are stored."""
+"""A trained network as files that others use: a self-contained ONNX file, the weights as they are stored, a bundle."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from models.errors import Conflict, CorruptFile
 from models.settings import Settings
 from models.store import Store
+from service.export.bundle import make_bundle
+from service.export.self_contained import self_contained
 from service.predictions.graphs import Graphs
-from service.predictions.session import read_tensors
-from service.predictions.weights import Weights, find_record, read_weights
+from service.predictions.weights import find_record, read_weights
+
+BINARY = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +23,31 @@ class Exported:
     name: str
     tag: str
     """Changes when the content does."""
+    media_type: str
     parts: Iterator[bytes]
 
 
+class ExportFormat(StrEnum):
+    """The form that a network is downloaded in."""
+
+    ONNX = "onnx"
+    """A self-contained ONNX file: uint8 images in, logits out."""
+    SAFETENSORS = "safetensors"
+    """The weights as stored."""
+    BUNDLE = "bundle"
+    """A zip of both with what is known of the network, and a program that classifies with it."""
+
+
 def export(
-    store: Store, settings: Settings, graphs: Graphs, experiment_id: int, which: str, file_format: str
+    store: Store,
+    settings: Settings,
+    graphs: Graphs,
+    experiment_id: int,
+    which: str,
+    form: ExportFormat,
+    name: str | None = None,
 ) -> Exported:
-    """An experiment's best or last weights as `onnx` or `safetensors`.
+    """An experiment's best or last weights as a file, called `name` or for the experiment.
 
     Raises NotFound without such an experiment, Conflict where it has no weights or they are damaged.
     """
@@ -33,34 +56,11 @@ def export(
         weights, data = read_weights(record, which, settings.experiments_dir)
     except CorruptFile as error:
         raise Conflict(f"{error.detail}, so they are not exported", fix="resume or reproduce the experiment") from error
-    name = f"experiment-{experiment_id}-{which}.{file_format}"
-    if file_format == "safetensors":
-        return Exported(name, weights.sha256, iter([data]))
-    parts = self_contained(graphs.find(weights), weights, data)
-    return Exported(name, f"onnx-{weights.sha256}", parts)
-
-
-def self_contained(graph: bytes, weights: Weights, data: bytes) -> Iterator[bytes]:
-    """The graph with its weights inside, piece by piece: an ONNX file that needs nothing beside it.
-
-    Protocol Buffers merges messages that follow each other, so each tensor is a message of its own behind the graph's,
-    and no more than one of them is held twice. https://protobuf.dev/programming-guides/encoding/#last-one-wins
-    """
-    import onnx  # not at the top: the API needs it for nothing else
-
-    model = onnx.load_model_from_string(graph)
-    del model.graph.initializer[:]
-    about = {
-        "classes": "\n".join(weights.preprocessing.class_names),
-        "experiment": str(weights.experiment_id),
-        "weights": f"{weights.which}, epoch {weights.epoch}, sha256 {weights.sha256}",
-    }
-    for key, value in about.items():
-        model.metadata_props.add(key=key, value=value)
-    yield model.SerializeToString()
-    for name, tensor in read_tensors(data).items():
-        part = onnx.ModelProto()
-        part.graph.initializer.add(
-            name=name, data_type=onnx.TensorProto.FLOAT, dims=tensor.shape, raw_data=tensor.tobytes()
-        )
-        yield part.SerializeToString()
+    name = name or f"experiment-{experiment_id}-{which}"
+    if form is ExportFormat.SAFETENSORS:
+        return Exported(f"{name}.safetensors", weights.sha256, BINARY, iter([data]))
+    if form is ExportFormat.ONNX:
+        parts = self_contained(graphs.find(weights), weights, data)
+        return Exported(f"{name}.onnx", f"onnx-{weights.sha256}", BINARY, parts)
+    content = make_bundle(store, graphs, weights, data, settings.experiments_dir)
+    return Exported(f"{name}.zip", hashlib.sha256(content).hexdigest(), "application/zip", iter([content]))

@@ -145,6 +145,21 @@ IMAGES_REQUEST_BODY = {
         },
     }
 }
+IMAGE_REQUEST_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"image": {"type": "string", "format": "binary", "description": "One image."}},
+                    "required": ["image"],
+                }
+            },
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in IMAGE_TYPES},
+        },
+    }
+}
 
 
 def spec_schema() -> JsonObject:

@@ -43,8 +43,8 @@ def render_kernels(
         raise InvalidRequest(f"scale is {scale}; a weight is drawn 1 to {MAX_SCALE} pixels wide", fix="leave scale out")
     tiles.check_kernels(kernels)
     grid = tiles.lay_out(kernels, scaling)
-    scale = scale or _fitting_scale(grid)
-    gap = _gap(grid, scale)
+    scale = scale or fitting_scale(grid)
+    gap = gap_of(grid, scale)
     height, width = tiles.mosaic_size(grid, scale, gap)
     if height * width > MAX_PIXELS:
         raise InvalidRequest(
@@ -52,11 +52,11 @@ def render_kernels(
             fix="use a smaller scale",
         )
     with drawing():
-        sheet = _draw(tiles.mosaic(grid, scale, gap), grid, _notes(kernels, grid, scaling), title, scale, gap)
+        sheet = draw_tiles(tiles.mosaic(grid, scale, gap), grid, _notes(kernels, grid, scaling), title, scale, gap)
         return sheet.save(format, title=title)
 
 
-def _fitting_scale(grid: tiles.Grid) -> int:
+def fitting_scale(grid: tiles.Grid) -> int:
     """Return pixels per weight, so that the tiles fill the usual width, with a maximum for few tiles."""
     height, width = grid.images.shape[1:3]
     widest = TARGET_WIDTH / (grid.columns * (width + 0.4))
@@ -64,7 +64,7 @@ def _fitting_scale(grid: tiles.Grid) -> int:
     return int(max(1, min(widest, highest, 120 / max(width, height), 40)))
 
 
-def _gap(grid: tiles.Grid, scale: int) -> int:
+def gap_of(grid: tiles.Grid, scale: int) -> int:
     """Return the gap between tiles in pixels: less than half a weight, one pixel between single weights."""
     single = grid.images.shape[1] * grid.images.shape[2] == 1
     return 1 if single else max(1, round(0.4 * scale))
@@ -74,7 +74,7 @@ def _notes(kernels: NDArray[np.floating], grid: tiles.Grid, scaling: str) -> lis
     """Return the lines below the title: shape, scaling, constant kernels, non-finite weights."""
     out, into, height, width = kernels.shape
     ends = "dark" if grid.colour else "black", "bright" if grid.colour else "white"
-    span = f"{ends[0]} {_signed(grid.minimum)}, {ends[1]} {_signed(grid.maximum)}"
+    span = f"{ends[0]} {signed(grid.minimum)}, {ends[1]} {signed(grid.maximum)}"
     how = (
         f"Scaled over the layer: {span}."
         if scaling == "layer"
@@ -102,11 +102,14 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Three digits, with a minus sign."""
     return f"{value:.3g}".replace("-", "\u2212")
 
 
-def _draw(picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title: str, scale: int, gap: int) -> Sheet:
+def draw_tiles(
+    picture: NDArray[np.uint8], grid: tiles.Grid, notes: list[str], title: str, scale: int, gap: int
+) -> Sheet:
     """Draw the sheet, laid out in whole pixels from the upper left corner, so that the image is not resampled."""
     height, width = picture.shape[:2]
     room = 66 if grid.matrix else 16 + 11 * len(str(len(grid.images)))  # for numbers at the left

@@ -16,9 +16,12 @@ from service.http.documents import INFERENCE
 from service.http.routing import StrictRoute
 from service.open_inference.bodies import read_body
 from service.open_inference.tensors import (
+    CALIBRATED,
+    FITTED_OUTPUTS,
     HEADER_LENGTH,
     INPUT,
-    LABELS,
+    KNOWN,
+    OUTPUTS,
     PROBABILITIES,
     Inference,
     pixel_shape,
@@ -26,7 +29,7 @@ from service.open_inference.tensors import (
     write_answer,
 )
 from service.predictions.predict import PredictionsDocument
-from service.predictions.predictor import Predictor
+from service.predictions.predictor import Predictor, Served
 from service.predictions.routes import PredictorDep
 from service.registry.predict import Asked, find_version, predict_by_name
 
@@ -67,7 +70,8 @@ async def get_server() -> JsonObject:
 def get_metadata(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> JsonObject:
     """Tell a model's versions, inputs and outputs."""
     asked = find_asked(store, name, version)
-    wanted = find_preprocessing(predictor, asked)
+    served = find_served(predictor, asked)
+    wanted = served.weights.preprocessing
     with store.reading() as session:
         versions = sorted(registry.usable_versions(session, name))
     pixels = [-1, *pixel_shape(wanted)]
@@ -80,10 +84,7 @@ def get_metadata(name: Name, store: StoreDep, predictor: PredictorDep, version: 
             {"name": INPUT, "datatype": "UINT8", "shape": pixels},
             {"name": INPUT, "datatype": "FP32", "shape": pixels},
         ],
-        "outputs": [
-            {"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, len(wanted.class_names)]},
-            {"name": LABELS, "datatype": "BYTES", "shape": [-1]},
-        ],
+        "outputs": [_output(name, len(wanted.class_names)) for name in output_names(served)],
         "parameters": {"class_names": list(wanted.class_names)},
     }
 
@@ -92,7 +93,7 @@ def get_metadata(name: Name, store: StoreDep, predictor: PredictorDep, version: 
 @router.get("/models/{name}/versions/{version}/ready")
 def get_model_ready(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> Response:
     """Report whether a model is ready: whether its weights exist and are intact."""
-    find_preprocessing(predictor, find_asked(store, name, version))
+    find_served(predictor, find_asked(store, name, version))
     return Response()
 
 
@@ -111,11 +112,12 @@ async def infer(
     """Run inference on a tensor of images; returns tensors."""
     whose = caller.name or (request.client.host if request.client else "")
     asked = await to_thread.run_sync(find_asked, store, name, version)
-    wanted = await to_thread.run_sync(find_preprocessing, predictor, asked)
+    served = await to_thread.run_sync(find_served, predictor, asked)
+    wanted, names = served.weights.preprocessing, output_names(served)
     with request.app.state.predictions.room.upload(whose) as arrived:
         body = await read_body(request, arrived, settings.max_upload_mb * 1_000_000)
         authenticator.count_upload(caller, len(body))
-        inference = await to_thread.run_sync(read_inference, body, request.headers.get(HEADER_LENGTH), wanted)
+        inference = await to_thread.run_sync(read_inference, body, request.headers.get(HEADER_LENGTH), wanted, names)
         del body
         answered = await predict_by_name(request, whose, asked, inference.images, ALL_CLASSES)
         return await to_thread.run_sync(_respond, inference, answered, wanted)
@@ -128,19 +130,33 @@ def find_asked(store: Store, name: str, version: str | None) -> Asked:
     return find_version(store, name, None if version is None else int(version))
 
 
-def find_preprocessing(predictor: Predictor, asked: Asked) -> Preprocessing:
-    """What a version takes an image for. Raises Conflict where its weights are not there or damaged."""
+def find_served(predictor: Predictor, asked: Asked) -> Served:
+    """A version's weights. Raises Conflict where they are not there or damaged."""
     try:
-        return predictor.find(asked.experiment_id, asked.weights).weights.preprocessing
+        return predictor.find(asked.experiment_id, asked.weights)
     except CorruptFile as error:
         raise Conflict(f"version {asked.version} of model '{asked.name}': {error.detail}") from error
 
 
+def output_names(served: Served) -> tuple[str, ...]:
+    """What can be asked of these weights."""
+    return OUTPUTS if served.calibration is None else FITTED_OUTPUTS
+
+
+def _output(name: str, num_classes: int) -> JsonObject:
+    if name in (PROBABILITIES, CALIBRATED):
+        return {"name": name, "datatype": "FP32", "shape": [-1, num_classes]}
+    return {"name": name, "datatype": "BOOL" if name == KNOWN else "BYTES", "shape": [-1]}
+
+
 def _respond(inference: Inference, answered: PredictionsDocument, wanted: Preprocessing) -> Response:
     probabilities = np.zeros((len(answered.predictions), len(wanted.class_names)), np.float32)
-    for row, prediction in zip(probabilities, answered.predictions, strict=True):
+    calibrated = np.zeros_like(probabilities)
+    for row, fitted, prediction in zip(probabilities, calibrated, answered.predictions, strict=True):
         for likely in prediction.top:
             row[likely.index] = likely.probability
+            fitted[likely.index] = likely.calibrated_probability or 0.0
+    known = np.array([bool(prediction.known) for prediction in answered.predictions])
     about: JsonObject = {
         "model_name": answered.model,
         "model_version": str(answered.version),
@@ -152,7 +168,9 @@ def _respond(inference: Inference, answered: PredictionsDocument, wanted: Prepro
         },
     }
     labels = [prediction.label for prediction in answered.predictions]
-    body, header_length = write_answer(about, probabilities, labels, inference.outputs)
+    body, header_length = write_answer(
+        about, probabilities, labels, inference.outputs, calibrated=calibrated, known=known
+    )
     if header_length is None:
         return Response(body, media_type="application/json")
     return Response(body, media_type="application/octet-stream", headers={HEADER_LENGTH: str(header_length)})

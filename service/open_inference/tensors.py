@@ -27,7 +27,10 @@ from service.http.uploads import MAX_IMAGES, Upload
 
 INPUT = "images"
 PROBABILITIES, LABELS = "probabilities", "labels"
+CALIBRATED, KNOWN = "calibrated_probabilities", "known"
 OUTPUTS = (PROBABILITIES, LABELS)
+FITTED_OUTPUTS = (*OUTPUTS, CALIBRATED, KNOWN)
+"""Of weights that a temperature and a threshold were fitted for."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_JSON_BYTES = 8_000_000
 """Of JSON, which is parsed in one piece while nothing else of Python runs: 0.1 s. Bytes behind it cost nothing."""
@@ -57,8 +60,10 @@ def pixel_shape(wanted: Preprocessing) -> tuple[int, int, int]:
     return channels, wanted.source_size, wanted.source_size
 
 
-def read_inference(body: bytes, header_length: str | None, wanted: Preprocessing) -> Inference:
-    """A request's images, in order, and the outputs that it wants. Raises BadRequest, with what is wrong."""
+def read_inference(
+    body: bytes, header_length: str | None, wanted: Preprocessing, names: Sequence[str] = OUTPUTS
+) -> Inference:
+    """A request's images, in order, and which of the outputs `names` it wants. Raises BadRequest."""
     document, rest = _split(body, header_length)
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
@@ -69,23 +74,27 @@ def read_inference(body: bytes, header_length: str | None, wanted: Preprocessing
         isinstance(identifier, str) and len(identifier) <= MAX_ID and is_unicode(identifier)
     ):
         raise BadRequest(f"'id' must be text of at most {MAX_ID} characters")
-    return Inference(identifier, _read_input(inputs[0], rest, wanted), _read_outputs(document))
+    return Inference(identifier, _read_input(inputs[0], rest, wanted), _read_outputs(document, names))
 
 
 def write_answer(
-    about: JsonObject, probabilities: NDArray[np.float32], labels: Sequence[str], outputs: Sequence[Output]
+    about: JsonObject,
+    probabilities: NDArray[np.float32],
+    labels: Sequence[str],
+    outputs: Sequence[Output],
+    *,
+    calibrated: NDArray[np.float32] | None = None,
+    known: NDArray[np.bool_] | None = None,
 ) -> tuple[bytes, int | None]:
-    """An answer's body, and the length of its JSON if bytes follow it. `about` is what stands beside the outputs."""
+    """An answer's body, and the length of its JSON if bytes follow it. `about` is what stands beside the outputs.
+
+    `calibrated` and `known` are needed where the outputs of these names are asked for.
+    """
+    tensors = {PROBABILITIES: probabilities, CALIBRATED: calibrated, KNOWN: known}
     described, rest = [], b""
     for output in outputs:
-        if output.name == PROBABILITIES:
-            tensor: JsonObject = {"name": output.name, "datatype": "FP32", "shape": list(probabilities.shape)}
-            data: list[Any] = probabilities.ravel().tolist()
-            raw = probabilities.astype("<f4").tobytes()
-        else:
-            tensor = {"name": output.name, "datatype": "BYTES", "shape": [len(labels)]}
-            data = list(labels)
-            raw = b"".join(struct.pack("<I", len(text)) + text for text in (label.encode() for label in labels))
+        tensor, data, raw = _as_text(labels) if output.name == LABELS else _as_numbers(tensors[output.name])
+        tensor = {"name": output.name, **tensor}
         if output.binary:
             rest += raw
             described.append({**tensor, "parameters": {"binary_data_size": len(raw)}})
@@ -93,6 +102,19 @@ def write_answer(
             described.append({**tensor, "data": data})
     head = json.dumps({**about, "outputs": described}).encode()
     return head + rest, len(head) if any(output.binary for output in outputs) else None
+
+
+def _as_numbers(values: NDArray[Any] | None) -> tuple[JsonObject, list[Any], bytes]:
+    """A tensor's description, its elements, and the same as bytes."""
+    assert values is not None
+    datatype = "BOOL" if values.dtype == np.bool_ else "FP32"
+    raw = values.astype("?" if datatype == "BOOL" else "<f4").tobytes()
+    return {"datatype": datatype, "shape": list(values.shape)}, values.ravel().tolist(), raw
+
+
+def _as_text(labels: Sequence[str]) -> tuple[JsonObject, list[Any], bytes]:
+    raw = b"".join(struct.pack("<I", len(text)) + text for text in (label.encode() for label in labels))
+    return {"datatype": "BYTES", "shape": [len(labels)]}, list(labels), raw
 
 
 def _split(body: bytes, header_length: str | None) -> tuple[JsonObject, bytes]:
@@ -234,17 +256,17 @@ def _as_files(pixels: NDArray[np.uint8]) -> list[Upload]:
     return files
 
 
-def _read_outputs(document: JsonObject) -> list[Output]:
+def _read_outputs(document: JsonObject, names: Sequence[str]) -> list[Output]:
     binary = _flag(_parameters(document), "binary_data_output", default=False)
     asked = document.get("outputs")
     if asked is None or asked == []:
-        return [Output(name, binary) for name in OUTPUTS]
+        return [Output(name, binary) for name in names]
     if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
         raise BadRequest("'outputs' must be a list of objects")
     outputs: list[Output] = []
     for one in asked:
-        if (name := one.get("name")) not in OUTPUTS:
-            raise BadRequest(f"there is no output {_quoted(name)}; this model's are {', '.join(OUTPUTS)}")
+        if (name := one.get("name")) not in names:
+            raise BadRequest(f"there is no output {_quoted(name)}; this model's are {', '.join(names)}")
         if any(name == output.name for output in outputs):
             raise BadRequest(f"the output '{name}' is asked for twice")
         parameters = _parameters(one)

@@ -129,6 +129,19 @@ class PredictionQueue:
             )
         self._pixels.take(caller, total)
 
+    def count_work(self, caller: str, pixels: int) -> None:
+        """Charge other work of a network to a caller, as so many pixels. Raises TooManyRequests."""
+        self._pixels.take(caller, pixels)
+
+
+async def find_served(predictor: Predictor, queue: PredictionQueue, experiment_id: int, which: str) -> Served:
+    """The weights to predict with. Raises NotFound or Conflict."""
+    served = predictor.ready(experiment_id, which)
+    if served is None:
+        stamp = predictor.stamp(experiment_id)
+        served = await queue.threads.run(_find, predictor, experiment_id, which, stamp)
+    return served
+
 
 async def predict_while_connected(
     request: Request, caller: str, experiment_id: int, which: str, uploads: Sequence[Upload], top_k: int
@@ -174,10 +187,7 @@ async def predict(
     """
     clock = Stopwatch()
     async with queue.pieces.request(caller):
-        served = predictor.ready(experiment_id, which)
-        if served is None:
-            stamp = predictor.stamp(experiment_id)
-            served = await queue.threads.run(_find, predictor, experiment_id, which, stamp)
+        served = await find_served(predictor, queue, experiment_id, which)
         if sum(len(upload.data) for upload in uploads) <= INLINE_BYTES:
             images = _open(uploads)
         else:
@@ -253,19 +263,19 @@ def _answer(
     done = iter(isolated)
     pixels = [next(done) if image.isolated else decode_image(image, served.weights.preprocessing) for image in images]
     clock.start("forward")
-    with _only_whole(served.weights.which):
+    with only_whole(served.weights.which):
         judged = predictor.judge(served, pixels)
     clock.stop()
     return judged
 
 
 def _find(predictor: Predictor, experiment_id: int, which: str, stamp: int | None) -> Served:
-    with _only_whole(which):
+    with only_whole(which):
         return predictor.find(experiment_id, which, stamp)
 
 
 @contextmanager
-def _only_whole(which: str) -> Iterator[None]:
+def only_whole(which: str) -> Iterator[None]:
     """Turn CorruptFile, of damaged or wrong weights, into a Conflict that names the way out."""
     try:
         yield

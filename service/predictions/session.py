@@ -19,6 +19,7 @@ from service.predictions.weights import UNREADABLE
 
 IMAGES, LOGITS, BATCH = "images", "logits", "batch"
 """Names in the graph: see models.networks.export."""
+FLOATS = {"F32": "<f4", "F16": "<f2"}
 ERRORS_ONLY = 3
 EXTERNAL_FILES, NOWHERE = "session.model_external_initializers_file_folder_path", "/dev/null"
 """Where a graph's weights may be read from files: nowhere. Else a graph from a restored backup could name files below
@@ -52,7 +53,7 @@ def compute_logits(session: InferenceSession, images: Sequence[NDArray[np.uint8]
 
 
 def read_tensors(data: bytes) -> dict[str, NDArray[np.float32]]:
-    """The 32-bit tensors of a safetensors file by name, as views of its bytes.
+    """The tensors of a safetensors file by name: 32-bit ones as views of its bytes, 16-bit ones as 32-bit copies.
 
     Counters, which are integers, are of no use to a prediction. The format:
     https://huggingface.co/docs/safetensors/index#format
@@ -61,7 +62,8 @@ def read_tensors(data: bytes) -> dict[str, NDArray[np.float32]]:
     header = json.loads(data[8 : 8 + length])
     tensors = {}
     for name, entry in header.items():
-        if name != "__metadata__" and entry["dtype"] == "F32":
+        if name != "__metadata__" and (kind := FLOATS.get(entry["dtype"])) is not None:
             offset, shape = 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
-            tensors[name] = np.frombuffer(data, "<f4", count=prod(shape), offset=offset).reshape(shape)
+            values = np.frombuffer(data, kind, count=prod(shape), offset=offset).reshape(shape)
+            tensors[name] = values.astype("<f4", copy=False)
     return tensors

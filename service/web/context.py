@@ -127,6 +127,7 @@ def experiment_context(session: Session, experiment_id: int, compare: str | None
         "layers": row.layers or [],
         "parameters": sum(layer.get("parameters") or 0 for layer in row.layers or []),
         "has_kernels": ArtifactKind.KERNELS in kinds,
+        "has_outputs": ArtifactKind.OUTPUTS_VALIDATION in kinds,
         "has_weights": bool(kinds & {ArtifactKind.WEIGHTS_BEST, ArtifactKind.WEIGHTS_LAST}),
         "compare": compare if not compare_problem else None,
         "compare_problem": compare_problem,

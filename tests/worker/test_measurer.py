@@ -1,12 +1,13 @@
 """Measurements are made beside the queue by a real worker, and given to another when theirs is lost."""
 
+import base64
 from typing import Any
 
 import pytest
 
 from models.spec.parse import parse_spec
-from models.store import Status, measurements
-from models.store.states import MeasurementKind, MeasurementStatus
+from models.store import Status, artifacts, measurements
+from models.store.states import ArtifactKind, MeasurementKind, MeasurementStatus
 from models.store.tables import Measurement
 from tests.processes import wait_until
 from tests.worker.lab import Lab, endless, short_spec
@@ -83,3 +84,26 @@ def test_a_measurement_whose_worker_was_killed_is_made_by_another(lab: Lab) -> N
         row.spec, row.options = parse_spec(short_spec()).as_json(), {**RANGE, "steps": 12}
     lab.start_worker()
     assert answer(lab, measurement_id, 120).status is MeasurementStatus.COMPLETED
+
+
+def test_a_worker_explains_an_answer_by_gradients(lab: Lab) -> None:
+    lab.worker()
+    trained = lab.submit(**short_spec())
+    lab.wait_for(trained, Status.COMPLETED)
+    with lab.store.reading() as session:
+        record = artifacts.newest(session, trained, ArtifactKind.WEIGHTS_BEST)
+        epochs = [one.epoch for one in artifacts.list_kind(session, trained, ArtifactKind.WEIGHTS_EPOCH)]
+    assert record is not None
+    assert epochs, "weights of epochs are recorded"
+    options = {
+        "weights": record.path,
+        "sha256": record.sha256,
+        "pixels": base64.b64encode(bytes(range(256)) * 12).decode(),
+        "method": "integrated_gradients",
+        "target": 3,
+    }
+    measurement = answer(lab, ask(lab, MeasurementKind.EXPLANATION, options))
+    assert measurement.status is MeasurementStatus.COMPLETED, measurement.reason
+    assert measurement.result["shape"] == [32, 32]
+    damaged = answer(lab, ask(lab, MeasurementKind.EXPLANATION, {**options, "sha256": "00"}))
+    assert damaged.status is MeasurementStatus.FAILED

@@ -21,13 +21,14 @@ from models.data.uploaded import open_dataset
 from models.environment import Environment
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
 from models.logs import configure_logs
-from models.measurements import MeasurementResult
+from models.measurements import LearningRateRange, MeasurementResult, Question
 from models.notices import NoticeCode
 from models.progress import TestResult
 from models.settings import Settings
 from models.store import Status, Store, artifacts, experiments, runs
 from models.store.states import MeasurementKind
 from worker.augmented import draw_augmented
+from worker.explain import explain
 from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json
 from worker.measure import measure_learning_rates, measure_spec
@@ -211,7 +212,10 @@ def _measure(job: MeasurementJob, settings: Settings) -> MeasurementResult:
         case MeasurementKind.AUGMENTED:
             return draw_augmented(job["spec"], settings)
         case MeasurementKind.LR_TEST:
-            return measure_learning_rates(job["spec"], job["options"], settings)
+            return measure_learning_rates(job["spec"], cast(LearningRateRange | None, job["options"]), settings)
+        case MeasurementKind.EXPLANATION:
+            assert job["options"] is not None
+            return explain(cast(Question, job["options"]), settings)
 
 
 def describe_device(channel: Channel, settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Literal, NotRequired, TypedDict
 
-from models.measurements import LearningRateRange, MeasurementResult
+from models.measurements import MeasurementOptions, MeasurementResult
 from models.plain import JsonObject
 from models.progress import Progress, TestResult
 
@@ -47,8 +47,8 @@ class MeasurementJob(TypedDict):
     kind: str
     """A value of MeasurementKind."""
     spec: JsonObject
-    options: LearningRateRange | None
-    """Of a learning-rate test."""
+    options: MeasurementOptions | None
+    """Of a learning-rate test, or of an explanation."""
 
 
 class DatasetJob(TypedDict):

@@ -247,6 +247,7 @@ class _Run:
             self.recorder.save_weights("last", state.network, metrics.epoch)
             if is_best:
                 self.recorder.save_weights("best", state.network, metrics.epoch)
+            self.recorder.save_epoch(state.network, metrics.epoch)
             self.recorder.add_kernels(state.network, metrics.epoch, is_best=is_best)
         state.begin_epoch(metrics.epoch + 1)
         self._save_checkpoint()

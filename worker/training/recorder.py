@@ -1,4 +1,4 @@
-"""Writes a run's files: best and last weights, their ONNX graph, logits, and the first layer's kernels."""
+"""Writes a run's files: weights of the best, the last and other epochs, their ONNX graph, logits, first kernels."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from models.evaluation.calibration import Calibration
 from models.files import sha256_of, write
+from models.networks.epoch_budget import capacity, kept_epochs
 from models.networks.export import export_described
 from models.networks.layers import first_convolution
 from models.networks.preprocessing import WeightsDescription
 from models.notices import NoticeCode
 from worker.training.checkpoints import RESUME
-from worker.training.kernels import KernelHistory
+from worker.training.kernels import LARGEST_HALF, KernelHistory
 from worker.training.outputs import SplitOutputs
 from worker.training.sink import ArtifactKind, MetricSink
 
@@ -40,6 +41,7 @@ class Recorder:
         self.kernels = kernels
         self.unwritten = False
         self._graph_tried = False
+        self._kept_epochs: tuple[int, ...] | None = None
 
     def save_weights(self, which: Which, network: nn.Module, epoch: int) -> None:
         """Write the network's weights as `best` or `last`, and before the first of them their graph."""
@@ -48,6 +50,28 @@ class Recorder:
         content = save(tensors, {"epochal": json.dumps({**self.about, "epoch": epoch}, sort_keys=True)})
         kind: ArtifactKind = "weights-best" if which == "best" else "weights-last"
         self._write(kind, self.folder / f"weights-{which}.safetensors", content)
+
+    def save_epoch(self, network: nn.Module, epoch: int) -> None:
+        """Keep an epoch's weights for timelines, in 16 bits, and drop those that are kept no more.
+
+        Biases and what normalisation keeps stay in 32 bits: they are few, and variances may leave the range of 16.
+        """
+        state = network.state_dict()
+        if not (room := capacity(sum(tensor.nbytes for tensor in state.values()))):
+            return
+        tensors = {name: _halved(tensor.detach().cpu()) for name, tensor in state.items()}
+        content = save(tensors, {"epochal": json.dumps({**self.about, "epoch": epoch}, sort_keys=True)})
+        self._write("weights-epoch", self._epoch_file(epoch), content, epoch)
+        kept = kept_epochs(epoch, room)
+        before = self._kept_epochs
+        if before is None or kept != (*before, epoch):  # the first time an earlier attempt may have left later epochs
+            self.sink.retain("weights-epoch", kept)
+        for gone in set(before or ()) - set(kept):
+            self._epoch_file(gone).unlink(missing_ok=True)
+        self._kept_epochs = kept
+
+    def _epoch_file(self, epoch: int) -> Path:
+        return self.folder / f"weights-epoch-{epoch:05d}.safetensors"
 
     def _write_graph(self) -> None:
         """Write the ONNX graph that all weights of this run belong to, once.
@@ -118,9 +142,16 @@ class Recorder:
         self._write("kernels", self.folder / "kernels.safetensors", content)
         self.unwritten = False
 
-    def _write(self, kind: ArtifactKind, path: Path, content: bytes) -> None:
+    def _write(self, kind: ArtifactKind, path: Path, content: bytes, epoch: int = 0) -> None:
         write(path, content, fix=RESUME)
-        self.sink.save(kind, 0, path)
+        self.sink.save(kind, epoch, path)
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """A weight in 16 bits, within their range; anything with fewer than two dimensions as it is."""
+    if tensor.ndim < 2 or not tensor.is_floating_point():
+        return tensor.contiguous()
+    return tensor.clamp(-LARGEST_HALF, LARGEST_HALF).half().contiguous()
 
 
 def _is_of_epoch(weights: bytes, epoch: int) -> bool:

@@ -1,5 +1,6 @@
 """The interface that receives the engine's results, and `MemorySink`, which keeps them in lists."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,7 +12,14 @@ from models.progress import TestResult
 from models.verdict import Verdict
 
 ArtifactKind = Literal[
-    "checkpoint", "weights-best", "weights-last", "graph", "kernels", "outputs-validation", "outputs-test"
+    "checkpoint",
+    "weights-best",
+    "weights-last",
+    "weights-epoch",
+    "graph",
+    "kernels",
+    "outputs-validation",
+    "outputs-test",
 ]
 
 
@@ -33,6 +41,9 @@ class MetricSink(Protocol):
 
         A checkpoint of an epoch replaces an earlier one of the same epoch.
         """
+
+    def retain(self, kind: ArtifactKind, epochs: Collection[int]) -> None:
+        """Drop the files of a kind that are of other epochs."""
 
     def notice(self, code: NoticeCode, text: str, data: NoticeData) -> None:
         """Receive a message for the user."""
@@ -67,6 +78,10 @@ class MemorySink:
     def save(self, kind: ArtifactKind, epoch: int, path: Path) -> None:
         """Keep the file's name."""
         self.saved.append((kind, epoch, path))
+
+    def retain(self, kind: ArtifactKind, epochs: Collection[int]) -> None:
+        """Forget the names of the others."""
+        self.saved = [one for one in self.saved if one[0] != kind or one[1] in epochs]
 
     def notice(self, code: NoticeCode, text: str, data: NoticeData) -> None:
         """Keep the message."""

@@ -81,6 +81,7 @@ function replace(part, fresh) {
   $$("input[type=checkbox]", part).forEach((box) => (box.checked = checked.includes(box.value)));
   offerComparison();
   part.toggleAttribute("data-busy", fresh.hasAttribute("data-busy"));
+  fillEvaluation();
 }
 
 let refreshing = false, again = false;
@@ -205,10 +206,68 @@ async function predict(form, files) {
     const classes = prediction.top.map((one) =>
       element("div", { class: "class" }, element("span", {}, one.label), element("span", { class: "num" },
         `${(100 * one.probability).toFixed(1)} %`), probabilityBar(one.probability)));
-    return element("li", {}, picture, element("div", { class: "bars" }, element("div", { class: "name" }, files[index].name), ...classes));
+    const unknown = prediction.known === false ? [element("div", { class: "small" }, "may be none of the classes")] : [];
+    const details = element("div", { class: "bars" }, element("div", { class: "name" }, files[index].name), ...classes, ...unknown);
+    return element("li", {}, picture, details, lookForm(form.dataset.predict.replace(/predictions$/, ""), weights, files[index]));
   });
   list.prepend(...items);
 }
+
+const LOOKS = [
+  ["explanations?method=occlusion", "occlusion"], ["explanations?method=grad_cam", "Grad-CAM"],
+  ["explanations?method=integrated_gradients", "integrated gradients"],
+  ["feature_maps?layer=0", "feature maps"], ["timeline?format=svg", "timeline"],
+];
+
+// A choice of what to look at for one image that was classified; the picture appears below it.
+function lookForm(root, weights, file) {
+  const choice = element("select", { "aria-label": `Look closer at ${file.name}` },
+    element("option", { value: "" }, "look closer ..."), ...LOOKS.map(([value, name]) => element("option", { value }, name)));
+  const place = element("figure", { class: "paper" });
+  place.hidden = true;
+  choice.addEventListener("change", async () => {
+    const asked = choice.value;
+    if (!asked) return void (place.hidden = true);
+    choice.disabled = true;
+    const body = new FormData();
+    body.append("image", file);
+    const which = asked.startsWith("timeline") ? "" : `&weights=${weights}`;
+    try {
+      const response = await fetch(`${root}${asked}${which}`, { method: "POST", body, headers: { Accept: "image/png, image/svg+xml" } });
+      const shown = response.ok
+        ? element("img", { src: URL.createObjectURL(await response.blob()), alt: `${choice.selectedOptions[0].textContent} of ${file.name}` })
+        : element("p", { class: "problem", role: "alert" }, (await problemOf(response)).detail);
+      place.replaceChildren(shown);
+    } catch {
+      place.replaceChildren(element("p", { class: "problem", role: "alert" }, "The lab does not answer."));
+    }
+    place.hidden = choice.disabled = false;
+  });
+  return element("div", { class: "look" }, choice, place);
+}
+
+// ---- what was wrong -------------------------------------------------------------------------------------------------
+
+const perCent = (fraction) => `${(100 * fraction).toFixed(1)}%`;
+
+async function fillEvaluation() {
+  const place = $("[data-evaluation]");
+  if (!place || "filled" in place.dataset) return;
+  place.dataset.filled = "";
+  const [confusion, calibration] = await Promise.all(["confusion", "calibration"].map((name) => send(`${place.dataset.evaluation}/${name}`)));
+  if (confusion) {
+    const rows = confusion.most_confused.slice(0, 8).map((pair) => element("tr", {}, element("td", {}, pair.label), element("td", {}, pair.predicted),
+      element("td", { class: "num" }, pair.count), element("td", { class: "num" }, perCent(pair.share))));
+    $("[data-pairs]", place).replaceChildren(...rows);
+  }
+  if (calibration) {
+    const { temperature, confidence, accuracy, expected_calibration_error: before, calibrated_expected_calibration_error: after } = calibration;
+    const mended = temperature === null ? "There are too few validation images for a temperature."
+      : `With logits divided by ${temperature.toFixed(3)} it is ${perCent(after)}.`;
+    $("[data-calibration]", place).textContent = `It is right about ${perCent(accuracy)} of the images, with a mean confidence of ${perCent(confidence)}. The expected calibration error is ${perCent(before)}. ${mended}`;
+  }
+}
+fillEvaluation();
 
 document.addEventListener("change", (event) => {
   const form = event.target.closest("[data-predict]");

@@ -1,5 +1,6 @@
 """Predictions over HTTP; a file that is no image is named in the error."""
 
+import base64
 import errno
 import io
 import json
@@ -28,7 +29,8 @@ from models.networks.inputs import preprocessing_for
 from models.networks.preprocessing import Preprocessing
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store.states import ArtifactKind
+from models.store.states import ArtifactKind, Status
+from models.store.tables import Experiment
 from service.app import create_app
 from service.http import uploads
 from service.predictions import predict as predictions
@@ -118,6 +120,20 @@ def test_once_the_run_has_ended_answers_are_calibrated_and_say_whether_the_image
     assert [one["calibrated_probability"] for one in after["top"]] == pytest.approx(roots / roots.sum())
     assert after["calibrated_probability"] == after["top"][0]["calibrated_probability"]
     assert [ask("red")["known"], ask("white")["known"]] == [nearer is red, nearer is white]
+
+    with filled.store.writing() as session:
+        session.get_one(Experiment, trained).status = Status.COMPLETED
+    assert client.put("/api/v1/models/cats", json={"experiment_id": trained}).status_code == 201
+    outputs = {one["name"]: one["datatype"] for one in client.get("/v2/models/cats").json()["outputs"]}
+    assert outputs["calibrated_probabilities"] == "FP32"
+    assert outputs["known"] == "BOOL"
+    encoded = [base64.b64encode(picture(color)).decode() for color in ("red", "white")]
+    tensor = {"name": "images", "datatype": "BYTES", "shape": [2], "data": encoded}
+    inferred = client.post("/v2/models/cats/infer", json={"inputs": [tensor]}).json()
+    found = {one["name"]: one for one in inferred["outputs"]}
+    assert found["known"]["data"] == [nearer is red, nearer is white]
+    by_class = {one["index"]: one["calibrated_probability"] for one in after["top"]}
+    assert found["calibrated_probabilities"]["data"][:10] == pytest.approx([by_class[place] for place in range(10)])
 
 
 @pytest.mark.parametrize("broken", [b"", b"\x89PNG\r\n\x1a\n", b"<html>", picture()[:-30], b"\x00" * 1000])

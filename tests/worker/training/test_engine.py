@@ -48,6 +48,7 @@ def test_a_run_completes_with_an_epoch_after_the_other(tmp_path: Path) -> None:
         "checkpoint",
         "weights-best",
         "weights-last",
+        "weights-epoch",
         "kernels",
         "graph",
         "outputs-validation",

@@ -1,0 +1,155 @@
+"""What is served against plain PyTorch and against the exported file, for every family of networks, from outside.
+
+    epochal up &
+    python -m benchmarks.parity --url http://127.0.0.1:8000          1,000 test images of CIFAR-10, some minutes
+    python -m benchmarks.parity --url ... --images 100 --networks baseline fast_resnet --json
+
+Each network is trained for one epoch on 600 images by the lab. Its answers over HTTP (PNG files in zips) are compared
+with those of a network that is built here from the downloaded weights and evaluated by PyTorch in 32-bit arithmetic,
+and with onnxruntime running the downloaded ONNX file on the same pixels.
+"""
+
+import argparse
+import io
+import json
+import sys
+import time
+import zipfile
+from typing import Any
+
+import httpx
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load
+
+from models.data.dataset import load_dataset
+from models.networks.build import build_network
+from models.networks.preprocessing import Preprocessing
+from models.settings import get_settings
+from models.spec.parse import load_model
+
+NETWORKS: dict[str, Any] = {
+    "baseline": "baseline",
+    "three_blocks_batch_norm": "three_blocks_batch_norm",
+    "fast_resnet": "fast_resnet",
+    "squeezenet1_1": {"name": "squeezenet1_1", "input_size": 64, "pretrained": False},
+    "resnet18": {"name": "resnet18", "pretrained": False},
+    "mobilenet_v3_small": {"name": "mobilenet_v3_small", "pretrained": False},
+    "shufflenet_v2_x1_0": {"name": "shufflenet_v2_x1_0", "input_size": 64, "pretrained": False},
+}
+PER_REQUEST = 250
+Rows = NDArray[np.float64]
+
+
+def measure(lab: httpx.Client, model: Any, images: NDArray[np.uint8]) -> dict[str, Any]:
+    """Train, ask in three ways, compare."""
+    number = train(lab, model)
+    served = ask(lab, number, images)
+    weights = lab.get(f"/experiments/{number}/export", params={"format": "safetensors"}).raise_for_status().content
+    plain = softmax(evaluate(weights, images))
+    onnx = lab.get(f"/experiments/{number}/export", params={"format": "onnx"}).raise_for_status().content
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    alone = softmax(np.concatenate([session.run(["logits"], {"images": one[None]})[0] for one in images]))
+    return {
+        "images": len(images),
+        "labels_unlike_pytorch": int((served.argmax(1) != plain.argmax(1)).sum()),
+        "largest_difference_from_pytorch": float(np.abs(served - plain).max()),
+        "labels_unlike_the_file": int((served.argmax(1) != alone.argmax(1)).sum()),
+        "largest_difference_from_the_file": float(np.abs(served - alone).max()),
+    }
+
+
+def train(lab: httpx.Client, model: Any) -> int:
+    """One short run; its number."""
+    body = {"model": model, "epochs": 1, "dataset": {"train_limit": 600, "val_limit": 200}, "tags": ["parity"]}
+    made = lab.post("/experiments", json=body).raise_for_status().json()
+    while True:
+        found = lab.get(f"/experiments/{made['id']}").raise_for_status().json()
+        if found["status"] == "completed":
+            return int(made["id"])
+        if found["status"] not in ("queued", "running"):
+            raise SystemExit(f"experiment {made['id']} is {found['status']}: {found['reason']}")
+        time.sleep(0.5)
+
+
+def ask(lab: httpx.Client, number: int, images: NDArray[np.uint8]) -> Rows:
+    """Probabilities (N, classes) over HTTP."""
+    rows = []
+    for start in range(0, len(images), PER_REQUEST):
+        body = io.BytesIO()
+        with zipfile.ZipFile(body, "w") as archive:
+            for place, image in enumerate(images[start : start + PER_REQUEST]):
+                file = io.BytesIO()
+                Image.fromarray(image.transpose(1, 2, 0)).save(file, "PNG")
+                archive.writestr(f"{place:04d}.png", file.getvalue())
+        answer = lab.post(
+            f"/experiments/{number}/predictions",
+            params={"top_k": 1000},
+            content=body.getvalue(),
+            headers={"Content-Type": "application/zip"},
+        )
+        for prediction in answer.raise_for_status().json()["predictions"]:
+            rows.append([one["probability"] for one in sorted(prediction["top"], key=lambda one: one["index"])])
+    return np.array(rows)
+
+
+def evaluate(weights: bytes, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits of a network built from the file, on images normalised and resized in a few lines of PyTorch."""
+    header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+    about = json.loads(header["__metadata__"]["epochal"])
+    seen = Preprocessing.from_json(about["preprocessing"])
+    size = seen.input_size
+    network = build_network(
+        load_model(about["model"]), num_classes=len(seen.class_names), in_channels=seen.channels, size=size
+    )
+    network.load_state_dict(load(weights))
+    network.eval()
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (seen.mean, seen.std))
+    parts = []
+    with torch.inference_mode():
+        for batch in torch.from_numpy(images.copy()).split(100):
+            normal = (batch / 255 - mean) / std
+            if size != seen.source_size:
+                smaller = seen.antialias and size < seen.source_size
+                normal = torch.nn.functional.interpolate(normal, (size, size), mode="bilinear", antialias=smaller)
+            parts.append(network(normal))
+    return torch.cat(parts).numpy()
+
+
+def softmax(logits: NDArray[np.float32]) -> Rows:
+    """In 64 bits."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    rows: Rows = powers / powers.sum(axis=1, keepdims=True)
+    return rows
+
+
+def main() -> None:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    images = load_dataset("cifar10", get_settings()).test_images[: options.images]
+    torch.set_num_threads(1)
+    found = {}
+    with httpx.Client(base_url=f"{options.url}/api/v1", timeout=600) as lab:
+        for name in options.networks:
+            one = found[name] = measure(lab, NETWORKS[name], images)
+            print(
+                f"{name}: {one['labels_unlike_pytorch']} labels and {one['largest_difference_from_pytorch']:.1e} of a "
+                f"probability from PyTorch, {one['labels_unlike_the_file']} and "
+                f"{one['largest_difference_from_the_file']:.1e} from the exported file",
+                file=sys.stderr,
+                flush=True,
+            )
+    if options.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Which pixels an answer rests on, by one of three methods."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from service.explanations.ask import Explainer, unpack
+from service.explanations.look import Looked, logit, look_at
+from service.explanations.occlusion import covered, relevance, windows_of
+from service.http.access import Caller
+from service.http.documents import Document
+from service.http.uploads import Upload
+from service.predictions.predict import NETWORK_COST, PIECE_PIXELS, PredictionQueue, only_whole
+from service.predictions.predictor import Predictor
+
+
+class Method(StrEnum):
+    """How an explanation is computed."""
+
+    OCCLUSION = "occlusion"
+    """The fall of the class's logit when a part is covered."""
+    GRAD_CAM = "grad_cam"
+    """Where the last feature map speaks for the class; computed by a worker."""
+    INTEGRATED_GRADIENTS = "integrated_gradients"
+    """What each pixel adds to the class's logit; computed by a worker."""
+
+
+class ExplanationDocument(Document):
+    """Which pixels an answer rests on: a number a pixel, above 0 where it speaks for the target."""
+
+    experiment_id: int
+    weights: str
+    epoch: int | None
+    image: str
+    method: Method
+    label: str = Field(description="What the image is taken for.")
+    target: str = Field(description="The class that is explained.")
+    target_index: int
+    probability: float = Field(description="Of the target.")
+    logit: float = Field(description="Of the target.")
+    width: int
+    height: int
+    map: list[list[float]] = Field(description="A row of pixels each, of the image as the network gets it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An image with its map (side, side)."""
+
+    looked: Looked
+    method: Method
+    target: int
+    map: NDArray[np.float64]
+
+    def document(self) -> ExplanationDocument:
+        """As JSON."""
+        looked, weights = self.looked, self.looked.served.weights
+        return ExplanationDocument(
+            experiment_id=weights.experiment_id,
+            weights=weights.which,
+            epoch=weights.epoch,
+            image=looked.name,
+            method=self.method,
+            label=looked.class_names[looked.predicted],
+            target=looked.class_names[self.target],
+            target_index=self.target,
+            probability=float(looked.judged.probabilities[self.target]),
+            logit=logit(looked.judged, self.target),
+            width=self.map.shape[1],
+            height=self.map.shape[0],
+            map=[[float(f"{value:.6g}") for value in row] for row in self.map],
+        )
+
+
+async def explain(
+    predictor: Predictor,
+    queue: PredictionQueue,
+    explainer: Explainer,
+    caller: Caller,
+    whose: str,
+    experiment_id: int,
+    which: str,
+    uploads: Sequence[Upload],
+    method: Method,
+    target: str | None,
+) -> Explained:
+    """Explain what the network says of one image.
+
+    Raises what predictions raise; InvalidRequest for a class that is none; Unavailable where a worker is needed and
+    none answers.
+    """
+    async with queue.pieces.request(whose):
+        looked = await look_at(predictor, queue, whose, experiment_id, which, uploads)
+        number = looked.target(target)
+        if method is Method.OCCLUSION:
+            return Explained(looked, method, number, await _occlude(predictor, queue, whose, looked, number))
+    answer = await explainer.ask(looked, caller, method=method.value, target=number)
+    return Explained(looked, method, number, unpack(answer, np.float32))
+
+
+async def _occlude(
+    predictor: Predictor, queue: PredictionQueue, whose: str, looked: Looked, target: int
+) -> NDArray[np.float64]:
+    """Cover one window after another, a few in each turn."""
+    wanted = looked.served.weights.preprocessing
+    windows = windows_of(wanted.source_size)
+    cost = NETWORK_COST * wanted.input_size**2
+    queue.count_work(whose, cost * len(windows))
+    whole, falls = logit(looked.judged, target), list[float]()
+    together = max(1, PIECE_PIXELS // cost)
+    for start in range(0, len(windows), together):
+        some = windows[start : start + together]
+
+        def judge(some: Sequence[tuple[slice, slice]] = some) -> list[float]:
+            images = list(covered(looked.pixels, some, wanted))
+            with only_whole(looked.served.weights.which):
+                return [whole - logit(one, target) for one in predictor.judge(looked.served, images)]
+
+        async with queue.pieces.place(whose, cost * len(some)):
+            falls += await queue.threads.run(judge)
+    return relevance(wanted.source_size, windows, falls)

@@ -1,0 +1,187 @@
+"""One image at every epoch whose weights are kept: when was it learned, when forgotten.
+
+Forgetting events: Toneva et al. 2019 (arXiv 1812.05159).
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from models.errors import Conflict, CorruptFile
+from models.evaluation.probabilities import Floats, softmax
+from models.settings import Settings
+from models.store import Store, artifacts
+from models.store.artifacts import ArtifactRecord
+from models.store.states import ArtifactKind
+from service.explanations.look import Looked, look_at
+from service.http.documents import Document
+from service.http.uploads import Upload
+from service.predictions.graphs import Graphs
+from service.predictions.predict import NETWORK_COST, PredictionQueue
+from service.predictions.predictor import Predictor
+from service.predictions.session import compute_logits, start_session
+from service.predictions.weights import read_about
+
+START_COST = 3
+"""An epoch's weights are read and made ready in about the time that the network takes for three images."""
+EXACT = (ArtifactKind.WEIGHTS_BEST, ArtifactKind.WEIGHTS_LAST)
+
+
+class TimelineEpoch(Document):
+    """What the weights of one epoch say of the image."""
+
+    epoch: int
+    label: str
+    probability: float
+    target_probability: float
+    is_target: bool = Field(description="Whether the label is the target.")
+
+
+class TimelineDocument(Document):
+    """One image at the kept epochs."""
+
+    experiment_id: int
+    image: str
+    target: str = Field(description="The class that is followed: the one asked for, or what the best weights say.")
+    target_index: int
+    learned_at: int | None = Field(description="The first kept epoch that takes the image for the target.")
+    forgotten_at: list[int] = Field(description="Kept epochs that do not, where the kept epoch before does.")
+    kept_from: int | None = Field(description="The epoch from which on every kept one does; null if the last does not.")
+    epochs: list[TimelineEpoch] = Field(description="Rising; not all epochs' weights are kept.")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Probabilities (epochs, classes) of one image at the kept epochs."""
+
+    looked: Looked
+    target: int
+    epochs: tuple[int, ...]
+    probabilities: Floats
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """At which of the epochs the target is the most probable class."""
+        return np.asarray(self.probabilities.argmax(axis=1) == self.target)
+
+    @property
+    def learned_at(self) -> int | None:
+        """The first epoch of these."""
+        return next((epoch for epoch, is_right in zip(self.epochs, self.right, strict=True) if is_right), None)
+
+    @property
+    def forgotten_at(self) -> list[int]:
+        """Epochs that are not among these, where the one before is."""
+        pairs = itertools.pairwise(zip(self.epochs, self.right, strict=True))
+        return [epoch for (_, before), (epoch, now) in pairs if before and not now]
+
+    @property
+    def kept_from(self) -> int | None:
+        """From which epoch on all are among these."""
+        found = None
+        for epoch, is_right in zip(reversed(self.epochs), reversed(self.right), strict=True):
+            if not is_right:
+                break
+            found = epoch
+        return found
+
+    def document(self) -> TimelineDocument:
+        """As JSON."""
+        names = self.looked.class_names
+        return TimelineDocument(
+            experiment_id=self.looked.served.weights.experiment_id,
+            image=self.looked.name,
+            target=names[self.target],
+            target_index=self.target,
+            learned_at=self.learned_at,
+            forgotten_at=self.forgotten_at,
+            kept_from=self.kept_from,
+            epochs=[
+                TimelineEpoch(
+                    epoch=epoch,
+                    label=names[int(row.argmax())],
+                    probability=float(row.max()),
+                    target_probability=float(row[self.target]),
+                    is_target=bool(is_right),
+                )
+                for epoch, row, is_right in zip(self.epochs, self.probabilities, self.right, strict=True)
+            ],
+        )
+
+
+async def follow_image(
+    store: Store,
+    settings: Settings,
+    predictor: Predictor,
+    queue: PredictionQueue,
+    whose: str,
+    experiment_id: int,
+    uploads: Sequence[Upload],
+    target: str | None,
+) -> Timeline:
+    """Score one image with the weights of every kept epoch, one after the other, each in a turn of its own.
+
+    Raises what predictions raise, and InvalidRequest for a class that is none.
+    """
+    async with queue.pieces.request(whose):
+        looked = await look_at(predictor, queue, whose, experiment_id, "best", uploads)
+        number = looked.target(target)
+        records = await queue.threads.run(_find_records, store, experiment_id)
+        cost = (1 + START_COST) * NETWORK_COST * looked.served.weights.preprocessing.input_size**2
+        queue.count_work(whose, cost * len(records))
+        found: dict[int, Floats] = {}
+        for record in records:
+            async with queue.pieces.place(whose, cost):
+                scored = await queue.threads.run(_score, predictor.graphs, looked, record, settings)
+            if scored is not None:
+                found.setdefault(*scored)
+    epochs = tuple(sorted(found))
+    return Timeline(looked, number, epochs, np.stack([found[epoch] for epoch in epochs]))
+
+
+def _find_records(store: Store, experiment_id: int) -> list[ArtifactRecord]:
+    """The weights in 32 bits first: those of an epoch that is kept in both forms are used."""
+    with store.reading() as session:
+        exact = [artifacts.newest(session, experiment_id, kind) for kind in EXACT]
+        return [
+            *(record for record in exact if record is not None),
+            *artifacts.list_kind(session, experiment_id, ArtifactKind.WEIGHTS_EPOCH),
+        ]
+
+
+def _score(graphs: Graphs, looked: Looked, record: ArtifactRecord, settings: Settings) -> tuple[int, Floats] | None:
+    """The epoch of a weights file and its probabilities; None for a file that went while others were read.
+
+    Raises Conflict for weights that are damaged or give nothing finite.
+    """
+    try:
+        data = record.file(settings.experiments_dir).read_bytes()
+    except FileNotFoundError:
+        return None
+    except (OSError, CorruptFile) as error:
+        raise Conflict(f"{record.path} cannot be read", fix="reproduce the experiment") from error
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise Conflict(f"{record.path} does not match its digest", fix="reproduce the experiment")
+    try:
+        epoch = read_about(data).get("epoch")
+        session = start_session(graphs.find(looked.served.weights), data)
+    except CorruptFile as error:
+        raise Conflict(f"{record.path}: {error.detail}", fix="reproduce the experiment") from error
+    [logits] = compute_logits(session, [looked.pixels])
+    if not np.isfinite(logits).all():
+        raise Conflict(f"the weights of epoch {epoch} give no finite answer", fix="train at a lower learning rate")
+    return None if epoch is None else (int(epoch), softmax(logits[None])[0])
+
+
+def spans_of(right: Sequence[bool]) -> Iterator[tuple[int, int, bool]]:
+    """Runs of equal answers: first place, last place, answer."""
+    place = 0
+    for answer, group in itertools.groupby(right):
+        count = sum(1 for _ in group)
+        yield place, place + count - 1, answer
+        place += count

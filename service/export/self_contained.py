@@ -1,0 +1,32 @@
+"""A network as one ONNX file that needs nothing beside it."""
+
+from collections.abc import Iterator
+
+from service.predictions.session import read_tensors
+from service.predictions.weights import Weights
+
+
+def self_contained(graph: bytes, weights: Weights, data: bytes) -> Iterator[bytes]:
+    """The graph with its weights inside, piece by piece: an ONNX file that needs nothing beside it.
+
+    Protocol Buffers merges messages that follow each other, so each tensor is a message of its own behind the graph's,
+    and no more than one of them is held twice. https://protobuf.dev/programming-guides/encoding/#last-one-wins
+    """
+    import onnx  # not at the top: the API needs it for nothing else
+
+    model = onnx.load_model_from_string(graph)
+    del model.graph.initializer[:]
+    about = {
+        "classes": "\n".join(weights.preprocessing.class_names),
+        "experiment": str(weights.experiment_id),
+        "weights": f"{weights.which}, epoch {weights.epoch}, sha256 {weights.sha256}",
+    }
+    for key, value in about.items():
+        model.metadata_props.add(key=key, value=value)
+    yield model.SerializeToString()
+    for name, tensor in read_tensors(data).items():
+        part = onnx.ModelProto()
+        part.graph.initializer.add(
+            name=name, data_type=onnx.TensorProto.FLOAT, dims=tensor.shape, raw_data=tensor.tobytes()
+        )
+        yield part.SerializeToString()

@@ -1,0 +1,186 @@
+"""What an answer of a network rests on, and what a layer makes of an image: asked by requests, as pre-flights are.
+
+Grad-CAM: Selvaraju et al. 2017 (arXiv 1610.02391). Integrated gradients: Sundararajan et al. 2017 (arXiv 1703.01365).
+Both are captum's.
+"""
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.errors import CorruptFile, InvalidRequest
+from models.files import inside, verify
+from models.measurements import ExplanationResult, Question
+from models.networks.build import build_network
+from models.networks.inputs import network_input, resize
+from models.networks.layers import head_name
+from models.networks.preprocessing import Preprocessing
+from models.settings import Settings
+from models.spec.parse import load_model
+
+STEPS = 32
+"""Points between the mean colour and the image at which gradients are taken."""
+STEP_BYTES = 64 * 2**20
+"""Of the inputs of the network that are run together."""
+SMALLEST_SIDE = 2
+"""A map of a single pixel tells no place from another."""
+MAX_SIDE = 64
+MAX_MAPS = 256
+"""A layer's outputs are sent as the first so many maps, averaged over blocks of pixels to at most this side."""
+
+Attribute = Callable[[nn.Module, Tensor, int], Tensor]
+"""Network, normalised images (1, C, H, H) and a class's number to a map (H, H)."""
+
+
+def explain(question: Question, settings: Settings) -> ExplanationResult:
+    """Answer one request. Raises CorruptFile if the weights are gone or damaged."""
+    network, seen, mirrored = load_network(
+        inside(settings.experiments_dir, question["weights"]), question["sha256"], settings.cache_dir
+    )
+    side = seen.source_size
+    pixels = np.frombuffer(base64.b64decode(question["pixels"]), np.uint8).reshape(1, seen.channels, side, side)
+    images = network_input(torch.from_numpy(pixels.copy()), seen, size=side)
+    whole = FromSource(network, seen).eval()
+    if "layer" in question:
+        maps = feature_maps(whole, images, question["layer"])
+        return {**_packed(shrunk(maps).half()), "full_shape": list(maps.shape)}
+    attribute = METHODS[question["method"]]
+    found = attribute(whole, images, question["target"])
+    if mirrored:
+        found = (found + attribute(whole, images.flip(3), question["target"]).flip(1)) / 2
+    return _packed(found.float())
+
+
+class FromSource(nn.Module):
+    """A network that takes normalised images of the size that they are decoded to."""
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        self.size, self.antialias = preprocessing.input_size, preprocessing.antialias
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        return self.network(resize(images, self.size, antialias=self.antialias))  # type: ignore[no-any-return]
+
+
+def load_network(path: Path, sha256: str, cache_dir: Path) -> tuple[nn.Module, Preprocessing, bool]:
+    """The network of a weights file, what it wants an image to be, and whether it averages over mirror images.
+
+    Its activations do not work in place, since what a hook sees must stay as it is.
+    """
+    verify(path, sha256)
+    content = path.read_bytes()
+    try:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        about = json.loads(header["__metadata__"]["epochal"])
+        seen, model = Preprocessing.from_json(about["preprocessing"]), load_model(about["model"])
+        if hasattr(model, "pretrained"):
+            model = model.model_copy(update={"pretrained": False})  # the weights are in the file
+        network = build_network(
+            model,
+            num_classes=len(seen.class_names),
+            in_channels=seen.channels,
+            size=seen.input_size,
+            cache_dir=cache_dir,
+        )
+        network.load_state_dict(load(content))
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise CorruptFile(f"{path.name} does not fit its network") from error
+    for module in network.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+    return network.eval(), seen, about.get("test_time_augmentation") == "mirror"
+
+
+def grad_cam(network: nn.Module, images: Tensor, target: int) -> Tensor:
+    """Where the last feature map speaks for the class, enlarged to the image: (H, H), nothing below 0."""
+    from captum.attr import LayerGradCam  # a second to import, and for few requests
+
+    layer = last_feature_map(network, images)
+    found = LayerGradCam(network, layer).attribute(images, target, relu_attributions=True)
+    enlarged = functional.interpolate(found.detach(), images.shape[2:], mode="bilinear", align_corners=False)
+    return enlarged[0].sum(dim=0)
+
+
+def integrated_gradients(network: nn.Module, images: Tensor, target: int) -> Tensor:
+    """What each pixel adds to the class's logit, against an image of the mean colour: (H, H), summed over channels."""
+    from captum.attr import IntegratedGradients
+
+    at_once = max(1, STEP_BYTES // (images.nbytes * 64))
+    found = IntegratedGradients(network).attribute(
+        images, torch.zeros_like(images), target, n_steps=STEPS, internal_batch_size=at_once
+    )
+    summed: Tensor = found.detach()[0].sum(dim=0)
+    return summed
+
+
+METHODS: dict[str, Attribute] = {"grad_cam": grad_cam, "integrated_gradients": integrated_gradients}
+
+
+@torch.no_grad()
+def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
+    """The module whose output is the last one before the head that still has places: at least 2 x 2."""
+    head = network.get_submodule(head_name(network))
+    found: list[nn.Module] = []
+    reached = False
+
+    def reach(module: nn.Module, inputs: Any) -> None:
+        nonlocal reached
+        reached = True
+
+    def see(module: nn.Module, inputs: Any, output: Any) -> None:
+        if reached or isinstance(module, nn.AdaptiveAvgPool2d):  # which may enlarge a single pixel
+            return
+        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) >= SMALLEST_SIDE:
+            found.append(module)
+
+    hooks = [head.register_forward_pre_hook(reach)]
+    hooks += [module.register_forward_hook(see) for module in network.modules() if module is not network]
+    try:
+        network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found:
+        raise InvalidRequest("the network has no feature map of more than one pixel", fix="use method=occlusion")
+    return found[-1]
+
+
+@torch.no_grad()
+def feature_maps(network: FromSource, images: Tensor, layer: str) -> Tensor:
+    """A layer's outputs for one image: (C, H, W); of a layer without places (C, 1, 1)."""
+    try:
+        module = network.network.get_submodule(layer)
+    except AttributeError:
+        raise InvalidRequest(f"the network has no layer '{layer[:100]}'", fix="GET .../layers lists them") from None
+    seen: list[Tensor] = []
+    hook = module.register_forward_hook(lambda _, __, output: seen.append(output.detach().clone()))
+    try:
+        network(images)
+    finally:
+        hook.remove()
+    if not seen or seen[0].ndim not in (2, 4):
+        raise InvalidRequest(f"the outputs of layer '{layer[:100]}' cannot be drawn", fix="choose another layer")
+    return seen[0][0] if seen[0].ndim == 4 else seen[0][0, :, None, None]
+
+
+def shrunk(maps: Tensor) -> Tensor:
+    """The first maps of (C, H, W), averaged over blocks of pixels where they are larger than is drawn."""
+    some = maps[:MAX_MAPS]
+    block = -(-max(some.shape[1:]) // MAX_SIDE)
+    return some if block == 1 else functional.avg_pool2d(some, block, ceil_mode=True, count_include_pad=False)
+
+
+def _packed(values: Tensor) -> ExplanationResult:
+    array = values.contiguous().numpy()
+    return {"shape": list(array.shape), "values": base64.b64encode(array.tobytes()).decode()}
