@@ -79,6 +79,10 @@ class Progress:
         found = [self.experiment(row.position, repeat) for repeat in range(row.repeats)]
         return [experiment for experiment in found if experiment is not None]
 
+    def is_deleted(self, row: StudyRow) -> bool:
+        """Whether an experiment of a row was deleted; resuming the study makes it again."""
+        return any(run.experiment_id is None and run.position == row.position for run in self.runs.values())
+
     def missing(self) -> list[tuple[StudyRow, int]]:
         """Runs that have not begun."""
         return [

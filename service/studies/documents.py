@@ -42,7 +42,7 @@ class RowDocument(Document):
     title: str
     question: str
     status: str = Field(
-        description="waiting (not begun), queued, running, completed, failed, cancelled, diverged, or skipped."
+        description="waiting (not begun), queued, running, completed, failed, cancelled, diverged, skipped or deleted."
     )
     reason: str | None = Field(description="Why it failed, or was not run.")
     experiment_ids: list[int] = Field(description="Its runs, by seed.")

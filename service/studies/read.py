@@ -31,7 +31,7 @@ from service.studies.documents import (
     links_of,
 )
 
-WAITING, SKIPPED = "waiting", "skipped"
+WAITING, SKIPPED, DELETED = "waiting", "skipped", "deleted"
 ORDER = (Status.RUNNING, Status.QUEUED, Status.FAILED, Status.CANCELLED, Status.DIVERGED, Status.COMPLETED)
 """The status of a row is that of its run which is first here."""
 
@@ -56,7 +56,7 @@ def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyR
                 spec=load_spec(spec),
                 full=load_spec(row.spec),
                 runs=results,
-                status=status_of_row(row, made),
+                status=status_of_row(row, made, is_deleted=progress.is_deleted(row)),
                 reason=row.reason,
                 published=None if row.published is None else Published(**row.published),
                 shortened=row.shortened or "",
@@ -120,11 +120,13 @@ def _lr_tests(session: Session, rows: Sequence[StudyRow]) -> dict[str, dict[str,
     return found
 
 
-def status_of_row(row: StudyRow, made: Sequence[Experiment]) -> str:
+def status_of_row(row: StudyRow, made: Sequence[Experiment], *, is_deleted: bool = False) -> str:
     """The status of a row, from those of its runs."""
+    if is_deleted and not made:
+        return DELETED
     if row.reason is not None and not made:
         return SKIPPED
-    if len(made) < row.repeats and not any(one.status is Status.RUNNING for one in made):
+    if len(made) < row.repeats and not is_deleted and not any(one.status is Status.RUNNING for one in made):
         return WAITING
     return min((one.status for one in made), key=ORDER.index).value if made else WAITING
 

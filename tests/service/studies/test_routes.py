@@ -217,6 +217,15 @@ def test_a_study_that_runs_cannot_be_deleted(client: TestClient) -> None:
     assert client.delete(f"/api/v1/studies/{post(client)['id']}").status_code == 409
 
 
+def test_a_run_that_was_deleted_by_hand_is_made_again_by_resuming(client: TestClient, filled: Filled) -> None:
+    study = ended(client, filled)
+    client.delete(f"/api/v1/experiments/{study['rows'][1]['experiment_ids'][0]}")
+    found = client.get(f"/api/v1/studies/{study['id']}").json()
+    assert found["rows"][1]["status"] == "deleted"
+    resumed = client.post(f"/api/v1/studies/{study['id']}/resume").json()
+    assert resumed["rows"][1]["status"] == "queued"
+
+
 def test_a_clone_with_more_seeds_trains_only_what_is_new(client: TestClient, filled: Filled) -> None:
     study = ended(client, filled)
     clone = client.post(f"/api/v1/studies/{study['id']}/clone", json={"seeds": 2, "title": "Twice"}).json()
