@@ -31,6 +31,8 @@ from models.studies.results import (
 )
 from models.text import number, percent, plural
 
+FEWEST_EPOCHS = 4
+"""With fewer a best epoch means nothing."""
 KERNEL_CODES = (
     FindingCode.DEAD_KERNELS, FindingCode.SATURATED_KERNELS, FindingCode.DUPLICATE_KERNELS, FindingCode.NOISE_KERNELS,
     FindingCode.FIRST_LAYER_SETTLED, FindingCode.FIRST_LAYER_MOVING, FindingCode.LAYER_MOVEMENT,
@@ -167,22 +169,24 @@ def _steps(rows: Sequence[RowResult], run: Sequence[RowResult], index: int | Non
 def _epochs(run: Sequence[RowResult], index: int | None) -> Iterable[Block]:
     if index is not None:  # a study that asks for no sections shows them under Comparison
         yield _panels(run, index, "Loss (above) and accuracy (below) by epoch; the ring marks the best epoch.")
-    rows = []
-    told = []
+    has_published = any(row.published is not None for row in run)
+    rows, told = [], []
     for row in run:
         first = row.first
         assert first is not None
         best = None if first.verdict is None else first.verdict["best_epoch"]
         by_accuracy, by_loss = (None, None) if best is None else (best["by_accuracy"], best["by_loss"])
-        rows.append((row.label, *_epoch_cells(by_accuracy), *_epoch_cells(by_loss), published_text(row)))
-        if by_accuracy and by_loss:
-            told.append(_epochs_sentence(row, by_accuracy, by_loss, len(first.history)))
-        elif len(first.history) < 4:
+        published = (published_text(row),) if has_published else ()
+        rows.append((row.label, *_epoch_cells(by_accuracy), *_epoch_cells(by_loss), *published))
+        if len(first.history) < FEWEST_EPOCHS:
             few = plural(len(first.history), "epoch")
-            told.append(f"{sentence(row.title)}: {few} are too few to tell a best one from noise.")
-    columns = ("Row", "Best by accuracy", "As good", "Best by loss", "As good ", "Published")
+            are = "is" if len(first.history) == 1 else "are"
+            told.append(f"{sentence(row.title)}: {few} {are} too few to tell a best one from noise.")
+        elif by_accuracy and by_loss:
+            told.append(_epochs_sentence(row, by_accuracy, by_loss, len(first.history)))
+    columns = ("Row", "Best by accuracy", "As good", "Best by loss", "As good ")
     note = "Epochs count from 1. \u201cAs good\u201d are the epochs that noise does not tell from the best one."
-    yield Table(columns, tuple(rows), texts=("Row",), note=note)
+    yield Table((*columns, "Published") if has_published else columns, tuple(rows), texts=("Row",), note=note)
     yield Bullets(tuple(told))
 
 

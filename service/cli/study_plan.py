@@ -18,7 +18,9 @@ def measure_plan(client: "Client", body: dict[str, Any]) -> dict[str, Any]:
 
     plan = client.post("/studies", body, dry_run="true")
     costs: dict[str, dict[str, Any]] = {}
-    kinds = {row["cost"]: row for row in plan["rows"]}
+    kinds: dict[str, dict[str, Any]] = {}
+    for row in plan["rows"]:
+        kinds.setdefault(row["cost"], row)
     for number, (cost, row) in enumerate(kinds.items(), start=1):
         if not Mode.json:
             console.print(f"dry run {number} of {len(kinds)}: {row['title']}", style="dim", markup=False)

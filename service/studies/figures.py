@@ -86,7 +86,8 @@ def _kernels(result: StudyResult, key: str, files: dict[str, Path]) -> Drawn | N
         stacked = np.asarray(kept[shown[-1]], np.float32)[:MOST_KERNELS]
         shown = shown[-1:]
     tiles.check_kernels(stacked)
-    title = f"{row.title}, epochs {', '.join(str(epochs[index]) for index in shown)}, one after the other"
+    numbers = ", ".join(str(epochs[index]) for index in shown)
+    title = f"{row.title}, epochs {numbers}, one after the other" if len(shown) > 1 else f"{row.title}, epoch {numbers}"
     return Drawn(render_kernels(stacked, title=title), PNG)
 
 
