@@ -17,8 +17,11 @@ from models.errors import CorruptFile, StorageFull
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Error numbers of a disk that is full or mounted read-only."""
-UNWRITABLE = NO_SPACE | {errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
-"""Error numbers by which writing a file fails for a reason that lies with the disk or its permissions."""
+UNWRITABLE = NO_SPACE | {
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
+    *(errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}
+"""Error numbers by which writing a file fails because of the disk, its permissions or the place named."""
 FREE_SPACE = "free some space, or make the data directory writable, and try again"
 """What to do about a full disk, in an error's `fix`."""
 FREE_CACHE = "free space there, or set EPOCHAL_CACHE_DIR to a writable folder"

@@ -74,7 +74,7 @@ class Store:
     def reading(self) -> Iterator[Session]:
         """A session on one snapshot of the database; writing in it is an error."""
         self._check_process()
-        with _translated(), Session(self._readers, expire_on_commit=False) as session, session.begin():
+        with _translated(only_reads=True), Session(self._readers, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -204,11 +204,14 @@ def _take_turn(connection: Connection) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Translate a database error into an EpochalError with a fix."""
+def _translated(*, only_reads: bool = False) -> Iterator[None]:
+    """Translate a database error into an EpochalError with a fix.
+
+    `only_reads` is of a transaction that is read-only itself: that a write in it is refused tells nothing of the server.
+    """
     try:
         yield
     except PoolTimeout as error:
         raise Unavailable("every database connection is in use", fix="try again", retry_after_seconds=5) from error
     except DBAPIError as error:
-        raise translate(error) from error
+        raise translate(error, only_reads=only_reads) from error

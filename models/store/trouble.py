@@ -57,7 +57,7 @@ SERVER_NAME = re.compile(r'connection to server (at|on socket) "[^"]*".*? failed
 QUOTED = re.compile(r"""".*"|'.*'""")
 
 
-def translate(error: DBAPIError) -> EpochalError | DBAPIError:
+def translate(error: DBAPIError, *, only_reads: bool = False) -> EpochalError | DBAPIError:
     """The error a user can act on, or the same one when it is a mistake in the code."""
     sqlite_name = str(getattr(error.orig, "sqlite_errorname", ""))
     sqlstate = str(getattr(error.orig, "sqlstate", "") or "")
@@ -72,7 +72,7 @@ def translate(error: DBAPIError) -> EpochalError | DBAPIError:
         return CorruptFile(f"the database is damaged ({words})", fix="stop the lab and restore a backup")
     if "no such table" in words or sqlstate == "42P01":
         return Unavailable("the database has no tables yet", fix="start the lab with `epochal up`, which makes them")
-    if sqlstate == "25006":
+    if sqlstate == "25006" and not only_reads:
         return Unavailable(
             "the database takes no changes: it is a standby server, or read-only", fix=PRIMARY, retry_after_seconds=5
         )

@@ -9,6 +9,7 @@ import ipaddress
 import resource
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from service.http.proxies import TrustedProxies
@@ -154,6 +155,7 @@ class Connections:
             self._sweep_within(SWEEP_SECONDS)
 
 
+@lru_cache(maxsize=4096)
 def client_network(host: str | None) -> str:
     """Return the network that a client's address is counted under: the IPv4 address, or the /64 of an IPv6 address.
 

@@ -81,6 +81,12 @@ def test_an_error_of_the_disk_is_storage_full_with_its_reason_and_what_to_do(num
     assert caught.value.fix == "buy a disk"
 
 
+def test_a_folder_that_is_a_file_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(StorageFull, match=r"set\.bin cannot be written: Not a directory"):
+        write(tmp_path / "cache" / "datasets" / "set.bin", b"")
+
+
 def test_an_error_of_something_else_stays_what_it_is() -> None:
     with pytest.raises(FileNotFoundError), storage_errors("weights.pt cannot be written"):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
