@@ -207,7 +207,7 @@ def _take_turn(connection: Connection) -> None:
 def _translated(*, only_reads: bool = False) -> Iterator[None]:
     """Translate a database error into an EpochalError with a fix.
 
-    `only_reads` is of a transaction that is read-only itself: that a write in it is refused tells nothing of the server.
+    `only_reads` is of a transaction that is read-only itself: a write that is refused in it says nothing of the server.
     """
     try:
         yield
