@@ -142,7 +142,7 @@ class DatasetWorker:
             elif datasets.beat(session, claim):
                 _put_in_place(staging / "dataset", place)
                 note = read_note(place)
-                datasets.finish(
+                version = datasets.finish(
                     session,
                     claim,
                     fingerprint=str(note["fingerprint"]),
@@ -150,6 +150,8 @@ class DatasetWorker:
                     info=note["info"],
                     report=answer["dataset_report"],
                 )
+                if version is not None:
+                    datasets.add_job(session, version, DatasetJobKind.HEALTH, {})
 
     def _write(self, action: Callable[[], None]) -> None:
         """Write an end, trying again while the database is away; at a shutdown it is left to the next worker."""

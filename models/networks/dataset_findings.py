@@ -10,7 +10,7 @@ from models.spec.experiment import ExperimentSpec
 
 IMBALANCE = 5.0
 """Times as many training images in the largest class as in the smallest, from which on it is worth a warning."""
-LEAKAGE_CODES = ("leakage", "duplicates-across-splits")
+LEAKAGE_CODES = ("duplicates.leakage",)
 
 
 def dataset_warnings(spec: ExperimentSpec, found: FoundDataset) -> list[Warned]:
@@ -49,17 +49,21 @@ def _leakage(found: FoundDataset) -> Iterator[Warned]:
         if finding.get("code") in LEAKAGE_CODES and finding.get("severity") in ("warning", "problem"):
             yield warning(
                 "dataset-leakage",
-                str(finding["sentence"]),
-                {},
+                _as_sentence(str(finding["sentence"])),
+                {"num_images": finding.get("num_images", 0)},
                 "Drop the copies from one of the splits (POST /api/v1/datasets/NAME/drop), or keep them together by "
                 "`group` in the next version.",
             )
 
 
+def _as_sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
 def _health(found: FoundDataset) -> dict[str, Any]:
     assert found.folder is not None
     try:
-        result = json.loads((found.folder / HEALTH).read_bytes()).get("result")
+        result = json.loads((found.folder / HEALTH).read_bytes()).get("dataset_report")
     except (OSError, ValueError):
         return {}
     return result if isinstance(result, dict) else {}

@@ -10,7 +10,7 @@ import typer
 
 from models.errors import EpochalError
 from service.cli import fetching, options
-from service.cli.output import Mode, age, errors, pairs, print_json, say, shown, table
+from service.cli.output import SEVERITY_STYLES, Mode, age, errors, pairs, print_json, say, shown, table
 
 if TYPE_CHECKING:
     from service.cli.client import Client
@@ -22,6 +22,7 @@ VersionOption = Annotated[
 POLL_SECONDS = 0.5
 SHOWN_CLASSES = 30
 SHOWN_SKIPPED = 10
+SHOWN_IDS = 10
 
 app = typer.Typer(no_args_is_help=True, help="Your own images as datasets, and the built-in ones.")
 
@@ -149,6 +150,36 @@ def show(
             for one in document["versions"]
         ]  # fmt: skip
         table(("version", "status", "images", "made", "fingerprint"), rows, right=("version", "images"))
+
+
+@app.command()
+def health(
+    name: Name,
+    version: VersionOption = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what is wrong with a dataset's images; waits until a worker has checked them."""
+    client = options.connect(url, api_key, data_dir)
+    document = client.get(f"{_address(name)}/health", version=version)
+    if document["status"] == "checking" and not Mode.json:
+        errors.print("a worker is checking the images ...", style="dim")
+    while document["status"] == "checking":
+        time.sleep(POLL_SECONDS)
+        document = client.get(f"{_address(name)}/health", version=version)
+    if Mode.json:
+        print_json(document)
+    if document["status"] == "failed":
+        raise ImportFailed(str(document["reason"].get("detail", "")), fix=document["reason"].get("fix"))
+    for finding in document["report"]["findings"]:
+        say(f"{finding['severity']}: {finding['sentence']}", style=SEVERITY_STYLES.get(str(finding["severity"])))
+        if finding["image_ids"]:
+            shown_ids = ", ".join(str(image) for image in finding["image_ids"][:SHOWN_IDS])
+            say(f"    images {shown_ids}{' ...' if finding['num_images'] > SHOWN_IDS else ''}", style="dim")
+    if not document["report"]["findings"]:
+        say("nothing was found")
 
 
 @app.command()

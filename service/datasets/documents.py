@@ -130,7 +130,8 @@ def address_of(name: str, version: int | None = None) -> str:
 def links_of(name: str, version: int | None) -> dict[str, str]:
     """The addresses of what belongs to a dataset."""
     root, query = address_of(name), "" if version is None else f"?version={version}"
-    return {"self": root, "images": f"{root}/images{query}", "page": with_prefix(f"/datasets/{quote(name, safe='')}")}
+    links = {"self": root, "images": f"{root}/images{query}", "page": with_prefix(f"/datasets/{quote(name, safe='')}")}
+    return links if version is None else {**links, "health": f"{root}/health{query}"}
 
 
 def version_document(row: DatasetVersion, versions: list[DatasetVersion]) -> DatasetDocument:

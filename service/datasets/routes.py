@@ -15,7 +15,8 @@ from models.store.states import MeasurementKind
 from models.store.tables import DatasetVersion
 from service.catalogue.inspector import InspectorDep
 from service.datasets.datasets import Datasets, Dropping, Relabelling
-from service.datasets.documents import DatasetDocument, DatasetsDocument, ImagePage
+from service.datasets.documents import DatasetDocument, DatasetsDocument, HealthDocument, ImagePage
+from service.datasets.health import read_health
 from service.datasets.images import list_images, open_images, read_pixels
 from service.datasets.upload import Options, accept_upload
 from service.drawing.canvas import png
@@ -25,6 +26,7 @@ from service.http.dependencies import (
     CallerDep,
     RenderingsDep,
     SettingsDep,
+    StoreDep,
     WritePlace,
     WritesDep,
 )
@@ -295,6 +297,27 @@ async def draw_augmented_images(
         return Response(status_code=304, headers=headers)
     result = await preflights.ask(MeasurementKind.AUGMENTED, accepted, caller)
     return Response(base64.b64decode(result["png"]), headers=headers, media_type="image/png")
+
+
+@router.get(
+    "/{name}/health",
+    responses={
+        202: {"description": "It is being checked.", "model": HealthDocument},
+        **problems(401, 404, 409, 422),
+    },
+)
+def get_dataset_health(
+    name: Name,
+    datasets: DatasetsDep,
+    store: StoreDep,
+    settings: SettingsDep,
+    response: Response,
+    version: Version = None,
+) -> HealthDocument:
+    """Read what is wrong with a dataset's images; a worker checks each version once it is ready."""
+    document = read_health(store, settings, datasets, name, version)
+    response.status_code = 202 if document.status == "checking" else 200
+    return document
 
 
 @router.post(

@@ -13,12 +13,13 @@ from models.data.uploaded import check_dataset_name
 from models.errors import EpochalError, InvalidRequest
 from service.datasets.datasets import Datasets
 from service.datasets.documents import DatasetDocument, address_of
+from service.datasets.health import read_health
 from service.datasets.images import list_images, open_images
 from service.datasets.receive import Received, receive_archive
 from service.datasets.routes import DatasetsDep, Split, find_row
 from service.datasets.upload import check_options
 from service.http.access import check_role
-from service.http.dependencies import SettingsDep, WritesDep
+from service.http.dependencies import SettingsDep, StoreDep, WritesDep
 from service.http.errors import problem_document
 from service.http.prefix import with_prefix
 from service.http.routing import MAX_ID, StrictRoute
@@ -69,6 +70,7 @@ def show_dataset(
     caller: PageCaller,
     datasets: DatasetsDep,
     settings: SettingsDep,
+    store: StoreDep,
     version: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     label: Annotated[str | None, Query(alias="class", max_length=1000)] = None,
     split: Split | None = None,
@@ -93,13 +95,16 @@ def show_dataset(
             )
         except EpochalError as error:
             why = error
+    health = None
+    if document.status.value == "ready" and not document.built_in:
+        health = read_health(store, settings, datasets, name, document.version)
     return render(
         "dataset.html",
         caller=caller,
         dataset=document,
         images=images,
         why=why,
-        health=None,
+        health=health,
         label=label or "",
         split="" if split is None else split.value,
         most=_most(document),

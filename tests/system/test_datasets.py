@@ -2,16 +2,16 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from service.cli.client import Client, Problem
-from service.cli.main import app
 from service.lab.lab import Lab
 from tests.processes import wait_until
 from tests.system.experiments import wait_until_ended
@@ -34,8 +34,9 @@ def write_photos(folder: Path) -> None:
 
 
 def run(lab: Lab, *arguments: str) -> Any:
-    found = CliRunner().invoke(app, [*arguments, "--url", lab.url, "--json"], catch_exceptions=False)
-    assert found.exit_code == 0, found.output
+    command = [sys.executable, "-m", "epochal", *arguments, "--url", lab.url, "--json"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
     return json.loads(found.stdout)
 
 
@@ -103,6 +104,13 @@ def test_what_training_sees_is_drawn_by_a_worker(photos: dict[str, Any], client:
     )
     assert Image.open(io.BytesIO(plain)).size == Image.open(io.BytesIO(turned)).size
     assert plain != turned
+
+
+def test_a_worker_checks_the_images_and_says_what_it_found(photos: dict[str, Any], lab: Lab) -> None:
+    found = run(lab, "data", "health", "shades")
+    assert found["status"] == "ready", found["reason"]
+    assert found["report"]["num_images"] == 48
+    assert all(one["sentence"] and one["code"] for one in found["report"]["findings"])
 
 
 def test_relabelled_and_dropped_images_are_a_new_version_and_the_old_one_stays(

@@ -8,7 +8,10 @@ from typing import Any
 import structlog
 
 from models.data.changing import change_version
+from models.data.dataset import load_folder
+from models.data.health import health_report
 from models.data.importing.engine import import_archive
+from models.data.importing.files import read_files
 from models.data.importing.options import ImportOptions
 from models.data.uploaded import version_folder
 from models.errors import EpochalError
@@ -63,6 +66,10 @@ def _do(channel: Channel, settings: Settings, payload: DatasetJob) -> dict[str, 
         asked = ImportOptions(name=payload["dataset"], **options["import"])
         report = import_archive(_named(settings, options, Path(payload["staging"])), place, asked, progress)
         return report.model_dump(mode="json")
+    if payload["kind"] == "health":
+        folder = version_folder(settings.datasets_dir, payload["dataset"], payload["version"])
+        found = health_report(load_folder(folder), read_files(folder), progress, cache_dir=settings.cache_dir)
+        return found.as_json()
     source = version_folder(settings.datasets_dir, payload["dataset"], options["made_of"])
     relabelled = {int(image): int(label) for image, label in options["relabel"]}
     return change_version(source, place, relabelled, options["drop"], progress)

@@ -1,6 +1,7 @@
 """Datasets over HTTP: uploaded, imported, listed, looked at, changed, deleted; specs name their versions."""
 
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -269,6 +270,43 @@ def test_relabelled_and_dropped_images_are_refused_by_their_ids(photo_lab: tuple
         assert answer.status_code == 422, (body, answer.text)
         assert answer.json()["errors"][0]["field"] == field
     assert client.post(f"{API}/datasets/cifar10/drop", json={"images": [1]}).status_code == 409
+
+
+def test_health_is_being_checked_until_a_worker_has_done_it(client: TestClient, filled: Filled) -> None:
+    upload(client)
+    assert client.get(f"{API}/datasets/photos/health").status_code == 409
+    do_jobs(filled)
+    answer = client.get(f"{API}/datasets/photos/health")
+    assert (answer.status_code, answer.json()["status"]) == (202, "checking")
+    leak = {
+        "code": "duplicates.leakage",
+        "severity": "problem",
+        "sentence": "3 test images are copies",
+        "image_ids": [1],
+    }
+    folder = filled.settings.datasets_dir / "photos" / "1"
+    (folder / "health.json").write_text(json.dumps({"dataset_report": {"findings": [leak]}}))
+    answer = client.get(f"{API}/datasets/photos/health")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+    assert answer.json()["report"]["findings"] == [leak]
+    assert client.get(f"{API}/datasets/cifar10/health").status_code == 409
+    warned = {
+        found["code"]: found["sentence"] for found in client.post(f"{API}/experiments", json=SPEC).json()["warnings"]
+    }
+    assert warned["dataset-leakage"] == "3 test images are copies."
+
+
+def test_classes_of_very_unequal_size_are_warned_of_when_something_is_trained_on_them(
+    client: TestClient, filled: Filled
+) -> None:
+    upload(client, body=photos({"cat": 40, "dog": 4}))
+    do_jobs(filled)
+    warnings = client.post(f"{API}/experiments", json=SPEC).json()["warnings"]
+    found = next(one for one in warnings if one["code"] == "class-imbalance")
+    assert "cat has 11 times as many" in found["sentence"]
+    assert found["changes"] == {"class_weights": "balanced"}
+    weighed = client.post(f"{API}/experiments", json={**SPEC, "class_weights": "balanced"}).json()["warnings"]
+    assert "class-imbalance" not in [one["code"] for one in weighed]
 
 
 def test_nobody_may_send_more_than_the_lab_takes(settings: Settings, filled: Filled) -> None:

@@ -1,0 +1,45 @@
+"""What a check of a dataset's images found: made by a worker once a version is ready, kept beside its arrays."""
+
+import json
+
+from models.data.catalogue import DATASETS
+from models.data.uploaded import HEALTH, version_folder
+from models.errors import Conflict
+from models.settings import Settings
+from models.store import Store
+from models.store import datasets as rows
+from models.store.states import DatasetJobKind, DatasetStatus
+from service.datasets.datasets import Datasets
+from service.datasets.documents import HealthDocument, links_of
+
+
+def read_health(store: Store, settings: Settings, datasets: Datasets, name: str, version: int | None) -> HealthDocument:
+    """The result of a version's check, or that a worker is at it; one that was never asked for is asked for now.
+
+    Raises NotFound, Conflict for a version that is not ready and for a built-in dataset.
+    """
+    if name in DATASETS:
+        raise Conflict(f"{name} is built in; only uploaded datasets are checked", fix="make bench-data measures it")
+    with store.reading() as session:
+        row = datasets.find(session, name, version)
+        waits = rows.find_job(session, name, row.version, DatasetJobKind.HEALTH) is not None
+    if row.status is not DatasetStatus.READY:
+        raise Conflict(f"version {row.version} of dataset {name} is {row.status}, so there is nothing to check")
+    try:
+        found = json.loads((version_folder(settings.datasets_dir, name, row.version) / HEALTH).read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if found is None and not waits:
+        with store.writing() as session:
+            row = datasets.find(session, name, row.version)
+            if rows.find_job(session, name, row.version, DatasetJobKind.HEALTH) is None:
+                rows.add_job(session, row, DatasetJobKind.HEALTH, {})
+    problem = None if found is None else found.get("problem")
+    return HealthDocument(
+        name=name,
+        version=row.version,
+        status="checking" if found is None else "failed" if problem else "ready",
+        reason=problem,
+        report=None if found is None else found.get("dataset_report"),
+        links=links_of(name, row.version),
+    )
