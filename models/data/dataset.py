@@ -62,9 +62,11 @@ def load_dataset(name: str, settings: HasCacheDir, progress: Progress | None = N
     info = recipe.info
     if recipe.measured:
         note = read_note(folder)
-        mean, std, counts = (tuple(note[name]) for name in ("mean", "std", "class_counts"))
-        info = replace(info, mean=mean, std=std, class_counts=counts)
-    return _map(folder, info)
+        info = replace(info, mean=tuple(note["mean"]), std=tuple(note["std"]), class_counts=tuple(note["class_counts"]))
+    dataset = _map(folder, info)
+    if info.num_validation is None:
+        return dataset
+    return replace(dataset, validation=np.arange(info.num_train) >= info.num_train - info.num_validation)
 
 
 def load_folder(folder: Path) -> ImageDataset:

@@ -30,7 +30,10 @@ class Recipe:
     first_train_labels: tuple[int, ...] = ()
     first_test_labels: tuple[int, ...] = ()
     measured: bool = False
-    """Whether mean and deviation of its pixels are measured when it is fetched, and not known to six digits before."""
+    """Whether mean and deviation of its pixels are measured when it is fetched, and not known to six digits before.
+
+    The last `info.num_validation` of its training images are those that it holds out.
+    """
 
 
 def ensure_dataset(recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:

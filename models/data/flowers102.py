@@ -50,6 +50,7 @@ FLOWERS102 = DatasetInfo(
     has_up_and_down=False,
     can_be_mirrored=True,
     class_counts=(20,) * 102,
+    num_validation=NUM_OWN_TRAIN,
 )
 
 

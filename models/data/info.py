@@ -33,6 +33,10 @@ class DatasetInfo:
     """How pictures of other shapes become squares, here and in predictions: crop, pad or stretch."""
     class_counts: tuple[int, ...] | None = None
     """Training images of each class, validation images included, where that is known before they are fetched."""
+    num_validation: int | None = None
+    """Training images that the dataset itself holds out; None where it names none."""
+    num_groups: int | None = None
+    """Groups of training images that belong together, of one patient or one burst; None where none are known."""
 
     def as_json(self) -> JsonObject:
         """The entry as GET /datasets shows it."""

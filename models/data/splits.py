@@ -1,33 +1,72 @@
 """Which training images are trained on and which are held out: decided by the spec's dataset part and nothing else."""
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
+from models.data.info import DatasetInfo
 from models.spec.data import DatasetSpec
 
 Indices = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64]
+How = Literal["random", "stratified", "grouped", "given"]
 
 
 def split_indices(
-    labels: npt.NDArray[np.int64], spec: DatasetSpec, *, stratified: bool = True
+    labels: Labels,
+    spec: DatasetSpec,
+    *,
+    stratified: bool = True,
+    validation: npt.NDArray[np.bool_] | None = None,
+    groups: npt.NDArray[np.int64] | None = None,
 ) -> tuple[Indices, Indices]:
     """The training and the validation split of the training images with these labels, as (train, validation) indices.
 
-    The two are disjoint and in random order. `train_limit` and `val_limit` shorten a split after it was made, so that a
-    smaller experiment is validated on images that the larger one does not train on either; what a smaller limit takes,
-    a larger one takes too. `stratified` limits keep the classes' shares; without it (specs of version 1) the first
-    images are taken. Neither split is empty.
+    The two are disjoint and in random order. How they are made, `dataset.split` says: see `kind_of_split`. `validation`
+    says of each image whether its dataset holds it out, `groups` which images belong together. `train_limit` and
+    `val_limit` shorten a split after it was made, so that a smaller experiment is validated on images that the larger
+    one does not train on either; what a smaller limit takes, a larger one takes too. `stratified` limits keep the
+    classes' shares; without it (specs of version 1) the first images are taken. Neither split is empty.
     """
     num_images = len(labels)
     if num_images < 2:
         raise ValueError(f"{num_images} images cannot be split in two")
-    # NumPy promises never to change the raw stream of a bit generator; permutation() may change between versions
-    order = np.argsort(np.random.PCG64(spec.split_seed).random_raw(num_images), kind="stable").astype(np.int64)
+    order = _random_order(num_images, spec.split_seed)
     num_val = num_validation(num_images, spec.val_fraction)
-    train, val = order[num_val:], order[:num_val]
+    how = kind_of_split(spec, given=validation is not None, grouped=groups is not None)
+    if how == "random":
+        train, val = order[num_val:], order[:num_val]
+    else:
+        held_out = np.zeros(num_images, dtype=bool)
+        if how == "stratified":
+            held_out[_by_class(order, labels, num_val)] = True
+        elif how == "grouped" and groups is not None:
+            held_out = _by_group(groups, num_val, spec.split_seed)
+        elif validation is not None:
+            held_out = validation
+        train, val = order[~held_out[order]], order[held_out[order]]
+        if not len(train) or not len(val):
+            raise ValueError(f"a {how} split would leave {len(train)} images for training and {len(val)} held out")
     if not stratified:
         return train[: spec.train_limit], val[: spec.val_limit]
     return _limited(train, labels, spec.train_limit), _limited(val, labels, spec.val_limit)
+
+
+def kind_of_split(spec: DatasetSpec, *, given: bool, grouped: bool) -> How:
+    """How a split is made: as the spec asks, or by what the dataset brings.
+
+    The images that a dataset itself holds out come first (given), then whole groups, then chance.
+    """
+    return spec.split or ("given" if given else "grouped" if grouped else "random")
+
+
+def split_counts(spec: DatasetSpec, info: DatasetInfo) -> tuple[int, int]:
+    """How many images are trained on and held out, before any limit; of whole groups, about so many."""
+    how = kind_of_split(spec, given=info.num_validation is not None, grouped=info.num_groups is not None)
+    given = info.num_validation if how == "given" else None
+    num_val = num_validation(info.num_train, spec.val_fraction) if given is None else given
+    return info.num_train - num_val, num_val
 
 
 def num_validation(num_images: int, val_fraction: float) -> int:
@@ -35,7 +74,42 @@ def num_validation(num_images: int, val_fraction: float) -> int:
     return min(max(1, round(val_fraction * num_images)), num_images - 1)
 
 
-def _limited(split: Indices, labels: npt.NDArray[np.int64], limit: int | None) -> Indices:
+def _random_order(count: int, seed: int) -> Indices:
+    # NumPy promises never to change the raw stream of a bit generator; permutation() may change between versions
+    return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable").astype(np.int64)
+
+
+def _by_class(order: Indices, labels: Labels, num_val: int) -> Indices:
+    """The images to hold out so that each class is held out by its share.
+
+    The last image of each class in the order stays for training, so that no class is only validated on. A class of one
+    image is not held out at all.
+    """
+    _, last = np.unique(labels[order[::-1]], return_index=True)
+    free = np.delete(order, len(order) - 1 - last)
+    return _limited(free, labels, num_val) if len(free) else order[:num_val]
+
+
+def _by_group(groups: npt.NDArray[np.int64], num_val: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Hold out whole groups in random order, as many as still fit into `num_val` images; at least one, never all.
+
+    A group that is too large is passed over, and those after it are tried; the smallest one is taken if none fits.
+    """
+    _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        raise ValueError("images that all belong to one group cannot be split by group")
+    held_out = np.zeros(len(sizes), dtype=bool)
+    room = num_val
+    for group in _random_order(len(sizes), seed):
+        if sizes[group] <= room:
+            held_out[group] = True
+            room -= sizes[group]
+    if not held_out.any():
+        held_out[np.argmin(sizes)] = True
+    return held_out[group_of]
+
+
+def _limited(split: Indices, labels: Labels, limit: int | None) -> Indices:
     """So many images of a split, in its order: one of each class first, then the classes by their shares.
 
     Seats go to the classes as in an election by Webster's method: a class of n images gives its next one up, after k,

@@ -1,4 +1,4 @@
-"""One network as GET /architectures lists it."""
+"""Networks and where they come from as GET /architectures lists them."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,27 @@ from dataclasses import dataclass
 class Architecture:
     """A network that a spec can name. `num_parameters` counts ten classes and images of three channels.
 
-    `minimum_size` is the smallest input that it can be built for. Below `useful_size` its last feature map shrinks to a
-    pixel, or to what ImageNet weights have never seen, and accuracy suffers.
+    It is None for networks that would have to be built to count them. `minimum_size` is the smallest input that it can
+    be built for. Below `useful_size` its last feature map shrinks to a pixel, or to what ImageNet weights have never
+    seen, and accuracy suffers. `pretrained_size` is the input that its ImageNet weights were measured at.
     """
 
     name: str
     title: str
-    num_parameters: int
+    num_parameters: int | None
     minimum_size: int
     useful_size: int
     pretrained: bool
     reference: str
     pretrained_sources: tuple[str, ...] = ()
+    pretrained_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Library:
+    """A family of networks: whether it is installed, and how many it has; None where counting would load it."""
+
+    family: str
+    title: str
+    installed: bool
+    num_networks: int | None = None

@@ -36,21 +36,47 @@ def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
         )
 
 
+def check_split(spec: ExperimentSpec, info: DatasetInfo) -> None:
+    """Refuse a split that the dataset has nothing for."""
+    split = spec.dataset.split
+    if split == "given" and info.num_validation is None:
+        _refuse(
+            "dataset.split",
+            f"is 'given', and {info.title} names no validation images",
+            value=split,
+            nearest="grouped" if info.num_groups is not None else "stratified",
+        )
+    if split == "grouped" and info.num_groups is None:
+        _refuse(
+            "dataset.split",
+            f"is 'grouped', and {info.title} has no groups",
+            value=split,
+            nearest="given" if info.num_validation is not None else "stratified",
+        )
+    if split == "grouped" and info.num_groups == 1:
+        _refuse(
+            "dataset.split",
+            f"is 'grouped', and all training images of {info.title} belong to one group",
+            value=split,
+            nearest="stratified",
+        )
+
+
 def check_sizes(spec: ExperimentSpec, info: DatasetInfo, *, channels: int, size: int) -> None:
     """Refuse an input that is too small for a layer, at the final size or in a phase of progressive resizing."""
     model, family = spec.model, family_of(spec.model)
     family.check_size(model, num_classes=info.num_classes, in_channels=channels, size=size)
     for place, phase in enumerate(spec.progressive_resizing):
         field = f"progressive_resizing.{place}.input_size"
-        if family.fixed_size and phase.input_size != size:
+        if family.fits_one_size(model) and phase.input_size != size:
             _refuse(
                 field,
-                f"the linear layers of a {model.name} fit one size of input, {size}, and no other",
+                f"a {model.name} fits one size of input, {size}, and no other",
                 value=phase.input_size,
                 nearest=size,
                 fix="leave progressive_resizing out, or take a network that ends in global pooling",
             )
-        if not family.fixed_size and phase.input_size < (least := family.minimum_size(model)):
+        if not family.fits_one_size(model) and phase.input_size < (least := family.minimum_size(model)):
             _refuse(field, f"{model.name} needs {least} pixels", value=phase.input_size, nearest=least)
 
 

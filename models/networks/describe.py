@@ -11,6 +11,7 @@ from typing import Any
 from models.data.info import DatasetInfo
 from models.errors import SpecError
 from models.networks import checks
+from models.networks.freezing import check_freezing
 from models.networks.inputs import preprocessing_for
 from models.networks.inspection import inspect_network
 from models.networks.layer import Layer
@@ -18,7 +19,8 @@ from models.networks.memory import disk_use
 from models.spec.advice import without_nearest
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
-from models.spec.model import ZooName, ZooSpec
+from models.spec.model import ZooSpec
+from models.spec.torchvision_names import ZooName
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,11 @@ def _describe(spec: ExperimentSpec, info: DatasetInfo) -> NetworkSummary:
     preprocessing = preprocessing_for(spec, info)
     channels, size = preprocessing.channels, preprocessing.input_size
     checks.check_fields(spec, info)
+    checks.check_split(spec, info)
     checks.check_sizes(spec, info, channels=channels, size=size)
     checks.check_estimated_memory(spec, info, channels=channels, size=size)
     inspection = inspect_network(spec.model, num_classes=info.num_classes, in_channels=channels, size=size)
+    check_freezing(spec, inspection.parameters, inspection.head)
     checks.check_norms(spec, inspection.smallest_norm_values)
     checks.check_memory(spec, inspection.cost, inspection.smallest_norm_values)
     disk = disk_use(spec, info, inspection.weight_bytes, inspection.cost.first_kernels_bytes)

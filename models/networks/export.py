@@ -14,12 +14,14 @@ import io
 import json
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
 import onnx
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,6 +42,8 @@ OPSET = 20
 WEIGHTS_FILE = "weights.safetensors"
 """Where the graph says its initializers are. Nothing is read from there: whoever runs the graph supplies them."""
 NETWORK = "network."
+NORM_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+"""What batch normalisation keeps beside its weights."""
 ANTIALIASED = "aten::_upsample_bilinear2d_aa"
 
 
@@ -100,20 +104,47 @@ def export_graph(model: NetworkSpec, preprocessing: Preprocessing, test_time_aug
 
     The network is built for this alone. Its own weights do not matter and take no memory: they are never written to.
     """
+    build = partial(
+        build_network,
+        num_classes=len(preprocessing.class_names),
+        in_channels=preprocessing.channels,
+        size=preprocessing.input_size,
+    )
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        network = build_network(
-            model,
-            num_classes=len(preprocessing.class_names),
-            in_channels=preprocessing.channels,
-            size=preprocessing.input_size,
-        )
-    network = network.to_empty(device="cpu").eval()
+        network = build(model)
+    if _has_constants(network):
+        with torch.random.fork_rng(devices=[]):
+            fresh = {"pretrained": False} if model.starts_pretrained else {}
+            network = build(model.model_copy(update=fresh))
+    else:
+        network = network.to_empty(device="cpu")
+    network.eval()
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
             network.set_submodule(name, AveragePool(*module.output_size))  # type: ignore[misc]
     traced = _trace(Exported(network, preprocessing, test_time_augmentation).eval(), preprocessing)
-    graph: bytes = _with_declared_weights(traced, network.state_dict()).SerializeToString()
+    constants = dict(network.named_buffers())
+    graph: bytes = _with_declared_weights(traced, network.state_dict(), constants).SerializeToString()
     return graph
+
+
+def _has_constants(network: nn.Module) -> bool:
+    """Whether the network computes with tensors that are no weights: the indices of a transformer's positions, masks.
+
+    They are written into the graph, so the network must be built for real; its weights are memory then.
+    """
+    return any(name.rpartition(".")[2] not in NORM_BUFFERS for name, _ in network.named_buffers())
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Have attention compute by single operations: its fused one has no counterpart in ONNX."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _trace(exported: Exported, preprocessing: Preprocessing) -> onnx.ModelProto:
@@ -123,7 +154,7 @@ def _trace(exported: Exported, preprocessing: Preprocessing) -> onnx.ModelProto:
     file = io.BytesIO()
     sides = {"source": preprocessing.source_size, "target": preprocessing.input_size}
     torch.onnx.utils.register_custom_op_symbolic(ANTIALIASED, partial(_antialiased_resize, **sides), OPSET)
-    with torch.inference_mode(), warnings.catch_warnings():
+    with torch.inference_mode(), warnings.catch_warnings(), _plain_attention():
         warnings.simplefilter("ignore")  # the exporter is deprecated and says so; shapes are constants here
         torch.onnx.export(
             exported,
@@ -150,8 +181,13 @@ def _antialiased_resize(graph: Any, images: Any, size: Any, *_: Any, source: int
     return graph.op("MatMul", graph.op("MatMul", down, images), across)
 
 
-def _with_declared_weights(model: onnx.ModelProto, weights: dict[str, Tensor]) -> onnx.ModelProto:
-    """Declare the weights as initializers with a name, a shape and no data, where they were inputs."""
+def _with_declared_weights(
+    model: onnx.ModelProto, weights: dict[str, Tensor], constants: dict[str, Tensor]
+) -> onnx.ModelProto:
+    """Declare the weights as initializers with a name, a shape and no data, where they were inputs.
+
+    What is no weight (`constants` that weights files do not have, or of integers) is written with its values.
+    """
     graph = model.graph
     del graph.input[1:]
     used: set[str] = set()
@@ -167,6 +203,9 @@ def _with_declared_weights(model: onnx.ModelProto, weights: dict[str, Tensor]) -
                 name=name, data_type=TensorProto.FLOAT, dims=tensor.shape, data_location=TensorProto.EXTERNAL
             )
             declared.external_data.add(key="location", value=WEIGHTS_FILE)
+    for name, tensor in constants.items():
+        if name in used and not (name in weights and tensor.is_floating_point()):
+            graph.initializer.append(numpy_helper.from_array(tensor.numpy(), name))
     return model
 
 

@@ -49,7 +49,7 @@ class Family(ABC, Generic[Model]):
     """What is known of the networks that one spec class describes. A network needs a convolution and a head."""
 
     fixed_size = False
-    """Whether a network fits the input size that it was built for and no other."""
+    """Whether every network of the family fits the input size that it was built for and no other."""
     is_large = False
     """Whether a step keeps any number of cores busy. Operations are not counted then, which takes seconds."""
 
@@ -76,6 +76,14 @@ class Family(ABC, Generic[Model]):
     def useful_size(self, model: Model) -> int:
         """The input below which the network loses much of what it could do."""
         return self.minimum_size(model)
+
+    def input_size(self, model: Model, info: DatasetInfo) -> int:
+        """The side that images are resized to: what the spec says, or the dataset's own."""
+        return model.input_size or info.size
+
+    def fits_one_size(self, model: Model) -> bool:
+        """Whether this network fits the input size that it was built for and no other."""
+        return self.fixed_size
 
     def check_size(self, model: Model, *, num_classes: int, in_channels: int, size: int) -> None:
         """Raise SpecError, with the field and the nearest value that would do, where the input is too small."""

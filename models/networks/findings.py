@@ -6,6 +6,7 @@ what the suggestion would set, by field.
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from models.data.info import DatasetInfo
 from models.findings import Severity, WarningCode
@@ -21,6 +22,8 @@ from models.text import plural
 __all__ = ["spec_warnings", "split_sizes"]
 
 FEW_VAL_IMAGES = 1000
+UNEVEN, VERY_UNEVEN = 2, 10
+"""Images of the largest class for one of the smallest: what is worth a word, and what a warning."""
 
 
 def spec_warnings(spec: ExperimentSpec, info: DatasetInfo) -> list[Warned]:
@@ -30,6 +33,7 @@ def spec_warnings(spec: ExperimentSpec, info: DatasetInfo) -> list[Warned]:
         _learning_rate,
         _family,
         _splits,
+        _class_counts,
         _augmentation,
         _mirroring,
         _fine_tuning,
@@ -50,7 +54,8 @@ def _usable(finding: Warned, spec: ExperimentSpec, info: DatasetInfo) -> Warned:
 
 
 def _input_size(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
-    size, useful = spec.model.input_size or info.size, family_of(spec.model).useful_size(spec.model)
+    family = family_of(spec.model)
+    size, useful = family.input_size(spec.model, info), family.useful_size(spec.model)
     if size < useful:
         yield warning(
             WarningCode.SMALL_INPUT,
@@ -124,6 +129,37 @@ def _splits(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
         )
 
 
+def _class_counts(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
+    """Classes of very different sizes that nothing in the spec makes up for, and what makes up for them twice."""
+    if spec.sampler == "balanced" and spec.class_weights == "balanced":
+        yield warning(
+            WarningCode.BALANCED_TWICE,
+            "sampler shows every class equally often, and class_weights then makes up for their sizes once more: rare "
+            "classes count for more than the others.",
+            {},
+            "Leave class_weights out.",
+            {"class_weights": None},
+            severity=Severity.INFO,
+        )
+    if not info.class_counts or spec.class_weights is not None or spec.sampler == "balanced":
+        return
+    largest, smallest = max(info.class_counts), min(info.class_counts)
+    if largest < UNEVEN * max(1, smallest):
+        return
+    names = [info.class_names[info.class_counts.index(count)] for count in (largest, smallest)]
+    change: dict[str, Any] = {"sampler": "balanced"} if spec.augmentation.mixup_alpha else {"class_weights": "balanced"}
+    field = next(iter(change))
+    yield warning(
+        WarningCode.UNEVEN_CLASSES,
+        f"Classes differ in size: '{names[0]}' has {plural(largest, 'training image')}, '{names[1]}' "
+        f"{smallest or 'none'}. A network does well on average by neglecting the small ones.",
+        {"largest": largest, "smallest": smallest},
+        f"Set {field} to 'balanced', and look at the accuracy of each class.",
+        change,
+        severity=Severity.WARNING if largest >= VERY_UNEVEN * max(1, smallest) else Severity.INFO,
+    )
+
+
 def _augmentation(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     wanted = spec.augmentation
     moved = {
@@ -182,6 +218,14 @@ def _fine_tuning(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
             },
             "Leave fine_tuning out, or start from pretrained weights.",
             {"fine_tuning": {}},
+        )
+    elif wanted.freeze and not pretrained:
+        yield warning(
+            WarningCode.FROZEN_WITHOUT_PRETRAINING,
+            "fine_tuning.freeze holds layers at their random start.",
+            {"freeze": list(wanted.freeze)},
+            "Leave fine_tuning.freeze out, or start from trained weights.",
+            {"fine_tuning.freeze": []},
         )
     elif wanted.freeze_backbone_epochs >= spec.epochs:
         yield warning(

@@ -17,11 +17,12 @@ def preprocessing_for(spec: ExperimentSpec, info: DatasetInfo) -> Preprocessing:
 
     The family decides on channels and normalisation. Gray images are repeated to a network's three channels.
     """
-    normalisation = family_of(spec.model).normalisation(spec.model, info)
+    family = family_of(spec.model)
+    normalisation = family.normalisation(spec.model, info)
     return Preprocessing(
         channels=normalisation.channels,
         source_size=info.size,
-        input_size=spec.model.input_size or info.size,
+        input_size=family.input_size(spec.model, info),
         mean=normalisation.mean,
         std=normalisation.std,
         class_names=info.class_names,

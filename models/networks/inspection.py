@@ -10,6 +10,7 @@ from models.networks.build import build_network
 from models.networks.cost import FLOAT_BYTES, Cost
 from models.networks.family import family_of
 from models.networks.layer import Layer
+from models.networks.layers import head_name
 from models.networks.tracing import Record
 from models.spec.model import NetworkSpec
 
@@ -23,6 +24,10 @@ class Inspection:
     macs: int
     """Multiply-accumulates of one image's forward pass."""
     weight_bytes: int
+    parameters: tuple[str, ...]
+    """Names of those that are trained."""
+    head: str
+    """Name of the last layer with weights."""
     smallest_norm_values: int | None
     """Values a channel that the batch norm with the smallest feature map sees of one image; None without one."""
 
@@ -50,5 +55,7 @@ def inspect_network(model: NetworkSpec, *, num_classes: int, in_channels: int, s
         ),
         macs=record.macs,
         weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *network.buffers())),
+        parameters=tuple(name for name, parameter in network.named_parameters() if parameter.requires_grad),
+        head=head_name(network),
         smallest_norm_values=record.smallest_norm_values,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from models.data.info import DatasetInfo
-from models.data.splits import num_validation
+from models.data.splits import split_counts
 from models.evaluation.outputs import stored_bytes
 from models.networks.cost import FLOAT_BYTES
 from models.networks.epoch_budget import epochs_bytes
@@ -87,9 +87,8 @@ def disk_use(spec: ExperimentSpec, info: DatasetInfo, weights: int, first_kernel
 
 
 def _outputs_bytes(spec: ExperimentSpec, info: DatasetInfo) -> int:
-    validation = min(
-        num_validation(info.num_train, spec.dataset.val_fraction), spec.dataset.val_limit or info.num_train
-    )
+    _, held_out = split_counts(spec.dataset, info)
+    validation = min(held_out, spec.dataset.val_limit or info.num_train)
     splits = [validation, info.num_test] if spec.dataset.evaluate_test else [validation]
     return sum(stored_bytes(num_images, info.num_classes) for num_images in splits)
 

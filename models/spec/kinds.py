@@ -6,7 +6,7 @@ from typing import get_args
 from pydantic import BaseModel
 
 from models.spec import training
-from models.spec.model import FAMILIES
+from models.spec.model import FAMILIES, network_class
 
 PARTS: dict[str, dict[str, type[BaseModel]]] = {
     part: {cls.model_fields["name"].default: cls for cls in get_args(get_args(union)[0])}
@@ -15,3 +15,11 @@ PARTS: dict[str, dict[str, type[BaseModel]]] = {
 """The classes of the parts that come in kinds by name, but for the network."""
 KINDS_OF: dict[str, Mapping[str, type[BaseModel]]] = {"model": FAMILIES, **PARTS}
 """All of them, by part."""
+
+
+def part_class(part: str, kind: str) -> type[BaseModel]:
+    """The class of a part of this kind. Raises KeyError for a kind that there is not."""
+    cls = network_class(kind) if part == "model" else PARTS[part].get(kind)
+    if cls is None:
+        raise KeyError(kind)
+    return cls

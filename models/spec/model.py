@@ -4,18 +4,37 @@ The other half of a family, which needs torch, is the module that its class name
 """
 
 import json
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo, model_validator
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from models.spec.base import Spec, broken_rule
+from models.spec.torchvision_names import ZooName
 from models.text import plural
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
 InputSize = Annotated[int, Field(ge=8, le=512)]
+
+
+class InitFromSpec(Spec):
+    """Another experiment's weights to start from."""
+
+    experiment: int = Field(ge=1, le=2**53, description="Its id.")
+    weights: Literal["best", "last"] = Field(default="best", description="Which of its two sets.")
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="Digest of the weights' file, filled in when the spec is stored."
+    )
 
 
 class NetworkSpec(Spec):
@@ -24,14 +43,25 @@ class NetworkSpec(Spec):
     network_module: ClassVar[str]
     """The module of the family's other half."""
 
+    init_from: InitFromSpec | None = Field(
+        default=None,
+        description="Start from another experiment's weights; the head is initialised anew where the classes differ.",
+    )
+
     if TYPE_CHECKING:  # declared by each family, which decides their order in JSON
         name: str
         input_size: int | None
 
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_asked(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        body: dict[str, Any] = write(self)
+        start = body.pop("init_from", None)
+        return body if start is None else {**body, "init_from": start}
+
     @property
     def starts_pretrained(self) -> bool:
-        """Whether training starts from weights that were trained on other images."""
-        return False
+        """Whether training starts from weights that were trained before."""
+        return self.init_from is not None
 
 
 class ConvSpec(Spec):
@@ -90,33 +120,6 @@ class CnnSpec(NetworkSpec):
     )
 
 
-class ZooName(StrEnum):
-    """Networks of torchvision that can be trained here."""
-
-    SQUEEZENET1_0 = "squeezenet1_0"
-    """SqueezeNet 1.0 (Iandola et al. 2016)."""
-    SQUEEZENET1_1 = "squeezenet1_1"
-    """SqueezeNet 1.1: 2.4 times less computation than 1.0 at the same accuracy."""
-    RESNET18 = "resnet18"
-    """ResNet-18 (He et al. 2015)."""
-    RESNET34 = "resnet34"
-    """ResNet-34."""
-    RESNET50 = "resnet50"
-    """ResNet-50."""
-    MOBILENET_V2 = "mobilenet_v2"
-    """MobileNetV2 (Sandler et al. 2018)."""
-    MOBILENET_V3_SMALL = "mobilenet_v3_small"
-    """MobileNetV3 small (Howard et al. 2019)."""
-    EFFICIENTNET_B0 = "efficientnet_b0"
-    """EfficientNet-B0 (Tan and Le 2019)."""
-    SHUFFLENET_V2_X1_0 = "shufflenet_v2_x1_0"
-    """ShuffleNetV2 (Ma et al. 2018)."""
-    VGG11_BN = "vgg11_bn"
-    """VGG-11 with batch normalisation (Simonyan and Zisserman 2014)."""
-    DENSENET121 = "densenet121"
-    """DenseNet-121 (Huang et al. 2016)."""
-
-
 class ZooSpec(NetworkSpec):
     """A network of torchvision with a new head for the dataset's classes."""
 
@@ -130,7 +133,9 @@ class ZooSpec(NetworkSpec):
         "report's mistake, to be reproduced on purpose. Needs `pretrained`.",
     )
     input_size: InputSize | None = Field(
-        default=None, description="Side that images are resized to; null keeps the dataset's own size."
+        default=None,
+        description="Side that images are resized to; null keeps the dataset's own size, or for a pretrained vision "
+        "transformer that of its weights.",
     )
 
     @model_validator(mode="after")
@@ -141,8 +146,32 @@ class ZooSpec(NetworkSpec):
 
     @property
     def starts_pretrained(self) -> bool:
-        """Whether it starts from ImageNet weights."""
-        return self.pretrained
+        """Whether it starts from ImageNet weights, or another experiment's."""
+        return self.pretrained or self.init_from is not None
+
+
+class TimmSpec(NetworkSpec):
+    """A network of the package timm, which is installed with epochal[timm], with a new head for the dataset's classes.
+
+    Which names there are is known where timm is: when the network is built.
+    """
+
+    network_module: ClassVar[str] = "models.networks.timm_networks"
+
+    name: Annotated[str, StringConstraints(pattern=r"^timm/[A-Za-z0-9_.]{1,90}$")] = Field(
+        default="timm/resnet18", description="timm/ and the network's name there: timm/resnet10t."
+    )
+    pretrained: bool = Field(default=False, description="Start from timm's weights, with a newly initialised head.")
+    input_size: InputSize | None = Field(
+        default=None,
+        description="Side that images are resized to; null keeps the dataset's own size, or takes that of the weights "
+        "for a pretrained network and for one that fits a single size.",
+    )
+
+    @property
+    def starts_pretrained(self) -> bool:
+        """Whether it starts from timm's weights, or another experiment's."""
+        return self.pretrained or self.init_from is not None
 
 
 class FastResNetSpec(NetworkSpec):
@@ -165,18 +194,25 @@ FAMILIES: dict[str, type[NetworkSpec]] = {
     "cnn": CnnSpec,
     "fast_resnet": FastResNetSpec,
     **{name.value: ZooSpec for name in ZooName},
+    "timm/NAME": TimmSpec,
 }
 """The classes of the `model` part by its `name`: the registry of families, each an entry here and a module."""
+
+
+def network_class(name: Any) -> type[NetworkSpec] | None:
+    """The class of the `model` part that a name stands for; None for a name that stands for none."""
+    if not isinstance(name, str):
+        return None
+    return FAMILIES.get("timm/NAME" if name.startswith("timm/") else name)
 
 
 def _read_network(value: Any, info: ValidationInfo) -> NetworkSpec:
     """Read a `model` part by the class that its name stands for, with errors of that class only."""
     if isinstance(value, NetworkSpec):
         return value
-    name = value.get("name") if isinstance(value, dict) else None
-    if not isinstance(name, str) or name not in FAMILIES:
+    cls = network_class(value.get("name")) if isinstance(value, dict) else None
+    if cls is None:
         raise PydanticCustomError("network", "must be an object whose `name` is that of a network")
-    cls = FAMILIES[name]
     # in a strict spec a list is a tuple, and a word an enum's member, in JSON only
     return cls.model_validate_json(json.dumps(value)) if info.mode == "json" else cls.model_validate(value)
 

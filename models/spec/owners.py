@@ -53,7 +53,7 @@ WORDS = {
     "val_limit": "limit_val max_val_images limit_val_batches val_subset n_val max_eval_samples",
     "evaluate_test": "test run_test do_test eval_test test_after_training",
     "input_size": "img_size image_size imgsz resize resolution input_shape img_dim",
-    "pretrained": "weights imagenet use_pretrained from_pretrained",
+    "pretrained": "imagenet use_pretrained from_pretrained",
     "hflip": "flip horizontal_flip random_horizontal_flip fliplr random_flip",
     "vflip": "vertical_flip random_vertical_flip flipud",
     "rotation_degrees": "rotation degrees rotation_range random_rotation rotate",

@@ -18,13 +18,15 @@ from models.spec.advice import with_usable_advice
 from models.spec.experiment import ExperimentSpec
 from models.spec.explain import describe, explain, fail, nearest_word, unknown_keys
 from models.spec.kinds import PARTS
-from models.spec.model import FAMILIES, NetworkSpec
+from models.spec.model import FAMILIES, NetworkSpec, network_class
 from models.spec.plain import copy_plain
 from models.spec.presets import experiment_presets, model_presets
 
 ALIASES = {"learning_rate": "lr", "wd": "weight_decay"}
 TOP_ALIASES = {**ALIASES, "scheduler": "lr_scheduler"}
 SHORT_FORMS = ("dataset", "model", "optimizer", "lr_scheduler")
+NOT_OF_THE_NETWORK = {"input_size", "init_from"}
+"""Fields of `model` by which one network does not differ from another."""
 OPTIMIZER_KEYS = ("lr", "weight_decay", "momentum")
 """Fields that are also accepted at the top level."""
 
@@ -64,18 +66,22 @@ def load_spec(stored: JsonObject) -> ExperimentSpec:
 
 def load_model(stored: JsonObject) -> NetworkSpec:
     """Read the `model` part of a stored spec."""
-    return FAMILIES[stored["name"]].model_validate_json(json.dumps(stored))
+    cls = network_class(stored["name"])
+    if cls is None:
+        raise SpecError([{"field": "model.name", "message": f"there is no network {describe(stored['name'])}"}])
+    return cls.model_validate_json(json.dumps(stored))
 
 
 def model_label(model: NetworkSpec) -> str:
     """The preset's name if the network is one of the presets, else its family: baseline, wide, cnn, squeezenet1_1."""
-    return _labels().get(model.model_dump_json(exclude={"input_size"}), str(model.name))
+    return _labels().get(model.model_dump_json(exclude=NOT_OF_THE_NETWORK), str(model.name))
 
 
 @lru_cache(maxsize=1)
 def _labels() -> dict[str, str]:
     return {
-        load_model(preset).model_dump_json(exclude={"input_size"}): label for label, preset in model_presets().items()
+        load_model(preset).model_dump_json(exclude=NOT_OF_THE_NETWORK): label
+        for label, preset in model_presets().items()
     }
 
 
@@ -148,7 +154,7 @@ def _expand_model(body: JsonObject) -> JsonObject:
         number = model if isinstance(model, int | float) else None
         fail("model", f"must be a preset's name or an object, not {describe(model)}", value=number, nearest="baseline")
     name = model.get("name", "cnn" if "blocks" in model else None)
-    if not isinstance(name, str) or name not in known:
+    if not isinstance(name, str) or (name not in presets and network_class(name) is None):
         if "name" not in model:
             fail("model.name", "is missing; name a network", nearest="baseline", choices=known)
         what = f"there is no network {describe(name)}"

@@ -169,6 +169,12 @@ class FineTuningSpec(Spec):
     backbone_lr_factor: float = Field(
         default=1.0, ge=0, le=1, description="Factor on the learning rate of everything but the head; 0 freezes it."
     )
+    freeze: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="Parameters that are never trained, by name, with * and ? as in file names: 'features.*', "
+        "'layer1', '*.bias'. A layer's name stands for all in it. GET /experiments/{id}/layers lists names.",
+    )
 
 
 class ResizePhaseSpec(Spec):

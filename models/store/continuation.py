@@ -1,6 +1,7 @@
 """Experiments that continue another: they begin with its epochs and files, as if they had trained them."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ FOLDER = "attempt-0"
 NAMES = {
     ArtifactKind.WEIGHTS_BEST: "weights-best.safetensors",
     ArtifactKind.WEIGHTS_LAST: "weights-last.safetensors",
+    ArtifactKind.WEIGHTS_INITIAL: "weights-initial.safetensors",
     ArtifactKind.KERNELS: "kernels.safetensors",
     ArtifactKind.GRAPH: "graph.onnx",
 }
@@ -67,6 +69,24 @@ def begin_with(session: Session, experiment: Experiment, checkpoint: ArtifactRec
         if (record := artifacts.newest(session, checkpoint.experiment_id, kind)) is not None:
             with suppress(FileNotFoundError):  # training writes it again; best weights that are lost are not the best
                 _take(session, experiment, record, name, experiments_dir)
+
+
+def start_with(session: Session, experiment: Experiment, weights: ArtifactRecord, experiments_dir: Path) -> None:
+    """Give a new experiment the weights that it starts from, as a second name of another one's file.
+
+    Raises Conflict if that file is gone.
+    """
+    folder = experiments_dir / str(experiment.id) / FOLDER
+    files.remove_tree(folder.parent)  # of an experiment whose creation failed after its files were made
+    files.make_folder(folder)
+    initial = replace(weights, kind=ArtifactKind.WEIGHTS_INITIAL, epoch=0)
+    try:
+        _take(session, experiment, initial, NAMES[ArtifactKind.WEIGHTS_INITIAL], experiments_dir)
+    except FileNotFoundError as error:
+        raise Conflict(
+            f"the weights of experiment {weights.experiment_id} are missing on the disk",
+            fix="leave model.init_from out, or start from another experiment",
+        ) from error
 
 
 def _take(session: Session, experiment: Experiment, record: ArtifactRecord, name: str, experiments_dir: Path) -> None:

@@ -68,6 +68,8 @@ class ArtifactKind(StrEnum):
     """Weights of the last finite epoch."""
     WEIGHTS_EPOCH = "weights-epoch"
     """Weights of one of the epochs that are kept for timelines, in 16 bits."""
+    WEIGHTS_INITIAL = "weights-initial"
+    """Another experiment's weights, from which training starts (model.init_from)."""
     KERNELS = "kernels"
     """The first layer's kernels of every epoch."""
     OUTPUTS_VALIDATION = "outputs-validation"

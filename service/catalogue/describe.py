@@ -5,12 +5,13 @@ Importing this module imports torch, which takes two seconds: import it late or 
 
 from models.data.info import DatasetInfo
 from models.networks import describe as networks
-from models.networks.architectures import architectures
+from models.networks.architectures import architectures, libraries
 from models.networks.findings import spec_warnings
+from models.networks.starting import check_start
 from models.spec.experiment import ExperimentSpec
 from service.catalogue.accepted import Accepted, NetworkSize
 
-__all__ = ["architectures", "describe_spec", "warm_up"]
+__all__ = ["architectures", "check_start", "describe_spec", "libraries", "warm_up"]
 
 warm_up = networks.warm_up
 

@@ -39,7 +39,7 @@ class Describing:
             self._running()
 
     def ask(self, question: str, *arguments: Any) -> Any:
-        """What `describe_spec` or `architectures` of service.catalogue.describe gives.
+        """What a function of service.catalogue.describe gives, by its name.
 
         Raises SpecError as that does; Unavailable if no answer comes.
         """
@@ -124,6 +124,8 @@ def main() -> None:
     known: dict[str, Callable[..., Any]] = {
         "describe_spec": describe.describe_spec,
         "architectures": describe.architectures,
+        "check_start": describe.check_start,
+        "libraries": describe.libraries,
     }
     patience = 0.0
     while True:

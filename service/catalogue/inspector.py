@@ -10,7 +10,9 @@ from fastapi import Depends, Request
 from models.data.uploaded import find_dataset, pinned
 from models.errors import Conflict, NotFound, SpecError
 from models.networks.dataset_findings import dataset_warnings
+from models.networks.weights_header import WeightsHeader
 from models.settings import Settings
+from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 from models.store import Store, datasets
 from models.store.states import DatasetStatus
@@ -70,6 +72,17 @@ class Inspector:
             f"the files of dataset {name} are not in the data directory of this lab",
             fix="copy the folder datasets of the lab that they were uploaded to, or upload them again",
         )
+
+    def check_start(self, accepted: Accepted, header: WeightsHeader) -> None:
+        """Raise SpecError, which names the layer, where the weights that a spec starts from do not fit its network."""
+        self._describing.ask("check_start", accepted.spec, accepted.info, header)
+
+
+def refuse_start(spec: ExperimentSpec, of: str) -> None:
+    """Raise SpecError for a spec that starts from another experiment's weights, where that is not possible."""
+    if spec.model.init_from is not None:
+        message = f"cannot be in a spec {of}; leave it out"
+        raise SpecError([{"field": "model.init_from", "message": message}])
 
 
 async def get_describing(request: Request) -> Describing:

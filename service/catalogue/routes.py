@@ -1,11 +1,12 @@
 """Routes that list networks and presets, and return the JSON schema of a spec."""
 
 import json
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import Field
 
-from models.networks.architecture import Architecture
+from models.networks.architecture import Architecture, Library
 from models.plain import JsonObject
 from models.spec.presets import experiment_presets, model_presets
 from service.catalogue.inspector import DescribingDep
@@ -19,9 +20,10 @@ router = APIRouter(tags=["catalogue"], route_class=StrictRoute, responses=proble
 
 
 class ArchitecturesDocument(Document):
-    """The networks that a spec can name."""
+    """The networks that a spec can name, and where they come from."""
 
     architectures: list[Architecture]
+    families: list[Library] = Field(description="Where networks come from: installed or not, and how many.")
 
 
 class PresetsDocument(Document):
@@ -31,10 +33,17 @@ class PresetsDocument(Document):
     experiments: dict[str, JsonObject] = Field(description="Whole experiments, for `preset`.")
 
 
-@router.get("/architectures")
-def list_architectures(describing: DescribingDep) -> ArchitecturesDocument:
+@router.get("/architectures", responses=problems(422))
+def list_architectures(
+    describing: DescribingDep,
+    family: Annotated[
+        Literal["all", "epochal", "torchvision", "timm"],
+        Query(description="Networks of one family; timm's, over a thousand, are listed only by this."),
+    ] = "all",
+) -> ArchitecturesDocument:
     """List the networks, with their sizes and inputs."""
-    return ArchitecturesDocument(architectures=describing.ask("architectures"))
+    found = describing.ask("architectures", family)
+    return ArchitecturesDocument(architectures=found, families=describing.ask("libraries"))
 
 
 @router.get("/presets")

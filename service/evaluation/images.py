@@ -56,7 +56,13 @@ def open_split(session: Session, experiment_id: int, split: ImageSplit, settings
         raise Conflict(f"experiment {row.id} was trained on another version of {spec.dataset.name} than is here now")
     if split is ImageSplit.TEST:
         return SplitImages(dataset.test_images, None)
-    train, validation = split_indices(dataset.train_labels, spec.dataset, stratified=not spec.keeps_first_rules)
+    train, validation = split_indices(
+        dataset.train_labels,
+        spec.dataset,
+        stratified=not spec.keeps_first_rules,
+        validation=dataset.validation,
+        groups=dataset.groups,
+    )
     return SplitImages(dataset.train_images, train if split is ImageSplit.TRAIN else validation)
 
 

@@ -12,6 +12,7 @@ from service.experiments.continuation import read_continuation
 from service.experiments.details import read_details
 from service.experiments.documents import ExperimentDocument, ExperimentPage, LayersDocument
 from service.experiments.reproduction import ReproductionDocument, compare
+from service.experiments.starting import find_start
 from service.experiments.submit import Submissions, describe
 from service.experiments.verdict import VerdictDocument
 from service.http.caching import anything_changes, cached_until, experiment_changes, history_changes
@@ -80,10 +81,13 @@ async def create_experiment(
     """Submit an experiment, as JSON or YAML: a spec, or a preset with changes."""
     body = body.named(name)
     accepted = await writes.run(inspector.accept, body.document)
+    accepted, weights = await writes.run(
+        find_start, accepted, inspector, submissions.store, submissions.settings.experiments_dir
+    )
     if dry_run:
         measured = await preflights.measure(accepted, caller)
         return JSONResponse(measured.model_dump(mode="json"))  # type: ignore[return-value]
-    document, created = await writes.run(submissions.submit, accepted, caller, idempotency_key, body.raw)
+    document, created = await writes.run(submissions.submit, accepted, caller, idempotency_key, body.raw, weights)
     response.headers["Location"] = document.links["self"]
     if not created:
         response.headers["Idempotent-Replayed"] = "true"

@@ -19,7 +19,9 @@ from models.spec.details import Details
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.store import Status, Store, artifacts, datasets, experiments, runs
-from models.store.continuation import begin_with, last_checkpoint
+from models.store.artifacts import ArtifactRecord
+from models.store.continuation import begin_with, last_checkpoint, start_with
+from models.store.states import ArtifactKind
 from models.store.tables import Experiment
 from service.catalogue.accepted import Accepted
 from service.experiments.continuation import Continuation, continued
@@ -40,18 +42,29 @@ class Submissions:
     celery: Celery
 
     def submit(
-        self, accepted: Accepted, caller: Caller, key: str | None = None, body: bytes = b""
+        self,
+        accepted: Accepted,
+        caller: Caller,
+        key: str | None = None,
+        body: bytes = b"",
+        weights: ArtifactRecord | None = None,
     ) -> tuple[ExperimentDocument, bool]:
-        """Store and enqueue an experiment, or find that of the Idempotency-Key. Returns it and whether it is new."""
+        """Store and enqueue an experiment, or find that of the Idempotency-Key. Returns it and whether it is new.
+
+        `weights` are those that it starts from (see `find_start`).
+        """
 
         def make() -> Experiment:
             self._check_quota(session, caller)
             self._check_room(session, caller)
             self._check_disk(session, caller, disk_use_of(accepted.spec, accepted.info, accepted.layers).files)
             datasets.check_there(session, accepted.spec.dataset)
-            return experiments.create(
+            row = experiments.create(
                 session, accepted.spec, layers=accepted.layers, warnings=accepted.warnings, owner=caller.name
             )
+            if weights is not None:
+                start_with(session, row, weights, self.settings.experiments_dir)
+            return row
 
         with self.store.writing() as session:
             if key is None:
@@ -81,6 +94,8 @@ class Submissions:
                 owner=caller.name,
                 reproduces=original.id,
             )
+            if (weights := artifacts.find(session, original.id, ArtifactKind.WEIGHTS_INITIAL)) is not None:
+                start_with(session, row, weights, self.settings.experiments_dir)
             document = describe(session, row)
         self._enqueue(document.id, alone=True)
         return document

@@ -9,6 +9,7 @@ from models.spec.parse import load_spec, model_label
 from models.store import Store, measurements
 from models.store.states import MeasurementKind, MeasurementStatus
 from service.catalogue.accepted import Accepted
+from service.catalogue.inspector import refuse_start
 from service.http.access import Caller
 from service.http.errors import invalid_fields
 from service.http.paging import read_cursor
@@ -32,8 +33,10 @@ def start_test(
 ) -> LearningRateTestDocument:
     """Create a learning-rate test for a worker to measure.
 
-    Raises TooManyRequests when the caller has as many as one key may have, Unavailable when many wait already.
+    Raises TooManyRequests when the caller has as many as one key may have, Unavailable when many wait already, and
+    SpecError for a spec that starts from another experiment's weights: a test has its network's own start.
     """
+    refuse_start(accepted.spec, "of a learning-rate test, which starts anew")
     with store.writing() as session:
         if caller.name is not None:
             its_own = measurements.count_unfinished(session, MeasurementKind.LR_TEST, caller.name)

@@ -23,7 +23,7 @@ from models.store.study_costs import cost_key
 from models.store.tables import Study
 from models.studies.images import RowImages, split_sizes
 from models.text import duration, plural
-from service.catalogue.inspector import Inspector
+from service.catalogue.inspector import Inspector, refuse_start
 from service.experiments.submit import Submissions
 from service.http.access import Caller
 from service.studies.documents import PlannedRow, StudyDocument, StudyPage, StudyPlanDocument
@@ -52,6 +52,7 @@ class Studies:
         for row in parsed.rows:
             try:
                 accepted = self.inspector.accept(row.spec.as_json())
+                refuse_start(accepted.spec, "of a study, whose experiments a worker creates")
             except SpecError as error:
                 entries += relocated(error, row.place, row.key, parsed.overrides.get(row.key, {}))
             else:

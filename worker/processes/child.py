@@ -26,7 +26,7 @@ from models.notices import NoticeCode
 from models.progress import TestResult
 from models.settings import Settings
 from models.store import Status, Store, artifacts, experiments, runs
-from models.store.states import MeasurementKind
+from models.store.states import ArtifactKind, MeasurementKind
 from worker.augmented import draw_augmented
 from worker.explain import explain
 from worker.folders import attempt_folder, sweep
@@ -148,7 +148,21 @@ def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orde
         cache_dir=settings.cache_dir,
         thread_control=ThreadControl(Neighbours([settings.data_dir]), replay=repeated),
         cuda_graphs=settings.cuda_graphs,
+        initial=_initial_weights(claim, records, settings.experiments_dir),
     )
+
+
+def _initial_weights(claim: runs.Claim, records: list[artifacts.ArtifactRecord], experiments_dir: Path) -> Path | None:
+    """The file of weights that the experiment starts from, if its spec names some. Raises CorruptFile."""
+    wanted = claim.spec.model.init_from
+    if wanted is None:
+        return None
+    record = next((record for record in records if record.kind is ArtifactKind.WEIGHTS_INITIAL), None)
+    if record is None:
+        raise CorruptFile(f"the weights of experiment {wanted.experiment} that this one starts from are not stored")
+    path = record.file(experiments_dir)
+    files.verify(path, record.sha256)
+    return path
 
 
 def _whole_checkpoints(sink: StoreSink, claim: runs.Claim, experiments_dir: Path) -> list[Path]:

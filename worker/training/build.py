@@ -12,6 +12,7 @@ from models.networks.build import build_network, initialise
 from models.networks.inputs import preprocessing_for
 from models.networks.layers import head_of
 from models.networks.preprocessing import Preprocessing
+from models.networks.starting import StartingWeights, read_weights, start_from
 from models.spec.experiment import ExperimentSpec
 from worker.training.averaging import AveragedWeights
 from worker.training.batches.loader import EpochBatches, InputFormat, Split, first_images
@@ -33,19 +34,29 @@ INITIALISE_PIXELS = 5000 * 32**2
 
 @dataclass(frozen=True)
 class Data:
-    """The three splits of a run and the format of the network's input."""
+    """The three splits of a run, the format of the network's input, and the weights that it starts from, if any."""
 
     train: Split
     validation: Split
     test: Split
     preprocessing: Preprocessing
     input_format: InputFormat
+    initial: StartingWeights | None = None
 
 
-def build_data(spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning) -> Data:
-    """Build the splits as tensors: memory-mapped on a CPU, copied once to a GPU."""
+def build_data(spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning, initial: Path | None = None) -> Data:
+    """Build the splits as tensors: memory-mapped on a CPU, copied once to a GPU.
+
+    `initial` is the file of weights that model.init_from names.
+    """
     preprocessing = preprocessing_for(spec, dataset.info)
-    train, validation = split_indices(dataset.train_labels, spec.dataset, stratified=not spec.keeps_first_rules)
+    train, validation = split_indices(
+        dataset.train_labels,
+        spec.dataset,
+        stratified=not spec.keeps_first_rules,
+        validation=dataset.validation,
+        groups=dataset.groups,
+    )
     images, labels = torch.from_numpy(dataset.train_images), torch.from_numpy(dataset.train_labels)
     test_images, test_labels = torch.from_numpy(dataset.test_images), torch.from_numpy(dataset.test_labels)
     if tuning.images_on_device:
@@ -65,6 +76,7 @@ def build_data(spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning) -> D
             memory_format=torch.channels_last if tuning.channels_last else torch.contiguous_format,
             device=tuning.device,
         ),
+        initial=None if initial is None else read_weights(initial),
     )
 
 
@@ -78,14 +90,18 @@ def build_batches(spec: ExperimentSpec, data: Data, tuning: Tuning) -> EpochBatc
         seed=spec.seed,
         chunk_images=tuning.chunk_images,
         prefetch=tuning.prefetch,
+        balanced=spec.sampler == "balanced",
     )
 
 
 def build_fresh_network(spec: ExperimentSpec, data: Data, cache_dir: Path | None) -> nn.Module:
     """The network before its first step: it depends on the spec, its seed and the images only."""
     torch.manual_seed(derive_seed(spec.seed, Stream.WEIGHTS))
+    model = spec.model
+    if data.initial is not None and model.starts_pretrained:  # other weights replace those that would be loaded
+        model = model.model_copy(update={"pretrained": False} if "pretrained" in type(model).model_fields else {})
     network = build_network(
-        spec.model,
+        model,
         num_classes=len(data.preprocessing.class_names),
         in_channels=data.preprocessing.channels,
         size=data.preprocessing.input_size,
@@ -93,6 +109,8 @@ def build_fresh_network(spec: ExperimentSpec, data: Data, cache_dir: Path | None
     )
     count = int(INITIALISE_PIXELS / data.preprocessing.input_size**2)
     initialise(spec.model, network, lambda: first_images(data.train, data.input_format, count).cpu())
+    if data.initial is not None:
+        start_from(network, data.initial, data.preprocessing.class_names)
     return network.to(device=data.input_format.device, memory_format=data.input_format.memory_format)  # type: ignore[call-overload, no-any-return]
 
 
@@ -112,6 +130,7 @@ def build_state(
     network = build_fresh_network(spec, data, cache_dir)
     torch.manual_seed(derive_seed(spec.seed, Stream.DROPOUT))
     head = head_of(network)
+    freezing = Freezing(network, head, spec.fine_tuning)  # first: what it freezes for good is no optimizer's
     optimizer = build_optimizer(spec.optimizer, network, head, spec.fine_tuning, implementation=tuning.optimizer)
     steps_per_epoch = -(-len(batches) // spec.accumulate_batches)
     mixed_precision = MixedPrecision(resolve_precision(spec.precision, tuning.device), tuning.device)
@@ -131,7 +150,7 @@ def build_state(
         criterion=Criterion(spec, data.train, len(data.preprocessing.class_names), tuning.device),
         mixed_precision=mixed_precision,
         averaged=None if spec.ema_decay is None else AveragedWeights(network, spec.ema_decay),
-        freezing=Freezing(network, head, spec.fine_tuning),
+        freezing=freezing,
         finite_guard=build_finite_guard(optimizer, tuning.device, scaled=mixed_precision.scaler is not None),
         early_stopping=EarlyStopping(spec.early_stopping),
         meters=EpochMeters(tuning.device),

@@ -76,6 +76,7 @@ def train(
     cache_dir: Path | None = None,
     thread_control: ThreadControl | None = None,
     cuda_graphs: bool = False,
+    initial: Path | None = None,
 ) -> Outcome:
     """Train one experiment to its end, or until it is stopped.
 
@@ -87,7 +88,7 @@ def train(
     """
     tuning = choose_tuning(spec, dataset, device, cuda_graphs=cuda_graphs)
     with tuning.applied(), thread_control or ThreadControl() as threads:
-        run = _Run(spec, dataset, sink, folder, tuning, should_stop, cache_dir, threads)
+        run = _Run(spec, dataset, sink, folder, tuning, should_stop, cache_dir, threads, initial)
         run.start(checkpoints)
         return run.finish()
 
@@ -110,6 +111,7 @@ class _Run:
         should_stop: Stop,
         cache_dir: Path | None,
         thread_control: ThreadControl,
+        initial: Path | None = None,
     ) -> None:
         self.spec = spec
         self.dataset = dataset
@@ -123,7 +125,7 @@ class _Run:
         """Identifies the run: only a checkpoint with the same values can be resumed from."""
         self.earlier: list[Path] = []
         """Checkpoints of earlier attempts, newest first."""
-        self.data = build_data(spec, dataset, tuning)
+        self.data = build_data(spec, dataset, tuning, initial)
         self.batches = build_batches(spec, self.data, tuning)
         self.history = RunHistory()
         self.timer = PhaseTimer()
@@ -367,7 +369,7 @@ class _Run:
             kernels.load_state_dict(saved["kernels"])
         preprocessing = self.data.preprocessing
         about: WeightsDescription = {
-            "model": self.spec.model.model_dump(mode="json"),
+            "model": self.spec.model.model_dump(mode="json", exclude={"init_from"}),
             "preprocessing": preprocessing.to_json(),
             "test_time_augmentation": self.spec.test_time_augmentation,
         }

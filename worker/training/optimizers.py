@@ -1,12 +1,13 @@
 """Builds torch's optimizer from the spec, with separate groups for the head and the body of the network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch._dynamo  # optimizers import it when first built, which takes 1.4 s: a process forked to train has it now
 from torch import nn
 
+from models.networks.freezing import frozen_names
 from models.spec.training import AdamSpec, AdamWSpec, FineTuningSpec, OptimizerSpec, RmspropSpec, SgdSpec
 
 CLASSES: dict[type, type[torch.optim.Optimizer]] = {
@@ -90,7 +91,7 @@ def split_parameters(network: nn.Module, head: nn.Module) -> tuple[list[nn.Param
 
 
 class Freezing:
-    """Freezes the body of a network in the first epochs, while its new head learns.
+    """Freezes parameters by pattern for good, and the body of a network in the first epochs, while its new head learns.
 
     Frozen parameters get no gradient, and frozen batch normalisation keeps its statistics: forward
     passes must not change a body that is not trained.
@@ -99,6 +100,8 @@ class Freezing:
     def __init__(self, network: nn.Module, head: nn.Module, spec: FineTuningSpec) -> None:
         self.network = network
         self.spec = spec
+        self.always = freeze_by_pattern(network, spec.freeze)
+        """Normalisation layers whose parameters are frozen by pattern."""
         self.body, _ = split_parameters(network, head)
         self.norms = [
             module
@@ -118,6 +121,17 @@ class Freezing:
             parameter.requires_grad_(not frozen)
             if frozen:
                 parameter.grad = None
-        if frozen:
-            for norm in self.norms:
-                norm.eval()
+        for norm in self.norms if frozen else self.always:
+            norm.eval()
+
+
+def freeze_by_pattern(network: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
+    """Freeze the parameters that the patterns name. Returns the normalisation layers that have none left to train."""
+    names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    frozen = frozen_names(names, patterns)
+    for name in frozen:
+        network.get_parameter(name).requires_grad_(False)
+    norms = [
+        (name, module) for name, module in network.named_modules() if isinstance(module, nn.modules.batchnorm._NormBase)
+    ]
+    return [module for name, module in norms if frozen_names([f"{name}.weight", f"{name}.running_mean"], patterns)]

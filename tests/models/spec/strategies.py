@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
 
 from models.spec.experiment import ExperimentSpec
@@ -56,6 +56,11 @@ def _from_type(annotation: Any, limits: list[Any]) -> Strategy:
         whole = math.ceil(low), math.floor(high)  # a whole number may be written without its point
         return floats | st.integers(*whole) if whole[0] <= whole[1] else floats
     if annotation is str:
+        pattern = next(
+            (limit.pattern for limit in limits if isinstance(limit, StringConstraints) and limit.pattern), None
+        )
+        if pattern is not None:
+            return st.from_regex(pattern, fullmatch=True)
         return TEXT.filter(lambda text: len(text.strip()) >= shortest)
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return st.sampled_from([member.value for member in annotation])

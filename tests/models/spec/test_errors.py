@@ -30,7 +30,10 @@ def test_a_key_of_another_kind_is_explained_by_the_kind_that_was_chosen() -> Non
     assert error_of(optimizer="adam", momentum=0.9)["field"] == "optimizer.momentum"
     assert error_of(lr_scheduler={"name": "constant", "gamma": 0.9})["message"].startswith("constant has no 'gamma'")
     [entry] = errors_of({"model": {"name": "resnet18", "blocks": []}})
-    assert entry["message"] == "resnet18 has no 'blocks'; it has pretrained, input_size; cnn has 'blocks'"
+    assert (
+        entry["message"]
+        == "resnet18 has no 'blocks'; it has init_from, pretrained, keep_head, input_size; cnn has 'blocks'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ class EpochBatches:
         seed: int,
         chunk_images: int,
         prefetch: bool,
+        balanced: bool = False,
     ) -> None:
         self.split = split
         self.input_format = input_format
@@ -95,6 +96,8 @@ class EpochBatches:
         self.edges = batch_edges(len(split), batch_size)
         self.chunk_batches = max(1, chunk_images // batch_size)
         self.prefetch = prefetch
+        self.balanced = balanced
+        """Whether an epoch shows each class equally often."""
 
     def __len__(self) -> int:
         return len(self.edges) - 1
@@ -102,6 +105,9 @@ class EpochBatches:
     def order(self, epoch: int) -> Tensor:
         """The positions of the split's images in the order in which an epoch shows them."""
         device = self.split.labels.device
+        if self.balanced:
+            labels = self.split.labels[self.split.indices].cpu()
+            return balanced_order(labels, generator(labels.device, self.seed, Stream.ORDER, epoch)).to(device)
         return torch.randperm(
             len(self.split), generator=generator(device, self.seed, Stream.ORDER, epoch), device=device
         )
@@ -152,6 +158,24 @@ class EpochBatches:
             images = augmentation.mixup(batch.images, lam, partners)
             mixed.append(Batch(images, batch.labels, batch.labels[partners], lam))
         return mixed
+
+
+def balanced_order(labels: Tensor, rng: torch.Generator) -> Tensor:
+    """As many positions as there are labels, each class that occurs equally often (or once more), in random order.
+
+    A class that is asked for more images than it has gives each of them as often as any other, but for one time; one
+    that is asked for fewer gives a random part of them.
+    """
+    classes = torch.unique(labels)
+    share, rest = divmod(len(labels), len(classes))
+    once_more = set(torch.randperm(len(classes), generator=rng)[:rest].tolist())
+    chosen = []
+    for place, label in enumerate(classes):
+        own = (labels == label).nonzero().flatten()
+        rounds, part = divmod(share + (place in once_more), len(own))
+        chosen += [own] * rounds + [own[torch.randperm(len(own), generator=rng)[:part]]]
+    drawn = torch.cat(chosen)
+    return drawn[torch.randperm(len(drawn), generator=rng)]
 
 
 def plain_batches(split: Split, input_format: InputFormat, batch_size: int, size: int | None = None) -> Iterator[Batch]:

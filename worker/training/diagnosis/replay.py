@@ -59,8 +59,9 @@ class Training:
         network.train()
         head = head_of(network)
         chosen = self.spec.optimizer.model_copy(update={"lr": lr})
+        freezing = Freezing(network, head, self.spec.fine_tuning)
         optimizer = build_optimizer(chosen, network, head, self.spec.fine_tuning, implementation="foreach")
-        Freezing(network, head, self.spec.fine_tuning).set_training_mode(self.epoch)
+        freezing.set_training_mode(self.epoch)
         return Replica(self, network, optimizer)
 
 

@@ -1,0 +1,67 @@
+"""Experiments that start from another one's weights (model.init_from): found and checked before they are stored."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from models import files
+from models.errors import CorruptFile, NotFound, SpecError
+from models.networks.weights_header import read_header
+from models.spec.model import InitFromSpec
+from models.store import Store, artifacts, experiments
+from models.store.artifacts import ArtifactRecord
+from models.store.states import ArtifactKind
+from service.catalogue.inspector import Accepted, Inspector
+
+FIELD = "model.init_from"
+
+
+def find_start(
+    accepted: Accepted, inspector: Inspector, store: Store, experiments_dir: Path
+) -> tuple[Accepted, ArtifactRecord | None]:
+    """The weights that a spec starts from, and the spec with their digest; None for one that starts from none.
+
+    Raises SpecError where there is no such experiment, where it has no such weights, and where they do not fit.
+    """
+    wanted = accepted.spec.model.init_from
+    if wanted is None:
+        return accepted, None
+    record = _find(store, wanted)
+    try:
+        path = record.file(experiments_dir)
+        files.verify(path, record.sha256)
+        inspector.check_start(accepted, read_header(path))
+    except CorruptFile as error:
+        _refuse(FIELD, f"the weights of experiment {wanted.experiment} cannot be read: {error.detail}")
+    model = accepted.spec.model.model_copy(update={"init_from": wanted.model_copy(update={"sha256": record.sha256})})
+    return replace(accepted, spec=accepted.spec.model_copy(update={"model": model})), record
+
+
+def _find(store: Store, wanted: InitFromSpec) -> ArtifactRecord:
+    kind = ArtifactKind(f"weights-{wanted.weights}")
+    with store.reading() as session:
+        try:
+            experiments.get(session, wanted.experiment)
+        except NotFound:
+            _refuse(f"{FIELD}.experiment", f"there is no experiment {wanted.experiment}", value=wanted.experiment)
+        record = artifacts.newest(session, wanted.experiment, kind)
+    if record is None:
+        _refuse(
+            f"{FIELD}.weights",
+            f"experiment {wanted.experiment} has no {wanted.weights} weights yet",
+            value=wanted.weights,
+            fix="wait until an epoch of it has ended",
+        )
+    if wanted.sha256 not in (None, record.sha256):
+        _refuse(
+            f"{FIELD}.sha256",
+            f"the {wanted.weights} weights of experiment {wanted.experiment} are others by now",
+            value=wanted.sha256,
+            nearest=record.sha256,
+            fix="leave sha256 out to start from those that are there; an experiment that has been stored keeps its own",
+        )
+    return record
+
+
+def _refuse(field: str, message: str, *, fix: str | None = None, **more: object) -> NoReturn:
+    raise SpecError([{"field": field, "message": message, **more}], fix=fix or "GET /api/v1/experiments lists them")
