@@ -3,9 +3,8 @@
 import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
-from models.errors import SpecError
+from models.errors import FieldError, SpecError
 from models.spec.experiment import ExperimentSpec
 
 
@@ -37,11 +36,11 @@ def check_freezing(spec: ExperimentSpec, parameters: Sequence[str], head: str) -
         raise SpecError([{"field": "fine_tuning.freeze", "message": message, "value": list(patterns)[:20]}])
 
 
-def _without_match(place: int, pattern: str, parameters: Sequence[str]) -> dict[str, Any]:
+def _without_match(place: int, pattern: str, parameters: Sequence[str]) -> FieldError:
     layers = dict.fromkeys(name.rpartition(".")[0] for name in parameters)
     word = pattern.replace("*", "").replace("?", "").rstrip(".")
     nearest = difflib.get_close_matches(word, [*layers, *parameters], n=1, cutoff=0.3)
-    entry = {
+    entry: FieldError = {
         "field": f"fine_tuning.freeze.{place}",
         "message": f"names no parameter of this network: {pattern[:60]!r}",
         "value": pattern,

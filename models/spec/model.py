@@ -20,7 +20,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from models.spec.base import Spec, broken_rule
-from models.spec.torchvision_names import ZooName
+from models.spec.torchvision_names import ZooName as ZooName
 from models.text import plural
 
 Channels = Annotated[int, Field(ge=1, le=4096)]
