@@ -27,7 +27,7 @@ def _imbalance(spec: ExperimentSpec, found: FoundDataset) -> Iterator[Warned]:
         for one in read_version(found.folder).get("report", {}).get("classes", [])
     }
     counts = {name: count for name, count in counts.items() if count}
-    if not counts or spec.class_weights is not None:
+    if not counts or spec.class_weights is not None or spec.sampler == "balanced":
         return
     largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     times = counts[largest] / counts[smallest]

@@ -67,7 +67,7 @@ def finish(
     if validation.any():
         np.save(work / "validation.npy", validation)
     places = np.flatnonzero(kept)
-    _write_groups(work / "groups.npy", [plan.groups[place] for place in places[:num_train]])
+    num_groups = _write_groups(work / "groups.npy", [plan.groups[place] for place in places[:num_train]])
     write_files(
         work / FILES, (_record(number, place, num_train, plan, names, reading) for number, place in enumerate(places))
     )
@@ -91,6 +91,8 @@ def finish(
         has_up_and_down=options.has_up_and_down,
         can_be_mirrored=options.can_be_mirrored,
         fit=options.fit.value,
+        num_validation=int(validation.sum()) or None,
+        num_groups=num_groups,
     )
     report = _report(info, contents, validation, layout, reading, names, options, reason, warnings, digest)
     _write_note(work, source, info, options, report)
@@ -127,13 +129,17 @@ def _classes_left(
     return tuple(plan.class_names[number] for number in left), numbers[plan.labels[kept]]
 
 
-def _write_groups(path: Path, groups: Sequence[str | None]) -> None:
-    """Each training image's group as a number; an image without one gets a number of its own."""
+def _write_groups(path: Path, groups: Sequence[str | None]) -> int | None:
+    """Each training image's group as a number; an image without one gets a number of its own.
+
+    Returns how many there are; None, and no file, where no image has one.
+    """
     if all(group is None for group in groups):
-        return
+        return None
     numbers: dict[str | int, int] = {}
     keys = [place if group is None else group for place, group in enumerate(groups)]
     np.save(path, np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64))
+    return len(numbers)
 
 
 def _record(number: int, place: int, num_train: int, plan: Plan, names: Sequence[str], reading: Reading) -> ImageRecord:
