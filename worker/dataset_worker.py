@@ -21,7 +21,7 @@ from models.files import flush, make_folder, remove_tree, write
 from models.store import datasets
 from models.store.states import DatasetJobKind
 from worker.dataset_files import job_folder, remove_job_files
-from worker.processes.messages import DatasetJob, DatasetProgress, Report
+from worker.messages import DatasetJob, DatasetProgress, Report
 from worker.processes.nursery import Job, NurseryError
 from worker.runtime import Runtime
 

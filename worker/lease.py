@@ -17,7 +17,7 @@ from models.spec.parse import load_spec
 from models.store import Status, Store, runs
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
-from worker.processes.messages import ClaimJson
+from worker.messages import ClaimJson
 
 log = structlog.get_logger(__name__)
 

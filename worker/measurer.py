@@ -13,7 +13,7 @@ from models.measurements import MeasurementOptions
 from models.store import measurements
 from models.store.states import MeasurementKind
 from models.store.tables import Measurement
-from worker.processes.messages import MeasurementJob, Report
+from worker.messages import MeasurementJob, Report
 from worker.processes.nursery import NurseryError
 from worker.runtime import Runtime
 

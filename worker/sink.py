@@ -19,7 +19,7 @@ from models.store import Store, artifacts, history, runs
 from models.store.states import ArtifactKind
 from models.verdict import Verdict
 from worker.folders import keep, remove_files
-from worker.processes.messages import Report
+from worker.messages import Report
 
 RETRY_SECONDS = 0.5
 """Between two attempts while the database is unavailable. Each attempt itself waits for a locked one."""

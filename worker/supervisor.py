@@ -11,8 +11,8 @@ import structlog
 from models.progress import TestResult
 from models.store.states import Status
 from worker.lease import Lease
+from worker.messages import OutcomeJson, Report
 from worker.processes.memory import oom_kills
-from worker.processes.messages import OutcomeJson, Report
 from worker.processes.nursery import JobProcess
 
 log = structlog.get_logger(__name__)

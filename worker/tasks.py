@@ -12,7 +12,7 @@ from models.store.rows import set_status
 from worker import folders
 from worker.app import app, current_runtime
 from worker.lease import Lease, claim_to_json
-from worker.processes.messages import TrainJob
+from worker.messages import TrainJob
 from worker.processes.nursery import NurseryError
 from worker.runtime import Runtime
 from worker.supervisor import End, Supervisor

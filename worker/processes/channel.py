@@ -8,7 +8,7 @@ import json
 import os
 import sys
 
-from worker.processes.messages import Job, Report
+from worker.messages import Job, Report
 
 ATOMIC_BYTES = 4096 if sys.platform == "linux" else 512
 """A write to a pipe of at most this many bytes is atomic (PIPE_BUF), so that no report is truncated."""

@@ -32,9 +32,9 @@ from worker.explain import explain
 from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json
 from worker.measure import measure_learning_rates, measure_spec
+from worker.messages import MeasurementJob, OutcomeJson, Report, SettleOutcome, TrainJob
 from worker.processes.channel import Channel
 from worker.processes.dataset_jobs import run_dataset_job
-from worker.processes.messages import MeasurementJob, OutcomeJson, Report, SettleOutcome, TrainJob
 from worker.sink import StoreSink
 from worker.training.engine import train
 from worker.training.neighbours import Neighbours

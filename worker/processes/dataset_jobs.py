@@ -16,8 +16,8 @@ from models.data.importing.options import ImportOptions
 from models.data.uploaded import version_folder
 from models.errors import EpochalError
 from models.settings import Settings
+from worker.messages import DatasetJob, Report
 from worker.processes.channel import Channel
-from worker.processes.messages import DatasetJob, Report
 
 log = structlog.get_logger(__name__)
 

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from models.imports import module_command, own_packages_first
+from worker.messages import Job, Report
 from worker.processes.forking import NUMBER
-from worker.processes.messages import Job, Report
 
 ENTRY = "worker.processes.child:run_job"
 """The function that a fork calls. The nursery imports its module, and with it torch, before it forks."""
