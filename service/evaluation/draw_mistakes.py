@@ -69,7 +69,7 @@ def _draw_one(
     pixels = fitted(image)
     height = pixels.shape[0] * POINT
     side = SIDE * POINT
-    sheet.picture(_whole(left), sheet.height - _whole(sheet.height - top + (side - height) / 2), pixels)
+    sheet.picture(whole_pixels(left), sheet.height - whole_pixels(sheet.height - top + (side - height) / 2), pixels)
     base = top - side - 3
     taken = f"{names[mistake.predicted]} {percent(mistake.probability)}"
     sheet.words(left, base, fit(taken, side, 8.5, bold=True, keep_end=6), size=8.5, color=WARNING, bold=True, up="top")
@@ -77,16 +77,17 @@ def _draw_one(
     sheet.words(left, base - 12, fit(own, side, 8, keep_end=6), size=8, color=INK, up="top")
 
 
-def fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def fitted(image: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
     """An image enlarged by a whole factor as far as it fits, or with every second, third, ... pixel if it is larger."""
     longest = max(image.shape[:2])
-    if longest > SIDE:
-        step = -(-longest // SIDE)
+    if longest > side:
+        step = -(-longest // side)
         return image[::step, ::step]
-    return enlarged(image, SIDE // longest)
+    return enlarged(image, side // longest)
 
 
-def _whole(length: float) -> float:
+def whole_pixels(length: float) -> float:
+    """The length in points, rounded to pixels of the PNG."""
     return round(length / POINT) * POINT
 
 

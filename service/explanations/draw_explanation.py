@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from service.drawing.canvas import DPI, INK, MUTED, drawing
 from service.drawing.sheet import Sheet
 from service.drawing.text import fit
-from service.evaluation.draw_mistakes import percent
+from service.evaluation.draw_mistakes import fitted, percent, whole_pixels
 from service.explanations.explain import Explained, Method
 
 POINT = 72 / DPI
@@ -41,7 +41,7 @@ def render_explanation(explained: Explained, *, name: str, format: str = "png") 
 def _draw(explained: Explained, title: str) -> Sheet:
     looked = explained.looked
     image = looked.picture()
-    shown = [_fitted(image), _fitted(overlay(image, explained.map))]
+    shown = [fitted(image, SIDE), fitted(overlay(image, explained.map), SIDE)]
     side = shown[0].shape[0] * POINT
     width = max(2 * MARGIN + 2 * side + GAP, 430)
     sheet = Sheet(width, MARGIN + 42 + side + 6 + 26 + MARGIN / 2)
@@ -55,7 +55,7 @@ def _draw(explained: Explained, title: str) -> Sheet:
     top = sheet.height - MARGIN - 42
     for number, pixels in enumerate(shown):
         left = MARGIN + number * (side + GAP)
-        sheet.picture(_whole(left), sheet.height - _whole(sheet.height - top), pixels)
+        sheet.picture(whole_pixels(left), sheet.height - whole_pixels(sheet.height - top), pixels)
     base = top - side - 6
     best = looked.predicted
     taken = f"taken for {looked.class_names[best]} {percent(float(looked.judged.probabilities[best]))}"
@@ -86,13 +86,3 @@ def _key(sheet: Sheet, left: float, base: float, values: NDArray[np.float64]) ->
 
 def _against(lowest: float) -> str:
     return f"against it, to \u2212{-lowest:.2g}"
-
-
-def _fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    factor = max(1, SIDE // image.shape[0])
-    step = -(-image.shape[0] // SIDE)
-    return image[::step, ::step].repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _whole(length: float) -> float:
-    return round(length / POINT) * POINT

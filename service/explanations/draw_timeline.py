@@ -3,14 +3,13 @@
 import numpy as np
 
 from service.drawing import axis
-from service.drawing.canvas import DPI, INK, MUTED, PALETTE, drawing
+from service.drawing.canvas import INK, MUTED, PALETTE, drawing
 from service.drawing.plot import Plot, Scale
 from service.drawing.sheet import Box, Sheet
 from service.drawing.text import fit
-from service.evaluation.draw_mistakes import fitted
+from service.evaluation.draw_mistakes import fitted, whole_pixels
 from service.explanations.timeline import Timeline, spans_of
 
-POINT = 72 / DPI
 WIDTH, HEIGHT = 620.0, 300.0
 MARGIN = 22.0
 PICTURE = 86.0
@@ -37,8 +36,8 @@ def _draw(timeline: Timeline, title: str) -> Sheet:
     said = fit(describe(timeline), WIDTH - 2 * MARGIN, 8.5)
     sheet.words(MARGIN, HEIGHT - MARGIN - 19, said, size=8.5, color=MUTED, up="top")
     pixels = fitted(timeline.looked.picture())
-    top = round(FRAME.top / POINT) * POINT
-    sheet.picture(round(MARGIN / POINT) * POINT, top, pixels)
+    top = whole_pixels(FRAME.top)
+    sheet.picture(whole_pixels(MARGIN), top, pixels)
     target = timeline.looked.class_names[timeline.target]
     sheet.words(MARGIN, top - PICTURE - 8, fit(target, PICTURE, 9), size=9, color=INK, up="top")
     epochs = np.asarray(timeline.epochs, np.float64)
