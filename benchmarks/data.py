@@ -191,8 +191,7 @@ def bench_leakage(num_images: int) -> dict[str, Any]:
     dataset = load_dataset("cifar10", get_settings())
     train, test = dataset.train_images[:num_images], dataset.test_images
     started = time.process_time()
-    pairs = near_copies(np.array(train), np.array(test))
-    across = [one for one in pairs if one.first < len(train) <= one.second]
+    across = near_copies(np.array(train), np.array(test), within=False)
     hit = {one.second for one in across}
     labels = np.concatenate([dataset.train_labels[: len(train)], dataset.test_labels])
     agree = [labels[one.first] == labels[one.second] for one in across]

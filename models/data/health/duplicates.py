@@ -56,20 +56,30 @@ def exact_copies(*splits: npt.NDArray[np.uint8]) -> list[list[int]]:
 
 
 def near_copies(
-    *splits: npt.NDArray[np.uint8], progress: Callable[[int, int], None] = lambda done, total: None
+    *splits: npt.NDArray[np.uint8],
+    within: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Pair]:
     """Pairs of images that are copies of each other but for a mirror, a crop, brightness or compression.
 
     Each split is uint8 (N, C, S, S), and images are counted through all of them. Each pair is given once, with `first`
-    below `second`, the likeliest first.
+    below `second`, the likeliest first. Without `within` only pairs of the last split with earlier ones are looked for,
+    which is quicker.
     """
     made = [thumbnails(images) for images in splits]
     gray, differences = (np.concatenate(parts) for parts in zip(*made, strict=True))
     own, mirror = describe(gray, differences), describe(*mirrored(gray, differences))
+    last = len(gray) - len(splits[-1])
     best: dict[tuple[int, int], float] = {}
-    for start in range(0, len(gray), ROWS):
+    for start in range(0 if within else last, len(gray), ROWS):
+        rows = own[start : start + ROWS]
         for flip, other in ((False, own), (True, mirror)):
-            first, second = _coarse(own, other, start)
+            if within:
+                first, second = _coarse(rows, other[start:], later=True)
+                first, second = first + start, second + start
+            else:
+                second, first = _coarse(rows, other[:last], later=False)
+                second += start
             for at in range(0, len(first), PAIRS):
                 _close(gray, first[at : at + PAIRS], second[at : at + PAIRS], flip, best)
         progress(min(start + ROWS, len(gray)), len(gray))
@@ -77,18 +87,17 @@ def near_copies(
     return sorted(pairs, key=lambda pair: (-pair.likeness, pair.first, pair.second))
 
 
-def _coarse(own: Floats, other: Floats, start: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pairs of a few images with later ones whose low frequencies agree, the likeliest of each."""
-    likeness = own[start : start + ROWS] @ other[start:].T
-    rows = np.arange(len(likeness))
-    likeness[rows[:, None] >= np.arange(likeness.shape[1])[None, :]] = 0  # each pair once, and none with itself
-    most = min(MOST_NEAR, likeness.shape[1])
-    busy = np.flatnonzero((likeness > MIN_COARSE).sum(axis=1) > most)
-    for row in busy:
+def _coarse(rows: Floats, others: Floats, *, later: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pairs of rows with others whose low frequencies agree, the likeliest of each row; `later`: none with j <= i."""
+    likeness = rows @ others.T
+    if later:  # each pair once, and none with itself
+        likeness[np.arange(len(rows))[:, None] >= np.arange(len(others))[None, :]] = 0
+    most = min(MOST_NEAR, len(others))
+    for row in np.flatnonzero((likeness > MIN_COARSE).sum(axis=1) > most):
         least = np.partition(likeness[row], -most)[-most]
         likeness[row, likeness[row] < least] = 0
     first, second = np.nonzero(likeness > MIN_COARSE)
-    return first + start, second + start
+    return first, second
 
 
 def _close(

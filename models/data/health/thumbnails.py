@@ -21,7 +21,7 @@ def shrinking(size: int, side: int = SIDE, start: float = 0.0, stop: float = 1.0
     pixels = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     weights = np.maximum(overlap, 0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def thumbnails(images: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
@@ -49,7 +49,7 @@ def cosines(count: int, side: int = SIDE) -> Floats:
     """The first rows of the discrete cosine transform (count, side), each of length 1."""
     angles = np.pi * (np.arange(side) + 0.5) * np.arange(count)[:, None] / side
     rows = np.cos(angles)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def describe(gray: Floats, differences: Floats) -> Floats:
@@ -59,7 +59,7 @@ def describe(gray: Floats, differences: Floats) -> Floats:
     centred = differences - differences.mean(axis=(2, 3), keepdims=True)
     found = np.concatenate([light, 0.5 * centred.reshape(len(gray), -1) / COARSE_COLOUR], axis=1)
     length = np.linalg.norm(found, axis=1, keepdims=True)
-    return (found / np.maximum(length, 1e-6)).astype(np.float32)
+    return np.asarray(found / np.maximum(length, 1e-6), dtype=np.float32)
 
 
 def mirrored(gray: Floats, differences: Floats) -> tuple[Floats, Floats]:

@@ -138,6 +138,14 @@ def test_pictures_that_are_no_copies_are_not_taken_for_some(found_pairs: list[Pa
     assert all(original[pair.first] == original[pair.second] for pair in found_pairs)
 
 
+def test_copies_across_splits_alone_can_be_looked_for() -> None:
+    train, test = scenes(40), scenes(20, seed=1)
+    train[5], test[3] = train[6], train[7][:, :, ::-1]
+    found = [(pair.first, pair.second) for pair in near_copies(train, test, within=False)]
+    assert found == [(7, 43)]
+    assert {(pair.first, pair.second) for pair in near_copies(train, test)} == {(5, 6), (7, 43)}
+
+
 def test_smooth_pictures_are_not_all_copies_of_each_other() -> None:
     corners = np.random.default_rng(0).integers(0, 256, (100, 2, 2, 3), dtype=np.uint8)
     skies = [np.asarray(Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for one in corners]
