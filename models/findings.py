@@ -156,6 +156,8 @@ class WarningCode(StrEnum):
     """A continued experiment's schedule spans more epochs: its rate rises where the first part ended."""
     CLASSES_OF_WEIGHT_0 = "classes-of-weight-0"
     """Nothing is learned from the images of some classes."""
+    DATASET_LEAKAGE = "dataset-leakage"
+    """Images of an uploaded dataset's test split are copies of training images."""
 
 
 class Evidence(TypedDict):

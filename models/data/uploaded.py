@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,7 +95,7 @@ def find_dataset(dataset: DatasetSpec, settings: HasFolders) -> FoundDataset:
     for folder in versions:
         note = read_version(folder)
         if dataset.fingerprint is None or str(note["fingerprint"]).startswith(dataset.fingerprint):
-            return FoundDataset(DatasetInfo.from_json(note["info"]), str(note["fingerprint"]), folder)
+            return FoundDataset(_info_of(note), str(note["fingerprint"]), folder)
     newest = str(read_version(versions[0])["fingerprint"])
     message = f"there is no version {dataset.fingerprint} of the dataset {dataset.name} (any more)"
     error = {"field": "dataset.fingerprint", "message": message, "value": dataset.fingerprint, "nearest": newest}
@@ -166,6 +166,15 @@ def read_version(folder: Path) -> dict[str, Any]:
     """What is written down of a version."""
     path = folder / NOTE
     return _read_note(path, path.stat().st_mtime_ns)
+
+
+def _info_of(note: dict[str, Any]) -> DatasetInfo:
+    """What a version holds, with the training images of each class, which warnings look at."""
+    info = DatasetInfo.from_json(note["info"])
+    counted = note.get("report", {}).get("classes", [])
+    if info.class_counts is not None or len(counted) != info.num_classes:
+        return info
+    return replace(info, class_counts=tuple(one["train"] + one["validation"] for one in counted))
 
 
 @lru_cache(maxsize=256)

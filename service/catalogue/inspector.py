@@ -53,7 +53,7 @@ class Inspector:
             with self._lock:
                 self._known[digest] = found
         # the digest leaves out name and tags, and a check of the images may have ended since
-        return replace(found, spec=spec, warnings=[*found.warnings, *dataset_warnings(spec, found_dataset)])
+        return replace(found, spec=spec, warnings=[*found.warnings, *dataset_warnings(found_dataset)])
 
     def _check_import(self, name: str) -> None:
         """Raise Conflict for a dataset that cannot be trained on yet, or whose import has failed."""

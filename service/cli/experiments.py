@@ -317,6 +317,10 @@ def verdict(
     if Mode.json:
         print_json(found)
         return
+    _say_verdict(found)
+
+
+def _say_verdict(found: dict[str, Any]) -> None:
     if found["summary"]:
         say(str(found["summary"]), style="bold")
     for finding in found["findings"] or ():
@@ -328,6 +332,8 @@ def _watch(client: Any, experiment_id: int) -> None:
 
     experiment = watch(client, experiment_id)
     say_outcome(experiment)
+    if not Mode.json:
+        _say_verdict(client.get(f"/experiments/{experiment_id}/verdict"))
     if experiment["status"] != "completed":
         raise typer.Exit(1)
 

@@ -302,11 +302,11 @@ def test_classes_of_very_unequal_size_are_warned_of_when_something_is_trained_on
     upload(client, body=photos({"cat": 40, "dog": 4}))
     do_jobs(filled)
     warnings = client.post(f"{API}/experiments", json=SPEC).json()["warnings"]
-    found = next(one for one in warnings if one["code"] == "class-imbalance")
-    assert "cat has 11 times as many" in found["sentence"]
+    found = next(one for one in warnings if one["code"] == "uneven-classes")
+    assert "'cat' has 32 training images, 'dog' 3" in found["sentence"]
     assert found["changes"] == {"class_weights": "balanced"}
     weighed = client.post(f"{API}/experiments", json={**SPEC, "class_weights": "balanced"}).json()["warnings"]
-    assert "class-imbalance" not in [one["code"] for one in weighed]
+    assert "uneven-classes" not in [one["code"] for one in weighed]
 
 
 def test_nobody_may_send_more_than_the_lab_takes(settings: Settings, filled: Filled) -> None:
