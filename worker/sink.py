@@ -54,13 +54,13 @@ class StoreSink:
         self._pace = Pace(claim.spec.epochs)
         self._fetch_reported_at = 0.0
 
-    def append_epoch(self, metrics: EpochMetrics) -> None:
+    def append_epoch(self, metrics: EpochMetrics, class_accuracy: list[float | None] | None = None) -> None:
         """Commit one epoch. The first call deletes what earlier attempts stored of it and of later epochs."""
 
         def action(session: Session) -> None:
             if not self._began:
                 history.rewind(session, self._claim, metrics.epoch - 1)
-            history.append_epoch(session, self._claim, metrics)
+            history.append_epoch(session, self._claim, metrics, class_accuracy)
 
         self._write(action)
         self._began = True

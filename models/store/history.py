@@ -21,8 +21,10 @@ GRAD_NORM = SERIES.index("grad_norm")
 NAN = float("nan")
 
 
-def append_epoch(session: Session, lease: Lease, metrics: EpochMetrics) -> None:
-    """Store one epoch, update the summaries and add an event.
+def append_epoch(
+    session: Session, lease: Lease, metrics: EpochMetrics, class_accuracy: list[float | None] | None = None
+) -> None:
+    """Store one epoch, with the validation accuracy of each class, update the summaries and add an event.
 
     An epoch that is there already is replaced, and later ones are dropped with it: they belong to a course that
     training has left. Raises ValueError for an epoch that would leave a gap.
@@ -34,7 +36,9 @@ def append_epoch(session: Session, lease: Lease, metrics: EpochMetrics) -> None:
     if metrics.epoch <= last_epoch:
         _drop_after(session, lease.experiment_id, metrics.epoch - 1)
     values = metrics.as_json()
-    session.add(EpochRow(experiment_id=lease.experiment_id, attempt=lease.attempt, **values))
+    session.add(
+        EpochRow(experiment_id=lease.experiment_id, attempt=lease.attempt, class_accuracy=class_accuracy, **values)
+    )
     _extend_summaries(session, lease.experiment_id, metrics)
     touch(experiment)
     add_event(session, lease.experiment_id, EventKind.EPOCH, values)
@@ -42,7 +46,7 @@ def append_epoch(session: Session, lease: Lease, metrics: EpochMetrics) -> None:
 
 def copy(session: Session, original: int, continuation: int, last_epoch: int) -> None:
     """Give an experiment without epochs those of another, up to `last_epoch`, as the epochs that it began with."""
-    names = ("epoch", *SERIES)
+    names = ("epoch", *SERIES, "class_accuracy")
     rows = select(literal(continuation), literal(0), *(EPOCHS[name] for name in names))
     rows = rows.where(EPOCHS.experiment_id == original, EPOCHS.epoch <= last_epoch)
     session.execute(insert(EpochRow).from_select(["experiment_id", "attempt", *names], rows))
@@ -82,6 +86,12 @@ def read_series(session: Session, ids: Sequence[int], series: str) -> dict[int, 
     for identifier, value in session.execute(query.order_by(EpochRow.experiment_id, EpochRow.epoch)):
         found[identifier].append(value)
     return found
+
+
+def read_class_accuracy(session: Session, experiment_id: int) -> list[tuple[int, list[float | None] | None]]:
+    """Each epoch with the validation accuracy of each class; None for an epoch without, as those of version 0.1 are."""
+    query = select(EpochRow.epoch, EpochRow.class_accuracy).where(EpochRow.experiment_id == experiment_id)
+    return [(epoch, values) for epoch, values in session.execute(query.order_by(EpochRow.epoch))]
 
 
 def _histories(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[int, list[EpochMetrics]]:

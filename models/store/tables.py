@@ -188,6 +188,8 @@ class EpochRow(Base):
     seconds: Mapped[float | None]
     images_per_second: Mapped[float | None]
     peak_memory_mb: Mapped[float | None]
+    class_accuracy: Mapped[list[float | None] | None] = mapped_column(JsonColumn)
+    """Validation accuracy of each class; null for a class without images."""
 
 
 class SummaryRow(Base):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from pydantic import Field
 from pydantic_core import to_json
 
 from models.curves.metrics import EpochMetrics, Summaries
@@ -36,3 +37,18 @@ def metrics_json(experiment_id: int, history: Iterable[EpochMetrics], summaries:
     """Serialise curves as a MetricsDocument, without building an object per epoch."""
     epochs = [metrics.as_json() for metrics in history]
     return to_json({"experiment_id": experiment_id, "epochs": epochs, "best": summaries["best"]})
+
+
+class ClassAccuracies(Document):
+    """The validation accuracy of each class in one epoch; null for a class without images."""
+
+    epoch: int
+    accuracy: list[float | None] | None = Field(description="In the order of the classes; null where not measured.")
+
+
+class ClassMetricsDocument(Document):
+    """How each class has fared, epoch by epoch."""
+
+    experiment_id: int
+    classes: list[str]
+    epochs: list[ClassAccuracies]

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from models.curves.metrics import SERIES, EpochMetrics, thin
+from models.data.uploaded import find_dataset
 from models.errors import InvalidRequest, NotFound
 from models.plain import finite
+from models.settings import Settings
+from models.spec.parse import load_spec
 from models.store import experiments, history
 from models.store.tables import Experiment
-from service.curves.documents import metrics_json
+from service.curves.documents import ClassAccuracies, ClassMetricsDocument, metrics_json
 from service.drawing.series import CurveData
 from service.drawing.text import families
 from service.http.routing import MAX_ID
@@ -42,6 +45,20 @@ def read_epochs(session: Session, experiment_id: int, points: int | None) -> lis
     experiments.require(session, experiment_id)
     epochs = history.read(session, experiment_id)
     return epochs if points is None else thin(epochs, points)
+
+
+def read_class_metrics(session: Session, experiment_id: int, settings: Settings) -> ClassMetricsDocument:
+    """The validation accuracy of each class in every epoch; NotFound if there is no such experiment."""
+    row = experiments.get(session, experiment_id)
+    dataset = find_dataset(load_spec(row.spec).dataset, settings)
+    return ClassMetricsDocument(
+        experiment_id=experiment_id,
+        classes=list(dataset.info.class_names),
+        epochs=[
+            ClassAccuracies(epoch=epoch, accuracy=accuracy)
+            for epoch, accuracy in history.read_class_accuracy(session, experiment_id)
+        ],
+    )
 
 
 def as_csv(epochs: Sequence[EpochMetrics]) -> bytes:

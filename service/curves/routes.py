@@ -10,12 +10,13 @@ from starlette.responses import Response
 from models.store import Store
 from models.store.stamps import Stamps
 from service.curves import stability
-from service.curves.documents import MetricsDocument
+from service.curves.documents import ClassMetricsDocument, MetricsDocument
 from service.curves.draw import render_curves
-from service.curves.read import CSV_TYPE, as_csv, read_curves, read_epochs, read_metrics
+from service.curves.read import CSV_TYPE, as_csv, read_class_metrics, read_curves, read_epochs, read_metrics
 from service.curves.stability import StabilityDocument
 from service.http.caching import anything_changes, cached_until, history_changes
 from service.http.dependencies import DrawPlace, RenderingsDep, SettingsDep, StoreDep
+from service.http.documents import respond
 from service.http.errors import NotAcceptable, problems
 from service.http.negotiation import choose_type
 from service.http.pictures import ETAG, MEDIA_TYPES, NOT_MODIFIED, TEXT, Picture, picture_headers, picture_responses
@@ -58,6 +59,14 @@ def get_metrics(
     with store.reading() as session:
         metrics = read_metrics(session, experiment_id, points)
     return Response(metrics, headers=VARY, media_type="application/json")
+
+
+@router.get("/{experiment_id}/metrics/classes", response_model=ClassMetricsDocument, responses=problems(401, 404, 422))
+@cached_until(history_changes)
+def get_class_metrics(experiment_id: Id, store: StoreDep, settings: SettingsDep) -> Response:
+    """Read the validation accuracy of each class in every epoch."""
+    with store.reading() as session:
+        return respond(read_class_metrics(session, experiment_id, settings))
 
 
 @router.get(

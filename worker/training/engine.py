@@ -42,6 +42,7 @@ from worker.training.guard import Diverged
 from worker.training.history import RunHistory
 from worker.training.kernels import KernelHistory
 from worker.training.loop import evaluate, train_epoch
+from worker.training.meters import ClassCounts
 from worker.training.outputs import SplitOutputs
 from worker.training.recorder import Recorder
 from worker.training.sink import MetricSink, Outcome
@@ -195,8 +196,9 @@ class _Run:
         began = time.perf_counter()
         with self.timer.phase("validating"):
             watch.begin_phase("validating")
+            classes = ClassCounts(len(self.data.preprocessing.class_names))
             with state.measured_weights():
-                val_loss, val_accuracy = self._evaluate(self.data.validation, watch)
+                val_loss, val_accuracy = self._evaluate(self.data.validation, watch, classes=classes)
         self.validation_seconds = time.perf_counter() - began
         state.finite_guard.check_validation(val_loss, state.epoch, state.step)
         means = state.meters.means()
@@ -213,7 +215,7 @@ class _Run:
             peak_memory_mb=peak_memory_mb(self.tuning.device),
         )
         with self.timer.phase("saving"):
-            self._end_epoch(metrics)
+            self._end_epoch(metrics, classes.accuracies())
 
     def _train_rest_of_epoch(self, watch: Watch) -> None:
         """Train from the state's step: 0, or the step of a checkpoint saved within the epoch."""
@@ -227,18 +229,22 @@ class _Run:
             train_epoch(state, rest, watch.after_step, self.graphs)
             self.thread_control.end_training()
 
-    def _evaluate(self, split: Split, watch: Watch, outputs: SplitOutputs | None = None) -> tuple[float, float]:
-        """Loss and accuracy of the network on a split; `outputs` collects its logits."""
+    def _evaluate(
+        self, split: Split, watch: Watch, outputs: SplitOutputs | None = None, classes: ClassCounts | None = None
+    ) -> tuple[float, float]:
+        """Loss and accuracy of the network on a split; `outputs` collects its logits, `classes` counts by class."""
         batches = plain_batches(split, self.data.input_format, self.tuning.eval_batch)
-        return evaluate(self.state.network, batches, self.spec.test_time_augmentation, watch.after_measuring, outputs)
+        return evaluate(
+            self.state.network, batches, self.spec.test_time_augmentation, watch.after_measuring, outputs, classes
+        )
 
-    def _end_epoch(self, metrics: EpochMetrics) -> None:
+    def _end_epoch(self, metrics: EpochMetrics, class_accuracy: list[float | None]) -> None:
         """Append the metrics, save weights, kernels and a checkpoint, give a verdict.
 
         The checkpoint comes last: a run killed before it is written trains the epoch again and writes the same files.
         """
         state = self.state
-        self._append(metrics)
+        self._append(metrics, class_accuracy)
         if state.schedule.end_epoch(metrics.val_loss):
             lr = state.schedule.lr_at(state.total_steps)
             text = f"The validation loss has stopped improving: the learning rate is now {lr:.3g}"
@@ -389,9 +395,9 @@ class _Run:
 
     # Environment
 
-    def _append(self, metrics: EpochMetrics) -> None:
+    def _append(self, metrics: EpochMetrics, class_accuracy: list[float | None] | None = None) -> None:
         self.history.epochs.append(metrics)
-        self.sink.append_epoch(metrics)
+        self.sink.append_epoch(metrics, class_accuracy)
 
     def _judge_finished(self, calibration: Calibration | None) -> None:
         with self.timer.phase("judging"), self.state.measured_weights():

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from models.networks.predict import predict
 from worker.training.batches.batch import Batch, MicroBatch
 from worker.training.graphs import GraphedSteps
+from worker.training.meters import ClassCounts
 from worker.training.outputs import SplitOutputs
 from worker.training.state import TrainingState
 from worker.training.step import forward_backward, forward_only, optimizer_step
@@ -57,10 +58,12 @@ def evaluate(
     test_time_augmentation: str,
     after_batch: Callable[[int], None],
     outputs: SplitOutputs | None = None,
+    classes: ClassCounts | None = None,
 ) -> tuple[float, float]:
     """Cross-entropy and accuracy, means per image, in evaluation mode and full precision.
 
-    `after_batch` receives the number of images measured so far; `outputs` keeps the logits. Sums are kept in 64 bits
+    `after_batch` receives the number of images measured so far; `outputs` keeps the logits and
+    `classes` counts by class. Sums are kept in 64 bits
     and divided once, so that the result does not depend on the batch size by more than the network's own rounding.
     """
     network.eval()  # train_epoch's own mode is set at the start of each epoch, so nothing is put back here
@@ -68,9 +71,12 @@ def evaluate(
     for batch in batches:
         logits = predict(network, batch.images, test_time_augmentation).float()
         loss += F.cross_entropy(logits, batch.labels, reduction="sum").double().item()
-        correct += int((logits.argmax(1) == batch.labels).sum())
+        is_correct = logits.argmax(1) == batch.labels
+        correct += int(is_correct.sum())
         images += len(batch)
         if outputs is not None:
             outputs.add(logits, batch.labels)
+        if classes is not None:
+            classes.add(batch.labels, is_correct)
         after_batch(images)
     return loss / images, correct / images

@@ -112,3 +112,22 @@ class EpochMeters:
             [tensor.to(device) for tensor in state[name]] for name in ("logits", "labels", "grad_norms")
         )
         self._mixed = [(labels_b.to(device), lam.to(device)) for labels_b, lam in state["mixed"]]
+
+
+class ClassCounts:
+    """How many images of each class were measured, and how many of them rightly."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._num_classes = num_classes
+        self._images = self._correct = torch.zeros(num_classes, dtype=torch.int64)
+
+    def add(self, labels: Tensor, is_correct: Tensor) -> None:
+        """Count a batch: its labels, and whether each image was told rightly. Does not wait for a device."""
+        images = torch.bincount(labels, minlength=self._num_classes)
+        correct = torch.bincount(labels[is_correct], minlength=self._num_classes)
+        self._images, self._correct = self._images.to(images.device) + images, self._correct.to(images.device) + correct
+
+    def accuracies(self) -> list[float | None]:
+        """The part of each class that was told rightly (its recall); None for a class without images."""
+        pairs = zip(self._correct.tolist(), self._images.tolist(), strict=True)
+        return [correct / images if images else None for correct, images in pairs]

@@ -30,8 +30,12 @@ class MetricSink(Protocol):
     exception raised by a sink ends the run and reaches the caller of `train`.
     """
 
-    def append_epoch(self, metrics: EpochMetrics) -> None:
-        """Receive the metrics of an epoch that has ended. Epochs come in order; a resumed run continues the series."""
+    def append_epoch(self, metrics: EpochMetrics, class_accuracy: list[float | None] | None = None) -> None:
+        """Receive the metrics of an epoch that has ended, and the validation accuracy of each class.
+
+        Epochs come in order; a resumed run continues the series. There is no accuracy of a class without images, and
+        none of any class where the epoch was not validated.
+        """
 
     def progress(self, epoch: int, step: int, num_steps: int, images_per_second: float | None, phase: str) -> None:
         """Receive the progress within the epoch. `phase` is preparing, training, validating or testing."""
@@ -60,14 +64,16 @@ class MemorySink:
     """Keeps all results in lists; for tests and benchmarks."""
 
     epochs: list[EpochMetrics] = field(default_factory=list)
+    class_accuracies: dict[int, list[float | None] | None] = field(default_factory=dict)
     saved: list[tuple[str, int, Path]] = field(default_factory=list)
     notices: list[tuple[NoticeCode, str, NoticeData]] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     environments: list[Environment] = field(default_factory=list)
     progresses: list[tuple[int, int, int, float | None, str]] = field(default_factory=list)
 
-    def append_epoch(self, metrics: EpochMetrics) -> None:
+    def append_epoch(self, metrics: EpochMetrics, class_accuracy: list[float | None] | None = None) -> None:
         """Keep the metrics; an epoch that was trained again replaces what was there."""
+        self.class_accuracies[metrics.epoch] = class_accuracy
         self.epochs = [known for known in self.epochs if known.epoch < metrics.epoch]
         self.epochs.append(metrics)
 

@@ -6,6 +6,7 @@ import io
 import pytest
 from starlette.testclient import TestClient
 
+from models.store import history
 from tests.service.lab_of_one import NAN, Filled, epoch
 
 API = "/api/v1/experiments"
@@ -23,6 +24,18 @@ def test_json_counts_from_one_and_writes_null_for_nan(client: TestClient, traine
     assert document["epochs"][2]["val_loss"] is None
     assert document["best"]["val_loss"] == {"value": 1.5, "epoch": 2}
     assert document["best"]["val_accuracy"] == {"value": 0.7, "epoch": 2}
+
+
+def test_each_class_has_its_accuracy_in_every_epoch(client: TestClient, filled: Filled) -> None:
+    claim = filled.start(filled.add())
+    of_classes = [0.5, None, *[1.0] * 8]
+    with filled.store.writing() as session:
+        history.append_epoch(session, claim, epoch(1), of_classes)
+        history.append_epoch(session, claim, epoch(2))
+    document = client.get(f"{API}/{claim.experiment_id}/metrics/classes").json()
+    assert document["classes"][:2] == ["airplane", "automobile"]
+    assert document["epochs"] == [{"epoch": 1, "accuracy": of_classes}, {"epoch": 2, "accuracy": None}]
+    assert client.get(f"{API}/99999/metrics/classes").status_code == 404
 
 
 @pytest.mark.parametrize(("path", "accept"), [("metrics.csv", "*/*"), ("metrics", "text/csv")])

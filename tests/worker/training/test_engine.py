@@ -55,6 +55,18 @@ def test_a_run_completes_with_an_epoch_after_the_other(tmp_path: Path) -> None:
     }
 
 
+def test_the_accuracies_of_the_classes_make_up_the_accuracy(tmp_path: Path) -> None:
+    _, sink = run(tmp_path, epochs=2)
+    _, validation = split_indices(images().train_labels, spec().dataset)
+    counts = np.bincount(images().train_labels[validation], minlength=10)
+    for metrics in sink.epochs:
+        of_classes = sink.class_accuracies[metrics.epoch]
+        assert of_classes is not None
+        assert [value is None for value in of_classes] == (counts == 0).tolist()
+        correct = sum((value or 0) * count for value, count in zip(of_classes, counts, strict=True))
+        assert correct / counts.sum() == pytest.approx(metrics.val_accuracy, abs=1e-12)
+
+
 @pytest.mark.parametrize("model", [NETWORK, {**NETWORK, "input_size": 20}])
 def test_the_stored_loss_is_that_of_the_stored_weights(tmp_path: Path, model: dict[str, object]) -> None:
     _, sink = run(tmp_path, model=model)
