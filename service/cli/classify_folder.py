@@ -343,15 +343,17 @@ class _Progress:
         self._at_first = done
         rate = TextColumn("{task.fields[rate]}")
         columns = (BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-        self._bar = Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True)
+        self._bar = Progress(*columns, console=errors, transient=True)
         self._task = self._bar.add_task("", total=total, completed=done, rate="")
 
     def __enter__(self) -> Any:
-        self._bar.start()
+        if errors.is_terminal:
+            self._bar.start()
         return self._advance
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if errors.is_terminal:
+            self._bar.stop()
 
     def _advance(self, count: int) -> None:
         self._done += count

@@ -71,7 +71,9 @@ def rows_of(path: str) -> list[dict[str, str]]:
 
 
 def test_each_image_has_a_row_that_says_what_a_request_for_it_says(run: Run, client: Client) -> None:
-    told = json.loads(run("1", "images", "--csv", "out.csv", "--top-k", "2", "--json").stdout)
+    answer = run("1", "images", "--csv", "out.csv", "--top-k", "2", "--json")
+    assert answer.stderr == "", "a bar is for a terminal"
+    told = json.loads(answer.stdout)
     assert (told["images"], told["classified_now"], told["failed"]) == (7, 7, 0)
     rows = rows_of("out.csv")
     assert [row["image"] for row in rows] == [
