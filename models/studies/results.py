@@ -141,7 +141,7 @@ METHOD_WORDS = {
     Method.CROSSED: "analysis of variance over {seeds} and shared images",
     Method.SEEDS: "Welch's t-test over {seeds} each",
     Method.MCNEMAR: "McNemar's test on shared images, one seed; the interval allows for another seed",
-    Method.PROPORTIONS: "two proportions, one seed, without answers on shared images; the interval allows for another seed",
+    Method.PROPORTIONS: "two proportions, one seed, no answers on shared images; the interval allows for another seed",
 }
 
 
