@@ -142,6 +142,8 @@ def _describe(
 ) -> dict[str, Any]:
     arrays = {name: np.load(work / f"{name}.npy", mmap_mode=None if "labels" in name else "r") for name in ARRAY_NAMES}
     train, test = arrays["train_labels"], arrays["test_labels"]
+    validation = np.load(work / "validation.npy") if (work / "validation.npy").exists() else np.zeros(len(train), bool)
+    groups = np.load(work / "groups.npy") if (work / "groups.npy").exists() else None
     progress("measuring the pixels", 0, 0)
     mean, std = pixel_statistics(arrays["train_images"])
     info = replace(
@@ -152,12 +154,16 @@ def _describe(
         num_test=len(test),
         mean=tuple(float(value) for value in mean),
         std=tuple(max(SMALLEST_STD, float(value)) for value in std),
+        class_counts=None
+        if before.info.class_counts is None
+        else tuple(np.bincount(train, minlength=len(class_names)).tolist()),
+        num_validation=int(validation.sum()) or None,
+        num_groups=None if groups is None else len(np.unique(groups)),
     )
     progress("taking the fingerprint", 0, 0)
     changed = replace(before, info=info, **arrays)
     note = read_note(source)
     digest = fingerprint(changed)
-    validation = np.load(work / "validation.npy") if (work / "validation.npy").exists() else np.zeros(len(train), bool)
     said = f"{plural(num_relabelled, 'image')} relabelled and {num_dropped:,} dropped since the version before"
     report = {
         **note.get("report", {}),

@@ -34,6 +34,14 @@ def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
         _refuse(
             "class_weights", "are all 0, so no image would be trained on", value=list(weights)[:20], nearest="balanced"
         )
+    if spec.dataset.evaluate_test and not info.num_test:
+        _refuse(
+            "dataset.evaluate_test",
+            f"is true, and {info.title} has no test images",
+            value=True,
+            nearest=False,
+            fix="leave it out, or import the images again with a test_fraction",
+        )
 
 
 def check_split(spec: ExperimentSpec, info: DatasetInfo) -> None:

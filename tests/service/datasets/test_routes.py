@@ -309,6 +309,17 @@ def test_classes_of_very_unequal_size_are_warned_of_when_something_is_trained_on
     assert "uneven-classes" not in [one["code"] for one in weighed]
 
 
+def test_a_dataset_without_test_images_is_trained_on_and_not_tested_on(client: TestClient, filled: Filled) -> None:
+    upload(client, test_fraction=0)
+    do_jobs(filled)
+    assert client.get(f"{API}/datasets/photos").json()["num_test"] == 0
+    assert client.post(f"{API}/experiments", json=SPEC).status_code == 202
+    asked = {**SPEC, "dataset": {"name": "photos", "evaluate_test": True}}
+    refused = client.post(f"{API}/experiments", json=asked)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "dataset.evaluate_test"
+
+
 def test_nobody_may_send_more_than_the_lab_takes(settings: Settings, filled: Filled) -> None:
     small = settings.model_copy(update={"max_dataset_mb": 1})
     with client_of(small) as client:
