@@ -22,7 +22,7 @@ from models.store import datasets
 from models.store.states import DatasetJobKind
 from worker.dataset_files import job_folder, remove_job_files
 from worker.messages import DatasetJob, DatasetProgress, Report
-from worker.processes.nursery import Job, NurseryError
+from worker.processes.nursery import JobProcess, NurseryError
 from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -90,7 +90,7 @@ class DatasetWorker:
         with self._runtime.nursery.spawn(payload, self._runtime.shutdown.is_set) as job:
             return self._watch(claim, job)
 
-    def _watch(self, claim: datasets.Claim, job: Job) -> Report | None:
+    def _watch(self, claim: datasets.Claim, job: JobProcess) -> Report | None:
         answer: Report | None = None
         progress: DatasetProgress | None = None
         beat_at = 0.0
@@ -112,7 +112,7 @@ class DatasetWorker:
         """Renew the claim. A database that is away for a moment does not end the job; a reaper's decision does."""
         try:
             with self._runtime.store.writing() as session:
-                return datasets.beat(session, claim, progress)
+                return datasets.beat(session, claim, None if progress is None else dict(progress))
         except EpochalError as error:
             log.warning("a job of a dataset cannot be renewed now", job=claim.job_id, why=str(error))
             return True

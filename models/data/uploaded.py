@@ -22,7 +22,7 @@ from models.data.dataset import ImageDataset, is_fetched, load_dataset, load_fol
 from models.data.fetching import is_whole
 from models.data.info import DatasetInfo
 from models.data.sources import Progress
-from models.errors import DataUnavailable, InvalidRequest, SpecError
+from models.errors import DataUnavailable, FieldError, InvalidRequest, SpecError
 from models.files import remove_tree
 from models.model_names import NAME
 from models.spec.data import DatasetSpec
@@ -98,7 +98,12 @@ def find_dataset(dataset: DatasetSpec, settings: HasFolders) -> FoundDataset:
             return FoundDataset(_info_of(note), str(note["fingerprint"]), folder)
     newest = str(read_version(versions[0])["fingerprint"])
     message = f"there is no version {dataset.fingerprint} of the dataset {dataset.name} (any more)"
-    error = {"field": "dataset.fingerprint", "message": message, "value": dataset.fingerprint, "nearest": newest}
+    error: FieldError = {
+        "field": "dataset.fingerprint",
+        "message": message,
+        "value": dataset.fingerprint,
+        "nearest": newest,
+    }
     raise SpecError(
         [error], fix=f"GET /api/v1/datasets/{dataset.name} lists its versions; left out, the newest is taken"
     )
@@ -186,11 +191,11 @@ def _read_note(path: Path, _: int) -> dict[str, Any]:
 def _unknown_name(name: str, settings: HasFolders) -> SpecError:
     known = [*DATASETS, *list_names(settings.datasets_dir)]
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    error: dict[str, Any] = {
+    error: FieldError = {
         "field": "dataset.name",
         "message": f"there is no dataset {name[:100]!r}",
         "value": name[:100],
         "nearest": nearest[0] if nearest else known[0],
         "choices": known[:MAX_NAMED],
     }
-    raise SpecError([error], fix="GET /api/v1/datasets lists what can be named")
+    return SpecError([error], fix="GET /api/v1/datasets lists what can be named")

@@ -13,7 +13,7 @@ from models.data.dataset import is_fetched
 from models.data.fetching import dataset_folder
 from models.data.info import DatasetInfo
 from models.data.uploaded import check_dataset_name, remove_version
-from models.errors import Conflict, InvalidRequest, NotFound, TooManyRequests, Unavailable
+from models.errors import Conflict, FieldError, InvalidRequest, NotFound, TooManyRequests, Unavailable
 from models.settings import Settings
 from models.store import Store, datasets
 from models.store.states import DatasetJobKind, DatasetStatus
@@ -247,7 +247,7 @@ def _count_classes(info: DatasetInfo, settings: Settings) -> list[tuple[int, int
 def _read_labels(changes: Relabelling, info: DatasetInfo) -> list[tuple[int, int]]:
     """Each image's id and the number of its new class. Raises InvalidRequest that names each one that is wrong."""
     numbers = {name: number for number, name in enumerate(info.class_names)}
-    wrong = []
+    wrong: list[FieldError] = []
     for place, image in enumerate(changes.images):
         if image.label not in numbers:
             near = get_close_matches(image.label, info.class_names, n=1, cutoff=0)
@@ -261,7 +261,7 @@ def _read_labels(changes: Relabelling, info: DatasetInfo) -> list[tuple[int, int
 
 def _read_ids(ids: list[int], info: DatasetInfo) -> list[int]:
     most = info.num_train + info.num_test
-    wrong = [
+    wrong: list[FieldError] = [
         {"field": f"images.{place}", "message": f"{image} is no image; ids are 0 to {most - 1}"}
         for place, image in enumerate(ids)
         if not 0 <= image < most

@@ -181,7 +181,8 @@ def _version_item(row: DatasetVersion) -> VersionItem:
 
 def built_in_document(info: DatasetInfo, counts: list[tuple[int, int]] | None) -> DatasetDocument:
     """A built-in dataset; `counts` are each class's training and test images, None while they are not here."""
-    each = counts or [(None, None)] * len(info.class_names)
+    unknown: list[tuple[int | None, int | None]] = [(None, None)] * len(info.class_names)
+    each = unknown if counts is None else counts
     return DatasetDocument(
         name=info.name,
         title=info.title,

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from models.data.importing.options import Fit, ImportOptions, OnBroken
 from models.data.uploaded import check_dataset_name
-from models.errors import InvalidRequest
+from models.errors import FieldError, InvalidRequest
 from service.datasets.datasets import Datasets
 from service.datasets.documents import DatasetDocument
 from service.datasets.receive import Received, receive_archive
@@ -42,7 +42,7 @@ def check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
     try:
         ImportOptions.model_validate({"name": name, **given})
     except ValidationError as error:
-        entries = [
+        entries: list[FieldError] = [
             {"field": str(found["loc"][0]) if found["loc"] else "group", "message": str(found["msg"])[:300]}
             for found in error.errors()
         ]
