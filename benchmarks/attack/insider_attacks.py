@@ -432,7 +432,9 @@ def advisories(lab: Target) -> str:
     whole = " ".join((done.stdout + done.stderr).replace("advisories: ", "").split())
     said = re.sub(r"skipped \(.*?\) the", "skipped; the", whole)
     expect(re.search(r"\b0 of \d+ pinned packages checked", whole), f"exit {done.returncode}: {said[:300]}")
-    expect(re.search(r"compared with \d+ advisories in .*complete until", whole), f"exit {done.returncode}: {said[:300]}")
+    expect(
+        re.search(r"compared with \d+ advisories in .*complete until", whole), f"exit {done.returncode}: {said[:300]}"
+    )
     return f"exit {done.returncode}: {said[:300]}"
 
 
