@@ -5,7 +5,7 @@ as measurements are: a worker claims one by its attempt number, shows that it li
 silent one back. Whoever deletes a version deletes its job, and the worker that does it finds that at its next beat.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
@@ -213,7 +213,7 @@ def claim_next(session: Session, worker: str) -> Claim | None:
     return Claim(job.id, job.attempts, job.dataset, job.version, job.kind, job.options, owner)
 
 
-def beat(session: Session, claim: Claim, progress: dict[str, Any] | None = None) -> bool:
+def beat(session: Session, claim: Claim, progress: Mapping[str, Any] | None = None) -> bool:
     """Show that the worker lives, and how far it is. False once the job is another's, or was deleted."""
     mine = (DatasetJob.id == claim.job_id, DatasetJob.attempts == claim.attempt, DatasetJob.claimed_by.is_not(None))
     job = session.scalar(select(DatasetJob).where(*mine).execution_options(populate_existing=True))
@@ -221,7 +221,7 @@ def beat(session: Session, claim: Claim, progress: dict[str, Any] | None = None)
         return False
     job.heartbeat += 1
     if progress is not None and claim.kind is not DatasetJobKind.HEALTH:
-        _version_of(session, claim).progress = progress
+        _version_of(session, claim).progress = dict(progress)
     return True
 
 

@@ -4,8 +4,8 @@ import io
 import json
 import platform
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,14 @@ def make_bundle(store: Store, graphs: Graphs, weights: Weights, data: bytes, exp
     words = {"name": known.name, "version": metadata.version("epochal")}
     members: dict[str, bytes] = {
         "README.txt": READ_ME.format(**words, channels=seen.channels, side=seen.source_size).encode(),
-        "MODEL_CARD.md": write_card(known, weights, parity, calibration.as_json() if calibration else None).encode(),
+        "MODEL_CARD.md": write_card(known, weights, parity, asdict(calibration) if calibration else None).encode(),
         "classify.py": PROGRAM.read_bytes(),
         "network.onnx": onnx,
         "weights.safetensors": data,
         "spec.json": _json(known.spec),
         "labels.json": _json(list(seen.class_names)),
         "preprocessing.json": _json(seen.to_json()),
-        "calibration.json": _json(calibration.as_json() if calibration else None),
+        "calibration.json": _json(asdict(calibration) if calibration else None),
         "curves.png": known.curves,
         "parity.json": _json(parity),
     }
@@ -106,7 +106,7 @@ def read_known(store: Store, weights: Weights) -> Known:
         row = experiments.get(session, weights.experiment_id)
         epochs = history.read(session, row.id)
         own = next((one.val_accuracy for one in epochs if one.epoch == weights.epoch), None)
-        verdict: dict[str, Any] = row.verdict or {}
+        verdict: Mapping[str, Any] = row.verdict or {}
         return Known(
             name=row.name or f"experiment {row.id}",
             spec=dict(row.spec),

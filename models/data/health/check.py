@@ -43,7 +43,8 @@ def health_report(
     progress("looking at the pixels", 0, len(labels))
     splits = [split for split in (dataset.train_images, dataset.test_images) if len(split)]
     measures = [measure(split) for split in splits]
-    found += dull_images(*(np.concatenate(one) for one in zip(*measures, strict=True)), side=dataset.info.size)
+    deviation, bright, sharp = (np.concatenate(one) for one in zip(*measures, strict=True))
+    found += dull_images(deviation, bright, sharp, dataset.info.size)
     exact = exact_copies(*splits)
     near = near_copies(*splits, progress=lambda done, total: progress("looking for copies", done, total))
     found += copies(exact, near, labels, _split_numbers(dataset), dataset.info.class_names)
@@ -198,6 +199,14 @@ def _judge(
             else f"twice as many images would bring less than {100 * WORTH_MORE_IMAGES:.0f} points of accuracy"
         )
         sentence += f" (by a linear classifier on features, which has {percent(curve.accuracies[-1])} now)"
-        figures = {"num_images": curve.num_images, "accuracies": curve.accuracies, "gain": list(curve.gain)}
-        found.append(finding("enough.curve", Severity.INFO, sentence, **figures))
+        found.append(
+            finding(
+                "enough.curve",
+                Severity.INFO,
+                sentence,
+                num_images=curve.num_images,
+                accuracies=curve.accuracies,
+                gain=list(curve.gain),
+            )
+        )
     return made_by

@@ -126,14 +126,15 @@ def _overlaid(whole: Floats, part: Floats) -> Floats:
     for rows, columns in product(_crops(), _crops()):
         if abs(rows[1] - columns[1]) > 0.06:
             continue  # a crop of one side alone is rare, and each more costs time
-        found = _detail(rows[0] @ whole @ columns[0].T)
+        found = _detail(np.asarray(rows[0] @ whole @ columns[0].T, np.float32))
         np.maximum(best, np.einsum("nij,nij->n", wanted, found), out=best)
     return best
 
 
 def _halved(thumbnails_: Floats) -> Floats:
     """At half the side: a shift by a pixel matters less."""
-    return thumbnails_.reshape(len(thumbnails_), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
+    halved: Floats = thumbnails_.reshape(len(thumbnails_), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
+    return halved
 
 
 @cache
@@ -150,7 +151,8 @@ def _enlarging(start: float, stop: float) -> Floats:
     places = (np.arange(SIDE) + 0.5) / SIDE * (stop - start) * SIDE + start * SIDE - 0.5
     distance = np.abs(places[:, None] - np.arange(SIDE))
     weights = np.maximum(0, 1 - distance)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    enlarging: Floats = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return enlarging
 
 
 def _detail(thumbnails_: Floats) -> Floats:
@@ -160,4 +162,4 @@ def _detail(thumbnails_: Floats) -> Floats:
     detail = thumbnails_ - smooth
     length = np.sqrt(np.einsum("nij,nij->n", detail, detail))
     least = np.maximum(MIN_CONTRAST, MIN_SHARE * thumbnails_.std(axis=(1, 2))) * thumbnails_.shape[1]
-    return detail / np.where(length < least, np.inf, length)[:, None, None]
+    return np.asarray(detail / np.where(length < least, np.inf, length)[:, None, None], np.float32)

@@ -244,4 +244,4 @@ def probabilities(
 ) -> Floats:
     """The mean of both: a linear classifier and neighbours are wrong on different images."""
     linear = out_of_fold(values, labels, num_classes, groups)
-    return (linear + by_neighbours(values, labels, num_classes, groups)) / 2
+    return np.asarray((linear + by_neighbours(values, labels, num_classes, groups)) / 2, np.float32)

@@ -69,7 +69,8 @@ def finish(
     places = np.flatnonzero(kept)
     num_groups = _write_groups(work / "groups.npy", [plan.groups[place] for place in places[:num_train]])
     write_files(
-        work / FILES, (_record(number, place, num_train, plan, names, reading) for number, place in enumerate(places))
+        work / FILES,
+        (_record(number, int(place), num_train, plan, names, reading) for number, place in enumerate(places)),
     )
     progress("measuring the pixels", 0, 0)
     mean, std = pixel_statistics(contents.train_images)

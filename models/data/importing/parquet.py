@@ -141,6 +141,13 @@ class ParquetSource:
         """See Source. There are none."""
         raise ArchiveError(f"row {number} is no text")
 
+    def copy(self, number: int, path: Path) -> None:
+        """See Source."""
+        for _, content in self.contents([number]):
+            if isinstance(content, ArchiveError):
+                raise content
+            path.write_bytes(content)
+
 
 def parquet_inside(outer: Source, work: Path, group_column: str | None) -> ParquetSource | None:
     """The parquet files of a folder or an archive as a source; None if it has none.

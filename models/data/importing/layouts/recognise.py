@@ -32,11 +32,11 @@ def recognise(source: Source, options: ImportOptions) -> Layout:
             )
     if not files.images:
         raise no_images(source, files)
-    layout = _by_content(source, files, options)
-    if layout is None:
+    found = _by_content(source, files, options)
+    if found is None:
         raise no_labels(source, files)
-    class_folders.merge_only_split(layout)
-    return layout
+    class_folders.merge_only_split(found)
+    return found
 
 
 def _by_content(source: Source, files: Files, options: ImportOptions) -> Layout | None:
