@@ -25,6 +25,7 @@ from worker.training.threads import limit_spinning
 limit_spinning()  # before torch is imported, as the worker does
 
 from benchmarks.training import ceiling
+from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset, load_dataset
 from models.data.splits import split_indices
 from models.settings import get_settings
@@ -49,8 +50,8 @@ BUDGETS: dict[str, dict[str, Any]] = {
 
 
 class _Progress(MemorySink):
-    def append_epoch(self, metrics: Any) -> None:
-        super().append_epoch(metrics)
+    def append_epoch(self, metrics: EpochMetrics, class_accuracy: list[float | None] | None = None) -> None:
+        super().append_epoch(metrics, class_accuracy)
         say(f"  epoch {metrics.epoch}: val accuracy {metrics.val_accuracy:.4f}, {metrics.seconds:.1f} s")
 
 

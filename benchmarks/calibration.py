@@ -29,6 +29,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from benchmarks.unknown_scores import feature_scores
+from models.curves.metrics import EpochMetrics
 from models.data.dataset import load_dataset
 from models.data.splits import split_indices
 from models.evaluation.calibration import energy, expected_calibration_error
@@ -49,8 +50,8 @@ BATCH = 500
 
 
 class _Progress(MemorySink):
-    def append_epoch(self, metrics: Any) -> None:
-        super().append_epoch(metrics)
+    def append_epoch(self, metrics: EpochMetrics, class_accuracy: list[float | None] | None = None) -> None:
+        super().append_epoch(metrics, class_accuracy)
         say(f"  epoch {metrics.epoch}: val accuracy {metrics.val_accuracy:.4f}, {metrics.seconds:.1f} s")
 
 

@@ -110,7 +110,7 @@ def evaluate(weights: bytes, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (seen.mean, seen.std))
     parts = []
     with torch.inference_mode():
-        for batch in torch.from_numpy(images.copy()).split(100):
+        for batch in torch.split(torch.from_numpy(images.copy()), 100):
             normal = (batch / 255 - mean) / std
             if size != seen.source_size:
                 smaller = seen.antialias and size < seen.source_size

@@ -64,8 +64,8 @@ def measure(rounds: int, seconds: float, cases: Sequence[str]) -> list[dict[str,
         started = stack.enter_context(lab(folder))
         files = {name: folder / f"{name}.json" for name in RIVALS}
         for name, (module, environment) in RIVALS.items():
-            path = [install_litserve()] if name == "litserve" else []
-            variables = {**environment, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *path])}
+            packages = [install_litserve()] if name == "litserve" else []
+            variables = {**environment, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *packages])}
             stack.enter_context(process(sys.executable, "-m", module, str(files[name]), **variables))
         rivals = {name: address_of(file) for name, file in files.items()}
         best = stack.enter_context(ceiling())

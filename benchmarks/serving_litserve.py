@@ -34,11 +34,11 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc]
         self.wanted = preprocessing_of(self.case)
         self.network = build(self.case)
 
-    def decode_request(self, request):  # with a type, LitServe takes it for a parameter of the query
+    def decode_request(self, request):  # type: ignore[no-untyped-def]  # LitServe takes a type for a query parameter
         """From the form's file to a normalised image."""
         opened = Image.open(io.BytesIO(request["image"].file.read())).convert("RGB")
         pixels = np.asarray(opened.resize((self.wanted.input_size,) * 2), np.float32)
-        normalised = (pixels / 255 - np.float32(self.wanted.mean)) / np.float32(self.wanted.std)
+        normalised = (pixels / 255 - np.array(self.wanted.mean, np.float32)) / np.array(self.wanted.std, np.float32)
         return torch.from_numpy(normalised.transpose(2, 0, 1))
 
     def batch(self, inputs: list[torch.Tensor]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from models.data.catalogue import get_dataset
 from models.networks.build import build_network
 from models.networks.inputs import preprocessing_for
-from models.networks.preprocessing import Preprocessing
+from models.networks.preprocessing import Preprocessing, WeightsDescription
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 
@@ -42,7 +42,7 @@ def build(case: str) -> nn.Module:
     return network.eval()
 
 
-def described(case: str) -> dict[str, Any]:
+def described(case: str) -> WeightsDescription:
     """What a weights file says of its network."""
     model = spec_of(case).model.model_dump(mode="json")
     return {"model": model, "preprocessing": preprocessing_of(case).to_json(), "epoch": 1}

@@ -118,9 +118,9 @@ class _Stopwatch(MemorySink):
 
     marks: list[tuple[str, float]] = field(default_factory=list)
 
-    def append_epoch(self, metrics: EpochMetrics) -> None:
+    def append_epoch(self, metrics: EpochMetrics, class_accuracy: list[float | None] | None = None) -> None:
         """Note when an epoch's measuring was over and its writing began."""
-        super().append_epoch(metrics)
+        super().append_epoch(metrics, class_accuracy)
         self.marks.append(("appended", time.perf_counter()))
 
     def save(self, kind: Any, epoch: int, path: Path) -> None:

@@ -33,7 +33,8 @@ def feature_scores(logits: Rows, features: Rows, labels: Rows, weight: Rows, bia
     scale = logits.max(axis=1).mean() / np.linalg.norm((features - origin) @ minor, axis=1).mean()
 
     def mahalanobis(_: Rows, values: Rows) -> Rows:
-        return np.min([_squared(values - centre, within) for centre in centres], axis=0)
+        nearest: Rows = np.min([_squared(values - centre, within) for centre in centres], axis=0)
+        return nearest
 
     def relative(_: Rows, values: Rows) -> Rows:
         return mahalanobis(_, values) - _squared(values - mean, overall)
@@ -43,7 +44,8 @@ def feature_scores(logits: Rows, features: Rows, labels: Rows, weight: Rows, bia
         return np.concatenate([-np.partition(part @ bank.T, -NEIGHBOUR, axis=1)[:, -NEIGHBOUR] for part in parts])
 
     def vim(own: Rows, values: Rows) -> Rows:
-        return scale * np.linalg.norm((values - origin) @ minor, axis=1) + energy(own)
+        scores: Rows = scale * np.linalg.norm((values - origin) @ minor, axis=1) + energy(own)
+        return scores
 
     return {"mahalanobis": mahalanobis, "relative mahalanobis": relative, "neighbours": neighbours, "vim": vim}
 
@@ -55,8 +57,10 @@ def _inverse(deviations: Rows) -> Rows:
 
 
 def _squared(deviations: Rows, inverse: Rows) -> Rows:
-    return np.sum(deviations @ inverse * deviations, axis=1)
+    lengths: Rows = np.sum(deviations @ inverse * deviations, axis=1)
+    return lengths
 
 
 def _normed(features: Rows) -> Rows:
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    rows: Rows = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return rows

@@ -99,6 +99,13 @@ class Question(TypedDict):
     layer: NotRequired[str]
 
 
+class StudyDryRun(TypedDict):
+    """A pre-flight that a study has measured for its plan, which has more time than one that a client waits for."""
+
+    study: int
+    """The study's id."""
+
+
 class ExplanationResult(TypedDict):
     """A map (side, side) of 32-bit floats, or feature maps (maps, height, width) of 16-bit ones."""
 
@@ -110,5 +117,5 @@ class ExplanationResult(TypedDict):
     beside_a_run: NotRequired[bool]
 
 
-MeasurementOptions = LearningRateRange | Question
+MeasurementOptions = LearningRateRange | Question | StudyDryRun
 MeasurementResult = LearningRateTestResult | PreflightResult | AugmentedPicture | ExplanationResult

@@ -19,6 +19,8 @@ def head_name(network: nn.Module) -> str:
     return str(names[-1])
 
 
-def head_of(network: nn.Module) -> nn.Module:
+def head_of(network: nn.Module) -> nn.Conv2d | nn.Linear:
     """The last layer with weights; everything else is the backbone."""
-    return network.get_submodule(head_name(network))
+    head = network.get_submodule(head_name(network))
+    assert isinstance(head, nn.Conv2d | nn.Linear)
+    return head

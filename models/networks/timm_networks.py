@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from models.data.info import DatasetInfo
-from models.errors import DataUnavailable, SpecError
+from models.errors import DataUnavailable, FieldError, SpecError
 from models.networks.architecture import Architecture
 from models.networks.family import SMALLEST_INPUT, Family, Normalisation, Rates
 from models.networks.zoo import PRETRAINED_ADAPTIVE_RATES, PRETRAINED_SGD_RATES
@@ -55,7 +55,7 @@ def _known(name: str) -> tuple[str, Any]:
     own = name.removeprefix(PREFIX)
     if not timm.is_model(own):
         nearest = difflib.get_close_matches(own, timm_names(), n=1, cutoff=0.4)
-        entry: dict[str, Any] = {"field": "model.name", "message": f"timm has no network {own!r}", "value": name}
+        entry: FieldError = {"field": "model.name", "message": f"timm has no network {own!r}", "value": name}
         raise SpecError(
             [{**entry, "nearest": PREFIX + nearest[0]} if nearest else entry],
             fix="GET /api/v1/architectures?family=timm lists them",
@@ -124,9 +124,10 @@ class TimmFamily(Family[TimmSpec]):
             text = (
                 f"{model.name} cannot be built for images of {size} pixels: {str(error)[:200] or type(error).__name__}"
             )
-            entry = {"field": "model.input_size", "message": text, "value": model.input_size}
-            known = {"nearest": max(SMALLEST_INPUT, min(512, own))} if size != own else {}
-            raise SpecError([{**entry, **known}]) from error
+            entry: FieldError = {"field": "model.input_size", "message": text, "value": model.input_size}
+            if size != own:
+                entry["nearest"] = max(SMALLEST_INPUT, min(512, own))
+            raise SpecError([entry]) from error
 
     def is_normed(self, model: TimmSpec) -> bool:
         """All but a few old ones are."""

@@ -143,7 +143,7 @@ def expand(spec: StudySpec) -> Parsed:
 
 def relocated(error: SpecError, place: str, key: str, overrides: Mapping[str, Any]) -> list[Entry]:
     """The entries of a row's error, with fields as places in the study's body."""
-    found = []
+    found: list[Entry] = []
     for entry in error.errors:
         field = field_in_study(str(entry["field"]), place, overrides)
         message = f"{entry['message']} (row '{shorten(key)}')" if field.startswith("base") else entry["message"]
@@ -246,7 +246,7 @@ def _with_baseline(spec: StudySpec, rows: list[Row]) -> tuple[list[Row], list[En
 
 def _repeated(variants: Sequence[VariantSpec]) -> list[Entry]:
     seen: dict[str, int] = {}
-    found = []
+    found: list[Entry] = []
     for number, variant in enumerate(variants):
         if variant.key in seen:
             message = f"'{shorten(variant.key)}' is the key of variants[{seen[variant.key]}] too; keys are unique"
@@ -264,7 +264,7 @@ def _unknown_keys(spec: StudySpec, keys: set[str]) -> Iterator[Entry]:
     for field, key in places:
         if key is not None and key not in keys:
             nearest = nearest_word(key, sorted(keys))
-            entry = {"field": field, "message": f"there is no row '{shorten(key)}'", "value": shorten(key)}
+            entry: Entry = {"field": field, "message": f"there is no row '{shorten(key)}'", "value": shorten(key)}
             yield {**entry, "nearest": nearest} if nearest else entry
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.errors import EpochalError
+from models.measurements import LearningRateRange
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.spec.rows import load_study, with_seed
@@ -356,7 +357,7 @@ def _test_learning_rates(session: Session, progress: Progress) -> None:
     for section in progress.spec.sections:
         row = by_key.get(section.learning_rate_test or "")
         if row is not None and row.learning_rate_test is None:
-            options = {"lr_min": 1e-6, "lr_max": 1.0, "steps": 40 if progress.spec.budget else 100}
+            options: LearningRateRange = {"lr_min": 1e-6, "lr_max": 1.0, "steps": 40 if progress.spec.budget else 100}
             row.learning_rate_test = measurements.create(
                 session, MeasurementKind.LR_TEST, load_spec(row.spec), options, owner=progress.study.owner
             ).id

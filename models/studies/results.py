@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from models.curves.metrics import EpochMetrics
 from models.curves.stability import Stability, compare_stability, measure_stability
 from models.findings import VerdictJson
-from models.plain import JsonObject
+from models.measurements import SweepResult
 from models.spec.experiment import ExperimentSpec
 from models.spec.study import Published, StudySpec
 from models.studies.comparison import Difference, Judgement, Method, Score, Spread, compare, holm, spread_of
@@ -112,7 +112,7 @@ class StudyResult:
     reason: str | None = None
     budget_seconds: float | None = None
     spent_seconds: float = 0.0
-    lr_tests: Mapping[str, JsonObject] = field(default_factory=dict)
+    lr_tests: Mapping[str, SweepResult] = field(default_factory=dict)
     """Results of learning-rate tests by row."""
 
     def row(self, key: str) -> RowResult | None:

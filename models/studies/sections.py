@@ -288,9 +288,9 @@ def _lr_test(study: StudyResult, key: str) -> Iterable[Block]:
         yield Text(f"The learning-rate test of {row.title} has no result.")
         return
     yield Figure("learning-rate-test", (key,), f"Learning-rate test of {row.title}: loss while the rate rises.")
-    suggestion = result.get("suggestion") or {}
-    if suggestion.get("lr") is not None:
-        yield Text(f"It suggests a rate of {number(float(suggestion['lr']))}. {suggestion.get('why') or ''}".strip())
+    suggestion = result["suggestion"]
+    if suggestion["lr"] is not None:
+        yield Text(f"It suggests a rate of {number(suggestion['lr'])}. {suggestion['why']}".strip())
 
 
 def _findings(run: RunResult, codes: Sequence[FindingCode]) -> list[FindingJson]:

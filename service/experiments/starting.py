@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from models import files
-from models.errors import CorruptFile, NotFound, SpecError
+from models.errors import CorruptFile, FieldError, NotFound, SpecError
 from models.networks.weights_header import read_header
 from models.spec.model import InitFromSpec
 from models.store import Store, artifacts, experiments
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
-from service.catalogue.inspector import Accepted, Inspector
+from service.catalogue.accepted import Accepted
+from service.catalogue.inspector import Inspector
 
 FIELD = "model.init_from"
 
@@ -32,7 +33,8 @@ def find_start(
         files.verify(path, record.sha256)
         inspector.check_start(accepted, read_header(path))
     except CorruptFile as error:
-        _refuse(FIELD, f"the weights of experiment {wanted.experiment} cannot be read: {error.detail}")
+        text = f"the weights of experiment {wanted.experiment} cannot be read: {error.detail}"
+        _refuse({"field": FIELD, "message": text})
     model = accepted.spec.model.model_copy(update={"init_from": wanted.model_copy(update={"sha256": record.sha256})})
     return replace(accepted, spec=accepted.spec.model_copy(update={"model": model})), record
 
@@ -43,25 +45,23 @@ def _find(store: Store, wanted: InitFromSpec) -> ArtifactRecord:
         try:
             experiments.get(session, wanted.experiment)
         except NotFound:
-            _refuse(f"{FIELD}.experiment", f"there is no experiment {wanted.experiment}", value=wanted.experiment)
+            text = f"there is no experiment {wanted.experiment}"
+            _refuse({"field": f"{FIELD}.experiment", "message": text, "value": wanted.experiment})
         record = artifacts.newest(session, wanted.experiment, kind)
     if record is None:
+        text = f"experiment {wanted.experiment} has no {wanted.weights} weights yet"
         _refuse(
-            f"{FIELD}.weights",
-            f"experiment {wanted.experiment} has no {wanted.weights} weights yet",
-            value=wanted.weights,
+            {"field": f"{FIELD}.weights", "message": text, "value": wanted.weights},
             fix="wait until an epoch of it has ended",
         )
     if wanted.sha256 not in (None, record.sha256):
+        text = f"the {wanted.weights} weights of experiment {wanted.experiment} are others by now"
         _refuse(
-            f"{FIELD}.sha256",
-            f"the {wanted.weights} weights of experiment {wanted.experiment} are others by now",
-            value=wanted.sha256,
-            nearest=record.sha256,
+            {"field": f"{FIELD}.sha256", "message": text, "value": wanted.sha256, "nearest": record.sha256},
             fix="leave sha256 out to start from those that are there; an experiment that has been stored keeps its own",
         )
     return record
 
 
-def _refuse(field: str, message: str, *, fix: str | None = None, **more: object) -> NoReturn:
-    raise SpecError([{"field": field, "message": message, **more}], fix=fix or "GET /api/v1/experiments lists them")
+def _refuse(entry: FieldError, *, fix: str = "GET /api/v1/experiments lists them") -> NoReturn:
+    raise SpecError([entry], fix=fix)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
 from models.findings import VerdictJson
+from models.measurements import SweepResult
 from models.spec.parse import load_spec
 from models.spec.study import Published
 from models.store import Status, history, measurements, runs
@@ -110,13 +111,13 @@ def _verdict(row: Experiment) -> VerdictJson | None:
     return verdict if fine else None
 
 
-def _lr_tests(session: Session, rows: Sequence[StudyRow]) -> dict[str, dict[str, Any]]:
+def _lr_tests(session: Session, rows: Sequence[StudyRow]) -> dict[str, SweepResult]:
     found = {}
     for row in rows:
         if row.learning_rate_test is not None:
             measured = measurements.get(session, row.learning_rate_test)
             if measured.status is MeasurementStatus.COMPLETED and measured.result:
-                found[row.key] = measured.result
+                found[row.key] = cast(SweepResult, measured.result)
     return found
 
 

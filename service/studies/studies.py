@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from models.data.info import DatasetInfo
 from models.data.splits import num_validation
 from models.data.uploaded import find_dataset
-from models.errors import InvalidRequest, SpecError
+from models.errors import FieldError, InvalidRequest, SpecError
 from models.networks.memory import disk_use_of
 from models.settings import Settings
 from models.spec.experiment import ExperimentSpec
@@ -47,7 +47,7 @@ class Studies:
     def accept(self, body: Any) -> tuple[Parsed, list[NewRow]]:
         """Parse and validate a study and all of its rows. Raises SpecError with every field that is wrong."""
         parsed = parse_study(body)
-        entries: list[dict[str, Any]] = []
+        entries: list[FieldError] = []
         rows = []
         for row in parsed.rows:
             try:
@@ -172,7 +172,7 @@ def _planned(new: NewRow, parsed: Parsed) -> PlannedRow:
     )
 
 
-def _too_short(parsed: Parsed) -> list[dict[str, Any]]:
+def _too_short(parsed: Parsed) -> list[FieldError]:
     budget, runs = parsed.spec.budget_seconds, len(parsed.rows) * parsed.spec.num_seeds
     if budget is None or budget >= (least := runs * LEAST_SECONDS):
         return []
