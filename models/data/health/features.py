@@ -139,8 +139,8 @@ def standardised(values: Floats) -> Floats:
 def fit(values: Floats, labels: npt.NDArray[np.int64], num_classes: int, ridge: float = 0.1) -> Floats:
     """A linear classifier by ridge regression on one column a class: weights (D + 1, num_classes).
 
-    The last row is for a constant. `ridge` is the penalty as a part of the number of images. Solved at once, where
-    logistic regression takes dozens of passes and was no better at finding wrong labels.
+    The last row is for a constant. `ridge` is the penalty as a part of the number of images. Solved at once;
+    logistic regression found as many wrong labels, in passes over the data.
     """
     inputs, targets = _with_one(values), _columns(labels, num_classes)
     if len(inputs) < inputs.shape[1]:  # the same solution from a smaller system
