@@ -19,10 +19,10 @@ def test_a_module_of_ours_is_run_where_others_have_its_packages_names(tmp_path: 
         if form == "package":
             (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
     environment = own_packages_first({**os.environ, "PYTHONPATH": str(tmp_path)})
-    command = module_command("models.data", "--help")
+    command = module_command("service.cli.main", "data", "--help")
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert "models.data" in ran.stdout
+    assert "fetch" in ran.stdout
 
 
 def test_what_others_put_on_pythonpath_is_kept_behind_and_the_working_directory_is_left_out() -> None:

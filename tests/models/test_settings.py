@@ -246,7 +246,7 @@ def test_a_gpu_that_is_not_there_is_refused_and_what_is_always_there_is_not(monk
         (["worker"], {"EPOCHAL_WORKERS": "two"}),
         (["service.server"], {"EPOCHAL_WORKERS": "two"}),
         (["celery", "-A", "worker.app", "worker"], {"EPOCHAL_DEVICE": "cuda:7", "CUDA_VISIBLE_DEVICES": ""}),
-        (["models.data", "--list"], {"EPOCHAL_WORKERS": "two"}),
+        (["service.cli.main", "data", "fetch"], {"EPOCHAL_WORKERS": "two"}),
         (["service.cli.main", "list"], {"EPOCHAL_WORKERS": "two"}),
     ],
 )

@@ -155,6 +155,6 @@ def test_every_family_is_complete() -> None:
         low, high = family.usual_sgd_rates(model)
         assert 0 < low < high
         assert family.minimum_size(model) <= family.useful_size(model)
-        if entry["name"] in ("stripes", "baseline", "fast_resnet", "resnet18"):
+        if entry.name in ("stripes", "baseline", "fast_resnet", "resnet18"):
             with torch.device("meta"):
                 assert build_network(model, num_classes=10, in_channels=3, size=64)

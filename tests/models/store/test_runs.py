@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.errors import LeaseLost
+from models.notices import NoticeCode
 from models.settings import Settings
 from models.store import Status, Store, artifacts, events, experiments, history, runs
 from models.store.runs import Claim
@@ -29,7 +30,7 @@ WRITES: dict[str, Write] = {
     "forget": lambda session, lease: artifacts.forget(session, lease, ArtifactKind.CHECKPOINT, keep=0),
     "verdict": lambda session, lease: runs.set_verdict(session, lease, {"summary": "good"}),
     "environment": lambda session, lease: runs.set_environment(session, lease, {"torch": "2"}),
-    "notice": lambda session, lease: runs.notice(session, lease, "code", "text", {}),
+    "notice": lambda session, lease: runs.notice(session, lease, NoticeCode.RESUMED, "text", {}),
 }
 
 

@@ -88,8 +88,10 @@ class FakeLab:
         self.batches.append(len(files))
         if len(files) > 100:
             raise Problem({"title": "no", "code": "too-large", "status": 413, "detail": "too many pixels"})
-        top = [{"label": self.name, "index": 0, "probability": 0.5}]
-        predictions = [{"image": file.name, "index": place, "top": top} for place, file in enumerate(files)]
+        top = [{"label": self.name, "index": 0, "probability": 0.5, "calibrated_probability": 0.4}]
+        predictions = [
+            {"image": file.name, "index": place, "top": top, "known": True} for place, file in enumerate(files)
+        ]
         return {"experiment_id": 1, "epoch": 3, "predictions": predictions}
 
 

@@ -230,7 +230,7 @@ def test_a_damaged_file_is_a_conflict_and_no_fault(client: TestClient, filled: F
 def test_without_the_dataset_on_this_machine_images_are_a_conflict_that_says_how_to_fetch_it(
     client: TestClient, filled: Filled, trained: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.evaluation.images.is_fetched", lambda info, cache_dir: False)
+    monkeypatch.setattr("models.data.uploaded.is_fetched", lambda info, cache_dir: False)
     assert "fetch cifar10" in refused(client, f"{trained}/images/test/1.png")["fix"]
     assert "fetch cifar10" in refused(client, f"{trained}/mistakes.png")["fix"]
     assert get(client, f"{trained}/mistakes")["mistakes"]

@@ -12,12 +12,12 @@ from tests.service.lab_of_one import SMALL, Filled
 
 API = "/api/v1/experiments"
 BIG = {**SMALL, "model": {"name": "cnn", "blocks": [{"convs": [{"channels": 8}]}], "head": {"hidden": [100]}}}
-"""180,000 weights: with two checkpoints that have a momentum each, 4.3 MB."""
+"""180,000 weights: with two checkpoints that have a momentum each and the weights of three epochs, 5.4 MB."""
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"auth": True, "max_disk_mb": 10})
+    return settings.model_copy(update={"auth": True, "max_disk_mb": 12})
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_what_is_stored_counts_and_the_answer_says_what_to_delete(
     finish(filled, large, 7.5)
     refused = client.post(API, json=BIG, headers=headers)
     assert is_over_quota(refused)
-    assert "of 10 MB" in refused.json()["detail"]
+    assert "of 12 MB" in refused.json()["detail"]
     assert f"{large} (7.5 MB), {small} (2.0 MB)" in refused.json()["fix"]
     with filled.store.reading() as session:
         assert len(experiments.unfinished(session, "ada")) == 0
