@@ -11,6 +11,7 @@ transaction read still holds when it writes, and compare-and-set needs no retry.
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ from models.urls import mask
 
 BUSY_SECONDS = 40
 """How long a writer waits for another one; a database locked for 30 s must not fail a write."""
+RETRY_SECONDS = 0.1
 LIBPQ = {
     "client_encoding": "utf8",  # also from a database that was made without an encoding
     "connect_timeout": "5",
@@ -102,8 +104,15 @@ class Store:
         self._check_process()
         if self.is_sqlite:
             make_folder(Path(str(self.url.database)).parent)
-        with _translated(), self._writer.begin() as connection:
-            migrations.upgrade(connection)
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                with _translated(), self._writer.begin() as connection:
+                    return migrations.upgrade(connection)
+            except Unavailable:  # SQLite refuses at once, not after its timeout, while another process turns WAL on
+                if not self.is_sqlite or time.monotonic() > until:
+                    raise
+                time.sleep(RETRY_SECONDS)
 
     def backup(self, path: Path) -> None:
         """Write a consistent copy of the database to `path` while others read and write. SQLite only."""

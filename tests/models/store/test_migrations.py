@@ -7,13 +7,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
 
 from models.errors import Conflict, Unavailable
 from models.settings import Settings
 from models.store import Store, experiments, measurements, migrations, studies
+from models.store.sqlite import dbapi
 from models.store.states import MeasurementKind, MeasurementStatus
 from models.store.tables import Base
-from tests.models.store.helpers import add_experiment, in_processes, make_spec
+from tests.models.store.helpers import add_experiment, in_processes, make_spec, sqlite_only
 
 
 def test_the_migrated_schema_is_the_one_the_tables_describe(store: Store) -> None:
@@ -89,6 +91,25 @@ def test_processes_that_migrate_at_once_get_one_schema(tmp_path: Path) -> None:
 
     found = in_processes(6, work, Settings(data_dir=tmp_path / "new" / "lab"))
     assert sorted(found) == [1, 2, 3, 4, 5, 6]
+
+
+@sqlite_only
+def test_a_database_that_refuses_at_once_is_migrated_when_it_no_longer_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, upgrade = [], migrations.upgrade
+
+    def refused_once(connection: Connection) -> None:
+        calls.append(connection)
+        if len(calls) == 1:
+            raise OperationalError("PRAGMA journal_mode", None, dbapi.OperationalError("database is locked"))
+        upgrade(connection)
+
+    monkeypatch.setattr(migrations, "upgrade", refused_once)
+    store = Store(Settings(data_dir=tmp_path / "lab"))
+    store.migrate()
+    assert (len(calls), add_experiment(store)) == (2, 1)
+    store.dispose()
 
 
 def test_migrating_touches_no_logger(tmp_path: Path) -> None:
