@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from models.data.dataset import ImageDataset, load_folder
 from models.data.fetching import read_note
 from models.data.importing.files import FILES, read_files, write_files
 from models.errors import Conflict
-from models.files import flush, make_folder, remove_tree, storage_errors
+from models.files import flush, link, make_folder, remove_tree, storage_errors
 from models.text import plural
 
 CHUNK = 4096
@@ -102,10 +101,7 @@ def _keep_images(
 ) -> None:
     """Copy the images that stay; where all do, the same file gets a second name, since it never changes."""
     if stays.all():
-        try:
-            os.link(source, target)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(source, target)
+        link(source, target)
         return
     rows = np.flatnonzero(stays)
     shape = (len(rows), *images.shape[1:])

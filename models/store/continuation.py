@@ -55,9 +55,7 @@ def begin_with(session: Session, experiment: Experiment, checkpoint: ArtifactRec
     """
     experiment.continues = checkpoint.experiment_id
     history.copy(session, checkpoint.experiment_id, experiment.id, checkpoint.epoch)
-    folder = experiments_dir / str(experiment.id) / FOLDER
-    files.remove_tree(folder.parent)  # of an experiment whose creation failed after its files were made
-    files.make_folder(folder)
+    _make_empty_folder(experiment, experiments_dir)
     try:
         _take(session, experiment, checkpoint, f"checkpoint-{checkpoint.epoch:05d}.pt", experiments_dir)
     except FileNotFoundError as error:
@@ -76,9 +74,7 @@ def start_with(session: Session, experiment: Experiment, weights: ArtifactRecord
 
     Raises Conflict if that file is gone.
     """
-    folder = experiments_dir / str(experiment.id) / FOLDER
-    files.remove_tree(folder.parent)  # of an experiment whose creation failed after its files were made
-    files.make_folder(folder)
+    _make_empty_folder(experiment, experiments_dir)
     initial = replace(weights, kind=ArtifactKind.WEIGHTS_INITIAL, epoch=0)
     try:
         _take(session, experiment, initial, NAMES[ArtifactKind.WEIGHTS_INITIAL], experiments_dir)
@@ -87,6 +83,13 @@ def start_with(session: Session, experiment: Experiment, weights: ArtifactRecord
             f"the weights of experiment {weights.experiment_id} are missing on the disk",
             fix="leave model.init_from out, or start from another experiment",
         ) from error
+
+
+def _make_empty_folder(experiment: Experiment, experiments_dir: Path) -> None:
+    """Make the folder of what the experiment begins with, without files of one whose creation failed after them."""
+    folder = experiments_dir / str(experiment.id) / FOLDER
+    files.remove_tree(folder.parent)
+    files.make_folder(folder)
 
 
 def _take(session: Session, experiment: Experiment, record: ArtifactRecord, name: str, experiments_dir: Path) -> None:

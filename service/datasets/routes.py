@@ -1,7 +1,6 @@
 """Routes of datasets: uploaded, listed, looked at, checked, changed, deleted."""
 
 import base64
-import json
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -35,6 +34,7 @@ from service.http.fields import read_fields
 from service.http.pictures import BINARY, ETAG, NOT_MODIFIED
 from service.http.rendered import etag, is_known
 from service.http.routing import MAX_ID, StrictRoute
+from service.http.schema import json_body
 from service.measurements.preflights import PreflightsDep
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=StrictRoute)
@@ -96,17 +96,6 @@ PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The picture.", "content": {"image/png": BINARY}, "headers": ETAG},
     **NOT_MODIFIED,
 }
-
-
-def json_body(kind: Any, example: dict[str, Any]) -> dict[str, Any]:
-    """Describe a small JSON body for OpenAPI."""
-    schema = kind.model_json_schema()
-    definitions = schema.pop("$defs", {})
-    text = json.dumps(schema)
-    for name, inner in definitions.items():
-        text = text.replace(json.dumps({"$ref": f"#/$defs/{name}"}), json.dumps(inner))
-    content = {"schema": json.loads(text), "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content, "application/yaml": content}}}
 
 
 async def read_options(

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 from models.store import Status, experiments
 from service.catalogue.inspector import InspectorDep
 from service.experiments import listing
-from service.experiments.continuation import read_continuation
+from service.experiments.continuation import Continuation, read_continuation
 from service.experiments.details import read_details
 from service.experiments.documents import ExperimentDocument, ExperimentPage, LayersDocument
 from service.experiments.reproduction import ReproductionDocument, compare
@@ -20,7 +20,7 @@ from service.http.dependencies import BodyDep, CallerDep, SettingsDep, StoreDep,
 from service.http.documents import respond
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
-from service.http.schema import CONTINUATION_REQUEST_BODY, DETAILS_REQUEST_BODY, SPEC_REQUEST_BODY
+from service.http.schema import DETAILS_REQUEST_BODY, SPEC_REQUEST_BODY, json_body
 from service.measurements.preflights import PreflightDocument, PreflightsDep
 
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=StrictRoute)
@@ -81,9 +81,11 @@ async def create_experiment(
     """Submit an experiment, as JSON or YAML: a spec, or a preset with changes."""
     body = body.named(name)
     accepted = await writes.run(inspector.accept, body.document)
-    accepted, weights = await writes.run(
-        find_start, accepted, inspector, submissions.store, submissions.settings.experiments_dir
-    )
+    weights = None
+    if (wanted := accepted.spec.model.init_from) is not None:
+        accepted, weights = await writes.run(
+            find_start, accepted, wanted, inspector, submissions.store, submissions.settings.experiments_dir
+        )
     if dry_run:
         measured = await preflights.measure(accepted, caller)
         return JSONResponse(measured.model_dump(mode="json"))  # type: ignore[return-value]
@@ -185,7 +187,7 @@ def resume_experiment(
 @router.post(
     "/{experiment_id}/continue",
     status_code=202,
-    openapi_extra=CONTINUATION_REQUEST_BODY,
+    openapi_extra=json_body(Continuation, {"epochs": 20}),
     responses={
         202: {"description": "The new experiment, queued.", "headers": ACCEPTED_HEADERS},
         **problems(401, 403, 404, 409, 413, 415, 422, 429, 503, 507),

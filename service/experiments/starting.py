@@ -18,15 +18,12 @@ FIELD = "model.init_from"
 
 
 def find_start(
-    accepted: Accepted, inspector: Inspector, store: Store, experiments_dir: Path
-) -> tuple[Accepted, ArtifactRecord | None]:
-    """The weights that a spec starts from, and the spec with their digest; None for one that starts from none.
+    accepted: Accepted, wanted: InitFromSpec, inspector: Inspector, store: Store, experiments_dir: Path
+) -> tuple[Accepted, ArtifactRecord]:
+    """The weights that a spec starts from (`wanted`, its model.init_from), and the spec with their digest.
 
     Raises SpecError where there is no such experiment, where it has no such weights, and where they do not fit.
     """
-    wanted = accepted.spec.model.init_from
-    if wanted is None:
-        return accepted, None
     record = _find(store, wanted)
     try:
         path = record.file(experiments_dir)

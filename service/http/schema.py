@@ -1,9 +1,11 @@
 """The OpenAPI document, completed with what FastAPI cannot infer: request bodies and problem documents."""
 
+import json
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from models.plain import JsonObject
 from models.spec.details import Details
@@ -41,6 +43,16 @@ SHORT_SCHEMA: JsonObject = {
 def _body(schema: JsonObject, example: JsonObject) -> JsonObject:
     content = {"schema": schema, "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": content, "application/yaml": content}}}
+
+
+def json_body(kind: type[BaseModel], example: JsonObject) -> JsonObject:
+    """Describe a small body by its Pydantic model, for a route's `openapi_extra`."""
+    schema = kind.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    text = json.dumps(schema)
+    for name, inner in definitions.items():
+        text = text.replace(json.dumps({"$ref": f"#/$defs/{name}"}), json.dumps(inner))
+    return _body(json.loads(text), example)
 
 
 SPEC_SCHEMA = {"anyOf": [{"$ref": REF.format(model="ExperimentSpec")}, PRESET_SCHEMA, SHORT_SCHEMA]}
@@ -82,20 +94,6 @@ MODEL_REQUEST_BODY = _body(
 )
 DETAILS_REQUEST_BODY = _body(
     {"$ref": REF.format(model="Details")}, {"name": "first try", "tags": ["lab-1"], "notes": "the rate was too high"}
-)
-CONTINUATION_REQUEST_BODY = _body(
-    {
-        "type": "object",
-        "title": "Continuation",
-        "description": "With how many more epochs the experiment is continued.",
-        "properties": {
-            "epochs": {"type": "integer", "minimum": 1, "maximum": 10_000, "description": "How many epochs more."},
-            "name": {"type": "string", "maxLength": 200, "description": "The new experiment's name."},
-        },
-        "required": ["epochs"],
-        "additionalProperties": False,
-    },
-    {"epochs": 20},
 )
 STUDY_REQUEST_BODY = _body(
     {
