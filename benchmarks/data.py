@@ -19,6 +19,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from models.data.dataset import ImageDataset, load_dataset, load_folder
 from models.data.health.duplicates import near_copies
 from models.data.importing import ImportOptions, import_archive
 from models.settings import get_settings
+from models.spec.torchvision_names import ZooName
 
 Images = npt.NDArray[np.uint8]
 KINDS = ("mirrored", "cropped", "compressed", "brightened")
@@ -213,6 +215,7 @@ def bench_labels(num_images: int) -> dict[str, Any]:
     from models.data.health.check import MIN_MARGIN
     from models.data.health.features import features, probabilities, standardised
     from models.data.health.labels import suspects
+    from models.networks.pretrained import load_pretrained
 
     dataset: ImageDataset = load_dataset("cifar10", get_settings())
     random = np.random.default_rng(0)
@@ -222,7 +225,8 @@ def bench_labels(num_images: int) -> dict[str, Any]:
     given[wrong] = (labels[wrong] + random.integers(1, 10, int(wrong.sum()))) % 10
     started = time.process_time()
     parts = [(dataset.train_images, np.arange(len(labels)))]
-    values, made_by = features(parts, get_settings().cache_dir, lambda done, total: None)
+    weights = partial(load_pretrained, ZooName.SQUEEZENET1_1, get_settings().cache_dir)
+    values, made_by = features(parts, weights, lambda done, total: None)
     seen = time.process_time() - started
     judged = probabilities(standardised(values), given, 10)
     named = [one for one in suspects(judged, given) if one.margin >= MIN_MARGIN]

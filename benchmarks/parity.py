@@ -27,7 +27,7 @@ from safetensors.torch import load
 
 from models.data.dataset import load_dataset
 from models.networks.build import build_network
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.settings import get_settings
 from models.spec.parse import load_model
 

@@ -12,7 +12,7 @@ from torch import nn
 from models.data.catalogue import get_dataset
 from models.networks.build import build_network
 from models.networks.inputs import preprocessing_for
-from models.networks.preprocessing import Preprocessing, WeightsDescription
+from models.preprocessing import Preprocessing, WeightsDescription
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 

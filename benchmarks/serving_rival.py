@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.serving_networks import CASES, build, preprocessing_of
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 
 app = FastAPI()
 NETWORKS: list[tuple[nn.Module, Preprocessing]] = []

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from models.data.uploaded import open_here
 from models.measurements import AugmentedPicture
-from models.networks.preprocessing import Preprocessing
 from models.plain import JsonObject
+from models.preprocessing import Preprocessing
 from models.settings import Settings
 from models.spec.parse import load_spec
 from worker.training.build import build_batches, build_data

@@ -23,7 +23,7 @@ from models.measurements import ExplanationResult, Question
 from models.networks.build import build_network
 from models.networks.inputs import network_input, resize
 from models.networks.layers import head_name
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.settings import Settings
 from models.spec.parse import load_model
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from models.data.image_headers import ACCEPTED, Header, Refused, identify, read_orientation
 from models.errors import ImageError
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 
 MILLION = 1_000_000
 MAX_PIXELS: dict[str, int] = {

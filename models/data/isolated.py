@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.data.decoding import ImageFile, decode_upright, open_image, to_channels
 from models.errors import ImageError
 from models.imports import module_command, own_packages_first
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 
 MODULE = "models.data.isolated"
 MAX_SECONDS = 30

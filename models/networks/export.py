@@ -29,7 +29,7 @@ from models.networks.build import build_network
 from models.networks.inputs import network_input
 from models.networks.layers import head_name
 from models.networks.predict import predict
-from models.networks.preprocessing import Preprocessing, WeightsDescription
+from models.preprocessing import Preprocessing, WeightsDescription
 from models.spec.model import NetworkSpec
 from models.spec.parse import load_model
 

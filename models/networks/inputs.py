@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from models.data.info import DatasetInfo
 from models.networks.family import family_of
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.spec.experiment import ExperimentSpec
 
 

@@ -25,7 +25,7 @@ from models.data.locking import file_lock
 from models.data.sources import Progress, SourceFailed, download
 from models.errors import DataUnavailable
 from models.files import FREE_CACHE, sha256_of, storage_errors, write
-from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from models.spec.torchvision_names import ZooName
 from models.torchvision_compat import torchvision
 

@@ -12,8 +12,8 @@ from models.errors import SpecError
 from models.networks.architecture import Architecture
 from models.networks.family import Family, Normalisation, Rates
 from models.networks.layers import first_convolution, head_name
-from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from models.networks.torchvision_table import ARCHITECTURES, HALF, PATCHES, WINDOWS
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from models.spec.model import ZooSpec
 from models.spec.torchvision_names import ZooName
 

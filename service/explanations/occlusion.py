@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 
 WINDOWS_A_SIDE = 6
 """A window's side is this part of the image's; windows overlap by half."""

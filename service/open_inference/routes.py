@@ -8,8 +8,8 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from models.errors import Conflict, CorruptFile, NotFound
-from models.networks.preprocessing import Preprocessing
 from models.plain import JsonObject
+from models.preprocessing import Preprocessing
 from models.store import Store, registry
 from service.http.dependencies import AuthenticatorDep, CallerDep, SettingsDep, StoreDep, authorise_viewer
 from service.http.documents import INFERENCE

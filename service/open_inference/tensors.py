@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.networks.preprocessing import Preprocessing
 from models.plain import JsonObject, is_unicode
+from models.preprocessing import Preprocessing
 from service.http.errors import BadRequest, shown
 from service.http.uploads import MAX_IMAGES, Upload
 

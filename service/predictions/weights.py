@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import Conflict, CorruptFile, InvalidRequest
-from models.networks.preprocessing import Preprocessing, WeightsDescription
+from models.preprocessing import Preprocessing, WeightsDescription
 from models.spec.model import NetworkSpec
 from models.spec.parse import load_model
 from models.store import Store, artifacts, experiments

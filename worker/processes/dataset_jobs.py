@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from models.data.importing.files import read_files
 from models.data.importing.options import ImportOptions
 from models.data.uploaded import version_folder
 from models.errors import EpochalError
+from models.networks.pretrained import load_pretrained
 from models.settings import Settings
+from models.spec.torchvision_names import ZooName
 from worker.messages import DatasetJob, Report
 from worker.processes.channel import Channel
 
@@ -68,7 +71,8 @@ def _do(channel: Channel, settings: Settings, payload: DatasetJob) -> dict[str, 
         return report.model_dump(mode="json")
     if payload["kind"] == "health":
         folder = version_folder(settings.datasets_dir, payload["dataset"], payload["version"])
-        found = health_report(load_folder(folder), read_files(folder), progress, cache_dir=settings.cache_dir)
+        weights = partial(load_pretrained, ZooName.SQUEEZENET1_1, settings.cache_dir)
+        found = health_report(load_folder(folder), read_files(folder), progress, load_weights=weights)
         return found.as_json()
     source = version_folder(settings.datasets_dir, payload["dataset"], options["made_of"])
     relabelled = {int(image): int(label) for image, label in options["relabel"]}

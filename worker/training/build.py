@@ -11,8 +11,8 @@ from models.data.splits import split_indices
 from models.networks.build import build_network, initialise
 from models.networks.inputs import preprocessing_for
 from models.networks.layers import head_of
-from models.networks.preprocessing import Preprocessing
 from models.networks.starting import StartingWeights, read_weights, start_from
+from models.preprocessing import Preprocessing
 from models.spec.experiment import ExperimentSpec
 from worker.training.averaging import AveragedWeights
 from worker.training.batches.loader import EpochBatches, InputFormat, Split, first_images

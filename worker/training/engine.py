@@ -25,8 +25,8 @@ from typing import Any, Literal
 from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset
 from models.evaluation.calibration import Calibration
-from models.networks.preprocessing import WeightsDescription
 from models.notices import NoticeCode, NoticeData
+from models.preprocessing import WeightsDescription
 from models.progress import TestResult
 from models.spec.experiment import ExperimentSpec, OnDivergence
 from models.verdict.divergence import Divergence

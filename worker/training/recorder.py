@@ -13,8 +13,8 @@ from models.files import sha256_of, write
 from models.networks.epoch_budget import capacity, kept_epochs
 from models.networks.export import export_described
 from models.networks.layers import first_convolution
-from models.networks.preprocessing import WeightsDescription
 from models.notices import NoticeCode
+from models.preprocessing import WeightsDescription
 from worker.training.checkpoints import RESUME
 from worker.training.kernels import LARGEST_HALF, KernelHistory
 from worker.training.outputs import SplitOutputs

@@ -1,7 +1,7 @@
 """The check of a whole dataset: counts, sizes, pixels, copies, labels, and whether there are enough images."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from models.data.health.pixels import dull_images, measure
 from models.data.health.report import Finding, HealthReport, Progress, Severity, finding
 from models.data.importing.files import ImageRecord
 from models.text import percent, plural
+
+if TYPE_CHECKING:
+    from models.data.health.features import LoadWeights
 
 MOST_JUDGED = 60_000
 """Images whose labels are judged: their features are in memory."""
@@ -27,14 +30,14 @@ def health_report(
     files: Iterable[ImageRecord],
     progress: Progress,
     *,
-    cache_dir: Path | None = None,
+    load_weights: "LoadWeights | None" = None,
     deep: bool = True,
 ) -> HealthReport:
     """Check a dataset; ids count training images first and those of the test split behind them.
 
-    `cache_dir` is where ImageNet weights are kept or fetched to. `deep` judges labels and the number of images too,
-    which takes a network's look at every image (minutes for tens of thousands) and torch; without it only NumPy is
-    needed. `progress(what, done, total)` may raise to stop.
+    `deep` judges labels and the number of images too, from features of every image: this needs torch, and minutes for
+    tens of thousands of images; without it NumPy is enough. `load_weights` gives the network that computes the
+    features; without it patches of the images do. `progress(what, done, total)` may raise to stop.
     """
     records = list(files)
     labels = np.concatenate([dataset.train_labels, dataset.test_labels])
@@ -50,7 +53,7 @@ def health_report(
     found += copies(exact, near, labels, _split_numbers(dataset), dataset.info.class_names)
     features = None
     if deep:
-        features = _judge(dataset, labels, families(exact, near, len(labels)), cache_dir, progress, found)
+        features = _judge(dataset, labels, families(exact, near, len(labels)), load_weights, progress, found)
     order = {Severity.PROBLEM: 0, Severity.WARNING: 1, Severity.INFO: 2}
     found.sort(key=lambda one: order[one.severity])
     return HealthReport(dataset.fingerprint, len(labels), found, features)
@@ -142,7 +145,7 @@ def _judge(
     dataset: ImageDataset,
     labels: npt.NDArray[np.int64],
     groups: npt.NDArray[np.int64],
-    cache_dir: Path | None,
+    load_weights: "LoadWeights | None",
     progress: Progress,
     found: list[Finding],
 ) -> str | None:
@@ -162,7 +165,7 @@ def _judge(
     parts = [(dataset.train_images, in_train), (dataset.test_images, in_test)]
     values, made_by = features(
         [(images, places) for images, places in parts if len(places)],
-        cache_dir,
+        load_weights,
         lambda done, total: progress("looking at the images with a network", done, total),
     )
     values = standardised(values)

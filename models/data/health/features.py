@@ -5,14 +5,16 @@ from a classifier that was trained without it (out of fold), so that a wrong lab
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import DataUnavailable
-from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NUM_FOLDS = 4
 INPUT_SIZES = (96, 128)
@@ -34,18 +36,20 @@ Floats = npt.NDArray[np.float32]
 Told = Callable[[int, int], None]
 See = Callable[[npt.NDArray[np.uint8]], Floats]
 Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+LoadWeights = Callable[[], "dict[str, Tensor]"]
+"""Gives the ImageNet weights of SqueezeNet 1.1 (`models.networks.pretrained`), or raises DataUnavailable."""
 
 
-def features(parts: Sequence[Part], cache_dir: Path | None, progress: Told) -> tuple[Floats, str]:
-    """Features (N, D) of images, and what made them. A part is uint8 (M, C, S, S) and the places to take from it.
+def features(parts: Sequence[Part], load_weights: LoadWeights | None, progress: Told) -> tuple[Floats, str]:
+    """Features (N, D) of images, and what made them. A part is uint8 (M, C, S, S) and the indices to take from it.
 
-    SqueezeNet 1.1 with ImageNet weights where they are in the cache or can be fetched; else responses to patches of
-    the images themselves (Coates, Lee and Ng 2011, An analysis of single-layer networks), which know less.
+    SqueezeNet 1.1 with ImageNet weights if they can be loaded; else responses to patches of the images themselves
+    (Coates, Lee and Ng 2011, An analysis of single-layer networks), which are less informative.
     """
     try:
-        if cache_dir is None:
-            raise DataUnavailable("no cache directory was named")
-        see, what = _squeezenet(cache_dir, parts[0][0].shape[2]), "SqueezeNet 1.1 with ImageNet weights"
+        if load_weights is None:
+            raise DataUnavailable("no weights are to be loaded")
+        see, what = _squeezenet(load_weights(), parts[0][0].shape[2]), "SqueezeNet 1.1 with ImageNet weights"
     except DataUnavailable:
         see, what = _patches(parts[0][0]), "patches of the images"
     total, found = sum(len(places) for _, places in parts), list[Floats]()
@@ -59,17 +63,15 @@ def features(parts: Sequence[Part], cache_dir: Path | None, progress: Told) -> t
     return np.concatenate(found), what
 
 
-def _squeezenet(cache_dir: Path, side: int) -> See:
-    """Means over the image of four of its layers, the last ones."""
+def _squeezenet(weights: "dict[str, Tensor]", side: int) -> See:
+    """Means over the image of the outputs of the layers in TAPS."""
     import torch
     from torch.nn import functional as F
 
-    from models.networks.pretrained import load_pretrained
-    from models.spec.model import ZooName
     from models.torchvision_compat import torchvision
 
     whole = torchvision.models.squeezenet1_1()
-    whole.load_state_dict(load_pretrained(ZooName.SQUEEZENET1_1, cache_dir))
+    whole.load_state_dict(weights)
     network = whole.features.eval()
     size = int(np.clip(3 * side, *INPUT_SIZES))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))

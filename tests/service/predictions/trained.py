@@ -17,7 +17,7 @@ from models.files import sha256_of
 from models.networks.build import build_network
 from models.networks.export import export_described
 from models.networks.inputs import preprocessing_for
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Store, artifacts, experiments, runs

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from models.networks.inputs import network_input
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.spec.data import AugmentationSpec
 from worker.training.batches import augmentation
 from worker.training.batches.batch import Batch

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.networks.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing
 from models.spec.data import AugmentationSpec
 from worker.training.batches.loader import EpochBatches, InputFormat, Split, batch_edges, plain_batches
 

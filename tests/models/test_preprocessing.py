@@ -8,7 +8,7 @@ from models.data.cifar10 import CIFAR10
 from models.data.fashion_mnist import FASHION_MNIST
 from models.data.info import DatasetInfo
 from models.networks.inputs import preprocessing_for
-from models.networks.preprocessing import IMAGENET_MEAN, Preprocessing
+from models.preprocessing import IMAGENET_MEAN, Preprocessing
 from models.spec.parse import parse_spec
 
 
