@@ -1,4 +1,4 @@
-"""Early check that the configured training device exists."""
+"""Which devices this machine has for training, asked of PyTorch in a process of its own."""
 
 import subprocess
 import sys
@@ -19,18 +19,35 @@ def check_device(name: str) -> None:
     """
     if not name.startswith("cuda"):
         return
+    asked = _ask_pytorch()
+    if asked is None:
+        raise InvalidSettings(f"EPOCHAL_DEVICE is {name!r}, and PyTorch does not say which GPUs it can use")
+    count, build = asked
+    if int(name.partition(":")[2] or 0) < count:
+        return
+    if build == "none":
+        found = "this PyTorch was built without CUDA"
+    elif count == 0:
+        found = "PyTorch finds no GPU here"
+    else:
+        found = f"there are {count}, cuda:0 to cuda:{count - 1}" if count > 1 else "there is one, cuda:0"
+    raise InvalidSettings(f"EPOCHAL_DEVICE is {name!r} and must be a device of this machine: {found}; cpu and auto do")
+
+
+def trains_on_cpu(name: str) -> bool:
+    """Whether a worker with this EPOCHAL_DEVICE trains on the CPU: it is asked to, or `auto` finds no GPU."""
+    if name != "auto":
+        return name == "cpu"
+    asked = _ask_pytorch()
+    return asked is None or asked[0] == 0
+
+
+def _ask_pytorch() -> tuple[int, str] | None:
+    """The number of GPUs that PyTorch can use, and the CUDA version it was built for; None without an answer."""
     command = [sys.executable, "-P", "-c", COUNT_GPUS]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=COUNT_SECONDS, check=False)  # noqa: S603
         count, build = asked.stdout.split()[-2:]
+        return int(count), build
     except (subprocess.TimeoutExpired, ValueError):
-        raise InvalidSettings(f"EPOCHAL_DEVICE is {name!r}, and PyTorch does not say which GPUs it can use") from None
-    if int(name.partition(":")[2] or 0) < int(count):
-        return
-    if build == "none":
-        found = "this PyTorch was built without CUDA"
-    elif count == "0":
-        found = "PyTorch finds no GPU here"
-    else:
-        found = f"there are {count}, cuda:0 to cuda:{int(count) - 1}" if int(count) > 1 else "there is one, cuda:0"
-    raise InvalidSettings(f"EPOCHAL_DEVICE is {name!r} and must be a device of this machine: {found}; cpu and auto do")
+        return None

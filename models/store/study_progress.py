@@ -215,7 +215,7 @@ def _begin(session: Session, progress: Progress, parallel: int) -> list[int]:
     if progress.study.plan is None:
         return [made for row, repeat in missing if (made := _start(session, progress, row, repeat, None))]
     budget = float(progress.study.plan["budget_seconds"])
-    left = MARGIN * budget - progress.study.spent_seconds
+    left = MARGIN * budget - progress.study.spent_seconds - _busy_seconds(progress) / parallel
     if progress.study.spent_seconds > OVERTIME * budget:
         _end_overtime(session, progress)
         missing = []
@@ -236,6 +236,11 @@ def _begin(session: Session, progress: Progress, parallel: int) -> list[int]:
         if made := _start(session, progress, row, repeat, (work, length)):
             created.append(made)
     return created
+
+
+def _busy_seconds(progress: Progress) -> float:
+    """What runs that have begun and not ended still take, by their own estimates."""
+    return sum((found.progress or {}).get("seconds_left") or 0.0 for found in progress.unfinished)
 
 
 def _length_of(spec: ExperimentSpec, row: StudyRow) -> Length:

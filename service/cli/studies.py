@@ -27,12 +27,15 @@ from service.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from models.settings import Settings
     from service.cli.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Studies: experiments made to be compared, with a report.")
 
 Study = Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the study.")]
 REPORT_SUFFIXES = (".html", ".md", ".pdf")
+MOST_WORKERS = 4
+"""Of a lab that is started for one study: each takes about a gigabyte."""
 
 
 @app.command()
@@ -214,7 +217,7 @@ def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterato
     if "url" in settings.model_fields_set or running_lab(settings.data_dir):
         yield options.connect(url, api_key, data_dir), False
         return
-    settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": max(settings.workers, 1)})
+    settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": _num_workers(settings)})
     lab = Lab(settings, say=lambda text: errors.print(f"[yellow]{shown(text)}[/]"))
     stop_on_signals(lab, interrupt=True)
     try:
@@ -226,6 +229,19 @@ def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterato
         raise typer.Exit(130) from None
     finally:
         lab.stop()
+
+
+def _num_workers(settings: "Settings") -> int:
+    """How many workers a study's own lab starts: EPOCHAL_WORKERS, else one for a GPU, and on a CPU one a core.
+
+    Small batches use one core well and two badly: two runs side by side get through more than one run on two cores.
+    """
+    from models.cores import usable_cores
+    from models.devices import trains_on_cpu
+
+    if "workers" in settings.model_fields_set:
+        return max(settings.workers, 1)
+    return min(usable_cores(), MOST_WORKERS) if trains_on_cpu(settings.device) else 1
 
 
 def _go_on(client: "Client", document: dict[str, Any]) -> dict[str, Any]:

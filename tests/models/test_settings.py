@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from models import devices, urls
-from models.devices import check_device
+from models.devices import check_device, trains_on_cpu
 from models.errors import InvalidSettings
 from models.settings import NEVER_SHOWN, Settings, read_settings
 from models.urls import mask
@@ -238,6 +238,9 @@ def test_a_gpu_that_is_not_there_is_refused_and_what_is_always_there_is_not(monk
     check_device("cpu")
     with pytest.raises(InvalidSettings, match=r"cuda:7.*cpu and auto do"):
         check_device("cuda:7")
+    assert trains_on_cpu("auto")
+    assert trains_on_cpu("cpu")
+    assert not trains_on_cpu("cuda")
 
 
 @pytest.mark.parametrize(

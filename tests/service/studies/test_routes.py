@@ -7,8 +7,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.evaluation.outputs import AboutOutputs, Outputs
+from models.progress import Progress
 from models.settings import Settings
-from models.store import Status, study_progress
+from models.store import Status, runs, study_progress
 from models.store.states import ArtifactKind
 from tests.service.lab_of_one import Filled, epoch
 
@@ -43,10 +44,10 @@ def train(filled: Filled, experiment_id: int, *, right: int = 50, status: Status
     filled.settle(claim, status, reason=None if status is Status.COMPLETED else "the disk was full")
 
 
-def advance(filled: Filled, study_id: int) -> list[int]:
-    """What a worker does every second."""
+def advance(filled: Filled, study_id: int, *, parallel: int = 1) -> list[int]:
+    """What a worker does every second, one of so many."""
     with filled.store.writing() as session:
-        return study_progress.advance(session, study_id, filled.settings.experiments_dir)
+        return study_progress.advance(session, study_id, filled.settings.experiments_dir, parallel=parallel)
 
 
 def ended(
@@ -313,6 +314,22 @@ def test_a_budget_waits_for_dry_runs_then_fits_its_rows(client: TestClient, fill
     assert running["epochs"] < 20
     assert f"{running['epochs']} of 20 epochs" in running["shortened"]
     assert "In full it takes about" in running["shortened"]
+
+
+def test_runs_that_still_go_on_use_up_the_time_of_those_to_come(client: TestClient, filled: Filled) -> None:
+    body = {**WIDTHS, "base": {"model": "baseline", "epochs": 100}, "budget": "10m"}
+    study = post(client, body)
+    _measure(filled, images_per_second=1000.0)
+    first, second = advance(filled, study["id"], parallel=2)  # a run for each of two workers
+    claim = filled.start(first)
+    with filled.store.writing() as session:
+        left = Progress(epoch=1, epochs=2, step=1, steps=9, seconds_left=900.0, images_per_second=9.0, phase="training")
+        runs.renew(session, claim, left)
+    train(filled, second)
+    (third,) = advance(filled, study["id"], parallel=2)
+    longer, shorter = (client.get(f"/api/v1/experiments/{number}").json()["spec"] for number in (second, third))
+    work = [spec["epochs"] * spec["dataset"]["train_limit"] for spec in (longer, shorter)]
+    assert work[1] < work[0] / 2
 
 
 def test_time_that_a_budget_leaves_over_is_spent_on_more_seeds(client: TestClient, filled: Filled) -> None:
