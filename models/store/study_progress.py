@@ -240,7 +240,8 @@ def _begin(session: Session, progress: Progress, parallel: int) -> list[int]:
 
 def _busy_seconds(progress: Progress) -> float:
     """What runs that have begun and not ended still take, by their own estimates."""
-    return sum((found.progress or {}).get("seconds_left") or 0.0 for found in progress.unfinished)
+    going = [found.progress for found in progress.unfinished if found.progress is not None]
+    return sum(each["seconds_left"] or 0.0 for each in going)
 
 
 def _length_of(spec: ExperimentSpec, row: StudyRow) -> Length:
