@@ -10,10 +10,9 @@ Environment = Mapping[str, str]
 
 
 def usable_cores(proc: Path = PROC) -> int:
-    """The cores of this machine, less those that affinity or a control group's quota keep from this process.
+    """The cores that this process may use, by affinity and by the quotas of its control groups.
 
-    A quota of two and a half cores counts as two, one of half a core as one: a thread that is stopped for part of its
-    time keeps the others waiting.
+    A quota of 2.5 cores counts as 2, one of 0.5 as 1: a throttled thread keeps the others waiting.
     """
     return max(1, min([_affine_cores(), *(int(quota) for quota in _quotas(proc))]))
 

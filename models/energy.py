@@ -1,4 +1,4 @@
-"""Energy that the processor tells by its counters (Linux, RAPL): often for root alone, and absent in many clouds."""
+"""Energy by the processor's counters (Linux, RAPL), which often only root may read and many cloud machines lack."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ def read_counters(folder: Path = POWERCAP) -> Counters:
 
 
 def joules_between(before: Counters, after: Counters) -> float | None:
-    """What all packages took between two looks, whatever ran on them; None where the machine tells nothing."""
+    """Energy of all packages between two readings, whatever ran on them; None without counters."""
     spent = []
     for name, (later, most) in after.items():
         if name in before:

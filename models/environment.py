@@ -1,4 +1,4 @@
-"""What a run was made with: recorded by the worker, compared and shown by the service."""
+"""The environment of a run: recorded by the worker, compared and shown by the service."""
 
 from typing import TypedDict
 

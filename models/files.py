@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, their digests, and the one error for a disk that takes no more.
+"""Atomic and durable writing of files, their digests, and the error for a full or read-only disk.
 
 A file is written under a temporary name in its own folder, flushed to the disk (fsync) and renamed; then the folder is
 flushed, so that after a crash or a power cut there is the old file or the new one.

@@ -1,4 +1,4 @@
-"""Starting Python processes that import this project's packages, whatever PYTHONPATH and the working directory have."""
+"""Starts Python processes that import this project's packages, whatever is in PYTHONPATH and the working directory."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
 """Logs of the API and the workers, on standard error: one line of JSON a record, or plain text on a terminal.
 
-Records of structlog and of the standard library take the same form. No secret is written, nothing that was sent takes
-more than its place, and a flood of one kind of record is thinned (models.log_limits).
+Records of structlog and of the standard library have the same form. Secrets are masked, values from requests are
+escaped and truncated, and repeats of one kind of record are limited (models.log_limits).
 """
 
 import logging

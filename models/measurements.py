@@ -1,4 +1,4 @@
-"""What workers measure for a client that waits: JSON objects that worker, store and service pass on."""
+"""Options and results of measurements that a client waits for: JSON objects shared by worker, store and service."""
 
 from typing import NotRequired, TypedDict
 

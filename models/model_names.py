@@ -1,4 +1,4 @@
-"""What a served model may be called. Names stand in addresses, and an experiment's number is no name."""
+"""The rule for names of served models. They are part of addresses, and must differ from an experiment's number."""
 
 import re
 

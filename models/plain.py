@@ -1,11 +1,11 @@
-"""Plain data, that is nested dictionaries and lists of JSON values: visiting every value, and copying with changes."""
+"""Helpers for plain data (nested dictionaries and lists of JSON values): visiting every value, copying with changes."""
 
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 JsonObject = dict[str, Any]
-"""A JSON object of a shape that is not this code's to say: a spec as it was sent, a column of the database."""
+"""A JSON object without a fixed form: a spec as it was sent, an OpenAPI schema, options that depend on a kind."""
 
 Place = tuple["Place", int | str] | None
 """The place of a value: its parent's place and its key there; None for the outermost value."""

@@ -1,6 +1,6 @@
-"""What an image becomes before a network sees it, as it is stored with the weights.
+"""The preprocessing of images for a network, as it is stored with the weights.
 
-`models.networks.inputs` does it; this module needs no torch.
+`models.networks.inputs` applies it; this module needs no torch.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from models.plain import JsonObject
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels from 0 to 1, in RGB: what torchvision's weights were trained with."""
+"""Mean and standard deviation of ImageNet's pixels (0 to 1, RGB), as torchvision's weights expect."""
 
 
 class PreprocessingJson(TypedDict):
@@ -28,7 +28,7 @@ class PreprocessingJson(TypedDict):
 
 
 class WeightsDescription(TypedDict):
-    """What a weights file says of itself: all that is needed to build its network and to feed it."""
+    """The description in a weights file: what is needed to build its network and to preprocess images."""
 
     model: JsonObject
     """The `model` part of the spec."""
@@ -40,12 +40,12 @@ class WeightsDescription(TypedDict):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From any image to a network's input.
+    """The steps from any image to a network's input.
 
-    An image is brought to gray if `grayscale`, else to RGB; made a square of `source_size` by `fit` (`crop` resizes the
-    short side and keeps the centre, `pad` resizes the long side and adds black, `stretch` resizes both); repeated to
-    `channels`; normalised with the `mean` and `std` of pixels from 0 to 1; and resized to `input_size`, averaging over
-    the pixels that become one if `antialias` (see `resize` in models.networks.inputs).
+    An image is converted to gray if `grayscale`, else to RGB; made a square of `source_size` by `fit` (`crop` resizes
+    the short side and keeps the centre, `pad` resizes the long side and adds black, `stretch` resizes both); repeated
+    to `channels`; normalised with the `mean` and `std` of pixels from 0 to 1; and resized to `input_size`, antialiased
+    if `antialias` (see `resize` in models.networks.inputs).
     """
 
     channels: int

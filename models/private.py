@@ -19,13 +19,13 @@ FILES = ("epochal.db", "lab.", ".lab.", "session.secret", ".session.secret", ".r
 
 
 def keep_private() -> None:
-    """From now on what this process and its children make is this user's alone."""
+    """Set the umask so that files that this process and its children create are private to this user."""
     os.umask(UMASK)
 
 
 @contextmanager
 def private() -> Iterator[None]:
-    """What is made meanwhile is this user's alone. Of the whole process, as a umask is."""
+    """Files created within this block are private to this user. Affects the whole process, as a umask does."""
     before = os.umask(UMASK)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How far a run is, and what it measured on the test split: JSON objects that worker, store and service pass on."""
+"""The progress of a run and its test result: JSON objects shared by worker, store and service."""
 
 from typing import TypedDict
 

@@ -1,10 +1,10 @@
-"""Files on their way into the lab: uploads that may break off and go on, and archives that wait for their import.
+"""Stores resumable uploads, and archives that wait for their import.
 
-    data_dir/uploads/ID.json       what was said of an upload when it began: its length, owner, time, metadata
-                     ID.part       what has arrived; its size is how far the upload is
-                     ID.archive    a whole archive, which a job of a dataset will read
+    data_dir/uploads/ID.json       an upload's length, owner, start time and metadata
+                     ID.part       the bytes received so far; its size is the upload's offset
+                     ID.archive    a complete archive, which a job of a dataset will read
 
-The size of the file is the only record of how far an upload is, so that after a crash the two cannot differ.
+The size of the file is the only record of an upload's offset, so that they cannot differ after a crash.
 """
 
 import base64
@@ -28,14 +28,14 @@ ID = re.compile(r"[0-9a-f]{32}")
 KEPT_SECONDS = 7 * 24 * 3600.0
 """How long an unfinished upload is kept after its last byte."""
 ARCHIVE_SECONDS = 3600.0
-"""How long an archive is kept without a job: its job is stored right after it has arrived."""
+"""How long an archive is kept without a job. The job is stored right after the archive has arrived."""
 SPARE_BYTES = 256 << 20
-"""What has to stay free on the disk, for the database and for running experiments."""
+"""Bytes that must stay free on the disk, for the database and for running experiments."""
 
 
 @dataclass(frozen=True)
 class UploadNote:
-    """What was said of an upload when it began."""
+    """An upload's length, owner, start time and metadata."""
 
     id: str
     length: int
@@ -60,7 +60,7 @@ class UploadNote:
 
 
 def create_upload(folder: Path, length: int, owner: str, metadata: str) -> UploadNote:
-    """Begin an upload. Raises StorageFull if the disk has no room for it."""
+    """Create an upload. Raises StorageFull if the disk has too little space."""
     make_folder(folder)
     check_room(folder, length)
     note = UploadNote(secrets.token_hex(16), length, owner, metadata, time.time())
@@ -121,15 +121,15 @@ def appending(folder: Path, note: UploadNote, offset: int) -> Iterator[IO[bytes]
 
 
 def remove_upload(folder: Path, note: UploadNote) -> None:
-    """Remove an upload and what has arrived of it."""
+    """Remove an upload and the bytes received."""
     for ending in ("json", "part"):
         (folder / f"{note.id}.{ending}").unlink(missing_ok=True)
 
 
 def take_archive(folder: Path, note: UploadNote) -> str:
-    """Make a whole upload the archive of a job; returns the archive's name.
+    """Turn a complete upload into the archive of a job; returns the archive's name.
 
-    Raises Conflict for an upload that is not whole. Of two requests at once one takes it, the other gets NotFound.
+    Raises Conflict for an incomplete upload. Of two concurrent requests one takes it, the other gets NotFound.
     """
     if (there := offset_of(folder, note)) != note.length:
         raise Conflict(
@@ -147,7 +147,7 @@ def take_archive(folder: Path, note: UploadNote) -> str:
 
 
 def give_back_archive(folder: Path, note: UploadNote, archive: str) -> None:
-    """Make an archive an upload again, whose dataset was refused for its name, say."""
+    """Turn an archive back into an upload, because its dataset was refused (for its name, for example)."""
     (folder / archive).rename(folder / f"{note.id}.part")
     write(folder / f"{note.id}.json", json.dumps(asdict(note)).encode(), mode=0o600)
 
@@ -170,7 +170,7 @@ def list_uploads(folder: Path) -> list[UploadNote]:
 
 
 def check_room(folder: Path, num_bytes: int) -> None:
-    """Raise StorageFull if the disk has no room for so many bytes more."""
+    """Raise StorageFull if the disk has too little space for this many more bytes."""
     free = shutil.disk_usage(folder).free
     if num_bytes + SPARE_BYTES > free:
         raise StorageFull(
@@ -179,7 +179,7 @@ def check_room(folder: Path, num_bytes: int) -> None:
 
 
 def prune_uploads(folder: Path, archives_in_use: Iterable[str]) -> int:
-    """Remove uploads that nobody went on with, and old archives without a job. Returns how many files went."""
+    """Remove abandoned uploads, and old archives without a job. Returns the number of files removed."""
     moment, kept = time.time(), set(archives_in_use)
     gone = 0
     for ending in ("json", "part", "archive"):

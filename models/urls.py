@@ -1,4 +1,4 @@
-"""Addresses of the database, the broker and a lab: which forms are taken, and how they are shown without secrets.
+"""URLs of the database, the broker and a lab: accepted forms, normalisation, and display without secrets.
 
 Each `read_*` function takes what was written and returns the form that the rest of the code uses, or raises ValueError
 with the form that is wanted.
@@ -113,7 +113,7 @@ def _split(text: str, form: str) -> SplitResult:
 
 
 def _check_host(host: str, form: str) -> None:
-    """Refuse what no resolver takes, and what Python raises a UnicodeError for; a socket's path is escaped with %."""
+    """Refuse a host that no resolver accepts or that Python cannot encode; a socket's path is escaped with %."""
     try:
         host.encode("idna")
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""The datasets that a spec can name: a module each, and a line each here."""
+"""The registry of built-in datasets, by name; each has a module of its own."""
 
 import difflib
 
@@ -30,7 +30,7 @@ def list_datasets() -> list[DatasetInfo]:
 
 
 def get_dataset(name: str) -> DatasetInfo:
-    """What is known of a dataset. Raises SpecError that names `dataset.name` and the nearest known name."""
+    """The description of a built-in dataset. Raises SpecError that names `dataset.name` and the nearest known name."""
     return get_recipe(name).info
 
 

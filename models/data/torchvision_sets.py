@@ -38,7 +38,7 @@ def dataset_class(name: str) -> Any:
 
 
 def download_files(files: Sequence[RemoteFile], work: Path, progress: Progress) -> None:
-    """Download each file from the first of its addresses that delivers. Raises SourceFailed."""
+    """Download each file from the first of its addresses that works. Raises SourceFailed."""
     for file in files:
         target = work / file.path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The images that a network gets wrong, the highest confidence first."""
+"""The wrongly classified images, the most confident predictions first."""
 
 import numpy as np
 from numpy.typing import NDArray

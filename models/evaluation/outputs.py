@@ -1,4 +1,4 @@
-"""What the best weights answer on a split: a worker computes and stores it when a run ends, everybody else reads it."""
+"""The best weights' logits on a split: a worker computes and stores them when a run ends."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Networks and where they come from as GET /architectures lists them."""
+"""Types of the networks and libraries that GET /architectures lists."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""From a spec's `model` part to the network that is trained."""
+"""Builds the network that a spec's `model` part describes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def build_network(
 
 
 def initialise(model: NetworkSpec, network: nn.Module, images: Callable[[], Tensor]) -> None:
-    """What a network's start takes from the training images.
+    """Initialise the layers whose start depends on the training images.
 
     `images()` gives the first of them (N, C, H, W), normalised and resized as the network will see them; it is called
     by families that need them. Call this once before training, never on a resume. 5,000 images are enough.

@@ -45,7 +45,7 @@ def check_fields(spec: ExperimentSpec, info: DatasetInfo) -> None:
 
 
 def check_split(spec: ExperimentSpec, info: DatasetInfo) -> None:
-    """Refuse a split that the dataset has nothing for."""
+    """Refuse a kind of split that the dataset has no information for."""
     split = spec.dataset.split
     if split == "given" and info.num_validation is None:
         _refuse(

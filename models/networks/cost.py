@@ -1,4 +1,4 @@
-"""What a network costs: parameters, and the bytes that training it keeps."""
+"""The cost of a network: its parameters, and the bytes that training keeps."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """A network's layers and the memory and disk space that training takes, found without allocating it.
 
-What arithmetic alone shows to be impossible is refused first, in about a millisecond; then the network is built on
+Networks that are too large by arithmetic alone are refused first, in about a millisecond; others are then built on
 torch's meta device, where tensors have shapes and no content.
 """
 
@@ -25,7 +25,7 @@ from models.spec.torchvision_names import ZooName
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """What a network is made of. Bytes are those of 32-bit training.
+    """A network's layers and memory. Bytes are those of 32-bit training.
 
     `layers` has an entry a layer: {"name", "type", "output_shape", "kernel_shape" or null, "parameters"}, shapes
     without the batch. `activation_bytes` is what the backward pass needs of a whole batch, `weight_bytes` the

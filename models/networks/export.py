@@ -1,4 +1,4 @@
-"""A network as an ONNX graph without its weights: written once a run, run by onnxruntime with any weights of the run.
+"""Exports a network as an ONNX graph without weights: one file a run, usable with all weights of that run.
 
     python -m models.networks.export < DESCRIPTION > GRAPH        what a weights file says of itself, as JSON
 
@@ -102,7 +102,7 @@ def _averages(num_outputs: int, num_inputs: int) -> Tensor:
 def export_graph(model: NetworkSpec, preprocessing: Preprocessing, test_time_augmentation: str) -> bytes:
     """The graph of a network as its weights file describes it: a serialised ModelProto.
 
-    The network is built for this alone. Its own weights do not matter and take no memory: they are never written to.
+    The network is built for the export only. Its weights are never written to, so they take no memory.
     """
     build = partial(
         build_network,
@@ -129,16 +129,16 @@ def export_graph(model: NetworkSpec, preprocessing: Preprocessing, test_time_aug
 
 
 def _has_constants(network: nn.Module) -> bool:
-    """Whether the network computes with tensors that are no weights: the indices of a transformer's positions, masks.
+    """Whether the network has tensors that are not weights, such as position indices and masks of transformers.
 
-    They are written into the graph, so the network must be built for real; its weights are memory then.
+    They are written into the graph, so the network must be built with content, which takes memory.
     """
     return any(name.rpartition(".")[2] not in NORM_BUFFERS for name, _ in network.named_buffers())
 
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Have attention compute by single operations: its fused one has no counterpart in ONNX."""
+    """Make attention use separate operations: the fused one has no counterpart in ONNX."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -148,7 +148,7 @@ def _plain_attention() -> Iterator[None]:
 
 
 def _trace(exported: Exported, preprocessing: Preprocessing) -> onnx.ModelProto:
-    """The graph with the weights as inputs, so that none of them is looked at, merged with an equal one, or folded."""
+    """Trace the graph with the weights as inputs, so that none of them is read, merged with an equal one, or folded."""
     side = preprocessing.source_size
     images = torch.zeros(2, preprocessing.channels, side, side, dtype=torch.uint8)
     file = io.BytesIO()
@@ -186,7 +186,7 @@ def _with_declared_weights(
 ) -> onnx.ModelProto:
     """Declare the weights as initializers with a name, a shape and no data, where they were inputs.
 
-    What is no weight (`constants` that weights files do not have, or of integers) is written with its values.
+    Other tensors (`constants` that weights files do not have, and integers) are written with their values.
     """
     graph = model.graph
     del graph.input[1:]
@@ -210,7 +210,7 @@ def _with_declared_weights(
 
 
 def export_described(about: WeightsDescription) -> bytes:
-    """The graph of a network from what its weights file says of itself (see worker.training.recorder)."""
+    """The graph of a network from the description in its weights file (see worker.training.recorder)."""
     preprocessing = Preprocessing.from_json(about["preprocessing"])
     return export_graph(load_model(about["model"]), preprocessing, str(about.get("test_time_augmentation", "none")))
 

@@ -38,7 +38,7 @@ SMALLEST_INPUT = 8
 
 @dataclass(frozen=True)
 class Normalisation:
-    """The channels that a network is fed, and the mean and deviation of each, of pixels from 0 to 1."""
+    """The channels of a network's input, and the mean and standard deviation of each (pixels from 0 to 1)."""
 
     channels: int
     mean: tuple[float, ...]
@@ -46,7 +46,10 @@ class Normalisation:
 
 
 class Family(ABC, Generic[Model]):
-    """What is known of the networks that one spec class describes. A network needs a convolution and a head."""
+    """The interface of a family: how to build, check and initialise the networks of one spec class.
+
+    A network needs a convolution and a head.
+    """
 
     fixed_size = False
     """Whether every network of the family fits the input size that it was built for and no other."""
@@ -62,7 +65,7 @@ class Family(ABC, Generic[Model]):
         """The family's entries of GET /architectures."""
 
     def initialise(self, network: nn.Module, images: Callable[[], Tensor]) -> None:
-        """What the network's start takes from the training images; see models.networks.build.initialise."""
+        """Initialise layers from the training images; see models.networks.build.initialise."""
         return
 
     def normalisation(self, model: Model, info: DatasetInfo) -> Normalisation:
@@ -74,7 +77,7 @@ class Family(ABC, Generic[Model]):
         return SMALLEST_INPUT
 
     def useful_size(self, model: Model) -> int:
-        """The input below which the network loses much of what it could do."""
+        """The side of the input below which the network loses much of its accuracy."""
         return self.minimum_size(model)
 
     def input_size(self, model: Model, info: DatasetInfo) -> int:
@@ -104,7 +107,7 @@ class Family(ABC, Generic[Model]):
     def adjustable_sizes(
         self, model: Model, *, num_classes: int, in_channels: int, size: int, batch_size: int
     ) -> list[tuple[str, int]]:
-        """The fields of `model` that a network of too large a cost can be made smaller by, with the least of each."""
+        """The fields of `model` that reduce a network's cost, each with its least value."""
         return []
 
     def trace(self, network: nn.Module, in_channels: int, size: int, record: tracing.Record) -> None:

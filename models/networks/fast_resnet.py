@@ -1,4 +1,4 @@
-"""A small residual network made to be good after a few passes over small images.
+"""A small residual network designed for high accuracy after a few epochs on small images.
 
 The ingredients, each with where it comes from:
 - The first convolution whitens 2x2 patches of the training images and is not trained (Page 2019, "How to train your

@@ -1,7 +1,7 @@
-"""How the sides of an image shrink through a declarative CNN, and what it weighs: arithmetic only, nothing is built.
+"""Computes the feature map sizes and the cost of a declarative CNN by arithmetic, without building it.
 
-A spec can ask for a kernel larger than what is left of the image, or for more memory than any machine has. Both are
-found here, before torch is asked for anything, and so is the nearest value that would do.
+A spec can ask for a kernel larger than the remaining feature map, or for more memory than any machine has. Both are
+found here, without torch, with the nearest value that would do.
 """
 
 from collections.abc import Iterator

@@ -71,9 +71,8 @@ def _normalise(images: Tensor, preprocessing: Preprocessing, memory_format: torc
 def resize(images: Tensor, size: int, *, antialias: bool) -> Tensor:
     """Square float images (N, C, H, H) as (N, C, size, size), bilinear as torchvision's resize of tensors has it.
 
-    With `antialias` each pixel of a smaller image is an average over all pixels that it stands for; without, over four
-    of them at most, and fine patterns turn into coarse ones that are not in the picture. Images are enlarged, or left
-    as they are, the same either way.
+    With `antialias` each pixel of a smaller image is an average over all pixels that it covers; without, over at most
+    four of them, which aliases fine patterns into coarse ones. Enlarging does not depend on it.
     """
     if images.shape[-1] == size:
         return images

@@ -1,4 +1,4 @@
-"""What a network is made of, from its modules on the meta device: layers, operations, memory. Nothing is allocated."""
+"""Inspects a network on the meta device, without allocating it: layers, operations, memory."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from models.spec.model import NetworkSpec
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the modules of a network tell. `layers` is as NetworkSummary has it."""
+    """The result of an inspection. `layers` is as in NetworkSummary."""
 
     layers: tuple[Layer, ...]
     cost: Cost
@@ -29,12 +29,12 @@ class Inspection:
     head: str
     """Name of the last layer with weights."""
     smallest_norm_values: int | None
-    """Values a channel that the batch norm with the smallest feature map sees of one image; None without one."""
+    """Values per channel and image at the batch norm with the smallest feature map; None without batch norm."""
 
 
 @lru_cache(maxsize=256)
 def inspect_network(model: NetworkSpec, *, num_classes: int, in_channels: int, size: int) -> Inspection:
-    """Build the network on the meta device and look at it."""
+    """Build the network on the meta device and inspect it."""
     # building draws random numbers, even on the meta device: the caller's are put back
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         network = build_network(model, num_classes=num_classes, in_channels=in_channels, size=size)

@@ -1,4 +1,4 @@
-"""How much memory training a network takes, and how much this machine has."""
+"""Estimates the memory and disk space that training a network takes, and reads this machine's memory."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def machine_bytes() -> int:
 
 
 def usable_bytes() -> int:
-    """What one training may take."""
+    """The bytes of memory that one training may use."""
     return int(machine_bytes() * USABLE)
 
 
@@ -57,7 +57,7 @@ def training_bytes(
 
 @dataclass(frozen=True)
 class DiskUse:
-    """Bytes that a trained experiment takes. While files are replaced, there is a checkpoint more for a moment."""
+    """Disk space of a trained experiment in bytes. While files are replaced, one more checkpoint exists briefly."""
 
     checkpoints: int
     weights: int
@@ -68,7 +68,7 @@ class DiskUse:
 
     @property
     def files(self) -> int:
-        """What the artifacts take."""
+        """Bytes of all artifacts."""
         return self.checkpoints + self.weights + self.epoch_weights + self.kernels + self.outputs
 
 
@@ -101,7 +101,7 @@ def disk_use_of(spec: ExperimentSpec, info: DatasetInfo, layers: Sequence[Layer]
 
 
 def checkpoint_bytes(spec: ExperimentSpec, weights: int, first_kernels: int) -> int:
-    """All that a run needs to go on: weights, the optimizer's state, averaged weights, kept kernels, the history."""
+    """Bytes of a checkpoint: weights, the optimizer's state, averaged weights, kept kernels, the history."""
     copies = 1 + _optimizer_copies(spec) + (spec.ema_decay is not None)
     return weights * copies + history_bytes(first_kernels, spec.epochs) + spec.epochs * EPOCH_BYTES // 2
 

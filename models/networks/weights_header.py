@@ -1,4 +1,4 @@
-"""What a weights file says of itself, read without its tensors and without torch."""
+"""Reads the description in a weights file's header, without its tensors and without torch."""
 
 import json
 import struct

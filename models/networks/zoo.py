@@ -70,7 +70,7 @@ def _keep_widths_off_the_meta_device() -> None:
 
 
 def _options(spec: ZooSpec, size: int) -> dict[str, Any]:
-    """What a builder must be told beside the number of classes."""
+    """A builder's arguments beside the number of classes."""
     if spec.name in (ZooName.GOOGLENET, ZooName.INCEPTION_V3):
         # the weights of these two come from TensorFlow, whose input was scaled otherwise
         return {"aux_logits": False, "init_weights": not spec.pretrained, "transform_input": spec.pretrained}
@@ -157,7 +157,7 @@ class ZooFamily(Family[ZooSpec]):
         return Normalisation(3, IMAGENET_MEAN, IMAGENET_STD)
 
     def input_size(self, model: ZooSpec, info: DatasetInfo) -> int:
-        """A pretrained vision transformer knows the positions of its own size."""
+        """A pretrained vision transformer's own size, which its position embeddings are for; else the default."""
         own = _ENTRIES[model.name].pretrained_size
         return model.input_size or (own if model.pretrained and model.name in PATCHES and own else info.size)
 
@@ -190,11 +190,11 @@ class ZooFamily(Family[ZooSpec]):
         return not (plain or model.name.startswith(("squeezenet", "alexnet")))
 
     def usual_sgd_rates(self, model: ZooSpec) -> Rates:
-        """Low ones for pretrained weights."""
+        """Lower for pretrained weights."""
         return PRETRAINED_SGD_RATES if model.pretrained else super().usual_sgd_rates(model)
 
     def usual_adaptive_rates(self, model: ZooSpec) -> Rates:
-        """Low ones for pretrained weights."""
+        """Lower for pretrained weights."""
         return PRETRAINED_ADAPTIVE_RATES if model.pretrained else super().usual_adaptive_rates(model)
 
 

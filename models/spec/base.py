@@ -1,4 +1,4 @@
-"""What every part of a spec shares: frozen, strict, no unknown keys, no NaN."""
+"""The base class of all parts of a spec: frozen, strict, without unknown keys and NaN."""
 
 from typing import Any
 

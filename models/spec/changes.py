@@ -1,4 +1,4 @@
-"""A spec with some of its fields changed, read again from the start."""
+"""Changes fields of a spec and validates the result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from models.spec.parse import parse_spec
 def with_changes(spec: ExperimentSpec, changes: Mapping[str, Any]) -> ExperimentSpec:
     """The spec with fields set, written with dots as errors write them: {"model.head.hidden": [32], "ema_decay": None}.
 
-    Raises SpecError when what comes out is no valid spec.
+    Raises SpecError if the result is not a valid spec.
     """
     body = spec.as_json()
     for field, value in changes.items():

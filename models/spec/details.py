@@ -1,4 +1,4 @@
-"""What people call an experiment and write about it: the part that can be changed after its submission."""
+"""An experiment's name, tags and notes, which can be changed after its submission."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ MAX_NOTES = 20_000
 
 
 class Details(Spec):
-    """Changes of an experiment's name, tags and notes; what is left out stays. The spec itself never changes."""
+    """Changes of an experiment's name, tags and notes; omitted fields stay. The spec itself never changes."""
 
     name: Annotated[str, StringConstraints(max_length=200)] | None = Field(
         default=None, description="For people; any text."

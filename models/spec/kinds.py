@@ -18,7 +18,7 @@ KINDS_OF: dict[str, Mapping[str, type[BaseModel]]] = {"model": FAMILIES, **PARTS
 
 
 def part_class(part: str, kind: str) -> type[BaseModel]:
-    """The class of a part of this kind. Raises KeyError for a kind that there is not."""
+    """The class of a part of this kind. Raises KeyError for an unknown kind."""
     cls = network_class(kind) if part == "model" else PARTS[part].get(kind)
     if cls is None:
         raise KeyError(kind)

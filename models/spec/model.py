@@ -175,7 +175,7 @@ class TimmSpec(NetworkSpec):
 
 
 class FastResNetSpec(NetworkSpec):
-    """A small residual network made to reach a good accuracy in little time (see models/networks/fast_resnet.py)."""
+    """A small residual network designed for high accuracy after a few epochs (see models/networks/fast_resnet.py)."""
 
     network_module: ClassVar[str] = "models.networks.fast_resnet"
 

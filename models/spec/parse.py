@@ -1,4 +1,4 @@
-"""From what a person wrote to an ExperimentSpec: presets, aliases and short forms in, one clear error a field out.
+"""Parses a submitted body into an ExperimentSpec: expands presets, aliases and short forms; one error per field.
 
 {"preset": "lab-report/6e", "epochs": 10}   that preset with one thing changed
 {"model": "baseline"}                       a network preset by name
@@ -48,7 +48,7 @@ def parse_spec(body: Any) -> ExperimentSpec:
 
 
 def _refused(body: JsonObject) -> SpecError | None:
-    """What a complete body is refused with; None for a valid one."""
+    """The error of a complete body; None for a valid one."""
     try:
         ExperimentSpec.model_validate_json(json.dumps(body))
     except ValidationError as error:
@@ -57,9 +57,9 @@ def _refused(body: JsonObject) -> SpecError | None:
 
 
 def load_spec(stored: JsonObject) -> ExperimentSpec:
-    """Read a spec that was stored by this version or an earlier one: complete already, so nothing is expanded.
+    """Read a spec that was stored by this version or an earlier one. It is complete, so nothing is expanded.
 
-    One without a version is of version 1.
+    A spec without a version number is of version 1.
     """
     return ExperimentSpec.model_validate_json(json.dumps({"spec_version": 1, **stored}))
 
@@ -86,7 +86,7 @@ def _labels() -> dict[str, str]:
 
 
 def normalise(body: JsonObject) -> JsonObject:
-    """A body with its preset applied, aliases renamed and short forms as objects: what `merge` puts changes over."""
+    """A body with its preset applied, aliases renamed and short forms expanded, as `merge` expects it."""
     return _apply_preset(_normalise(body))
 
 
@@ -164,7 +164,7 @@ def _expand_model(body: JsonObject) -> JsonObject:
 
 
 def _check_kinds(body: JsonObject) -> None:
-    """Fill in the optimizer's kind, and refuse a kind that there is not, naming the nearest."""
+    """Fill in the optimizer's kind, and refuse an unknown kind with the nearest known one."""
     if isinstance(body.get("optimizer"), dict):
         body["optimizer"] = {"name": "sgd", **body["optimizer"]}
     for part, kinds in PARTS.items():

@@ -1,7 +1,7 @@
-"""Whether a body is plain JSON data of a sensible size: checked first, so that nothing after it has to.
+"""Checks that a body is plain JSON data of limited size and depth, before any other code reads it.
 
-Bodies come from JSON and from YAML, whose aliases can make a short text stand for a structure without end, and whose
-values can be dates.
+Bodies come from JSON and from YAML, whose aliases can expand a short text into an endless structure, and whose values
+can be dates.
 """
 
 import math

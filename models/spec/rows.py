@@ -1,6 +1,6 @@
-"""From what a person wrote to a study and its rows, each with a complete experiment's spec.
+"""Parses a submitted body into a study and its rows, each with a complete experiment's spec.
 
-Everything that is wrong is said at once, each problem with its field: variants[2].overrides.optimizer.lr.
+All errors are reported together, each with its field: variants[2].overrides.optimizer.lr.
 """
 
 import itertools
@@ -71,7 +71,7 @@ class Parsed:
     spec: StudySpec
     rows: tuple[Row, ...]
     overrides: Mapping[str, Mapping[str, Any]]
-    """What each row changes, by key: for messages that come later."""
+    """The changes of each row, by its key; later errors refer to them."""
 
 
 def parse_study(body: Any) -> Parsed:
@@ -278,7 +278,7 @@ def _too_many(spec: StudySpec, num_rows: int) -> Iterator[Entry]:
 
 
 def _once(entries: Sequence[Entry]) -> list[Entry]:
-    """A problem of the base is the same in every row that has it: it is said once."""
+    """Merge equal entries: a problem of the base occurs in every row."""
     found: dict[tuple[str, str], Entry] = {}
     for entry in entries:
         message = str(entry["message"]).partition(" (row '")[0]

@@ -26,7 +26,7 @@ Text = Annotated[str, StringConstraints(max_length=2000)]
 
 
 class Published(Spec):
-    """Figures that somebody has published for a row, to be shown beside the study's own."""
+    """Published figures for a row, shown beside the study's own."""
 
     val_accuracy: float | None = Field(default=None, ge=0, le=1, description="Best validation accuracy.")
     epoch: int | None = Field(default=None, ge=1, description="Its epoch, counted from 1.")
@@ -73,9 +73,9 @@ class Shows(StrEnum):
     EPOCHS = "epochs"
     """The best number of epochs, and which others are as good within noise."""
     CHOICE = "choice"
-    """How much a score flatters on the images that the epoch was chosen on; rows need `dataset.evaluate_test`."""
+    """By how much validation scores exceed test scores, as the best epoch is chosen by them; needs `evaluate_test`."""
     KERNELS = "kernels"
-    """The first layer's kernels over the epochs, and which filters are alive."""
+    """The first layer's kernels over the epochs, and dead filters."""
     FAILURES = "failures"
     """How each row ended, and the post-mortem of those that diverged or did not learn."""
     STEPS = "steps"
@@ -165,20 +165,20 @@ class StudySpec(Spec):
 
     @property
     def num_seeds(self) -> int:
-        """Seeds that each row starts with."""
+        """The number of seeds that each row is run with at first."""
         if self.repeat_until is not None:
             return 2
         return self.seeds if isinstance(self.seeds, int) else len(self.seeds)
 
     def seed_of(self, first: int, repeat: int) -> int:
-        """The seed of a row's run: those that are listed, else one after the other from the spec's own."""
+        """The seed of a row's run: from the study's list, else counted up from the spec's own."""
         if isinstance(self.seeds, int) or repeat >= len(self.seeds):
             return (first + repeat) % 2**31
         return self.seeds[repeat]
 
 
 def read_duration(text: str) -> float | None:
-    """Seconds of a duration as 30m, 90s or 1h30m; None for what is none, or is not from 1 s to 30 days."""
+    """Parse a duration such as 30m, 90s or 1h30m into seconds; None if it is invalid or not from 1 s to 30 days."""
     found = DURATION.fullmatch(text.strip().lower().replace(" ", ""))
     if found is None or not any(found.groups()):
         return None

@@ -1,4 +1,4 @@
-"""The networks of torchvision, by their names there: all that its list of classification models has."""
+"""The names of torchvision's classification networks."""
 
 from enum import StrEnum
 

@@ -15,7 +15,7 @@ from models.store.states import ArtifactKind
 from models.store.tables import Artifact, Experiment
 
 PLACE = re.compile(r"([0-9]{1,19})(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,2}")
-"""What a recorded path looks like: the experiment's folder, an attempt's below it, a file."""
+"""The pattern of a recorded path: the experiment's folder, the attempt's folder, a file."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ArtifactRecord:
     experiment_id: int
     kind: ArtifactKind
     epoch: int
-    """Epochs that were done when it was written; 0 for files that belong to none."""
+    """The number of epochs done when it was written; 0 for files that do not belong to an epoch."""
     attempt: int
     path: str
     """Relative to the experiments folder."""

@@ -1,4 +1,4 @@
-"""Experiments that continue another: they begin with its epochs and files, as if they had trained them."""
+"""Creates experiments that continue another one: they start with copies of its epochs and files."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -48,9 +48,9 @@ def last_checkpoint(session: Session, experiment_id: int) -> ArtifactRecord:
 
 
 def begin_with(session: Session, experiment: Experiment, checkpoint: ArtifactRecord, experiments_dir: Path) -> None:
-    """Give a new experiment the epochs and files of the one whose checkpoint this is.
+    """Copy the epochs and files of the experiment with this checkpoint to a new one.
 
-    Files are second names of the original's, which are never changed, only replaced: either experiment can be deleted.
+    Files are hard links, since files of experiments are never changed, only replaced: either experiment can be deleted.
     Raises Conflict if the checkpoint's file is gone.
     """
     experiment.continues = checkpoint.experiment_id
@@ -70,7 +70,7 @@ def begin_with(session: Session, experiment: Experiment, checkpoint: ArtifactRec
 
 
 def start_with(session: Session, experiment: Experiment, weights: ArtifactRecord, experiments_dir: Path) -> None:
-    """Give a new experiment the weights that it starts from, as a second name of another one's file.
+    """Link another experiment's weights file into a new experiment that starts from them.
 
     Raises Conflict if that file is gone.
     """
@@ -86,7 +86,7 @@ def start_with(session: Session, experiment: Experiment, weights: ArtifactRecord
 
 
 def _make_empty_folder(experiment: Experiment, experiments_dir: Path) -> None:
-    """Make the folder of what the experiment begins with, without files of one whose creation failed after them."""
+    """Make the folder of the copied files. Files that an earlier, failed creation left there are removed."""
     folder = experiments_dir / str(experiment.id) / FOLDER
     files.remove_tree(folder.parent)
     files.make_folder(folder)

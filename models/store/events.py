@@ -1,4 +1,4 @@
-"""What happened, in order: the source of the live streams. Ids only grow and are never used twice."""
+"""Events of experiments, in order, which the live streams send. Ids only grow and are never reused."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session

@@ -174,7 +174,7 @@ def summaries(session: Session, ids: Sequence[int]) -> dict[int, Summaries]:
 
 
 def mark_enqueued(session: Session, experiment_id: int) -> None:
-    """Note that a message for it is on the queue."""
+    """Record that a message for it is on the queue."""
     session.execute(
         update(Experiment)
         .where(Experiment.id == experiment_id, Experiment.status == Status.QUEUED)
@@ -257,7 +257,7 @@ def request_resume(session: Session, experiment_id: int) -> Experiment:
 
 
 def delete(session: Session, experiment_id: int) -> None:
-    """Remove an experiment and all that is stored of it; Conflict while it runs or a model's version needs it.
+    """Delete an experiment and all its data. Raises Conflict while it runs or a model's version needs it.
 
     Its folder is removed after the commit, by artifacts.remove_folder.
     """

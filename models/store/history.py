@@ -26,8 +26,8 @@ def append_epoch(
 ) -> None:
     """Store one epoch, with the validation accuracy of each class, update the summaries and add an event.
 
-    An epoch that is there already is replaced, and later ones are dropped with it: they belong to a course that
-    training has left. Raises ValueError for an epoch that would leave a gap.
+    If the epoch exists, it is replaced and later ones are deleted: training has gone back to it. Raises ValueError for
+    an epoch that would leave a gap.
     """
     experiment = fenced(session, lease)
     last_epoch = _last_epoch(session, lease.experiment_id)
@@ -45,7 +45,7 @@ def append_epoch(
 
 
 def copy(session: Session, original: int, continuation: int, last_epoch: int) -> None:
-    """Give an experiment without epochs those of another, up to `last_epoch`, as the epochs that it began with."""
+    """Copy the epochs of another experiment, up to `last_epoch`, to one without epochs, which continues it."""
     names = ("epoch", *SERIES, "class_accuracy")
     rows = select(literal(continuation), literal(0), *(EPOCHS[name] for name in names))
     rows = rows.where(EPOCHS.experiment_id == original, EPOCHS.epoch <= last_epoch)

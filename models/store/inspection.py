@@ -30,7 +30,7 @@ STATISTICS = ("sqlite_stat1", "sqlite_stat4", "sqlite_sequence")
 """Tables that SQLite makes by itself."""
 MOMENT = "????-??-?? ??:??:??"
 FIRST_DAY = 1721425.5
-"""Python's first day, as a Julian day."""
+"""The Julian day number of Python's earliest date."""
 
 
 def inspect(path: Path) -> None:
@@ -52,7 +52,7 @@ def inspect(path: Path) -> None:
 
 
 def keys_in_use(path: Path) -> list[str]:
-    """The names of the API keys that a database lets in."""
+    """The names of the valid API keys in a database."""
     with closing(_open(path)) as connection:
         rows = connection.execute("SELECT name FROM api_keys WHERE revoked_at IS NULL ORDER BY name").fetchall()
     return [str(name) for (name,) in rows]
@@ -67,7 +67,7 @@ def _open(path: Path) -> Any:
 
 
 def _schema(connection: Any) -> dict[tuple[str, str], str]:
-    """What the schema consists of: (type, name) to its text, spaces and quotes evened out."""
+    """The schema: (type, name) to its SQL text, with spaces and quotes normalised."""
     rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     return {
         (str(kind), str(name)): "".join(str(sql or "").replace('"', "").split()).lower()
@@ -122,7 +122,7 @@ def _check_whole(connection: Any) -> None:
 
 
 def _check_values(connection: Any) -> None:
-    """SQLite stores anything in any column; what is read back has to be what the column promises."""
+    """Check that all values have their columns' types, since SQLite stores any value in any column."""
     for table in Base.metadata.sorted_tables:
         there = {row[1] for row in connection.execute(f'PRAGMA table_info("{table.name}")')}
         rules = " AND ".join(f"({_rule(column)})" for column in table.columns if column.name in there)

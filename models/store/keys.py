@@ -31,7 +31,7 @@ def create(session: Session, name: str, role: Role) -> tuple[ApiKey, str]:
 
 
 def revoke(session: Session, name: str) -> ApiKey:
-    """End a key's use; its name stays taken, for what was made with it."""
+    """Revoke a key. Its name stays reserved, since experiments refer to it."""
     key = session.scalar(select(ApiKey).where(ApiKey.name == name))
     if key is None:
         raise NotFound(f"there is no key named {name!r}")
@@ -45,12 +45,12 @@ def list(session: Session) -> Sequence[ApiKey]:  # noqa: A001 (read as keys.list
 
 
 def digest_of(text: str) -> str:
-    """What is stored and looked up in place of a secret. Random bits in plenty need no slow hash."""
+    """The SHA-256 that is stored in place of a secret. A long random secret needs no slow hash."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def create_first(session: Session) -> str | None:
-    """The text of a submitter's key, made if the lab has none in use; None if it has."""
+    """Create a first key, with the role of a submitter, and return its text; None if the lab has a valid key."""
     known = session.scalars(select(ApiKey)).all()
     if any(key.revoked_at is None and key.role is Role.SUBMITTER for key in known):
         return None

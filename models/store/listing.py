@@ -1,4 +1,4 @@
-"""Lists of experiments: filtered, sorted by anything measured, cut into pages by a cursor.
+"""Lists experiments: filtered, sorted by any measured series, paginated by a cursor.
 
 A page begins after a (value, id) pair, never at an offset, so rows that are added meanwhile make it neither skip nor
 repeat. Experiments without a value for the series that is sorted by come last, the newest first, in either direction.
@@ -66,9 +66,9 @@ class Page:
 
     ids: list[int]
     next_cursor: str | None
-    """Where the next page begins; None at the end."""
+    """The cursor of the next page; None at the end."""
     total: int
-    """How many experiments the filters let through, on all pages."""
+    """How many experiments match the filters, on all pages."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ def _encode(sort: str, descending: bool, last: tuple[int, Any]) -> str:
 
 
 def _decode(cursor: str, sort: str, descending: bool) -> _Cursor:
-    """Read a cursor back, trusting nothing in it: it comes from outside."""
+    """Parse and validate a cursor, which comes from a request."""
     try:
         text = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         its_sort, its_direction, value, identifier = json.loads(text)

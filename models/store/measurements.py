@@ -15,10 +15,10 @@ from models.store.states import MeasurementKind, MeasurementStatus
 from models.store.tables import Measurement
 
 KEPT = 500
-"""Measurements of a kind that are kept of one owner after they have ended. A result has up to 2,000 points (120 kB)."""
+"""The most ended measurements of a kind that are kept for one owner. A result has up to 2,000 points (120 kB)."""
 ENDED = (MeasurementStatus.COMPLETED, MeasurementStatus.FAILED)
 LEFT_OVER = timedelta(days=1)
-"""Age of a measurement that was to be removed after its request and was not."""
+"""Age at which a measurement is deleted whose request should have deleted it."""
 
 
 class RunningMeasurement(NamedTuple):
@@ -107,7 +107,7 @@ def claim_next(session: Session, worker: str) -> Measurement | None:
 
 
 def beat(session: Session, measurement_id: int) -> None:
-    """Show that the worker lives."""
+    """Renew the heartbeat."""
     session.execute(
         update(Measurement).where(Measurement.id == measurement_id).values(heartbeat=Measurement.heartbeat + 1)
     )
@@ -125,7 +125,7 @@ def running(session: Session) -> list[RunningMeasurement]:
 
 
 def give_back(session: Session, measurement_id: int) -> None:
-    """Let another worker make a measurement that this one, or one that was lost, has not finished."""
+    """Release an unfinished measurement, so that another worker makes it."""
     session.execute(
         update(Measurement)
         .where(Measurement.id == measurement_id, Measurement.status == MeasurementStatus.RUNNING)
@@ -144,7 +144,7 @@ def fail(session: Session, measurement_id: int, reason: str) -> bool:
 
 
 def remove(session: Session, measurement_id: int) -> None:
-    """Delete a measurement that nobody waits for any more, and what else of its kind was left for a day."""
+    """Delete a measurement that is not needed any more, and those of its kind that have been left for a day."""
     row = get(session, measurement_id)
     old = Measurement.created_at < now() - LEFT_OVER
     session.execute(delete(Measurement).where(Measurement.kind == row.kind, (Measurement.id == row.id) | old))

@@ -1,7 +1,7 @@
 """Models: names with versions. A version is one experiment's weights and never changes; a rollback withdraws it.
 
-The version that a name serves is its newest that is not withdrawn. Those before it that are not withdrawn can be gone
-back to, so their experiments stay: experiments.py asks `holding` before it deletes or resumes one.
+A name serves its newest version that is not withdrawn. A rollback can return to earlier versions that are not
+withdrawn, so their experiments must stay: experiments.py asks `holding` before it deletes or resumes one.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def current(session: Session, name: str) -> ModelVersion:
 
 
 def get_version(session: Session, name: str, version: int) -> ModelVersion:
-    """A version that can be asked for predictions. Raises NotFound, Conflict if a rollback withdrew it."""
+    """A version that can predict. Raises NotFound, and Conflict if it was withdrawn."""
     serving = current(session, name)
     found = session.get(ModelVersion, (name, version)) if 0 < version < 2**31 else None
     if found is None:
@@ -108,7 +108,7 @@ def rollback(session: Session, name: str, to: int | None = None) -> ModelVersion
 
 
 def withdraw(session: Session, name: str, version: int) -> None:
-    """Withdraw an earlier version, which frees its experiment; again is as good as once.
+    """Withdraw an earlier version, which frees its experiment. Idempotent.
 
     Raises NotFound without such a name or version, Conflict for the version that is served.
     """
@@ -134,7 +134,7 @@ def delete(session: Session, name: str) -> None:
 
 
 def list_models(session: Session, *, after: str, limit: int) -> tuple[list[ModelVersion], bool, int]:
-    """What each name serves, by name, from behind `after` on; whether there are more; and how many names there are."""
+    """The version that each name serves, by name, following `after`; whether there are more; the number of names."""
     newest = (
         select(ModelVersion.model, func.max(ModelVersion.version).label("version"))
         .where(ModelVersion.withdrawn_at.is_(None))
@@ -174,13 +174,13 @@ def count_versions(session: Session, owner: str) -> int:
 
 
 def holding(session: Session, experiment_id: int) -> Sequence[ModelVersion]:
-    """The versions that predict with an experiment's weights, or can be gone back to."""
+    """The versions with an experiment's weights that are served or can be returned to."""
     query = select(ModelVersion).where(ModelVersion.experiment_id == experiment_id, ModelVersion.withdrawn_at.is_(None))
     return session.scalars(query.order_by(ModelVersion.model, ModelVersion.version)).all()
 
 
 def check_not_held(session: Session, experiment_id: int, what: str) -> None:
-    """Raise Conflict if a model's version needs the experiment as it is; `what` is what was to happen to it."""
+    """Raise Conflict if a model's version needs the experiment; `what` is the operation, for the message."""
     if not (found := holding(session, experiment_id)):
         return
     named = ", ".join(f"version {one.version} of model '{one.model}'" for one in found[:5])
@@ -194,7 +194,7 @@ def check_not_held(session: Session, experiment_id: int, what: str) -> None:
 
 
 def _usable(session: Session, name: str, limit: int) -> list[ModelVersion]:
-    """Versions that are not withdrawn, the newest first; none for what cannot be a name."""
+    """Versions that are not withdrawn, the newest first; empty for an invalid name."""
     if not NAME.fullmatch(name):
         return []
     query = select(ModelVersion).where(ModelVersion.model == name, ModelVersion.withdrawn_at.is_(None))

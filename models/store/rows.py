@@ -13,7 +13,7 @@ from models.store.tables import Event, Experiment
 
 
 class Lease(Protocol):
-    """What a write must carry: a Claim, or a RunningRun that a reaper found."""
+    """The fencing information that a write needs: a Claim, or a RunningRun that a reaper found."""
 
     @property
     def experiment_id(self) -> int:
@@ -43,7 +43,7 @@ def not_found(experiment_id: int) -> NotFound:
 
 
 def fenced(session: Session, lease: Lease) -> Experiment:
-    """The experiment, if this lease still owns its run; LeaseLost otherwise. Writers are alone, so it stays so."""
+    """The experiment, if this lease still owns its run; raises LeaseLost otherwise. Call it in a writing session."""
     only_it = [lazyload(Experiment.tag_rows)]
     experiment = session.get(Experiment, lease.experiment_id, populate_existing=True, options=only_it)
     if experiment is None:

@@ -1,7 +1,7 @@
 """Leases of experiments by workers: claim, heartbeat, end.
 
-A claim gives an attempt number. Every write of that attempt carries it and raises LeaseLost once the experiment has
-moved on, so a worker that was only asleep can do no harm.
+A claim gets an attempt number. Every write of that attempt carries it and raises LeaseLost once the experiment has a
+later attempt, so a worker that was suspended cannot overwrite anything.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from models.store.tables import EpochRow, Event, Experiment, Run
 
 @dataclass(frozen=True)
 class Claim:
-    """A lease on one experiment: what to train, where to go on, and the number that every write carries."""
+    """A lease on one experiment: its spec, the checkpoints to resume from, and the attempt number."""
 
     experiment_id: int
     run_id: int
@@ -38,7 +38,7 @@ class Claim:
     checkpoints: list[ArtifactRecord]
     """Newest first."""
     start_epoch: int
-    """Epochs that the newest checkpoint has behind it; 0 without one."""
+    """The number of epochs in the newest checkpoint; 0 without one."""
 
 
 class RunningRun(NamedTuple):
@@ -102,7 +102,7 @@ def claim(
 
 
 def renew(session: Session, lease: Lease, progress: Progress | None = None) -> bool:
-    """Show that the owner lives, and how far it is. Returns whether a cancel was requested."""
+    """Renew the heartbeat and store the progress. Returns whether a cancel was requested."""
     query = select(Experiment.attempt, Experiment.status, Experiment.cancel_requested)
     found = session.execute(query.where(Experiment.id == lease.experiment_id)).one_or_none()
     if found is None:
@@ -178,7 +178,7 @@ def set_verdict(session: Session, lease: Lease, verdict: VerdictJson) -> None:
 
 
 def set_environment(session: Session, lease: Lease, environment: Environment) -> None:
-    """Keep what the run is made with: versions, device, threads, dataset fingerprint."""
+    """Store the run's environment: versions, device, threads, dataset fingerprint."""
     experiment = fenced(session, lease)
     experiment.environment = dict(environment)
     fingerprint = environment.get("dataset_fingerprint")
@@ -189,7 +189,7 @@ def set_environment(session: Session, lease: Lease, environment: Environment) ->
 
 
 def add_joules(session: Session, lease: Lease, joules: float) -> None:
-    """Add to the energy that the experiment took, in its environment, which a run that never began has not got."""
+    """Add to the energy in the experiment's environment; without an environment nothing is stored."""
     experiment = fenced(session, lease)
     if experiment.environment is not None:
         before = experiment.environment.get("joules")

@@ -1,7 +1,7 @@
-"""Which SQLite is used: the newest that is installed, since Debian 12's own can corrupt a WAL database.
+"""Selects the newest installed SQLite library, since Debian 12's own can corrupt a WAL database.
 
-Versions 3.7.0 to 3.51.2 can when the WAL is reset beside a second connection; mended in 3.51.3, 3.50.7 and 3.44.6.
-The pysqlite3 wheels carry a newer one, where there are wheels.
+Versions 3.7.0 to 3.51.2 can when the WAL is reset beside a second connection; fixed in 3.51.3, 3.50.7 and 3.44.6.
+The pysqlite3 wheels, on platforms that have them, contain a newer version.
 """
 
 from types import ModuleType

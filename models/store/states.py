@@ -1,4 +1,4 @@
-"""The closed choices of what is stored."""
+"""The enumerations of stored values."""
 
 from enum import StrEnum
 
@@ -54,14 +54,14 @@ class EventKind(StrEnum):
     VERDICT = "verdict"
     """There is a new verdict; the data are it."""
     NOTICE = "notice"
-    """Something worth telling: {"code", "text", "data"}."""
+    """A notice for the user: {"code", "text", "data"}."""
 
 
 class ArtifactKind(StrEnum):
-    """What a stored file is."""
+    """Kind of a stored file."""
 
     CHECKPOINT = "checkpoint"
-    """All that is needed to go on training."""
+    """All that is needed to resume training."""
     WEIGHTS_BEST = "weights-best"
     """Weights of the best epoch."""
     WEIGHTS_LAST = "weights-last"
@@ -77,7 +77,7 @@ class ArtifactKind(StrEnum):
     OUTPUTS_TEST = "outputs-test"
     """The same on the test split."""
     GRAPH = "graph"
-    """The network as an ONNX graph, to which any of the weights belong."""
+    """The network as an ONNX graph without weights, for all weights of the run."""
 
 
 class MeasurementKind(StrEnum):

@@ -22,7 +22,7 @@ from models.studies.images import RowImages
 
 @dataclass(frozen=True)
 class NewRow:
-    """A row with what was found out about its network before anything is trained."""
+    """A row to create, with its network's layers and warnings."""
 
     row: Row
     layers: Sequence[Layer]
@@ -163,10 +163,10 @@ def request_cancel(session: Session, study_id: int) -> Study:
 
 
 def request_resume(session: Session, study_id: int) -> tuple[Study, list[int]]:
-    """Go on with a study: rows that were not run are, and runs that failed or were cancelled go on.
+    """Resume a study: rows that were not run are run, and runs that failed or were cancelled are resumed.
 
-    Returns it and the experiments that are to be enqueued. Raises Conflict for one that is going on, and for one whose
-    rows are all completed.
+    Returns it and the experiments to enqueue. Raises Conflict for a study that is running, and for one whose rows are
+    all completed.
     """
     study = get(session, study_id)
     if study.state.active:

@@ -1,4 +1,4 @@
-"""What the rows of a study cost: by dry runs at first, then by the runs that have ended."""
+"""Estimates the cost of a study's rows: from dry runs at first, then from the runs that have ended."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ def _work_of(session: Session, row: StudyRow, runs: int, start: float, unmeasure
 
 
 def _slowest(session: Session, rows: Sequence[StudyRow]) -> float:
-    """Images a second of the slowest row that was measured: what a row is taken for whose dry run was cut off."""
+    """Images a second of the slowest measured row, which is assumed for a row whose dry run was interrupted."""
     numbers = {row.measurement for row in rows if row.measurement is not None}
     results = [measurements.get(session, number).result or {} for number in numbers]
     return min(

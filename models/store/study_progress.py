@@ -1,7 +1,7 @@
-"""What a study needs next: dry runs, then its runs, then perhaps more seeds. Called again and again by workers.
+"""Advances a study: dry runs, then its runs, then possibly more seeds. Workers call it periodically.
 
-The database is the truth: a step reads it, does what is due in the same transaction, and may be repeated by any
-worker. So a study goes on after any restart, from where it was.
+A step reads the state from the database and does what is due in the same transaction, and any worker may repeat it. So
+a study continues after any restart.
 """
 
 from dataclasses import dataclass
@@ -42,15 +42,15 @@ from models.studies.images import split_sizes
 from models.text import duration, plural
 
 LONGEST_TICK_SECONDS = 10.0
-"""Longer pauses between two looks are the lab's: it was stopped, and its time does not count."""
+"""A longer pause between two calls means that the lab was stopped; it is not counted as the study's time."""
 OVERTIME = 1.08
-"""Part of the budget after which runs that still go on are ended."""
+"""Runs that are still going on after this multiple of the budget are ended."""
 WAITING = (MeasurementStatus.QUEUED, MeasurementStatus.RUNNING)
 
 
 @dataclass
 class Progress:
-    """A study and all that belongs to it, as the database has it now."""
+    """A study with its rows, runs and experiments, as read in this transaction."""
 
     study: Study
     spec: StudySpec
@@ -153,7 +153,7 @@ def _complete(study: Study, progress: Progress) -> None:
 
 
 def _measure(session: Session, progress: Progress, parallel: int) -> bool:
-    """Have dry runs made, one for each kind of row. Returns whether all are there and the plan is made."""
+    """Request dry runs, one for each kind of row. Returns whether all have ended and the plan is made."""
     study = progress.study
     known: dict[str, int] = {}
     for row in progress.rows:
@@ -194,7 +194,7 @@ def _measure(session: Session, progress: Progress, parallel: int) -> bool:
 
 
 def _leave_out(session: Session, progress: Progress) -> None:
-    """Rows whose dry run failed are not begun: the run would fail in the same way."""
+    """Mark rows whose dry run failed as not to be run, since the run would fail in the same way."""
     for row in progress.rows:
         found = None if row.measurement is None else measurements.get(session, row.measurement)
         if found is not None and found.status is MeasurementStatus.FAILED and not was_interrupted(found):
@@ -210,7 +210,7 @@ def _round_up(seconds: float) -> str:
 
 
 def _begin(session: Session, progress: Progress, parallel: int) -> list[int]:
-    """Begin runs: all of them without a budget, else as many as there are workers, the dearest ones first."""
+    """Begin runs: all of them without a budget, else as many as there are workers, the most expensive first."""
     missing = progress.missing()
     if progress.study.plan is None:
         return [made for row, repeat in missing if (made := _start(session, progress, row, repeat, None))]
@@ -250,7 +250,7 @@ def _length_of(spec: ExperimentSpec, row: StudyRow) -> Length:
 
 
 def _end_overtime(session: Session, progress: Progress) -> None:
-    """The time is over: runs that still go on are ended with what they have, and rows without a run say so."""
+    """End a study whose time is over: its runs are stopped with their results so far, rows without a run are marked."""
     for experiment in progress.unfinished:
         run = next(run for run in progress.runs.values() if run.experiment_id == experiment.id)
         if run.own and not experiment.cancel_requested:
@@ -297,7 +297,7 @@ def _start(
 
 
 def _find_shared(session: Session, spec: ExperimentSpec) -> Experiment | None:
-    """An experiment with the same spec that is completed, diverged, running or waiting; the furthest one."""
+    """An experiment with the same spec that has completed or diverged, runs or waits, in this order of preference."""
     usable = (Status.COMPLETED, Status.DIVERGED, Status.RUNNING, Status.QUEUED)
     query = select(Experiment).where(Experiment.spec_digest == spec.digest(), Experiment.status.in_(usable))
     found = [row for row in session.scalars(query.order_by(Experiment.id)) if not row.cancel_requested]
@@ -358,7 +358,7 @@ def _spend_rest(session: Session, progress: Progress, parallel: int) -> bool:
 
 
 def _test_learning_rates(session: Session, progress: Progress) -> None:
-    """Have the learning-rate tests made that sections of the report show."""
+    """Request the learning-rate tests that sections of the report show."""
     by_key = {row.key: row for row in progress.rows}
     for section in progress.spec.sections:
         row = by_key.get(section.learning_rate_test or "")
@@ -375,7 +375,7 @@ def _tests_wait(session: Session, progress: Progress) -> bool:
 
 
 def seconds_left(session: Session, progress: Progress) -> float | None:
-    """About how long a study still takes: by its budget, else by its experiments; None while nothing tells."""
+    """Estimated remaining seconds of a study, from its budget or its experiments; None without an estimate."""
     study = progress.study
     if not study.state.active:
         return 0.0

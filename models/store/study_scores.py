@@ -1,4 +1,4 @@
-"""Scores of runs as comparisons need them: the best accuracy, and on which images the best weights are right."""
+"""Reads the scores of runs for comparisons: the best accuracy, and which images the best weights classify correctly."""
 
 import json
 from collections.abc import Mapping, Sequence

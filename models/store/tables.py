@@ -117,7 +117,7 @@ class Experiment(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     """Why it failed, diverged or was cancelled."""
     notes: Mapped[str | None] = mapped_column(Text)
-    """Text by people about it."""
+    """The users' notes on it."""
     progress: Mapped[Progress | None] = mapped_column(JsonColumn)
     test: Mapped[TestResult | None] = mapped_column(JsonColumn)
     warnings: Mapped[list[FindingJson]] = mapped_column(JsonColumn, default=list)
@@ -260,7 +260,7 @@ class Measurement(Base):
 
 
 class Model(Base):
-    """A name that predictions are asked for by."""
+    """A name under which a version of weights serves predictions."""
 
     __tablename__ = "models"
 
@@ -277,7 +277,7 @@ class ModelVersion(Base):
     model: Mapped[str] = mapped_column(ForeignKey("models.name", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     experiment_id: Mapped[BigInt | None] = mapped_column(ForeignKey(EXPERIMENT, ondelete="SET NULL"))
-    """None once that was deleted, which only a withdrawn version allows."""
+    """None once the experiment was deleted, which only a withdrawn version allows."""
     weights: Mapped[WeightsChoice]
     epoch: Mapped[int | None]
     """The epoch that the weights are of."""

@@ -12,7 +12,7 @@ from models.store.tables import Experiment
 
 
 class Glimpse(NamedTuple):
-    """What moves while an experiment runs."""
+    """An experiment's status and progress."""
 
     status: Status
     reason: str | None

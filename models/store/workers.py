@@ -10,7 +10,7 @@ from models.store.tables import WorkerRow
 
 
 def beat(session: Session, name: str, *, host: str, pid: int, device: str) -> None:
-    """Show that a worker lives."""
+    """Register a worker or renew its heartbeat."""
     row = session.get(WorkerRow, name, populate_existing=True)
     if row is None:
         row = WorkerRow(name=name, heartbeat=0)

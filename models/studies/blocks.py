@@ -1,4 +1,4 @@
-"""What a report is made of: text, lists, tables and figures; and how a row's figures are written in them."""
+"""The blocks of a report (text, lists, tables, figures), and the formatting of a row's figures."""
 
 import math
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ class Report:
     title: str
     question: str
     summary: tuple[str, ...]
-    """What to conclude, a sentence each."""
+    """The conclusions, one sentence each."""
     sections: tuple[Section, ...]
 
 
@@ -110,7 +110,7 @@ def epochs_text(row: RowResult) -> str:
 
 
 def troubles(row: RowResult) -> Iterator[str]:
-    """Why a row was not run, or how its runs ended, where that was not as it should be."""
+    """Why a row was not run, or how its runs ended if not normally."""
     if row.reason:
         yield f"Row {row.key} ({row.title}) was not run: {row.reason}."
     for run in row.runs:

@@ -1,7 +1,7 @@
-"""How rows of a study are shortened so that all of them fit into a time.
+"""Shortens the rows of a study so that all of them fit into a time budget.
 
 Every row keeps the same part of its work (times its `share`), so that rows stay comparable: fewer epochs and fewer
-images, each by a part of its own. What a row costs comes from dry runs at first, then from the rows that have ended.
+images. A row's cost is estimated from dry runs at first, then from the rows that have ended.
 """
 
 import math
@@ -17,18 +17,18 @@ EPOCHS_POWER = 0.5
 """A row that keeps a part s of its work keeps about s to this power of its epochs, and the rest of s in its images."""
 FEWEST_IMAGES = 1000
 FEWEST_VALIDATION = 2000
-"""Below it a difference of two points is noise, and measuring takes next to nothing."""
+"""The fewest validation images: with fewer a difference of two points is noise, and validation is cheap anyway."""
 MARGIN = 0.97
-"""Part of the time that is planned; the rest is the last row's error and the report."""
+"""The part of the budget that is planned; the rest is a reserve for estimation errors and the report."""
 NEAR = 0.08
-"""A plan that ends this part too late is kept: rows that are shortened alike are worth more than the seconds."""
+"""A plan that exceeds the time by up to this part is kept, since equally shortened rows can be compared."""
 SPARE = 0.1
-"""Part of the budget that, left over, is spent on more seeds."""
+"""If at least this part of the budget is left, it is spent on more seeds."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one run of a row does in full, and what it costs here."""
+    """The work of one full run of a row, and its cost on this machine."""
 
     key: str
     epochs: int

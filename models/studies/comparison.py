@@ -1,10 +1,10 @@
-"""Which of two ways to train is better: a difference with its interval, from runs that were measured on shared images.
+"""Compares two ways to train: the difference of their scores with a confidence interval, paired by image.
 
 Two things make a score uncertain: the seed (another one gives another network) and the images that it was measured on.
 Several seeds on shared images are a crossed design, the one of studies in which several readers judge the same cases:
 Dorfman, Berbaum and Metz (Invest. Radiol. 27, 1992) give its analysis of variance, Hillis (Stat. Med. 26, 2007) the
-degrees of freedom. One seed tells nothing about seeds: McNemar's test (Psychometrika 12, 1947) says whether the two
-networks differ on these images, and the interval allows for what another seed usually does.
+degrees of freedom. With one seed each, McNemar's test (Psychometrika 12, 1947) tells whether the two networks differ on
+these images, and the interval is widened by the usual variation between seeds.
 
 Pure functions of NumPy arrays. No torch.
 """
@@ -47,7 +47,7 @@ class Method(StrEnum):
 
 
 class Judgement(StrEnum):
-    """What may be said of a row beside its baseline."""
+    """The conclusion on a row compared with its baseline."""
 
     BETTER = "better"
     """Above the baseline by more than chance explains."""

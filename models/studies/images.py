@@ -1,4 +1,4 @@
-"""How many images a row's dataset holds, kept with the row: a dataset may be gone when its study is read."""
+"""The sizes of a row's dataset, stored with the row since the dataset may be deleted before its study is read."""
 
 from typing import TypedDict
 

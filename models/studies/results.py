@@ -1,4 +1,4 @@
-"""What came out of a study: its rows with their runs, scores and differences. Plain data, whoever trained it."""
+"""The results of a study: its rows with their runs, scores and differences, as plain data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -157,7 +157,7 @@ def method_of(difference: Difference) -> str:
 
 
 def difference_sentence(row: RowResult, baseline: RowResult) -> str:
-    """What may be said of a row beside its baseline, and what may not."""
+    """A sentence on a row compared with its baseline, with what the data do not show."""
     found = row.difference
     if found is None:
         return f"{sentence(row.title)} cannot be compared with {baseline.title}: one of them has no score."

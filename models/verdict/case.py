@@ -1,4 +1,4 @@
-"""What a verdict is given on."""
+"""The input of a verdict: a history and what else is known of the run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from models.verdict.filters import FilterHealth
 
 @dataclass(frozen=True)
 class Case:
-    """A history and what is known of it, as every question is asked about it."""
+    """A history with what is known of its run; every question of a verdict receives it."""
 
     curves: Curves
     spec: ExperimentSpec

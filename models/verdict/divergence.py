@@ -1,4 +1,4 @@
-"""What is known of one divergence: where a loss, gradient or weight stopped being finite, and which rate works."""
+"""The description of a divergence: where a loss, gradient or weight stopped being finite, and which rate works."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What the filters and the first layer's kernels tell."""
+"""Findings on the filters and the first layer's kernels."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ Layers = Mapping[str, ConvolutionHealth]
 BLOWN_UP = 100.0
 """A layer that moved by so many times its size was not trained."""
 OVERWRITTEN = 0.5
-"""A pretrained layer that moved by this part of its size has little left of what it brought."""
+"""A pretrained layer that moved by this part of its size has lost most of its pretraining."""
 
 
 def report_kernels(

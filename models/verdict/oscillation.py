@@ -8,7 +8,7 @@ from models.verdict.curves import Curves
 NOTED = (0.01, 0.03)
 """Wobble of accuracy, and of the loss as a part of itself, from which it is mentioned."""
 WARNED = (0.03, 0.10)
-"""The same, from which it is a warning: differences between experiments drown in it."""
+"""The same, from which it is a warning: it hides differences between experiments."""
 
 
 def report_oscillation(curves: Curves, stability: Stability | None) -> list[Finding]:

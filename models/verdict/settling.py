@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SETTLED = 0.1
-"""The first layer has settled when it stays within this part of its final self."""
+"""The first layer has settled when its kernels stay within this part of their final values."""
 
 
 def settling_epoch(kernels: Mapping[int, NDArray[np.floating[Any]]]) -> int | None:

@@ -20,13 +20,13 @@ PHRASES = {
     FindingCode.OSCILLATION: "its curves swing widely",
     FindingCode.NO_PROBLEM: "nothing went wrong|nothing has gone wrong",
 }
-"""Findings worth a place in the summary, the weightiest first, and how they are put: at the end, and while training."""
+"""Findings that the summary mentions, the most important first, with their wording after and during training."""
 
 
 def summarise(
     curves: Curves, findings: list[Finding], by_loss: Best | None, by_accuracy: Best | None, *, finished: bool
 ) -> str:
-    """How far the network got, and the one or two things that matter most."""
+    """The best result, and the one or two most important findings."""
     if not curves.num_epochs:
         return "No epoch has ended yet."
     best = _best_words(by_loss, by_accuracy)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from models.data.health.features import LoadWeights
 
 MOST_JUDGED = 60_000
-"""Images whose labels are judged: their features are in memory."""
+"""The most images whose labels are judged: all their features are in memory."""
 MIN_MARGIN = 0.5
-"""By which another class has to be more probable than the label, for an image to be named."""
+"""An image is reported if another class is more probable than its label by at least this much."""
 MIN_PER_CLASS = 5
 WORTH_MORE_IMAGES = 0.02
 
@@ -77,7 +77,7 @@ def copies(
     splits: npt.NDArray[np.int64],
     class_names: Sequence[str],
 ) -> list[Finding]:
-    """Findings on copies: across splits first, then with different labels, then all of them."""
+    """Findings on copies: those across splits, those with different labels, exact ones, near ones."""
     pairs = [(group[0], other) for group in exact for other in group[1:]]
     same = {frozenset(pair) for pair in pairs}
     alike = [(pair.first, pair.second) for pair in near if frozenset((pair.first, pair.second)) not in same]
@@ -149,7 +149,7 @@ def _judge(
     progress: Progress,
     found: list[Finding],
 ) -> str | None:
-    """Add what labels and their number give reason to say; what it was judged by, None if there are too few images."""
+    """Add findings on labels and on the number of images. Returns the features used; None with too few images."""
     from models.data.health.enough import learning_curve  # these need torch
     from models.data.health.features import features, probabilities, standardised
     from models.data.health.labels import suspects

@@ -1,4 +1,4 @@
-"""How many images the classes have, and what sizes and shapes the pictures had in their files."""
+"""Findings on the number of images of each class, and on the pictures' original sizes and shapes."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ IMBALANCE, STRONG_IMBALANCE = 3.0, 10.0
 FEW_IMAGES = 20
 LONG_SHAPE = 3.0
 MANY_CUT = 0.25
-"""Part of a picture that cropping to a square loses, from which padding is worth a thought."""
+"""Part of a picture that is lost by cropping to a square, from which padding is suggested."""
 SHOWN_CLASSES = 5
 
 
 def class_counts(info: DatasetInfo, train: npt.NDArray[np.int64], test: npt.NDArray[np.int64]) -> list[Finding]:
-    """Imbalance, classes with few images, classes that one split has none of."""
+    """Findings on imbalance, classes with few images, and classes that a split lacks."""
     counts = np.bincount(train, minlength=info.num_classes)
     in_test = np.bincount(test, minlength=info.num_classes)
     figures = {"train": counts.tolist(), "test": in_test.tolist(), "classes": list(info.class_names)}
@@ -54,7 +54,7 @@ def _balanced(counts: npt.NDArray[np.int64]) -> str:
 
 
 def picture_sizes(info: DatasetInfo, files: Sequence[ImageRecord]) -> list[Finding]:
-    """Pictures that were enlarged, and shapes of which cropping lost much."""
+    """Findings on pictures that were enlarged or lost much by cropping."""
     known = [record for record in files if record.width and record.height]
     if not known:
         return []

@@ -1,8 +1,8 @@
-"""Copies among images: the same bytes, and the same picture mirrored, cropped, compressed again or brightened.
+"""Finds copies among images: the same pixels, or the same picture mirrored, cropped, compressed again or brightened.
 
-Pairs whose low frequencies agree are looked at closely: one thumbnail is laid over the other in many ways (mirrored,
-cropped by up to a tenth at any side, in both directions), and the detail that is left without the low frequencies is
-compared. Detail, and not the picture itself, since skies and studio backgrounds agree without being copies.
+Pairs whose low frequencies agree are compared in detail: one thumbnail is aligned with the other in many ways
+(mirrored, cropped by up to a tenth at any side, in both directions), and their high frequencies are correlated: skies
+and studio backgrounds have similar low frequencies without being copies.
 """
 
 import hashlib
@@ -18,37 +18,37 @@ import numpy.typing as npt
 from models.data.health.thumbnails import SIDE, Floats, cosines, describe, mirrored, thumbnails
 
 MIN_COARSE = 0.85
-"""Agreement of low frequencies from which a pair is looked at closely."""
+"""Correlation of low frequencies from which a pair is compared in detail."""
 MOST_NEAR = 12
-"""Pairs looked at closely for each image, the likeliest."""
+"""Pairs that are compared in detail for each image: those with the highest correlation."""
 MIN_ROUGH = 0.55
-"""Correlation of detail at half the size, laid over as they are, from which a pair is looked at closely."""
+"""Correlation of high frequencies at half the size, without alignment, from which a pair is compared in detail."""
 MIN_DETAIL = 0.90
-"""Correlation of detail from which a pair is a copy."""
+"""Correlation of high frequencies from which a pair counts as copies."""
 SMOOTH = 3
-"""Cosines (3 x 3) that are taken out before detail is compared."""
+"""Lowest frequencies (3 x 3 cosines) that are removed before the rest is compared."""
 MIN_CONTRAST = 2.0
-"""Standard deviation of a thumbnail's detail, of 255, below which there is none to compare."""
+"""Standard deviation of a thumbnail's high frequencies (pixels 0 to 255) below which it is not compared."""
 MIN_SHARE = 0.15
-"""Of a thumbnail's own deviation: a smooth sky has no detail either."""
+"""The same as a part of the thumbnail's standard deviation: a smooth sky is not compared either."""
 CROPS = (0.0, 0.05, 0.1)
-"""Parts of a side that may be missing, together of both ends."""
+"""Parts of a side that may be cropped, both ends together."""
 ROWS = 512
 PAIRS = 2048
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that show the same."""
+    """Two images that are copies."""
 
     first: int
     second: int
     likeness: float
-    """1 for the same pixels, else the correlation of detail."""
+    """1 for equal pixels, else the correlation of high frequencies."""
 
 
 def exact_copies(*splits: npt.NDArray[np.uint8]) -> list[list[int]]:
-    """Groups of images with the same pixels: numbers, counted through all splits, of two or more images each."""
+    """Groups of two or more images with equal pixels, as image numbers counted through all splits."""
     found: dict[bytes, list[int]] = defaultdict(list)
     for number, image in enumerate(chain.from_iterable(splits)):
         found[hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()].append(number)
@@ -60,11 +60,11 @@ def near_copies(
     within: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Pair]:
-    """Pairs of images that are copies of each other but for a mirror, a crop, brightness or compression.
+    """Pairs of images that differ only by mirroring, cropping, brightness or compression.
 
-    Each split is uint8 (N, C, S, S), and images are counted through all of them. Each pair is given once, with `first`
-    below `second`, the likeliest first. Without `within` only pairs of the last split with earlier ones are looked for,
-    which is quicker.
+    Each split is uint8 (N, C, S, S), and images are numbered through all of them. Each pair occurs once, with `first`
+    below `second`, the most similar first. Without `within` only pairs of the last split with earlier ones are
+    searched, which is faster.
     """
     made = [thumbnails(images) for images in splits]
     gray, differences = (np.concatenate(parts) for parts in zip(*made, strict=True))
@@ -88,7 +88,7 @@ def near_copies(
 
 
 def _coarse(rows: Floats, others: Floats, *, later: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pairs of rows with others whose low frequencies agree, the likeliest of each row; `later`: none with j <= i."""
+    """For each row the pairs with the highest correlation of low frequencies; with `later`, none with j <= i."""
     likeness = rows @ others.T
     if later:  # each pair once, and none with itself
         likeness[np.arange(len(rows))[:, None] >= np.arange(len(others))[None, :]] = 0
@@ -107,7 +107,7 @@ def _close(
     flip: bool,
     best: dict[tuple[int, int], float],
 ) -> None:
-    """Look closely at pairs, and note those that are copies with their likeness."""
+    """Compare pairs in detail, and record those that are copies with their correlation."""
     one, other = gray[first], gray[second][:, :, ::-1] if flip else gray[second]
     rough = np.einsum("nij,nij->n", _detail(_halved(one)), _detail(_halved(other))) >= MIN_ROUGH
     if not rough.any():
@@ -120,7 +120,7 @@ def _close(
 
 
 def _overlaid(whole: Floats, part: Floats) -> Floats:
-    """The best correlation of detail of each pair (M, SIDE, SIDE), with `part` taken for any crop of `whole`."""
+    """The best correlation of each pair (M, SIDE, SIDE) over all crops of `whole` that `part` may be."""
     wanted = _detail(part)
     best = np.full(len(whole), -1.0, dtype=np.float32)
     for rows, columns in product(_crops(), _crops()):
@@ -132,14 +132,14 @@ def _overlaid(whole: Floats, part: Floats) -> Floats:
 
 
 def _halved(thumbnails_: Floats) -> Floats:
-    """At half the side: a shift by a pixel matters less."""
+    """Thumbnails at half the side, where a shift by a pixel matters less."""
     halved: Floats = thumbnails_.reshape(len(thumbnails_), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
     return halved
 
 
 @cache
 def _crops() -> list[tuple[Floats, float]]:
-    """Matrices that take a crop of a thumbnail's rows to a whole thumbnail, and what each leaves out."""
+    """Matrices that enlarge a crop of a thumbnail's rows to its full side, and the part that each leaves out."""
     found = [(np.eye(SIDE, dtype=np.float32), 0.0)]
     for missing in CROPS[1:]:
         found += [(_enlarging(at, at + 1 - missing), missing) for at in np.linspace(0, missing, 3)]
@@ -147,7 +147,7 @@ def _crops() -> list[tuple[Floats, float]]:
 
 
 def _enlarging(start: float, stop: float) -> Floats:
-    """As `shrinking`, for a part that is enlarged: linear between the values."""
+    """The matrix that enlarges a part by linear interpolation; compare `shrinking`."""
     places = (np.arange(SIDE) + 0.5) / SIDE * (stop - start) * SIDE + start * SIDE - 0.5
     distance = np.abs(places[:, None] - np.arange(SIDE))
     weights = np.maximum(0, 1 - distance)
@@ -156,7 +156,7 @@ def _enlarging(start: float, stop: float) -> Floats:
 
 
 def _detail(thumbnails_: Floats) -> Floats:
-    """What is left without the lowest frequencies, of length 1; 0 where there is none."""
+    """The high frequencies, normalised to length 1; all 0 where there are hardly any."""
     rows = cosines(SMOOTH, thumbnails_.shape[1])
     smooth = rows.T @ (rows @ thumbnails_ @ rows.T) @ rows
     detail = thumbnails_ - smooth

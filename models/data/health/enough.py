@@ -1,8 +1,8 @@
-"""Whether more images would help: accuracy over the number of training images, carried on beyond what there is.
+"""Estimates whether more images would help: a learning curve over the number of images, extrapolated to twice as many.
 
 Errors fall with the number of images n as a + b n^-c (Hestness et al. 2017, arXiv:1712.00409; Viering and Loog 2022,
-The shape of learning curves). The curve is measured with a linear classifier on features, which is quick and whose
-curve is flatter at its end than that of a network trained from scratch, and it is said so.
+The shape of learning curves). The curve is measured with a linear classifier on features, which is fast to fit; its
+curve is flatter at the end than that of a network trained from scratch, and the finding says that it is a classifier's.
 """
 
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy over the number of images, and what twice as many would bring."""
+    """A learning curve: accuracy over the number of images, and its extrapolation to twice as many."""
 
     num_images: list[int]
     accuracies: list[float]
     gain: tuple[float, float]
-    """Accuracy that twice as many images would add: the 10th and the 90th percentile."""
+    """Gain in accuracy from twice as many images: the 10th and the 90th percentile."""
 
 
 def learning_curve(values: Floats, labels: npt.NDArray[np.int64], num_classes: int) -> Curve | None:
-    """Measure and carry on the curve; None for too few images."""
+    """Measure and extrapolate the learning curve; None for too few images."""
     if len(labels) < MIN_IMAGES:
         return None
     num_test = int(HELD_OUT * len(labels))
@@ -61,7 +61,7 @@ def learning_curve(values: Floats, labels: npt.NDArray[np.int64], num_classes: i
 
 
 def fit_power_law(sizes: npt.NDArray[np.int64], errors: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """(a, b, c) of a + b n^-c with a and b of at least 0, by least squares over a grid of c."""
+    """Fit a + b n^-c with a, b >= 0: least squares for each c of a grid. Returns (a, b, c)."""
     best = (np.inf, 0.0, 0.0, 1.0)
     for exponent in EXPONENTS:
         power = sizes.astype(float) ** -exponent

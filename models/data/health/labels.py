@@ -1,8 +1,8 @@
-"""Labels that are probably wrong, by confident learning.
+"""Finds labels that are probably wrong, by confident learning.
 
 Northcutt, Jiang and Chuang 2021, Confident learning: estimating uncertainty in dataset labels (JAIR 70): an image is
-counted for a class if its probability is at least the mean probability that images labelled so have for it. Counted for
-another class than its own, it is a suspect; suspects are ordered by the margin between the two.
+counted for a class if its probability is at least the mean probability of that class over the images labelled with it.
+An image that is counted for another class than its label is a suspect; suspects are ordered by the margin between both.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image whose label is doubted."""
+    """An image whose label is probably wrong."""
 
     image: int
     label: int
@@ -25,7 +25,7 @@ class Suspect:
 
 
 def suspects(probabilities: Floats, labels: npt.NDArray[np.int64]) -> list[Suspect]:
-    """Images that are confidently of another class than their label says, the surest first.
+    """The images whose label is probably wrong, those with the largest margin first.
 
     `probabilities` (N, K) have to come from classifiers that did not see the image (out of fold). Where an image is
     confidently of several classes, the most probable counts.

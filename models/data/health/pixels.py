@@ -1,9 +1,9 @@
-"""Images that show little: of one colour, very dark, very blurred.
+"""Finds images of a single colour, very dark ones and very blurred ones.
 
 The measures are those of cleanvision (cleanlab, github.com/cleanlab/cleanvision): dark by the 99th percentile of
 perceived brightness, blurred by the variance of an edge filter. Here the variance of the Laplacian (Pech-Pacheco et al.
-2000, Diatom autofocusing in brightfield microscopy) is taken relative to the image's own variance and compared with
-the other images of the set, since what is sharp depends on the pictures and on their size.
+2000, Diatom autofocusing in brightfield microscopy) is divided by the image's own variance and compared with that of
+the other images of the set, since it depends on what the pictures show and on their size.
 """
 
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ from models.data.health.thumbnails import LUMA
 from models.text import plural
 
 CONSTANT_STD = 2.0
-"""Of 255."""
+"""Standard deviation (pixels 0 to 255) below which an image counts as one colour."""
 DARK = 0.32
-"""99th percentile of brightness, of 1 (cleanvision's threshold)."""
+"""99th percentile of brightness (0 to 1) below which an image is dark; cleanvision's threshold."""
 BLURRED = 0.004
 BLURRED_OF_MEDIAN = 0.1
 """An image is blurred if its measure is below both: the first alone, and the second times the set's median."""
 ROUNDING = 20 / 12
 """Variance that rounding to whole numbers (1/12) adds to the Laplacian, whose squared weights sum to 20."""
 MIN_SIDE = 16
-"""Of images on which blur is judged."""
+"""The smallest side of images on which blur is measured."""
 CHUNK_BYTES = 16 << 20
 
 Floats = npt.NDArray[np.float32]
@@ -54,7 +54,7 @@ def _parts(images: npt.NDArray[np.uint8]) -> Iterator[tuple[int, Floats]]:
 
 
 def dull_images(deviation: Floats, bright: Floats, sharp: Floats, side: int) -> list[Finding]:
-    """Constant, dark and blurred images, by their measures; an image is named once."""
+    """Findings on constant, dark and blurred images; each image is in one of them at most."""
     constant = deviation < CONSTANT_STD
     dark = ~constant & (bright < DARK)
     seen = ~constant & ~dark

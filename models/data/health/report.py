@@ -1,4 +1,4 @@
-"""What a dataset's images and labels give reason to look at: findings as plain sentences with the images."""
+"""The report of a dataset's check: findings as sentences, with the images concerned."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 MOST_IDS = 1_000
-"""Images that a finding names; it counts all of them."""
+"""The most images that a finding lists; `num_images` counts all of them."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -24,14 +24,14 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found."""
+    """One finding on a dataset, with the images concerned."""
 
     code: str
-    """`duplicates.leakage`: stable, for programs."""
+    """A stable identifier for programs, for example `duplicates.leakage`."""
     severity: Severity
     sentence: str
     image_ids: list[int] = field(default_factory=list)
-    """The first of the images concerned: training images from 0 on, those of the test split behind them."""
+    """The first of the images concerned. Training images are numbered from 0, followed by those of the test split."""
     num_images: int = 0
     figures: dict[str, Any] = field(default_factory=dict)
 
@@ -44,7 +44,7 @@ class HealthReport:
     num_images: int
     findings: list[Finding]
     features: str | None
-    """What label suspects and the learning curve were judged by; None if they were not."""
+    """The features used for labels and the learning curve; None if those were not checked."""
 
     def as_json(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -52,6 +52,6 @@ class HealthReport:
 
 
 def finding(code: str, severity: Severity, sentence: str, ids: list[int] | None = None, **figures: Any) -> Finding:
-    """A finding on these images, of which the first are named."""
+    """Make a finding on these images, of which it lists the first."""
     ids = ids or []
     return Finding(code, severity, sentence, ids[:MOST_IDS], len(ids), figures)

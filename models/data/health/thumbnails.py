@@ -1,4 +1,4 @@
-"""Images as small gray squares and their coarse description: what copies are looked for in."""
+"""Thumbnails of images and their low frequencies, by which copies are found."""
 
 from collections.abc import Iterator
 
@@ -6,17 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 SIDE = 24
-"""Of a thumbnail, in pixels."""
+"""The side of a thumbnail in pixels."""
 CHUNK = 1024
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 COARSE, COARSE_COLOUR = 7, 3
-"""Cosines of a description: 7 x 7 of the brightness without the mean, 3 x 3 of each colour difference."""
+"""Cosine coefficients that describe an image: 7 x 7 of brightness without the mean, 3 x 3 of each colour difference."""
 
 Floats = npt.NDArray[np.float32]
 
 
 def shrinking(size: int, side: int = SIDE, start: float = 0.0, stop: float = 1.0) -> Floats:
-    """The matrix (side, size) that takes the means over the part from `start` to `stop` of `size` values."""
+    """The matrix (side, size) that averages the values from `start` to `stop` of `size` values into `side` means."""
     edges = np.linspace(start * size, stop * size, side + 1)
     pixels = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -53,7 +53,7 @@ def cosines(count: int, side: int = SIDE) -> Floats:
 
 
 def describe(gray: Floats, differences: Floats) -> Floats:
-    """Low frequencies without the mean, of length 1: (N, D). Brighter, with more contrast or compressed: the same."""
+    """Low frequencies without the mean, normalised to length 1: (N, D). Brightness and contrast do not change them."""
     rows = cosines(COARSE)
     light = (rows @ gray @ rows.T).reshape(len(gray), -1)[:, 1:] / SIDE
     centred = differences - differences.mean(axis=(2, 3), keepdims=True)
@@ -63,5 +63,5 @@ def describe(gray: Floats, differences: Floats) -> Floats:
 
 
 def mirrored(gray: Floats, differences: Floats) -> tuple[Floats, Floats]:
-    """The same of the mirrored images."""
+    """The descriptions of the mirrored images."""
     return gray[:, :, ::-1], differences[..., ::-1]

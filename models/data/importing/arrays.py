@@ -14,7 +14,7 @@ from models.files import FREE_SPACE, storage_errors
 
 CHUNK_BYTES = 16 << 20
 SPARE_BYTES = 64 << 20
-"""Left free on a disk beside the images."""
+"""Bytes that must stay free on the disk beside the images."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class ImageFile:
         return len(self.header()) + self.rows * self.row_bytes
 
     def header(self, rows: int | None = None) -> bytes:
-        """The file's beginning. It has the same length for every number of rows: NumPy leaves room for it to grow."""
+        """The .npy header. It has the same length for every number of rows, since NumPy pads it."""
         buffer = io.BytesIO()
         shape = (self.rows if rows is None else rows, self.channels, self.side, self.side)
         np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
         return buffer.getvalue()
 
     def create(self) -> None:
-        """Make the file at its whole size. Raises StorageFull where the disk has no room for it."""
+        """Create the file at its full size. Raises StorageFull if the disk has too little space."""
         with storage_errors(f"{self.path.name} cannot be written"), self.path.open("wb") as file:
             file.write(self.header())
             file.flush()
@@ -61,7 +61,7 @@ class ImageFile:
         return np.memmap(self.path, dtype=np.uint8, mode=mode, offset=len(self.header()), shape=shape)  # type: ignore[call-overload, no-any-return]
 
     def widened(self, path: Path, written: npt.NDArray[np.bool_]) -> "ImageFile":
-        """The same in three channels, at another path: gray images that are written become gray in colour."""
+        """A copy with three channels at another path: the gray images written so far are repeated in each channel."""
         wide = ImageFile(path, self.rows, 3, self.side)
         wide.create()
         target, own = wide.rows_at(), self.rows_at()
@@ -70,7 +70,7 @@ class ImageFile:
         return wide
 
     def keep(self, kept: npt.NDArray[np.bool_]) -> "ImageFile":
-        """Close the gaps: rows that are not kept go, the others move up in their order."""
+        """Remove the rows that are not kept; the others move up in order."""
         places = np.flatnonzero(kept)
         if len(places) < self.rows:
             images = self.rows_at()
@@ -86,7 +86,7 @@ class ImageFile:
 
 
 def ask_disk(folder: Path, num_bytes: int, what: str) -> None:
-    """Raise StorageFull unless the disk has room for so many bytes and a little more."""
+    """Raise StorageFull unless this many bytes and a reserve are free on the disk."""
     free = shutil.disk_usage(folder).free
     if num_bytes + SPARE_BYTES > free:
         raise StorageFull(

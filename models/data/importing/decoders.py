@@ -1,4 +1,4 @@
-"""Decoders side by side, one process a core, and what becomes of a file that ends one."""
+"""Runs several decoder processes in parallel, and replaces one that a file has ended."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ Results = list[tuple[File, Outcome]]
 
 
 class Decoders:
-    """A few decoder processes and the batches that they work on. To be used in a `with` block."""
+    """A pool of decoder processes and the batches they work on. Use it in a `with` block."""
 
     def __init__(self, config: Config, count: int) -> None:
         self._config = config
@@ -44,13 +44,13 @@ class Decoders:
             _close(process)
 
     def submit(self, files: Sequence[File], channels: int) -> Iterator[tuple[File, Outcome]]:
-        """Give a batch to the next free decoder. Gives back what came of earlier ones once several are waiting."""
+        """Pass a batch to the next free decoder. Returns the outcomes of earlier batches once several have finished."""
         self._waiting.append(self._threads.submit(self._work, files, channels))
         while len(self._waiting) > self._most_waiting:
             yield from self._waiting.popleft().result()
 
     def drain(self) -> Iterator[tuple[File, Outcome]]:
-        """What came of all batches that are still waiting."""
+        """The outcomes of all remaining batches."""
         while self._waiting:
             yield from self._waiting.popleft().result()
 

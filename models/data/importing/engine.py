@@ -1,11 +1,11 @@
-"""From files to a dataset: looked through, planned, decoded side by side, and put into place when it is whole.
+"""Imports files as a dataset: lists them, plans splits, decodes in parallel, and renames the result into place.
 
 destination/                     appears by a rename
     train_images.npy  train_labels.npy  test_images.npy  test_labels.npy     as of every dataset
     dataset.json                 what it is, its fingerprint, policy and report
     files.jsonl                  where each image came from
-    validation.npy  groups.npy   where the files say them
-.NAME.importing/                 beside it while it is made; an import that was stopped goes on from here
+    validation.npy  groups.npy   if the files give them
+.NAME.importing/                 beside it during the import; an interrupted import continues from here
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class _Watched:
-    """Passes progress on, and remembers whether it was what ended the import."""
+    """Passes progress on, and records whether the callback stopped the import."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -46,13 +46,13 @@ class _Watched:
 def import_archive(
     source: Path, destination: Path, options: ImportOptions, progress: Progress, *, resume: bool = True
 ) -> ImportReport:
-    """Make the dataset in `destination` from a zip, a tar (gzip, bzip2, xz), a folder or parquet files.
+    """Import a zip, a tar (gzip, bzip2, xz), a folder or parquet files as a dataset in `destination`.
 
-    `destination` appears by a rename when it is whole. An import that was stopped, by its process's end or by
-    `progress`, goes on where it was when it is called again with the same arguments, unless `resume` is false; one
-    that was finished gives its report again. Any error removes what was made.
+    `destination` is created by a rename at the end. An import that was interrupted, by the end of its process or by
+    `progress`, continues when this is called again with the same arguments, unless `resume` is false; for a finished
+    one the report is returned again. Any error removes the unfinished files.
 
-    Raises ArchiveError for files that cannot become a dataset, StorageFull for a disk without room, Conflict when
+    Raises ArchiveError for files that cannot become a dataset, StorageFull if the disk is full, Conflict if
     `destination` holds something else.
     """
     make_folder(destination.parent)

@@ -1,4 +1,4 @@
-"""The end of an import: gaps are closed, labels, list and description are written, and everything is on the disk."""
+"""The last part of an import: removes unused rows, writes labels, image list and description, and flushes the files."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from models.text import plural
 MOST_SKIPPED = 1_000
 """Files that the report lists by name."""
 SMALLEST_STD = 1 / 255
-"""A channel that is the same everywhere is divided by this in place of 0."""
+"""The standard deviation used for a constant channel in place of 0, since pixels are divided by it."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,7 +51,7 @@ def finish(
     reason: str,
     progress: Progress,
 ) -> ImportReport:
-    """Make the folder `work` a whole dataset and report on it. Raises ArchiveError if too little could be read."""
+    """Complete the dataset in the folder `work`. Returns its report. Raises ArchiveError if too little was readable."""
     kept = reading.written
     names = [entries[number].name for number in plan.entries]
     warnings = list(plan.warnings)
@@ -103,7 +103,7 @@ def finish(
 def _classes_left(
     plan: Plan, kept: npt.NDArray[np.bool_], names: Sequence[str], reading: Reading, warnings: list[str]
 ) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """The classes that have images, and the labels of the images that are kept, numbered anew without the others."""
+    """The classes that still have images, and the labels of the kept images, renumbered accordingly."""
     counts = np.bincount(plan.labels[kept], minlength=len(plan.class_names))
     left = np.flatnonzero(counts)
     if len(left) < 2:
@@ -131,9 +131,9 @@ def _classes_left(
 
 
 def _write_groups(path: Path, groups: Sequence[str | None]) -> int | None:
-    """Each training image's group as a number; an image without one gets a number of its own.
+    """Write each training image's group number; an image without a group gets a number of its own.
 
-    Returns how many there are; None, and no file, where no image has one.
+    Returns the number of groups; None, without writing a file, if no image has a group.
     """
     if all(group is None for group in groups):
         return None

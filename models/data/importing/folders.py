@@ -1,4 +1,4 @@
-"""A folder of this machine as a source."""
+"""The source for a local folder."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ from models.errors import ArchiveError
 
 
 class FolderSource:
-    """Files below a folder, by their names; links are refused, hidden folders not entered."""
+    """The files below a folder, ordered by name. Links are refused, hidden folders are skipped."""
 
     kind = "folder"
     class_names: tuple[str, ...] | None = None

@@ -1,4 +1,4 @@
-"""Names inside archives: which are nobody's images, which say a split, in which order classes come."""
+"""Interprets names inside archives: junk files, split names, and the order of class names."""
 
 import re
 import unicodedata
@@ -7,16 +7,16 @@ from enum import StrEnum
 from models.errors import ArchiveError
 
 MAX_NAME = 1_000
-"""Characters of a path inside an archive."""
+"""The most characters of a path inside an archive."""
 MAX_PART = 255
-"""Characters of one of its parts: what file systems allow."""
+"""The most characters of a part of a path, which is what file systems allow."""
 SHOWN_CHARACTERS = 120
 
 JUNK = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__pycache__", "$recycle.bin", "icon\r",
     "system volume information", "lost+found",
 }  # fmt: skip
-"""Left by systems and tools beside images, in lower case. So are names that begin with a dot."""
+"""Files that operating systems and tools leave beside images, in lower case; so are names that begin with a dot."""
 
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif",
@@ -26,12 +26,12 @@ OTHER_IMAGE_SUFFIXES = {
     ".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".eps", ".psd", ".ico", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dcm",
     ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".fits", ".exr", ".hdr", ".jxr",
 }  # fmt: skip
-"""Pictures that are not read: listed as such rather than passed over."""
+"""Suffixes of pictures that cannot be read; they are listed as skipped."""
 TEXT_NAMES = {"readme", "license", "licence", "copying", "makefile", "changelog", "authors", "dockerfile", "checksums"}
 
 
 class Split(StrEnum):
-    """A split as the files give it."""
+    """A split given by the files."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -47,7 +47,7 @@ SPLIT_NAMES = {
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a folder's or a column's name says: `train`, `Training_Set`, `valid`, `val-set`, `TEST`."""
+    """The split that a folder or column name stands for: `train`, `Training_Set`, `valid`, `val-set`, `TEST`."""
     return SPLIT_NAMES.get(re.sub(r"[\s_.-]+", "", name).casefold())
 
 
@@ -73,7 +73,7 @@ def parts_of(name: str, index: int, what: str) -> tuple[str, ...]:
 
 
 def shown(name: str) -> str:
-    """A name for quoting in a message: in one line, and not longer than one."""
+    """A name for a message: on one line and shortened."""
     name = name if len(name) <= SHOWN_CHARACTERS else name[: SHOWN_CHARACTERS - 3] + "..."
     if name.isprintable():
         return name
@@ -84,7 +84,7 @@ def shown(name: str) -> str:
 
 
 def refusal(name: str, index: int, what: str, problem: str, fix: str | None = None) -> ArchiveError:
-    """The error for a member that makes the whole archive unusable."""
+    """The error for a member because of which the whole archive is refused."""
     return ArchiveError(
         f"member {index + 1:,} of the {what}, '{shown(name)}', {problem}",
         fix=fix or "pack the images' folder again with plain files in folders and nothing else, and send that",
@@ -93,7 +93,7 @@ def refusal(name: str, index: int, what: str, problem: str, fix: str | None = No
 
 
 def is_junk(parts: tuple[str, ...]) -> bool:
-    """Whether a path is a system's or a tool's, or hidden: never a class and never an image."""
+    """Whether a path is hidden or left by an operating system or a tool, so neither a class nor an image."""
     return any(part.startswith(".") or part.casefold() in JUNK for part in parts)
 
 
@@ -104,7 +104,7 @@ def suffix_of(name: str) -> str:
 
 
 def may_be_image(name: str) -> bool:
-    """Whether a file is looked at as an image, by its name: an image's suffix, or none at all."""
+    """Whether a file may be an image by its name: an image's suffix, or no suffix."""
     base = name.rpartition("/")[2]
     suffix = suffix_of(base)
     if suffix in IMAGE_SUFFIXES or suffix in OTHER_IMAGE_SUFFIXES:

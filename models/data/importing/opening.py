@@ -1,4 +1,4 @@
-"""Which kind of source a path is, by its content."""
+"""Opens a path as a source of the right kind, determined by its content."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,9 +21,9 @@ FIX = "pack the images' folder as .zip, .tar or .tar.gz, and send that"
 
 @contextmanager
 def open_images(path: Path, work: Path, options: ImportOptions) -> Iterator[Source]:
-    """Open a folder, a zip, a tar or parquet files, themselves or inside one of those, and look through the names.
+    """Open a folder, a zip, a tar or parquet files (also inside one of the others), and list the names.
 
-    Raises ArchiveError for anything else, saying what it is.
+    Raises ArchiveError for anything else, with what it is.
     """
     with open_source(path, options) as opened:
         inside = parquet_inside(opened, work, options.group_column) if not opened.kind.startswith("parquet") else None
@@ -50,7 +50,7 @@ def open_source(path: Path, options: ImportOptions) -> AbstractContextManager[So
 
 
 def _is_old_tar(start: bytes) -> bool:
-    """A tar from before POSIX has no magic, but a checksum of its header in octal digits."""
+    """Whether a header is that of a pre-POSIX tar, which has no magic number but a checksum in octal digits."""
     if len(start) < 512 or not start[0]:
         return False
     try:

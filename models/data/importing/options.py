@@ -1,4 +1,4 @@
-"""What an import is asked to do, and what it did."""
+"""The options of an import, and its report."""
 
 import re
 from enum import StrEnum
@@ -19,7 +19,7 @@ class Fit(StrEnum):
 
 
 class OnBroken(StrEnum):
-    """What a file that cannot be decoded does to the import."""
+    """How an import handles a file that cannot be decoded."""
 
     SKIP = "skip"
     """It is left out and listed in the report."""
@@ -31,7 +31,7 @@ COLUMN = "column"
 
 
 class ImportOptions(BaseModel):
-    """How files become a dataset. Everything but the names is decided by the files unless it is given here."""
+    """The options of an import. What is not given here is decided from the files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,7 +72,7 @@ class ImportOptions(BaseModel):
 
     @property
     def group_column(self) -> str | None:
-        """The column that says the group: its name, or "" for the usual names; None if groups are found otherwise."""
+        """The table column with the group: its name, or "" for the usual names; None if groups come from elsewhere."""
         if self.group is None:
             return None
         kind, _, name = self.group.partition(":")
@@ -80,7 +80,7 @@ class ImportOptions(BaseModel):
 
 
 class ClassCount(BaseModel):
-    """One class and its images in each split; those of a given validation split are among the training images."""
+    """One class and its images in each split."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -100,7 +100,7 @@ class Skipped(BaseModel):
 
 
 class ImportReport(BaseModel):
-    """What an import made of the files."""
+    """The report of an import: classes, counts, skipped files, warnings."""
 
     model_config = ConfigDict(frozen=True)
 

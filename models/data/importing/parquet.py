@@ -1,4 +1,4 @@
-"""Parquet files with images in them, as Hugging Face's datasets has them, as a source: a row an image."""
+"""The source for parquet files with one image per row, as Hugging Face's datasets has them."""
 
 import json
 import shutil
@@ -111,7 +111,7 @@ class ParquetSource:
         return
 
     def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | ArchiveError]]:
-        """See Source. Row groups of which nothing is wanted are passed over."""
+        """See Source. Row groups without a wanted row are skipped."""
         wanted = wanted if isinstance(wanted, set | frozenset) else set(wanted)
         for (name, path), column, first in zip(self._files, self._columns, self._firsts, strict=True):
             with self._open(name, path) as opened:
@@ -152,7 +152,7 @@ class ParquetSource:
 def parquet_inside(outer: Source, work: Path, group_column: str | None) -> ParquetSource | None:
     """The parquet files of a folder or an archive as a source; None if it has none.
 
-    They are read in no order, so those of an archive are copied into the folder `work` first.
+    They need random access, so those in an archive are copied into the folder `work` first.
     """
     numbers = [
         number
@@ -185,7 +185,7 @@ def _pyarrow() -> Any:
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """Hugging Face's description of the columns; empty where there is none."""
+    """Hugging Face's description of the columns; empty if there is none."""
     try:
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = described["info"]["features"]
@@ -200,7 +200,7 @@ def _features(schema: Any) -> dict[str, Any]:
 
 
 def _images_with(schema: Any, part: str) -> list[str]:
-    """Columns of structures with a part of this name: {bytes, path}."""
+    """The struct columns that have a field of this name, as {bytes, path}."""
     import pyarrow as pa
 
     return [
@@ -228,5 +228,5 @@ def _group_column(columns: Sequence[str], asked: str | None) -> str | None:
 
 
 def _words(name: str) -> list[str]:
-    """train-00000-of-00001.parquet: train, 00000, ..."""
+    """The words of a file name: train-00000-of-00001.parquet gives train, 00000, ..."""
     return name.rpartition("/")[2].rpartition(".")[0].replace("_", "-").split("-")

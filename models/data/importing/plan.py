@@ -1,4 +1,4 @@
-"""From a layout to rows of arrays: which image goes into which split, under which label and number."""
+"""Plans the arrays of a dataset from its layout: each image's split, label and row."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ from models.errors import ArchiveError
 from models.text import plural
 
 TEST_FRACTION = 0.2
-"""Of the images, where the files give no split at all."""
+"""The part of the images that becomes the test split if the files give no split."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All images in the order of their rows: the training split first, with given validation images, then the test."""
+    """All images in row order: the training split, including given validation images, then the test split."""
 
     class_names: tuple[str, ...]
     entries: npt.NDArray[np.int64]
@@ -31,13 +31,13 @@ class Plan:
     labels: npt.NDArray[np.int64]
     num_train: int
     validation: npt.NDArray[np.bool_]
-    """Of each training image, whether the files themselves hold it out."""
+    """For each training image, whether the files put it into a validation split."""
     groups: tuple[str | None, ...]
     given: tuple[Split | None, ...]
     warnings: tuple[str, ...]
 
     def digest(self, entries: Sequence[Entry], options: ImportOptions) -> str:
-        """Names an import: the same files and options give the same rows, so that it can go on where it stopped."""
+        """Identifies an import: the same files and options give the same rows, so that it can be resumed."""
         digest = hashlib.sha256(options.model_dump_json(exclude={"threads"}).encode())
         digest.update(json.dumps([self.class_names, self.num_train, self.groups]).encode())
         for array in (self.entries, self.labels, self.validation):
@@ -83,7 +83,7 @@ def make_plan(layout: Layout, entries: Sequence[Entry], options: ImportOptions) 
 def split_test(
     labels: npt.NDArray[np.int64], given: Sequence[Split | None], groups: Sequence[str | None], options: ImportOptions
 ) -> tuple[npt.NDArray[np.bool_], list[str]]:
-    """Of each image, whether it is of the test split, and what is to be said of that."""
+    """For each image whether it is in the test split, and the warnings about that split."""
     is_test = np.array([split is Split.TEST for split in given], dtype=np.bool_)
     if is_test.any():
         return is_test, []
@@ -101,7 +101,7 @@ def split_test(
 def stratified(
     labels: npt.NDArray[np.int64], groups: Sequence[str | None], fraction: float, seed: int
 ) -> npt.NDArray[np.int64]:
-    """The places of a random part of the images with the classes' shares, whole groups at a time, in ascending order.
+    """A stratified random part of the images, made of whole groups, as indices in ascending order.
 
     Every class keeps at least one image outside. An image without a group is a group of its own. Groups are drawn in
     random order and taken as long as they bring the part's class counts closer to the wanted ones.

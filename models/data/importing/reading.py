@@ -1,4 +1,4 @@
-"""Reading all images of a plan into array files: batches, decoders, and a record from which to go on."""
+"""Reads all images of a plan into array files, in batches, with a record from which an interrupted import continues."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from models.files import flush, placing
 
 RECORD = "reading.npz"
 RECORD_SECONDS = 10.0
-"""Between two records: what a killed import reads again."""
+"""Seconds between two records: a killed import repeats at most that much."""
 PROGRESS_SECONDS = 0.2
 BATCH_IMAGES = 64
 BATCH_BYTES = 4 << 20
@@ -30,7 +30,7 @@ TO_DO = 255
 
 
 class Reading:
-    """The images of a plan on their way into two array files in the folder `work`."""
+    """Reads the images of a plan into two array files in the folder `work`."""
 
     def __init__(self, work: Path, source: Source, plan: Plan, options: ImportOptions, size: int) -> None:
         self._work, self._source, self._plan, self._options, self.size = work, source, plan, options, size
@@ -42,13 +42,13 @@ class Reading:
         self.reasons: dict[int, str] = {}
         """Why an image could not be read, by its place in the plan."""
         self.channels = 1
-        """Gray until the first image with colours comes."""
+        """1 (gray) until the first image in colour, then 3."""
         self._place = {int(entry): place for place, entry in enumerate(plan.entries)}
         self._recorded = self._told = time.monotonic()
 
     @property
     def written(self) -> npt.NDArray[np.bool_]:
-        """Of each image of the plan, whether its pixels are in its array."""
+        """For each image of the plan, whether its pixels are in the array file."""
         return np.equal(self.answers, Answer.WRITTEN)
 
     @property
@@ -61,7 +61,7 @@ class Reading:
         return ImageFile(self._work / f"{split}_images.npy", rows, channels or self.channels, self.size)
 
     def run(self, progress: Callable[[str, int, int], None]) -> None:
-        """Read what is not read yet. Raises ArchiveError for a broken file if those are to be refused."""
+        """Read the images that have not been read. With `on_broken=refuse`, raises ArchiveError for a broken file."""
         if not self._go_on():
             self._begin()
         left = {int(self._plan.entries[place]) for place in np.flatnonzero(self.answers == TO_DO)}
@@ -87,7 +87,7 @@ class Reading:
             array.create()
 
     def _note(self, results: Iterable[tuple[File, Outcome]]) -> list[File]:
-        """Remember what came of files. Gives back those that have colours for which there is no room."""
+        """Record the outcomes of files. Returns the files in colour that do not fit an array with one channel."""
         coloured = []
         for file, outcome in results:
             if outcome.answer is Answer.COLOURED:
@@ -114,7 +114,7 @@ class Reading:
         self.reasons[place] = reason
 
     def _read(self, entries: set[int], progress: Callable[[str, int, int], None]) -> Iterator[File]:
-        """The contents of files, with the rows that they go into. One that cannot be read is noted as broken."""
+        """Yield files with the rows they go into. One that cannot be read is recorded as broken."""
         for number, data in self._source.contents(entries):
             place, name = self._place[number], self._source.listing.entries[number].name
             if isinstance(data, ArchiveError):
@@ -125,7 +125,7 @@ class Reading:
             yield File(place - is_test * self._plan.num_train, is_test, name, data)
 
     def _widen(self) -> None:
-        """From gray to colour."""
+        """Convert the array files from one channel to three."""
         written = self.written
         wide_bytes = 3 * len(self._plan.entries) * self.size**2
         ask_disk(self._work, wide_bytes, f"{len(self._plan.entries):,} images of {self.size} pixels in colour")
@@ -143,7 +143,7 @@ class Reading:
             progress("reading images", int((self.answers != TO_DO).sum()), len(self.answers))
 
     def _record(self) -> None:
-        """Write down what is done, after the pixels themselves are on the disk."""
+        """Write the record of the images read so far, after flushing their pixels to the disk."""
         for array in self.arrays:
             flush(array.path)
         with placing(self._work / RECORD) as temporary, temporary.open("wb") as file:
@@ -158,11 +158,11 @@ class Reading:
         self._recorded = time.monotonic()
 
     def forget(self) -> None:
-        """Remove the record: from here on an import that is stopped begins again."""
+        """Remove the record: an import that is interrupted after this starts from the beginning."""
         (self._work / RECORD).unlink(missing_ok=True)
 
     def _go_on(self) -> bool:
-        """Take up what an earlier call has done; False if there is nothing, or of other files or options."""
+        """Load the record of an earlier call; False if there is none, or one of other files or options."""
         try:
             with np.load(self._work / RECORD) as record:
                 if str(record["digest"]) != self._digest:
@@ -180,7 +180,7 @@ class Reading:
 
 
 def next_batch(files: Iterator[File]) -> list[File]:
-    """The next few files, small in number and in bytes; empty at the end."""
+    """The next batch of files, limited by number and bytes; empty at the end."""
     batch, size = list[File](), 0
     for file in files:
         batch.append(file)

@@ -1,4 +1,4 @@
-"""The size that images are stored at, chosen from their own sizes."""
+"""Chooses the side that images are stored at from their original sizes."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from models.errors import ArchiveError
 from models.text import plural
 
 SIDES = (16, 24, 28, 32, 40, 48, 64, 96, 128, 160, 192, 224)
-"""Sides that are chosen from. 224 is what networks for photos are made for, and what ImageNet's weights expect."""
+"""Sides to choose from. 224 is what networks for photos are designed for and ImageNet weights expect."""
 KEPT_AS_IS = 64
-"""Images that all have one size up to here keep it."""
+"""Images that all have the same side, up to this one, keep it."""
 NUM_LOOKED_AT = 200
 
 

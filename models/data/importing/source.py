@@ -1,7 +1,7 @@
-"""Where images come from: a folder, a zip, a tar or parquet files, each as a list of entries and a stream of contents.
+"""The interface of a source of images (folder, zip, tar, parquet): a list of entries and a stream of their contents.
 
-Nothing is unpacked: names inside an archive are never paths on this machine. What an archive says of itself is checked
-as a whole before anything is read.
+Nothing is unpacked to disk: names inside an archive are never paths on this machine. An archive's directory is checked
+as a whole before any content is read.
 """
 
 import shutil
@@ -15,35 +15,35 @@ from models.errors import ArchiveError
 from models.text import plural
 
 MAX_ENTRIES = 500_000
-"""Files of an archive that are looked at; a file costs half a kilobyte of memory."""
+"""The most files of an archive; each takes half a kilobyte of memory."""
 MAX_IMAGE_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 20
-"""Of one table or JSON file."""
+"""The most bytes of one table or JSON file."""
 MAX_TEXTS_BYTES = 512 << 20
-"""Of all of them together."""
+"""The most bytes of all tables and JSON files together."""
 TEXT_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".cls", ".txt"}
 MAX_RATIO = 200
-"""Times its own size that an archive may unpack to; photos do not shrink, drawings of few colours to a hundredth."""
+"""The largest ratio of unpacked to packed size: photos hardly shrink, drawings of few colours by a factor of 100."""
 FREE_RATIO_BYTES = 1 << 30
-"""An archive that unpacks to less is taken whatever the ratio."""
+"""Up to this unpacked size the ratio is not checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file, before it is read. Its place in `Source.entries` is its number."""
+    """One file, before it is read. Its index in `Source.entries` is its number."""
 
     name: str
     """Path inside the archive, with slashes; unique."""
     size: int
     label: str | None = None
-    """The class, where the source itself says it (parquet)."""
+    """The class, if the source has it (parquet)."""
     split: Split | None = None
     group: str | None = None
 
 
 @dataclass
 class Listing:
-    """What a source holds, in the order in which it is stored."""
+    """The entries of a source, in storage order."""
 
     entries: list[Entry] = field(default_factory=list)
     folders: set[str] = field(default_factory=set)
@@ -57,12 +57,12 @@ class Source(Protocol):
     """In messages: zip, tar, folder, parquet file."""
     listing: Listing
     class_names: tuple[str, ...] | None
-    """The classes in their order, where the source itself says them."""
+    """The classes in order, if the source has them."""
 
     def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | ArchiveError]]:
-        """The contents of the entries with these numbers, in the order in which they are stored.
+        """Yield the contents of the entries with these numbers, in storage order.
 
-        An entry that cannot be read is given as the error that says why; the others follow.
+        For an entry that cannot be read, the error is yielded in place of its content.
         """
 
     def text(self, number: int) -> bytes:
@@ -89,7 +89,7 @@ class Names:
 
 
 def too_many(kind: str) -> ArchiveError:
-    """The error for an archive of more files than are looked at."""
+    """The error for an archive with more than MAX_ENTRIES files."""
     return ArchiveError(
         f"the {kind} holds more than {plural(MAX_ENTRIES, 'file')}, which is the most that is read",
         fix="leave out what is no image of the dataset, or import a part of it",
@@ -97,7 +97,7 @@ def too_many(kind: str) -> ArchiveError:
 
 
 def copy_file(source: IO[bytes], path: Path, name: str, size: int) -> None:
-    """Copy an entry of a stated size to `path`. Raises ArchiveError if it has another."""
+    """Copy an entry of a stated size to `path`. Raises ArchiveError if its size differs."""
     with path.open("wb") as target:
         shutil.copyfileobj(source, target, 1 << 20)
         if target.tell() != size:
@@ -105,7 +105,7 @@ def copy_file(source: IO[bytes], path: Path, name: str, size: int) -> None:
 
 
 def check_ratio(unpacked: int, packed: int, kind: str, name: str) -> None:
-    """Raise ArchiveError once more comes out of an archive than real images would give."""
+    """Raise ArchiveError if an archive unpacks to more than images would (a zip bomb)."""
     if unpacked > max(FREE_RATIO_BYTES, MAX_RATIO * packed):
         raise ArchiveError(
             f"the {kind} of {packed:,} bytes unpacks to more than {unpacked:,} ({MAX_RATIO} times as much, reached at "
@@ -116,12 +116,12 @@ def check_ratio(unpacked: int, packed: int, kind: str, name: str) -> None:
 
 
 def is_text(name: str, size: int) -> bool:
-    """Whether a file may be a table or a label: read while an archive that cannot be gone back in is looked through."""
+    """Whether a file may be a table or a label; these are read while an archive without random access is listed."""
     return suffix_of(name) in TEXT_SUFFIXES and size <= MAX_TEXT_BYTES
 
 
 def nested_archive(name: str) -> str | None:
-    """The kind of archive that a file's name says, None for anything else."""
+    """The kind of archive by a file's suffix, None for anything else."""
     name = name.rpartition("/")[2].casefold()
     if suffix_of(name) in {".zip", ".rar", ".7z", ".tm"}:
         return suffix_of(name)[1:]

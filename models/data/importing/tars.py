@@ -1,4 +1,4 @@
-"""A tar, compressed or not, as a source: looked through once for its names, and read once more for its images."""
+"""The source for a tar, compressed or not: read once for the names, and again for the images."""
 
 import lzma
 import tarfile
@@ -21,15 +21,15 @@ from models.data.importing.source import (
 from models.errors import ArchiveError
 
 BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError, KeyError)
-"""What tarfile and the decompressors raise of a damaged file. UnicodeError is a ValueError."""
+"""What tarfile and the decompressors raise for a damaged file. UnicodeError is a ValueError."""
 
 
 class _Whole(tarfile.TarInfo):
-    """A member's header. tarfile takes a tar that ends in the middle of one, or without an end, for a whole one."""
+    """A member's header that detects truncation, since tarfile takes a tar that ends too early for a complete one."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
-        """Raises ReadError where the tar ends before the blocks that mark its end, or holds what is no header."""
+        """Read a header. Raises ReadError for an invalid one, and if the tar ends before its end-of-archive blocks."""
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end, as it should be
@@ -39,7 +39,7 @@ class _Whole(tarfile.TarInfo):
 
 
 class TarSource:
-    """The members of a tar. It cannot be gone back in if it is compressed, so texts are kept from the first pass."""
+    """The members of a tar. A compressed one has no random access, so text files are kept from the first pass."""
 
     kind = "tar"
     class_names: tuple[str, ...] | None = None

@@ -1,4 +1,4 @@
-"""A zip as a source: its directory is checked as a whole, its members are read one after the other."""
+"""The source for a zip: its directory is checked as a whole, then members are read in order."""
 
 import os
 import stat
@@ -26,10 +26,10 @@ from models.errors import ArchiveError
 MEMBER_HEAD = b"PK\x01\x02"
 LOCAL_HEAD = b"PK\x03\x04"
 LOCAL = struct.Struct("<4s2xH18xHH")
-"""Before a member's content: how it begins, flags, lengths of the name and of what follows it."""
+"""The local header before a member's content: signature, flags, lengths of the name and of the extra field."""
 END, END64 = b"PK\x05\x06", b"PK\x06\x06"
 TAIL_BYTES = 65_535 + 22 + 20 + 56
-"""In which a zip's end is: a comment of up to 65,535 bytes, the end record and, of a large zip, two more."""
+"""Bytes at the end of a zip that hold its end records: a comment of up to 65,535 bytes and up to three records."""
 DIRECTORY_BYTES_A_FILE = 400
 ENCRYPTED, UTF8 = 0x1, 0x800
 COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
@@ -37,7 +37,7 @@ BROKEN = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, KeyError, IndexError, OverflowError,
     NotImplementedError, RuntimeError, MemoryError,
 )  # fmt: skip
-"""What the zipfile module raises of an archive that was made to break it."""
+"""What the zipfile module raises for damaged and malicious archives."""
 
 
 class ZipSource:
@@ -134,7 +134,7 @@ class ZipSource:
         return data
 
     def _unpack(self, member: zipfile.ZipInfo) -> bytes:
-        """A member's content, checked. zipfile's own reading is several times slower for small files."""
+        """A member's content, checked by its CRC. zipfile's own reading is several times slower for small files."""
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             with self._zip.open(member) as opened:
                 return opened.read(member.file_size + 1)
@@ -157,7 +157,7 @@ class ZipSource:
 
 
 def _name_of(member: zipfile.ZipInfo) -> str:
-    """The whole name. macOS writes UTF-8 without saying so, which the zipfile module reads as code page 437."""
+    """The full name. macOS writes UTF-8 without the flag for it, which the zipfile module decodes as code page 437."""
     name = member.orig_filename
     if not member.flag_bits & UTF8 and not name.isascii():
         try:
@@ -181,7 +181,7 @@ def _check_member(member: zipfile.ZipInfo, name: str, index: int) -> None:
 
 
 def _check_directory(file: BinaryIO, size: int) -> None:
-    """Count the files in the zip's directory, before the zipfile module makes an object of each."""
+    """Check the number of files in the zip's directory before the zipfile module makes an object of each."""
     file.seek(max(0, size - TAIL_BYTES))
     tail = file.read()
     place = tail.rfind(END)

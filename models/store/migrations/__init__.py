@@ -1,4 +1,4 @@
-"""The schema's history, run in the caller's transaction: a migration happens whole or not at all."""
+"""Runs the schema's migrations in the caller's transaction, so that each is applied completely or not at all."""
 
 from pathlib import Path
 

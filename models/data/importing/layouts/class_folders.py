@@ -1,4 +1,4 @@
-"""A folder a class, with folders of splits above or below them, inside any number of folders around everything."""
+"""The layout with one folder per class, optionally with split folders above or below, inside any outer folders."""
 
 from collections import Counter, defaultdict
 
@@ -10,7 +10,7 @@ Folder = tuple[str, ...]
 
 
 def recognise(files: Files) -> Layout | None:
-    """Images by the folders that they lie in; None where no folder is a class."""
+    """Label images by the folder they are in. None if no folder is a class."""
     root = common_root(files.images)
     depth = len(root)
     inside = [one for one in files.images if len(one.parts) > depth + 1]
@@ -32,9 +32,9 @@ def recognise(files: Files) -> Layout | None:
 
 
 def common_root(images: list[Candidate]) -> Folder:
-    """The folders around everything: each the only one at its level that holds images, with folders of images inside.
+    """The outer folders to ignore: each is the only folder with images at its level, and contains folders of images.
 
-    A folder of a split is never one of them.
+    A split folder is never one of them.
     """
     root: Folder = ()
     while True:
@@ -97,7 +97,7 @@ def _note_empty(layout: Layout, folder: str, known: set[str]) -> None:
 
 
 def _note_deeper(layout: Layout, inside: list[Candidate], depth: int) -> None:
-    """Say it when folders inside of classes look like classes themselves."""
+    """Add a warning if folders inside class folders look like classes themselves."""
     deeper: dict[str, Counter[str]] = defaultdict(Counter)
     flat = 0
     for one in inside:
@@ -123,7 +123,7 @@ def _list(names: set[str], most: int = 4) -> str:
 
 
 def merge_only_split(layout: Layout) -> None:
-    """One split for everything is none: images that only a `train` folder holds are split here."""
+    """Treat a single split that holds all images as no split, so that a test split is made."""
     splits = {one.split for one in layout.samples}
     if len(splits) == 1 and splits != {None}:
         (only,) = splits

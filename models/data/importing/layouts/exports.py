@@ -1,4 +1,4 @@
-"""What annotation tools write: Label Studio's JSON, CVAT's XML, Teachable Machine's project file."""
+"""Layouts exported by annotation tools: Label Studio's JSON, CVAT's XML, Teachable Machine's project file."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ MANY_DEEP = 100
 
 
 def teachable_machine(files: Files) -> Layout | None:
-    """A project file (.tm): all samples beside each other, each with its class in its name."""
+    """A project file (.tm): all samples in one folder, each with its class in its file name."""
     marked = [one for one in files.images if TEACHABLE_MACHINE_MARK in one.parts[-1]]
     if not marked or len(marked) < len(files.images):
         return None

@@ -1,4 +1,4 @@
-"""Finding the image that a table, a tool's export or a list means: they name files in many ways."""
+"""Resolves the ways in which tables, exports and lists refer to image files."""
 
 from collections.abc import Iterable
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -9,7 +9,7 @@ AMBIGUOUS = -1
 
 
 class Finder:
-    """Images by their path, by a path's end, by their name, and by their name without its suffix."""
+    """Finds images by their path, the end of their path, their name, or their name without suffix."""
 
     def __init__(self, images: Iterable[Candidate]) -> None:
         self._paths: dict[str, int] = {}
@@ -24,7 +24,7 @@ class Finder:
                 _note(self._endings, "/".join(one.parts[start:]), one.number)
 
     def find(self, written: str, folder: tuple[str, ...] = ()) -> int | None:
-        """The number of the image that a table in `folder` means by a path, a name, or a name without suffix.
+        """The number of the image that a table in `folder` refers to by a path, a name, or a name without suffix.
 
         None for none, or for more than one.
         """

@@ -1,4 +1,4 @@
-"""What files mean: which are images of which class, in which split and group."""
+"""Types of a recognised layout: the samples with their classes, splits and groups."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,18 +20,18 @@ class Sample:
 
 @dataclass
 class Layout:
-    """Files as they were understood."""
+    """The recognised meaning of a source's files."""
 
     name: str
-    """In a few words, for the report: "class folders"."""
+    """A short name for the report, for example "class folders"."""
     samples: list[Sample]
     class_names: tuple[str, ...] | None = None
-    """The classes in the order that the files state; None: the natural order of their names."""
+    """The classes in the order that the files state; None for the natural order of their names."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
-    """Images that are not taken, by name, and why."""
+    """Images that are left out, by name, with the reason."""
     warnings: list[str] = field(default_factory=list)
     empty_classes: list[str] = field(default_factory=list)
-    """Classes that the files name and have no image of."""
+    """Classes that the files name without having images of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Files:
-    """A source's files as recognisers see them."""
+    """A source's files, sorted for the recognisers."""
 
     entries: Sequence[Entry]
     images: list[Candidate]
@@ -53,7 +53,7 @@ class Files:
     """Files that are neither images nor junk: tables, texts."""
     folders: set[str]
     read: Callable[[int], bytes]
-    """The content of a small file of text. Raises ArchiveError."""
+    """Reads a small text file. Raises ArchiveError."""
 
     @classmethod
     def of(cls, listing: Listing, read: Callable[[int], bytes]) -> "Files":

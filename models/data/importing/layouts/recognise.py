@@ -1,4 +1,4 @@
-"""Which layout files have: the recognisers in their order."""
+"""Recognises the layout of files by trying the recognisers in order."""
 
 from models.data.importing.layouts import class_folders, exports, tables, webdataset
 from models.data.importing.layouts.layout import Files, Layout, Sample
@@ -16,7 +16,7 @@ FIX = (
 
 
 def recognise(source: Source, options: ImportOptions) -> Layout:
-    """What the files of a source mean. Raises ArchiveError when no labels are found, saying what was."""
+    """The layout of a source's files. Raises ArchiveError, with what was found, if there are no labels."""
     if source.kind == ParquetSource.kind:
         layout = _of_rows(source)
         class_folders.merge_only_split(layout)
@@ -40,7 +40,7 @@ def recognise(source: Source, options: ImportOptions) -> Layout:
 
 
 def _by_content(source: Source, files: Files, options: ImportOptions) -> Layout | None:
-    """The first of the recognisers that finds labels, the surest first."""
+    """The layout by the first recogniser that finds labels; the most reliable ones come first."""
     for tool in (exports.teachable_machine, webdataset.recognise, exports.cvat, exports.label_studio):
         if (layout := tool(files)) is not None:
             return layout
@@ -61,7 +61,7 @@ def _differ(one: Layout, other: Layout) -> bool:
 
 
 def _of_rows(source: Source) -> Layout:
-    """Rows of parquet files, which say their labels themselves."""
+    """The layout of parquet rows, which contain their labels."""
     entries = source.listing.entries
     samples = [
         Sample(number, entry.label, entry.split, entry.group)
@@ -73,7 +73,7 @@ def _of_rows(source: Source) -> Layout:
 
 
 def no_images(source: Source, files: Files) -> ArchiveError:
-    """The error for files of which none is an image."""
+    """The error for files without any image."""
     if not files.others:
         return ArchiveError(f"the {source.kind} holds no files", fix=FIX)
     others = ", ".join(f"'{shown(one.name)}'" for one in files.others[:3])
@@ -85,7 +85,7 @@ def no_images(source: Source, files: Files) -> ArchiveError:
 
 
 def no_labels(source: Source, files: Files) -> ArchiveError:
-    """The error for images of which nothing says the class."""
+    """The error for images without any label."""
     example = shown(files.images[0].name)
     return ArchiveError(
         f"nothing says the classes of the {plural(len(files.images), 'image')} in the {source.kind}: '{example}' lies "

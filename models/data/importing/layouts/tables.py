@@ -1,4 +1,4 @@
-"""Images with a table of their labels: CSV or JSON Lines, as Kaggle, Hugging Face and Roboflow write them."""
+"""The layout with a table of labels: CSV or JSON Lines, as from Kaggle, Hugging Face and Roboflow."""
 
 import csv
 import io
@@ -29,14 +29,14 @@ GROUP_COLUMNS = (
     "individual_id", "sequence",
 )  # fmt: skip
 MIN_FOUND = 0.5
-"""Of a table's rows, whose images must be there."""
+"""The part of a table's rows whose images must exist for the table to count."""
 MIN_COVERED = 0.5
-"""Of the images, that a table must name for its labels to count."""
+"""The part of the images that a table must name for its labels to count."""
 FOUND_LOOKED_AT = 200
 MOST_TEXTS = 20
-"""Files called .txt that are looked at: some are lists of labels, most are not."""
+"""The most .txt files that are read: some are lists of labels, most are not."""
 NOT_LABELS = ("submission",)
-"""In names of tables that only look like labels: Kaggle's form for answers."""
+"""Parts of names of tables that only look like labels, such as Kaggle's sample submissions."""
 
 
 @dataclass
@@ -50,9 +50,9 @@ class Table:
 
 
 def recognise(files: Files, options: ImportOptions, *, surely: bool) -> Layout | None:
-    """Images with the labels of tables; None where no table labels them.
+    """Label images by tables; None if no table labels them.
 
-    `surely` asks for a column that is called a label, class or the like: for images that lie in folders of classes.
+    `surely` requires a column named label, class or similar; it is set for images that are in class folders.
     """
     found = _read_tables(files)
     if not found:
@@ -75,7 +75,7 @@ def recognise(files: Files, options: ImportOptions, *, surely: bool) -> Layout |
 
 
 def groups_beside(files: Files, options: ImportOptions) -> dict[int, str]:
-    """The group of each image, by tables that do not label them: for class folders with a table beside them."""
+    """The group of each image from tables without labels, for class folders with a table beside them."""
     finder = Finder(files.images)
     groups: dict[int, str] = {}
     for table in _read_tables(files):
@@ -98,7 +98,7 @@ def _take(
     files: Files,
     surely: bool,
 ) -> bool:
-    """Add a table's rows to a layout; False if it labels nothing."""
+    """Add a table's rows to a layout. False if the table has no labels."""
     place = _file_column(table, finder)
     if place is None:
         return False
@@ -142,7 +142,7 @@ def _take(
 
 
 def _file_column(table: Table, finder: Finder) -> int | None:
-    """The column that names images: of those whose values do, the one with the likeliest name."""
+    """The column that names the image files; if several do, the one with the most likely name."""
     step = max(1, len(table.rows) // FOUND_LOOKED_AT)
     looked = table.rows[::step]
     best: tuple[float, int, int] | None = None
@@ -180,7 +180,7 @@ def _label_column(table: Table, others: Sequence[int], surely: bool) -> int | No
 
 
 def _one_hot_columns(table: Table, others: Sequence[int]) -> list[int]:
-    """Columns of a class each, with 1 for the image's own and 0 for all others (Roboflow's _classes.csv, ISIC)."""
+    """One-hot columns, one per class (Roboflow's _classes.csv, ISIC)."""
     columns = [at for at in others if all(_is_bit(row[at]) for row in table.rows)]
     return columns if len(columns) > 1 and len(columns) >= len(others) - 2 else []
 
@@ -195,7 +195,7 @@ def _label_of(row: Sequence[str], columns: Sequence[int], names: Sequence[str]) 
 
 
 def _split_of_table(table: Table) -> Split | None:
-    """The split that a table's folder or name says: train/_classes.csv, val.csv, train_labels.csv."""
+    """The split in a table's folder or name: train/_classes.csv, val.csv, train_labels.csv."""
     stem = table.name.rpartition("/")[2].rpartition(".")[0].casefold()
     for word in (
         *reversed(table.folder),
@@ -231,7 +231,7 @@ def _read_tables(files: Files) -> list[Table]:
 
 
 def decode_text(data: bytes) -> str:
-    """Text of a table: UTF-8, UTF-16 with a mark, or else Windows' Western European."""
+    """Decode a table: UTF-8, UTF-16 with a byte order mark, or else Windows-1252."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace")
     try:
@@ -293,7 +293,7 @@ def _as_text(value: Any) -> str:
 
 
 def add_groups(layout: Layout, groups: dict[int, str]) -> None:
-    """Give the samples of a layout their groups."""
+    """Set the groups of a layout's samples."""
     layout.samples = [
         Sample(one.entry, one.label, one.split, one.group or groups.get(one.entry)) for one in layout.samples
     ]

@@ -1,4 +1,4 @@
-"""WebDataset: files of one sample share their name up to the first dot: 000001.jpg with 000001.cls or 000001.json."""
+"""The WebDataset layout: the files of a sample share their name up to the first dot (000001.jpg, 000001.cls)."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from models.data.importing.names import class_name, split_of
 from models.errors import ArchiveError
 
 LABELS = ("cls", "label", "cls.txt", "label.txt", "txt", "json")
-"""Endings of the file that says the class, the surest first."""
+"""Suffixes of the file with the label, the most reliable first."""
 KEYS = ("label", "cls", "class", "class_name", "category", "target")
 """In a sample's JSON."""
 MIN_LABELLED = 0.5
@@ -18,7 +18,7 @@ MAX_CAPTIONS = 0.5
 
 
 def recognise(files: Files) -> Layout | None:
-    """Images with a file of the label beside each; None where few have one."""
+    """Label images by the label file beside each; None if few images have one."""
     beside: dict[str, dict[str, Candidate]] = {}
     for other in (*files.others, *files.images):
         key, ending = _key(other)
@@ -51,7 +51,7 @@ def recognise(files: Files) -> Layout | None:
 
 
 def _key(one: Candidate) -> tuple[str, str]:
-    """Of `a/b.seg.png`: ("a/b", "seg.png"). Dots of folders do not count."""
+    """Split `a/b.seg.png` into ("a/b", "seg.png"). Dots in folder names do not count."""
     stem, _, ending = one.parts[-1].partition(".")
     return "/".join((*one.parts[:-1], stem)), ending.casefold()
 
@@ -77,7 +77,7 @@ def _label(beside: dict[str, Candidate], files: Files) -> str | None:
 
 
 def _names(files: Files, labels: Sequence[str]) -> tuple[str, ...] | None:
-    """The classes' names from a list beside the samples (classes.txt), where labels are numbers."""
+    """The class names from a list beside the samples (classes.txt), for numeric labels."""
     if not all(label.isdecimal() for label in labels):
         return None
     for other in files.others:
