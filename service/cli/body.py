@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from textwrap import indent
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     from service.cli.client import Client
 
 SPEC_SUFFIXES = {".yaml", ".yml", ".json"}
+NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
+"""What presets and networks are called: lab-report/6e, resnet18, timm/resnet26d."""
 
 
 def read_body(source: str, changes: list[str], client: "Client") -> dict[str, Any]:
     """Read the spec as an object. An unreadable file is a usage error; the lab validates the spec."""
     if source == "-":
         body = parse_text(_read_all(sys.stdin.buffer), "")
-    elif os.path.isdir(source):
-        raise typer.BadParameter(f"{visible(source)} is a folder", param_hint="SPEC")
-    elif os.path.exists(source):
+    elif is_file(source):
         with Path(source).open("rb") as file:
             body = parse_text(_read_all(file), Path(source).suffix)
     elif Path(source).suffix in SPEC_SUFFIXES:
@@ -35,6 +36,18 @@ def read_body(source: str, changes: list[str], client: "Client") -> dict[str, An
     for change in changes:
         apply_change(body, change)
     return body
+
+
+def is_file(source: str) -> bool:
+    """Whether a path is to be read as a file; a folder that has a preset's or a network's name does not hide it.
+
+    Raises BadParameter for a folder that no name can mean.
+    """
+    if not os.path.isdir(source):
+        return os.path.exists(source)
+    if not NAME.fullmatch(source):
+        raise typer.BadParameter(f"{visible(source)} is a folder", param_hint="SPEC")
+    return False
 
 
 def _read_all(file: BinaryIO) -> bytes:

@@ -10,7 +10,8 @@ import typer
 
 from models.errors import EpochalError
 from service.cli import fetching, options
-from service.cli.output import SEVERITY_STYLES, Mode, age, errors, pairs, print_json, say, shown, table
+from service.cli.output import SEVERITY_STYLES, Mode, age, errors, pairs, print_json, say, shown, table, visible
+from service.cli.several import each
 
 if TYPE_CHECKING:
     from service.cli.client import Client
@@ -71,7 +72,7 @@ def add(
     from models.data.uploaded import check_dataset_name
 
     if not path.exists():
-        raise typer.BadParameter(f"there is no {shown(path)}")
+        raise typer.BadParameter(f"there is no file or folder {visible(path)}", param_hint="DIR|FILE")
     asked = {
         "image_size": image_size,
         "fit": fit,
@@ -184,19 +185,24 @@ def health(
 
 @app.command()
 def remove(
-    name: Name,
-    version: VersionOption = None,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="The datasets' names.")],
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Delete this version alone.")] = None,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete a dataset with all its versions, or one version."""
+    """Delete datasets with all their versions, or one version of a dataset."""
+    if version is not None and len(names) > 1:
+        raise typer.BadParameter("is of one dataset; name that alone", param_hint="--version")
     client = options.connect(url, api_key, data_dir)
-    client.delete(_address(name) if version is None else f"{_address(name)}/versions/{version}")
-    if Mode.json:
-        print_json({"name": name, "deleted": True, **({} if version is None else {"version": version})})
-    say(f"dataset {name} is deleted" if version is None else f"version {version} of dataset {name} is deleted")
+
+    def delete(name: str) -> dict[str, Any]:
+        client.delete(_address(name) if version is None else f"{_address(name)}/versions/{version}")
+        say(f"dataset {name} is deleted" if version is None else f"version {version} of dataset {name} is deleted")
+        return {"name": name, "deleted": True, **({} if version is None else {"version": version})}
+
+    each(names, delete, noun="dataset", key="name")
 
 
 app.command()(fetching.fetch)

@@ -1,7 +1,6 @@
 """Commands about experiments: submit, list, show, watch, cancel, resume, reproduce, compare, delete, verdict."""
 
 import json
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,6 @@ from service.cli.output import (
     age,
     console,
     duration,
-    errors,
     figure,
     pairs,
     print_json,
@@ -23,6 +21,7 @@ from service.cli.output import (
     table,
     visible,
 )
+from service.cli.several import each
 
 Spec = Annotated[
     str, typer.Argument(metavar="SPEC", help="A YAML or JSON file, - for standard input, or a preset's name.")
@@ -197,7 +196,7 @@ def cancel(
 ) -> None:
     """Cancel queued or running experiments; their weights so far are kept."""
     client = options.connect(url, api_key, data_dir)
-    _each(experiment_ids, lambda number: _act(client, number, "cancel"))
+    each(experiment_ids, lambda number: _act(client, number, "cancel"), noun="experiment")
 
 
 def resume(
@@ -209,7 +208,7 @@ def resume(
 ) -> None:
     """Resume cancelled, failed or diverged experiments from their last checkpoints."""
     client = options.connect(url, api_key, data_dir)
-    _each(experiment_ids, lambda number: _act(client, number, "resume"))
+    each(experiment_ids, lambda number: _act(client, number, "resume"), noun="experiment")
 
 
 def continue_training(
@@ -302,7 +301,7 @@ def delete(
         say(f"experiment {number} is deleted")
         return {"id": number, "deleted": True}
 
-    _each(experiment_ids, remove)
+    each(experiment_ids, remove, noun="experiment")
 
 
 def verdict(
@@ -335,31 +334,6 @@ def _watch(client: Any, experiment_id: int) -> None:
     if not Mode.json:
         _say_verdict(client.get(f"/experiments/{experiment_id}/verdict"))
     if experiment["status"] != "completed":
-        raise typer.Exit(1)
-
-
-def _each(numbers: list[int], do: Callable[[int], dict[str, Any]]) -> None:
-    """Apply an action to each experiment, in order and once; a refused one is reported and the rest continue."""
-    from service.cli.client import Problem
-
-    if len(numbers) == 1:
-        done = do(numbers[0])
-        if Mode.json:
-            print_json(done)
-        return
-    results: list[dict[str, Any]] = []
-    refused: list[int] = []
-    for number in dict.fromkeys(numbers):
-        try:
-            results.append(do(number))
-        except Problem as problem:
-            refused.append(number)
-            results.append({"id": number, "error": problem.document})
-            errors.print(f"[bold red]experiment {number}[/]: {shown(problem.detail)}")
-    if Mode.json:
-        print_json({"items": results})
-    if refused:
-        errors.print(f"{len(refused)} of {len(results)} were refused: {', '.join(map(str, refused))}")
         raise typer.Exit(1)
 
 

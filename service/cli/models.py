@@ -8,6 +8,7 @@ import typer
 from models.model_names import check_name
 from service.cli import options
 from service.cli.output import Mode, age, print_json, say, shown, table
+from service.cli.several import each
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 PAGE = 200
@@ -104,7 +105,7 @@ def rollback(
 
 @app.command()
 def delete(
-    name: Name,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="The models' names.")],
     version: Annotated[
         int | None,
         typer.Option("--version", min=1, help="Withdraw this earlier version alone, to free its experiment."),
@@ -114,13 +115,18 @@ def delete(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete a model's name with its versions, or withdraw one of them; experiments and their weights stay."""
+    """Delete models' names with their versions, or withdraw a version; experiments and their weights stay."""
+    if version is not None and len(names) > 1:
+        raise typer.BadParameter("is of one model; name that alone", param_hint="--version")
     client = options.connect(url, api_key, data_dir)
-    client.delete(address_of(name) if version is None else f"{address_of(name)}/versions/{version}")
-    if Mode.json:
-        print_json({"name": name, "deleted": True} if version is None else {"name": name, "withdrawn": version})
-    what = f"model {name} is deleted" if version is None else f"version {version} of model {name} is withdrawn"
-    say(f"{what}; experiments are not touched")
+
+    def remove(name: str) -> dict[str, Any]:
+        client.delete(address_of(name) if version is None else f"{address_of(name)}/versions/{version}")
+        what = f"model {name} is deleted" if version is None else f"version {version} of model {name} is withdrawn"
+        say(f"{what}; experiments are not touched")
+        return {"name": name, "deleted": True} if version is None else {"name": name, "withdrawn": version}
+
+    each(names, remove, noun="model", key="name")
 
 
 def address_of(name: str) -> str:

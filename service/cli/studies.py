@@ -24,7 +24,9 @@ from service.cli.output import (
     shown,
     status_text,
     table,
+    visible,
 )
+from service.cli.several import each
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Studies: experiments made to be compared, with a report.")
 
 Study = Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the study.")]
+StudyIds = Annotated[list[int], typer.Argument(metavar="ID...", min=1, help="Numbers of the studies.")]
 REPORT_SUFFIXES = (".html", ".md", ".pdf")
 MOST_WORKERS = 4
 """Of a lab that is started for one study: each takes about a gigabyte."""
@@ -60,7 +63,7 @@ def run(
     it takes; Ctrl-C stops that, and the next run goes on. In a lab that runs already, Ctrl-C leaves the study running.
     """
     path = None if report is None else report_path(report)
-    body = _body(study)
+    body = study_body(study)
     body |= {"budget": budget} if budget else {}
     body |= {"seeds": seeds} if seeds else {}
     with _lab(url, api_key, data_dir) as (client, is_own):
@@ -148,59 +151,64 @@ def report(
 
 @app.command()
 def cancel(
-    study_id: Study,
+    study_ids: StudyIds,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Cancel a study: nothing more is begun, and its own runs end after their current step."""
-    _act(options.connect(url, api_key, data_dir), study_id, "cancel")
+    """Cancel studies: nothing more is begun, and their own runs end after their current step."""
+    client = options.connect(url, api_key, data_dir)
+    each(study_ids, lambda number: _act(client, number, "cancel"), noun="study")
 
 
 @app.command()
 def resume(
-    study_id: Study,
+    study_ids: StudyIds,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with a study that was cancelled, or of which runs failed."""
-    _act(options.connect(url, api_key, data_dir), study_id, "resume")
+    """Go on with studies that were cancelled, or of which runs failed."""
+    client = options.connect(url, api_key, data_dir)
+    each(study_ids, lambda number: _act(client, number, "resume"), noun="study")
 
 
 @app.command()
 def delete(
-    study_id: Study,
+    study_ids: StudyIds,
     experiments: Annotated[
-        bool, typer.Option("--experiments", help="Delete the experiments that it made too.")
+        bool, typer.Option("--experiments", help="Delete the experiments that they made too.")
     ] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete a study that has ended; its experiments stay unless asked."""
+    """Delete studies that have ended; their experiments stay unless asked."""
     client = options.connect(url, api_key, data_dir)
-    client.delete(f"/studies/{study_id}" + ("?experiments=true" if experiments else ""))
-    say(f"study {study_id} is deleted")
-    if Mode.json:
-        print_json({"id": study_id, "deleted": True})
+
+    def remove(number: int) -> dict[str, Any]:
+        client.delete(f"/studies/{number}" + ("?experiments=true" if experiments else ""))
+        say(f"study {number} is deleted")
+        return {"id": number, "deleted": True}
+
+    each(study_ids, remove, noun="study")
 
 
 def report_path(path: Path) -> Path:
     """The path of a report. Raises BadParameter for a suffix that no report has."""
     if path.suffix not in REPORT_SUFFIXES:
-        raise typer.BadParameter(f"a report is {', '.join(REPORT_SUFFIXES)}", param_hint="--output")
+        raise typer.BadParameter(f"{visible(path)} must end in {' or '.join(REPORT_SUFFIXES)}", param_hint="--output")
     return path
 
 
-def _body(source: str) -> dict[str, Any]:
+def study_body(source: str) -> dict[str, Any]:
     """The study in a file, or the name of one of the package's."""
-    from service.cli.body import SPEC_SUFFIXES, read_body
+    from service.cli.body import SPEC_SUFFIXES, is_file, read_body
 
-    if source == "-" or os.path.exists(source) or Path(source).suffix in SPEC_SUFFIXES:
+    if source == "-" or is_file(source) or Path(source).suffix in SPEC_SUFFIXES:
         return read_body(source, [], None)  # type: ignore[arg-type] # presets are asked for only by name
     return {"preset": source}
 
@@ -275,11 +283,10 @@ def _save_report(client: "Client", study_id: int, path: Path) -> None:
     say(f"saved {path} ({len(content) / 1000:,.0f} kB)")
 
 
-def _act(client: "Client", study_id: int, verb: str) -> None:
-    document = client.post(f"/studies/{study_id}/{verb}")
+def _act(client: "Client", study_id: int, verb: str) -> dict[str, Any]:
+    document: dict[str, Any] = client.post(f"/studies/{study_id}/{verb}")
     say(f"study {study_id} is {document['status']}")
-    if Mode.json:
-        print_json(document)
+    return document
 
 
 def _show(document: dict[str, Any], url: str) -> None:

@@ -12,6 +12,7 @@ from models.store import experiments, history
 from models.store.tables import Experiment
 from service.curves.read import get_compared
 from service.http.documents import API, Document
+from service.http.prefix import with_prefix
 
 
 class StabilityFigures(Document):
@@ -51,7 +52,7 @@ def compare(session: Session, settings: Settings, experiment_id: int, other_id: 
         compared_with=other.id,
         stability=(_figures(first), _figures(second)),
         more_stable=None if winner is None else (row.id, other.id)[winner],
-        links={"curves": f"{API}/experiments/{row.id}/curves.png?compare={other.id}"},
+        links={"curves": with_prefix(f"{API}/experiments/{row.id}/curves.png?compare={other.id}")},
         difference=found["difference"],
         confidence=found["confidence"],
         sentence=found["sentence"],

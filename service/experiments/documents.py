@@ -11,7 +11,7 @@ from models.store.listing import Listed
 from models.store.states import RunStatus, Status
 from models.store.tables import Experiment, Run
 from service.http.documents import API, Document
-from service.http.prefix import with_prefix
+from service.http.prefix import with_prefix, with_prefix_in_suggestions
 
 
 class Best(Document):
@@ -163,7 +163,7 @@ def _item_members(row: Experiment | Listed, summaries: Summaries) -> JsonObject:
         "best": summaries["best"],
         "last": summaries["last"],
         "test": row.test,
-        "warnings": row.warnings,
+        "warnings": with_prefix_in_suggestions(row.warnings),
         "reproduces": row.reproduces,
         "continues": row.continues,
         "links": links_of(row.id),

@@ -18,6 +18,7 @@ from models.store import artifacts, experiments, history
 from models.store.states import ArtifactKind
 from models.store.tables import Experiment
 from service.http.documents import API, Document
+from service.http.prefix import with_prefix
 
 HEADER_LENGTH_BYTES = 8
 
@@ -59,16 +60,16 @@ def compare(session: Session, experiment_id: int, experiments_dir: Path) -> Repr
         waiting = next(row for row in (repeated, original) if not row.status.terminal)
         found["agreement"] = "pending"
         found["sentence"] = f"Experiment {waiting.id} is {waiting.status}."
-    curves = f"{API}/experiments/{original.id}/curves.png?compare={repeated.id}"
+    address, its_address = (with_prefix(f"{API}/experiments/{row.id}") for row in (original, repeated))
     return ReproductionDocument(
         original=original.id,
         reproduction=repeated.id,
         weights_identical=same_weights,
         environment_differences=_differences(original.environment or {}, repeated.environment or {}),
         links={
-            "curves": curves,
-            "original": f"{API}/experiments/{original.id}",
-            "reproduction": f"{API}/experiments/{repeated.id}",
+            "curves": f"{address}/curves.png?compare={repeated.id}",
+            "original": address,
+            "reproduction": its_address,
         },
         **found,
     )

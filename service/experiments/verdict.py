@@ -3,10 +3,9 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import Conflict
-from models.findings import FindingJson, VerdictJson
 from models.plain import JsonObject
 from models.store.tables import Experiment
-from service.http.prefix import with_prefix_in
+from service.http.prefix import with_prefix_in_suggestions
 
 
 class Finding(BaseModel):
@@ -38,12 +37,5 @@ class VerdictDocument(BaseModel):
                 f"experiment {row.id} is {row.status} and has no verdict{'' if row.status.terminal else ' yet'}",
                 fix="wait until its first epochs are measured" if not row.status.terminal else None,
             )
-        return cls(**{**row.verdict, "findings": with_addresses(row.verdict), "experiment_id": row.id})
-
-
-def with_addresses(verdict: VerdictJson) -> list[FindingJson]:
-    """Return a verdict's findings, with the addresses in suggestions under the current path prefix."""
-    return [
-        {**finding, "suggestion": with_prefix_in(finding["suggestion"])} if finding.get("suggestion") else finding
-        for finding in verdict.get("findings", ())
-    ]
+        findings = with_prefix_in_suggestions(row.verdict.get("findings", ()))
+        return cls(**{**row.verdict, "findings": findings, "experiment_id": row.id})

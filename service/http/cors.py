@@ -21,7 +21,8 @@ REQUEST_HEADERS = (
     "X-HTTP-Method-Override"
 )
 EXPOSED_HEADERS = (
-    "Location, ETag, Retry-After, Idempotent-Replayed, Allow, WWW-Authenticate, Inference-Header-Content-Length, "
+    "Location, ETag, Retry-After, Idempotent-Replayed, Allow, WWW-Authenticate, Content-Disposition, "
+    "Inference-Header-Content-Length, "
     "Tus-Resumable, Tus-Version, Tus-Max-Size, Tus-Extension, Upload-Offset, Upload-Length, Upload-Metadata, "
     "Upload-Expires"
 )

@@ -7,13 +7,14 @@ an address leaves the lab.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.addresses import PREFIX
+from models.findings import FindingJson
 
 MAX_PREFIX = 200
 ADDRESS_IN_TEXT = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE) /(?=[a-z\s]|$)")
@@ -42,6 +43,14 @@ def with_prefix_in(text: str) -> str:
     """Add the current prefix to every "GET /api/v1/..." in a message."""
     before = _prefix.get()
     return ADDRESS_IN_TEXT.sub(rf"\1 {before}/", text) if before else text
+
+
+def with_prefix_in_suggestions(findings: Sequence[FindingJson]) -> list[FindingJson]:
+    """Return findings or warnings with the current prefix on the addresses that their suggestions name."""
+    return [
+        {**finding, "suggestion": with_prefix_in(finding["suggestion"])} if finding.get("suggestion") else finding
+        for finding in findings
+    ]
 
 
 class StripPrefix:

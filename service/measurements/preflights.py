@@ -17,6 +17,7 @@ from models.store.tables import Measurement
 from service.catalogue.accepted import Accepted
 from service.health.check import live_worker_names
 from service.http.access import Caller
+from service.http.prefix import with_prefix_in_suggestions
 from service.http.queues import BoundedQueue
 
 PREFLIGHT_SECONDS = 20.0
@@ -47,7 +48,7 @@ class Preflights:
     async def measure(self, accepted: Accepted, caller: Caller) -> PreflightDocument:
         """Request a pre-flight and wait for its result. Raises Unavailable if no worker answers in time."""
         result = await self.ask(MeasurementKind.PREFLIGHT, accepted, caller)
-        return PreflightDocument(**{**accepted.size, **result}, warnings=accepted.warnings)
+        return PreflightDocument(**{**accepted.size, **result}, warnings=with_prefix_in_suggestions(accepted.warnings))
 
     async def ask(self, kind: MeasurementKind, accepted: Accepted, caller: Caller) -> JsonObject:
         """Have a worker measure something of a spec now, and wait. Raises Unavailable if none answers in time."""

@@ -16,8 +16,7 @@ from service.curves.read import compared_ids
 from service.experiments import listing
 from service.experiments.documents import ExperimentDocument, ExperimentItem
 from service.experiments.submit import describe
-from service.experiments.verdict import with_addresses
-from service.http.prefix import with_prefix
+from service.http.prefix import with_prefix, with_prefix_in_suggestions
 from service.web.sparklines import Sparkline, sparkline
 
 PAGE_SIZE = 25
@@ -122,7 +121,7 @@ def experiment_context(session: Session, experiment_id: int, compare: str | None
         "verdict": row.verdict or {},
         "findings": [
             {**finding, "severity": SEVERITIES.get(str(finding.get("severity")), "note")}
-            for finding in (with_addresses(row.verdict) if row.verdict else ())
+            for finding in with_prefix_in_suggestions(row.verdict.get("findings", ()) if row.verdict else ())
         ],
         "layers": row.layers or [],
         "parameters": sum(layer.get("parameters") or 0 for layer in row.layers or []),

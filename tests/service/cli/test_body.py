@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from models.errors import InvalidRequest
 from service.cli.body import apply_change, parse_text, read_body
+from service.cli.studies import study_body
 
 
 class Presets:
@@ -95,6 +96,23 @@ def test_a_yaml_file_is_read_as_the_lab_reads_it(tmp_path: Path) -> None:
 def test_a_name_is_an_experiment_preset_or_a_network() -> None:
     assert read_body("lab-report/6e", [], Presets()) == {"preset": "lab-report/6e"}  # type: ignore[arg-type]
     assert read_body("baseline", [], Presets()) == {"model": "baseline"}  # type: ignore[arg-type]
+
+
+def test_a_folder_of_a_presets_or_networks_name_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results are saved in folders that are called so: `make lab-report` makes lab-report/."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("baseline", "lab-report/6e"):
+        Path(folder).mkdir(parents=True)
+    assert read_body("baseline", [], Presets()) == {"model": "baseline"}  # type: ignore[arg-type]
+    assert read_body("lab-report/6e", [], Presets()) == {"preset": "lab-report/6e"}  # type: ignore[arg-type]
+    assert study_body("lab-report") == {"preset": "lab-report"}
+    for folder in (".", "..", "baseline/", "./baseline", str(tmp_path)):
+        with pytest.raises(typer.BadParameter, match="is a folder"):
+            read_body(folder, [], Presets())  # type: ignore[arg-type]
+        with pytest.raises(typer.BadParameter, match="is a folder"):
+            study_body(folder)
 
 
 def test_a_file_that_is_not_there_is_a_usage_error() -> None:

@@ -45,7 +45,7 @@ class FakeLab:
 
     def __init__(self, *_: Any) -> None:
         self.name = HOSTILE
-        self.deleted: list[int] = []
+        self.deleted: list[str] = []
         self.batches: list[int] = []
 
     def get(self, path: str, **_: Any) -> Any:
@@ -69,10 +69,10 @@ class FakeLab:
         return {**item(int(path.split("/")[2]), self.name), "status": "cancelled"}
 
     def delete(self, path: str) -> None:
-        number = int(path.split("/")[2])
-        if number == 2:
+        name = path.split("/")[2]
+        if name == "2":
             raise Problem({"title": "no", "code": "conflict", "status": 409, "detail": self.name})
-        self.deleted.append(number)
+        self.deleted.append(name)
 
     def events(self, path: str, last_id: str | None) -> Iterator[Any]:
         for kind, data in (
@@ -117,6 +117,7 @@ def run(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 COMMANDS = [
     ("list", 0), ("show 1", 0), ("show 1 --spec", 0), ("watch 1", 0), ("verdict 1", 0), ("submit baseline", 1),
     ("cancel 1", 0), ("cancel 2", 1), ("cancel 1 2 3", 1), ("resume 1", 0), ("delete 2", 1), ("delete 1 2", 1),
+    ("study cancel 2 1", 1), ("study delete 1 2", 1), ("data remove 1 2", 1), ("model delete 1 2", 1),
 ]  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def test_a_pipe_gets_whole_names_and_every_column(run: Callable[..., Any], lab: 
 def test_delete_and_cancel_take_several_and_name_those_that_were_refused(run: Callable[..., Any], lab: FakeLab) -> None:
     lab.name = "it runs"
     ended = run("delete", "1", "2", "3", "1", expect=1)
-    assert lab.deleted == [1, 3]
+    assert lab.deleted == ["1", "3"]
     assert "experiment 2: it runs" in ended.stderr
     assert "1 of 3 were refused: 2" in ended.stderr
     found = json.loads(run("cancel", "1", "2", "--json", expect=1).stdout)["items"]
@@ -191,6 +192,29 @@ def test_delete_and_cancel_take_several_and_name_those_that_were_refused(run: Ca
     assert found[1]["error"]["status"] == 409
     assert run("delete", "4", "5").stdout.splitlines() == ["experiment 4 is deleted", "experiment 5 is deleted"]
     assert json.loads(run("delete", "6", "--json").stdout) == {"id": 6, "deleted": True}
+
+
+@pytest.mark.parametrize(
+    ("command", "noun", "key"),
+    [("study delete", "study", "id"), ("data remove", "dataset", "name"), ("model delete", "model", "name")],
+)
+def test_studies_datasets_and_models_are_deleted_several_at_once(
+    run: Callable[..., Any], lab: FakeLab, command: str, noun: str, key: str
+) -> None:
+    lab.name = "it is in use"
+    ended = run(*command.split(), "1", "2", "3", "1", expect=1)
+    assert lab.deleted == ["1", "3"]
+    assert f"{noun} 2: it is in use" in ended.stderr
+    assert "1 of 3 were refused: 2" in ended.stderr
+    found = json.loads(run(*command.split(), "4", "2", "--json", expect=1).stdout)["items"]
+    assert [(str(one[key]), "error" in one) for one in found] == [("4", False), ("2", True)]
+
+
+@pytest.mark.parametrize("command", ["data remove", "model delete"])
+def test_a_version_is_of_one_dataset_or_model(run: Callable[..., Any], lab: FakeLab, command: str) -> None:
+    assert "--version" in run(*command.split(), "1", "3", "--version", "2", expect=2).stderr
+    assert lab.deleted == []
+    run(*command.split(), "1", "--version", "3")
 
 
 def test_images_of_any_number_and_name_are_classified_in_one_answer(

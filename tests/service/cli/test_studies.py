@@ -77,5 +77,5 @@ def test_a_row_shows_score_published_figure_and_difference() -> None:
 
 def test_a_report_is_html_markdown_or_pdf() -> None:
     assert report_path(Path("a.pdf")) == Path("a.pdf")
-    with pytest.raises(typer.BadParameter):
+    with pytest.raises(typer.BadParameter, match=r"a\.docx must end in"):
         report_path(Path("a.docx"))

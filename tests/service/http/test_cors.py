@@ -74,7 +74,9 @@ def test_answers_can_be_read_and_changes_made(lab: TestClient) -> None:
     assert created.status_code == 202
     for answer in (created, lab.get(API, headers=headers), lab.get(API, headers=headers)):
         assert answer.headers["access-control-allow-origin"] == NOTEBOOKS
-        assert {"location", "etag", "retry-after"} <= words(answer.headers["access-control-expose-headers"])
+        assert {"location", "etag", "retry-after", "content-disposition"} <= words(
+            answer.headers["access-control-expose-headers"]
+        )
         assert "origin" in words(answer.headers["vary"])
     assert lab.delete(f"{API}/1", headers=headers).headers["access-control-allow-origin"] == NOTEBOOKS
 

@@ -11,10 +11,12 @@ from starlette.testclient import TestClient
 
 from models.errors import EpochalError
 from models.settings import Settings
-from models.store import keys
+from models.spec.parse import load_spec
+from models.store import experiments, keys
 from models.store.states import Role
 from service.app import create_app
 from service.cli.client import Client
+from tests.service.datasets.photos import photos
 from tests.service.lab_of_one import BASE_URL, Filled, LiveServer, client_of, epoch
 
 PREFIX = "/group/epochal"
@@ -80,6 +82,38 @@ def test_documents_and_pages_give_addresses_under_the_prefix(
     assert len(static) == 3
     for address in (*static, f"{PREFIX}{API}/experiments/{number}/curves.png", PREFIX, f"{PREFIX}/"):
         assert prefixed.get(address).status_code == 200
+
+
+def test_comparisons_warnings_studies_and_datasets_do_too(prefixed: TestClient, filled: Filled) -> None:
+    first = filled.trained([epoch(number) for number in range(1, 6)])
+    warned = {"code": "c", "severity": "warning", "sentence": "s", "evidence": {}, "suggestion": "GET /api/v1/presets"}
+    with filled.store.writing() as session:
+        original = experiments.get(session, first)
+        original.warnings = [warned]
+        again = experiments.create(session, load_spec(original.spec), layers=None, warnings=[], reproduces=first).id
+    rows = {"base": {"model": "baseline", "epochs": 1}, "variants": [{"key": "a", "overrides": {"epochs": 2}}]}
+    study = prefixed.post(f"{API}/studies", json=rows)
+    dataset = prefixed.post(
+        f"{API}/datasets?name=photos", content=photos(), headers={"Content-Type": "application/zip"}
+    )
+    test = prefixed.post(f"{API}/learning-rate-tests", json={"model": "baseline"})
+    documents = [answer.json() for answer in (study, dataset, test)]
+    paths = [
+        f"experiments/{first}",
+        f"experiments/{first}/stability?compare={again}",
+        f"experiments/{again}/reproduction",
+    ]
+    for path in (*paths, "experiments", "studies", "datasets", "learning-rate-tests", "models", "schema"):
+        answer = prefixed.get(f"{API}/{path}")
+        assert answer.status_code == 200, answer.text
+        documents.append(answer.json())
+    for answer in (study, dataset, test):
+        assert answer.headers["location"].startswith(f"{PREFIX}/")
+    found = [address for document in documents for address in addresses_in(document)]
+    assert f"{PREFIX}/api/v1/presets" in found, "a warning's suggestion"
+    assert [address for address in found if not address.startswith(f"{PREFIX}/")] == []
+    page = prefixed.get(f"/experiments/{first}", headers=HTML).text
+    assert set(IN_TEXT.findall(page)) == {f"{PREFIX}/api/v1/presets"}
 
 
 @pytest.mark.parametrize("ended", [True, False], ids=["replayed", "followed"])
