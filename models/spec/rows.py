@@ -28,6 +28,8 @@ Body = JsonObject
 Entry = FieldError
 FIX = "docs/http.md describes a study; GET /api/v1/schema every field of an experiment"
 MOST_ENTRIES = 50
+ALL_EPOCHS = 1_000_000
+"""More epochs than any row has."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Row:
     """Key of the row that it is compared with; None for the study's baseline itself."""
     published: Published | None = None
     share: float = 1.0
-    keeps_epochs: bool = False
+    min_epochs: int = 1
+    num_seeds: int = 1
     when_shortened: Mapping[str, Any] = defaulted(default_factory=dict)
     place: str = ""
     """Where the row is written in the study's body: variants[2], grid or base."""
@@ -94,7 +97,11 @@ def parse_study(body: Any) -> Parsed:
 
 
 def load_study(stored: Body) -> StudySpec:
-    """Read a study's spec that was stored."""
+    """Read a study's spec that was stored. `keeps_epochs` of earlier versions is min_epochs with all of them."""
+    stored = copy_plain(stored)
+    for variant in stored.get("variants", []):
+        if variant.pop("keeps_epochs", False):
+            variant["min_epochs"] = ALL_EPOCHS
     return StudySpec.model_validate_json(json.dumps(stored))
 
 
@@ -120,7 +127,8 @@ def expand(spec: StudySpec) -> Parsed:
                 baseline=variant.baseline,
                 published=variant.published,
                 share=variant.share,
-                keeps_epochs=variant.keeps_epochs,
+                min_epochs=variant.min_epochs,
+                num_seeds=variant.seeds or spec.num_seeds,
                 when_shortened=variant.when_shortened,
                 place=where,
             )
@@ -134,7 +142,7 @@ def expand(spec: StudySpec) -> Parsed:
     problems += more
     keys = {variant.key for variant in variants} | {row.key for row in rows}
     problems += list(_unknown_keys(spec, keys))
-    problems += list(_too_many(spec, len(rows)))
+    problems += list(_too_many(spec, rows))
     if problems:
         _refuse(_once(problems))
     overrides = {variant.key: variant.overrides for variant in variants}
@@ -239,7 +247,7 @@ def _with_baseline(spec: StudySpec, rows: list[Row]) -> tuple[list[Row], list[En
             if spec.grid and wanted is None:
                 same = same or (rows[0].key if rows else None)
             if same is None:
-                rows = [Row(BASE, "the base spec", "", base, None, place="base"), *rows]
+                rows = [Row(BASE, "the base spec", "", base, None, num_seeds=spec.num_seeds, place="base"), *rows]
             wanted = same or BASE
     return [replace(row, baseline=None if row.key == wanted else row.baseline or wanted) for row in rows], more
 
@@ -268,11 +276,12 @@ def _unknown_keys(spec: StudySpec, keys: set[str]) -> Iterator[Entry]:
             yield {**entry, "nearest": nearest} if nearest else entry
 
 
-def _too_many(spec: StudySpec, num_rows: int) -> Iterator[Entry]:
+def _too_many(spec: StudySpec, rows: Sequence[Row]) -> Iterator[Entry]:
+    num_rows, runs = len(rows), sum(row.num_seeds for row in rows)
     if num_rows > MAX_ROWS + 1:
         field = "grid" if spec.grid else "variants"
         yield {"field": field, "message": f"makes more than {MAX_ROWS} rows, which is what a study holds"}
-    elif (runs := num_rows * spec.num_seeds) > MAX_RUNS:
+    elif runs > MAX_RUNS:
         message = f"makes {runs:,} runs of {num_rows} rows; a study holds {MAX_RUNS:,}"
         yield {"field": "seeds", "message": message, "nearest": max(1, MAX_RUNS // num_rows)}
 

@@ -50,9 +50,10 @@ class VariantSpec(Spec):
     share: float = Field(
         default=1.0, ge=0.01, le=100, description="How much less than other rows it is shortened to fit a budget."
     )
-    keeps_epochs: bool = Field(
-        default=False, description="Whether a budget takes images alone from it, as long as 1,000 are left."
+    min_epochs: int = Field(
+        default=1, ge=1, description="Epochs that a budget leaves it at least, as long as 1,000 images are left."
     )
+    seeds: int | None = Field(default=None, ge=1, le=MAX_SEEDS, description="Seeds of this row, if not the study's.")
     when_shortened: JsonObject = Field(
         default={}, description="Fields, with dots, that change too where a budget leaves less than half of its work."
     )

@@ -75,9 +75,7 @@ def _work_of(session: Session, row: StudyRow, runs: int, start: float, unmeasure
     speed = float(result.get("images_per_second") or unmeasured)
     an_epoch = float(result.get("seconds_per_epoch") or train / speed + val / (3 * speed))
     val_seconds = max(an_epoch - train / speed, 0.05 * val / speed) / val
-    return Work(
-        row.key, spec.epochs, train, val, test, 1 / speed, val_seconds, start, row.share, row.keeps_epochs, runs
-    )
+    return Work(row.key, spec.epochs, train, val, test, 1 / speed, val_seconds, start, row.share, row.min_epochs, runs)
 
 
 def _slowest(session: Session, rows: Sequence[StudyRow]) -> float:

@@ -333,7 +333,8 @@ class StudyRow(Base):
     baseline: Mapped[str | None] = mapped_column(String(200))
     """Key of the row that it is compared with; None for the baseline itself."""
     share: Mapped[float] = mapped_column(default=1.0)
-    keeps_epochs: Mapped[bool] = mapped_column(default=False)
+    min_epochs: Mapped[int] = mapped_column(default=1)
+    """Epochs that a budget leaves it at least."""
     repeats: Mapped[int] = mapped_column(default=1)
     """Seeds that it is to be run with."""
     measurement: Mapped[BigInt | None]

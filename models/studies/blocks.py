@@ -93,12 +93,14 @@ def published_text(row: RowResult) -> str:
     return f"{100 * row.published.val_accuracy:.1f}%{at}"
 
 
-def difference_text(row: RowResult) -> str:
-    """+2.3 (+0.9 to +3.7), and whether that is noise."""
+def difference_text(row: RowResult, *, fair: bool) -> str:
+    """+2.3 (+0.9 to +3.7), and whether that is noise; `fair` says whether both rows were shortened alike."""
     found = row.difference
     if found is None:
         return "baseline" if row.baseline is None else DASH
     interval = f"{points(found.value)} ({points(found.low)} to {points(found.high)})"
+    if not fair:
+        return f"{interval}, not alike"
     return f"{interval}, noise" if found.judgement is Judgement.NOISE else interval
 
 

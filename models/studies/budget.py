@@ -43,8 +43,8 @@ class Work:
     start_seconds: float
     """From the queue to the first step, and from the last step to the end."""
     share: float = 1.0
-    keeps_epochs: bool = False
-    """Whether images alone are left out, as long as FEWEST_IMAGES are left."""
+    min_epochs: int = 1
+    """Epochs that are kept at least, as long as FEWEST_IMAGES are left."""
     runs: int = 1
     """Runs of this row that have not begun."""
 
@@ -79,8 +79,7 @@ def shortened(work: Work, scale: float, val_limit: int | None = None) -> Length:
     if part >= 1:
         return Length(work.epochs, work.train_images, val)
     kept = part**EPOCHS_POWER
-    if work.keeps_epochs:
-        kept = min(1.0, part * work.train_images / FEWEST_IMAGES)
+    kept = max(kept, min(1.0, work.min_epochs / work.epochs, part * work.train_images / FEWEST_IMAGES))
     epochs = min(work.epochs, max(1, round(work.epochs * kept)))
     wanted = work.epochs * work.train_images * part / epochs
     train = min(work.train_images, max(FEWEST_IMAGES, round(wanted / 100) * 100))

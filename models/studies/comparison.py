@@ -2,15 +2,17 @@
 
 Two things make a score uncertain: the seed (another one gives another network) and the images that it was measured on.
 Several seeds on shared images are a crossed design, the one of studies in which several readers judge the same cases:
-Dorfman, Berbaum and Metz (Invest. Radiol. 27, 1992) give its analysis of variance, Hillis (Stat. Med. 26, 2007) the
-degrees of freedom. With one seed each, McNemar's test (Psychometrika 12, 1947) tells whether the two networks differ on
-these images, and the interval is widened by the usual variation between seeds.
+Dorfman, Berbaum and Metz (Invest. Radiol. 27, 1992) give its analysis of variance. The variance between seeds is pooled
+over all rows of a study that have several, as in an analysis of variance of groups: two seeds of one row alone say next
+to nothing about it. The degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946).
+Where no row has several seeds, McNemar's test (Psychometrika 12, 1947) tells whether two networks differ on these
+images, and the interval is widened by the usual variation between seeds.
 
 Pure functions of NumPy arrays. No torch.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist, fmean, stdev
@@ -37,13 +39,13 @@ class Method(StrEnum):
     """How a difference was tested."""
 
     CROSSED = "seeds x images"
-    """Several seeds on shared images: two-way analysis of variance, both random."""
+    """Shared images, and several seeds of at least one row of the study: two-way analysis of variance, both random."""
     SEEDS = "seeds"
     """Several seeds on different images: Welch's t-test of their scores."""
     MCNEMAR = "McNemar"
-    """One seed each on shared images: McNemar's exact test."""
+    """Shared images, and one seed of every row of the study: McNemar's exact test."""
     PROPORTIONS = "proportions"
-    """One seed each on different images: a normal approximation of two proportions."""
+    """Different images, or answers that were not kept: two proportions, with the variance between seeds."""
 
 
 class Judgement(StrEnum):
@@ -68,6 +70,18 @@ class Score:
     """Right or wrong on each image, (N,); None where its answers were not kept."""
     images: str = ""
     """Which images: equal for runs that were measured on the same ones."""
+
+
+@dataclass(frozen=True)
+class SeedVariance:
+    """How much the accuracy varies between seeds, from all rows with several of them."""
+
+    total: float
+    """Variance of the accuracies on the images measured, which the images' own noise is part of."""
+    own: float
+    """What is left of it without that noise: the variance on infinitely many images."""
+    freedom: int
+    """Degrees of freedom: seeds beyond the first of each row."""
 
 
 @dataclass(frozen=True)
@@ -117,24 +131,45 @@ def spread_of(accuracies: Sequence[float]) -> Spread | None:
     return Spread(fmean(accuracies), deviation, min(accuracies), max(accuracies), len(accuracies))
 
 
-def compare(row: Sequence[Score], baseline: Sequence[Score]) -> Difference | None:
-    """The difference of two rows, each with at least one score; None otherwise.
+def seed_variance(rows: Iterable[Sequence[Score]]) -> SeedVariance | None:
+    """The variance between seeds, pooled over rows with at least two on shared images; None where there are none.
 
-    Runs of the same seed are paired where both rows have them; seeds that one of them lacks are left out.
+    Rows that share their runs count once. All rows are taken to vary alike.
+    """
+    groups = {tuple((score.images, score.seed, score.accuracy) for score in row): row for row in rows}
+    total = own = 0.0
+    freedom = 0
+    for row in groups.values():
+        if len(row) < 2 or (answers := _answers(row)) is None:
+            continue
+        beyond, num_images = len(answers) - 1, answers.shape[1]
+        by_seed, by_image = answers.mean(axis=1), answers.mean(axis=0)
+        rest = answers - by_seed[:, None] - by_image[None, :] + answers.mean()
+        variance = float(np.var(by_seed, ddof=1))
+        noise = float(np.sum(rest**2)) / (beyond * max(num_images - 1, 1)) / num_images
+        total, own, freedom = total + beyond * variance, own + beyond * (variance - noise), freedom + beyond
+    return SeedVariance(total / freedom, max(own / freedom, 0.0), freedom) if freedom else None
+
+
+def compare(row: Sequence[Score], baseline: Sequence[Score], seeds: SeedVariance | None = None) -> Difference | None:
+    """The difference of two rows' mean scores, each with at least one; None otherwise.
+
+    `seeds` is the variance between seeds in the whole study; without it, that of these two rows.
     """
     if not row or not baseline:
         return None
-    others = {score.seed: score for score in baseline}
-    pairs = [(score, others[score.seed]) for score in row if score.seed in others]
-    shared = [_right_on_shared(one, other) for one, other in pairs]
-    matrix = [found for found in shared if found is not None]
-    if len(pairs) >= 2 and len(matrix) == len(pairs) and len({len(found[0]) for found in matrix}) == 1:
-        return _crossed(np.stack([one.astype(np.float64) - other for one, other in matrix]))
+    answers = _answers([*row, *baseline])
+    seeds = seeds or (None if answers is None else seed_variance([row, baseline]))
+    if seeds is not None:
+        if answers is None:
+            return _by_parts(row, baseline, _binomial(row) + _binomial(baseline), seeds, Method.PROPORTIONS)
+        gains = answers[: len(row)].mean(axis=0) - answers[len(row) :].mean(axis=0)
+        return _by_parts(row, baseline, float(np.var(gains, ddof=1)) / len(gains), seeds, Method.CROSSED)
     if len(row) >= 2 and len(baseline) >= 2:
         return _welch([score.accuracy for score in row], [score.accuracy for score in baseline])
-    one, other = pairs[0] if pairs else (row[0], baseline[0])
-    found = _right_on_shared(one, other)
-    return _proportions(one, other) if found is None else _mcnemar(*found)
+    if answers is not None:
+        return _mcnemar(answers[0] > 0, answers[1] > 0)
+    return _proportions(row, baseline)
 
 
 def holm(differences: Sequence[Difference | None]) -> list[Difference | None]:
@@ -150,26 +185,29 @@ def holm(differences: Sequence[Difference | None]) -> list[Difference | None]:
     return corrected
 
 
-def _right_on_shared(one: Score, other: Score) -> tuple[Bools, Bools] | None:
-    if one.correct is None or other.correct is None or one.images != other.images:
-        return None
-    return (one.correct, other.correct) if len(one.correct) == len(other.correct) else None
+def _answers(scores: Sequence[Score]) -> NDArray[np.float64] | None:
+    """Right (1) or wrong (0) by run and image, (runs, N); None unless all were measured on the same images."""
+    found = [score.correct for score in scores if score.correct is not None]
+    alike = len({score.images for score in scores}) == 1 and len({len(each) for each in found}) == 1
+    return np.stack(found).astype(np.float64) if alike and len(found) == len(scores) else None
 
 
-def _crossed(gains: NDArray[np.float64]) -> Difference:
-    """From (seeds, images) of 1, 0 and -1: how much more often the row is right than its baseline."""
-    num_seeds, num_images = gains.shape
-    mean = float(gains.mean())
-    by_seed, by_image = gains.mean(axis=1), gains.mean(axis=0)
-    of_seeds = num_images * float(np.sum((by_seed - mean) ** 2)) / (num_seeds - 1)
-    of_images = num_seeds * float(np.sum((by_image - mean) ** 2)) / max(num_images - 1, 1)
-    rest = gains - by_seed[:, None] - by_image[None, :] + mean
-    of_rest = float(np.sum(rest**2)) / max((num_seeds - 1) * (num_images - 1), 1)
-    # Seeds may by chance lie closer together than their images' noise alone would put them: the larger one counts.
-    seeds, images = max(of_seeds, of_rest), max(of_images - of_rest, 0.0)
-    variance = (seeds + images) / (num_seeds * num_images)
-    freedom = (seeds + images) ** 2 / (seeds**2 / (num_seeds - 1)) if seeds > 0 else math.inf
-    return _by_student(mean, math.sqrt(variance), freedom, Method.CROSSED, num_seeds)
+def _by_parts(
+    row: Sequence[Score], baseline: Sequence[Score], images: float, seeds: SeedVariance, method: Method
+) -> Difference:
+    """From the variance that the images give the difference, and that between seeds."""
+    value = fmean(score.accuracy for score in row) - fmean(score.accuracy for score in baseline)
+    repeats = 1 / len(row) + 1 / len(baseline)
+    variance = images + repeats * seeds.own
+    freedom = variance**2 * seeds.freedom / (repeats * seeds.total) ** 2 if seeds.total > 0 else math.inf
+    freedom = max(freedom, seeds.freedom)  # as Hillis (Stat. Med. 26, 2007) bounds it: never fewer than the seeds give
+    return _by_student(value, math.sqrt(variance), freedom, method, min(len(row), len(baseline)))
+
+
+def _binomial(row: Sequence[Score]) -> float:
+    """The variance of a row's accuracy on other images of the same kind."""
+    accuracy, num_images = fmean(score.accuracy for score in row), max(row[0].num_images, 1)
+    return max(accuracy * (1 - accuracy), 0.25 / num_images) / num_images
 
 
 def _welch(row: Sequence[float], baseline: Sequence[float]) -> Difference:
@@ -199,13 +237,9 @@ def _mcnemar(one: Bools, other: Bools) -> Difference:
     return Difference(value, low, high, binomial_p(gained, lost), Method.MCNEMAR, 1)
 
 
-def _proportions(one: Score, other: Score) -> Difference:
-    variance = sum(
-        max(score.accuracy * (1 - score.accuracy), 0.25 / max(score.num_images, 1)) / max(score.num_images, 1)
-        for score in (one, other)
-    )
-    value = one.accuracy - other.accuracy
-    error = math.sqrt(variance + 2 * USUAL_SEED_SD**2)
+def _proportions(row: Sequence[Score], baseline: Sequence[Score]) -> Difference:
+    value = fmean(score.accuracy for score in row) - fmean(score.accuracy for score in baseline)
+    error = math.sqrt(_binomial(row) + _binomial(baseline) + 2 * USUAL_SEED_SD**2)
     return _by_student(value, error, math.inf, Method.PROPORTIONS, 1)
 
 

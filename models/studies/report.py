@@ -79,7 +79,11 @@ def _results(study: StudyResult) -> Iterable[Block]:
         score = score_text(row)
         cells = [row.key, row.title, DASH if score == DASH else f"{score}{at}"]
         cells += [published_text(row)] if has_published else []
-        cells += [difference_text(row), epochs_text(row), duration(row.seconds) if row.seconds else DASH]
+        cells += [
+            difference_text(row, fair=study.is_fair(row)),
+            epochs_text(row),
+            duration(row.seconds) if row.seconds else DASH,
+        ]
         rows.append(tuple(cells))
     seeds = max((len(row.scores) for row in study.rows), default=0)
     spread = " \u00b1 is the standard deviation over seeds." if seeds > 1 else ""
@@ -96,7 +100,10 @@ def _results(study: StudyResult) -> Iterable[Block]:
         methods = dict.fromkeys(method_of(row.difference) for row in study.rows if row.difference)
         caption = f"Differences to the baseline with 95% intervals, by {'; '.join(methods)}."
         if len(compared) > 1:
-            caption += " Rows in grey cannot be told from it, after Holm's correction for the number of comparisons."
+            caption += (
+                " Grey: chance may explain the difference, after Holm's correction for the number of comparisons, or "
+                "both were not shortened alike."
+            )
         yield Figure("differences", compared, caption)
 
 
@@ -155,17 +162,17 @@ def _limits(study: StudyResult) -> Iterable[Block]:
     items.append(
         "The best epoch is chosen on the images that the score is measured on, which flatters every row about alike."
     )
-    compared = sum(row.difference is not None for row in study.rows)
+    compared = sum(row.difference is not None and study.is_fair(row) for row in study.rows)
     if compared > 1:
         items.append(
-            f"{compared} rows are compared. Each at 95%, {percent(1 - 0.95**compared)} of such studies would show a "
+            f"{compared} rows are judged. Each at 95%, {percent(1 - 0.95**compared)} of such studies would show a "
             "difference by chance alone; better and worse are therefore said only after Holm's correction."
         )
     yield Bullets(tuple(items))
     yield Text(
         "Sources: McNemar, Psychometrika 12 (1947), exact form; Agresti and Min, Biostatistics 6 (2005), for its "
-        "interval; Dorfman, Berbaum and Metz, Invest. Radiol. 27 (1992) with Hillis, Stat. Med. 26 (2007), for several "
-        "seeds on shared images; Holm, Scand. J. Statist. 6 (1979)."
+        "interval; Dorfman, Berbaum and Metz, Invest. Radiol. 27 (1992), and Satterthwaite, Biometrics Bulletin 2 "
+        "(1946), for several seeds on shared images; Holm, Scand. J. Statist. 6 (1979)."
     )
 
 
@@ -179,7 +186,7 @@ def _summary(study: StudyResult) -> Iterable[str]:
     best = max(scored, key=lambda row: row.spread.mean if row.spread else 0.0)
     yield f"The highest score is {score_text(best)}, by {best.title} (row {best.key})."
     compared = [row for row in scored if row.difference is not None]
-    apart = [row for row in compared if not _is_fair(study, row)]
+    apart = [row for row in compared if not study.is_fair(row)]
     compared = [row for row in compared if row not in apart]
     better = [row for row in compared if row.difference and row.difference.judgement is Judgement.BETTER]
     worse = [row for row in compared if row.difference and row.difference.judgement is Judgement.WORSE]
@@ -189,17 +196,12 @@ def _summary(study: StudyResult) -> Iterable[str]:
     if worse:
         yield f"Worse than their baseline: {_named(worse)}."
     if noise:
-        yield f"Not to be told from their baseline: {_named(noise)}."
+        yield f"Not distinguishable from their baseline: {_named(noise)}."
     if apart:
         yield f"Not shortened like their baseline, so not judged: {', '.join(row.title for row in apart)}."
     failed = [row for row in study.rows if row.spread is None]
     if failed and study.status in ("completed", "failed", "cancelled"):
         yield f"Without a score: {', '.join(f'{row.title} ({row.status})' for row in failed)}."
-
-
-def _is_fair(study: StudyResult, row: RowResult) -> bool:
-    baseline = study.row(row.baseline) if row.baseline else None
-    return baseline is None or row.is_alike(baseline)
 
 
 def _named(rows: Sequence[RowResult]) -> str:

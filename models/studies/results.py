@@ -9,7 +9,18 @@ from models.findings import VerdictJson
 from models.measurements import SweepResult
 from models.spec.experiment import ExperimentSpec
 from models.spec.study import Published, StudySpec
-from models.studies.comparison import Difference, Judgement, Method, Score, Spread, compare, holm, spread_of
+from models.studies.comparison import (
+    Difference,
+    Judgement,
+    Method,
+    Score,
+    SeedVariance,
+    Spread,
+    compare,
+    holm,
+    seed_variance,
+    spread_of,
+)
 from models.studies.images import RowImages, split_sizes
 from models.text import percent, plural
 
@@ -120,15 +131,38 @@ class StudyResult:
         return next((row for row in self.rows if row.key == key), None)
 
     @property
+    def seed_variance(self) -> SeedVariance | None:
+        """The variance between seeds, of all rows."""
+        return seed_variance([row.scores for row in self.rows])
+
+    def is_fair(self, row: RowResult) -> bool:
+        """Whether a row and its baseline were shortened alike, so that their difference says something."""
+        baseline = None if row.baseline is None else self.row(row.baseline)
+        return baseline is None or row.is_alike(baseline)
+
+    @property
     def baseline(self) -> RowResult | None:
         """The row that others are compared with."""
         return next((row for row in self.rows if row.baseline is None), None)
 
 
 def with_differences(rows: Sequence[RowResult]) -> list[RowResult]:
-    """The rows, each with its difference to its baseline, corrected for how many are compared."""
-    scores = {row.key: row.scores for row in rows}
-    found = holm([None if row.baseline is None else compare(row.scores, scores.get(row.baseline, ())) for row in rows])
+    """The rows, each with its difference to its baseline, corrected for how many are judged.
+
+    Rows that were not shortened like their baseline are not judged, so the correction leaves them out.
+    """
+    by_key = {row.key: row for row in rows}
+    seeds = seed_variance(row.scores for row in rows)
+    baselines = [None if row.baseline is None else by_key.get(row.baseline) for row in rows]
+    differences = [
+        None if baseline is None else compare(row.scores, baseline.scores, seeds)
+        for row, baseline in zip(rows, baselines, strict=True)
+    ]
+    judged = [
+        found if baseline is not None and row.is_alike(baseline) else None
+        for row, baseline, found in zip(rows, baselines, differences, strict=True)
+    ]
+    found = [each or other for each, other in zip(holm(judged), differences, strict=True)]
     return [RowResult(**{**vars(row), "difference": difference}) for row, difference in zip(rows, found, strict=True)]
 
 
@@ -138,10 +172,10 @@ def sentence(words: str) -> str:
 
 
 METHOD_WORDS = {
-    Method.CROSSED: "analysis of variance over {seeds} and shared images",
+    Method.CROSSED: "analysis of variance over seeds and shared images, the spread between seeds pooled over all rows",
     Method.SEEDS: "Welch's t-test over {seeds} each",
     Method.MCNEMAR: "McNemar's test on shared images, one seed; the interval allows for another seed",
-    Method.PROPORTIONS: "two proportions, one seed, no answers on shared images; the interval allows for another seed",
+    Method.PROPORTIONS: "two proportions, without answers on shared images; the interval allows for another seed",
 }
 
 
@@ -164,7 +198,7 @@ def difference_sentence(row: RowResult, baseline: RowResult) -> str:
     interval = f"{points(found.value)} points, 95% interval {points(found.low)} to {points(found.high)}"
     many = ""
     if found.num_comparisons > 1 and found.adjusted_p is not None and found.p_value < 0.05 <= found.adjusted_p:
-        many = f"; of {found.num_comparisons} comparisons one like this comes by chance"
+        many = f" (among {found.num_comparisons} comparisons, Holm's correction)"
     if not row.is_alike(baseline):
         return (
             f"{sentence(row.title)} and {baseline.title} are {interval} apart, but were not shortened alike: "
@@ -173,7 +207,7 @@ def difference_sentence(row: RowResult, baseline: RowResult) -> str:
         )
     match found.judgement:
         case Judgement.NOISE:
-            words = f"cannot be told from {baseline.title}: {interval}, which chance may explain{many}"
+            words = f"is not distinguishable from {baseline.title}: {interval}, which chance may explain{many}"
             return f"{sentence(row.title)} {words}."
         case Judgement.BETTER:
             return f"{sentence(row.title)} is better than {baseline.title}: {interval}."

@@ -19,7 +19,7 @@ from models.studies.blocks import (
     score_text,
     troubles,
 )  # fmt: skip
-from models.studies.comparison import Judgement, compare
+from models.studies.comparison import Judgement, SeedVariance, compare
 from models.studies.results import (
     RowResult,
     RunResult,
@@ -56,7 +56,7 @@ def build_section(study: StudyResult, section: SectionSpec, index: int | None) -
             case Shows.COMPARISON:
                 blocks += _comparison(study, rows, run, index)
             case Shows.STEPS:
-                blocks += _steps(rows, run, index)
+                blocks += _steps(study, rows, run, index)
             case Shows.EPOCHS:
                 blocks += _epochs(run, index)
             case Shows.CHOICE:
@@ -79,7 +79,7 @@ def _comparison(
 ) -> Iterable[Block]:
     yield _panels(run, index, "Loss (above) and accuracy (below) by epoch, evolution from left to right, on one scale.")
     yield _stability_table(run)
-    order = ordering_sentence(run)
+    order = ordering_sentence(run, study.seed_variance)
     if order:
         yield Text(order, strong=True)
     told = []
@@ -132,27 +132,30 @@ def _stability_table(run: Sequence[RowResult]) -> Table:
     )
 
 
-def ordering_sentence(run: Sequence[RowResult]) -> str:
-    """The rows from the highest score down, and which neighbours cannot be told apart."""
+def ordering_sentence(run: Sequence[RowResult], seeds: SeedVariance | None) -> str:
+    """The rows from the highest score down, and which neighbours chance may have put in this order."""
     scored = sorted((row for row in run if row.spread), key=lambda row: -row.spread.mean if row.spread else 0.0)
     if len(scored) < 2:
         return ""
     parts = [f"{scored[0].title} ({score_text(scored[0])})"]
     for above, row in pairwise(scored):
-        found = compare(above.scores, row.scores)
+        found = compare(above.scores, row.scores, seeds)
         apart = found is not None and found.judgement is not Judgement.NOISE
-        word = "above" if apart else "not to be told from"
+        word = "above" if apart else "not distinguishable from"
         word += "" if above.is_alike(row) else " (not shortened alike)"
         parts.append(f"{word} {row.title} ({score_text(row)})")
     return f"From high to low: {', '.join(parts)}."
 
 
-def _steps(rows: Sequence[RowResult], run: Sequence[RowResult], index: int | None) -> Iterable[Block]:
+def _steps(
+    study: StudyResult, rows: Sequence[RowResult], run: Sequence[RowResult], index: int | None
+) -> Iterable[Block]:
+    seeds = study.seed_variance
     yield _panels(run, index, "The steps from left to right: loss (above) and accuracy (below) by epoch, on one scale.")
     yield _stability_table(run)
     told = []
     for before, row in pairwise(run):
-        found = compare(row.scores, before.scores)
+        found = compare(row.scores, before.scores, seeds)
         change = RowResult(**{**vars(row), "difference": found})
         told.append(difference_sentence(change, before))
         if row.stability is not None and before.stability is not None:
@@ -160,7 +163,7 @@ def _steps(rows: Sequence[RowResult], run: Sequence[RowResult], index: int | Non
     told += [words for row in rows for words in troubles(row)]
     yield Bullets(tuple(told)) if told else Text("There is one step only.")
     if len(run) > 2:
-        found = compare(run[-1].scores, run[0].scores)
+        found = compare(run[-1].scores, run[0].scores, seeds)
         if found is not None:
             whole = RowResult(**{**vars(run[-1]), "difference": found})
             yield Text(f"All steps together: {difference_sentence(whole, run[0])}", strong=True)
@@ -206,15 +209,17 @@ def _epochs_sentence(row: RowResult, by_accuracy: BestJson, by_loss: BestJson, n
         return f"{words} About {plural(max(first, by_loss['epoch']), 'epoch')} would have done."
     if last >= num_epochs - 1:
         return f"{words} Neither curve has turned by the end: more epochs may still help."
-    return f"{words} After epoch {last} nothing was gained that can be told from noise."
+    return f"{words} After epoch {last} nothing was gained beyond noise."
 
 
 def _choice(run: Sequence[RowResult]) -> Iterable[Block]:
     rows, gaps, errors = [], [], []
+    seen: set[int] = set()  # rows that ask for the same run share it
     for row in run:
         for each in row.runs:
-            if each.test_accuracy is None or each.score is None:
+            if each.test_accuracy is None or each.score is None or each.experiment_id in seen:
                 continue
+            seen.add(each.experiment_id)
             gap = each.score.accuracy - each.test_accuracy
             images = each.score.num_images or 10_000
             p = each.test_accuracy
@@ -254,7 +259,9 @@ def _kernels(run: Sequence[RowResult]) -> Iterable[Block]:
         yield Figure("kernels", (row.key,), f"First-layer kernels of {row.title}: first, best and last epoch.")
         found = _findings(first, KERNEL_CODES)
         words = " ".join(finding["sentence"] for finding in found)
-        told.append(f"{sentence(row.title)}: {words or 'nothing stands out; every filter responds.'}")
+        if first.verdict is not None and all(finding["code"] != FindingCode.DEAD_KERNELS for finding in found):
+            words = f"every filter responds to some image, so none is dead. {words}"
+        told.append(f"{sentence(row.title)}: {words or 'its filters were not measured.'}")
     yield Bullets(tuple(told))
 
 

@@ -48,7 +48,7 @@ def _work_of(row: dict[str, Any], cost: dict[str, Any]) -> Work | None:
     val_seconds = max(float(cost["seconds_per_epoch"]) - train / speed, 0.05 * val / speed) / val
     return Work(
         row["key"], row["epochs"], train, val, row["test_images"], 1 / speed, val_seconds, START_SECONDS, row["share"],
-        row["keeps_epochs"], row["runs"],
+        row["min_epochs"], row["runs"],
     )  # fmt: skip
 
 

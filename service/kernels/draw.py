@@ -31,18 +31,20 @@ def render_kernels(
     scaling: str = "layer",
     format: str = "png",  # noqa: A002
     scale: int | None = None,
+    columns: int | None = None,
 ) -> bytes:
     """Draw a convolution's weight (out, in, height, width): a tile a kernel if it has one or three input channels.
 
     Otherwise a tile a pair of channels: a row an output channel, a column an input channel. `title` should name the
-    experiment, the layer and the epoch; shape and scaling are written below it. `scale` is pixels a weight.
+    experiment, the layer and the epoch; shape and scaling are written below it. `scale` is pixels a
+    weight, `columns` how many kernels stand side by side.
     """
     check_format(format)
     tiles.check_scaling(scaling)
     if scale is not None and not 1 <= scale <= MAX_SCALE:
         raise InvalidRequest(f"scale is {scale}; a weight is drawn 1 to {MAX_SCALE} pixels wide", fix="leave scale out")
     tiles.check_kernels(kernels)
-    grid = tiles.lay_out(kernels, scaling)
+    grid = tiles.lay_out(kernels, scaling, columns)
     scale = scale or fitting_scale(grid)
     gap = gap_of(grid, scale)
     height, width = tiles.mosaic_size(grid, scale, gap)

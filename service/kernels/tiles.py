@@ -111,8 +111,11 @@ def scale(kernels: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[
     return np.where(np.isfinite(kernels), scaled, np.nan)
 
 
-def lay_out(kernels: NDArray[np.floating], scaling: str) -> Grid:
-    """The tiles of a convolution's weight (out, in, height, width): in colour if it has three input channels."""
+def lay_out(kernels: NDArray[np.floating], scaling: str, columns: int | None = None) -> Grid:
+    """The tiles of a convolution's weight (out, in, height, width): in colour if it has three input channels.
+
+    `columns` is how many kernels stand side by side, unless a tile is a pair of channels; about a square without it.
+    """
     out, into = kernels.shape[:2]
     matrix = into not in (1, 3)
     shown = (min(out, MAX_SIDE), min(into, MAX_SIDE)) if matrix else (min(out, MAX_KERNELS), into)
@@ -122,16 +125,16 @@ def lay_out(kernels: NDArray[np.floating], scaling: str) -> Grid:
     scaled = scale(some, low[: shown[0]], high[: shown[0]])
     if matrix:
         gray = scaled.reshape(-1, *kernels.shape[2:])
-        rows, columns = shown
+        rows, across = shown
     else:
         gray = scaled[:, 0]
-        columns = _columns(shown[0])
-        rows = -(-shown[0] // columns)
+        across = columns or _columns(shown[0])
+        rows = -(-shown[0] // across)
     images = scaled.transpose(0, 2, 3, 1) if into == 3 else np.repeat(gray[..., None], 3, axis=3)
     return Grid(
         images=_to_bytes(images),
         rows=rows,
-        columns=columns,
+        columns=across,
         matrix=matrix,
         colour=into == 3,
         shown=shown,

@@ -108,7 +108,7 @@ class PlannedRow(Document):
     baseline: str | None
     runs: int
     share: float
-    keeps_epochs: bool
+    min_epochs: int
     epochs: int
     train_images: int
     val_images: int

@@ -1,6 +1,6 @@
 """Pictures of studies: rows side by side on one scale, and differences with their intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from service.drawing.series import Curves, best_index, curves_of
 from service.drawing.sheet import Box, Sheet
 from service.drawing.text import clean, fit, width_of
 
-COLUMNS = 5
+COLUMNS = 6
 PANEL, LOSS_HEIGHT, ACCURACY_HEIGHT = 132.0, 92.0, 92.0  # points, as all lengths here
 LEFT, RIGHT, BETWEEN, ABOVE, MIDDLE, BELOW = 40.0, 14.0, 12.0, 44.0, 18.0, 40.0
 LEGEND = 20.0
@@ -53,8 +53,8 @@ def render_panels(panels: Sequence[Panel], *, title: str, format: str = "png") -
 
 
 def _draw(panels: Sequence[Panel]) -> Sheet:
-    columns = min(COLUMNS, max(len(panels), 1))
-    lines = -(-max(len(panels), 1) // columns)
+    lines = -(-max(len(panels), 1) // COLUMNS)
+    columns = -(-max(len(panels), 1) // lines)
     height = ABOVE + LOSS_HEIGHT + MIDDLE + ACCURACY_HEIGHT + BELOW
     width = LEFT + RIGHT + columns * PANEL + (columns - 1) * BETWEEN
     sheet = Sheet(max(width, 360.0), lines * height + LEGEND)
@@ -159,14 +159,20 @@ def _legend(sheet: Sheet, published: bool) -> None:
         x += 20 + width_of(words, 8) + 18
 
 
-def render_differences(rows: Sequence[RowResult], *, title: str, format: str = "png") -> bytes:  # noqa: A002
+def render_differences(
+    rows: Sequence[RowResult],
+    *,
+    fair: Collection[str],
+    title: str,
+    format: str = "png",  # noqa: A002
+) -> bytes:
     """Draw each row's difference to its baseline with its interval, noise in grey."""
     check_format(format)
     with drawing():
-        return _differences([row for row in rows if row.difference is not None]).save(format, title=clean(title))
+        return _differences([row for row in rows if row.difference is not None], fair).save(format, title=clean(title))
 
 
-def _differences(rows: Sequence[RowResult]) -> Sheet:
+def _differences(rows: Sequence[RowResult], fair: Collection[str]) -> Sheet:
     height = ROW_HEIGHT * max(len(rows), 1) + 58
     sheet = Sheet(LABEL_WIDTH + PLOT_WIDTH + FIGURES, height)
     if not rows:
@@ -184,12 +190,13 @@ def _differences(rows: Sequence[RowResult]) -> Sheet:
     plot.upright(0.0, color=INK, width=0.9, level=1)
     for index, (row, one) in enumerate(zip(rows, found, strict=True)):
         y = plot.up(len(rows) - index - 0.5)
-        color = MUTED if one.judgement is Judgement.NOISE else PALETTE[2 if one.judgement is Judgement.BETTER else 1]
+        judgement = one.judgement if row.key in fair else Judgement.NOISE
+        color = MUTED if judgement is Judgement.NOISE else PALETTE[2 if judgement is Judgement.BETTER else 1]
         sheet.line([(plot.across(100 * one.low), y), (plot.across(100 * one.high), y)], color=color, width=2.0, level=3)
         sheet.dots([(plot.across(100 * one.value), y)], color=color, size=6)
         label = fit(row.label, LABEL_WIDTH - 16, 8.5)
         sheet.words(LABEL_WIDTH - 8, y, label, size=8.5, color=INK, across="right", up="center")
         words = f"{points(one.value)} ({points(one.low)} to {points(one.high)})"
-        words += ", noise" if one.judgement is Judgement.NOISE else ""
+        words += ("" if judgement is not Judgement.NOISE else ", noise") if row.key in fair else ", not alike"
         sheet.words(box.right + 8, y, words, size=8, color=MUTED, up="center")
     return sheet

@@ -41,7 +41,12 @@ def figure_drawer(result: StudyResult, kernel_files: dict[str, Path]) -> Draw:
                 published = sections[figure.section].published_curves if figure.section is not None else {}
                 return Drawn(render_panels(panels_of(rows, published), title=result.title, format="svg"), SVG)
             case "differences":
-                return Drawn(render_differences(rows, title=result.title, format="svg"), SVG)
+                return Drawn(
+                    render_differences(
+                        rows, fair=[row.key for row in rows if result.is_fair(row)], title=result.title, format="svg"
+                    ),
+                    SVG,
+                )
             case "kernels":
                 return _kernels(result, figure.rows[0], kernel_files)
             case "learning-rate-test":
@@ -86,9 +91,15 @@ def _kernels(result: StudyResult, key: str, files: dict[str, Path]) -> Drawn | N
         stacked = np.asarray(kept[shown[-1]], np.float32)[:MOST_KERNELS]
         shown = shown[-1:]
     tiles.check_kernels(stacked)
+    columns = _columns(len(stacked) // len(shown))
     numbers = ", ".join(str(epochs[index]) for index in shown)
     title = f"{row.title}, epochs {numbers}, one after the other" if len(shown) > 1 else f"{row.title}, epoch {numbers}"
-    return Drawn(render_kernels(stacked, title=title), PNG)
+    return Drawn(render_kernels(stacked, title=title, columns=columns), PNG)
+
+
+def _columns(count: int) -> int:
+    """Kernels side by side, 16 at most, so that no line holds those of two epochs with `count` kernels each."""
+    return max(columns for columns in range(1, min(count, 16) + 1) if count % columns == 0)
 
 
 MOST_KERNELS = 200

@@ -81,8 +81,9 @@ class Studies:
 
         def make() -> Study:
             files = [disk_use_of(new.row.spec, self._dataset_of(new), new.layers).files for new in rows]
-            at_once = 1 if parsed.spec.budget else len(rows) * parsed.spec.num_seeds
-            self.submissions.check_quotas(session, caller, at_once, sum(files) * parsed.spec.num_seeds)
+            at_once = 1 if parsed.spec.budget else sum(new.row.num_seeds for new in rows)
+            kept = sum(new.row.num_seeds * count for new, count in zip(rows, files, strict=True))
+            self.submissions.check_quotas(session, caller, at_once, kept)
             return studies.create(session, parsed, rows, owner=caller.name)
 
         begun: list[int] = []
@@ -160,9 +161,9 @@ def _planned(new: NewRow, parsed: Parsed) -> PlannedRow:
         key=row.key,
         title=row.title,
         baseline=row.baseline,
-        runs=parsed.spec.num_seeds,
+        runs=row.num_seeds,
         share=row.share,
-        keeps_epochs=row.keeps_epochs,
+        min_epochs=row.min_epochs,
         epochs=row.spec.epochs,
         train_images=train,
         val_images=val,
@@ -173,7 +174,7 @@ def _planned(new: NewRow, parsed: Parsed) -> PlannedRow:
 
 
 def _too_short(parsed: Parsed) -> list[FieldError]:
-    budget, runs = parsed.spec.budget_seconds, len(parsed.rows) * parsed.spec.num_seeds
+    budget, runs = parsed.spec.budget_seconds, sum(row.num_seeds for row in parsed.rows)
     if budget is None or budget >= (least := runs * LEAST_SECONDS):
         return []
     message = (

@@ -36,6 +36,7 @@ works = st.lists(
         val_seconds=st.floats(1e-6, 0.005),
         start_seconds=st.floats(0, 10),
         share=st.floats(0.1, 10),
+        min_epochs=st.integers(1, 300),
         runs=st.integers(0, 3),
     ),
     min_size=1,
@@ -82,6 +83,21 @@ def test_a_row_with_a_larger_share_keeps_more() -> None:
     scale = fit([SMALL, LARGE], 600)
     more = shortened(replace(LARGE, share=4), scale)
     assert more.epochs * more.train_images > 3 * shortened(LARGE, scale).epochs * shortened(LARGE, scale).train_images
+
+
+def test_a_row_keeps_its_fewest_epochs_and_loses_images_in_their_place() -> None:
+    row, other = replace(LARGE, min_epochs=20), LARGE
+    scale = fit([SMALL, LARGE], 600)
+    kept, free = shortened(row, scale), shortened(other, scale)
+    assert kept.epochs == 20 > free.epochs
+    assert kept.train_images < free.train_images
+    assert kept.epochs * kept.train_images == pytest.approx(free.epochs * free.train_images, rel=0.1)
+
+
+def test_a_thousand_images_are_left_before_epochs_are_kept() -> None:
+    length = shortened(replace(LARGE, min_epochs=50), 0.005)
+    assert length.train_images == FEWEST_IMAGES
+    assert length.epochs < 50
 
 
 def test_a_time_in_which_everything_fits_shortens_nothing() -> None:

@@ -14,6 +14,7 @@ from models.studies.comparison import (
     compare,
     holm,
     quantile,
+    seed_variance,
     spread_of,
 )
 
@@ -152,3 +153,37 @@ def test_turning_a_comparison_round_turns_its_sign(row: list[float], baseline: l
     assert there.value == pytest.approx(-back.value)
     assert there.low == pytest.approx(-back.high)
     assert there.low <= there.value <= there.high
+
+
+def test_the_spread_between_seeds_is_pooled_over_all_rows_so_that_two_seeds_of_each_say_something() -> None:
+    rng = np.random.default_rng(5)
+    hardness = rng.uniform(0.2, 0.8, NUM_IMAGES)
+    study = [runs(rng, hardness, 2, seed_spread=0.03) for _ in range(6)]
+    pooled = seed_variance(study)
+    assert pooled is not None
+    assert pooled.freedom == 6
+    assert pooled.own == pytest.approx(0.03**2, rel=0.8)
+    alone, together = compare(study[0], study[1]), compare(study[0], study[1], pooled)
+    assert alone is not None
+    assert together is not None
+    assert alone.value == together.value
+    assert together.half_width < 0.1
+
+
+def test_rows_with_other_numbers_of_seeds_are_compared_by_their_means() -> None:
+    rng = np.random.default_rng(6)
+    hardness = rng.uniform(0.2, 0.8, NUM_IMAGES)
+    row, baseline = runs(rng, hardness, 3), runs(rng, hardness, 1)
+    found, spread = compare(row, baseline), spread_of([score.accuracy for score in row])
+    assert found is not None
+    assert spread is not None
+    assert found.method is Method.CROSSED
+    assert found.value == pytest.approx(spread.mean - baseline[0].accuracy)
+
+
+def test_rows_that_share_their_runs_count_once_in_the_spread_between_seeds() -> None:
+    rng = np.random.default_rng(8)
+    hardness = rng.uniform(0.2, 0.8, NUM_IMAGES)
+    row = runs(rng, hardness, 3)
+    assert seed_variance([row, list(row)]) == seed_variance([row])
+    assert seed_variance([row[:1], row[1:2]]) is None

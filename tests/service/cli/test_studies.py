@@ -36,7 +36,7 @@ class Lab:
             if body == "broken":
                 raise Problem({"title": "no", "detail": "its weights are nowhere", "code": "x"})
             return {"images_per_second": 100.0, "seconds_per_epoch": 12.0}
-        usual = {"title": "row", "baseline": None, "runs": 1, "share": 1.0, "keeps_epochs": False, "epochs": 100,
+        usual = {"title": "row", "baseline": None, "runs": 1, "share": 1.0, "min_epochs": 1, "epochs": 100,
                  "train_images": 1000, "val_images": 500, "test_images": 0}  # fmt: skip
         rows = [
             {**usual, "key": "a", "cost": "1", "spec": "fine"},

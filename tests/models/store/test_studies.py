@@ -1,0 +1,38 @@
+"""Studies in the store: what a migration keeps."""
+
+import json
+
+from alembic import command
+from sqlalchemy import create_engine, text
+
+from models.spec.rows import ALL_EPOCHS, load_study, parse_study
+from models.store import Store, migrations, studies
+from models.store.studies import NewRow
+from models.studies.images import RowImages
+
+IMAGES = RowImages(title="CIFAR-10", train=40_000, val=10_000, test=10_000, classes=10)
+STUDY = {"base": {"model": "baseline"}, "budget": "10m", "variants": [{"key": "wide", "overrides": {"model": "wide"}}]}
+
+
+def create(store: Store) -> int:
+    parsed = parse_study(STUDY)
+    with store.writing() as session:
+        return studies.create(session, parsed, [NewRow(row, [], [], IMAGES) for row in parsed.rows]).id
+
+
+def test_a_study_from_before_min_epochs_keeps_all_epochs_of_the_rows_that_did(store: Store) -> None:
+    number = create(store)
+    store.dispose()
+    engine = create_engine(store.url)
+    with engine.begin() as connection:
+        command.downgrade(migrations.make_config(connection), "0008")
+        connection.execute(text("UPDATE study_rows SET keeps_epochs = :kept WHERE position = 1"), {"kept": True})
+        spec = json.loads(connection.execute(text("SELECT spec FROM studies")).scalar_one())
+        spec["variants"][0]["keeps_epochs"] = True
+        connection.execute(text("UPDATE studies SET spec = :spec"), {"spec": json.dumps(spec)})
+    engine.dispose()
+    store.migrate()
+    with store.reading() as session:
+        first, second = studies.rows_of(session, number)[:2]
+        assert (first.min_epochs, second.min_epochs) == (1, ALL_EPOCHS)
+        assert load_study(studies.get(session, number).spec).variants[0].min_epochs == ALL_EPOCHS
