@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     max_dataset_mb: int = Field(
         default=20_000, ge=1, description="Largest archive of images that may be uploaded as a dataset, in megabytes."
     )
+    webhook_private: bool = Field(
+        default=False,
+        description="Whether webhooks may be sent to this machine and private networks, not public addresses alone.",
+    )
     upload_mb_per_hour: int = Field(default=4096, ge=1, description="Request bodies that one API key may send.")
 
     @field_validator("*", mode="before")

@@ -66,6 +66,10 @@ from service.web import datasets as dataset_pages
 from service.web import routes as pages
 from service.web import sessions
 from service.web.rendering import render_problem
+from service.webhooks import routes as webhooks
+from service.webhooks.connect import Connector
+from service.webhooks.send import Sender
+from service.webhooks.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +147,7 @@ def _api() -> APIRouter:
         studies,
         datasets,
         uploads,
+        webhooks,
     ):
         api.include_router(module.router, dependencies=[Depends(authorise)])
     api.include_router(health.router, include_in_schema=False)
@@ -163,7 +168,10 @@ def _lifespan(
             on_start()
         live: LiveEvents = app.state.live
         closing = asyncio.Event()
-        tasks = [asyncio.create_task(live.run()), asyncio.create_task(_close_streams(live, closing))]
+        sender: Sender = app.state.sender
+        tasks = [
+            asyncio.create_task(background) for background in (live.run(), _close_streams(live, closing), sender.run())
+        ]
         try:
             yield {CLOSING: closing, CONNECTIONS: Connections(proxies)}
         finally:
@@ -204,6 +212,8 @@ def _build_parts(state: State, settings: Settings, instruments: Instruments) -> 
     state.datasets = Datasets(settings, state.store)
     state.explainer = Explainer(state.store, celery, state.writes)
     state.models = Models(settings, state.store, state.predictor)
+    state.webhooks = Webhooks(settings, state.store)
+    state.sender = Sender(state.store, Connector(allow_private=settings.webhook_private))
     state.readiness = Readiness(state.store, celery)
     state.gauges = Gauges(instruments, state.store, celery, count_streams=lambda: live.num_streams)
 

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session, lazyload
 
 from models.errors import LeaseLost, NotFound
 from models.plain import JsonObject
+from models.store import webhooks
 from models.store.columns import now
 from models.store.states import EventKind, Status
 from models.store.tables import Event, Experiment
@@ -75,7 +76,7 @@ def add_event(session: Session, experiment_id: int, kind: EventKind, data: JsonO
 
 
 def set_status(session: Session, experiment: Experiment, status: Status, reason: str | None = None) -> datetime:
-    """Change the experiment's status and add an event; returns the time."""
+    """Change the experiment's status, add an event, and tell webhooks of its end; returns the time."""
     experiment.status = status
     experiment.reason = reason
     experiment.cancel_requested = False
@@ -85,6 +86,8 @@ def set_status(session: Session, experiment: Experiment, status: Status, reason:
         experiment.enqueued_at = None
         experiment.progress = None
     add_state_event(session, experiment)
+    if status.terminal:
+        webhooks.announce_experiment(session, experiment)
     return moment
 
 

@@ -169,3 +169,16 @@ class DatasetJobKind(StrEnum):
     """Make it of an earlier version, with images relabelled or dropped."""
     HEALTH = "health"
     """Check it: duplicates, leakage, dark and blurred images, suspect labels."""
+
+
+class DeliveryStatus(StrEnum):
+    """Status of a message to a webhook."""
+
+    PENDING = "pending"
+    """Waits for its next attempt."""
+    SENDING = "sending"
+    """Is being sent."""
+    DELIVERED = "delivered"
+    """The receiver answered with a status from 200 to 299."""
+    FAILED = "failed"
+    """Given up: after the last attempt, or since the webhook was disabled."""

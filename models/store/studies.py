@@ -12,7 +12,7 @@ from models.findings import FindingJson
 from models.networks.layer import Layer
 from models.plain import JsonObject
 from models.spec.rows import Parsed, Row
-from models.store import experiments
+from models.store import experiments, webhooks
 from models.store.columns import now
 from models.store.experiments import MAX_KEY_LENGTH
 from models.store.states import Status, StudyState
@@ -143,6 +143,13 @@ def touch(study: Study) -> None:
     study.updated_at = now()
 
 
+def end(session: Session, study: Study, state: StudyState, reason: str | None = None) -> None:
+    """End a study, and tell webhooks of it."""
+    study.state, study.reason, study.finished_at = state, reason, now()
+    touch(study)
+    webhooks.announce_study(session, study)
+
+
 def request_cancel(session: Session, study_id: int) -> Study:
     """Cancel a study: nothing more is begun, and its own runs that no other study waits for are cancelled. Idempotent.
 
@@ -153,8 +160,7 @@ def request_cancel(session: Session, study_id: int) -> Study:
         return study
     if not study.state.active:
         raise Conflict(f"study {study_id} is {study.state}; there is nothing to cancel")
-    study.state, study.finished_at = StudyState.CANCELLED, now()
-    touch(study)
+    end(session, study, StudyState.CANCELLED)
     session.flush()
     for experiment_id in _own_unfinished(session, study_id):
         if not _needed_by_others(session, study_id, experiment_id):

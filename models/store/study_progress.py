@@ -123,7 +123,7 @@ def advance(session: Session, study_id: int, experiments_dir: Path, *, parallel:
         if _more_seeds(session, progress, experiments_dir) or _spend_rest(session, progress, parallel):
             created = _begin(session, progress, parallel)
         else:
-            _complete(study, progress)
+            _complete(session, study, progress)
     return created
 
 
@@ -137,16 +137,14 @@ def _tick(study: Study) -> None:
     studies.touch(study)
 
 
-def _complete(study: Study, progress: Progress) -> None:
+def _complete(session: Session, study: Study, progress: Progress) -> None:
     ended = [found.status for found in progress.experiments.values()]
-    good = any(status in (Status.COMPLETED, Status.DIVERGED) for status in ended)
-    study.state = StudyState.COMPLETED if good or not progress.rows else StudyState.FAILED
-    if not good:
-        reasons = [row.reason for row in progress.rows if row.reason]
-        reasons += [found.reason for found in progress.experiments.values() if found.reason]
-        study.reason = f"no row could be run: {reasons[0] if reasons else 'all runs were ended'}"
-    study.finished_at = now()
-    studies.touch(study)
+    if not progress.rows or any(status in (Status.COMPLETED, Status.DIVERGED) for status in ended):
+        return studies.end(session, study, StudyState.COMPLETED)
+    reasons = [row.reason for row in progress.rows if row.reason]
+    reasons += [found.reason for found in progress.experiments.values() if found.reason]
+    reason = f"no row could be run: {reasons[0] if reasons else 'all runs were ended'}"
+    return studies.end(session, study, StudyState.FAILED, reason)
 
 
 # dry runs and the budget
@@ -178,13 +176,12 @@ def _measure(session: Session, progress: Progress, parallel: int) -> bool:
     if scale == 0.0:
         shortest = sum(seconds_of(work, shortened(work, 1e-9)) * work.runs for work in works) / parallel
         needed = study.spent_seconds + shortest / MARGIN
-        study.state, study.finished_at = StudyState.FAILED, now()
-        study.reason = (
+        reason = (
             f"a budget of {duration(budget)} is too little for one epoch of a thousand images a row: "
             f"{plural(sum(work.runs for work in works), 'run')} take about {duration(needed)} here; "
             f"give at least {_round_up(needed)}"
         )
-        studies.touch(study)
+        studies.end(session, study, StudyState.FAILED, reason)
         return False
     whole = max((work.val_images for work in works), default=0)
     study.plan = {"scale": scale, "val_limit": val_limit_at(scale, whole), "budget_seconds": budget}

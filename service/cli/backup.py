@@ -8,6 +8,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,12 +107,25 @@ def _restore(file: Path, target: Path) -> tuple[int, list[str]]:
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=target) as unpacked:
             count = unpack(file, Path(unpacked))
             keys = keys_in_use(Path(unpacked) / DATABASE)
+            _disable_webhooks(Path(unpacked) / DATABASE)
             for name in (EXPERIMENTS, DATABASE):  # the database last: without it the folder holds no lab
                 if (Path(unpacked) / name).exists():
                     (Path(unpacked) / name).rename(target / name)
         return count, keys
     finally:
         lock.close()
+
+
+def _disable_webhooks(database: Path) -> None:
+    """A copy of a lab sends nothing to whom the lab tells of its experiments, nor one from elsewhere to anybody."""
+    from models.store.sqlite import dbapi
+
+    with closing(dbapi.connect(str(database))) as connection, connection:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'webhooks'").fetchone():
+            connection.execute("UPDATE webhooks SET enabled = 0, reason = 'restored from a backup' WHERE enabled")
+            connection.execute(
+                "UPDATE webhook_deliveries SET status = 'failed', next_at = NULL WHERE status IN ('pending', 'sending')"
+            )
 
 
 def _stage(settings: "Settings", staging: Path) -> list["ArtifactRecord"]:

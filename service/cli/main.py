@@ -14,7 +14,20 @@ from typer import _click as click
 from typer.core import TyperGroup
 
 from models.errors import EpochalError, InvalidSettings
-from service.cli import backup, data, demo, evaluation, experiments, keys, looking, models, pictures, running, studies
+from service.cli import (
+    backup,
+    data,
+    demo,
+    evaluation,
+    experiments,
+    keys,
+    looking,
+    models,
+    pictures,
+    running,
+    studies,
+    webhooks,
+)
 from service.cli.output import print_error, visible
 
 
@@ -123,6 +136,7 @@ app.command()(backup.restore)
 app.add_typer(studies.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="model")
+app.add_typer(webhooks.app, name="webhook")
 app.add_typer(keys.app, name="keys")
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from models.errors import Conflict, Unavailable
 from models.settings import Settings
-from models.store import Store, experiments, measurements, migrations, studies
+from models.store import Status, Store, experiments, measurements, migrations, studies, webhooks
 from models.store.sqlite import dbapi
 from models.store.states import MeasurementKind, MeasurementStatus
 from models.store.tables import Base
@@ -82,6 +82,20 @@ def test_experiments_from_before_there_were_studies_are_kept(store: Store) -> No
     with store.reading() as session:
         assert experiments.get(session, number).id == number
         assert studies.list_page(session, state=None, before=None, limit=10) == ([], False, 0)
+
+
+def test_experiments_from_before_there_were_webhooks_are_kept_and_end_as_before(store: Store) -> None:
+    number = add_experiment(store)
+    store.dispose()
+    engine = create_engine(store.url)
+    with engine.begin() as connection:
+        command.downgrade(migrations.make_config(connection), "0008")
+        assert "webhooks" not in inspect(connection).get_table_names()
+    engine.dispose()
+    store.migrate()
+    with store.writing() as session:
+        assert experiments.request_cancel(session, number).status is Status.CANCELLED
+        assert webhooks.list_all(session) == []
 
 
 def test_processes_that_migrate_at_once_get_one_schema(tmp_path: Path) -> None:

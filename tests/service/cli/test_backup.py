@@ -11,8 +11,9 @@ from models.errors import Conflict
 from models.files import sha256_of
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store import Store, artifacts, experiments, registry, runs
+from models.store import Store, artifacts, experiments, registry, runs, webhooks
 from models.store.states import ArtifactKind, Status, WeightsChoice
+from models.webhooks import CHOICES
 from service.cli.main import app
 
 FILE = "1/attempt-1/weights-best.safetensors"
@@ -81,6 +82,23 @@ def test_models_and_their_versions_come_back(lab: Path, tmp_path: Path) -> None:
         runs.settle(session, runs.running(session)[0], Status.FAILED)
         with pytest.raises(Conflict, match="cannot be deleted"):
             experiments.delete(session, 1)
+    store.dispose()
+
+
+def test_a_restored_copy_tells_nobody_of_its_experiments(lab: Path, tmp_path: Path) -> None:
+    archive, copy = tmp_path / "backup.tar", tmp_path / "copy"
+    store = Store(Settings(data_dir=lab))
+    with store.writing() as session:
+        webhooks.create(session, url="https://hooks.example/", name="", events=CHOICES, owner=None)
+        webhooks.announce_test(session, 1)
+    store.dispose()
+    assert run("backup", str(archive), "--data-dir", str(lab))[0] == 0
+    assert run("restore", str(archive), "--data-dir", str(copy))[0] == 0
+    store = Store(Settings(data_dir=copy))
+    with store.writing() as session:
+        assert webhooks.get(session, 1).reason == "restored from a backup"
+        runs.settle(session, runs.running(session)[0], Status.FAILED)
+        assert [row.status for row in webhooks.list_deliveries(session, 1, before=None, limit=9)[0]] == ["failed"]
     store.dispose()
 
 
