@@ -106,6 +106,58 @@ class StudyDryRun(TypedDict):
     """The study's id."""
 
 
+class StoredFile(TypedDict):
+    """A file below the experiments folder, with the digest that it must have."""
+
+    path: str
+    sha256: str
+
+
+class CombinedQuestion(TypedDict):
+    """Runs of a study whose answers or weights are averaged."""
+
+    study: int
+    """The study's id."""
+    combine: str
+    """A value of models.spec.study.Combine."""
+    files: list[StoredFile]
+    """Outputs on the validation split for an ensemble, weights otherwise."""
+
+
+class CombinedResult(TypedDict):
+    """What came of it, on the validation images."""
+
+    accuracy: float
+    num_images: int
+    right: str
+    """Whether each image is right: a bit an image, the first one highest, in base64."""
+    batch_norm_images: int
+    """Training images by which batch normalisation's statistics were computed anew; 0 where there is none."""
+    beside_a_run: NotRequired[bool]
+
+
+class RobustnessQuestion(TypedDict):
+    """Weights of a study's run that are scored on corrupted validation images."""
+
+    study: int
+    weights: StoredFile
+
+
+class RobustnessResult(TypedDict):
+    """Accuracy on validation images as they are, and corrupted at five strengths."""
+
+    num_images: int
+    clean: float
+    accuracy: dict[str, list[float]]
+    """By corruption, of the strengths 1 to 5."""
+    parameters: dict[str, list[float]]
+    """What each strength is: deviation of the noise, radius of the blur, what is added to the brightness, JPEG's
+    quality."""
+    parameters_of: str
+    """The benchmark that they are of."""
+    beside_a_run: NotRequired[bool]
+
+
 class ExplanationResult(TypedDict):
     """A map (side, side) of 32-bit floats, or feature maps (maps, height, width) of 16-bit ones."""
 
@@ -117,5 +169,7 @@ class ExplanationResult(TypedDict):
     beside_a_run: NotRequired[bool]
 
 
-MeasurementOptions = LearningRateRange | Question | StudyDryRun
-MeasurementResult = LearningRateTestResult | PreflightResult | AugmentedPicture | ExplanationResult
+MeasurementOptions = LearningRateRange | Question | StudyDryRun | CombinedQuestion | RobustnessQuestion
+MeasurementResult = (
+    LearningRateTestResult | PreflightResult | AugmentedPicture | ExplanationResult | CombinedResult | RobustnessResult
+)

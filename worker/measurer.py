@@ -27,6 +27,8 @@ DEADLINE_SECONDS = {
     MeasurementKind.LR_TEST: 60.0,
     MeasurementKind.AUGMENTED: 18.0,
     MeasurementKind.EXPLANATION: 56.0,
+    MeasurementKind.COMBINED: 240.0,
+    MeasurementKind.ROBUSTNESS: 240.0,
 }
 """The time limit of a measurement. A request waits 20 s for a pre-flight and 60 s for an explanation; a learning-rate
 test is polled."""
@@ -85,7 +87,9 @@ class Measurer:
             "options": cast(MeasurementOptions, measurement.options) if measurement.options else None,
             "settings": self._runtime.settings.model_dump(mode="json"),
         }
-        seconds = STUDY_DEADLINE_SECONDS if measurement.options.get("study") else DEADLINE_SECONDS[measurement.kind]
+        seconds = DEADLINE_SECONDS[measurement.kind]
+        if measurement.kind is MeasurementKind.PREFLIGHT and measurement.options.get("study"):
+            seconds = STUDY_DEADLINE_SECONDS
         deadline = time.monotonic() + seconds
         beat_at = time.monotonic()
         answer: Report | None = None

@@ -83,6 +83,17 @@ class Shows(StrEnum):
     """The rows as steps, each compared with the one before it."""
 
 
+class Combine(StrEnum):
+    """How several runs are made into one score, as a row of its own."""
+
+    ENSEMBLE = "ensemble"
+    """The mean of the runs' probabilities: of each row's seeds, and of the best runs of all rows."""
+    WEIGHTS = "weights"
+    """The mean of the weights of each row's seeds. Seeds that start from different weights rarely average well."""
+    LAST_EPOCHS = "last_epochs"
+    """The mean of the weights of the last kept epochs of each row's best run (stochastic weight averaging)."""
+
+
 class SectionSpec(Spec):
     """A section of a study's report."""
 
@@ -123,6 +134,15 @@ class StudySpec(Spec):
     repeat_until: RepeatUntil | None = Field(default=None, description="In place of seeds: as many as are needed.")
     budget: str | None = Field(
         default=None, description="How long the study may take, 30m or 1h30m; rows are shortened to fit."
+    )
+    combine: tuple[Combine, ...] = Field(
+        default=(),
+        max_length=len(Combine),
+        description="Runs to combine when the rows have ended, as rows of their own; this comes on top of a budget.",
+    )
+    robustness: bool = Field(
+        default=False,
+        description="Score each row's best run on validation images with noise, blur, brightness and JPEG, too.",
     )
     sections: tuple[SectionSpec, ...] = Field(default=(), max_length=50, description="What the report has, in order.")
 

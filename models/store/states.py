@@ -91,11 +91,15 @@ class MeasurementKind(StrEnum):
     """Which pixels an answer rests on, or a layer's outputs for an image."""
     AUGMENTED = "augmented"
     """A picture of training images as a spec's augmentation makes them."""
+    COMBINED = "combined"
+    """The score of several runs whose answers or weights are averaged."""
+    ROBUSTNESS = "robustness"
+    """The score of weights on corrupted images."""
 
     @property
     def is_waited_for(self) -> bool:
         """Whether a request waits for it, so that it is of no use later."""
-        return self is not MeasurementKind.LR_TEST
+        return self not in (MeasurementKind.LR_TEST, MeasurementKind.COMBINED, MeasurementKind.ROBUSTNESS)
 
 
 class MeasurementStatus(StrEnum):

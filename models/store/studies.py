@@ -12,9 +12,10 @@ from models.findings import FindingJson
 from models.networks.layer import Layer
 from models.plain import JsonObject
 from models.spec.rows import Parsed, Row
-from models.store import experiments, webhooks
+from models.store import experiments, study_additions, webhooks
 from models.store.columns import now
 from models.store.experiments import MAX_KEY_LENGTH
+from models.store.rows import touch as touch_experiment
 from models.store.states import Status, StudyState
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.images import RowImages
@@ -137,6 +138,13 @@ def studies_with(session: Session, experiment_id: int) -> list[Study]:
     return list(session.scalars(query.order_by(Study.id).distinct()))
 
 
+def titles_with(session: Session, experiment_id: int) -> list[tuple[int, str]]:
+    """Ids and titles of the studies that an experiment is a run of."""
+    query = select(Study.id, Study.title).join(StudyRun, StudyRun.study_id == Study.id)
+    found = query.where(StudyRun.experiment_id == experiment_id).order_by(Study.id).distinct()
+    return [(number, title) for number, title in session.execute(found)]
+
+
 def touch(study: Study) -> None:
     """Mark the study as changed, for caches."""
     study.revision += 1
@@ -202,6 +210,7 @@ def request_resume(session: Session, study_id: int) -> tuple[Study, list[int]]:
     measured = study.plan is not None or "budget" not in study.spec
     study.state = StudyState.RUNNING if measured else StudyState.MEASURING
     study.finished_at = study.reason = study.ticked_at = None
+    study_additions.forget(session, study_id)
     touch(study)
     return study, again
 
@@ -216,6 +225,8 @@ def delete(session: Session, study_id: int, *, with_experiments: bool) -> list[i
     if study.state.active:
         raise Conflict(f"study {study_id} is {study.state}", fix="cancel it first, then delete it")
     removed = []
+    for experiment in experiments_of(session, runs_of(session, study_id)).values():
+        touch_experiment(experiment)  # its document names its studies
     if with_experiments:
         own = [run.experiment_id for run in runs_of(session, study_id) if run.own and run.experiment_id is not None]
         found = experiments_of(session, runs_of(session, study_id))

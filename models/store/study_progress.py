@@ -17,9 +17,11 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.spec.rows import load_study, with_seed
 from models.spec.study import MAX_SEEDS, StudySpec
-from models.store import experiments, measurements, studies
+from models.store import experiments, measurements, studies, study_additions
 from models.store.columns import now
+from models.store.rows import touch
 from models.store.states import MeasurementKind, MeasurementStatus, Status, StudyState
+from models.store.study_additions import RowRuns
 from models.store.study_costs import cost_key, measured_spec, wall_seconds, was_interrupted, works_of
 from models.store.study_scores import read_scores
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
@@ -122,7 +124,7 @@ def advance(session: Session, study_id: int, experiments_dir: Path, *, parallel:
     if not created and not progress.unfinished and not progress.missing() and not _tests_wait(session, progress):
         if _more_seeds(session, progress, experiments_dir) or _spend_rest(session, progress, parallel):
             created = _begin(session, progress, parallel)
-        else:
+        elif _add(session, progress, experiments_dir):
             _complete(session, study, progress)
     return created
 
@@ -135,6 +137,15 @@ def _tick(study: Study) -> None:
         study.spent_seconds += min(max(elapsed, 0.0), LONGEST_TICK_SECONDS)
     study.ticked_at = moment
     studies.touch(study)
+
+
+def _add(session: Session, progress: Progress, experiments_dir: Path) -> bool:
+    """Have measured what the study asks for beside its rows. Returns whether all of it is there."""
+    if not progress.spec.combine and not progress.spec.robustness:
+        return True
+    rows = [RowRuns(row, progress.of_row(row)) for row in progress.rows]
+    scores = progress.scores(session, experiments_dir)
+    return study_additions.advance(session, progress.study, progress.spec, rows, scores)
 
 
 def _complete(session: Session, study: Study, progress: Progress) -> None:
@@ -281,6 +292,8 @@ def _start(
         return None
     shared = _find_shared(session, spec)
     own = shared is None
+    if shared is not None:
+        touch(shared)  # its document names its studies
     experiment = shared or experiments.create(
         session, spec, layers=row.layers, warnings=row.warnings, owner=progress.study.owner
     )

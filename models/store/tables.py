@@ -3,6 +3,7 @@
 experiments 1--n runs, experiment_tags, epoch_metrics, summaries, events, artifacts, idempotency_keys, model_versions
 models 1--n model_versions
 studies 1--n study_rows 1--n study_runs n--1 experiments
+studies 1--n study_additions
 datasets 1--n dataset_versions 1--n dataset_jobs
 webhooks 1--n webhook_deliveries
 probes (measurements), api_keys and workers stand alone.
@@ -376,6 +377,26 @@ class StudyRun(Base):
     """None once that was deleted."""
     own: Mapped[bool]
     """Whether this study made it; it is left alone otherwise."""
+
+
+class StudyAddition(Base):
+    """What a study asks for beside its rows: runs combined to one score, or one run's score on corrupted images."""
+
+    __tablename__ = "study_additions"
+
+    study_id: Mapped[BigInt] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(220), primary_key=True)
+    """What it is and of which row, as ensemble:wide; with no row where it is of several rows."""
+    position: Mapped[int]
+    measurement: Mapped[BigInt | None]
+    """The measurement that is made for it; its result is copied here, since measurements are not kept for ever."""
+    best_experiment: Mapped[BigInt | None]
+    """The best of its runs by itself."""
+    title: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    """Why there is no result, or what was left out of it."""
+    experiment_ids: Mapped[list[int]] = mapped_column(JsonColumn)
+    result: Mapped[JsonObject | None]
 
 
 class Dataset(Base):

@@ -38,7 +38,7 @@ class Table:
     note: str = ""
 
 
-FigureKind = Literal["panels", "differences", "kernels", "learning-rate-test"]
+FigureKind = Literal["panels", "differences", "kernels", "learning-rate-test", "robustness"]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ into HTML, Markdown and PDF, and draws the figures.
 from collections.abc import Iterable, Sequence
 
 from models.spec.study import SectionSpec, Shows
+from models.studies.addition_sections import combined_blocks, robustness_blocks
 from models.studies.blocks import (
     DASH,
     Block,
@@ -37,6 +38,8 @@ def build_report(study: StudyResult) -> Report:
         Section("Set-up", "", tuple(_setup(study))),
         Section("Results", "", tuple(_results(study))),
         *(build_section(study, section, index if study.spec.sections else None) for index, section in enumerate(asked)),
+        *([Section("Runs combined", "", tuple(combined_blocks(study)))] if study.combined else []),
+        *([Section("Robustness", "", tuple(robustness_blocks(study)))] if study.robustness else []),
         *(
             [Section("What was shortened", "", tuple(_shortened(study)))]
             if any(r.shortened for r in study.rows)

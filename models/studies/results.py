@@ -9,6 +9,7 @@ from models.findings import VerdictJson
 from models.measurements import SweepResult
 from models.spec.experiment import ExperimentSpec
 from models.spec.study import Published, StudySpec
+from models.studies.additions import Combined, Robustness
 from models.studies.comparison import (
     Difference,
     Judgement,
@@ -125,6 +126,8 @@ class StudyResult:
     spent_seconds: float = 0.0
     lr_tests: Mapping[str, SweepResult] = field(default_factory=dict)
     """Results of learning-rate tests by row."""
+    combined: Sequence[Combined] = ()
+    robustness: Sequence[Robustness] = ()
 
     def row(self, key: str) -> RowResult | None:
         """A row by its key."""

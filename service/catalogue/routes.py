@@ -8,7 +8,7 @@ from pydantic import Field
 
 from models.networks.architecture import Architecture, Library
 from models.plain import JsonObject
-from models.spec.presets import experiment_presets, model_presets
+from models.spec.presets import experiment_presets, model_presets, study_presets
 from service.catalogue.inspector import DescribingDep
 from service.http.documents import Document
 from service.http.errors import problems
@@ -27,10 +27,11 @@ class ArchitecturesDocument(Document):
 
 
 class PresetsDocument(Document):
-    """The presets of networks and experiments."""
+    """The presets of networks, experiments and studies."""
 
     models: dict[str, JsonObject] = Field(description="Networks, for `model`.")
     experiments: dict[str, JsonObject] = Field(description="Whole experiments, for `preset`.")
+    studies: dict[str, JsonObject] = Field(description="Whole studies, for `preset` in POST /studies.")
 
 
 @router.get("/architectures", responses=problems(422))
@@ -49,7 +50,7 @@ def list_architectures(
 @router.get("/presets")
 async def list_presets() -> PresetsDocument:
     """List the presets, each with its complete spec."""
-    return PresetsDocument(models=model_presets(), experiments=experiment_presets())
+    return PresetsDocument(models=model_presets(), experiments=experiment_presets(), studies=study_presets())
 
 
 @router.get("/schema")

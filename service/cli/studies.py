@@ -319,6 +319,33 @@ def _show(document: dict[str, Any], url: str) -> None:
     for row in document["rows"]:
         if row["shortened"]:
             say(f"  {row['key']}: {row['shortened']}", style="dim")
+    for row in document["rows"]:
+        if row["kind"] != "trained" and row["difference"]:
+            say(f"  {row['difference']['sentence']}")
+    _show_robustness(document["robustness"])
+
+
+def _show_robustness(rows: list[dict[str, Any]]) -> None:
+    """Each row's accuracy on corrupted images, as the mean over the five strengths."""
+    measured = [row for row in rows if row["clean"] is not None]
+    if measured:
+        kinds = list(measured[0]["accuracy"])
+        console.print()
+        cells = [
+            (
+                shown(row["row"]),
+                figure(row["clean"]),
+                *(figure(sum(row["accuracy"][kind]) / len(row["accuracy"][kind])) for kind in kinds),
+                shown(row["title"]),
+            )
+            for row in measured
+        ]
+        names = [kind.replace("gaussian_", "").replace("_compression", "") for kind in kinds]
+        table(("row", "as they are", *names, "what"), cells, right=("as they are", *names), cut=True)
+        say(f"  mean accuracy over five strengths, on {measured[0]['num_images']:,} validation images", style="dim")
+    for row in rows:
+        if row["reason"]:
+            say(f"  robustness of {row['row']}: {row['reason']}")
 
 
 def row_cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -338,7 +365,7 @@ def row_cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{figure(accuracy['mean'])}{spread}" if accuracy else "-",
         figure(published),
         words,
-        str(row["epochs"]),
+        "-" if row["epochs"] is None else str(row["epochs"]),
         duration(row["seconds"]) if row["seconds"] else "-",
         shown(row["title"]),
     )

@@ -47,6 +47,13 @@ class RunDocument(Document):
     reason: str | None
 
 
+class StudyReference(Document):
+    """A study that an experiment is a run of."""
+
+    id: int
+    title: str
+
+
 class ExperimentItem(Document):
     """An experiment in a list, without its spec and runs."""
 
@@ -77,6 +84,7 @@ class ExperimentDocument(ExperimentItem):
     notes: str = Field(description="Text by people; empty without any.")
     environment: JsonObject | None = Field(description="Versions, hardware and threads that it was trained with.")
     runs: list[RunDocument]
+    studies: list[StudyReference] = Field(description="The studies that it is a run of.")
 
 
 class ExperimentPage(Document):
@@ -125,8 +133,10 @@ def experiment_item(row: Listed, summaries: Summaries) -> ExperimentItem:
     return ExperimentItem(**_item_members(row, summaries))
 
 
-def experiment_document(row: Experiment, summaries: Summaries, runs: Sequence[Run]) -> ExperimentDocument:
-    """Build the complete document of an experiment."""
+def experiment_document(
+    row: Experiment, summaries: Summaries, runs: Sequence[Run], studies: Sequence[tuple[int, str]]
+) -> ExperimentDocument:
+    """Build the complete document of an experiment; `studies` are the ids and titles of those that it is a run of."""
     return ExperimentDocument(
         **_item_members(row, summaries),
         spec=row.spec,
@@ -144,6 +154,7 @@ def experiment_document(row: Experiment, summaries: Summaries, runs: Sequence[Ru
             )
             for run in runs
         ],
+        studies=[StudyReference(id=number, title=title) for number, title in studies],
     )
 
 

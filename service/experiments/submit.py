@@ -18,7 +18,7 @@ from models.settings import Settings
 from models.spec.details import Details
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
-from models.store import Status, Store, artifacts, datasets, experiments, runs
+from models.store import Status, Store, artifacts, datasets, experiments, runs, studies
 from models.store.artifacts import ArtifactRecord
 from models.store.continuation import begin_with, last_checkpoint, start_with
 from models.store.states import ArtifactKind
@@ -276,7 +276,8 @@ def describe(session: Session, row: Experiment) -> ExperimentDocument:
     """Build the complete document of an experiment, with its metrics and runs."""
     session.flush()
     summaries = experiments.summaries(session, [row.id]).get(row.id, NO_METRICS)
-    return experiment_document(row, summaries, runs.list_for(session, row.id))
+    of_studies = studies.titles_with(session, row.id)
+    return experiment_document(row, summaries, runs.list_for(session, row.id), of_studies)
 
 
 def _broker_is_full(error: BaseException) -> bool:

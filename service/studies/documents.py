@@ -1,6 +1,7 @@
 """JSON documents of studies."""
 
 from datetime import datetime
+from enum import StrEnum
 
 from pydantic import Field
 
@@ -35,14 +36,29 @@ class DifferenceDocument(Document):
     sentence: str = Field(description="The same in words.")
 
 
+class RowKind(StrEnum):
+    """What a row is."""
+
+    TRAINED = "trained"
+    """Experiments that were trained for it."""
+    ENSEMBLE = "ensemble"
+    """The mean of the probabilities of other rows' runs."""
+    WEIGHTS = "weights"
+    """The mean of the weights of another row's seeds."""
+    LAST_EPOCHS = "last_epochs"
+    """The mean of the weights of the last epochs of another row's best run."""
+
+
 class RowDocument(Document):
     """One row of a study."""
 
     key: str
+    kind: RowKind = Field(description="trained, or how it was made of other rows' runs (`combine`).")
     title: str
     question: str
     status: str = Field(
-        description="waiting (not begun), queued, running, completed, failed, cancelled, diverged, skipped or deleted."
+        description="waiting (not begun), queued, running, completed, failed, cancelled, diverged, skipped, deleted, "
+        "or unavailable (runs that cannot be combined)."
     )
     reason: str | None = Field(description="Why it failed, or was not run.")
     experiment_ids: list[int] = Field(description="Its runs, by seed.")
@@ -54,8 +70,26 @@ class RowDocument(Document):
     shortened: str | None = Field(description="What was left out to fit the budget.")
     seconds: float = Field(description="What its runs took.")
     joules: float | None = Field(description="Energy that its runs took, where the machine tells.")
-    epochs: int = Field(description="Epochs of each of its runs.")
-    spec: JsonObject = Field(description="Of its first seed, as it is run; can be POSTed to /experiments.")
+    epochs: int | None = Field(description="Epochs of each of its runs; null of what is made of other rows' runs.")
+    spec: JsonObject | None = Field(
+        description="Of its first seed, as it is run; can be POSTed to /experiments. Null of what is made of others."
+    )
+
+
+class RobustnessDocument(Document):
+    """A row's best run on validation images that were corrupted at five strengths."""
+
+    row: str = Field(description="Key of the row.")
+    title: str
+    status: str = Field(description="waiting, running, completed, failed or unavailable.")
+    reason: str | None
+    experiment_id: int | None
+    num_images: int = Field(description="Validation images that were scored.")
+    clean: float | None = Field(description="Accuracy on them as they are.")
+    mean: float | None = Field(description="Mean accuracy over corruptions and strengths.")
+    accuracy: dict[str, list[float]] = Field(description="By corruption, of the strengths 1 to 5.")
+    parameters: dict[str, list[float]] = Field(description="What the strengths are, by corruption.")
+    parameters_of: str = Field(description="The benchmark that the parameters are of.")
 
 
 class StudyProgress(Document):
@@ -89,6 +123,7 @@ class StudyDocument(StudyItem):
 
     baseline: str | None = Field(description="Key of the row that others are compared with.")
     rows: list[RowDocument]
+    robustness: list[RobustnessDocument] = Field(description="By row, where the study asks for it.")
     spec: JsonObject = Field(description="As it was sent; can be POSTed again.")
 
 
@@ -133,6 +168,7 @@ def links_of(study_id: int) -> dict[str, str]:
         "self": root,
         "page": with_prefix(f"/studies/{study_id}"),
         "curves": f"{root}/curves.png",
+        "robustness": f"{root}/robustness.png",
         "report": f"{root}/report.html",
         "report_markdown": f"{root}/report.md",
         "report_pdf": f"{root}/report.pdf",

@@ -17,6 +17,7 @@ from service.kernels.draw import render_kernels
 from service.kernels.read import map_tensors
 from service.measurements.draw import render_lr_test
 from service.studies.draw import panels_of, render_differences, render_panels
+from service.studies.robustness import render_robustness
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ def figure_drawer(result: StudyResult, kernel_files: dict[str, Path]) -> Draw:
             case "learning-rate-test":
                 test = result.lr_tests.get(figure.rows[0])
                 return None if test is None else Drawn(render_lr_test(test, title=figure.caption, format="svg"), SVG)
+            case "robustness":
+                return Drawn(render_robustness(result.robustness, title=result.title, format="svg"), SVG)
 
     return draw
 

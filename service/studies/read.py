@@ -22,9 +22,11 @@ from models.studies.results import (
     difference_sentence,
     with_differences,
 )
+from service.studies.additions import combined_row, read_combined, read_robustness, robustness_document
 from service.studies.documents import (
     DifferenceDocument,
     RowDocument,
+    RowKind,
     SpreadDocument,
     StudyDocument,
     StudyItem,
@@ -75,6 +77,8 @@ def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyR
         budget_seconds=progress.spec.budget_seconds,
         spent_seconds=study.spent_seconds,
         lr_tests=_lr_tests(session, progress.rows),
+        combined=read_combined(session, progress, scores),
+        robustness=read_robustness(session, progress),
     )
 
 
@@ -148,7 +152,8 @@ def describe(session: Session, study: Study, experiments_dir: Path) -> StudyDocu
     return StudyDocument(
         **_item_members(session, study, progress),
         baseline=None if result.baseline is None else result.baseline.key,
-        rows=[_row_document(row, result) for row in result.rows],
+        rows=[_row_document(row, result) for row in result.rows] + [combined_row(one) for one in result.combined],
+        robustness=[robustness_document(one) for one in result.robustness],
         spec=study.spec,
     )
 
@@ -200,6 +205,7 @@ def _row_document(row: RowResult, study: StudyResult) -> RowDocument:
     joules = [run.joules for run in row.runs if run.joules is not None]
     return RowDocument(
         key=row.key,
+        kind=RowKind.TRAINED,
         title=row.title,
         question=row.question,
         status=row.status,

@@ -39,6 +39,7 @@ from service.studies.draw import panels_of, render_panels
 from service.studies.html import POLICY
 from service.studies.read import describe, read_result
 from service.studies.report import read_report
+from service.studies.robustness import render_robustness
 from service.studies.studies import Studies, list_studies
 
 router = APIRouter(prefix="/studies", tags=["studies"], route_class=StrictRoute)
@@ -201,6 +202,33 @@ def draw_study_curves(
         lambda: render_panels(panels, title=result.title, format=picture.value),
         picture_headers(picture),
     )  # fmt: skip
+
+
+@router.get(
+    "/{study_id}/robustness.{picture}",
+    response_class=Response,
+    responses={**picture_responses(), **problems(401, 404, 422)},
+)
+def draw_study_robustness(
+    study_id: Id,
+    picture: Picture,
+    store: StoreDep,
+    settings: SettingsDep,
+    renderings: RenderingsDep,
+    request: Request,
+    _: Annotated[None, DrawPlace],
+) -> Response:
+    """Draw each row's accuracy on corrupted images by strength, a panel for each corruption."""
+    with store.reading() as session:
+        result = read_result(session, stored.get(session, study_id), settings.experiments_dir)
+    rows = result.robustness
+    return renderings.respond(
+        request,
+        ("study-robustness", result.title, [(row.row, row.title, row.clean, row.accuracy) for row in rows]),
+        MEDIA_TYPES[picture],
+        lambda: render_robustness(rows, title=result.title, format=picture.value),
+        picture_headers(picture),
+    )
 
 
 @router.get(

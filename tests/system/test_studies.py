@@ -26,6 +26,8 @@ def test_a_study_is_run_watched_and_reported_and_the_same_command_finds_it_again
             {"key": "narrow", "overrides": {"model": "narrow"}},
             {"key": "exploding", "overrides": {"optimizer.lr": 100.0, "clip_grad_norm": None}},
         ],
+        "combine": ["ensemble"],
+        "robustness": True,
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
 
@@ -43,7 +45,10 @@ def test_a_study_is_run_watched_and_reported_and_the_same_command_finds_it_again
     assert "data:image/png;base64," in page  # the kernels
     found = json.loads(epochal("run", "study.yaml", "--json"))
     assert found["status"] == "completed"
-    assert [row["status"] in ("completed", "diverged") for row in found["rows"]] == [True] * 3
+    assert [row["status"] in ("completed", "diverged") for row in found["rows"]] == [True] * 4
+    assert found["rows"][3]["key"] == "ensemble:"
+    assert found["rows"][3]["difference"]["method"] == "McNemar"
+    assert [row["row"] for row in found["robustness"] if row["clean"] is not None][:2] == ["base", "narrow"]
     document = client.get(f"/studies/{found['id']}")
     assert document["rows"][1]["difference"]["method"] == "McNemar"
     assert document["spent_seconds"] > 0

@@ -21,13 +21,20 @@ from models.data.uploaded import open_dataset
 from models.environment import Environment
 from models.errors import CorruptFile, EpochalError, LeaseLost, Unavailable
 from models.logs import configure_logs
-from models.measurements import LearningRateRange, MeasurementResult, Question
+from models.measurements import (
+    CombinedQuestion,
+    LearningRateRange,
+    MeasurementResult,
+    Question,
+    RobustnessQuestion,
+)
 from models.notices import NoticeCode
 from models.progress import TestResult
 from models.settings import Settings
 from models.store import Status, Store, artifacts, experiments, runs
 from models.store.states import ArtifactKind, MeasurementKind
 from worker.augmented import draw_augmented
+from worker.combining import combine_runs
 from worker.explain import explain
 from worker.folders import attempt_folder, sweep
 from worker.lease import claim_from_json
@@ -35,6 +42,7 @@ from worker.measure import measure_learning_rates, measure_spec
 from worker.messages import MeasurementJob, OutcomeJson, Report, SettleOutcome, TrainJob
 from worker.processes.channel import Channel
 from worker.processes.dataset_jobs import run_dataset_job
+from worker.robustness import measure_robustness
 from worker.sink import StoreSink
 from worker.training.engine import train
 from worker.training.neighbours import Neighbours
@@ -230,6 +238,10 @@ def _measure(job: MeasurementJob, settings: Settings) -> MeasurementResult:
         case MeasurementKind.EXPLANATION:
             assert job["options"] is not None
             return explain(cast(Question, job["options"]), settings)
+        case MeasurementKind.COMBINED:
+            return combine_runs(job["spec"], cast(CombinedQuestion, job["options"]), settings)
+        case MeasurementKind.ROBUSTNESS:
+            return measure_robustness(job["spec"], cast(RobustnessQuestion, job["options"]), settings)
 
 
 def describe_device(channel: Channel, settings: Settings) -> None:

@@ -1,0 +1,105 @@
+"""Rows made of other rows' runs, and rows' scores on corrupted images: results, and what a report says of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from models.studies.comparison import Difference, Judgement, Score, compare
+
+STRENGTHS = (1, 2, 3, 4, 5)
+CORRUPTION_WORDS = {
+    "gaussian_noise": "Noise",
+    "gaussian_blur": "Blur",
+    "brightness": "Brightness",
+    "jpeg_compression": "JPEG",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Combined:
+    """Several runs as one: their answers, or their weights, averaged."""
+
+    key: str
+    kind: str
+    """A value of models.spec.study.Combine."""
+    title: str
+    status: str
+    """waiting, running, completed, failed or unavailable."""
+    experiment_ids: Sequence[int]
+    seeds: Sequence[int]
+    reason: str | None = None
+    score: Score | None = None
+    best_id: int | None = None
+    """The best of its runs by itself, with which it is compared."""
+    best_row: str | None = None
+    best: Score | None = None
+
+    @property
+    def difference(self) -> Difference | None:
+        """Its accuracy less that of its best run, tested on the images that both were measured on."""
+        if self.score is None or self.best is None:
+            return None
+        return compare([self.score], [self.best])
+
+
+@dataclass(frozen=True, eq=False)
+class Robustness:
+    """A row's best run on corrupted validation images."""
+
+    row: str
+    title: str
+    status: str
+    experiment_id: int | None
+    reason: str | None = None
+    num_images: int = 0
+    clean: float | None = None
+    accuracy: dict[str, list[float]] = field(default_factory=dict)
+    parameters: dict[str, list[float]] = field(default_factory=dict)
+    parameters_of: str = ""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean accuracy over corruptions and strengths."""
+        values = [value for found in self.accuracy.values() for value in found]
+        return sum(values) / len(values) if values else None
+
+
+def combined_sentence(one: Combined) -> str:
+    """What may be said of a combination beside the best of its runs."""
+    if one.score is None:
+        return f"{one.title}: {one.reason or 'not measured yet'}."
+    reached = f"{one.title} reaches {100 * one.score.accuracy:.1f}%"
+    found = one.difference
+    if found is None:
+        return f"{reached}."
+    assert one.best is not None
+    alone = "the best epoch alone" if one.kind == "last_epochs" else "the best of its runs alone"
+    beside = f"{alone} (experiment {one.best_id}, {100 * one.best.accuracy:.1f}%)"
+    interval = f"{100 * found.value:+.1f} points, 95% interval {100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    interval = interval.replace("-", "\u2212")
+    match found.judgement:
+        case Judgement.NOISE:
+            words = f"{reached} and cannot be told from {beside}: {interval}, which chance may explain."
+        case Judgement.BETTER:
+            words = f"{reached}, better than {beside}: {interval}."
+        case Judgement.WORSE:
+            words = f"{reached}, worse than {beside}: {interval}."
+    if one.kind == "weights" and found.value < -0.05:
+        words += (
+            " The runs started from different weights and found different solutions; the mean of two solutions is"
+            " none. Runs that share their start (model.init_from) average better."
+        )
+    return words
+
+
+def robustness_sentence(rows: Iterable[Robustness]) -> str:
+    """Which row keeps most of its accuracy on corrupted images; empty without two rows that were measured."""
+    found = [(one, one.mean, one.clean) for one in rows]
+    scored = [(one, mean, clean) for one, mean, clean in found if mean is not None and clean is not None]
+    if len(scored) < 2:
+        return ""
+    kept = sorted(scored, key=lambda each: each[1] - each[2], reverse=True)
+    (most, mean, clean), (least, low, whole) = kept[0], kept[-1]
+    return (
+        f"{most.title} loses least: {100 * clean:.1f}% as they are, {100 * mean:.1f}% on the mean of all corruptions "
+        f"and strengths. {least.title} loses most: {100 * whole:.1f}% and {100 * low:.1f}%."
+    )
