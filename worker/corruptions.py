@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -104,7 +105,7 @@ def _compress(images: Tensor, quality: float, _: torch.Generator) -> Tensor:
     return torch.from_numpy(np.stack([_as_jpeg(image, int(quality)) for image in images.numpy()]))
 
 
-def _as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+def _as_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "JPEG", quality=quality)

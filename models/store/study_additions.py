@@ -3,7 +3,7 @@
 Workers measure each of them as they make dry runs. `advance` has that done, and keeps the results with the study.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,15 +52,17 @@ def additions_of(session: Session, study_id: int) -> list[StudyAddition]:
 
 
 def advance(
-    session: Session, study: Study, spec: StudySpec, rows: Sequence[RowRuns], scores: Mapping[int, Score]
+    session: Session,
+    study: Study,
+    spec: StudySpec,
+    rows: Sequence[RowRuns],
+    read_scores: Callable[[], Mapping[int, Score]],
 ) -> bool:
     """Have measured what the study asks for, of rows that have ended. Returns whether all of it is there."""
     known = additions_of(session, study.id)
     if not known:
-        known = [
-            _begin(session, study, planned, place)
-            for place, planned in enumerate(_plan(session, study.id, spec, rows, scores))
-        ]
+        planned = _plan(session, study.id, spec, rows, read_scores())
+        known = [_begin(session, study, each, place) for place, each in enumerate(planned)]
     waits = [addition for addition in known if not _collect(session, addition)]
     return not waits
 
@@ -116,13 +118,10 @@ def _plan(
     scored = [RowRuns(row, [one for one in found if one.id in scores]) for row, found in rows]
     for combine in dict.fromkeys(spec.combine):
         for one in scored:
-            match combine:
-                case Combine.ENSEMBLE:
-                    yield from _seeds(session, study_id, combine, one, scores)
-                case Combine.WEIGHTS:
-                    yield from _seeds(session, study_id, combine, one, scores)
-                case Combine.LAST_EPOCHS:
-                    yield _last_epochs(session, study_id, one, scores)
+            if combine is Combine.LAST_EPOCHS:
+                yield _last_epochs(session, study_id, one, scores)
+            else:
+                yield from _seeds(session, study_id, combine, one, scores)
         if combine is Combine.ENSEMBLE and len(scored) > 1:
             yield _all_rows(session, study_id, scored, scores)
     if spec.robustness:

@@ -144,8 +144,9 @@ def _add(session: Session, progress: Progress, experiments_dir: Path) -> bool:
     if not progress.spec.combine and not progress.spec.robustness:
         return True
     rows = [RowRuns(row, progress.of_row(row)) for row in progress.rows]
-    scores = progress.scores(session, experiments_dir)
-    return study_additions.advance(session, progress.study, progress.spec, rows, scores)
+    return study_additions.advance(
+        session, progress.study, progress.spec, rows, lambda: progress.scores(session, experiments_dir)
+    )
 
 
 def _complete(session: Session, study: Study, progress: Progress) -> None:
