@@ -85,7 +85,7 @@ def test_an_ipv4_address_is_recognised_in_every_spelling(
         ("https:///path", "not a host name"),
         ("https://-x.example/", "not a host name"),
         ("https://hooks..example/", "not a host name"),
-        ("https://127%2e0.0.1/", "not a host name"),
+        ("https://127%2e0.0.1/", "neither a name nor an IPv4 address"),
         ("https://1.2.3.4.5/", "neither a name nor an IPv4 address"),
         ("https://999.1.1.1/", "neither a name nor an IPv4 address"),
         ("https://[::1/", "not an address"),

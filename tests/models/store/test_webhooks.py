@@ -14,7 +14,7 @@ from models.store.columns import now
 from models.store.states import DeliveryStatus
 from models.store.studies import NewRow
 from models.store.tables import Delivery, Webhook
-from models.store.webhooks import KEPT, Claimed, Outcome
+from models.store.webhooks import Claimed, Outcome
 from models.webhooks import CHOICES, RETRY_SECONDS, WebhookEvent
 from tests.models.store.helpers import add_experiment, claim, in_processes, make_metrics, start
 
@@ -247,17 +247,15 @@ def test_a_webhook_that_is_gone_or_disabled_is_told_of_nothing_more(store: Store
     assert [again.message_id for again in take(store)] == [claimed.message_id]
 
 
-def test_the_newest_of_what_has_ended_is_kept(store: Store) -> None:
+def test_the_newest_of_what_has_ended_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "KEPT", 3)
     one = add(store)
     with store.writing() as session:
-        for _ in range(KEPT + 5):
+        for _ in range(6):
             webhooks.announce_test(session, one)
-    for _ in range(3):
-        for claimed in take(store):
-            settle(store, claimed, OK)
-    rows = sent(store, one)
-    assert len(rows) == KEPT
-    assert rows[-1].id == KEPT + 5
+    for claimed in take(store)[:5]:
+        settle(store, claimed, OK)
+    assert [row.id for row in sent(store, one)] == [3, 4, 5, 6]
 
 
 def test_a_webhook_is_deleted_with_what_waits_for_it(store: Store) -> None:
