@@ -10,6 +10,7 @@ def test_what_is_listed_can_be_submitted(client: TestClient) -> None:
     assert {"cifar10", "fashion-mnist"} <= {entry["name"] for entry in client.get(f"{API}/datasets").json()["datasets"]}
     presets = client.get(f"{API}/presets").json()
     assert {"baseline", "wide", "three_blocks"} <= set(presets["models"])
+    assert presets["studies"]["lab-report"]["variants"]
     for name in presets["experiments"]:
         assert client.post(f"{API}/experiments", json={"preset": name}).status_code == 202, name
     architectures = client.get(f"{API}/architectures").json()["architectures"]
