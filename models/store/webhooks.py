@@ -286,14 +286,14 @@ def get_delivery(session: Session, webhook_id: int, delivery_id: int) -> Deliver
 
 
 def list_deliveries(
-    session: Session, webhook_id: int, *, before: int | None, limit: int
+    session: Session, webhook_id: int, *, before: int | None, limit: int, status: DeliveryStatus | None = None
 ) -> tuple[list[Delivery], bool, int]:
     """A webhook's deliveries, the newest first, from below an id on; whether there are more; and how many in all."""
     get(session, webhook_id)
-    mine = select(Delivery).where(Delivery.webhook_id == webhook_id)
-    query = mine.order_by(Delivery.id.desc()).limit(limit + 1)
+    wanted = [Delivery.webhook_id == webhook_id, *([] if status is None else [Delivery.status == status])]
+    query = select(Delivery).where(*wanted).order_by(Delivery.id.desc()).limit(limit + 1)
     found = list(session.scalars(query if before is None else query.where(Delivery.id < before)))
-    total = session.scalar(select(func.count()).where(Delivery.webhook_id == webhook_id)) or 0
+    total = session.scalar(select(func.count()).select_from(Delivery).where(*wanted)) or 0
     return found[:limit], len(found) > limit, total
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from models.store.states import DeliveryStatus
 from service.http.dependencies import BodyDep, CallerDep, WritePlace, WritesDep
 from service.http.errors import problems
 from service.http.routing import Id, StrictRoute
@@ -102,11 +103,12 @@ def list_deliveries(
     webhook_id: Id,
     webhooks: WebhooksDep,
     caller: CallerDep,
+    status: Annotated[DeliveryStatus | None, Query(description="Only messages of this status.")] = None,
     cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Messages on a page.")] = 50,
 ) -> DeliveryPage:
     """List what was sent to a webhook and what waits, the newest first, a page at a time."""
-    return webhooks.deliveries(webhook_id, cursor, limit, caller)
+    return webhooks.deliveries(webhook_id, status, cursor, limit, caller)
 
 
 @router.get("/{webhook_id}/deliveries/{delivery_id}", responses=problems(401, 404))

@@ -39,18 +39,25 @@ class Sender:
         self._queue = BoundedQueue("webhooks", places=2)  # a full thread pool, or a locked database, stops nothing else
 
     async def run(self) -> None:
-        """Send what is due once a second, until cancelled; what is being sent then is sent again later."""
+        """Send what is due, until cancelled; what is being sent then is sent again later."""
         try:
             while True:
                 try:
                     await self.start_due()
                 except EpochalError as error:  # a busy or absent database: tried again
                     logger.warning("webhooks: %s", error.detail)
-                await asyncio.sleep(POLL_SECONDS)
+                await self._wait()
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _wait(self) -> None:
+        """Wait a second, or until a message has been sent and there is room for the next."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(POLL_SECONDS)
 
     async def start_due(self) -> list[asyncio.Task[None]]:
         """Claim what is due and begin to send it. Returns a task for each message."""

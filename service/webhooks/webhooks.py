@@ -10,6 +10,7 @@ from models.errors import FieldError
 from models.public_addresses import MAX_URL, read_public_url
 from models.settings import Settings
 from models.store import Store, webhooks
+from models.store.states import DeliveryStatus
 from models.webhooks import CHOICES, WebhookEvent
 from service.http.access import Caller
 from service.http.errors import invalid_fields, shown
@@ -104,11 +105,13 @@ class Webhooks:
         with self.store.writing() as session:
             return delivery_document(webhooks.announce_test(session, webhook_id), caller)
 
-    def deliveries(self, webhook_id: int, cursor: str | None, limit: int, caller: Caller) -> DeliveryPage:
-        """A webhook's messages, the newest first, a page at a time."""
+    def deliveries(
+        self, webhook_id: int, status: DeliveryStatus | None, cursor: str | None, limit: int, caller: Caller
+    ) -> DeliveryPage:
+        """A webhook's messages, of one status or all, the newest first, a page at a time."""
         before = read_cursor(cursor)
         with self.store.reading() as session:
-            rows, more, total = webhooks.list_deliveries(session, webhook_id, before=before, limit=limit)
+            rows, more, total = webhooks.list_deliveries(session, webhook_id, before=before, limit=limit, status=status)
             items = [delivery_document(row, caller) for row in rows]
         return DeliveryPage(items=items, next=str(items[-1].id) if more else None, total=total)
 

@@ -111,6 +111,9 @@ def test_what_was_sent_is_listed_a_page_at_a_time(client: TestClient, filled: Fi
     assert (one["event"], one["status"]) == ("experiment.completed", "failed")
     assert one["payload"]["type"] == "experiment.completed"
     assert client.get(f"{WEBHOOKS}/1/deliveries?cursor=x").status_code == 422
+    assert client.get(f"{WEBHOOKS}/1/deliveries?status=failed").json()["total"] == 3
+    assert client.get(f"{WEBHOOKS}/1/deliveries?status=delivered").json()["items"] == []
+    assert client.get(f"{WEBHOOKS}/1/deliveries?status=lost").status_code == 422
     assert client.get(f"{WEBHOOKS}/1/deliveries/9").status_code == 404
     assert client.get(f"{WEBHOOKS}/2/deliveries").status_code == 404
     again = client.post(f"{WEBHOOKS}/1/deliveries/1/redeliver")

@@ -21,6 +21,7 @@ from models.store.columns import now
 from models.store.states import DeliveryStatus
 from models.store.tables import Delivery
 from models.webhooks import CHOICES
+from service.webhooks import send as sending
 from service.webhooks.connect import Connector
 from service.webhooks.send import Sender
 from tests.service.lab_of_one import Filled, epoch
@@ -230,6 +231,26 @@ def test_a_sender_that_was_ended_while_it_sent_is_made_up_for_after_a_restart(
     first, second = receiver.arrived
     assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
     assert deliveries(store)[0].status is DeliveryStatus.DELIVERED
+
+
+def test_many_messages_do_not_wait_for_the_next_look(
+    store: Store, filled: Filled, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "POLL_SECONDS", 3600.0)
+    add(store, receiver.url)
+    with store.writing() as session:
+        for _ in range(9):
+            webhooks.announce_test(session, 1)
+
+    async def run() -> None:
+        task = asyncio.create_task(Sender(store, Connector(allow_private=True)).run())
+        while len(receiver.arrived) < 9:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert len({arrived.headers["webhook-id"] for arrived in receiver.arrived}) == 9
 
 
 class Resolver:
