@@ -22,6 +22,7 @@ from models.studies.comparison import Score
 from models.text import plural
 
 ROBUSTNESS = "robustness"
+NO_RUN = "the row has no run with a score"
 MOST_EPOCHS = 10
 """Weights of epochs that are averaged at most; of those that are kept, the last half."""
 
@@ -61,7 +62,7 @@ def advance(
     """Have measured what the study asks for, of rows that have ended. Returns whether all of it is there."""
     known = additions_of(session, study.id)
     if not known:
-        planned = _plan(session, study.id, spec, rows, read_scores())
+        planned = _Planner(session, study.id, read_scores()).plan(spec, rows)
         known = [_begin(session, study, each, place) for place, each in enumerate(planned)]
     waits = [addition for addition in known if not _collect(session, addition)]
     return not waits
@@ -112,111 +113,104 @@ def _collect(session: Session, addition: StudyAddition) -> bool:
     return True
 
 
-def _plan(
-    session: Session, study_id: int, spec: StudySpec, rows: Sequence[RowRuns], scores: Mapping[int, Score]
-) -> Iterator[Planned]:
-    scored = [RowRuns(row, [one for one in found if one.id in scores]) for row, found in rows]
-    for combine in dict.fromkeys(spec.combine):
-        for one in scored:
-            if combine is Combine.LAST_EPOCHS:
-                yield _last_epochs(session, study_id, one, scores)
-            else:
-                yield from _seeds(session, study_id, combine, one, scores)
-        if combine is Combine.ENSEMBLE and len(scored) > 1:
-            yield _all_rows(session, study_id, scored, scores)
-    if spec.robustness:
-        for one in scored:
-            yield _robustness(session, study_id, one, scores)
+@dataclass(frozen=True)
+class _Planner:
+    """Says what is to be measured."""
+
+    session: Session
+    study_id: int
+    scores: Mapping[int, Score]
+
+    def plan(self, spec: StudySpec, rows: Sequence[RowRuns]) -> Iterator[Planned]:
+        """All that a study asks for."""
+        scored = [RowRuns(row, [one for one in found if one.id in self.scores]) for row, found in rows]
+        for combine in dict.fromkeys(spec.combine):
+            for row, runs in scored:
+                if combine is Combine.LAST_EPOCHS:
+                    yield self._last_epochs(row, runs)
+                elif row.repeats > 1:
+                    yield self._seeds(combine, row, runs)
+            if combine is Combine.ENSEMBLE and len(scored) > 1:
+                yield self._all_rows(scored)
+        if spec.robustness:
+            for row, runs in scored:
+                yield self._robustness(row, runs)
+
+    def _seeds(self, combine: Combine, row: StudyRow, runs: Sequence[Experiment]) -> Planned:
+        """The seeds of one row, averaged."""
+        what = "Ensemble" if combine is Combine.ENSEMBLE else "Average of the weights"
+
+        def title(count: int) -> str:
+            return f"{what} of the {plural(count, 'run')} of {row.title}"
+
+        return self._combination(combine, f"{combine.value}:{row.key}", title, runs, "")
+
+    def _all_rows(self, rows: Sequence[RowRuns]) -> Planned:
+        """The best run of each row, of those that were validated on the same images as the best of all."""
+        best = [self._best(runs) for _, runs in rows if runs]
+        images = self.scores[self._best(best).id].images if best else ""
+        shared = [run for run in best if self.scores[run.id].images == images]
+        others = [run for run in best if self.scores[run.id].images != images]
+
+        def title(count: int) -> str:
+            return f"Ensemble of the best runs of {plural(count, 'row')}"
+
+        note = _left_out("validated on other images", others)
+        return self._combination(Combine.ENSEMBLE, f"{Combine.ENSEMBLE.value}:", title, shared, note)
+
+    def _combination(
+        self, combine: Combine, key: str, title: Callable[[int], str], runs: Sequence[Experiment], note: str
+    ) -> Planned:
+        """Runs of which the files are there; a reason where there are not two of them."""
+        ensemble = combine is Combine.ENSEMBLE
+        kind = ArtifactKind.OUTPUTS_VALIDATION if ensemble else ArtifactKind.WEIGHTS_BEST
+        found = [(run, artifacts.find(self.session, run.id, kind)) for run in runs]
+        files = [_file(record) for _, record in found if record is not None]
+        usable = [run for run, record in found if record is not None]
+        what = "no answers on the validation images are kept of them" if ensemble else "no weights are kept of them"
+        notes = [note, _left_out(what, [run for run, record in found if record is None])]
+        if len(usable) < 2:
+            notes.insert(0, f"it takes two runs, and there {'is one' if usable else 'is none'}")
+            return Planned(key, title(len(usable)), usable, reason="; ".join(filter(None, notes)))
+        question: CombinedQuestion = {"study": self.study_id, "combine": combine.value, "files": files}
+        reason = "; ".join(filter(None, notes)) or None
+        return Planned(key, title(len(usable)), usable, self._best(usable), question, reason)
+
+    def _last_epochs(self, row: StudyRow, runs: Sequence[Experiment]) -> Planned:
+        """The last kept epochs of a row's best run, averaged."""
+        key, title = f"{Combine.LAST_EPOCHS.value}:{row.key}", f"Average of the last epochs of {row.title}"
+        if not runs:
+            return Planned(key, title, runs, reason=NO_RUN)
+        best = self._best(runs)
+        kept = artifacts.list_kind(self.session, best.id, ArtifactKind.WEIGHTS_EPOCH)
+        chosen = kept[: min(MOST_EPOCHS, len(kept) // 2)]
+        if len(chosen) < 2:
+            epochs = plural(len(kept), "epoch")
+            reason = f"experiment {best.id} keeps the weights of {epochs}, and it takes four or more"
+            return Planned(key, title, [best], best, reason=reason)
+        numbers = ", ".join(str(record.epoch) for record in reversed(chosen))
+        files = [_file(record) for record in chosen]
+        question: CombinedQuestion = {"study": self.study_id, "combine": Combine.LAST_EPOCHS.value, "files": files}
+        return Planned(key, f"Average of the weights of epochs {numbers} of {row.title}", [best], best, question)
+
+    def _robustness(self, row: StudyRow, runs: Sequence[Experiment]) -> Planned:
+        key = f"{ROBUSTNESS}:{row.key}"
+        if not runs:
+            return Planned(key, row.title, runs, reason=NO_RUN)
+        best = self._best(runs)
+        record = artifacts.find(self.session, best.id, ArtifactKind.WEIGHTS_BEST)
+        if record is None:
+            return Planned(key, row.title, [best], best, reason=f"no weights are kept of experiment {best.id}")
+        question: RobustnessQuestion = {"study": self.study_id, "weights": _file(record)}
+        return Planned(key, row.title, [best], best, question)
+
+    def _best(self, runs: Sequence[Experiment]) -> Experiment:
+        return max(runs, key=lambda run: (self.scores[run.id].accuracy, -run.id))
 
 
-def _best(runs: Sequence[Experiment], scores: Mapping[int, Score]) -> Experiment:
-    return max(runs, key=lambda run: (scores[run.id].accuracy, -run.id))
-
-
-def _seeds(
-    session: Session, study_id: int, combine: Combine, one: RowRuns, scores: Mapping[int, Score]
-) -> Iterator[Planned]:
-    """The seeds of one row, averaged; nothing for a row that was to have a single seed."""
-    row, runs = one
-    if row.repeats < 2:
-        return
-    what = "Ensemble" if combine is Combine.ENSEMBLE else "Average of the weights"
-    title = f"{what} of the {plural(len(runs), 'run')} of {row.title}"
-    kind = ArtifactKind.OUTPUTS_VALIDATION if combine is Combine.ENSEMBLE else ArtifactKind.WEIGHTS_BEST
-    yield _combination(session, study_id, combine, f"{combine.value}:{row.key}", title, runs, kind, scores)
-
-
-def _all_rows(session: Session, study_id: int, rows: Sequence[RowRuns], scores: Mapping[int, Score]) -> Planned:
-    """The best run of each row, of those that were validated on the same images as the best of all."""
-    best = [_best(runs, scores) for _, runs in rows if runs]
-    shared, others = list(best), []
-    if best:
-        images = scores[_best(best, scores).id].images
-        shared = [run for run in best if scores[run.id].images == images]
-        others = [str(run.id) for run in best if scores[run.id].images != images]
-    title = f"Ensemble of the best runs of {plural(len(shared), 'row')}"
-    left_out = f"left out, since validated on other images: experiments {', '.join(others)}" if others else None
-    key, kind = f"{Combine.ENSEMBLE.value}:", ArtifactKind.OUTPUTS_VALIDATION
-    return _combination(session, study_id, Combine.ENSEMBLE, key, title, shared, kind, scores, left_out)
-
-
-def _combination(
-    session: Session,
-    study_id: int,
-    combine: Combine,
-    key: str,
-    title: str,
-    runs: Sequence[Experiment],
-    kind: ArtifactKind,
-    scores: Mapping[int, Score],
-    note: str | None = None,
-) -> Planned:
-    if len(runs) < 2:
-        reason = f"it takes two runs with a score, and there {'is one' if runs else 'is none'}"
-        return Planned(key, title, runs, reason="; ".join(filter(None, (reason, note))))
-    best = _best(runs, scores)
-    if len({scores[run.id].images for run in runs}) > 1:
-        return Planned(key, title, runs, best, reason="its runs were validated on different images")
-    found = [(run, artifacts.find(session, run.id, kind)) for run in runs]
-    missing = [str(run.id) for run, record in found if record is None]
-    if missing:
-        what = "answers on the validation images" if kind is ArtifactKind.OUTPUTS_VALIDATION else "weights"
-        return Planned(key, title, runs, best, reason=f"no {what} are kept of experiments {', '.join(missing)}")
-    files = [_file(record) for _, record in found if record is not None]
-    question: CombinedQuestion = {"study": study_id, "combine": combine.value, "files": files}
-    return Planned(key, title, runs, best, question, note)
-
-
-def _last_epochs(session: Session, study_id: int, one: RowRuns, scores: Mapping[int, Score]) -> Planned:
-    """The last kept epochs of a row's best run, averaged."""
-    row, runs = one
-    key = f"{Combine.LAST_EPOCHS.value}:{row.key}"
-    title = f"Average of the last epochs of {row.title}"
-    if not runs:
-        return Planned(key, title, runs, reason="the row has no run with a score")
-    best = _best(runs, scores)
-    kept = artifacts.list_kind(session, best.id, ArtifactKind.WEIGHTS_EPOCH)
-    chosen = kept[: min(MOST_EPOCHS, len(kept) // 2)]
-    if len(chosen) < 2:
-        reason = f"experiment {best.id} keeps the weights of {plural(len(kept), 'epoch')}, and it takes four or more"
-        return Planned(key, title, [best], best, reason=reason)
-    numbers = ", ".join(str(record.epoch) for record in reversed(chosen))
-    files = [_file(record) for record in chosen]
-    question: CombinedQuestion = {"study": study_id, "combine": Combine.LAST_EPOCHS.value, "files": files}
-    return Planned(key, f"Average of the weights of epochs {numbers} of {row.title}", [best], best, question)
-
-
-def _robustness(session: Session, study_id: int, one: RowRuns, scores: Mapping[int, Score]) -> Planned:
-    row, runs = one
-    key, title = f"{ROBUSTNESS}:{row.key}", row.title
-    if not runs:
-        return Planned(key, title, runs, reason="the row has no run with a score")
-    best = _best(runs, scores)
-    record = artifacts.find(session, best.id, ArtifactKind.WEIGHTS_BEST)
-    if record is None:
-        return Planned(key, title, [best], best, reason=f"no weights are kept of experiment {best.id}")
-    question: RobustnessQuestion = {"study": study_id, "weights": _file(record)}
-    return Planned(key, title, [best], best, question)
+def _left_out(why: str, runs: Sequence[Experiment]) -> str:
+    numbers = ", ".join(str(run.id) for run in runs)
+    return f"left out, since {why}: {'experiments' if len(runs) > 1 else 'experiment'} {numbers}" if runs else ""
 
 
 def _file(record: ArtifactRecord) -> StoredFile:

@@ -88,7 +88,7 @@ def combined_sentence(one: Combined) -> str:
             " The runs started from different weights and found different solutions; the mean of two solutions is"
             " none. Runs that share their start (model.init_from) average better."
         )
-    return words
+    return f"{words} {one.reason[:1].upper()}{one.reason[1:]}." if one.reason else words
 
 
 def robustness_sentence(rows: Iterable[Robustness]) -> str:
