@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from models.studies.comparison import Difference, Judgement, Score, compare
 
 STRENGTHS = (1, 2, 3, 4, 5)
+MUCH_WORSE = 0.05
+"""A mean of weights that loses more than this is none of the solutions that it is made of."""
 CORRUPTION_WORDS = {
     "gaussian_noise": "Noise",
     "gaussian_blur": "Blur",
@@ -32,6 +34,8 @@ class Combined:
     """The best of its runs by itself, with which it is compared."""
     best_row: str | None = None
     best: Score | None = None
+    shares_start: bool = False
+    """Whether its runs started from the same weights, but for their heads."""
 
     @property
     def difference(self) -> Difference | None:
@@ -83,7 +87,7 @@ def combined_sentence(one: Combined) -> str:
             words = f"{reached}, better than {beside}: {interval}."
         case Judgement.WORSE:
             words = f"{reached}, worse than {beside}: {interval}."
-    if one.kind == "weights" and found.value < -0.05:
+    if one.kind == "weights" and not one.shares_start and found.value < -MUCH_WORSE:
         words += (
             " The runs started from different weights and found different solutions; the mean of two solutions is"
             " none. Runs that share their start (model.init_from) average better."

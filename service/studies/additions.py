@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from models.errors import NotFound
+from models.spec.parse import load_spec
 from models.spec.study import Combine
 from models.store import measurements
 from models.store.states import MeasurementStatus
@@ -46,6 +47,7 @@ def read_combined(session: Session, progress: Progress, scores: Mapping[int, Sco
                 best_id=addition.best_experiment,
                 best_row=rows.get(addition.best_experiment),
                 best=best,
+                shares_start=bool(known) and load_spec(known[0].spec).model.starts_pretrained,
             )
         )
     return found
