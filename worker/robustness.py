@@ -79,7 +79,7 @@ class Scorer:
         """Accuracy on corrupted images; the noise is the same for every network."""
         generator = torch.Generator().manual_seed(SEED)
         right = 0
-        for some, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        for some, expected in zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True):
             right += self.count_right(corrupt(some, corruption, parameter, generator), expected)
         return right / len(images)
 
@@ -87,7 +87,7 @@ class Scorer:
     def count_right(self, images: Tensor, labels: Tensor) -> int:
         """How many of the images uint8 (N, C, H, H) are right."""
         right = 0
-        for some, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        for some, expected in zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True):
             logits = predict(self._network, self._format.prepare(some.to(self._format.device)), self._augmentation)
             right += int((logits.argmax(1).cpu() == expected).sum())
         return right

@@ -132,6 +132,7 @@ def announce_experiment(session: Session, experiment: Experiment) -> None:
     if webhooks := _subscribed(session, event):
         best = session.get(SummaryRow, (experiment.id, "val_accuracy"))
         found = None if best is None or best.best is None else {"value": best.best, "epoch": best.best_epoch}
+        test: dict[str, Any] = dict(experiment.test or {})
         data = {
             "id": experiment.id,
             "path": f"/api/v1/experiments/{experiment.id}",
@@ -142,7 +143,7 @@ def announce_experiment(session: Session, experiment: Experiment) -> None:
             "status": experiment.status.value,
             "reason": experiment.reason,
             "best_val_accuracy": found,
-            "test_accuracy": (experiment.test or {}).get("accuracy"),
+            "test_accuracy": test.get("accuracy"),
         }
         _add_all(session, webhooks, event, data)
 
