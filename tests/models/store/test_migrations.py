@@ -89,7 +89,7 @@ def test_experiments_from_before_there_were_webhooks_are_kept_and_end_as_before(
     store.dispose()
     engine = create_engine(store.url)
     with engine.begin() as connection:
-        command.downgrade(migrations.make_config(connection), "0008")
+        command.downgrade(migrations.make_config(connection), "0009")
         assert "webhooks" not in inspect(connection).get_table_names()
     engine.dispose()
     store.migrate()
