@@ -25,3 +25,5 @@ class NoticeCode(StrEnum):
     """The weights of the best epoch are lost; the best epoch is chosen from later ones."""
     NOT_EXPORTED = "not-exported"
     """The network cannot be written as an ONNX graph, so it cannot make predictions."""
+    PRUNED = "pruned"
+    """A search ends this trial early: others are ahead of it."""

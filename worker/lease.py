@@ -35,6 +35,7 @@ class Lease:
         self.claim = claim
         self.progress: Progress | None = None
         self.cancel_requested = False
+        self.stop_requested = False
         self.lost = False
         self._store = store
         self._interval = min(lease_seconds / RENEWALS_A_LEASE, LONGEST_RENEWAL_SECONDS)
@@ -81,7 +82,7 @@ class Lease:
         while not self._released.wait(self._interval):
             try:
                 with self._store.writing() as session:
-                    self.cancel_requested = runs.renew(session, self.claim, self.progress)
+                    self.cancel_requested, self.stop_requested = runs.renew(session, self.claim, self.progress)
             except LeaseLost:
                 if not self._released.is_set():  # else it is our own end that was stored a moment ago
                     self.lost = True

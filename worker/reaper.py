@@ -19,6 +19,7 @@ from models import queue
 from models.errors import EpochalError, LeaseLost, Unavailable
 from models.files import remove_leftovers
 from models.store import Status, datasets, experiments, measurements, runs, studies, study_progress, workers
+from models.studies.search import load_optuna
 from worker import folders
 from worker.dataset_files import prune_datasets
 from worker.runtime import Runtime
@@ -239,6 +240,9 @@ class Reaper:
         with self._store.reading() as session:
             active = studies.active_ids(session)
             parallel = max(1, len(workers.live(session))) if active else 1
+            searches = bool(active) and studies.is_search_active(session)
+        if searches:
+            load_optuna()
         for study_id in active:
             with self._store.writing() as session:
                 created = study_progress.advance(

@@ -47,7 +47,7 @@ class End:
 
 
 class Supervisor:
-    """Watches one training process: passes on cancels and shutdowns, and kills it when it does not respond."""
+    """Watches one training process: passes on what is asked of it, and kills it when it does not respond."""
 
     def __init__(self, job: JobProcess, lease: Lease, shutdown: threading.Event, stall_seconds: float) -> None:
         self._job = job
@@ -56,6 +56,7 @@ class Supervisor:
         self._stall_seconds = stall_seconds
         self._outcome: OutcomeJson | None = None
         self._asked: Literal["cancel", "shutdown", "stall"] | None = None
+        self._told_to_stop = False
         self._kill_at = float("inf")
         self._silent_seconds = 0.0
         self._oom_kills = oom_kills()
@@ -85,13 +86,17 @@ class Supervisor:
             self._kill_at = min(self._kill_at, time.monotonic() + EXIT_GRACE_SECONDS)
 
     def _decide(self, now: float) -> None:
-        """Pass on a cancel or shutdown, and kill a process that stalls or exceeds its grace period."""
+        """Pass on what is asked of the run, and kill a process that stalls or exceeds its grace period."""
         if self._lease.lost:
             self._job.kill()
         elif self._shutdown.is_set() and self._asked != "shutdown":
             self._ask("shutdown", now + SHUTDOWN_GRACE_SECONDS)
         elif self._asked is None and self._lease.cancel_requested:
             self._ask("cancel", now + CANCEL_GRACE_SECONDS)
+        elif self._asked is None and self._lease.stop_requested and not self._told_to_stop:
+            self._told_to_stop = True  # it measures its best weights before it ends, which takes as long as it takes
+            self._job.order("stop")
+            self._job.signal(signal.SIGTERM)
         elif self._asked is None and self._silent_seconds > self._stall_seconds:
             self._asked = "stall"
             self._job.kill()

@@ -5,6 +5,7 @@ All errors are reported together, each with its field: variants[2].overrides.opt
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as defaulted
@@ -15,14 +16,15 @@ from pydantic_core import ErrorDetails
 
 from models.errors import FieldError, SpecError
 from models.plain import JsonObject
-from models.spec.advice import put
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
-from models.spec.explain import KINDS, describe, fail, nearest_word, shorten
-from models.spec.parse import merge, normalise, parse_spec
+from models.spec.explain import KINDS, describe, nearest_word, shorten
+from models.spec.overrides import overlap, spec_with
 from models.spec.plain import copy_plain
 from models.spec.presets import model_presets, study_presets
+from models.spec.search import SearchSpec
 from models.spec.study import BASE, MAX_ROWS, MAX_RUNS, Published, SectionSpec, StudySpec, VariantSpec
+from models.spec.trials import Probe, check_space
 
 Body = JsonObject
 Entry = FieldError
@@ -58,13 +60,11 @@ def field_in_study(name: str, place: str, overrides: Mapping[str, Any]) -> str:
         named = {str(key).partition(".")[0] for key in overrides}
         own = top in named or "preset" in named or (top == "optimizer" and named & {"lr", "momentum", "weight_decay"})
         return f"{place}.overrides.{name}" if own else f"base.{name}"
-    if place == "grid" and any(_overlap(name, key) for key in overrides):
-        return f"grid.{next(key for key in overrides if _overlap(name, key))}"
+    if place == "search.space" and any(overlap(name, key) for key in overrides):
+        return f"search.space.{next(key for key in overrides if overlap(name, key))}"
+    if place == "grid" and any(overlap(name, key) for key in overrides):
+        return f"grid.{next(key for key in overrides if overlap(name, key))}"
     return f"base.{name}"
-
-
-def _overlap(field: str, key: str) -> bool:
-    return field == key or field.startswith(f"{key}.") or key.startswith(f"{field}.")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class Parsed:
     rows: tuple[Row, ...]
     overrides: Mapping[str, Mapping[str, Any]]
     """The changes of each row, by its key; later errors refer to them."""
+    probes: tuple[Probe, ...] = ()
+    """Points of a search's space, whose networks are to be built before it is accepted."""
 
 
 def parse_study(body: Any) -> Parsed:
@@ -106,7 +108,11 @@ def load_study(stored: Body) -> StudySpec:
 
 
 def expand(spec: StudySpec) -> Parsed:
-    """Make the rows of a study. Raises SpecError with every field of every row that cannot be run."""
+    """Make the rows of a study; a search has none yet. Raises SpecError with every field that cannot be run."""
+    if spec.search is not None:
+        probes, wrong = check_space(spec)
+        refuse(wrong)
+        return Parsed(spec, (), {}, tuple(probes))
     variants = list(spec.variants) or list(_grid_rows(spec))
     place = "variants[{}]" if spec.variants else "grid"
     problems: list[Entry] = []
@@ -114,7 +120,7 @@ def expand(spec: StudySpec) -> Parsed:
     for number, variant in enumerate(variants):
         where = place.format(number)
         try:
-            row_spec = _spec_of(spec, variant.overrides, variant.title or variant.key)
+            row_spec = spec_with(spec, variant.overrides, variant.title or variant.key)
         except SpecError as error:
             problems += relocated(error, where, variant.key, variant.overrides)
             continue
@@ -172,10 +178,9 @@ def with_seed(spec: ExperimentSpec, seed: int) -> ExperimentSpec:
 
 def cloned(body: Body, changes: Body) -> Body:
     """A stored study's body with other values for some of its keys; `overrides`, `base` and `grid` are replaced."""
-    if "variants" in changes:
-        body = {**body, "grid": {}}
-    if "grid" in changes:
-        body = {**body, "variants": []}
+    ways = {"variants": [], "grid": {}, "search": None}
+    if given := [way for way in ways if changes.get(way)]:
+        body = {**body, **{way: empty for way, empty in ways.items() if way not in given}}
     if "seeds" in changes:
         body = {**body, "repeat_until": None}
     if "repeat_until" in changes or "budget" in changes:
@@ -217,19 +222,6 @@ def _key_word(value: Any) -> str:
     )
 
 
-def _spec_of(study: StudySpec, overrides: Mapping[str, Any], title: str) -> ExperimentSpec:
-    nested: Body = {}
-    for field, value in overrides.items():
-        try:
-            put(nested, field, value)
-        except (TypeError, AttributeError, KeyError, ValueError, IndexError):
-            fail(field, "cannot be set beside the other overrides; write the part as one object")
-    body = merge(normalise(copy_plain(study.base)), normalise(nested))
-    if "name" not in overrides:
-        body["name"] = f"{study.title}: {title}"[:200]
-    return parse_spec(body)
-
-
 def _with_baseline(spec: StudySpec, rows: list[Row]) -> tuple[list[Row], list[Entry]]:
     """The rows with the one that they are compared with, which is added in front if it is the base spec itself."""
     known = {row.key for row in rows}
@@ -237,7 +229,7 @@ def _with_baseline(spec: StudySpec, rows: list[Row]) -> tuple[list[Row], list[En
     more: list[Entry] = []
     if wanted is None or (wanted == BASE and BASE not in known):
         try:
-            base = _spec_of(spec, {}, "base")
+            base = spec_with(spec, {}, "base")
         except SpecError as error:
             if wanted == BASE:
                 more = [{**entry, "field": f"base.{entry['field']}"} for entry in error.errors]
@@ -299,7 +291,12 @@ def _refuse(entries: Sequence[Entry]) -> NoReturn:
     raise SpecError(list(entries), fix=FIX)
 
 
-PARTS: dict[str, type[BaseModel]] = {"variants": VariantSpec, "sections": SectionSpec, "published": Published}
+PARTS: dict[str, type[BaseModel]] = {
+    "variants": VariantSpec,
+    "sections": SectionSpec,
+    "published": Published,
+    "search": SearchSpec,
+}
 
 
 def _explain(item: ErrorDetails) -> Entry:
@@ -326,6 +323,8 @@ def _explain(item: ErrorDetails) -> Entry:
         return entry
     entry["message"] += f", not {describe(value)}"
     limit = context.get("ge", context.get("le"))
+    if kind == "enum":
+        limit = nearest_word(value, re.findall(r"'([^']+)'", str(context["expected"])))
     return entry if limit is None else {**entry, "nearest": limit}
 
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, field_validator,
 
 from models.plain import JsonObject
 from models.spec.base import Spec, broken_rule
+from models.spec.search import SearchSpec
 from models.text import HOUR, MINUTE
 
 BASE = "base"
@@ -123,6 +124,9 @@ class StudySpec(Spec):
     grid: dict[str, tuple[Any, ...]] = Field(
         default={}, max_length=10, description="Fields (with dots) and the values to combine, in place of variants."
     )
+    search: SearchSpec | None = Field(
+        default=None, description="A search for the best values of some fields, in place of variants or a grid."
+    )
     baseline: Key | None = Field(
         default=None,
         description="Key of the row that others are compared with. `base` is the base spec itself, as a row of its "
@@ -154,10 +158,15 @@ class StudySpec(Spec):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "StudySpec":
-        if self.variants and self.grid:
-            raise broken_rule("cannot be used together with variants; leave one of them out", field="grid")
-        if not self.variants and not self.grid:
-            raise broken_rule("is empty, and there is no grid; give at least one variant", field="variants")
+        ways = [way for way in ("variants", "grid", "search") if getattr(self, way)]
+        if len(ways) > 1:
+            message = f"cannot be used together with {ways[0]}; leave one of them out"
+            raise broken_rule(message, field=ways[1])
+        if not ways:
+            message = "is empty, and there is neither a grid nor a search; give at least one variant"
+            raise broken_rule(message, field="variants")
+        if self.search is not None:
+            self._check_beside_search()
         empty = [field for field, values in self.grid.items() if not values]
         if empty:
             raise broken_rule("needs at least one value", field=f"grid.{empty[0]}")
@@ -166,6 +175,22 @@ class StudySpec(Spec):
             raise broken_rule(message, field="budget", nearest="30m")
         self._check_seeds()
         return self
+
+    def _check_beside_search(self) -> None:
+        """What a search's rows, which are made while it runs, cannot have."""
+        if self.num_seeds > 1 or self.repeat_until is not None:
+            field = "seeds" if self.repeat_until is None else "repeat_until"
+            message = "cannot be used together with search, of which each trial is one run; repeat the best spec by a "
+            nearest = {"nearest": 1} if field == "seeds" else {}
+            raise broken_rule(f"{message}study of its own, with seeds: 3", field=field, **nearest)
+        for field, why in (
+            ("baseline", "its trials are compared with each other"),
+            ("sections", "its rows are not known before it runs, and its report has sections of its own"),
+            ("combine", "repeat the best spec by a study of its own, and combine its runs"),
+            ("robustness", "run the best spec in a study of its own, and measure that"),
+        ):
+            if getattr(self, field):
+                raise broken_rule(f"cannot be used together with search: {why}; leave it out", field=field)
 
     def _check_seeds(self) -> None:
         count = self.seeds if isinstance(self.seeds, int) else len(self.seeds)

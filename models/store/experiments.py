@@ -10,14 +10,15 @@ from models.curves.metrics import Summaries
 from models.errors import Conflict, InvalidRequest
 from models.findings import FindingJson
 from models.networks.layer import Layer
+from models.notices import NoticeCode
 from models.spec.details import Details
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
 from models.store import registry
 from models.store.columns import now
 from models.store.listing import Page, filtered, list_page, load_listed, revisions
-from models.store.rows import add_state_event, load, not_found, set_status, touch
-from models.store.states import Status
+from models.store.rows import add_event, add_state_event, load, not_found, set_status, touch
+from models.store.states import EventKind, Status
 from models.store.tables import Experiment, ExperimentTag, IdempotencyKey, SummaryRow
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "queued_ids",
     "request_cancel",
     "request_resume",
+    "request_stop",
     "require",
     "revisions",
     "summaries",
@@ -236,6 +238,22 @@ def request_cancel(session: Session, experiment_id: int) -> Experiment:
     elif experiment.status is not Status.CANCELLED:
         raise Conflict(f"experiment {experiment_id} is {experiment.status}; there is nothing to cancel")
     return experiment
+
+
+def request_stop(session: Session, experiment_id: int, code: NoticeCode, why: str) -> bool:
+    """Have a running experiment end early, as completed with the epochs and weights that it has. Idempotent.
+
+    Returns whether it was running; `why` is told as a notice, and is its reason from then on.
+    """
+    experiment = load(session, experiment_id)
+    if experiment.status is not Status.RUNNING or experiment.cancel_requested:
+        return False
+    if experiment.stop_requested is None:
+        experiment.stop_requested = why
+        touch(experiment)
+        text = f"{why[:1].upper()}{why[1:]}; it ends with the epochs that it has, and its best weights are kept"
+        add_event(session, experiment_id, EventKind.NOTICE, {"code": code.value, "text": text, "data": {}})
+    return True
 
 
 def request_resume(session: Session, experiment_id: int) -> Experiment:

@@ -82,6 +82,8 @@ def set_status(session: Session, experiment: Experiment, status: Status, reason:
     experiment.cancel_requested = False
     moment = touch(experiment)
     experiment.finished_at = moment if status.terminal else None
+    if status.terminal:
+        experiment.stop_requested = None
     if status is Status.QUEUED:
         experiment.enqueued_at = None
         experiment.progress = None

@@ -51,6 +51,15 @@ class RunningRun(NamedTuple):
     worker: str
 
 
+class Requests(NamedTuple):
+    """What is asked of a run."""
+
+    cancel: bool
+    """To end after its current step."""
+    stop: bool
+    """To end early with what it has, as completed."""
+
+
 def claim(
     session: Session,
     experiment_id: int,
@@ -101,19 +110,19 @@ def claim(
     return Claim(experiment_id, run.id, experiment.attempt, worker, spec, checkpoints, start_epoch)
 
 
-def renew(session: Session, lease: Lease, progress: Progress | None = None) -> bool:
-    """Renew the heartbeat and store the progress. Returns whether a cancel was requested."""
-    query = select(Experiment.attempt, Experiment.status, Experiment.cancel_requested)
+def renew(session: Session, lease: Lease, progress: Progress | None = None) -> Requests:
+    """Renew the heartbeat and store the progress. Returns what is asked of the run."""
+    query = select(Experiment.attempt, Experiment.status, Experiment.cancel_requested, Experiment.stop_requested)
     found = session.execute(query.where(Experiment.id == lease.experiment_id)).one_or_none()
     if found is None:
         raise LeaseLost(f"experiment {lease.experiment_id} was deleted")
-    attempt, status, cancel_requested = found
+    attempt, status, cancel_requested, stop_requested = found
     check_lease(lease, attempt, status)
     session.execute(update(Run).where(Run.id == lease.run_id).values(heartbeat=Run.heartbeat + 1))
     if progress is not None:
         changed = {"progress": finite(progress), "revision": Experiment.revision + 1, "updated_at": now()}
         session.execute(update(Experiment).where(Experiment.id == lease.experiment_id).values(changed))
-    return bool(cancel_requested)
+    return Requests(bool(cancel_requested), stop_requested is not None)
 
 
 def settle(
@@ -126,6 +135,8 @@ def settle(
     experiment = fenced(session, lease)
     if test is not None:
         experiment.test = finite(test)
+    if status is Status.COMPLETED and reason is not None:  # it was asked to end early
+        reason = experiment.stop_requested or reason
     _end(session, lease, experiment, RunStatus(status.value), reason)
     set_status(session, experiment, status, reason)
 

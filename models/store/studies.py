@@ -11,7 +11,8 @@ from models.errors import Conflict, InvalidRequest, NotFound
 from models.findings import FindingJson
 from models.networks.layer import Layer
 from models.plain import JsonObject
-from models.spec.rows import Parsed, Row
+from models.spec.rows import Parsed, Row, load_study
+from models.spec.study import StudySpec
 from models.store import experiments, study_additions, webhooks
 from models.store.columns import now
 from models.store.experiments import MAX_KEY_LENGTH
@@ -31,14 +32,25 @@ class NewRow:
     images: RowImages
 
 
-def create(session: Session, parsed: Parsed, rows: Sequence[NewRow], *, owner: str | None = None) -> Study:
-    """Store a study and its rows; nothing is queued yet (see study_progress.advance)."""
+def create(
+    session: Session,
+    parsed: Parsed,
+    rows: Sequence[NewRow],
+    *,
+    owner: str | None = None,
+    search: JsonObject | None = None,
+) -> Study:
+    """Store a study and its rows; nothing is queued yet (see study_progress.advance).
+
+    `search` is what study_search.py needs of a search, whose rows are made while it runs.
+    """
     spec = parsed.spec
     study = Study(
         title=spec.title,
-        state=StudyState.RUNNING if spec.budget is None else StudyState.MEASURING,
+        state=StudyState.MEASURING if needs_plan(spec) else StudyState.RUNNING,
         owner=owner,
         spec=spec.model_dump(mode="json", exclude_unset=True),
+        search=search,
     )
     session.add(study)
     session.flush()
@@ -65,6 +77,11 @@ def create(session: Session, parsed: Parsed, rows: Sequence[NewRow], *, owner: s
         )
     session.flush()
     return study
+
+
+def needs_plan(spec: StudySpec) -> bool:
+    """Whether its rows are measured and shortened before they are run; a search with a budget draws fewer trials."""
+    return spec.budget is not None and spec.search is None
 
 
 def create_once(
@@ -132,6 +149,12 @@ def active_ids(session: Session) -> list[int]:
     return list(session.scalars(query.order_by(Study.id)))
 
 
+def is_search_active(session: Session) -> bool:
+    """Whether one of them is a search."""
+    query = select(Study.id).where(Study.state.in_([state for state in StudyState if state.active]))
+    return session.scalar(query.where(Study.search.is_not(None)).limit(1)) is not None
+
+
 def studies_with(session: Session, experiment_id: int) -> list[Study]:
     """The studies that an experiment is a run of."""
     query = select(Study).join(StudyRun, StudyRun.study_id == Study.id).where(StudyRun.experiment_id == experiment_id)
@@ -171,7 +194,7 @@ def request_cancel(session: Session, study_id: int) -> Study:
     end(session, study, StudyState.CANCELLED)
     session.flush()
     for experiment_id in _own_unfinished(session, study_id):
-        if not _needed_by_others(session, study_id, experiment_id):
+        if not is_needed_by_others(session, study_id, experiment_id):
             experiments.request_cancel(session, experiment_id)
     return study
 
@@ -207,10 +230,12 @@ def request_resume(session: Session, study_id: int) -> tuple[Study, list[int]]:
     for run in runs:
         if run.experiment_id is None:  # deleted since: it is made again
             session.delete(run)
-    measured = study.plan is not None or "budget" not in study.spec
+    measured = study.plan is not None or not needs_plan(load_study(study.spec))
     study.state = StudyState.RUNNING if measured else StudyState.MEASURING
     study.finished_at = study.reason = study.ticked_at = None
     study_additions.forget(session, study_id)
+    if study.search is not None:
+        study.search = {**study.search, "stopped": None}
     touch(study)
     return study, again
 
@@ -255,7 +280,8 @@ def _own_unfinished(session: Session, study_id: int) -> list[int]:
     return list(session.scalars(query.distinct()))
 
 
-def _needed_by_others(session: Session, study_id: int, experiment_id: int) -> bool:
+def is_needed_by_others(session: Session, study_id: int, experiment_id: int) -> bool:
+    """Whether an experiment is a run of another study that goes on."""
     return any(other.state.active for other in studies_with(session, experiment_id) if other.id != study_id)
 
 

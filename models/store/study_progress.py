@@ -24,6 +24,7 @@ from models.store.states import MeasurementKind, MeasurementStatus, Status, Stud
 from models.store.study_additions import RowRuns
 from models.store.study_costs import cost_key, measured_spec, wall_seconds, was_interrupted, works_of
 from models.store.study_scores import read_scores
+from models.store.study_search import advance_search, is_pruned, trials_left
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.budget import (
     MARGIN,
@@ -117,6 +118,8 @@ def advance(session: Session, study_id: int, experiments_dir: Path, *, parallel:
         return []
     progress = Progress.read(session, study)
     _tick(study)
+    if progress.spec.search is not None:
+        return _advance_search(session, progress, parallel)
     _test_learning_rates(session, progress)
     if study.state is StudyState.MEASURING and not _measure(session, progress, parallel):
         return []
@@ -126,6 +129,21 @@ def advance(session: Session, study_id: int, experiments_dir: Path, *, parallel:
             created = _begin(session, progress, parallel)
         elif _add(session, progress, experiments_dir):
             _complete(session, study, progress)
+    return created
+
+
+def _advance_search(session: Session, progress: Progress, parallel: int) -> list[int]:
+    """Begin trials until there are enough of them, the budget is used up, or no other one is left."""
+    budget = progress.spec.budget_seconds
+    if budget is not None and progress.study.spent_seconds > OVERTIME * budget:
+        _end_overtime(session, progress)
+
+    def start(row: StudyRow, repeat: int) -> int | None:
+        return _start(session, progress, row, repeat, None)
+
+    created = advance_search(session, progress, parallel, start)
+    if not created and not progress.unfinished and not progress.missing() and not trials_left(progress):
+        _complete(session, progress.study, progress)
     return created
 
 
@@ -308,10 +326,14 @@ def _start(
 
 
 def _find_shared(session: Session, spec: ExperimentSpec) -> Experiment | None:
-    """An experiment with the same spec that has completed or diverged, runs or waits, in this order of preference."""
+    """An experiment with the same spec that has run in full or diverged, runs or waits, in this order of preference."""
     usable = (Status.COMPLETED, Status.DIVERGED, Status.RUNNING, Status.QUEUED)
     query = select(Experiment).where(Experiment.spec_digest == spec.digest(), Experiment.status.in_(usable))
-    found = [row for row in session.scalars(query.order_by(Experiment.id)) if not row.cancel_requested]
+    found = [
+        row
+        for row in session.scalars(query.order_by(Experiment.id))
+        if not row.cancel_requested and row.stop_requested is None and not is_pruned(row)
+    ]
     return min(found, key=lambda row: usable.index(row.status), default=None)
 
 
@@ -392,10 +414,16 @@ def seconds_left(session: Session, progress: Progress) -> float | None:
         return 0.0
     if study.plan is not None:
         return max(0.0, float(study.plan["budget_seconds"]) - study.spent_seconds)
+    if progress.spec.search is not None and progress.spec.budget_seconds is not None:
+        return max(0.0, progress.spec.budget_seconds - study.spent_seconds)
     known = [
         one.progress["seconds_left"] for one in progress.unfinished if one.progress and one.progress["seconds_left"]
     ]
-    waiting = len(progress.missing()) + sum(one.status is Status.QUEUED for one in progress.unfinished)
+    waiting = (
+        len(progress.missing())
+        + trials_left(progress)
+        + sum(one.status is Status.QUEUED for one in progress.unfinished)
+    )
     ended = [one.id for one in progress.experiments.values() if one.status is Status.COMPLETED]
     if waiting and not ended:
         return None

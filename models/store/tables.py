@@ -124,6 +124,8 @@ class Experiment(Base):
     """Why it failed, diverged or was cancelled."""
     notes: Mapped[str | None] = mapped_column(Text)
     """The users' notes on it."""
+    stop_requested: Mapped[str | None] = mapped_column(Text)
+    """Why it is to end early, with what it has, as completed; None if nothing asks for it."""
     progress: Mapped[Progress | None] = mapped_column(JsonColumn)
     test: Mapped[TestResult | None] = mapped_column(JsonColumn)
     warnings: Mapped[list[FindingJson]] = mapped_column(JsonColumn, default=list)
@@ -326,6 +328,8 @@ class Study(Base):
     plan: Mapped[JsonObject | None]
     """How rows are shortened to fit the budget; None without a budget, and until the dry runs are made."""
     spec: Mapped[JsonObject]
+    search: Mapped[JsonObject | None]
+    """What a search has found out (see study_search.py); None for another study."""
 
 
 class StudyRow(Base):
@@ -362,6 +366,8 @@ class StudyRow(Base):
     layers: Mapped[list[Layer] | None] = mapped_column(JsonColumn)
     warnings: Mapped[list[FindingJson]] = mapped_column(JsonColumn, default=list)
     images: Mapped[RowImages] = mapped_column(JsonColumn)
+    params: Mapped[JsonObject | None]
+    """The values of a search's trial; None for another row."""
 
 
 class StudyRun(Base):

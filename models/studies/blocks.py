@@ -38,7 +38,7 @@ class Table:
     note: str = ""
 
 
-FigureKind = Literal["panels", "differences", "kernels", "learning-rate-test", "robustness"]
+FigureKind = Literal["panels", "differences", "kernels", "learning-rate-test", "robustness", "search"]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from models.studies.blocks import (
 )  # fmt: skip
 from models.studies.comparison import Judgement
 from models.studies.results import RowResult, StudyResult, method_of, points
+from models.studies.search_report import build_search_report
 from models.studies.sections import build_section
 from models.studies.setup import SETUP_COLUMNS, describe_setup, setup_row
 from models.text import duration, percent, plural
@@ -33,6 +34,8 @@ from models.text import duration, percent, plural
 
 def build_report(study: StudyResult) -> Report:
     """The report of a study, finished or not."""
+    if study.search is not None:
+        return build_search_report(study, study.search, tuple(_cost(study)))
     asked = study.spec.sections or default_sections(study)
     sections = [
         Section("Set-up", "", tuple(_setup(study))),
@@ -137,8 +140,9 @@ def _cost(study: StudyResult) -> Iterable[Block]:
     words = f"{plural(len({run.experiment_id for run in runs}), 'run')} took {duration(seconds)} of training"
     if study.budget_seconds:
         share = study.spent_seconds / study.budget_seconds
+        whole = "it" if study.search else "with the dry runs the study"
         words += (
-            f"; with the dry runs the study took {duration(study.spent_seconds)}, {100 * share:.0f}% of its budget of "
+            f"; {whole} took {duration(study.spent_seconds)}, {100 * share:.0f}% of its budget of "
             f"{duration(study.budget_seconds)}"
         )
     yield Text(f"{words}.")

@@ -7,6 +7,7 @@ from models.curves.metrics import EpochMetrics
 from models.curves.stability import Stability, compare_stability, measure_stability
 from models.findings import VerdictJson
 from models.measurements import SweepResult
+from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
 from models.spec.study import Published, StudySpec
 from models.studies.additions import Combined, Robustness
@@ -23,6 +24,7 @@ from models.studies.comparison import (
     spread_of,
 )
 from models.studies.images import RowImages, split_sizes
+from models.studies.search_results import SearchResult
 from models.text import percent, plural
 
 ALIKE = 1.5
@@ -68,6 +70,10 @@ class RowResult:
     shortened: str = ""
     images: RowImages = field(default_factory=lambda: RowImages(title="", train=0, val=0, test=0, classes=10))
     difference: Difference | None = None
+    params: JsonObject | None = None
+    """The values of a search's trial."""
+    pruned: bool = False
+    """Whether a search ended it early."""
 
     @property
     def label(self) -> str:
@@ -128,6 +134,7 @@ class StudyResult:
     """Results of learning-rate tests by row."""
     combined: Sequence[Combined] = ()
     robustness: Sequence[Robustness] = ()
+    search: SearchResult | None = None
 
     def row(self, key: str) -> RowResult | None:
         """A row by its key."""
@@ -145,8 +152,8 @@ class StudyResult:
 
     @property
     def baseline(self) -> RowResult | None:
-        """The row that others are compared with."""
-        return next((row for row in self.rows if row.baseline is None), None)
+        """The row that others are compared with; the trials of a search have none."""
+        return None if self.search is not None else next((row for row in self.rows if row.baseline is None), None)
 
 
 def with_differences(rows: Sequence[RowResult]) -> list[RowResult]:

@@ -57,7 +57,7 @@ def run(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run a study: epochal study run lab-report --budget 30m --watch
+    """Run a study or search: epochal study run lab-report --budget 30m --watch
 
     Run again, the same command goes on with the same study. Where no lab runs, it starts one of its own for as long as
     it takes; Ctrl-C stops that, and the next run goes on. In a lab that runs already, Ctrl-C leaves the study running.
@@ -304,6 +304,14 @@ def _show(document: dict[str, Any], url: str) -> None:
     ]
     pairs((name, value) for name, value in rows if value)
     console.print()
+    if document["search"]:
+        from service.cli.study_search import show_found, show_trials
+
+        show_found(document["search"])
+        console.print()
+        show_trials(document["rows"])
+        _show_reasons(document["rows"])
+        return
     columns = ("row", "status", "accuracy", "published", "difference, 95% interval", "epochs", "time", "what")
     cells = [row_cells(row) for row in document["rows"]]
     table(
@@ -313,9 +321,7 @@ def _show(document: dict[str, Any], url: str) -> None:
         optional=("time", "epochs", "status"),
         cut=True,
     )
-    for row in document["rows"]:
-        if row["reason"]:
-            say(f"  {row['key']}: {row['reason']}")
+    _show_reasons(document["rows"])
     for row in document["rows"]:
         if row["shortened"]:
             say(f"  {row['key']}: {row['shortened']}", style="dim")
@@ -346,6 +352,12 @@ def _show_robustness(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["reason"]:
             say(f"  robustness of {row['row']}: {row['reason']}")
+
+
+def _show_reasons(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        if row["reason"]:
+            say(f"  {row['key']}: {row['reason']}")
 
 
 def row_cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -393,6 +405,10 @@ def _show_plan(client: "Client", body: dict[str, Any]) -> None:
     table(
         ("row", "runs", "epochs", "images", "time", "what"), cells, right=("runs", "epochs", "images", "time"), cut=True
     )
+    if plan["search"]:
+        from service.cli.study_search import show_space
+
+        show_space(plan["search"])
     say(f"{plan['runs']} runs, about {duration(plan['seconds'])} with one worker")
     if plan["problem"]:
         say(plan["problem"], style="bold red")

@@ -30,14 +30,22 @@ def measure_plan(client: "Client", body: dict[str, Any]) -> dict[str, Any]:
             costs[cost] = {"reason": problem.detail}
     works = {row["key"]: work for row in plan["rows"] if (work := _work_of(row, costs[row["cost"]])) is not None}
     budget, problem_words, scale = plan["budget_seconds"], None, None
-    if budget is not None:
+    if budget is not None and not plan.get("search"):
         scale = fit(list(works.values()), MARGIN * budget)
         if scale == 0.0:
             least = sum(seconds_of(work, shortened(work, 1e-9)) * work.runs for work in works.values()) / MARGIN
             problem_words = f"the budget is too little for one epoch a row; they take about {duration(least)} here"
     rows = [_row(row, works.get(row["key"]), scale, costs[row["cost"]].get("reason")) for row in plan["rows"]]
+    if budget is not None and plan.get("search"):
+        rows = [_within(row, budget) for row in rows]
     known = [row["seconds"] for row in rows if row["seconds"] is not None]
-    return {**plan, "rows": rows, "seconds": sum(known), "problem": problem_words}
+    return {
+        **plan,
+        "rows": rows,
+        "runs": sum(row["runs"] for row in rows),
+        "seconds": sum(known),
+        "problem": problem_words,
+    }
 
 
 def _work_of(row: dict[str, Any], cost: dict[str, Any]) -> Work | None:
@@ -50,6 +58,14 @@ def _work_of(row: dict[str, Any], cost: dict[str, Any]) -> Work | None:
         row["key"], row["epochs"], train, val, row["test_images"], 1 / speed, val_seconds, START_SECONDS, row["share"],
         row["min_epochs"], row["runs"],
     )  # fmt: skip
+
+
+def _within(row: dict[str, Any], budget: float) -> dict[str, Any]:
+    """The trials of a search that fit into its budget, one worker at work."""
+    if not row["seconds"] or row["seconds"] <= budget:
+        return row
+    runs = max(1, int(budget * row["runs"] / row["seconds"]))
+    return {**row, "runs": runs, "seconds": round(row["seconds"] * runs / row["runs"], 1)}
 
 
 def _row(row: dict[str, Any], work: Work | None, scale: float | None, reason: str | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 2.0
 ENDED = ("completed", "cancelled", "failed")
-ROW_ENDED = ("completed", "cancelled", "failed", "diverged", "skipped", "unavailable")
+ROW_ENDED = ("completed", "pruned", "cancelled", "failed", "diverged", "skipped", "unavailable")
 
 
 def watch_study(client: "Client", document: dict[str, Any]) -> dict[str, Any]:

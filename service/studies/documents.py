@@ -57,8 +57,8 @@ class RowDocument(Document):
     title: str
     question: str
     status: str = Field(
-        description="waiting (not begun), queued, running, completed, failed, cancelled, diverged, skipped, deleted, "
-        "or unavailable (runs that cannot be combined)."
+        description="waiting (not begun), queued, running, completed, pruned, failed, cancelled, diverged, skipped, "
+        "deleted, or unavailable (runs that cannot be combined)."
     )
     reason: str | None = Field(description="Why it failed, or was not run.")
     experiment_ids: list[int] = Field(description="Its runs, by seed.")
@@ -71,6 +71,13 @@ class RowDocument(Document):
     seconds: float = Field(description="What its runs took.")
     joules: float | None = Field(description="Energy that its runs took, where the machine tells.")
     epochs: int | None = Field(description="Epochs of each of its runs; null of what is made of other rows' runs.")
+    epochs_run: int | None = Field(
+        default=None, description="Epochs that its first run has behind it; null before it begins."
+    )
+    params: JsonObject | None = Field(
+        default=None, description="The values of a search's trial, by field; null of other rows."
+    )
+    pruned: bool = Field(default=False, description="Whether a search ended it early; `reason` says why.")
     spec: JsonObject | None = Field(
         description="Of its first seed, as it is run; can be POSTed to /experiments. Null of what is made of others."
     )
@@ -118,12 +125,57 @@ class StudyItem(Document):
     links: dict[str, str]
 
 
+class SearchPlanDocument(Document):
+    """What a search does."""
+
+    sampler: str = Field(description="tpe, random or grid.")
+    pruner: str = Field(description="none, median or asha.")
+    seed: int
+    trials: int = Field(description="Trials at most.")
+    space: dict[str, str] = Field(description="Its fields, and what each may be, in words.")
+
+
+class BestTrialDocument(Document):
+    """The best trial of a search: of those run in full, the one with the highest validation accuracy."""
+
+    key: str = Field(description="Key of its row.")
+    number: int = Field(description="From 1, in the order in which trials were drawn.")
+    params: JsonObject
+    val_accuracy: float
+    epoch: int = Field(description="Its best epoch.")
+    experiment_id: int
+
+
+class ImportanceDocument(Document):
+    """How much a field decides whether a trial is among the best."""
+
+    field: str
+    importance: float = Field(description="Its part of the importance of all fields, from 0 to 1.")
+
+
+class SearchDocument(SearchPlanDocument):
+    """How far a search is, and what it has found."""
+
+    drawn: int = Field(description="Trials so far.")
+    ended: int
+    pruned: int = Field(description="Trials that it ended early.")
+    failed: int = Field(description="Trials without a result: failed, cancelled or deleted.")
+    diverged: int
+    stopped: str | None = Field(description="Why fewer trials are drawn: budget, or space if no other one can be run.")
+    best: BestTrialDocument | None = Field(description="Null before a trial was run in full.")
+    best_spec: JsonObject | None = Field(description="Its spec, which POST /experiments takes.")
+    importance: list[ImportanceDocument] | None = Field(
+        description="Of each field, the largest first (PED-ANOVA); null where the trials are too few or all equal."
+    )
+
+
 class StudyDocument(StudyItem):
     """A study with its rows."""
 
     baseline: str | None = Field(description="Key of the row that others are compared with.")
     rows: list[RowDocument]
     robustness: list[RobustnessDocument] = Field(description="By row, where the study asks for it.")
+    search: SearchDocument | None = Field(description="What a search has found; null of other studies.")
     spec: JsonObject = Field(description="As it was sent; can be POSTed again.")
 
 
@@ -159,12 +211,15 @@ class StudyPlanDocument(Document):
     rows: list[PlannedRow]
     runs: int
     budget_seconds: float | None
+    search: SearchPlanDocument | None = Field(description="Of a search: its only row stands for each of its trials.")
 
 
-def links_of(study_id: int) -> dict[str, str]:
+def links_of(study_id: int, *, is_search: bool) -> dict[str, str]:
     """The addresses of a study's resources."""
     root = with_prefix(f"{API}/studies/{study_id}")
+    of_search = {"search": f"{root}/search.png"} if is_search else {}
     return {
+        **of_search,
         "self": root,
         "page": with_prefix(f"/studies/{study_id}"),
         "curves": f"{root}/curves.png",

@@ -18,6 +18,7 @@ from service.kernels.read import map_tensors
 from service.measurements.draw import render_lr_test
 from service.studies.draw import panels_of, render_differences, render_panels
 from service.studies.robustness import render_robustness
+from service.studies.search_draw import render_search
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ def figure_drawer(result: StudyResult, kernel_files: dict[str, Path]) -> Draw:
                     ),
                     SVG,
                 )
+            case "search":
+                found = result.search
+                return None if found is None else Drawn(render_search(found, title=result.title, format="svg"), SVG)
             case "kernels":
                 return _kernels(result, figure.rows[0], kernel_files)
             case "learning-rate-test":

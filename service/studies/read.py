@@ -13,6 +13,7 @@ from models.spec.study import Published
 from models.store import Status, history, measurements, runs
 from models.store.states import MeasurementStatus
 from models.store.study_progress import Progress, seconds_left
+from models.store.study_search import is_pruned, trials_left
 from models.store.tables import Experiment, Study, StudyRow
 from models.studies.comparison import Judgement, Score
 from models.studies.results import (
@@ -33,8 +34,9 @@ from service.studies.documents import (
     StudyProgress,
     links_of,
 )
+from service.studies.search import describe_search, read_search
 
-WAITING, SKIPPED, DELETED = "waiting", "skipped", "deleted"
+WAITING, SKIPPED, DELETED, PRUNED = "waiting", "skipped", "deleted", "pruned"
 ORDER = (Status.RUNNING, Status.QUEUED, Status.FAILED, Status.CANCELLED, Status.DIVERGED, Status.COMPLETED)
 """The status of a row is that of its run which is first here."""
 
@@ -64,6 +66,8 @@ def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyR
                 published=None if row.published is None else Published(**row.published),
                 shortened=row.shortened or "",
                 images=row.images,
+                params=row.params,
+                pruned=bool(made) and is_pruned(made[0]),
             )
         )
     return StudyResult(
@@ -79,6 +83,7 @@ def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyR
         lr_tests=_lr_tests(session, progress.rows),
         combined=read_combined(session, progress, scores),
         robustness=read_robustness(session, progress),
+        search=read_search(session, progress),
     )
 
 
@@ -133,6 +138,8 @@ def status_of_row(row: StudyRow, made: Sequence[Experiment], *, is_deleted: bool
         return SKIPPED
     if len(made) < row.repeats and not is_deleted and not any(one.status is Status.RUNNING for one in made):
         return WAITING
+    if row.params is not None and made and is_pruned(made[0]):
+        return PRUNED
     return min((one.status for one in made), key=ORDER.index).value if made else WAITING
 
 
@@ -154,6 +161,7 @@ def describe(session: Session, study: Study, experiments_dir: Path) -> StudyDocu
         baseline=None if result.baseline is None else result.baseline.key,
         rows=[_row_document(row, result) for row in result.rows] + [combined_row(one) for one in result.combined],
         robustness=[robustness_document(one) for one in result.robustness],
+        search=describe_search(result.search, result.rows),
         spec=study.spec,
     )
 
@@ -175,12 +183,13 @@ def _item_members(session: Session, study: Study, progress: Progress) -> dict[st
         "budget_seconds": progress.spec.budget_seconds,
         "spent_seconds": round(study.spent_seconds, 1),
         "progress": _progress(session, progress),
-        "links": links_of(study.id),
+        "links": links_of(study.id, is_search=progress.spec.search is not None),
     }
 
 
 def _progress(session: Session, progress: Progress) -> StudyProgress:
     total = sum(row.repeats for row in progress.rows if row.reason is None or progress.of_row(row))
+    total += trials_left(progress) if progress.study.state.active else 0
     made = [one for row in progress.rows for one in progress.of_row(row)]
     ended = sum(one.status.terminal for one in made)
     done = 0.0
@@ -220,6 +229,9 @@ def _row_document(row: RowResult, study: StudyResult) -> RowDocument:
         seconds=round(row.seconds, 1),
         joules=sum(joules) if joules else None,
         epochs=row.spec.epochs,
+        epochs_run=len(row.first.history) if row.first else None,
+        params=row.params,
+        pruned=row.pruned,
         spec=row.spec.as_json(),
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from models.errors import InvalidRequest
+from models.errors import InvalidRequest, NotFound
 from models.store import studies as stored
 from models.store.states import StudyState
 from service.experiments.routes import IdempotencyKey
@@ -40,6 +40,7 @@ from service.studies.html import POLICY
 from service.studies.read import describe, read_result
 from service.studies.report import read_report
 from service.studies.robustness import render_robustness
+from service.studies.search_draw import render_search
 from service.studies.studies import Studies, list_studies
 
 router = APIRouter(prefix="/studies", tags=["studies"], route_class=StrictRoute)
@@ -227,6 +228,36 @@ def draw_study_robustness(
         ("study-robustness", result.title, [(row.row, row.title, row.clean, row.accuracy) for row in rows]),
         MEDIA_TYPES[picture],
         lambda: render_robustness(rows, title=result.title, format=picture.value),
+        picture_headers(picture),
+    )
+
+
+@router.get(
+    "/{study_id}/search.{picture}",
+    response_class=Response,
+    responses={**picture_responses(), **problems(401, 404, 422)},
+)
+def draw_study_search(
+    study_id: Id,
+    picture: Picture,
+    store: StoreDep,
+    settings: SettingsDep,
+    renderings: RenderingsDep,
+    request: Request,
+    _: Annotated[None, DrawPlace],
+) -> Response:
+    """Draw a search: accuracy by trial with the best one so far, and by the value of each field."""
+    with store.reading() as session:
+        result = read_result(session, stored.get(session, study_id), settings.experiments_dir)
+    if (found := result.search) is None:
+        raise NotFound(
+            f"study {study_id} is no search", fix=f"GET /api/v1/studies/{study_id}/curves.png draws its rows"
+        )
+    return renderings.respond(
+        request,
+        ("study-search", result.title, found.trials, found.importances, found.spec.model_dump_json()),
+        MEDIA_TYPES[picture],
+        lambda: render_search(found, title=result.title, format=picture.value),
         picture_headers(picture),
     )
 

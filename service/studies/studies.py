@@ -9,25 +9,26 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from models.data.info import DatasetInfo
-from models.data.splits import num_validation
 from models.data.uploaded import find_dataset
 from models.errors import FieldError, InvalidRequest, SpecError
 from models.networks.memory import disk_use_of
 from models.settings import Settings
-from models.spec.experiment import ExperimentSpec
 from models.spec.rows import Parsed, cloned, parse_study, refuse, relocated
+from models.spec.search import num_trials
 from models.store import Store, artifacts, studies, study_progress
 from models.store.states import StudyState
 from models.store.studies import NewRow
 from models.store.study_costs import cost_key
 from models.store.tables import Study
-from models.studies.images import RowImages, split_sizes
+from models.studies.images import split_sizes
 from models.text import duration, plural
 from service.catalogue.inspector import Inspector, refuse_start
 from service.experiments.submit import Submissions
 from service.http.access import Caller
 from service.studies.documents import PlannedRow, StudyDocument, StudyPage, StudyPlanDocument
+from service.studies.images import images_of
 from service.studies.read import describe, describe_item
+from service.studies.search import accept_space, new_search, plan_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,10 @@ class Studies:
     submissions: Submissions
 
     def accept(self, body: Any) -> tuple[Parsed, list[NewRow]]:
-        """Parse and validate a study and all of its rows. Raises SpecError with every field that is wrong."""
+        """Parse and validate a study and all of its rows. Raises SpecError with every field that is wrong.
+
+        A search, whose rows are made while it runs, has a row for each network of its space instead.
+        """
         parsed = parse_study(body)
         entries: list[FieldError] = []
         rows = []
@@ -60,6 +64,9 @@ class Studies:
                 named = replace(row, spec=accepted.spec) if accepted.spec.dataset.fingerprint else row
                 images = images_of(accepted.spec, accepted.info)
                 rows.append(NewRow(named, accepted.layers, accepted.warnings, images))
+        if parsed.spec.search is not None:
+            rows, wrong = accept_space(self.inspector, parsed)
+            entries += wrong
         entries += _too_short(parsed)
         refuse(entries)
         return parsed, rows
@@ -67,12 +74,16 @@ class Studies:
     def plan(self, body: Any) -> StudyPlanDocument:
         """What a study would run, with nothing stored."""
         parsed, rows = self.accept(body)
-        planned = [_planned(new, parsed) for new in rows]
+        search = None if parsed.spec.search is None else plan_of(parsed.spec.search)
+        if search is not None:
+            del rows[1:]  # a trial with any of its networks
+        planned = [_planned(new, search.trials if search else new.row.num_seeds) for new in rows]
         return StudyPlanDocument(
             title=parsed.spec.title,
             rows=planned,
             runs=sum(row.runs for row in planned),
             budget_seconds=parsed.spec.budget_seconds,
+            search=search,
         )
 
     def create(self, body: Any, caller: Caller, key: str | None = None, raw: bytes = b"") -> tuple[StudyDocument, bool]:
@@ -81,6 +92,9 @@ class Studies:
 
         def make() -> Study:
             files = [disk_use_of(new.row.spec, self._dataset_of(new), new.layers).files for new in rows]
+            if parsed.spec.search is not None:
+                self.submissions.check_quotas(session, caller, 1, max(files) * num_trials(parsed.spec.search))
+                return studies.create(session, parsed, [], owner=caller.name, search=new_search(rows))
             at_once = 1 if parsed.spec.budget else sum(new.row.num_seeds for new in rows)
             kept = sum(new.row.num_seeds * count for new, count in zip(rows, files, strict=True))
             self.submissions.check_quotas(session, caller, at_once, kept)
@@ -92,7 +106,7 @@ class Studies:
                 study, created = make(), True
             else:
                 study, created = studies.create_once(session, key, hashlib.sha256(raw).hexdigest(), caller.name, make)
-            if created:
+            if created and parsed.spec.search is None:  # a worker draws the trials of a search
                 begun = study_progress.advance(session, study.id, self.settings.experiments_dir)
             document = describe(session, study, self.settings.experiments_dir)
         self.submissions.enqueue(begun)
@@ -120,7 +134,8 @@ class Studies:
         with self.store.writing() as session:
             study, again = studies.request_resume(session, study_id)
             session.flush()
-            again += study_progress.advance(session, study.id, self.settings.experiments_dir)
+            if study.search is None:
+                again += study_progress.advance(session, study.id, self.settings.experiments_dir)
             document = describe(session, study, self.settings.experiments_dir)
         self.submissions.enqueue(again)
         return document
@@ -146,22 +161,14 @@ def list_studies(session: Session, state: StudyState | None, cursor: str | None,
     return StudyPage(items=items, next=str(found[-1].id) if more else None, total=total)
 
 
-def images_of(spec: ExperimentSpec, info: DatasetInfo) -> RowImages:
-    """How many images a spec's dataset has on each side of its split."""
-    val = num_validation(info.num_train, spec.dataset.val_fraction)
-    return RowImages(
-        title=info.title, train=info.num_train - val, val=val, test=info.num_test, classes=info.num_classes
-    )
-
-
-def _planned(new: NewRow, parsed: Parsed) -> PlannedRow:
+def _planned(new: NewRow, runs: int) -> PlannedRow:
     row = new.row
     train, val, test = split_sizes(row.spec, new.images)
     return PlannedRow(
         key=row.key,
         title=row.title,
         baseline=row.baseline,
-        runs=row.num_seeds,
+        runs=runs,
         share=row.share,
         min_epochs=row.min_epochs,
         epochs=row.spec.epochs,
@@ -174,7 +181,7 @@ def _planned(new: NewRow, parsed: Parsed) -> PlannedRow:
 
 
 def _too_short(parsed: Parsed) -> list[FieldError]:
-    budget, runs = parsed.spec.budget_seconds, sum(row.num_seeds for row in parsed.rows)
+    budget, runs = parsed.spec.budget_seconds, max(1, sum(row.num_seeds for row in parsed.rows))
     if budget is None or budget >= (least := runs * LEAST_SECONDS):
         return []
     message = (

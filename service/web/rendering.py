@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 
 from models import text
 from models.plain import JsonObject
+from models.spec.search import value_text
 from models.text import plural
 from service.http.headers import PAGE_POLICY
 from service.http.prefix import prefix, with_prefix
@@ -46,6 +47,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         percent=percent,
+        value_text=value_text,
         figure=figure,
         ago=ago,
         clock=clock,

@@ -1,6 +1,8 @@
 """A study in a running lab, from the command: its rows are trained, compared and reported."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.faults.workers import jobs_of
+from models.store import Store, experiments
 from service.cli.client import Client
 from service.lab.lab import Lab
+from tests.processes import wait_until
 from tests.system.experiments import small_spec
 
 EPOCHAL = str(Path(sys.executable).with_name("epochal"))
@@ -52,3 +57,61 @@ def test_a_study_is_run_watched_and_reported_and_the_same_command_finds_it_again
     document = client.get(f"/studies/{found['id']}")
     assert document["rows"][1]["difference"]["method"] == "McNemar"
     assert document["spent_seconds"] > 0
+
+
+@pytest.mark.timeout(240)
+def test_a_search_is_run_by_the_lab_and_ends_the_trials_early_that_others_are_ahead_of(
+    lab: Lab, client: Client
+) -> None:
+    body = {
+        "title": "A small search",
+        "base": small_spec(
+            model="narrow", epochs=8, dataset={"name": "cifar10", "train_limit": 1000, "val_limit": 200}, batch_size=20
+        ),
+        "search": {"sampler": "grid", "pruner": "median", "space": {"optimizer.lr": [0.01, 1e-9, 1e-8]}},
+    }
+    number = client.post("/studies", body)["id"]
+    worker = next(part for part in lab.parts if part.name.startswith("worker"))
+    for key in ("t2", "t3"):
+        experiment_id = wait_until(lambda key=key: _running(client, number, key), 100.0, f"an epoch of trial {key}")
+        _asleep_until_it_is_to_end(lab, worker.pid, experiment_id)
+    ended = wait_until(
+        lambda: found if (found := client.get(f"/studies/{number}"))["status"] == "completed" else None,
+        100.0,
+        "the search's end",
+    )
+    assert [row["params"]["optimizer.lr"] for row in ended["rows"]] == [0.01, 1e-8, 1e-9]
+    assert [row["status"] for row in ended["rows"]] == ["completed", "pruned", "pruned"]
+    pruned = ended["rows"][1]
+    assert pruned["epochs_run"] < pruned["epochs"] == 8
+    experiment = client.get(f"/experiments/{pruned['experiment_ids'][0]}")
+    assert (experiment["status"], experiment["reason"]) == ("completed", pruned["reason"])
+    assert pruned["reason"].startswith("pruned: ")
+    assert client.get(f"/experiments/{experiment['id']}/verdict")["summary"]
+    assert client.get_bytes(f"/experiments/{experiment['id']}/confusion.png").startswith(b"\x89PNG")
+    assert ended["search"]["best"]["key"] == "t1"
+    assert ended["search"]["best_spec"]["optimizer"]["lr"] == 0.01
+
+
+def _running(client: Client, study: int, key: str) -> int | None:
+    """The experiment of a trial that has an epoch behind it."""
+    rows = [row for row in client.get(f"/studies/{study}")["rows"] if row["key"] == key]
+    return rows[0]["experiment_ids"][0] if rows and rows[0]["epochs_run"] else None
+
+
+def _asleep_until_it_is_to_end(lab: Lab, worker: int | None, experiment_id: int) -> None:
+    """Stop the training process until the search has judged it, so that a quick one is not at its end by then."""
+    assert worker is not None
+    [job] = jobs_of(worker)
+    store = Store(lab.settings)
+
+    def is_to_end() -> bool:
+        with store.reading() as session:
+            return experiments.get(session, experiment_id).stop_requested is not None
+
+    os.kill(job, signal.SIGSTOP)
+    try:
+        wait_until(is_to_end, 60.0, "the request to end early")
+    finally:
+        os.kill(job, signal.SIGCONT)
+        store.dispose()

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models.store import Status, workers
-from models.store.states import RunStatus
+from models.notices import NoticeCode
+from models.store import Status, artifacts, experiments, workers
+from models.store.states import ArtifactKind, RunStatus
 from tests.processes import alive, wait_until
 from tests.worker.lab import Lab, endless
 
@@ -140,3 +141,20 @@ def test_work_survives_rounds_of_kill_and_restart_without_growth(lab: Lab) -> No
     assert process.num_fds() < 100, "its connections to the database and the broker come from pools"
     assert not [child for child in process.children(recursive=True) if child.status() == psutil.STATUS_ZOMBIE]
     assert len(process.children(recursive=True)) == 1, "the nursery"
+
+
+def test_a_run_that_is_asked_to_end_early_completes_with_the_epochs_and_weights_that_it_has(lab: Lab) -> None:
+    lab.worker()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 2)
+    with lab.store.writing() as session:
+        assert experiments.request_stop(session, experiment_id, NoticeCode.PRUNED, "pruned: others are ahead")
+        assert experiments.request_stop(session, experiment_id, NoticeCode.PRUNED, "asked twice")
+    lab.wait_for(experiment_id, Status.COMPLETED)
+    assert lab.experiment(experiment_id).reason == "pruned: others are ahead"
+    assert lab.notices(experiment_id).count("pruned") == 1
+    assert lab.experiment(experiment_id).verdict is not None
+    with lab.store.reading() as session:
+        kinds = {record.kind for record in artifacts.list_for(session, experiment_id)}
+    assert {ArtifactKind.WEIGHTS_BEST, ArtifactKind.WEIGHTS_LAST, ArtifactKind.OUTPUTS_VALIDATION} <= kinds
+    lab.check(experiment_id)

@@ -53,7 +53,7 @@ from worker.training.tuning import resolve_device
 
 log = structlog.get_logger(__name__)
 
-Word = Literal["cancel", "shutdown"]
+Word = Literal["cancel", "shutdown", "stop"]
 
 OUT_OF_MEMORY = "the training process ran out of memory"
 OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc", "ALLOC_FAILED")
@@ -77,12 +77,18 @@ class Orders:
     def polled(self) -> None:
         """Switch to polling: `word` is read after every step from now on; before, an order raises StoppedEarly."""
         self._polled = True
-        if self.word:
+        if self.ending:
             raise StoppedEarly
 
+    @property
+    def ending(self) -> bool:
+        """Whether the process is to end as soon as it can; "stop" lets it finish what it does at a run's end."""
+        return self.word in ("cancel", "shutdown")
+
     def _take(self, _: int, __: FrameType | None) -> None:
-        self.word = "cancel" if self._channel.order() == "cancel" else "shutdown"
-        if not self._polled:
+        order = self._channel.order()
+        self.word = "cancel" if order == "cancel" else "stop" if order == "stop" else "shutdown"
+        if not self._polled and self.ending:
             self._polled = True  # a second signal must not interrupt the report of the first
             raise StoppedEarly
 
@@ -137,7 +143,7 @@ def train_run(channel: Channel, settings: Settings, job: TrainJob) -> None:
 
 def _train(channel: Channel, settings: Settings, claim: runs.Claim, orders: Orders) -> Outcome:
     store = Store(settings)
-    sink = StoreSink(store, claim, settings.experiments_dir, channel.report, lambda: orders.word)
+    sink = StoreSink(store, claim, settings.experiments_dir, channel.report, lambda: orders.ending)
     records = sink.read(lambda session: artifacts.list_for(session, claim.experiment_id))
     original = sink.read(lambda session: experiments.original_of(session, claim.experiment_id))
     repeated = ThreadHistory.of_environment(cast(Environment | None, original.environment)) if original else None

@@ -62,7 +62,9 @@ FILTER_IMAGES = 256
 QUICK_SECONDS = 3.0
 """A run that was cancelled or diverged measures its best weights once more only if validation takes no longer."""
 
-Stop = Callable[[], Literal["cancel", "shutdown"] | None]
+Asked = Literal["cancel", "shutdown", "stop"] | None
+Stop = Callable[[], Asked]
+STOPPED = "ended early by request"
 
 
 def train(
@@ -83,7 +85,8 @@ def train(
 
     Files go to `folder`. `checkpoints` are those of earlier attempts, newest first; training resumes from the first
     readable one, with the result of an uninterrupted run. `should_stop` is called after each step and must only read a
-    flag: on "shutdown" a checkpoint of that step is written and the outcome is handed_back.
+    flag: on "shutdown" a checkpoint of that step is written and the outcome is handed_back; on "stop" the run ends as
+    completed with the epochs that it has, at least one.
     `thread_control` sets the number of threads and serves one run only. `cuda_graphs` records steps on a GPU where
     possible. Uses torch's global random state and thread count: one run at a time in a process.
     """
@@ -178,6 +181,10 @@ class _Run:
         while self.state.epoch <= self.spec.epochs and not self.state.early_stopping.should_stop:
             try:
                 self._run_epoch()
+            except Interrupted as interrupted:
+                if interrupted.asked != "stop":
+                    raise
+                return self._end_stopped()
             except Diverged as diverged:
                 if self.spec.on_divergence != OnDivergence.LOWER_LR or self.state.schedule.times_lowered >= MAX_LOWERED:
                     return self._end_diverged(diverged)
@@ -188,7 +195,7 @@ class _Run:
     def _run_epoch(self) -> None:
         """Train, validate, append the metrics, save, in this order. Raises Diverged and Interrupted."""
         state = self.state
-        watch = Watch(state, self.batches, self.sink, self.should_stop, self._save_checkpoint, self._adapt_threads)
+        watch = Watch(state, self.batches, self.sink, self._asked, self._save_checkpoint, self._adapt_threads)
         state.clock.start()
         with self.timer.phase("training"):
             self._train_rest_of_epoch(watch)
@@ -289,6 +296,18 @@ class _Run:
     def _validate_best_if_quick(self) -> Calibration | None:
         """As `_validate_best`, but only if it is quick: a cancelled run is killed after some seconds."""
         return self._validate_best(lambda: None) if self.validation_seconds <= QUICK_SECONDS else None
+
+    def _asked(self) -> Asked:
+        """What is asked of a run while it trains: it is not ended early before its first epoch."""
+        asked = self.should_stop()
+        return None if asked == "stop" and not self.history.epochs else asked
+
+    def _end_stopped(self) -> Outcome:
+        """End as completed with the weights of the last whole epoch; what was trained of the next one is dropped."""
+        calibration = self._validate_best(self.should_stop)
+        self.recorder.write_kernels()
+        self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=None, calibration=calibration)
+        return Outcome("completed", STOPPED, self._test() if self.spec.dataset.evaluate_test else None)
 
     def _end_interrupted(self, asked: str) -> Outcome:
         """Save a checkpoint for another worker, or the weights of a cancelled run."""

@@ -13,7 +13,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 class Interrupted(Exception):
-    """Raised when a stop is requested: `cancel` or `shutdown`."""
+    """Raised when a stop is requested: `cancel`, `shutdown`, or `stop` to end early as completed."""
 
     def __init__(self, asked: str) -> None:
         super().__init__(asked)
@@ -65,7 +65,8 @@ class Watch:
 
     def after_measuring(self, num_images: int) -> None:
         """Called by the evaluation loop after each batch."""
-        if asked := self.should_stop():
+        asked = self.should_stop()
+        if asked and asked != "stop":  # an epoch that is measured ends first
             raise Interrupted(asked)
         now = time.monotonic()
         if now - self.reported_at >= REPORT_SECONDS:

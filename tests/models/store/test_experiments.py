@@ -154,7 +154,7 @@ def test_cancelling_what_runs_asks_its_worker_once(store: Store) -> None:
             assert experiments.request_cancel(session, claimed.experiment_id).status is Status.RUNNING
     assert get(store, claimed.experiment_id).revision == revision + 1
     with store.writing() as session:
-        assert runs.renew(session, claimed, None) is True
+        assert runs.renew(session, claimed, None).cancel
         runs.settle(session, claimed, Status.CANCELLED)
     with store.writing() as session:
         assert experiments.request_cancel(session, claimed.experiment_id).status is Status.CANCELLED

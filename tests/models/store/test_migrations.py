@@ -11,10 +11,12 @@ from sqlalchemy.exc import OperationalError
 
 from models.errors import Conflict, Unavailable
 from models.settings import Settings
+from models.spec.rows import parse_study
 from models.store import Status, Store, experiments, measurements, migrations, studies, webhooks
 from models.store.sqlite import dbapi
 from models.store.states import MeasurementKind, MeasurementStatus
 from models.store.tables import Base
+from models.studies.images import RowImages
 from tests.models.store.helpers import add_experiment, in_processes, make_spec, sqlite_only
 
 
@@ -96,6 +98,26 @@ def test_experiments_from_before_there_were_webhooks_are_kept_and_end_as_before(
     with store.writing() as session:
         assert experiments.request_cancel(session, number).status is Status.CANCELLED
         assert webhooks.list_all(session) == []
+
+
+def test_studies_from_before_there_were_searches_are_kept(store: Store) -> None:
+    number = add_experiment(store)
+    with store.writing() as session:
+        parsed = parse_study({"base": "baseline", "grid": {"batch_size": [16, 32]}})
+        images: RowImages = {"title": "CIFAR-10", "train": 8, "val": 2, "test": 2, "classes": 10}
+        rows = [studies.NewRow(row, [], [], images) for row in parsed.rows]
+        study = studies.create(session, parsed, rows).id
+    store.dispose()
+    engine = create_engine(store.url)
+    with engine.begin() as connection:
+        command.downgrade(migrations.make_config(connection), "0011")
+        assert "params" not in {column["name"] for column in inspect(connection).get_columns("study_rows")}
+    engine.dispose()
+    store.migrate()
+    with store.reading() as session:
+        assert experiments.get(session, number).stop_requested is None
+        assert studies.get(session, study).search is None
+        assert [row.params for row in studies.rows_of(session, study)] == [None, None]
 
 
 def test_processes_that_migrate_at_once_get_one_schema(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_an_owner_that_slept_and_the_new_one_write_from_two_processes(store: Sto
 def test_renewing_beats_and_shows_progress(store: Store) -> None:
     claimed = start(store)
     with store.writing() as session:
-        assert runs.renew(session, claimed, {"epoch": 2, "images_per_second": math.inf}) is False
+        assert runs.renew(session, claimed, {"epoch": 2, "images_per_second": math.inf}) == (False, False)
         runs.renew(session, claimed, None)
     with store.reading() as session:
         assert runs.running(session)[0].heartbeat == 2

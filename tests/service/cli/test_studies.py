@@ -9,6 +9,7 @@ import typer
 from service.cli.client import Problem
 from service.cli.studies import report_path, row_cells
 from service.cli.study_plan import measure_plan
+from service.cli.study_search import show_found, show_trials
 
 ROW = {
     "key": "wide",
@@ -79,3 +80,45 @@ def test_a_report_is_html_markdown_or_pdf() -> None:
     assert report_path(Path("a.pdf")) == Path("a.pdf")
     with pytest.raises(typer.BadParameter, match=r"a\.docx must end in"):
         report_path(Path("a.docx"))
+
+
+SEARCH = {
+    "sampler": "tpe", "pruner": "median", "seed": 0, "trials": 30, "drawn": 12, "ended": 11, "pruned": 4, "failed": 0,
+    "diverged": 1, "stopped": "budget", "space": {"optimizer.lr": "0.0001 to 0.1 on a log scale"},
+    "best": {"key": "t7", "number": 7, "params": {"optimizer.lr": 0.0127}, "val_accuracy": 0.512, "epoch": 9,
+             "experiment_id": 41},
+    "importance": [{"field": "optimizer.lr", "importance": 0.83}, {"field": "batch_size", "importance": 0.17}],
+}  # fmt: skip
+
+
+def test_a_search_shows_its_best_trial_and_which_fields_matter(capsys: pytest.CaptureFixture[str]) -> None:
+    show_found(SEARCH)
+    shown = capsys.readouterr().out
+    for words in ("11 of 30 have ended, 4 ended early, 1 diverged", "0.5120 by t7, experiment 41", "lr 0.0127",
+                  "optimizer.lr 83%, batch_size 17%", "the budget left no time for more"):  # fmt: skip
+        assert words in shown
+    show_found({**SEARCH, "best": None, "importance": None, "stopped": None})
+    assert "best" not in capsys.readouterr().out
+
+
+def test_the_trials_of_a_search_are_listed_with_their_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {**ROW, "key": "t2", "title": "lr 0.0127", "status": "pruned", "epochs_run": 3, "experiment_ids": [36]}
+    show_trials([row, {**row, "key": "t3", "val_accuracy": None, "epochs_run": None, "experiment_ids": []}])
+    shown = capsys.readouterr().out
+    for words in ("pruned", "3/30", "0/30", "lr 0.0127", "36"):
+        assert words in shown
+
+
+def test_a_dry_run_of_a_search_says_how_many_trials_fit_into_its_budget() -> None:
+    class SearchLab(Lab):
+        def post(self, path: str, body: Any, **params: Any) -> dict[str, Any]:
+            found = super().post(path, body, **params)
+            if path == "/experiments":
+                return found
+            return {**found, "rows": [{**found["rows"][0], "runs": 30}], "runs": 30, "search": SEARCH}
+
+    whole, short = measure_plan(SearchLab(), {}), measure_plan(SearchLab(3600.0), {})  # type: ignore[arg-type]
+    assert whole["runs"] == 30
+    assert short["runs"] == 2  # of 20 minutes each, in an hour less what cannot be halved
+    assert short["rows"][0]["epochs"] == 100
+    assert short["seconds"] <= 3600

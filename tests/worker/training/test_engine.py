@@ -254,6 +254,36 @@ def test_a_cancelled_run_keeps_its_last_weights(tmp_path: Path) -> None:
     assert (tmp_path / "weights-last.safetensors").is_file()
 
 
+@pytest.mark.parametrize(("asked_from", "epochs"), [(1, 1), (8, 1), (12, 2)])
+def test_a_run_that_is_asked_to_end_early_keeps_its_whole_epochs_and_completes(
+    tmp_path: Path, asked_from: int, epochs: int
+) -> None:
+    sink, calls = MemorySink(), iter(range(1, 1000))
+    outcome = train(
+        spec(dataset={"evaluate_test": True}),
+        images(),
+        sink,
+        tmp_path,
+        device="cpu",
+        should_stop=lambda: "stop" if next(calls) >= asked_from else None,
+    )
+    assert (outcome.status, outcome.reason) == ("completed", "ended early by request")
+    assert [metrics.epoch for metrics in sink.epochs] == list(range(1, epochs + 1))
+    assert outcome.test is not None
+    assert (tmp_path / "outputs-validation.safetensors").is_file()
+    assert sink.verdicts
+
+
+def test_a_run_that_ended_early_is_continued_to_the_result_of_one_that_did_not(tmp_path: Path) -> None:
+    whole, first, second, calls = MemorySink(), MemorySink(), MemorySink(), iter(range(1, 1000))
+    train(spec(), images(), whole, tmp_path / "whole", device="cpu")
+    train(
+        spec(), images(), first, tmp_path / "a", device="cpu", should_stop=lambda: "stop" if next(calls) > 7 else None
+    )
+    train(spec(), images(), second, tmp_path / "b", device="cpu", checkpoints=first.checkpoints())
+    assert [each.val_loss for each in [*first.epochs, *second.epochs]] == [each.val_loss for each in whole.epochs]
+
+
 def test_every_option_at_once_trains(tmp_path: Path) -> None:
     outcome, sink = run(
         tmp_path,

@@ -1,0 +1,45 @@
+"""A study's base spec with some of its fields changed: the spec of a row, or of a trial."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.plain import JsonObject
+from models.spec.advice import put
+from models.spec.experiment import ExperimentSpec
+from models.spec.explain import fail
+from models.spec.parse import merge, normalise, parse_spec
+from models.spec.plain import copy_plain
+from models.spec.study import StudySpec
+
+
+def spec_with(study: StudySpec, overrides: Mapping[str, Any], title: str) -> ExperimentSpec:
+    """The base spec with overrides, nested or with dots, named for the study and the title. Raises SpecError."""
+    nested: JsonObject = {}
+    of_lists = {field: value for field, value in overrides.items() if any(part.isdigit() for part in field.split("."))}
+    for field, value in overrides.items():
+        if field not in of_lists:
+            try:
+                put(nested, field, value)
+            except (TypeError, AttributeError, KeyError, ValueError, IndexError):
+                fail(field, "cannot be set beside the other overrides; write the part as one object")
+    body = merge(normalise(copy_plain(study.base)), normalise(nested))
+    if "name" not in overrides:
+        body["name"] = f"{study.title}: {title}"[:200]
+    spec = parse_spec(body)
+    return _with_entries(spec, of_lists) if of_lists else spec
+
+
+def _with_entries(spec: ExperimentSpec, changes: Mapping[str, Any]) -> ExperimentSpec:
+    """The spec with entries of its lists changed: model.blocks.0.convs.0.channels."""
+    body = spec.as_json()
+    for field, value in changes.items():
+        try:
+            put(body, field, value)
+        except (TypeError, AttributeError, KeyError, ValueError, IndexError):
+            fail(field, "is no entry of a list that the spec has")
+    return parse_spec(body)
+
+
+def overlap(field: str, key: str) -> bool:
+    """Whether one of two fields is the other or a part of it."""
+    return field == key or field.startswith(f"{key}.") or key.startswith(f"{field}.")

@@ -1,0 +1,210 @@
+"""A search's trials: drawn, begun, ended early, and what has been found out, kept with the study.
+
+A trial is a row of the study whose experiment is an ordinary one. What comes next follows from the rows and the
+histories of their experiments alone (models.studies.search), so any worker may go on with it, after any restart.
+
+`Study.search` holds what cannot be read from the rows:
+
+dataset      fingerprint of an uploaded dataset's version, which all trials use
+images       of the dataset, as rows have them
+networks     {key, layers} of the networks that were built when it was sent
+judged       the epoch at which each running trial was judged for the last time, by number
+counted      how many trials had ended when `importances` were computed
+importances  of the fields, or None
+stopped      why no more trials are drawn, where that is not their number: "budget" or "space"
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models.errors import SpecError
+from models.notices import NoticeCode
+from models.plain import JsonObject
+from models.spec.search import Pruner, SearchSpec, num_trials
+from models.spec.trials import network_key, title_of, trial_spec
+from models.store import experiments, history, studies
+from models.store.states import Status
+from models.store.study_costs import wall_seconds
+from models.store.tables import EpochRow, Experiment, StudyRow
+from models.studies.search import Ending, Trial, best_so_far, importances, next_params, why_stop
+
+if TYPE_CHECKING:
+    from models.store.study_progress import Progress
+
+AT_ONCE = 5
+"""Trials drawn in one step beyond those that are begun: their experiments are there already."""
+Start = Callable[[StudyRow, int], int | None]
+"""Begins a run of a row. Returns the id of an experiment that is new."""
+
+
+def search_of(progress: "Progress") -> SearchSpec:
+    """The search of a study that is one."""
+    assert progress.spec.search is not None
+    return progress.spec.search
+
+
+def trials_left(progress: "Progress") -> int:
+    """Trials that may still be drawn."""
+    if progress.spec.search is None or (progress.study.search or {}).get("stopped"):
+        return 0
+    return max(0, num_trials(progress.spec.search) - len(progress.rows))
+
+
+def read_trials(session: Session, progress: "Progress") -> list[Trial]:
+    """The trials so far, with their values by epoch."""
+    found = history.read_many(session, list(progress.experiments))
+    return [
+        Trial(
+            number=row.position,
+            params=row.params or {},
+            ending=ending_of(experiment),
+            values={} if experiment is None else best_so_far(found[experiment.id]),
+            diverged=experiment is not None and experiment.status is Status.DIVERGED,
+        )
+        for row in progress.rows
+        for experiment in [progress.experiment(row.position, 0)]
+    ]
+
+
+def ending_of(experiment: Experiment | None) -> Ending:
+    """How far a trial is; one without an experiment was deleted."""
+    if experiment is None:
+        return Ending.FAILED
+    if is_pruned(experiment):
+        return Ending.PRUNED
+    if experiment.status in (Status.COMPLETED, Status.DIVERGED):
+        return Ending.COMPLETE
+    return Ending.FAILED if experiment.status.terminal else Ending.WAITING
+
+
+def is_pruned(experiment: Experiment) -> bool:
+    """Whether an experiment was ended early: only such a completed one has a reason."""
+    return experiment.status is Status.COMPLETED and experiment.reason is not None
+
+
+def advance_search(session: Session, progress: "Progress", parallel: int, start: Start) -> list[int]:
+    """End trials early, and draw the next ones, as many as there are workers. Returns new experiments."""
+    _prune(session, progress)
+    created: list[int] = []
+    for row, repeat in progress.missing():
+        if made := start(row, repeat):
+            created.append(made)
+    for _ in range(parallel + AT_ONCE):
+        if len(progress.unfinished) >= parallel or trials_left(progress) == 0:
+            break
+        if _is_time_over(session, progress):
+            _note(progress, stopped="budget")
+            break
+        drawn = _draw(session, progress)
+        if drawn is None:
+            _note(progress, stopped="space")
+            break
+        if made := start(drawn, 0):
+            created.append(made)
+    _count(session, progress)
+    return created
+
+
+def _draw(session: Session, progress: "Progress") -> StudyRow | None:
+    """Make the row of the next trial; None if no other one can be run."""
+    study, search = progress.study, progress.study.search or {}
+
+    def can_run(params: Mapping[str, Any]) -> bool:
+        try:
+            trial_spec(progress.spec, params)
+        except SpecError:
+            return False
+        return True
+
+    params = next_params(search_of(progress), read_trials(session, progress), can_run)
+    if params is None:
+        return None
+    spec = trial_spec(progress.spec, params, search["dataset"])
+    network = next((each for each in search["networks"] if each["key"] == network_key(spec)), None)
+    row = StudyRow(
+        study_id=study.id,
+        position=len(progress.rows),
+        key=f"t{len(progress.rows) + 1}",
+        baseline=None,
+        title=title_of(params),
+        question="",
+        spec=spec.as_json(),
+        params=params,
+        when_shortened={},
+        layers=None if network is None else network["layers"],
+        warnings=[],
+        images=search["images"],
+        repeats=1,
+    )
+    session.add(row)
+    session.flush()
+    progress.rows.append(row)
+    return row
+
+
+def _prune(session: Session, progress: "Progress") -> None:
+    """Ask trials to end early that others are ahead of. Each is judged once an epoch."""
+    search = search_of(progress)
+    if search.pruner is Pruner.NONE:
+        return
+    running = {
+        row.position: experiment
+        for row in progress.rows
+        if (experiment := progress.experiment(row.position, 0)) is not None
+        and experiment.status is Status.RUNNING
+        and experiment.stop_requested is None
+        and progress.runs[row.position, 0].own
+        and not studies.is_needed_by_others(session, progress.study.id, experiment.id)
+    }
+    judged: dict[str, int] = (progress.study.search or {}).get("judged", {})
+    reached = _epochs_of(session, [experiment.id for experiment in running.values()])
+    due = {
+        number: reached[experiment.id]
+        for number, experiment in running.items()
+        if reached.get(experiment.id, 0) > judged.get(str(number), 0)
+    }
+    if not due:
+        return
+    trials = read_trials(session, progress)
+    for number in due:
+        experiment = running[number]
+        epochs = int(experiment.spec["epochs"])
+        why = why_stop(search, trials, trials[number], epochs, judged.get(str(number), 0))
+        if why is not None:
+            experiments.request_stop(session, experiment.id, NoticeCode.PRUNED, why)
+    _note(progress, judged={**judged, **{str(number): epoch for number, epoch in due.items()}})
+
+
+def _epochs_of(session: Session, ids: list[int]) -> dict[int, int]:
+    query = select(EpochRow.experiment_id, func.max(EpochRow.epoch)).where(EpochRow.experiment_id.in_(ids))
+    return dict(session.execute(query.group_by(EpochRow.experiment_id)).all())
+
+
+def _is_time_over(session: Session, progress: "Progress") -> bool:
+    """Whether another trial would probably end after the budget: it takes as long as the middle one so far."""
+    budget = progress.spec.budget_seconds
+    if budget is None:
+        return False
+    ended = [one.id for one in progress.experiments.values() if one.status is Status.COMPLETED and not is_pruned(one)]
+    each = sorted(wall_seconds(session, number) for number in ended)
+    typical = each[len(each) // 2] if each else 0.0
+    return progress.study.spent_seconds + typical > budget
+
+
+def _count(session: Session, progress: "Progress") -> None:
+    """Compute the fields' importances anew when another trial has ended."""
+    known = progress.study.search or {}
+    ended = sum(experiment.status.terminal for experiment in progress.experiments.values())
+    if known.get("counted", 0) != ended:
+        found = importances(search_of(progress), read_trials(session, progress))
+        _note(progress, counted=ended, importances=found)
+
+
+def _note(progress: "Progress", **changes: Any) -> None:
+    """Keep what was found out. A column of JSON is seen to have changed only if it is another object."""
+    known: JsonObject = progress.study.search or {}
+    progress.study.search = {**known, **changes}
+    studies.touch(progress.study)

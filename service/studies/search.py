@@ -1,0 +1,110 @@
+"""Searches as studies: their space is checked when they are sent, and read for JSON, pictures and reports."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models.errors import FieldError, SpecError
+from models.plain import JsonObject
+from models.spec.rows import Parsed, Row
+from models.spec.search import SearchSpec, in_words, num_trials, space_of
+from models.spec.trials import located, network_key, networks_of, title_of
+from models.store.studies import NewRow
+from models.store.study_progress import Progress
+from models.store.study_search import read_trials
+from models.studies.results import RowResult
+from models.studies.search import Ending
+from models.studies.search_results import SearchResult
+from service.catalogue.inspector import Inspector, refuse_start
+from service.studies.documents import (
+    BestTrialDocument,
+    ImportanceDocument,
+    SearchDocument,
+    SearchPlanDocument,
+)
+from service.studies.images import images_of
+
+
+def accept_space(inspector: Inspector, parsed: Parsed) -> tuple[list[NewRow], list[FieldError]]:
+    """The networks of a search's space, each as a row that is not run, and what is wrong with them."""
+    found: list[NewRow] = []
+    entries: list[FieldError] = []
+    for probe in networks_of(parsed.probes):
+        try:
+            accepted = inspector.accept(probe.spec.as_json())
+            refuse_start(accepted.spec, "of a study, whose experiments a worker creates")
+        except SpecError as error:
+            entries += [located(entry, probe.params) for entry in error.errors]
+        else:
+            row = Row("trial", title_of(probe.params), "", accepted.spec, None)
+            found.append(NewRow(row, accepted.layers, accepted.warnings, images_of(accepted.spec, accepted.info)))
+    return found, entries
+
+
+def new_search(networks: Sequence[NewRow]) -> JsonObject:
+    """What a worker needs to make trials of: see models.store.study_search."""
+    spec = networks[0].row.spec
+    return {
+        "dataset": spec.dataset.fingerprint,
+        "images": networks[0].images,
+        "networks": [{"key": network_key(new.row.spec), "layers": list(new.layers)} for new in networks],
+    }
+
+
+def plan_of(search: SearchSpec) -> SearchPlanDocument:
+    """What a search would do."""
+    return SearchPlanDocument(
+        sampler=search.sampler.value,
+        pruner=search.pruner.value,
+        seed=search.seed,
+        trials=num_trials(search),
+        space={field: in_words(dimension) for field, dimension in space_of(search).items()},
+    )
+
+
+def read_search(session: Session, progress: Progress) -> SearchResult | None:
+    """How far a search is, and what it has found; None of a study that is none."""
+    search = progress.spec.search
+    if search is None:
+        return None
+    known: dict[str, Any] = progress.study.search or {}
+    return SearchResult(
+        spec=search,
+        trials=read_trials(session, progress),
+        num_trials=num_trials(search),
+        importances=known.get("importances"),
+        stopped=known.get("stopped"),
+    )
+
+
+def describe_search(search: SearchResult | None, rows: Sequence[RowResult]) -> SearchDocument | None:
+    """Its document."""
+    if search is None:
+        return None
+    best = search.best
+    row = None if best is None else rows[best.number]
+    importances = search.importances
+    return SearchDocument(
+        **plan_of(search.spec).model_dump(),
+        drawn=len(search.trials),
+        ended=search.num_ended,
+        pruned=sum(trial.ending is Ending.PRUNED for trial in search.trials),
+        failed=sum(trial.ending is Ending.FAILED for trial in search.trials),
+        diverged=sum(trial.diverged for trial in search.trials),
+        stopped=search.stopped,
+        best=None
+        if best is None or row is None or best.value is None
+        else BestTrialDocument(
+            key=row.key,
+            number=best.number + 1,
+            params=dict(best.params),
+            val_accuracy=best.value,
+            epoch=min(epoch for epoch, value in best.values.items() if value == best.value),
+            experiment_id=row.runs[0].experiment_id,
+        ),
+        best_spec=None if row is None else row.spec.as_json(),
+        importance=None
+        if importances is None
+        else [ImportanceDocument(field=field, importance=value) for field, value in importances.items()],
+    )
