@@ -178,7 +178,7 @@ def with_seed(spec: ExperimentSpec, seed: int) -> ExperimentSpec:
 
 def cloned(body: Body, changes: Body) -> Body:
     """A stored study's body with other values for some of its keys; `overrides`, `base` and `grid` are replaced."""
-    ways = {"variants": [], "grid": {}, "search": None}
+    ways: Body = {"variants": [], "grid": {}, "search": None}
     if given := [way for way in ways if changes.get(way)]:
         body = {**body, **{way: empty for way, empty in ways.items() if way not in given}}
     if "seeds" in changes:
