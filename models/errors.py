@@ -5,7 +5,7 @@ and the worker stores `detail` as the reason a run failed.
 """
 
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 
 class FieldError(TypedDict):
@@ -19,6 +19,16 @@ class FieldError(TypedDict):
     nearest: NotRequired[Any]
     """The nearest valid value, or the name that was meant; null takes the field out."""
     choices: NotRequired[list[str]]
+
+
+class ProblemJson(TypedDict):
+    """The members of a problem document that every error has; extension members stand beside them."""
+
+    title: str
+    detail: str
+    code: NotRequired[str]
+    status: NotRequired[int]
+    fix: NotRequired[str]
 
 
 class EpochalError(Exception):
@@ -37,6 +47,14 @@ class EpochalError(Exception):
         self.detail = detail
         self.fix = fix
         self.extra = extra
+
+    def as_problem(self) -> ProblemJson:
+        """The error as the members of a problem document, to be stored or sent to another process."""
+        members: dict[str, Any] = {"title": self.title, "status": self.status, "detail": self.detail, "code": self.code}
+        if self.fix:
+            members["fix"] = self.fix
+        extensions = {name: value for name, value in self.extra.items() if name not in members}
+        return cast(ProblemJson, members | extensions)
 
 
 class InvalidSettings(EpochalError):

@@ -86,17 +86,22 @@ class AugmentedPicture(TypedDict):
     beside_a_run: NotRequired[bool]
 
 
-class Question(TypedDict):
+class Wanted(TypedDict, total=False):
     """What is asked about one image: `method` with `target`, a class's number, or `layer`, a layer's name."""
+
+    method: str
+    target: int
+    layer: str
+
+
+class Question(Wanted):
+    """What is asked, of which weights, about which image."""
 
     weights: str
     """The weights file, relative to the experiments folder."""
     sha256: str
     pixels: str
     """uint8 (channels, side, side) as they are decoded, in base64."""
-    method: NotRequired[str]
-    target: NotRequired[int]
-    layer: NotRequired[str]
 
 
 class StudyDryRun(TypedDict):

@@ -6,7 +6,6 @@ version ready, so that what is there under a version's number is always whole, a
 found by its number.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -14,14 +13,17 @@ from pathlib import Path
 
 import structlog
 
+from models.data.description import DatasetProgress
 from models.data.fetching import read_note
-from models.data.uploaded import HEALTH, version_folder
+from models.data.health.report import HealthReport
+from models.data.health.stored import StoredCheck, write_check
+from models.data.uploaded import version_folder
 from models.errors import EpochalError
-from models.files import flush, make_folder, remove_tree, write
+from models.files import flush, make_folder, remove_tree
 from models.store import datasets
 from models.store.states import DatasetJobKind
 from worker.dataset_files import job_folder, remove_job_files
-from worker.messages import DatasetJob, DatasetProgress, Report
+from worker.messages import DatasetJob, Report
 from worker.processes.nursery import JobProcess, NurseryError
 from worker.runtime import Runtime
 
@@ -72,7 +74,7 @@ class DatasetWorker:
             kind=claim.kind,
             dataset=f"{claim.dataset}/{claim.version}",
             seconds=round(time.monotonic() - began, 2),
-            problem=answer.get("problem", {}).get("detail"),
+            problem=answer["problem"]["detail"] if "problem" in answer else None,
         )
 
     def _work(self, claim: datasets.Claim, staging: Path) -> Report | None:
@@ -112,7 +114,7 @@ class DatasetWorker:
         """Renew the claim. A database that is away for a moment does not end the job; a reaper's decision does."""
         try:
             with self._runtime.store.writing() as session:
-                return datasets.beat(session, claim, None if progress is None else dict(progress))
+                return datasets.beat(session, claim, progress)
         except EpochalError as error:
             log.warning("a job of a dataset cannot be renewed now", job=claim.job_id, why=str(error))
             return True
@@ -136,7 +138,7 @@ class DatasetWorker:
         with self._runtime.store.writing() as session:
             if claim.kind is DatasetJobKind.HEALTH:
                 if datasets.end_check(session, claim):
-                    write(place / HEALTH, json.dumps(answer).encode())
+                    write_check(place, _check_in(answer))
             elif "problem" in answer:
                 datasets.fail(session, claim, answer["problem"])
             elif datasets.beat(session, claim):
@@ -164,6 +166,12 @@ class DatasetWorker:
                     raise
             else:
                 return
+
+
+def _check_in(answer: Report) -> StoredCheck:
+    if "problem" in answer:
+        return StoredCheck(problem=answer["problem"])
+    return StoredCheck(report=HealthReport.from_json(answer["health_report"]))
 
 
 def _put_in_place(made: Path, place: Path) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Literal, NotRequired, TypedDict
 
+from models.data.description import DatasetProgress, ImportReportJson, JobOptions
+from models.errors import ProblemJson
 from models.measurements import MeasurementOptions, MeasurementResult
 from models.plain import JsonObject
 from models.progress import Progress, TestResult
@@ -60,19 +62,9 @@ class DatasetJob(TypedDict):
     """A value of DatasetJobKind."""
     dataset: str
     version: int
-    options: JsonObject
-    """As the job has them (models.store.datasets)."""
+    options: JobOptions
     staging: str
     """The folder in which its files are made."""
-
-
-class DatasetProgress(TypedDict):
-    """How far a job of a dataset is."""
-
-    phase: str
-    done: int
-    total: int
-    """0 while it is not known."""
 
 
 class DescribeDeviceJob(TypedDict):
@@ -130,7 +122,9 @@ class Report(TypedDict, total=False):
     """Why a measurement has no result."""
     device: str
     dataset_progress: DatasetProgress
-    dataset_report: JsonObject
-    """What a job of a dataset made or found; the last report of its process."""
-    problem: JsonObject
-    """Why it could not, with the members of a problem document."""
+    dataset_report: ImportReportJson
+    """What an import or a change made; the last report of its process."""
+    health_report: JsonObject
+    """What a check found: a HealthReport as JSON; the last report of its process."""
+    problem: ProblemJson
+    """Why the job of a dataset failed; the last report of its process."""

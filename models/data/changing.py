@@ -1,17 +1,17 @@
-"""A new version of an uploaded dataset: images with other labels, images left out. The one before stays as it is."""
+"""Makes a new version of an uploaded dataset, with images relabelled or left out; the version before stays as it is."""
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
 from models.data.dataset import ImageDataset, load_folder
+from models.data.description import ClassCountJson, DatasetNote, ImportReportJson
 from models.data.fetching import read_note
 from models.data.importing.files import FILES, read_files, write_files
 from models.errors import Conflict
@@ -27,12 +27,12 @@ Labels = npt.NDArray[np.int64]
 
 def change_version(
     source: Path, destination: Path, relabelled: Mapping[int, int], dropped: Sequence[int], progress: Progress
-) -> dict[str, Any]:
-    """Make in `destination` the dataset of `source` with these images relabelled and those left out.
+) -> ImportReportJson:
+    """Write the dataset of `source` to `destination`, without the `dropped` images and with new labels for others.
 
-    Images are named by their ids, the rows of the training split and behind them those of the test split; labels are
-    numbers of classes. Classes without images left are taken out. `destination` appears by a rename. Returns its
-    report. Raises Conflict if fewer than two classes, or no training image, would be left; StorageFull.
+    Images are named by their ids: the rows of the training split, followed by those of the test split. Labels are
+    class numbers. Classes without any image left are removed. `destination` is created by a rename. Returns the new
+    version's report. Raises Conflict if fewer than two classes, or no training image, would be left; StorageFull.
     """
     work = destination.parent / f".{destination.name}.changing"
     remove_tree(work)
@@ -55,7 +55,7 @@ def _change(
     relabelled: Mapping[int, int],
     dropped: Sequence[int],
     progress: Progress,
-) -> dict[str, Any]:
+) -> ImportReportJson:
     num_train = before.info.num_train
     labels = np.concatenate([before.train_labels, before.test_labels])
     for image, label in relabelled.items():
@@ -82,7 +82,7 @@ def _change(
 
 
 def _classes_left(before: ImageDataset, labels: Labels, stays: npt.NDArray[np.bool_]) -> tuple[tuple[str, ...], Labels]:
-    """The classes that still have images, and the labels numbered by them."""
+    """The classes that still have images, and the labels renumbered accordingly."""
     counts = np.bincount(labels[stays], minlength=before.info.num_classes)
     left = np.flatnonzero(counts)
     if len(left) < 2:
@@ -99,7 +99,7 @@ def _classes_left(before: ImageDataset, labels: Labels, stays: npt.NDArray[np.bo
 def _keep_images(
     source: Path, target: Path, images: npt.NDArray[np.uint8], stays: npt.NDArray[np.bool_], progress: Progress
 ) -> None:
-    """Copy the images that stay; where all do, the same file gets a second name, since it never changes."""
+    """Copy the images that stay. If all do, the file is hard-linked instead, since it never changes."""
     if stays.all():
         link(source, target)
         return
@@ -120,7 +120,7 @@ def _keep_images(
 
 
 def _write_list(source: Path, work: Path, stays: npt.NDArray[np.bool_]) -> None:
-    """The list of images, with their new ids."""
+    """Write the list of the images that stay, with their new ids."""
     if not (source / FILES).exists():
         return
     kept = (record for record in read_files(source) if stays[record.id])
@@ -135,7 +135,7 @@ def _describe(
     num_relabelled: int,
     num_dropped: int,
     progress: Progress,
-) -> dict[str, Any]:
+) -> ImportReportJson:
     arrays = {name: np.load(work / f"{name}.npy", mmap_mode=None if "labels" in name else "r") for name in ARRAY_NAMES}
     train, test = arrays["train_labels"], arrays["test_labels"]
     validation = np.load(work / "validation.npy") if (work / "validation.npy").exists() else np.zeros(len(train), bool)
@@ -161,7 +161,7 @@ def _describe(
     note = read_note(source)
     digest = fingerprint(changed)
     said = f"{plural(num_relabelled, 'image')} relabelled and {num_dropped:,} dropped since the version before"
-    report = {
+    report: ImportReportJson = {
         **note.get("report", {}),
         "classes": _counts(class_names, train, validation, test),
         "num_images": len(train) + len(test),
@@ -172,14 +172,20 @@ def _describe(
         "fingerprint": digest,
     }
     sizes = {f"{array}.npy": (work / f"{array}.npy").stat().st_size for array in ARRAY_NAMES}
-    note |= {"fingerprint": digest, "bytes": sizes, "info": info.as_json(), "report": report}
-    (work / "dataset.json").write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    changed_note: DatasetNote = {
+        **note,
+        "fingerprint": digest,
+        "bytes": sizes,
+        "info": info.as_json(),
+        "report": report,
+    }
+    (work / "dataset.json").write_text(json.dumps(changed_note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return report
 
 
 def _counts(
     class_names: Sequence[str], train: Labels, validation: npt.NDArray[np.bool_], test: Labels
-) -> list[dict[str, Any]]:
+) -> list[ClassCountJson]:
     each = [np.bincount(labels, minlength=len(class_names)) for labels in (train[~validation], train[validation], test)]
     return [
         {"name": name, "train": int(trained), "validation": int(held), "test": int(tested)}

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
+from models.data.description import DatasetNote
 from models.data.info import DatasetInfo
 from models.data.locking import file_lock
 from models.data.sources import Arrays, Progress, Source, SourceFailed
 from models.errors import DataUnavailable
 from models.files import FREE_CACHE, flush, storage_errors
-from models.plain import JsonObject
 
 LAYOUT = 1
 
@@ -98,7 +98,7 @@ def _fetch_from(source: Source, recipe: Recipe, work: Path, progress: Progress) 
     mean, std = check(recipe, arrays)
     for array in ARRAY_NAMES:
         getattr(arrays, array).flush()
-    note: JsonObject = {
+    note: DatasetNote = {
         "name": info.name,
         "layout": LAYOUT,
         "source": source.name,
@@ -180,7 +180,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def read_note(folder: Path) -> JsonObject:
-    """What was written down of a dataset when it was fetched."""
-    note: JsonObject = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+def read_note(folder: Path) -> DatasetNote:
+    """The description of the dataset in a folder, written when it was fetched, imported or changed."""
+    note: DatasetNote = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     return note

@@ -1,8 +1,9 @@
 """The description of a dataset, known before it is fetched."""
 
 from dataclasses import asdict, dataclass
+from typing import Any, cast
 
-from models.plain import JsonObject
+from models.data.description import InfoJson
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class DatasetInfo:
     num_groups: int | None = None
     """Number of groups of training images (one patient, one burst of photos); None without groups."""
 
-    def as_json(self) -> JsonObject:
+    def as_json(self) -> InfoJson:
         """The entry as GET /datasets shows it."""
-        return asdict(self)
+        members = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return cast(InfoJson, members)
 
     @classmethod
-    def from_json(cls, data: JsonObject) -> "DatasetInfo":
-        """Read back what `as_json` gave, as JSON keeps it."""
-        lists = {key: tuple(data[key]) for key in ("class_names", "mean", "std", "class_counts") if data.get(key)}
-        return cls(**{**data, **lists})
+    def from_json(cls, data: InfoJson) -> "DatasetInfo":
+        """Read back what `as_json` gave."""
+        tuples = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
+        members: dict[str, Any] = {**data, **tuples}
+        return cls(**members)

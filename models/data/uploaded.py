@@ -1,4 +1,4 @@
-"""Datasets as specs name them: built in, or uploaded to this lab.
+"""Finds the dataset that a spec names: a built-in one, or a version of one uploaded to this lab.
 
     data_dir/datasets/NAME/VERSION/      a version of an uploaded dataset; made elsewhere and renamed when it is whole
         train_images.npy ... dataset.json
@@ -15,10 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from models.data.catalogue import DATASETS, get_dataset
 from models.data.dataset import ImageDataset, is_fetched, load_dataset, load_folder
+from models.data.description import DatasetNote
 from models.data.fetching import is_whole
 from models.data.info import DatasetInfo
 from models.data.sources import Progress
@@ -32,16 +33,14 @@ NOTE = "dataset.json"
 JOBS = ".jobs"
 """Folder in which workers make versions."""
 DELETED = ".deleted-"
-"""A version that was deleted is called so until its files are gone."""
-HEALTH = "health.json"
-"""What a check of a version found, or why it could not be made."""
+"""Prefix of the folder of a deleted version until its files are removed."""
 RULE = "a dataset's name has 1 to 64 letters (A to Z), digits, dots, dashes and underscores, and begins with a letter"
 MAX_NAMED = 50
-"""Names that an error lists."""
+"""The most names that an error lists."""
 
 
 class HasFolders(Protocol):
-    """What is needed of the settings."""
+    """The settings that finding a dataset needs."""
 
     @property
     def cache_dir(self) -> Path:
@@ -83,7 +82,7 @@ def version_folder(datasets_dir: Path, name: str, version: int) -> Path:
 
 
 def find_dataset(dataset: DatasetSpec, settings: HasFolders) -> FoundDataset:
-    """What the `dataset` part of a spec means. Raises SpecError, with the nearest name, if there is no such dataset."""
+    """The dataset that a spec's `dataset` part names. Raises SpecError, with the nearest name, if there is none."""
     if dataset.name in DATASETS:
         if dataset.fingerprint is not None:
             message = f"names a version of an uploaded dataset, and {dataset.name} is built in; leave it out"
@@ -126,7 +125,7 @@ def open_dataset(dataset: DatasetSpec, settings: HasFolders, progress: Progress 
 
 
 def open_here(dataset: DatasetSpec, settings: HasFolders) -> ImageDataset:
-    """The same of what is on this machine already. Raises DataUnavailable for what would have to be fetched."""
+    """As `open_dataset`, without downloading. Raises DataUnavailable if the dataset is not on this machine."""
     found = find_dataset(dataset, settings)
     if found.folder is None and not is_fetched(found.info, settings.cache_dir):
         name = found.info.name
@@ -138,7 +137,7 @@ def open_here(dataset: DatasetSpec, settings: HasFolders) -> ImageDataset:
 
 
 def remove_version(datasets_dir: Path, name: str, version: int) -> None:
-    """Remove a version's files, after the commit that deleted it. What is left then, a worker removes later."""
+    """Remove a version's files, after the commit that deleted it. A worker later removes what remains."""
     gone = datasets_dir / f"{DELETED}{secrets.token_hex(8)}"
     with suppress(OSError):
         version_folder(datasets_dir, name, version).rename(gone)
@@ -148,7 +147,7 @@ def remove_version(datasets_dir: Path, name: str, version: int) -> None:
 
 
 def list_versions(datasets_dir: Path, name: str) -> list[Path]:
-    """The folders of a name's whole versions, the newest first; none for what cannot be a name."""
+    """The folders of a name's complete versions, the newest first; empty for an invalid name."""
     if not NAME.fullmatch(name):
         return []
     try:
@@ -159,7 +158,7 @@ def list_versions(datasets_dir: Path, name: str) -> list[Path]:
 
 
 def list_names(datasets_dir: Path) -> list[str]:
-    """The names that have a version to train on."""
+    """The names that have a complete version."""
     try:
         names = sorted(path.name for path in datasets_dir.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -167,14 +166,14 @@ def list_names(datasets_dir: Path) -> list[str]:
     return [name for name in names if list_versions(datasets_dir, name)]
 
 
-def read_version(folder: Path) -> dict[str, Any]:
-    """What is written down of a version."""
+def read_version(folder: Path) -> DatasetNote:
+    """The description of a version, kept in memory until its file changes."""
     path = folder / NOTE
     return _read_note(path, path.stat().st_mtime_ns)
 
 
-def _info_of(note: dict[str, Any]) -> DatasetInfo:
-    """What a version holds, with the training images of each class, which warnings look at."""
+def _info_of(note: DatasetNote) -> DatasetInfo:
+    """A version's description, with the training images of each class, which warnings use."""
     info = DatasetInfo.from_json(note["info"])
     counted = note.get("report", {}).get("classes", [])
     if info.class_counts is not None or len(counted) != info.num_classes:
@@ -183,8 +182,8 @@ def _info_of(note: dict[str, Any]) -> DatasetInfo:
 
 
 @lru_cache(maxsize=256)
-def _read_note(path: Path, _: int) -> dict[str, Any]:
-    note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+def _read_note(path: Path, _: int) -> DatasetNote:
+    note: DatasetNote = json.loads(path.read_text(encoding="utf-8"))
     return note
 
 

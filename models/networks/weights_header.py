@@ -4,9 +4,9 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models.errors import CorruptFile
+from models.plain import JsonObject
 
 LONGEST_HEADER = 2**26
 
@@ -17,7 +17,7 @@ class WeightsHeader:
 
     shapes: dict[str, tuple[int, ...]]
     class_names: tuple[str, ...]
-    model: dict[str, Any]
+    model: JsonObject
 
 
 def read_header(path: Path) -> WeightsHeader:

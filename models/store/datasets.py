@@ -1,17 +1,18 @@
 """Uploaded datasets: names with versions, and the jobs that workers do for them outside the training queue.
 
 A version is importing until a worker has made it, then ready or failed; a ready version never changes. Jobs are leased
-as measurements are: a worker claims one by its attempt number, shows that it lives by a heartbeat, and a reaper gives a
-silent one back. Whoever deletes a version deletes its job, and the worker that does it finds that at its next beat.
+like measurements: a worker claims one with an attempt number and renews a heartbeat, and a reaper returns a job without
+heartbeats to the queue. Deleting a version deletes its job; the worker notices at its next heartbeat and stops.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.errors import Conflict, NotFound
+from models.data.description import DatasetProgress, ImportReportJson, InfoJson, JobOptions, VersionOptions
+from models.errors import Conflict, NotFound, ProblemJson
 from models.plain import finite
 from models.spec.data import DatasetSpec
 from models.store.columns import now
@@ -19,20 +20,20 @@ from models.store.states import DatasetJobKind, DatasetStatus, Status
 from models.store.tables import Dataset, DatasetJob, DatasetVersion, Experiment
 
 MAX_VERSIONS = 1000
-"""Of one name."""
+"""The most versions of one name."""
 MAX_ATTEMPTS = 3
-"""Workers or processes that a job may lose before its version has failed."""
+"""The job fails when it has lost this many workers or processes."""
 
 
 class Claim(NamedTuple):
-    """A job that a worker does. Writes with it are refused once another worker has the job, or it was deleted."""
+    """A worker's claim on a job. Writes with it are refused once another worker has the job, or it was deleted."""
 
     job_id: int
     attempt: int
     dataset: str
     version: int
     kind: DatasetJobKind
-    options: dict[str, Any]
+    options: JobOptions
     owner: str | None
 
 
@@ -50,16 +51,16 @@ def create_version(
     name: str,
     *,
     owner: str | None,
-    options: dict[str, Any],
+    options: VersionOptions,
     job: DatasetJobKind,
-    job_options: dict[str, Any],
+    job_options: JobOptions,
     num_bytes: int = 0,
     made_of: int | None = None,
 ) -> DatasetVersion:
-    """Make a name's next version, and the name if it is new, with the job that a worker has to do for it.
+    """Create a name's next version, and the name if it is new, with the job that makes the version.
 
-    The name is checked by `models.data.uploaded`. Raises Conflict while another version is being imported, and for one
-    that differs from an existing one in its capitals alone, since some file systems see no difference.
+    The name is checked by `models.data.uploaded`. Raises Conflict while another version is being imported, and for a
+    name that differs from an existing one only in capitals, since some file systems ignore case.
     """
     taken = session.scalar(select(Dataset.name).where(func.lower(Dataset.name) == name.lower(), Dataset.name != name))
     if taken is not None:
@@ -88,8 +89,8 @@ def create_version(
     return version
 
 
-def add_job(session: Session, version: DatasetVersion, kind: DatasetJobKind, options: dict[str, Any]) -> DatasetJob:
-    """Give workers something to do for a version."""
+def add_job(session: Session, version: DatasetVersion, kind: DatasetJobKind, options: JobOptions) -> DatasetJob:
+    """Create a job for a version, which any worker may take."""
     job = DatasetJob(dataset=version.dataset, version=version.version, kind=kind, options=options)
     session.add(job)
     session.flush()
@@ -126,7 +127,7 @@ def list_versions(session: Session, name: str) -> list[DatasetVersion]:
 
 
 def list_names(session: Session) -> list[str]:
-    """The names, in the order of the alphabet."""
+    """All names in alphabetical order."""
     return list(session.scalars(select(Dataset.name).order_by(Dataset.name)))
 
 
@@ -137,25 +138,25 @@ def count_importing(session: Session, owner: str | None = None) -> int:
 
 
 def bytes_of_owner(session: Session, owner: str) -> int:
-    """What somebody's versions take on the disk, with the archives that wait for their import."""
+    """Bytes on the disk of an owner's versions, including archives that wait for their import."""
     return session.scalar(select(func.sum(DatasetVersion.num_bytes)).where(DatasetVersion.owner == owner)) or 0
 
 
 def bytes_in_all(session: Session) -> int:
-    """What all versions take on the disk."""
+    """Bytes on the disk of all versions."""
     return session.scalar(select(func.sum(DatasetVersion.num_bytes))) or 0
 
 
 def find_job(session: Session, name: str, version: int, kind: DatasetJobKind) -> DatasetJob | None:
-    """The job of a kind that a version has waiting or running."""
+    """A version's waiting or running job of this kind, if any."""
     query = select(DatasetJob).where(DatasetJob.dataset == name, DatasetJob.version == version, DatasetJob.kind == kind)
     return session.scalar(query.limit(1).execution_options(populate_existing=True))
 
 
 def delete(session: Session, name: str, version: int | None = None) -> list[int]:
-    """Remove a name with all its versions, or one version. Returns the versions; their files go after the commit.
+    """Delete a name with all its versions, or one version. Returns the versions; remove their files after the commit.
 
-    Raises NotFound, and Conflict while an experiment that has not ended names one of them.
+    Raises NotFound, and Conflict while an unfinished experiment uses one of them.
     """
     get_version(session, name, version)
     versions = [found for found in list_versions(session, name) if version in (None, found.version)]
@@ -213,15 +214,15 @@ def claim_next(session: Session, worker: str) -> Claim | None:
     return Claim(job.id, job.attempts, job.dataset, job.version, job.kind, job.options, owner)
 
 
-def beat(session: Session, claim: Claim, progress: Mapping[str, Any] | None = None) -> bool:
-    """Show that the worker lives, and how far it is. False once the job is another's, or was deleted."""
+def beat(session: Session, claim: Claim, progress: DatasetProgress | None = None) -> bool:
+    """Renew the heartbeat and store the progress. False once another worker has the job, or it was deleted."""
     mine = (DatasetJob.id == claim.job_id, DatasetJob.attempts == claim.attempt, DatasetJob.claimed_by.is_not(None))
     job = session.scalar(select(DatasetJob).where(*mine).execution_options(populate_existing=True))
     if job is None:
         return False
     job.heartbeat += 1
     if progress is not None and claim.kind is not DatasetJobKind.HEALTH:
-        _version_of(session, claim).progress = dict(progress)
+        _version_of(session, claim).progress = progress
     return True
 
 
@@ -233,17 +234,17 @@ def running(session: Session) -> list[RunningJob]:
 
 
 def give_back(session: Session, job_id: int, attempt: int, *, counts: bool) -> bool:
-    """Let another worker go on with a job. Does nothing, and returns False, if that attempt no longer has it.
+    """Release a job, so that another worker continues it. False, without effect, if that attempt no longer has it.
 
-    `counts` says whether the attempt was lost (a worker or process that died), in contrast to a worker that shut down.
-    A job whose process has died MAX_ATTEMPTS times fails.
+    `counts` is whether the attempt was lost (its worker or process died); a worker that shuts down does not count.
+    A job that was lost MAX_ATTEMPTS times fails.
     """
     job = session.get(DatasetJob, job_id, populate_existing=True)
     if job is None or job.attempts != attempt or job.claimed_by is None:
         return False
     lost = int(job.options.get("lost", 0)) + counts
     if lost >= MAX_ATTEMPTS:
-        reason = {
+        reason: ProblemJson = {
             "title": "The import was given up",
             "detail": f"the process that did it was lost {lost} times, the last one on {job.claimed_by}",
             "fix": "see the worker's log; often there is too little memory for it",
@@ -261,10 +262,10 @@ def finish(
     *,
     fingerprint: str,
     num_bytes: int,
-    info: dict[str, Any],
-    report: dict[str, Any],
+    info: InfoJson,
+    report: ImportReportJson,
 ) -> DatasetVersion | None:
-    """Make a version ready. None, with nothing stored, once the job is another's or was deleted."""
+    """Make a version ready. None, with nothing stored, once another worker has the job or it was deleted."""
     if not beat(session, claim):
         return None
     job = session.get_one(DatasetJob, claim.job_id)
@@ -279,7 +280,7 @@ def finish(
     )
 
 
-def fail(session: Session, claim: Claim, reason: dict[str, Any]) -> bool:
+def fail(session: Session, claim: Claim, reason: ProblemJson) -> bool:
     """Store why a version could not be made, as in a problem document. False, with nothing stored, as for `finish`."""
     if not beat(session, claim):
         return False
@@ -288,7 +289,7 @@ def fail(session: Session, claim: Claim, reason: dict[str, Any]) -> bool:
 
 
 def end_check(session: Session, claim: Claim) -> bool:
-    """Forget the job of a check, whose result is a file or whose failure is in it. False as for `finish`."""
+    """Delete the job of a check; its result or failure is in a file. False, with nothing stored, as for `finish`."""
     if not beat(session, claim):
         return False
     session.delete(session.get_one(DatasetJob, claim.job_id))
@@ -296,7 +297,7 @@ def end_check(session: Session, claim: Claim) -> bool:
 
 
 def job_ids(session: Session) -> set[int]:
-    """The jobs that wait or are being done, whose folders must stay."""
+    """The ids of all jobs, whose folders must be kept."""
     return set(session.scalars(select(DatasetJob.id)))
 
 

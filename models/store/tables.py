@@ -16,6 +16,8 @@ from sqlalchemy import BigInteger, Double, ForeignKey, ForeignKeyConstraint, Ind
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from models.curves.metrics import EpochMetrics
+from models.data.description import DatasetProgress, ImportReportJson, InfoJson, JobOptions, VersionOptions
+from models.errors import ProblemJson
 from models.findings import FindingJson, VerdictJson
 from models.networks.layer import Layer
 from models.plain import JsonObject
@@ -432,12 +434,12 @@ class DatasetVersion(Base):
     """Name of the API key that made it; None where none is needed."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     finished_at: Mapped[datetime | None]
-    reason: Mapped[JsonObject | None]
-    """Why it failed: title, detail, fix and what else a problem document has."""
-    progress: Mapped[JsonObject | None]
-    options: Mapped[JsonObject] = mapped_column(default=dict)
-    info: Mapped[JsonObject | None]
-    report: Mapped[JsonObject | None]
+    reason: Mapped[ProblemJson | None] = mapped_column(JsonColumn)
+    """Why it failed."""
+    progress: Mapped[DatasetProgress | None] = mapped_column(JsonColumn)
+    options: Mapped[VersionOptions] = mapped_column(JsonColumn, default=dict)
+    info: Mapped[InfoJson | None] = mapped_column(JsonColumn)
+    report: Mapped[ImportReportJson | None] = mapped_column(JsonColumn)
 
 
 class DatasetJob(Base):
@@ -462,7 +464,7 @@ class DatasetJob(Base):
     """The worker that does it; None while it waits."""
     heartbeat: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(default=now)
-    options: Mapped[JsonObject] = mapped_column(default=dict)
+    options: Mapped[JobOptions] = mapped_column(JsonColumn, default=dict)
 
 
 class IdempotencyKey(Base):

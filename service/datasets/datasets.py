@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from models.data.catalogue import DATASETS, get_dataset, list_datasets
 from models.data.dataset import is_fetched
+from models.data.description import ImportChoices, JobOptions, VersionOptions
 from models.data.fetching import dataset_folder
 from models.data.info import DatasetInfo
 from models.data.uploaded import check_dataset_name, remove_version
@@ -21,6 +21,7 @@ from models.store.tables import DatasetVersion
 from models.uploads import find_upload, give_back_archive, take_archive
 from service.datasets.documents import (
     DatasetDocument,
+    DatasetItem,
     DatasetsDocument,
     built_in_document,
     list_item,
@@ -89,7 +90,7 @@ class Datasets:
         name: str,
         archive: str,
         num_bytes: int,
-        options: dict[str, Any],
+        options: ImportChoices,
         caller: Caller,
         *,
         filename: str,
@@ -114,7 +115,7 @@ class Datasets:
             return self._describe(session, row), row.version == 1
 
     def create_of_upload(
-        self, name: str, upload_id: str, options: dict[str, Any], caller: Caller, *, replace: bool
+        self, name: str, upload_id: str, options: ImportChoices, caller: Caller, *, replace: bool
     ) -> tuple[DatasetDocument, bool]:
         """The same of a finished upload, which stays what it was if it is refused."""
         self.check_upload(name, caller, replace=replace, num_bytes=0)
@@ -130,7 +131,7 @@ class Datasets:
 
     def list(self) -> DatasetsDocument:
         """Every dataset: built-in ones, then uploaded ones by name."""
-        built_in = [{**info.as_json(), "built_in": True} for info in list_datasets()]
+        built_in = [DatasetItem(**info.as_json(), built_in=True) for info in list_datasets()]
         with self.store.reading() as session:
             uploaded = [list_item(datasets.get_version(session, name)) for name in datasets.list_names(session)]
         return DatasetsDocument(datasets=[*built_in, *uploaded])
@@ -179,18 +180,19 @@ class Datasets:
             self._check_limits(session, caller)
             check_disk_quota(session, self.settings, caller, source.num_bytes)
             info = DatasetInfo.from_json(source.info)
-            job: dict[str, Any] = {"made_of": source.version, "relabel": [], "drop": []}
+            job: JobOptions = {"made_of": source.version, "relabel": [], "drop": []}
+            options: VersionOptions = {**source.options}
             if isinstance(changes, Relabelling):
                 job["relabel"] = _read_labels(changes, info)
-                said = {"relabelled": len(changes.images)}
+                options["relabelled"] = len(changes.images)
             else:
                 job["drop"] = _read_ids(changes.images, info)
-                said = {"dropped": len(changes.images)}
+                options["dropped"] = len(changes.images)
             row = datasets.create_version(
                 session,
                 name,
                 owner=caller.name,
-                options={**source.options, **said},
+                options=options,
                 job=DatasetJobKind.CHANGE,
                 job_options=job,
                 num_bytes=source.num_bytes,

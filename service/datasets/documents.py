@@ -1,12 +1,13 @@
 """The JSON documents of datasets: built-in ones and uploaded ones with their versions, and their images."""
 
 from datetime import datetime
-from typing import Any
 from urllib.parse import quote
 
 from pydantic import Field
 
+from models.data.health.report import MOST_IDS, Severity
 from models.data.info import DatasetInfo
+from models.plain import JsonObject
 from models.store.states import DatasetStatus
 from models.store.tables import DatasetVersion
 from service.http.documents import API, Document
@@ -61,7 +62,7 @@ class DatasetDocument(Document):
     version: int | None = Field(description="null for a built-in dataset.")
     status: DatasetStatus
     progress: Progress | None = Field(description="While it is imported.")
-    reason: dict[str, Any] | None = Field(description="Why it failed, with the members of a problem document.")
+    reason: JsonObject | None = Field(description="Why it failed, with the members of a problem document.")
     classes: list[ClassDocument] = Field(description="In the order of their labels.")
     num_images: int | None
     num_train: int | None
@@ -73,7 +74,7 @@ class DatasetDocument(Document):
     fingerprint: str | None = Field(description="Names the version in a spec: dataset.fingerprint.")
     layout: str | None = Field(description="How the files were understood.")
     warnings: list[str]
-    options: dict[str, Any] = Field(description="What the import was asked to do.")
+    options: JsonObject = Field(description="What the import was asked to do.")
     made_of: int | None = Field(description="The version that images were relabelled in or dropped from.")
     created_by: str | None = Field(description="Name of the key that made it.")
     created_at: datetime | None
@@ -83,10 +84,41 @@ class DatasetDocument(Document):
     links: dict[str, str]
 
 
+class DatasetItem(Document):
+    """A dataset in a list. Members that are not known, of a version that is being imported, are left out."""
+
+    name: str
+    title: str
+    built_in: bool
+    num_classes: int = 0
+    class_names: list[str] = Field(default=[], description="In the order of their labels.")
+    channels: int = 0
+    size: int = Field(default=0, description="The side of the stored images in pixels.")
+    num_train: int = 0
+    num_test: int = 0
+    mean: list[float] = Field(default=[], description="Of the training images, per channel, with pixels from 0 to 1.")
+    std: list[float] = []
+    source: str = ""
+    licence: str = ""
+    has_up_and_down: bool = Field(default=True, description="Whether an image upside down is like no other.")
+    can_be_mirrored: bool = Field(default=True, description="Whether a mirrored image is as likely, of the same class.")
+    fit: str = Field(default="crop", description="How pictures of other shapes become squares.")
+    class_counts: list[int] | None = Field(default=None, description="Training images of each class, where known.")
+    num_validation: int | None = Field(default=None, description="Training images that the files themselves hold out.")
+    num_groups: int | None = Field(default=None, description="Groups of training images that belong together.")
+    version: int | None = Field(default=None, description="This and all below of an uploaded dataset alone.")
+    status: DatasetStatus | None = None
+    progress: Progress | None = Field(default=None, description="While it is imported.")
+    num_images: int | None = None
+    fingerprint: str | None = None
+    created_at: datetime | None = None
+    links: dict[str, str] = {}
+
+
 class DatasetsDocument(Document):
     """The datasets that a spec can name, built-in ones first."""
 
-    datasets: list[dict[str, Any]]
+    datasets: list[DatasetItem]
 
 
 class ImageItem(Document):
@@ -110,14 +142,34 @@ class ImagePage(Document):
     total: int = Field(description="Images of this class and split.")
 
 
+class HealthFindingDocument(Document):
+    """One thing that the check of a version's images found."""
+
+    code: str
+    severity: Severity
+    sentence: str
+    image_ids: list[int] = Field(description=f"The first {MOST_IDS:,} of the images concerned.")
+    num_images: int = Field(description="All images concerned.")
+    figures: JsonObject = Field(description="Figures by name; each code has its own.")
+
+
+class HealthReportDocument(Document):
+    """All that the check of a version's images found, the worst first."""
+
+    fingerprint: str
+    num_images: int
+    findings: list[HealthFindingDocument]
+    features: str | None = Field(description="What labels were judged by; null if they were not.")
+
+
 class HealthDocument(Document):
     """What is wrong with a version's images, in sentences with the images to look at; null while it is checked."""
 
     name: str
     version: int
     status: str = Field(description="checking, ready or failed.")
-    reason: dict[str, Any] | None
-    report: dict[str, Any] | None
+    reason: JsonObject | None = Field(description="Why the check failed, with the members of a problem document.")
+    report: HealthReportDocument | None
     links: dict[str, str]
 
 
@@ -144,7 +196,7 @@ def version_document(row: DatasetVersion, versions: list[DatasetVersion]) -> Dat
         version=row.version,
         status=row.status,
         progress=None if row.progress is None else Progress(**row.progress),
-        reason=row.reason,
+        reason=None if row.reason is None else {**row.reason},
         classes=[ClassDocument(**counted) for counted in report.get("classes", [])],
         num_images=report.get("num_images"),
         num_train=report.get("num_train"),
@@ -156,7 +208,7 @@ def version_document(row: DatasetVersion, versions: list[DatasetVersion]) -> Dat
         fingerprint=row.fingerprint,
         layout=report.get("layout"),
         warnings=report.get("warnings", []),
-        options=row.options,
+        options={**row.options},
         made_of=row.made_of,
         created_by=row.owner,
         created_at=row.created_at,
@@ -216,17 +268,18 @@ def built_in_document(info: DatasetInfo, counts: list[tuple[int, int]] | None) -
     )
 
 
-def list_item(row: DatasetVersion) -> dict[str, Any]:
+def list_item(row: DatasetVersion) -> DatasetItem:
     """An uploaded dataset as lists show it: what a built-in one shows, as far as it is known, and its state."""
-    report = row.report or {}
-    return {
-        **(row.info or {"name": row.dataset, "title": row.dataset}),
-        "built_in": False,
-        "version": row.version,
-        "status": row.status.value,
-        "progress": row.progress,
-        "num_images": report.get("num_images"),
-        "fingerprint": row.fingerprint,
-        "created_at": row.created_at.isoformat(),
-        "links": links_of(row.dataset, row.version),
-    }
+    item = DatasetItem(
+        name=row.dataset,
+        title=row.dataset,
+        built_in=False,
+        version=row.version,
+        status=row.status,
+        progress=None if row.progress is None else Progress(**row.progress),
+        num_images=(row.report or {}).get("num_images"),
+        fingerprint=row.fingerprint,
+        created_at=row.created_at,
+        links=links_of(row.dataset, row.version),
+    )
+    return item if row.info is None else item.model_copy(update={**row.info})

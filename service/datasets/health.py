@@ -1,16 +1,15 @@
 """What a check of a dataset's images found: made by a worker once a version is ready, kept beside its arrays."""
 
-import json
-
 from models.data.catalogue import DATASETS
-from models.data.uploaded import HEALTH, version_folder
+from models.data.health.stored import read_check
+from models.data.uploaded import version_folder
 from models.errors import Conflict
 from models.settings import Settings
 from models.store import Store
 from models.store import datasets as rows
 from models.store.states import DatasetJobKind, DatasetStatus
 from service.datasets.datasets import Datasets
-from service.datasets.documents import HealthDocument, links_of
+from service.datasets.documents import HealthDocument, HealthReportDocument, links_of
 
 
 def read_health(store: Store, settings: Settings, datasets: Datasets, name: str, version: int | None) -> HealthDocument:
@@ -25,21 +24,19 @@ def read_health(store: Store, settings: Settings, datasets: Datasets, name: str,
         waits = rows.find_job(session, name, row.version, DatasetJobKind.HEALTH) is not None
     if row.status is not DatasetStatus.READY:
         raise Conflict(f"version {row.version} of dataset {name} is {row.status}, so there is nothing to check")
-    try:
-        found = json.loads((version_folder(settings.datasets_dir, name, row.version) / HEALTH).read_bytes())
-    except (OSError, ValueError):
-        found = None
-    if found is None and not waits:
+    check = read_check(version_folder(settings.datasets_dir, name, row.version))
+    if check is None and not waits:
         with store.writing() as session:
             row = datasets.find(session, name, row.version)
             if rows.find_job(session, name, row.version, DatasetJobKind.HEALTH) is None:
                 rows.add_job(session, row, DatasetJobKind.HEALTH, {})
-    problem = None if found is None else found.get("problem")
+    report = None if check is None else check.report
+    problem = None if check is None else check.problem
     return HealthDocument(
         name=name,
         version=row.version,
-        status="checking" if found is None else "failed" if problem else "ready",
-        reason=problem,
-        report=None if found is None else found.get("dataset_report"),
+        status="checking" if check is None else "failed" if problem else "ready",
+        reason=None if problem is None else {**problem},
+        report=None if report is None else HealthReportDocument.model_validate(report, from_attributes=True),
         links=links_of(name, row.version),
     )

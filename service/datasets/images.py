@@ -1,7 +1,6 @@
 """The images of a dataset: pages of them by class and split, and one as a picture."""
 
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +9,7 @@ from models.data.catalogue import DATASETS
 from models.data.dataset import ImageDataset
 from models.data.importing.files import ImageRecord, read_files
 from models.data.uploaded import find_dataset, open_here
-from models.errors import Conflict, DataUnavailable, InvalidRequest, NotFound, SpecError
+from models.errors import Conflict, DataUnavailable, FieldError, InvalidRequest, NotFound, SpecError
 from models.settings import Settings
 from models.spec.data import DatasetSpec
 from models.store.states import DatasetStatus
@@ -48,7 +47,7 @@ def list_images(
     names = dataset.info.class_names
     if label is not None and label not in names:
         message = f"there is no class {label[:100]!r}"
-        entry: dict[str, Any] = {"field": "class", "message": message, "choices": list(names[:50])}
+        entry: FieldError = {"field": "class", "message": message, "choices": list(names[:50])}
         raise InvalidRequest(message, errors=[entry])
     ids = _ids(dataset, None if label is None else names.index(label), split)
     chosen = ids[(page - 1) * limit : page * limit].tolist()

@@ -2,7 +2,7 @@
 
 import base64
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from models.data.catalogue import DATASETS
 from models.data.importing.options import Fit, OnBroken
 from models.errors import InvalidRequest
+from models.plain import JsonObject
 from models.store.states import MeasurementKind
 from models.store.tables import DatasetVersion
 from service.catalogue.inspector import InspectorDep
@@ -29,6 +30,7 @@ from service.http.dependencies import (
     WritePlace,
     WritesDep,
 )
+from service.http.documents import Responses
 from service.http.errors import problems
 from service.http.fields import read_fields
 from service.http.pictures import BINARY, ETAG, NOT_MODIFIED
@@ -61,7 +63,7 @@ Version = Annotated[int | None, Query(ge=1, le=MAX_ID, description="A version; t
 UploadId = Annotated[
     str | None, Query(alias="upload", max_length=100, description="A finished upload (/uploads) in place of a body.")
 ]
-UPLOAD_BODY: dict[str, Any] = {
+UPLOAD_BODY: JsonObject = {
     "requestBody": {
         "content": {
             kind: {"schema": {"type": "string", "format": "binary"}}
@@ -92,7 +94,7 @@ CHANGED = {
     },
     **problems(401, 403, 404, 409, 413, 415, 422, 429, 503, 507),
 }
-PICTURE: dict[int | str, dict[str, Any]] = {
+PICTURE: Responses = {
     200: {"description": "The picture.", "content": {"image/png": BINARY}, "headers": ETAG},
     **NOT_MODIFIED,
 }
@@ -135,7 +137,7 @@ async def read_options(
 OptionsDep = Annotated[Options, Depends(read_options)]
 
 
-@router.get("", responses=problems(401))
+@router.get("", response_model_exclude_unset=True, responses=problems(401))
 def list_all_datasets(datasets: DatasetsDep) -> DatasetsDocument:
     """List the datasets, built-in and uploaded, with their classes."""
     return datasets.list()

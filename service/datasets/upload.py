@@ -1,11 +1,12 @@
 """Taking an upload of images: a request's body or a finished upload, checked before it is read, then stored."""
 
 from functools import partial
-from typing import Any
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
+from models.data.description import ImportChoices
 from models.data.importing.options import Fit, ImportOptions, OnBroken
 from models.data.uploaded import check_dataset_name
 from models.errors import FieldError, InvalidRequest
@@ -30,13 +31,12 @@ class Options(BaseModel):
     test_fraction: float | None = None
     seed: int = 0
 
-    def checked(self, name: str) -> dict[str, Any]:
+    def checked(self, name: str) -> ImportChoices:
         """The options as they are stored. Raises InvalidRequest for a group that cannot be searched for, say."""
-        given = self.model_dump(mode="json")
-        return check_options(name, given)
+        return check_options(name, cast(ImportChoices, self.model_dump(mode="json")))
 
 
-def check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def check_options(name: str, given: ImportChoices) -> ImportChoices:
     """Options of an import as they are stored. Raises InvalidRequest with an entry for each that is wrong."""
     check_dataset_name(name)
     try:
@@ -83,7 +83,7 @@ async def store_archive(
     writes: BoundedQueue,
     name: str,
     received: Received,
-    options: dict[str, Any],
+    options: ImportChoices,
     caller: Caller,
     *,
     replace: bool,

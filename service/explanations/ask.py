@@ -11,7 +11,7 @@ from celery import Celery
 from numpy.typing import NDArray
 
 from models.errors import Conflict, Unavailable
-from models.measurements import ExplanationResult, Question
+from models.measurements import ExplanationResult, Question, Wanted
 from models.spec.parse import load_spec
 from models.store import Store, experiments, measurements
 from models.store.states import MeasurementKind, MeasurementStatus
@@ -37,8 +37,8 @@ class Explainer:
         self._writes = writes
         self.queue = BoundedQueue("explanations", places=8, share=PER_KEY, max_waiting=0, retry_after_seconds=5)
 
-    async def ask(self, looked: Looked, caller: Caller, **question: Any) -> ExplanationResult:
-        """The worker's answer to `question`: method and target, or a layer.
+    async def ask(self, looked: Looked, caller: Caller, wanted: Wanted) -> ExplanationResult:
+        """The worker's answer about an image.
 
         Raises Unavailable where no worker answers in time or it fails, Conflict where the weights have changed.
         """
@@ -49,7 +49,7 @@ class Explainer:
                 retry_after_seconds=10,
             )
         async with self.queue.place(caller.name):
-            number = await self._writes.run(self._create, looked, caller, question)
+            number = await self._writes.run(self._create, looked, caller, wanted)
             try:
                 with anyio.move_on_after(SECONDS):
                     return await self._answer(number)
@@ -69,13 +69,13 @@ class Explainer:
             await anyio.sleep(POLL_SECONDS)
         raise AssertionError("unreachable")
 
-    def _create(self, looked: Looked, caller: Caller, question: dict[str, Any]) -> int:
+    def _create(self, looked: Looked, caller: Caller, wanted: Wanted) -> int:
         weights = looked.served.weights
         record = find_record(self._store, weights.experiment_id, weights.which)
         if record.sha256 != weights.sha256:
             raise Conflict("the weights have just changed", fix="send it again")
         pixels = base64.b64encode(looked.pixels.tobytes()).decode()
-        options = cast(Question, {"weights": record.path, "sha256": record.sha256, "pixels": pixels, **question})
+        options: Question = {"weights": record.path, "sha256": record.sha256, "pixels": pixels, **wanted}
         with self._store.writing() as session:
             spec = load_spec(experiments.get(session, weights.experiment_id).spec)
             return measurements.create(session, MeasurementKind.EXPLANATION, spec, options, caller.name).id

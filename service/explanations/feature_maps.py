@@ -44,7 +44,7 @@ async def compute_feature_maps(
     chosen = await queue.threads.run(_find_layer, store, experiment_id, layer)
     async with queue.pieces.request(whose):
         looked = await look_at(predictor, queue, whose, experiment_id, which, uploads)
-    answer = await explainer.ask(looked, caller, layer=chosen)
+    answer = await explainer.ask(looked, caller, {"layer": chosen})
     return FeatureMaps(looked, chosen, tuple(answer["full_shape"]), unpack(answer, np.float16))
 
 

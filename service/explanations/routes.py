@@ -20,6 +20,7 @@ from service.explanations.timeline import TimelineDocument, follow_image
 from service.http.access import Caller
 from service.http.dependencies import AuthenticatorDep, CallerDep, SettingsDep, StoreDep
 from service.http.disconnect import while_connected
+from service.http.documents import Responses
 from service.http.errors import NotAcceptable, problems
 from service.http.negotiation import choose_type
 from service.http.pictures import BINARY, MEDIA_TYPES, TEXT, Picture, picture_headers
@@ -57,7 +58,7 @@ Target = Annotated[str | None, Query(max_length=200, description="A class, by na
 Which = Annotated[Literal["best", "last"], Query(description="Weights of the best or the last epoch.")]
 
 
-def _answers(**also: Any) -> dict[int | str, dict[str, Any]]:
+def _answers(**also: Any) -> Responses:
     content = {"image/png": BINARY, "image/svg+xml": TEXT}
     return {200: {"description": "The answer.", "content": content, **also}, **PROBLEMS}
 

@@ -4,11 +4,11 @@ import io
 import json
 import platform
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import onnxruntime
@@ -19,7 +19,9 @@ from sqlalchemy.orm import Session
 from models.data.catalogue import get_dataset
 from models.data.decoding import decode_image, open_image
 from models.errors import Conflict, SpecError
+from models.evaluation.calibration import Calibration
 from models.evaluation.probabilities import softmax
+from models.plain import JsonObject
 from models.spec.parse import load_spec
 from models.store import Store, experiments, history
 from models.text import percent
@@ -53,12 +55,25 @@ parity.json           how far network.onnx is from what the lab serves
 """
 
 
+class Parity(TypedDict):
+    """parity.json: how far the exported network is from what the lab serves, and what it was compared with."""
+
+    images_compared: int
+    images: str
+    largest_difference_of_a_probability: float
+    allowed: float
+    labels_that_differ: int
+    weights_sha256: str
+    versions: dict[str, str]
+    machine: str
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the store holds of an experiment, as a model card tells it."""
 
     name: str
-    spec: dict[str, Any]
+    spec: JsonObject
     status: str
     summary: str
     findings: list[str]
@@ -79,7 +94,7 @@ def make_bundle(store: Store, graphs: Graphs, weights: Weights, data: bytes, exp
     words = {"name": known.name, "version": metadata.version("epochal")}
     members: dict[str, bytes] = {
         "README.txt": READ_ME.format(**words, channels=seen.channels, side=seen.source_size).encode(),
-        "MODEL_CARD.md": write_card(known, weights, parity, asdict(calibration) if calibration else None).encode(),
+        "MODEL_CARD.md": write_card(known, weights, parity, calibration).encode(),
         "classify.py": PROGRAM.read_bytes(),
         "network.onnx": onnx,
         "weights.safetensors": data,
@@ -106,13 +121,13 @@ def read_known(store: Store, weights: Weights) -> Known:
         row = experiments.get(session, weights.experiment_id)
         epochs = history.read(session, row.id)
         own = next((one.val_accuracy for one in epochs if one.epoch == weights.epoch), None)
-        verdict: Mapping[str, Any] = row.verdict or {}
+        verdict = row.verdict
         return Known(
             name=row.name or f"experiment {row.id}",
             spec=dict(row.spec),
             status=row.status.value,
-            summary=str(verdict.get("summary") or "There is no verdict."),
-            findings=[str(one.get("sentence")) for one in verdict.get("findings", ())],
+            summary="There is no verdict." if verdict is None else verdict["summary"],
+            findings=[] if verdict is None else [one["sentence"] for one in verdict["findings"]],
             epochs=len(epochs),
             val_accuracy=own,
             test_accuracy=row.test["accuracy"] if row.test else None,
@@ -125,7 +140,7 @@ def _draw_curves(session: Session, experiment_id: int) -> bytes:
     return render_curves(read_curves(session, experiment_id, None).runs, format="png")
 
 
-def compare(onnx: bytes, graph: bytes, weights: Weights, data: bytes) -> dict[str, Any]:
+def compare(onnx: bytes, graph: bytes, weights: Weights, data: bytes) -> Parity:
     """Run the exported file and what the lab serves on the same images: the parity certificate.
 
     Raises Conflict if a probability differs by more than 1e-5.
@@ -173,7 +188,7 @@ def _noise(rng: np.random.Generator, side: int, cells: int) -> bytes:
     return out.getvalue()
 
 
-def write_card(known: Known, weights: Weights, parity: dict[str, Any], calibration: dict[str, Any] | None) -> str:
+def write_card(known: Known, weights: Weights, parity: Parity, calibration: Calibration | None) -> str:
     """The model card, in the order of Mitchell et al. 2019 (arXiv 1810.03993)."""
     return "\n".join([*_about(known, weights), *_measured(known, weights, calibration), *_limits(known, parity), ""])
 
@@ -199,7 +214,7 @@ def _about(known: Known, weights: Weights) -> Iterator[str]:
         yield f"Fingerprint: {known.fingerprint}."
 
 
-def _measured(known: Known, weights: Weights, calibration: dict[str, Any] | None) -> Iterator[str]:
+def _measured(known: Known, weights: Weights, calibration: Calibration | None) -> Iterator[str]:
     yield "\n## Measured\n"
     yield "![Loss and accuracy by epoch](curves.png)\n"
     if known.val_accuracy is not None:
@@ -207,14 +222,14 @@ def _measured(known: Known, weights: Weights, calibration: dict[str, Any] | None
     if known.test_accuracy is not None:
         yield f"- Test accuracy of the best weights: {known.test_accuracy:.4f}."
     if calibration:
-        yield f"- Expected calibration error on the validation split: {calibration['error']:.4f}, and"
-        yield f"  {calibration['calibrated_error']:.4f} with logits divided by {calibration['temperature']:.4f}."
+        yield f"- Expected calibration error on the validation split: {calibration.error:.4f}, and"
+        yield f"  {calibration.calibrated_error:.4f} with logits divided by {calibration.temperature:.4f}."
     yield "\n## Verdict\n"
     yield known.summary
     yield from (f"- {sentence}" for sentence in known.findings)
 
 
-def _limits(known: Known, parity: dict[str, Any]) -> Sequence[str]:
+def _limits(known: Known, parity: Parity) -> Sequence[str]:
     return [
         "\n## Limits\n",
         "- Every image gets one of the classes above, whatever it shows; a high probability proves nothing.",

@@ -17,7 +17,7 @@ from starlette.routing import Match
 from models.errors import EpochalError, FieldError, InvalidRequest, NotFound, StorageFull
 from models.files import NO_SPACE
 from models.plain import JsonObject
-from service.http.documents import INFERENCE
+from service.http.documents import INFERENCE, Responses
 from service.http.negotiation import choose_type
 from service.http.prefix import with_prefix, with_prefix_in
 
@@ -82,12 +82,12 @@ class Problem(BaseModel):
 
 
 PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-ANY_PROBLEM: dict[int | str, dict[str, Any]] = {"default": {"description": "A problem.", "content": PROBLEM_CONTENT}}
+ANY_PROBLEM: Responses = {"default": {"description": "A problem.", "content": PROBLEM_CONTENT}}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: int) -> Responses:
     """Describe a route's error statuses for the OpenAPI document; all others are under `default`."""
-    named: dict[int | str, dict[str, Any]] = {
+    named: Responses = {
         status: {"description": HTTPStatus(status).phrase + ".", "content": PROBLEM_CONTENT} for status in statuses
     }
     return {**named, **ANY_PROBLEM}
@@ -104,16 +104,11 @@ def problem_document(error: EpochalError) -> JsonObject:
 
 
 def _members(error: EpochalError) -> JsonObject:
-    document: JsonObject = {
-        "type": with_prefix(f"/docs#{error.code}"),
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-    }
+    kind = with_prefix(f"/docs#{error.code}")
+    document: JsonObject = {"type": kind, **error.as_problem()}
     if error.fix:
         document["fix"] = with_prefix_in(error.fix)
-    return document | {key: value for key, value in error.extra.items() if key not in document}
+    return document
 
 
 def _num_bytes(value: Any) -> int:

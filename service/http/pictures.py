@@ -1,8 +1,9 @@
 """Picture responses: formats, headers, and their description in the OpenAPI document."""
 
 from enum import StrEnum
-from typing import Any
 
+from models.plain import JsonObject
+from service.http.documents import Responses
 from service.http.headers import SVG_POLICY
 
 
@@ -18,13 +19,11 @@ class Picture(StrEnum):
 MEDIA_TYPES = {Picture.PNG: "image/png", Picture.SVG: "image/svg+xml"}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 TEXT = {"schema": {"type": "string"}}
-NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "Not modified: the ETag in If-None-Match is current."}
-}
+NOT_MODIFIED: Responses = {304: {"description": "Not modified: the ETag in If-None-Match is current."}}
 ETAG = {"ETag": {"description": "Changes when the answer does.", "schema": {"type": "string"}}}
 
 
-def picture_responses(**also: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+def picture_responses(**also: JsonObject) -> Responses:
     """Describe the responses 200 and 304 of a picture for OpenAPI; `also` are further contents by media type."""
     content = {"image/png": BINARY, "image/svg+xml": TEXT, **also}
     return {200: {"description": "The picture.", "content": content, "headers": ETAG}, **NOT_MODIFIED}

@@ -1,12 +1,13 @@
 """Uploads that may break off and go on where they stopped, by the tus protocol; POST /datasets?upload=ID uses them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Request, Response
 
 from models import uploads
 from models.errors import NotFound
+from models.plain import JsonObject
 from models.settings import Settings
 from models.store import Store
 from models.uploads import UploadNote
@@ -22,7 +23,7 @@ from service.uploads import tus
 router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=StrictRoute)
 
 UploadId = Annotated[str, Path(description="The id at the end of the upload's address.", max_length=100)]
-HEADERS: dict[str, Any] = {
+HEADERS: JsonObject = {
     name: {"schema": {"type": "string"}, "required": True} for name in ("Tus-Resumable", "Upload-Offset")
 }
 BODY = {"requestBody": {"content": {tus.BODY_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}

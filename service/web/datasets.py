@@ -8,9 +8,11 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
+from models.data.description import ImportChoices
 from models.data.importing.options import Fit, OnBroken
 from models.data.uploaded import check_dataset_name
 from models.errors import EpochalError, InvalidRequest
+from models.store.states import DatasetStatus
 from service.datasets.datasets import Datasets
 from service.datasets.documents import DatasetDocument, address_of
 from service.datasets.health import read_health
@@ -115,9 +117,9 @@ def show_dataset(
 def _list_context(datasets: Datasets) -> dict[str, Any]:
     listed = datasets.list().datasets
     return {
-        "uploaded": [item for item in listed if not item["built_in"]],
-        "built_in": [item for item in listed if item["built_in"]],
-        "busy": any(item.get("status") == "importing" for item in listed),
+        "uploaded": [item for item in listed if not item.built_in],
+        "built_in": [item for item in listed if item.built_in],
+        "busy": any(item.status is DatasetStatus.IMPORTING for item in listed),
         "fits": [choice.value for choice in Fit],
     }
 
@@ -131,11 +133,11 @@ def _total(*counts: int | None) -> int:
     return sum(count or 0 for count in counts)
 
 
-def _read_fields(received: Received) -> tuple[str, dict[str, Any]]:
+def _read_fields(received: Received) -> tuple[str, ImportChoices]:
     """The form's name and options. Raises InvalidRequest for a field of another kind."""
     fields = {name: value.strip() for name, value in received.fields.items() if value.strip()}
     name = fields.pop("name", "")
-    options: dict[str, Any] = {"fit": fields.pop("fit", Fit.CROP.value), "on_broken": OnBroken.SKIP.value}
+    options: ImportChoices = {"fit": fields.pop("fit", Fit.CROP.value), "on_broken": OnBroken.SKIP.value}
     if size := fields.pop("image_size", ""):
         if not size.isdecimal() or len(size) > 4:
             message = f"must be a number of pixels, not {size[:20]!r}"

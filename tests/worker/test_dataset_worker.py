@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from models.data.uploaded import HEALTH, list_versions
+from models.data.health.stored import HEALTH
+from models.data.uploaded import list_versions
 from models.store import datasets
 from models.store.states import DatasetJobKind, DatasetStatus
 from models.store.tables import DatasetVersion

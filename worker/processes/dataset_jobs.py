@@ -4,12 +4,12 @@ import re
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from models.data.changing import change_version
 from models.data.dataset import load_folder
+from models.data.description import JobOptions
 from models.data.health import health_report
 from models.data.importing.engine import import_archive
 from models.data.importing.files import read_files
@@ -31,20 +31,15 @@ def run_dataset_job(channel: Channel, settings: Settings, payload: DatasetJob) -
     """Do the job and report its result, or the problem that ended it."""
     answer: Report
     try:
-        answer = {"dataset_report": _do(channel, settings, payload)}
+        answer = _do(channel, settings, payload)
     except EpochalError as error:
-        answer = {"problem": problem_of(error)}
+        answer = {"problem": error.as_problem()}
     except Exception as error:
         log.exception("a job of a dataset failed", kind=payload["kind"], dataset=payload["dataset"])
         line = (str(error).strip().splitlines() or [""])[0][:500]
-        answer = {"problem": problem_of(EpochalError(f"{type(error).__name__}: {line}", fix="see the worker's log"))}
+        failed = EpochalError(f"{type(error).__name__}: {line}", fix="see the worker's log")
+        answer = {"problem": failed.as_problem()}
     channel.report_outcome(answer)
-
-
-def problem_of(error: EpochalError) -> dict[str, Any]:
-    """An error as the members of a problem document."""
-    members = {"title": error.title, "detail": error.detail, "code": error.code, "status": error.status}
-    return {**error.extra, **members, **({"fix": error.fix} if error.fix else {})}
 
 
 class _Reporter:
@@ -62,24 +57,24 @@ class _Reporter:
             self._channel.report({"dataset_progress": {"phase": phase, "done": done, "total": total}})
 
 
-def _do(channel: Channel, settings: Settings, payload: DatasetJob) -> dict[str, Any]:
+def _do(channel: Channel, settings: Settings, payload: DatasetJob) -> Report:
     progress = _Reporter(channel)
     options, place = payload["options"], Path(payload["staging"]) / "dataset"
     if payload["kind"] == "import":
         asked = ImportOptions(name=payload["dataset"], **options["import"])
         report = import_archive(_named(settings, options, Path(payload["staging"])), place, asked, progress)
-        return report.model_dump(mode="json")
+        return {"dataset_report": report.as_json()}
     if payload["kind"] == "health":
         folder = version_folder(settings.datasets_dir, payload["dataset"], payload["version"])
         weights = partial(load_pretrained, ZooName.SQUEEZENET1_1, settings.cache_dir)
         found = health_report(load_folder(folder), read_files(folder), progress, load_weights=weights)
-        return found.as_json()
+        return {"health_report": found.as_json()}
     source = version_folder(settings.datasets_dir, payload["dataset"], options["made_of"])
     relabelled = {int(image): int(label) for image, label in options["relabel"]}
-    return change_version(source, place, relabelled, options["drop"], progress)
+    return {"dataset_report": change_version(source, place, relabelled, options["drop"], progress)}
 
 
-def _named(settings: Settings, options: dict[str, Any], staging: Path) -> Path:
+def _named(settings: Settings, options: JobOptions, staging: Path) -> Path:
     """The archive under the name that it was sent by, which messages say: a link to where it is kept."""
     link = staging / (re.sub(r"[^\w.() -]", "_", str(options.get("filename", "")))[-100:].lstrip(".") or "the archive")
     link.unlink(missing_ok=True)

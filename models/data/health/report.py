@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from models.plain import JsonObject
+
 MOST_IDS = 1_000
 """The most images that a finding lists; `num_images` counts all of them."""
 
@@ -33,7 +35,8 @@ class Finding:
     image_ids: list[int] = field(default_factory=list)
     """The first of the images concerned. Training images are numbered from 0, followed by those of the test split."""
     num_images: int = 0
-    figures: dict[str, Any] = field(default_factory=dict)
+    figures: JsonObject = field(default_factory=dict)
+    """Figures by name, of which each code has its own."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,15 @@ class HealthReport:
     features: str | None
     """The features used for labels and the learning curve; None if those were not checked."""
 
-    def as_json(self) -> dict[str, Any]:
-        """As JSON keeps it."""
+    def as_json(self) -> JsonObject:
+        """As a worker sends and stores it."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> "HealthReport":
+        """Read back what `as_json` gave, as JSON keeps it. Raises KeyError, TypeError or ValueError for other data."""
+        findings = [Finding(**{**one, "severity": Severity(one["severity"])}) for one in data["findings"]]
+        return cls(**{**data, "findings": findings})
 
 
 def finding(code: str, severity: Severity, sentence: str, ids: list[int] | None = None, **figures: Any) -> Finding:

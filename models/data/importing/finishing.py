@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
+from models.data.description import DatasetNote
 from models.data.fetching import LAYOUT
 from models.data.importing.files import FILES, ImageRecord, write_files
 from models.data.importing.layouts.layout import Layout
@@ -198,7 +199,7 @@ def _report(
 
 
 def _write_note(work: Path, source: Path, info: DatasetInfo, options: ImportOptions, report: ImportReport) -> None:
-    note = {
+    note: DatasetNote = {
         "name": info.name,
         "layout": LAYOUT,
         "source": info.source,
@@ -207,7 +208,7 @@ def _write_note(work: Path, source: Path, info: DatasetInfo, options: ImportOpti
         "info": info.as_json(),
         "sources": [{"file": source.name, "bytes": source.stat().st_size if source.is_file() else None}],
         "policy": options.model_dump(mode="json", exclude={"threads"}) | {"image_size": info.size},
-        "report": report.model_dump(mode="json"),
+        "report": report.as_json(),
     }
     (work / "dataset.json").write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for path in [*work.iterdir(), work]:

@@ -2,9 +2,11 @@
 
 import re
 from enum import StrEnum
-from typing import Self
+from typing import Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.data.description import ImportReportJson
 
 
 class Fit(StrEnum):
@@ -118,3 +120,7 @@ class ImportReport(BaseModel):
     num_skipped: int
     warnings: list[str]
     fingerprint: str
+
+    def as_json(self) -> ImportReportJson:
+        """As it is stored and sent."""
+        return cast(ImportReportJson, self.model_dump(mode="json"))

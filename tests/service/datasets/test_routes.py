@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from models.data.health.report import Finding, HealthReport, Severity
+from models.data.health.stored import StoredCheck, write_check
 from models.settings import Settings
 from models.store import Status, datasets, experiments, keys
 from models.store.states import Role
@@ -278,17 +281,12 @@ def test_health_is_being_checked_until_a_worker_has_done_it(client: TestClient, 
     do_jobs(filled)
     answer = client.get(f"{API}/datasets/photos/health")
     assert (answer.status_code, answer.json()["status"]) == (202, "checking")
-    leak = {
-        "code": "duplicates.leakage",
-        "severity": "problem",
-        "sentence": "3 test images are copies",
-        "image_ids": [1],
-    }
+    leak = Finding("duplicates.leakage", Severity.PROBLEM, "3 test images are copies", image_ids=[1], num_images=3)
     folder = filled.settings.datasets_dir / "photos" / "1"
-    (folder / "health.json").write_text(json.dumps({"dataset_report": {"findings": [leak]}}))
+    write_check(folder, StoredCheck(HealthReport("f", 10, [leak], None)))
     answer = client.get(f"{API}/datasets/photos/health")
     assert (answer.status_code, answer.json()["status"]) == (200, "ready")
-    assert answer.json()["report"]["findings"] == [leak]
+    assert answer.json()["report"]["findings"] == [json.loads(json.dumps(asdict(leak)))]
     assert client.get(f"{API}/datasets/cifar10/health").status_code == 409
     warned = {
         found["code"]: found["sentence"] for found in client.post(f"{API}/experiments", json=SPEC).json()["warnings"]
