@@ -1,4 +1,4 @@
-"""A picture of training images as the network sees them: taken from the batches that training itself would use."""
+"""Draws a picture of augmented training images, taken from the batches that training would use."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ TILE_PIXELS = 96
 """Side that a small image is enlarged to, by whole numbers; a larger one is shown as it is."""
 GAP_PIXELS = 2
 LARGEST_PIXELS = 224
-"""Side that a larger image is made smaller to."""
+"""Side that a larger image is reduced to."""
 
 
 def draw_augmented(body: JsonObject, settings: Settings) -> AugmentedPicture:

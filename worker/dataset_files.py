@@ -1,4 +1,4 @@
-"""Files of datasets that no row of the database needs any more.
+"""Removes files of datasets that no row of the database needs any more.
 
 datasets_dir/.jobs/<id>/        where a job makes its files
              .deleted-*/        a deleted version, moved out of its place before it is removed
@@ -30,7 +30,7 @@ def remove_job_files(settings: Settings, claim: datasets.Claim) -> None:
 
 
 def prune_datasets(store: Store, settings: Settings) -> None:
-    """Remove the files of jobs and versions that were deleted, and uploads that nobody went on with."""
+    """Remove the files of deleted jobs and versions, and abandoned uploads."""
     made = [path for path in (settings.datasets_dir / JOBS).glob("*") if path.name.isdecimal()]  # before the rows
     with store.reading() as session:
         jobs, archives = datasets.job_ids(session), datasets.archives_waiting(session)

@@ -1,9 +1,8 @@
-"""Makes versions of uploaded datasets: claims jobs in the database and does each in a forked process.
+"""Runs jobs of uploaded datasets: claims them in the database and runs each in a forked process.
 
-They do not go through the broker, for the reason that measurements do not: an import must not queue behind a run that
-trains for hours. A job's files are made in datasets/.jobs/ID and moved to their place in the transaction that makes the
-version ready, so that what is there under a version's number is always whole, and what a deleted or lost job left is
-found by its number.
+Like measurements they do not go through the broker: an import must not queue behind a run that trains for hours. A job
+writes its files to datasets/.jobs/ID; they are renamed into place in the transaction that makes the version ready. So a
+version's folder is always complete, and the files of deleted or lost jobs are found by the job's id.
 """
 
 import os
@@ -40,7 +39,7 @@ class DatasetWorker:
         self._runtime = runtime
 
     def run(self) -> None:
-        """Do jobs, one at a time, until the worker shuts down."""
+        """Run jobs, one at a time, until the worker shuts down."""
         while not self._runtime.shutdown.wait(POLL_SECONDS):
             try:
                 while not self._runtime.shutdown.is_set() and (claim := self._claim()):
@@ -78,7 +77,7 @@ class DatasetWorker:
         )
 
     def _work(self, claim: datasets.Claim, staging: Path) -> Report | None:
-        """The process's answer; None when the worker shuts down, the process dies, or the job is no longer ours."""
+        """The process's last report; None if the worker shuts down, the process dies or the claim is lost."""
         make_folder(staging)
         payload: DatasetJob = {
             "do": "dataset",
@@ -111,7 +110,7 @@ class DatasetWorker:
         return answer
 
     def _beat(self, claim: datasets.Claim, progress: DatasetProgress | None) -> bool:
-        """Renew the claim. A database that is away for a moment does not end the job; a reaper's decision does."""
+        """Renew the claim; False once it is lost. While the database is unavailable the job continues."""
         try:
             with self._runtime.store.writing() as session:
                 return datasets.beat(session, claim, progress)
@@ -120,20 +119,20 @@ class DatasetWorker:
             return True
 
     def _leave(self, claim: datasets.Claim) -> None:
-        """Give a job back that is not done; a deleted one's files are removed, since nobody goes on with it."""
+        """Release an unfinished job. If it was deleted, remove its files."""
         with self._runtime.store.writing() as session:
             datasets.give_back(session, claim.job_id, claim.attempt, counts=not self._runtime.shutdown.is_set())
         self._clean_up(claim)
 
     def _clean_up(self, claim: datasets.Claim) -> None:
-        """Remove the files of a job that is done or was deleted; another worker may go on with one that is not."""
+        """Remove the job's files if it is finished or was deleted; otherwise another worker continues with them."""
         with self._runtime.store.reading() as session:
             if claim.job_id in datasets.job_ids(session):
                 return
         remove_job_files(self._runtime.settings, claim)
 
     def _end(self, claim: datasets.Claim, staging: Path, answer: Report) -> None:
-        """Store what came of a job, in one transaction with moving its files; nothing if it is no longer ours."""
+        """Store the result and move the files into place, in one transaction; nothing if the claim is lost."""
         place = version_folder(self._runtime.settings.datasets_dir, claim.dataset, claim.version)
         with self._runtime.store.writing() as session:
             if claim.kind is DatasetJobKind.HEALTH:
@@ -156,7 +155,7 @@ class DatasetWorker:
                     datasets.add_job(session, version, DatasetJobKind.HEALTH, {})
 
     def _write(self, action: Callable[[], None]) -> None:
-        """Write an end, trying again while the database is away; at a shutdown it is left to the next worker."""
+        """Run `action`, retrying while the database is unavailable; at a shutdown the next worker repeats the job."""
         while True:
             try:
                 action()
@@ -175,7 +174,7 @@ def _check_in(answer: Report) -> StoredCheck:
 
 
 def _put_in_place(made: Path, place: Path) -> None:
-    """Move a version to its place. One that is there already was moved by a try whose commit failed."""
+    """Rename a version's folder into place. An existing one is from an attempt whose commit failed."""
     make_folder(place.parent)
     if made.exists():
         remove_tree(place)

@@ -1,4 +1,4 @@
-"""What an answer of a network rests on, and what a layer makes of an image: asked by requests, as pre-flights are.
+"""Computes explanations of predictions and feature maps of layers, requested as measurements like pre-flights.
 
 Grad-CAM: Selvaraju et al. 2017 (arXiv 1610.02391). Integrated gradients: Sundararajan et al. 2017 (arXiv 1703.01365).
 Both are captum's.
@@ -30,9 +30,9 @@ from models.spec.parse import load_model
 STEPS = 32
 """Points between the mean colour and the image at which gradients are taken."""
 STEP_BYTES = 64 * 2**20
-"""Of the inputs of the network that are run together."""
+"""The most bytes of inputs that are run together."""
 SMALLEST_SIDE = 2
-"""A map of a single pixel tells no place from another."""
+"""The smallest side of a feature map that Grad-CAM uses: a single pixel has no spatial information."""
 MAX_SIDE = 64
 MAX_MAPS = 256
 """A layer's outputs are sent as the first so many maps, averaged over blocks of pixels to at most this side."""
@@ -103,7 +103,7 @@ def load_network(path: Path, sha256: str, cache_dir: Path) -> tuple[nn.Module, P
 
 
 def grad_cam(network: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Where the last feature map speaks for the class, enlarged to the image: (H, H), nothing below 0."""
+    """Grad-CAM: where the last feature map supports the class, enlarged to the image: (H, H), at least 0."""
     from captum.attr import LayerGradCam  # a second to import, and for few requests
 
     layer = last_feature_map(network, images)
@@ -113,7 +113,7 @@ def grad_cam(network: nn.Module, images: Tensor, target: int) -> Tensor:
 
 
 def integrated_gradients(network: nn.Module, images: Tensor, target: int) -> Tensor:
-    """What each pixel adds to the class's logit, against an image of the mean colour: (H, H), summed over channels."""
+    """Integrated gradients: each pixel's part of the class's logit, with the mean colour as baseline: (H, H)."""
     from captum.attr import IntegratedGradients
 
     at_once = max(1, STEP_BYTES // (images.nbytes * 64))
@@ -129,7 +129,7 @@ METHODS: dict[str, Attribute] = {"grad_cam": grad_cam, "integrated_gradients": i
 
 @torch.no_grad()
 def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
-    """The module whose output is the last one before the head that still has places: at least 2 x 2."""
+    """The last module before the head whose output has a spatial size of at least 2 x 2."""
     head = network.get_submodule(head_name(network))
     found: list[nn.Module] = []
     reached = False
@@ -158,7 +158,7 @@ def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
 
 @torch.no_grad()
 def feature_maps(network: FromSource, images: Tensor, layer: str) -> Tensor:
-    """A layer's outputs for one image: (C, H, W); of a layer without places (C, 1, 1)."""
+    """A layer's outputs for one image: (C, H, W), or (C, 1, 1) for a layer without spatial dimensions."""
     try:
         module = network.network.get_submodule(layer)
     except AttributeError:
@@ -175,7 +175,7 @@ def feature_maps(network: FromSource, images: Tensor, layer: str) -> Tensor:
 
 
 def shrunk(maps: Tensor) -> Tensor:
-    """The first maps of (C, H, W), averaged over blocks of pixels where they are larger than is drawn."""
+    """The first maps of (C, H, W), averaged over blocks of pixels if they are too large to be drawn."""
     some = maps[:MAX_MAPS]
     block = -(-max(some.shape[1:]) // MAX_SIDE)
     return some if block == 1 else functional.avg_pool2d(some, block, ceil_mode=True, count_include_pad=False)

@@ -1,4 +1,4 @@
-"""Short measurements made with the engine's own parts: what a spec would cost, and which learning rate suits it."""
+"""Short measurements made with the engine's own parts: the cost of a spec, and a suitable learning rate."""
 
 import time
 from collections.abc import Iterable, Iterator

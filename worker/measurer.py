@@ -33,7 +33,7 @@ DEADLINE_SECONDS = {
 """The time limit of a measurement. A request waits 20 s for a pre-flight and 60 s for an explanation; a learning-rate
 test is polled."""
 STUDY_DEADLINE_SECONDS = 60.0
-"""Of a study's dry run, which no request waits for."""
+"""The time limit of a study's dry run, which no request waits for."""
 
 
 class Measurer:

@@ -1,4 +1,4 @@
-"""A valid spec with what is known of its network before it is trained."""
+"""A valid spec with the description of its network, before training."""
 
 from dataclasses import dataclass
 from typing import TypedDict

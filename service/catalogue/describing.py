@@ -22,11 +22,11 @@ from models.imports import module_command, own_packages_first
 MODULE = "service.catalogue.describing"
 IDLE_SECONDS = 600
 MAX_SECONDS = 60
-"""For one answer, the start of the process included; two seconds of that are the import of torch."""
+"""Time limit of an answer, including the start of the process; importing torch takes two seconds of it."""
 
 
 class Describing:
-    """Asks a process of its own, which is started when it is needed. From any thread; one question at a time."""
+    """Client of the describing process, which it starts when needed. Thread-safe; one question at a time."""
 
     def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
         self._idle_seconds = idle_seconds
@@ -34,12 +34,12 @@ class Describing:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Have the process import torch, without waiting for it."""
+        """Start the process without waiting for it to import torch."""
         with self._lock:
             self._running()
 
     def ask(self, question: str, *arguments: Any) -> Any:
-        """What a function of service.catalogue.describe gives, by its name.
+        """The result of a function of service.catalogue.describe, called by its name in the process.
 
         Raises SpecError as that does; Unavailable if no answer comes.
         """
@@ -104,7 +104,7 @@ class Describing:
 
 @lru_cache(maxsize=1)
 def shared_describing() -> Describing:
-    """The one of this process, ended with it."""
+    """The client shared by this process, closed at its exit."""
     describing = Describing()
     atexit.register(describing.close)
     return describing
@@ -116,7 +116,7 @@ def _stream(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def main() -> None:
-    """Answer questions until there are no more."""
+    """Answer questions until standard input ends or IDLE_SECONDS pass without one."""
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not be taken for an answer
     from service.catalogue import describe  # imports torch

@@ -1,7 +1,7 @@
-"""`epochal classify DIR --csv FILE`: any number of images, into a table that can be continued.
+"""`epochal classify DIR --csv FILE`: classifies any number of images into a CSV table, which a second run continues.
 
-The table is the memory of what is done: a row is written once, in the order of names, and a second run of the same
-command reads which images have one. A file that cannot be classified has a row too, which says why.
+The table records the progress: rows are written once, ordered by name, and a second run of the same command skips the
+images that have a row. A file that cannot be classified has a row with the reason.
 """
 
 import csv
@@ -30,17 +30,17 @@ IMAGE_SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib"),
     *(".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"),
 }
-"""Of what the lab reads: models.data.importing.names, whose import takes too long for a command's help."""
+"""Suffixes of images that the lab reads. A copy: importing models.data.importing.names would slow down --help."""
 BATCH_IMAGES, BATCH_BYTES = 64, 8_000_000
 REQUESTS_AT_ONCE = 3
-"""Of which one is read from disk and sent while two are answered."""
+"""Concurrent requests: one is being read from disk and sent while two are processed."""
 TOO_LARGE, TRY_AGAIN, UNREADABLE = 413, (429, 503), "unreadable-image"
 PATIENCE, LONGEST_PAUSE_SECONDS = 10, 30.0
 NUMBERED = re.compile(r"^image \d+(, '\d+',)? ")
-"""How the lab names an image that it cannot read."""
+"""The pattern by which the lab's errors name an image that it cannot read."""
 REPORT_SECONDS = 10.0
 FORMULA = ("=", "+", "-", "@", "'")
-"""Text that begins with one of the first four is a formula to a spreadsheet, unless a quote is in front of it."""
+"""Spreadsheets take text that begins with one of these for a formula, unless a quote precedes it."""
 INTERRUPTED = 130
 
 
@@ -52,7 +52,7 @@ class TableTrouble(EpochalError):
 
 
 def classify_folder(client: "Client", address: str, folder: Path, table: Path, **params: Any) -> None:
-    """Classify the images of a folder and of those below it into a CSV file, going on where one was left.
+    """Classify the images in and below a folder into a CSV file, continuing an unfinished one.
 
     Exits with 1 if some image could not be classified, with 130 after Ctrl-C. Raises TableTrouble.
     """
@@ -87,7 +87,7 @@ def _report(rows: "Table", num_done: int, seconds: float) -> None:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The images in a folder and in those below it, in the order of names; hidden ones and linked folders left out."""
+    """The images in and below a folder, ordered by name, without hidden ones and linked folders."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
@@ -96,7 +96,7 @@ def images_below(folder: Path) -> Iterator[Path]:
 
 
 def cell(text: object) -> str:
-    """Text as it is written into the table: on one line, and no formula to a spreadsheet."""
+    """Text for a cell: on one line, and escaped so that spreadsheets do not take it for a formula."""
     shown = visible(text)
     return f"'{shown}" if shown.startswith(FORMULA) else shown
 
@@ -130,7 +130,7 @@ class Row:
 
 
 def header_of(top_k: int) -> list[str]:
-    """The names of the columns; `by` is whose prediction it is."""
+    """The names of the columns; `by` identifies the network that predicts."""
     ranks = ["", *(f"_{rank}" for rank in range(2, top_k + 1))]
     pairs = [f"{name}{rank}" for rank in ranks for name in ("label", "probability")]
     return ["image", "by", "calibrated_probability", "known", *pairs, "error"]
@@ -150,7 +150,7 @@ class Table:
 
     @classmethod
     def open(cls, path: Path, top_k: int) -> "Table":
-        """Open or make a table. Raises TableTrouble for a file that is none of this form, or in use."""
+        """Open or create a table. Raises TableTrouble for a file of another form, or one in use."""
         file = path.open("a+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,7 +171,7 @@ class Table:
         self._file.close()
 
     def _read(self) -> None:
-        """Read what is there; a last line that was cut off is removed."""
+        """Read the existing rows; an incomplete last line is removed."""
         self._file.seek(0)
         content = self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
@@ -212,7 +212,7 @@ class Table:
         self.num_failed += bool(row[-1])
 
     def _write(self, rows: Sequence[Sequence[str]]) -> None:
-        """Append rows in one write, so that an interrupted command leaves whole ones."""
+        """Append rows in one write, so that an interrupted command leaves complete rows."""
         out = io.StringIO(newline="")
         csv.writer(out, lineterminator="\n").writerows(rows)
         self._file.write(out.getvalue().encode())
@@ -226,7 +226,7 @@ def _is_start_of(content: bytes, header: Sequence[str]) -> bool:
 def _classify(
     client: "Client", address: str, folder: Path, files: Sequence[Path], params: dict[str, Any]
 ) -> Iterator[list[Row]]:
-    """Rows of the files, batch after batch in order, with REQUESTS_AT_ONCE on their way."""
+    """Yield the rows of the files, batch by batch in order, with REQUESTS_AT_ONCE concurrent requests."""
     batches = _batches(files)
     running: deque[Future[list[Row]]] = deque()
     pool = ThreadPoolExecutor(REQUESTS_AT_ONCE)
@@ -260,7 +260,7 @@ def _batches(files: Sequence[Path]) -> Iterator[list[Path]]:
 def _classify_batch(
     client: "Client", address: str, folder: Path, files: Sequence[Path], params: dict[str, Any]
 ) -> list[Row]:
-    """Rows of one batch, in order. What the lab refuses is left out and the others are sent again."""
+    """The rows of one batch, in order. Images that the lab refuses get an error, and the others are sent again."""
     from service.cli.client import Problem
 
     rows: dict[Path, Row] = {}
@@ -326,7 +326,7 @@ def _send(client: "Client", address: str, images: Sequence[bytes], params: dict[
 
 
 def _whose(answer: dict[str, Any]) -> str:
-    """Whose predictions an answer's are."""
+    """The network that made an answer's predictions."""
     model = f"{answer['model']} version {answer['version']}, " if answer["model"] is not None else ""
     epoch = f" of epoch {answer['epoch']}" if answer["epoch"] is not None else ""
     return cell(f"{model}experiment {answer['experiment_id']}, {answer['weights']} weights{epoch}")

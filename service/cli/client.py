@@ -120,7 +120,7 @@ class Client:
         return found[1], response.content
 
     def post_for_picture(self, path: str, file: Path, **params: Any) -> bytes:
-        """POST one image and read the picture that comes back."""
+        """POST one image and return the picture in the answer."""
         with file.open("rb") as handle:
             files = {"image": (sendable(file.name), handle)}
             response = self._send("POST", API + path, files=files, params=_given(params))
@@ -133,17 +133,17 @@ class Client:
         return self._read(self._send("POST", API + path, json=body, headers=headers, params=_given(params)))
 
     def put(self, path: str, body: Json, **params: Any) -> Json:
-        """PUT a JSON document, or nothing, and read the JSON that comes back."""
+        """PUT a JSON document or nothing; return the JSON answer."""
         return self._read(self._send("PUT", API + path, json=body, params=_given(params)))
 
     def request(
         self, method: str, path: str, *, headers: dict[str, str], content: bytes | None = None
     ) -> httpx.Response:
-        """Send a request whose answer is in its headers, as those of uploads are."""
+        """Send a request and return the answer with its headers; used for uploads."""
         return self._send(method, API + path, headers=headers, content=content)
 
     def patch(self, path: str, body: Json) -> Json:
-        """PATCH a JSON document and read the JSON that comes back."""
+        """PATCH a JSON document; return the JSON answer."""
         return self._read(self._send("PATCH", API + path, json=body))
 
     def post_images(self, path: str, files: list[Path], **params: Any) -> Json:
@@ -157,7 +157,7 @@ class Client:
                 handle.close()
 
     def post_form(self, path: str, body: bytes, boundary: str, **params: Any) -> Json:
-        """POST a multipart form that is written already."""
+        """POST an encoded multipart form."""
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         return self._read(self._send("POST", API + path, content=body, headers=headers, params=_given(params)))
 

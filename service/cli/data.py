@@ -1,4 +1,4 @@
-"""`epochal data`: your own images as datasets: uploaded, listed, looked at, checked, removed."""
+"""`epochal data`: upload, list, show, check and remove datasets of your own images."""
 
 import time
 from collections import Counter
@@ -277,7 +277,7 @@ def _upload(client: "Client", path: Path, name: str, asked: dict[str, Any], *, n
 
 
 def _follow(client: "Client", name: str, version: int) -> dict[str, Any]:
-    """Show how far an import is until it has ended."""
+    """Show the progress of an import until it has ended."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -327,7 +327,7 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _show_plan(path: Path, name: str, asked: dict[str, Any]) -> None:
-    """Say how the files would be understood, from their names and tables alone."""
+    """Print the layout, classes and splits that an import would find, from names and tables alone."""
     import tempfile
 
     from pydantic import ValidationError

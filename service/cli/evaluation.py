@@ -1,4 +1,4 @@
-"""Commands about what the best weights answered on a split: confusion, mistakes."""
+"""Commands about the best weights' predictions on a split: confusion, mistakes."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Commands that look closely at one image, or take a network away: explain, feature-maps, timeline, export."""
+"""Commands that explain the prediction of one image, or export a network: explain, feature-maps, timeline, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ def explain(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Save which pixels of an image an answer rests on: epochal explain 3 cat.jpg"""
+    """Save a picture of the pixels that a prediction depends on: epochal explain 3 cat.jpg"""
     path = picture_path(output, f"explanation-{experiment_id}.png")
     client = options.connect(url, api_key, data_dir)
     chosen = {"method": method, "target": target, "weights": weights, "format": path.suffix[1:]}

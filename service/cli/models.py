@@ -1,4 +1,4 @@
-"""`epochal model`: names that predictions are asked for by, put on experiments' weights and rolled back."""
+"""`epochal model`: names under which experiments' weights are served, with versions and rollback."""
 
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -146,7 +146,7 @@ def _show_serving(model: dict[str, Any]) -> None:
 
 
 def _collect(client: Any, path: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
-    """Items of a list in as many requests as it takes, and the cursor of what is left."""
+    """Up to `limit` items of a list, by several requests if needed, and the cursor of the rest."""
     items: list[dict[str, Any]] = []
     cursor: str | None = None
     while len(items) < limit:

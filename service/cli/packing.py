@@ -1,6 +1,6 @@
-"""A folder as a tar file that is never written: its bytes are made as they are sent, from any place on.
+"""Generates the bytes of a tar file of a folder while it is sent, starting at any offset, without writing a file.
 
-They are always the same, so that the length is known before anything is read, and an upload that broke off goes on.
+The bytes are deterministic, so that the length is known in advance and an interrupted upload can be resumed.
 """
 
 import bisect
@@ -18,7 +18,7 @@ END = bytes(2 * BLOCK)
 
 
 class FolderChanged(EpochalError):
-    """A file of the folder is not what it was when the upload began."""
+    """A file of the folder has changed since the upload began."""
 
     code = "folder-changed"
     title = "The folder has changed while it was sent"
@@ -39,7 +39,7 @@ class PackedFolder:
 
     @property
     def digest(self) -> str:
-        """Names the folder's content by names, sizes and times of change."""
+        """A digest of the files' names, sizes and modification times, which identifies the content."""
         found = hashlib.sha256()
         for name, size in self.files:
             moment = (self.folder / name).stat().st_mtime_ns

@@ -22,7 +22,7 @@ TEST_SECONDS = 600.0
 BATCH_BYTES = 32_000_000
 TOO_LARGE, TRY_AGAIN = 413, (429, 503)
 KNOWN = {True: "yes", False: "no", None: "-"}
-"""Whether an image is like the validation images; nothing is said where nothing was fitted."""
+"""Texts for whether an image is like the validation images; empty without a calibration."""
 PATIENCE, LONGEST_PAUSE_SECONDS = 10, 30.0
 
 
@@ -122,7 +122,7 @@ def classify(
 
 
 def _names_weights(arguments: list[str]) -> bool:
-    """Whether the first argument is an experiment's number or, with images behind it, a model's name, and no file."""
+    """Whether the first argument is an experiment's number or, if images follow it, a model's name, and not a file."""
     first = arguments[0]
     if Path(first).exists():
         return False

@@ -1,4 +1,4 @@
-"""Sending a file to the lab by tus: in pieces, again after a broken connection, on from where it stopped."""
+"""Uploads a file by the tus protocol: in pieces, with retries, resuming an interrupted upload."""
 
 import base64
 import hashlib
@@ -14,26 +14,26 @@ from service.cli.client import Client, NoAnswer, Problem
 
 PIECE_BYTES = 8 << 20
 MAX_TRIES = 8
-"""Of one piece, with a pause that doubles between them: four minutes in all."""
+"""Attempts to send one piece, with doubling pauses between them: four minutes in all."""
 VERSION = {"Tus-Resumable": "1.0.0"}
 
 
 class Content(Protocol):
-    """What is sent."""
+    """The interface of content to upload."""
 
     length: int
     filename: str
 
     @property
     def digest(self) -> str:
-        """Names the content, so that only the same is gone on with."""
+        """A text that identifies the content, so that an upload is resumed with the same content only."""
 
     def read(self, start: int, size: int) -> bytes:
-        """Bytes from `start` on."""
+        """At most `size` bytes from `start` on."""
 
 
 class FileContent:
-    """A file as it is."""
+    """The content of a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,21 +42,21 @@ class FileContent:
 
     @property
     def digest(self) -> str:
-        """By place, size and time of change."""
+        """A digest of path, size and modification time."""
         found = self._path.stat()
         return hashlib.sha256(f"{self._path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}".encode()).hexdigest()
 
     def read(self, start: int, size: int) -> bytes:
-        """Bytes from `start` on."""
+        """At most `size` bytes from `start` on."""
         with self._path.open("rb") as file:
             file.seek(start)
             return file.read(size)
 
 
 def send(client: Client, content: Content, notes: Path, progress: Callable[[int, int], None]) -> str:
-    """Send content as an upload; returns the upload's id.
+    """Upload content; returns the upload's id.
 
-    Where an upload of the same content to the same lab was begun is kept in the folder `notes` until it is done.
+    The address of an unfinished upload of the same content to the same lab is kept in the folder `notes`.
     """
     note = notes / f"{hashlib.sha256(f'{client.url} {content.digest}'.encode()).hexdigest()[:32]}.json"
     upload_id, offset = _begun(client, note, content) or (_begin(client, content), 0)
@@ -69,13 +69,13 @@ def send(client: Client, content: Content, notes: Path, progress: Callable[[int,
 
 
 def forget(client: Client, content: Content, notes: Path) -> None:
-    """Forget that the content was being sent."""
+    """Remove the note of an upload."""
     name = hashlib.sha256(f"{client.url} {content.digest}".encode()).hexdigest()[:32]
     (notes / f"{name}.json").unlink(missing_ok=True)
 
 
 def _begun(client: Client, note: Path, content: Content) -> tuple[str, int] | None:
-    """The upload of this content that was begun, and how far it is; None if the lab does not have it."""
+    """The address and offset of an unfinished upload of this content; None if the lab has none."""
     try:
         upload_id = str(json.loads(note.read_bytes())["id"])
         found = client.request("HEAD", f"/uploads/{upload_id}", headers=VERSION).headers
@@ -93,7 +93,7 @@ def _begin(client: Client, content: Content) -> str:
 
 
 def _send_piece(client: Client, content: Content, upload_id: str, offset: int) -> int:
-    """Send the piece at an offset; returns how far the upload is then."""
+    """Send the piece at an offset; returns the upload's new offset."""
     pause = 1.0
     for attempt in range(1, MAX_TRIES + 1):
         piece = content.read(offset, PIECE_BYTES)

@@ -205,7 +205,7 @@ def report_path(path: Path) -> Path:
 
 
 def study_body(source: str) -> dict[str, Any]:
-    """The study in a file, or the name of one of the package's."""
+    """The body of a study: from a file, or {"preset": name}."""
     from service.cli.body import SPEC_SUFFIXES, is_file, read_body
 
     if source == "-" or is_file(source) or Path(source).suffix in SPEC_SUFFIXES:
@@ -215,7 +215,7 @@ def study_body(source: str) -> dict[str, Any]:
 
 @contextmanager
 def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterator[tuple["Client", bool]]:
-    """The lab that runs, or one of this command's own where none does; and whether it is its own."""
+    """The running lab, or a new one started by this command if none runs; and whether it is new."""
     from service.cli.client import Client
     from service.cli.running import stop_on_signals
     from service.lab.address import running_lab
@@ -253,7 +253,7 @@ def _num_workers(settings: "Settings") -> int:
 
 
 def _go_on(client: "Client", document: dict[str, Any]) -> dict[str, Any]:
-    """A study that an earlier command began: a cancelled one is resumed."""
+    """Continue an existing study: a cancelled one is resumed."""
     if document["status"] == "cancelled":
         found: dict[str, Any] = client.post(f"/studies/{document['id']}/resume")
         return found
@@ -384,7 +384,7 @@ def row_cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _show_plan(client: "Client", body: dict[str, Any]) -> None:
-    """Measure each kind of row once, and show what all of them take, in full or within the budget."""
+    """Measure each kind of row once, and show the time that all rows take, in full or within the budget."""
     from service.cli.study_plan import measure_plan
 
     plan = measure_plan(client, body)

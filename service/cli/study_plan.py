@@ -1,4 +1,4 @@
-"""`epochal study run --dry-run`: what a study would take, from one dry run for each kind of row."""
+"""`epochal study run --dry-run`: estimates the time of a study from one dry run for each kind of row."""
 
 from typing import TYPE_CHECKING, Any
 

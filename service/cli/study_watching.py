@@ -53,7 +53,7 @@ def watch_study(client: "Client", document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(client: "Client", study_id: int) -> dict[str, Any]:
-    """Read the study; a lab that is silent for a while, as while it restarts, is waited for."""
+    """Read the study, waiting for a lab that does not answer for a while, for example during a restart."""
     from service.cli.client import NoAnswer
 
     silent_since = time.monotonic()

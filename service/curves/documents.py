@@ -47,7 +47,7 @@ class ClassAccuracies(Document):
 
 
 class ClassMetricsDocument(Document):
-    """How each class has fared, epoch by epoch."""
+    """Validation accuracies of the classes, by epoch."""
 
     experiment_id: int
     classes: list[str]

@@ -1,4 +1,4 @@
-"""Datasets: uploaded, listed, changed, deleted. A worker imports what was uploaded."""
+"""Use cases of datasets: create from an upload, list, get, change, delete. Imports are done by workers."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -33,9 +33,9 @@ from service.http.errors import invalid_fields
 
 MAX_IMPORTS_A_KEY = 5
 MAX_IMPORTS = 50
-"""Versions that wait for a worker, or are being made, of one key and of all."""
+"""The most versions that wait for a worker or are being made, for one key and for all."""
 MAX_CHANGES = 15_000
-"""Images that one request relabels or drops."""
+"""The most images that one request can relabel or drop."""
 
 
 class Relabelled(BaseModel):
@@ -80,7 +80,7 @@ class Datasets:
             self._check(session, name, caller, replace=replace, num_bytes=num_bytes)
 
     def check_room(self, caller: Caller, *, num_bytes: int) -> None:
-        """Refuse an upload whose name is not known yet, where the caller may send no more. Raises as `check_upload`."""
+        """Check the caller's limits before an upload whose name is not known yet. Raises as `check_upload`."""
         with self.store.reading() as session:
             self._check_limits(session, caller)
             check_disk_quota(session, self.settings, caller, num_bytes)
@@ -96,7 +96,7 @@ class Datasets:
         filename: str,
         replace: bool,
     ) -> tuple[DatasetDocument, bool]:
-        """Make a name's next version of an archive in the folder of uploads; whether the name is new.
+        """Create a name's next version from an archive in the uploads folder. Returns it and whether the name is new.
 
         Raises as `check_upload` does. Of two requests with one new name, one makes it and the other gets Conflict.
         """
@@ -117,7 +117,7 @@ class Datasets:
     def create_of_upload(
         self, name: str, upload_id: str, options: ImportChoices, caller: Caller, *, replace: bool
     ) -> tuple[DatasetDocument, bool]:
-        """The same of a finished upload, which stays what it was if it is refused."""
+        """As `create`, from a finished upload, which is kept if the dataset is refused."""
         self.check_upload(name, caller, replace=replace, num_bytes=0)
         folder = self.settings.uploads_dir
         note = find_upload(folder, upload_id, caller.name or "")

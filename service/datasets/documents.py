@@ -14,7 +14,7 @@ from service.http.documents import API, Document
 from service.http.prefix import with_prefix
 
 MOST_SKIPPED = 200
-"""Skipped files that a document names."""
+"""The most skipped files that a document lists."""
 
 
 class Progress(Document):
@@ -163,7 +163,7 @@ class HealthReportDocument(Document):
 
 
 class HealthDocument(Document):
-    """What is wrong with a version's images, in sentences with the images to look at; null while it is checked."""
+    """The check of a version's images: findings in sentences, with the images concerned."""
 
     name: str
     version: int
@@ -232,7 +232,7 @@ def _version_item(row: DatasetVersion) -> VersionItem:
 
 
 def built_in_document(info: DatasetInfo, counts: list[tuple[int, int]] | None) -> DatasetDocument:
-    """A built-in dataset; `counts` are each class's training and test images, None while they are not here."""
+    """A built-in dataset; `counts` are each class's training and test images, None if it has not been fetched."""
     unknown: list[tuple[int | None, int | None]] = [(None, None)] * len(info.class_names)
     each = unknown if counts is None else counts
     return DatasetDocument(

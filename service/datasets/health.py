@@ -1,4 +1,4 @@
-"""What a check of a dataset's images found: made by a worker once a version is ready, kept beside its arrays."""
+"""Reads the check of a dataset's images, which a worker makes once a version is ready and stores beside its arrays."""
 
 from models.data.catalogue import DATASETS
 from models.data.health.stored import read_check
@@ -13,7 +13,7 @@ from service.datasets.documents import HealthDocument, HealthReportDocument, lin
 
 
 def read_health(store: Store, settings: Settings, datasets: Datasets, name: str, version: int | None) -> HealthDocument:
-    """The result of a version's check, or that a worker is at it; one that was never asked for is asked for now.
+    """The result of a version's check, or that it is being made. A version without a check gets one now.
 
     Raises NotFound, Conflict for a version that is not ready and for a built-in dataset.
     """

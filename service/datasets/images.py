@@ -18,7 +18,7 @@ from service.datasets.documents import ImageItem, ImagePage, address_of
 
 SPLITS = ("train", "test")
 MAX_SIDE = 2048
-"""Pixels of an image that is sent larger than it is."""
+"""The largest side in pixels of an enlarged image."""
 
 
 def open_images(name: str, row: DatasetVersion | None, settings: Settings) -> ImageDataset:
@@ -82,7 +82,7 @@ def _ids(dataset: ImageDataset, label: int | None, split: str | None) -> npt.NDA
 
 
 def _records(dataset: ImageDataset, settings: Settings, name: str, wanted: set[int]) -> dict[int, ImageRecord]:
-    """The list's entries of these images; none for a built-in dataset, which has no files of its own."""
+    """The file records of these images; none for a built-in dataset."""
     found = find_dataset(DatasetSpec(name=name, fingerprint=_fingerprint(dataset, name)), settings)
     if found.folder is None or not wanted:
         return {}

@@ -1,4 +1,4 @@
-"""Receiving an archive of images: the body of a request is written to the disk as it arrives, and never held."""
+"""Receives an archive of images: a request's body is streamed to the disk."""
 
 import os
 from collections.abc import AsyncIterator, Callable
@@ -25,16 +25,16 @@ FILE = "file"
 MAX_FIELDS = 16
 MAX_FIELD_BYTES = 1000
 MAX_HEAD_BYTES = 8000
-"""Of the headers of one part."""
+"""The most bytes of the headers of one part."""
 WRITTEN_AT_ONCE = 1 << 20
 ROOM_BYTES = 64 << 20
-"""How often the room on the disk is looked at while a body of unknown length arrives."""
+"""The free disk space is checked after every this many bytes of a body of unknown length."""
 EXAMPLE = "curl --data-binary @photos.zip -H 'Content-Type: application/zip' 'ADDRESS/api/v1/datasets?name=photos'"
 
 
 @dataclass
 class Received:
-    """What a body brought."""
+    """A received archive: its path, size and file name, and the form's text fields."""
 
     archive: Path
     num_bytes: int = 0
@@ -107,7 +107,7 @@ def _flush(file: IO[bytes]) -> None:
 
 
 class _Form:
-    """A multipart form, parsed as it arrives: text fields are kept, the file's bytes are handed on."""
+    """An incremental parser of a multipart form: it keeps text fields and returns the file's bytes."""
 
     def __init__(self, content_type: str, received: Received) -> None:
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
@@ -133,7 +133,7 @@ class _Form:
         self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
 
     def feed(self, chunk: bytes) -> bytes:
-        """Parse a piece of the body; returns what of the file is in it."""
+        """Parse a piece of the body; returns the file's bytes in it."""
         self._file_bytes.clear()
         try:
             self._parser.write(chunk)
@@ -142,7 +142,7 @@ class _Form:
         return bytes(self._file_bytes)
 
     def close(self) -> None:
-        """Check that the form was whole and had a file."""
+        """Check that the form was complete and had a file."""
         if not self._ended:
             raise BadRequest("the multipart body ends before its last boundary", fix="send it again")
         if FILE not in self._seen:

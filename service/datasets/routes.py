@@ -1,4 +1,4 @@
-"""Routes of datasets: uploaded, listed, looked at, checked, changed, deleted."""
+"""Routes of datasets: upload, list, get, images, check, change, delete."""
 
 import base64
 from enum import StrEnum
@@ -54,7 +54,7 @@ class Split(StrEnum):
     TRAIN = "train"
     """Trained on and validated on."""
     TEST = "test"
-    """Kept for the end."""
+    """Tested on at the end."""
 
 
 DatasetsDep = Annotated[Datasets, Depends(get_datasets)]
@@ -179,7 +179,7 @@ async def replace_dataset(
 
 @router.get("/{name}", responses=problems(401, 404, 422))
 def get_dataset(name: Name, datasets: DatasetsDep, version: Version = None) -> DatasetDocument:
-    """Read a dataset: how far its import is, classes, skipped files, warnings, versions."""
+    """Read a dataset: the progress of its import, classes, skipped files, warnings, versions."""
     return datasets.get(name, version)
 
 
@@ -326,7 +326,7 @@ async def relabel_images(
     response: Response,
     version: Version = None,
 ) -> DatasetDocument:
-    """Make the next version, with images under other labels; this one stays as it is."""
+    """Create the next version with some images relabelled; this version stays as it is."""
     changes = read_fields(Relabelling, body.document, example='{"images": [{"id": 17, "label": "cat"}]}')
     document = await writes.run(datasets.change, name, version, changes, caller)
     response.headers["Location"] = document.links["self"]
@@ -348,7 +348,7 @@ async def drop_images(
     response: Response,
     version: Version = None,
 ) -> DatasetDocument:
-    """Make the next version without these images; this one stays as it is."""
+    """Create the next version without some images; this version stays as it is."""
     changes = read_fields(Dropping, body.document, example='{"images": [17, 23]}')
     document = await writes.run(datasets.change, name, version, changes, caller)
     response.headers["Location"] = document.links["self"]

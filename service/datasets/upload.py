@@ -1,4 +1,4 @@
-"""Taking an upload of images: a request's body or a finished upload, checked before it is read, then stored."""
+"""Accepts an upload of images: a request's body or a finished upload, checked before the body is read."""
 
 from functools import partial
 from typing import cast
@@ -20,7 +20,7 @@ from service.http.queues import BoundedQueue
 
 
 class Options(BaseModel):
-    """What a request asks of an import. The engine's own options have bounds and rules, and are made of this."""
+    """An import's options in a request, which ImportOptions validates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ class Options(BaseModel):
     seed: int = 0
 
     def checked(self, name: str) -> ImportChoices:
-        """The options as they are stored. Raises InvalidRequest for a group that cannot be searched for, say."""
+        """The options as they are stored. Raises InvalidRequest for an invalid one, such as a broken pattern."""
         return check_options(name, cast(ImportChoices, self.model_dump(mode="json")))
 
 

@@ -1,4 +1,4 @@
-"""The JSON documents of what the best weights answered on a split."""
+"""JSON documents of the best weights' evaluation on a split."""
 
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +16,7 @@ MAX_PAIRS = 20
 
 
 class OfSplit(Document):
-    """On which images, and with which weights."""
+    """The split and the weights of an evaluation."""
 
     experiment_id: int
     split: str
@@ -45,7 +45,7 @@ class PairDocument(Document):
 
 
 class ConfusionDocument(OfSplit):
-    """Which classes are taken for which."""
+    """The confusion matrix, each class's figures, and the most confused pairs."""
 
     accuracy: float
     class_names: list[str]
@@ -75,7 +75,7 @@ class RocDocument(OfSplit):
 
 
 class MistakeDocument(Document):
-    """A wrong image."""
+    """A wrongly classified image."""
 
     index: int = Field(description="Its position in the split, from 0.")
     label: str

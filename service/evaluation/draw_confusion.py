@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture: right answers in blue, wrong ones in orange, both by the share of their row."""
+"""Draws a confusion matrix: correct predictions in blue, wrong ones in orange, both by their share of the row."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ KEPT_END = 28
 
 
 def render_confusion(matrix: Counts, names: tuple[str, ...], *, title: str, format: str = "png") -> bytes:  # noqa: A002
-    """Draw counts (K, K): a row is an image's class, a column the class that it was taken for."""
+    """Draw counts (K, K): a row is an image's class, a column the predicted class."""
     with drawing():
         return _draw(matrix, names, title).save(format, title=title)
 
@@ -103,7 +103,7 @@ def _shares(matrix: Counts) -> NDArray[np.float64]:
 
 
 def _largest_share(matrix: Counts) -> float:
-    """Of wrong answers in a row: what full orange stands for."""
+    """The largest share of wrong predictions in a row, which is drawn in full orange."""
     shares = _shares(matrix)
     np.fill_diagonal(shares, 0)
     return float(shares.max())

@@ -1,4 +1,4 @@
-"""ROC curves as a picture: the mean of all classes, the classes that are told worst, the others in grey."""
+"""Draws ROC curves: the mean of all classes, the classes with the smallest areas in colour, the others in grey."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ MARGIN = 22.0
 SIDE = 300.0
 KEY_WIDTH = 190.0
 WORST = 3
-"""Classes that are drawn in a colour of their own."""
+"""The number of classes that are drawn in a colour of their own."""
 OTHERS = "#C4C4C4"
 KEPT_END = 28
 
@@ -27,7 +27,7 @@ def render_roc(
     title: str,
     format: str = "png",  # noqa: A002
 ) -> bytes:
-    """Draw each class against all others. Classes without a curve are said to have none."""
+    """Draw each class against all others. Classes without a curve are listed."""
     with drawing():
         return _draw(curves, macro, names, title).save(format, title=title)
 

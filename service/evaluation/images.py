@@ -16,7 +16,7 @@ from models.spec.parse import load_spec
 from models.store import experiments
 
 MAX_SIDE = 2048
-"""Pixels of an image that is sent larger than it is."""
+"""The largest side in pixels of an enlarged image."""
 
 
 class ImageSplit(StrEnum):

@@ -1,4 +1,4 @@
-"""What the best weights answered on a split: found, read, and put into figures."""
+"""Finds and reads the best weights' logits on a split, and computes figures from them."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -53,7 +53,7 @@ class OutputsSource:
         return self.experiment_id, self.name, self.split.value, self.record.sha256
 
     def title(self, about: AboutOutputs) -> str:
-        """What a picture is called."""
+        """The title of a picture."""
         name = f"#{self.experiment_id} {self.name}".strip()
         return f"{name}, {self.split} split, epoch {about.epoch}"
 
@@ -66,7 +66,7 @@ class OutputsSource:
             raise self._unreadable(error) from error
 
     def about(self) -> AboutOutputs:
-        """What stands in their header. Raises Conflict if it cannot be read."""
+        """The header of the file. Raises Conflict if it cannot be read."""
         try:
             return read_about(self.path)
         except CorruptFile as error:
@@ -115,7 +115,7 @@ def _none_yet(row: Experiment, split: EvaluatedSplit) -> Conflict:
 
 
 def class_number(field: str, given: str | None, names: tuple[str, ...]) -> int | None:
-    """Which class a name or a number stands for. Raises InvalidRequest, with the nearest name, if none."""
+    """The class with a name or number. Raises InvalidRequest, with the nearest name, if there is none."""
     if given is None:
         return None
     if given in names:
@@ -133,7 +133,7 @@ def class_number(field: str, given: str | None, names: tuple[str, ...]) -> int |
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One image that is taken for another class than its own. Classes are numbers."""
+    """One wrongly classified image. Classes are numbers."""
 
     position: int
     label: int

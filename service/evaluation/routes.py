@@ -1,4 +1,4 @@
-"""What the best weights answered on the validation and test split: confusion, ROC, mistakes, calibration, images."""
+"""Routes of the best weights' evaluation: confusion matrix, ROC curves, mistakes, calibration, images."""
 
 import hashlib
 from typing import Annotated
@@ -69,7 +69,7 @@ Source = Annotated[OutputsSource, Depends(_find)]
 
 @router.get("/{experiment_id}/confusion", response_model=ConfusionDocument, responses=FIGURES)
 def get_confusion(source: Source, renderings: RenderingsDep, request: Request) -> Response:
-    """Read which classes are taken for which: counts, precision, recall and F1, the most confused pairs."""
+    """Read the confusion matrix: counts, precision, recall and F1 of each class, the most confused pairs."""
 
     def make() -> bytes:
         outputs = source.read()

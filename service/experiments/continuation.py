@@ -19,7 +19,7 @@ STRETCHED = ("cosine", "one_cycle")
 
 
 class Continuation(BaseModel):
-    """With how many more epochs an experiment is continued."""
+    """The body of a continuation: how many more epochs to train."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -41,7 +41,7 @@ class Continued:
 
 
 def continued(original: Experiment, done: int, asked: Continuation) -> Continued:
-    """The spec of an experiment that goes on after the `done` epochs of another, with its present name and tags.
+    """The spec of an experiment that continues after the `done` epochs of another, with its present name and tags.
 
     Raises InvalidRequest for more epochs in all than a spec can have.
     """

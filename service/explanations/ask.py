@@ -1,4 +1,4 @@
-"""Asks a worker for what takes torch: an explanation by gradients, or a layer's outputs."""
+"""Requests computations that need torch from a worker: explanations by gradients, and a layer's outputs."""
 
 import base64
 import time
@@ -25,11 +25,11 @@ from service.predictions.weights import find_record
 SECONDS = 60.0
 POLL_SECONDS = 0.1
 PER_KEY = 3
-"""Of the 8 that may wait at once."""
+"""The most requests of one key; 8 of all keys may wait at once."""
 
 
 class Explainer:
-    """Puts a request into the workers' table and waits for the answer."""
+    """Stores a request as a measurement for the workers and waits for the answer."""
 
     def __init__(self, store: Store, celery: Celery, writes: BoundedQueue) -> None:
         self._store = store
@@ -90,7 +90,7 @@ class Explainer:
 
 
 def unpack(answer: ExplanationResult, kind: type[np.floating[Any]]) -> NDArray[np.float64]:
-    """The numbers in a worker's answer. Raises Conflict if they are not finite."""
+    """Decode the numbers in a worker's answer. Raises Conflict if they are not finite."""
     values = np.frombuffer(base64.b64decode(answer["values"]), kind).astype(np.float64).reshape(answer["shape"])
     if not np.isfinite(values).all():
         raise Conflict("the weights give no finite explanation", fix="ask the best weights")

@@ -1,4 +1,4 @@
-"""An explanation as a picture: the image, and the image in grey with what speaks for the class in red."""
+"""Draws an explanation: the image, and the image in grey with the pixels that support the class in red."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ GAP = 26.0
 FOR, AGAINST = np.array([213, 94, 0]), np.array([0, 114, 178])
 """Vermilion and blue of the palette, told apart with every kind of colour blindness."""
 GREY_PART = 0.55
-"""Of the image below the map: pale, so that colours stand out."""
+"""Contrast of the grey image below the map: low, so that the colours are visible."""
 KEPT_END = 30
 NAMES = {
     Method.OCCLUSION: "Occlusion",
@@ -65,7 +65,7 @@ def _draw(explained: Explained, title: str) -> Sheet:
 
 
 def overlay(image: NDArray[np.uint8], values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The image (H, W, 3) in grey, coloured by a map (H, W): the largest absolute value is wholly colour."""
+    """The image (H, W, 3) in grey, coloured by a map (H, W): the largest absolute value is fully coloured."""
     grey = (255 * (1 - GREY_PART) + GREY_PART * image.mean(axis=2))[..., None].repeat(3, axis=2)
     largest = float(np.abs(values).max())
     strength = (np.abs(values) / largest if largest else np.zeros_like(values))[..., None] ** 0.8

@@ -1,4 +1,4 @@
-"""A timeline as a picture: the image, and by epoch the probability of its class and of the strongest other one."""
+"""Draws a timeline: the image, and by epoch the probability of its class and of the most probable other one."""
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def _draw(timeline: Timeline, title: str) -> Sheet:
 
 
 def describe(timeline: Timeline) -> str:
-    """When it was learned and forgotten, in a sentence."""
+    """A sentence on when the image was learned and forgotten."""
     target, epochs = timeline.looked.class_names[timeline.target], timeline.epochs
     if timeline.learned_at is None:
         return f"None of the {len(epochs)} kept epochs takes it for '{target}'."
@@ -86,7 +86,7 @@ def _key(sheet: Sheet, target: str, *, has_others: bool) -> None:
 
 
 def _strip(plot: Plot, timeline: Timeline) -> None:
-    """Below the axis: green over the epochs that take the image for the class, red over those that do not."""
+    """Draw the strip below the axis: green where the epoch predicts the class, red where it does not."""
     epochs = timeline.epochs
     base = plot.frame.bottom - 56
     for first, last, is_right in spans_of([bool(one) for one in timeline.right]):

@@ -1,4 +1,4 @@
-"""Which pixels an answer rests on, by one of three methods."""
+"""Computes which pixels a prediction depends on, by one of three methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class Method(StrEnum):
     OCCLUSION = "occlusion"
     """The fall of the class's logit when a part is covered."""
     GRAD_CAM = "grad_cam"
-    """Where the last feature map speaks for the class; computed by a worker."""
+    """Where the last feature map supports the class; computed by a worker."""
     INTEGRATED_GRADIENTS = "integrated_gradients"
     """What each pixel adds to the class's logit; computed by a worker."""
 
 
 class ExplanationDocument(Document):
-    """Which pixels an answer rests on: a number a pixel, above 0 where it speaks for the target."""
+    """The relevance of each pixel for the target class: above 0 where the pixel supports it."""
 
     experiment_id: int
     weights: str
@@ -88,10 +88,10 @@ async def explain(
     method: Method,
     target: str | None,
 ) -> Explained:
-    """Explain what the network says of one image.
+    """Explain the prediction of one image.
 
-    Raises what predictions raise; InvalidRequest for a class that is none; Unavailable where a worker is needed and
-    none answers.
+    Raises what predictions raise; InvalidRequest for an unknown class; Unavailable if a worker is needed and none
+    answers.
     """
     async with queue.pieces.request(whose):
         looked = await look_at(predictor, queue, whose, experiment_id, which, uploads)
@@ -105,7 +105,7 @@ async def explain(
 async def _occlude(
     predictor: Predictor, queue: PredictionQueue, whose: str, looked: Looked, target: int
 ) -> NDArray[np.float64]:
-    """Cover one window after another, a few in each turn."""
+    """Predict with one window covered after another, a few windows per turn in the queue."""
     wanted = looked.served.weights.preprocessing
     windows = windows_of(wanted.source_size)
     cost = NETWORK_COST * wanted.input_size**2

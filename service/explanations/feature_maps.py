@@ -1,4 +1,4 @@
-"""A layer's outputs for one image."""
+"""Computes a layer's outputs for one image, by a worker."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ async def compute_feature_maps(
     uploads: Sequence[Upload],
     layer: str | None,
 ) -> FeatureMaps:
-    """Have a worker compute them. Raises as `explain` does, and InvalidRequest for a layer that there is not."""
+    """Have a worker compute them. Raises as `explain` does, and InvalidRequest for an unknown layer."""
     chosen = await queue.threads.run(_find_layer, store, experiment_id, layer)
     async with queue.pieces.request(whose):
         looked = await look_at(predictor, queue, whose, experiment_id, which, uploads)

@@ -1,4 +1,4 @@
-"""One uploaded image, decoded, and what a network says of it: where explanations, feature maps and timelines begin."""
+"""Decodes and predicts one uploaded image, as the first step of explanations, feature maps and timelines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ TINY = 1e-300
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """An image as the network sees it, and the network's answer."""
+    """A decoded image and its prediction."""
 
     name: str
     pixels: NDArray[np.uint8]
@@ -40,7 +40,7 @@ class Looked:
         return int(self.judged.probabilities.argmax())
 
     def target(self, given: str | None) -> int:
-        """The class that a request names, or the predicted one. Raises InvalidRequest for none of the network's."""
+        """The class that a request names, or the predicted one. Raises InvalidRequest for an unknown class."""
         chosen = class_number("target", given, self.class_names)
         return self.predicted if chosen is None else chosen
 
@@ -58,7 +58,7 @@ async def look_at(
     which: str,
     uploads: Sequence[Upload],
 ) -> Looked:
-    """Decode the one image and predict it, in a turn of its own. To be called with a request admitted to the queue.
+    """Decode and predict the image, in a turn of its own. Call it with a request admitted to the queue.
 
     Raises what a prediction raises, and InvalidRequest for any other number of images.
     """

@@ -1,4 +1,4 @@
-"""Routes that look closely at one image: explanations, feature maps, timelines."""
+"""Routes for the prediction of one image in detail: explanations, feature maps, timelines."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from service.predictions.predictor import Predictor
 from service.predictions.routes import PredictorDep
 
 router = APIRouter(prefix="/experiments", tags=["explanations"], route_class=StrictRoute)
-"""What a viewer's key may POST."""
+"""Paths that a viewer's key may POST to."""
 
 JSON_TYPE = "application/json"
 PROBLEMS = problems(400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 503, 507)
@@ -127,7 +127,7 @@ async def create_explanation(
     weights: Which = "best",
     form: AnyForm = None,
 ) -> Response:
-    """Show which pixels an answer rests on: over the image as a picture, or as numbers."""
+    """Show which pixels a prediction depends on, as a picture over the image or as numbers."""
     chosen = _choose(arrived.request, form, tuple(Form))
     work = explain(
         arrived.predictor,
@@ -200,7 +200,7 @@ async def create_timeline(
     target: Target = None,
     form: AnyForm = None,
 ) -> Response:
-    """Score one image at every epoch whose weights are kept: when it was learned, when forgotten."""
+    """Predict one image with the weights of every kept epoch: when it was learned, when forgotten."""
     chosen = _choose(arrived.request, form, (Form.JSON, Form.PNG, Form.SVG))
     work = follow_image(
         store, settings, arrived.predictor, arrived.queue, arrived.whose, experiment_id, arrived.uploads, target

@@ -1,4 +1,4 @@
-"""One image at every epoch whose weights are kept: when was it learned, when forgotten.
+"""Predicts one image with the weights of every kept epoch: when it was learned and when forgotten.
 
 Forgetting events: Toneva et al. 2019 (arXiv 1812.05159).
 """
@@ -28,12 +28,12 @@ from service.predictions.session import compute_logits, start_session
 from service.predictions.weights import read_about
 
 START_COST = 3
-"""An epoch's weights are read and made ready in about the time that the network takes for three images."""
+"""Reading and preparing an epoch's weights takes about as long as predicting three images."""
 EXACT = (ArtifactKind.WEIGHTS_BEST, ArtifactKind.WEIGHTS_LAST)
 
 
 class TimelineEpoch(Document):
-    """What the weights of one epoch say of the image."""
+    """The prediction of the image by the weights of one epoch."""
 
     epoch: int
     label: str
@@ -124,9 +124,9 @@ async def follow_image(
     uploads: Sequence[Upload],
     target: str | None,
 ) -> Timeline:
-    """Score one image with the weights of every kept epoch, one after the other, each in a turn of its own.
+    """Predict one image with the weights of every kept epoch, each in a turn of its own.
 
-    Raises what predictions raise, and InvalidRequest for a class that is none.
+    Raises what predictions raise, and InvalidRequest for an unknown class.
     """
     async with queue.pieces.request(whose):
         looked = await look_at(predictor, queue, whose, experiment_id, "best", uploads)
@@ -145,7 +145,7 @@ async def follow_image(
 
 
 def _find_records(store: Store, experiment_id: int) -> list[ArtifactRecord]:
-    """The weights in 32 bits first: those of an epoch that is kept in both forms are used."""
+    """The records of kept weights by epoch; of an epoch that is kept in 32 and in 16 bits, the 32-bit one."""
     with store.reading() as session:
         exact = [artifacts.newest(session, experiment_id, kind) for kind in EXACT]
         return [
@@ -155,9 +155,9 @@ def _find_records(store: Store, experiment_id: int) -> list[ArtifactRecord]:
 
 
 def _score(graphs: Graphs, looked: Looked, record: ArtifactRecord, settings: Settings) -> tuple[int, Floats] | None:
-    """The epoch of a weights file and its probabilities; None for a file that went while others were read.
+    """The epoch of a weights file and its probabilities; None for a file that was removed in the meantime.
 
-    Raises Conflict for weights that are damaged or give nothing finite.
+    Raises Conflict for weights that are damaged or whose logits are not finite.
     """
     try:
         data = record.file(settings.experiments_dir).read_bytes()

@@ -1,4 +1,4 @@
-"""A bundle: a zip with a trained network in every form, what is known of it, and a program that classifies with it."""
+"""Builds a bundle: a zip with a trained network in every form, a model card, and a program that classifies with it."""
 
 import io
 import json
@@ -37,7 +37,7 @@ PROGRAM = Path(__file__).with_name("classify.py")
 NUM_COMPARED = 32
 TOLERANCE = 1e-5
 EPOCH_DATE = (2000, 1, 1, 0, 0, 0)
-"""Of every member, so that the same network makes the same bytes."""
+"""The date of every member, so that the same network gives the same bytes."""
 READ_ME = """\
 {name}: a trained image classifier, exported from Epochal {version}.
 
@@ -70,7 +70,7 @@ class Parity(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the store holds of an experiment, as a model card tells it."""
+    """An experiment's data for the model card."""
 
     name: str
     spec: JsonObject
@@ -116,7 +116,7 @@ def make_bundle(store: Store, graphs: Graphs, weights: Weights, data: bytes, exp
 
 
 def read_known(store: Store, weights: Weights) -> Known:
-    """Read what the store holds."""
+    """Read an experiment's data for the model card."""
     with store.reading() as session:
         row = experiments.get(session, weights.experiment_id)
         epochs = history.read(session, row.id)
@@ -176,7 +176,7 @@ def compare(onnx: bytes, graph: bytes, weights: Weights, data: bytes) -> Parity:
 
 
 def sample_images(weights: Weights) -> list[bytes]:
-    """Image files that stand for any: noise whose grain is a pixel, a quarter of the image, and what lies between."""
+    """Test images: noise with grains from one pixel to a quarter of the image."""
     rng, side = np.random.default_rng(0), weights.preprocessing.source_size
     return [_noise(rng, side, max(1, side >> (2 + number % 4))) for number in range(NUM_COMPARED)]
 

@@ -1,4 +1,4 @@
-"""A trained network as files that others use: a self-contained ONNX file, the weights as they are stored, a bundle."""
+"""Exports a trained network: a self-contained ONNX file, the weights as they are stored, or a bundle."""
 
 import hashlib
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class ExportFormat(StrEnum):
     SAFETENSORS = "safetensors"
     """The weights as stored."""
     BUNDLE = "bundle"
-    """A zip of both with what is known of the network, and a program that classifies with it."""
+    """A zip of both with a model card and a program that classifies with it."""
 
 
 def export(

@@ -1,4 +1,4 @@
-"""A network as one ONNX file that needs nothing beside it."""
+"""Builds one ONNX file that contains a network's weights."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from service.predictions.weights import Weights
 
 
 def self_contained(graph: bytes, weights: Weights, data: bytes) -> Iterator[bytes]:
-    """The graph with its weights inside, piece by piece: an ONNX file that needs nothing beside it.
+    """Yield an ONNX file of the graph with its weights inside, piece by piece.
 
     Protocol Buffers merges messages that follow each other, so each tensor is a message of its own behind the graph's,
     and no more than one of them is held twice. https://protobuf.dev/programming-guides/encoding/#last-one-wins

@@ -1,7 +1,7 @@
-"""Images out of a zip that someone sent: looked at as a whole before anything is unpacked, and nothing is written.
+"""Reads the images in an uploaded zip: the directory is checked as a whole first, and nothing is written to disk.
 
-Every refusal names the member. Sizes are bounded by what the archive says of itself, and what is unpacked is cut off
-there: a member that holds more fails its checksum.
+Every error names the member. Sizes are bounded by the zip's directory; a member that unpacks to more is cut off there
+and fails its checksum.
 """
 
 import io
@@ -18,21 +18,21 @@ from models.text import plural
 from service.http.errors import BadRequest, shown
 
 HEAD_OF_A_MEMBER = b"PK\x01\x02"
-"""Begins each entry of the directory at a zip's end."""
+"""The signature of each entry of a zip's directory."""
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-"""How a zip begins."""
+"""The signature of a zip."""
 MAX_ENTRIES = 5_000
-"""That are looked at: zipfile makes an object of each before one can count them."""
+"""The most entries of a directory; checked first, since zipfile makes an object of each."""
 MAX_NAME = 1_000
 COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 LEFT_BY_MACOS = re.compile(r"__MACOSX/|(.*/)?\.DS_Store$")
-"""What macOS puts beside the files into every zip."""
+"""Names of the files that macOS adds to every zip."""
 ENCRYPTED = 0x1
 BROKEN = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, KeyError, IndexError, OverflowError,
     NotImplementedError, RuntimeError, MemoryError,
 )  # fmt: skip
-"""What the zipfile module raises of an archive that was made to break it."""
+"""What the zipfile module raises for damaged and malicious archives."""
 FIX = "put image files into the zip, in folders or not, and nothing else"
 
 
@@ -45,7 +45,7 @@ class Archive:
 
     @property
     def num_bytes(self) -> int:
-        """What its members are unpacked."""
+        """The size of all members unpacked."""
         return sum(member.file_size for member in self.members)
 
     def unpack(self) -> list[tuple[str, bytes]]:
@@ -66,10 +66,10 @@ class Archive:
 
 
 def open_archive(data: bytes, *, max_members: int, max_bytes: int) -> Archive:
-    """Look at a zip: names, kinds and sizes of all its members; folders and what macOS adds are skipped.
+    """Check a zip's directory: names, kinds and sizes of all members; folders and files that macOS adds are skipped.
 
-    Raises BadRequest for what is no zip, InvalidRequest for a member that leads out of it, is a link or encrypted, or
-    none at all; TooLarge for more members or bytes than are read.
+    Raises BadRequest for an invalid zip; InvalidRequest for one without members, or with a path outside the archive, a
+    link or an encrypted member; TooLarge for too many members or bytes.
     """
     if data.count(HEAD_OF_A_MEMBER) > MAX_ENTRIES:
         raise TooLarge(

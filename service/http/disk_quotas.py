@@ -22,7 +22,7 @@ def check_upload_size(settings: Settings, num_bytes: int) -> None:
 
 
 def check_num_uploads(settings: Settings, caller: Caller) -> None:
-    """Raise TooManyRequests if the caller has begun many uploads and not used them."""
+    """Raise TooManyRequests if the caller has too many unused uploads."""
     own = _uploads_of(settings, caller)
     if len(own) >= MAX_UPLOADS:
         raise TooManyRequests(

@@ -1,7 +1,7 @@
-"""Multipart forms as programs and browsers usually write them, taken apart in one go.
+"""A fast parser for multipart forms in the form in which programs and browsers usually write them.
 
-A general parser calls back for each header and each piece of content, which takes longer than a small network does.
-What is not written in the usual way is left to it.
+The general parser calls back for each header and each piece of content, which takes longer than a small network does.
+It parses all other forms.
 """
 
 import re
@@ -16,7 +16,7 @@ PART = re.compile(
 
 
 def split_form(content_type: str, body: bytes, most: int) -> list[tuple[str, str, bytes]] | None:
-    """The files of a form: name of the part, file name, content. None if it is written in another way.
+    """The files of a form (name of the part, file name, content); None if the general parser has to parse it.
 
     None too for a form of more than `most` files, or of none.
     """

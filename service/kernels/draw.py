@@ -188,8 +188,7 @@ def kernel_grid_json(
 ) -> KernelGridJson:
     """The same kernels as numbers: raw weights by output channel, and the limits that the picture scales them by.
 
-    What is not finite is null. A huge layer's kernels are cut off after 300,000 weights; `shown` says how many are
-    there.
+    Values that are not finite become null. At most 300,000 weights are returned; `shown` is how many kernels they are.
     """
     tiles.check_scaling(scaling)
     tiles.check_kernels(kernels)

@@ -111,8 +111,8 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
 def find_kernels(
     session: Session, experiment_id: int, layer: str | None, epoch: str, experiments_dir: Path, *, nearest: bool = False
 ) -> KernelSource:
-    """Where the kernels of a layer are. Raises InvalidRequest for a layer or epoch that there is not, Conflict before
-    there are any.
+    """Where the kernels of a layer are. Raises InvalidRequest for an unknown layer or epoch, Conflict if there are no
+    kernels yet.
     """
     row = experiments.get(session, experiment_id)
     convolutions = [entry["name"] for entry in row.layers or [] if entry.get("kernel_shape")]

@@ -23,7 +23,7 @@ from service.http.queues import BoundedQueue
 PREFLIGHT_SECONDS = 20.0
 POLL_SECONDS = 0.1
 PREFLIGHTS_A_KEY = 3
-"""That wait at once, of the 8 that all callers may have."""
+"""The most waiting pre-flights of one caller; 8 of all callers may wait."""
 
 
 class PreflightDocument(BaseModel):

@@ -1,4 +1,4 @@
-"""The body of an inference request, read with the limits of uploads, and unpacked if it came compressed."""
+"""Reads the body of an inference request within the limits of uploads, decompressing it if needed."""
 
 import zlib
 from collections.abc import Callable
@@ -14,7 +14,7 @@ CODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 async def read_body(request: Request, arrived: Callable[[int], None], max_bytes: int) -> bytes:
-    """The whole body. `arrived` is told how many bytes came, as they come.
+    """Read the whole body. `arrived` is called with the number of bytes of each chunk.
 
     Raises BadRequest for a coding that is not known or broken data, TooLarge for more than `max_bytes` unpacked.
     """

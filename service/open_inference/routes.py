@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over HTTP: what clients of KServe and Triton speak."""
+"""Routes of the Open Inference Protocol, version 2, which clients of KServe and Triton use."""
 
 from importlib import metadata
 from typing import Annotated
@@ -61,14 +61,14 @@ def get_ready(store: StoreDep) -> Response:
 
 @router.get("")
 async def get_server() -> JsonObject:
-    """Tell name, version and extensions of the server."""
+    """Read the server's name, version and extensions."""
     return {"name": "epochal", "version": metadata.version("epochal"), "extensions": EXTENSIONS}
 
 
 @router.get("/models/{name}")
 @router.get("/models/{name}/versions/{version}")
 def get_metadata(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> JsonObject:
-    """Tell a model's versions, inputs and outputs."""
+    """Read a model's versions, inputs and outputs."""
     asked = find_asked(store, name, version)
     served = find_served(predictor, asked)
     wanted = served.weights.preprocessing
@@ -124,7 +124,7 @@ async def infer(
 
 
 def find_asked(store: Store, name: str, version: str | None) -> Asked:
-    """The version of a model that an address names. Raises NotFound for none, Conflict for one that was withdrawn."""
+    """The version of a model in a path. Raises NotFound if there is none, Conflict if it was withdrawn."""
     if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
         raise NotFound(f"model '{name[:100]}' has no version '{version[:100]}'; versions are numbers")
     return find_version(store, name, None if version is None else int(version))
@@ -139,7 +139,7 @@ def find_served(predictor: Predictor, asked: Asked) -> Served:
 
 
 def output_names(served: Served) -> tuple[str, ...]:
-    """What can be asked of these weights."""
+    """The names of the outputs that these weights have."""
     return OUTPUTS if served.calibration is None else FITTED_OUTPUTS
 
 

@@ -33,13 +33,13 @@ FITTED_OUTPUTS = (*OUTPUTS, CALIBRATED, KNOWN)
 """Of weights that a temperature and a threshold were fitted for."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_JSON_BYTES = 8_000_000
-"""Of JSON, which is parsed in one piece while nothing else of Python runs: 0.1 s. Bytes behind it cost nothing."""
+"""The most bytes of JSON: parsing blocks all Python threads, for 0.1 s at this size. Binary data does not count."""
 MAX_ID = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A tensor that is wanted back, and whether as bytes."""
+    """A requested output tensor, and whether as binary data."""
 
     name: str
     binary: bool
@@ -47,7 +47,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What a request asks."""
+    """A parsed inference request."""
 
     id: str | None
     images: list[Upload]
@@ -55,7 +55,7 @@ class Inference:
 
 
 def pixel_shape(wanted: Preprocessing) -> tuple[int, int, int]:
-    """(channels, height, width) of the pixels that a network is told: one channel where it sees gray."""
+    """(channels, height, width) of a model's input pixels: one channel for networks of gray images."""
     channels = 1 if wanted.grayscale else wanted.channels
     return channels, wanted.source_size, wanted.source_size
 
@@ -86,7 +86,7 @@ def write_answer(
     calibrated: NDArray[np.float32] | None = None,
     known: NDArray[np.bool_] | None = None,
 ) -> tuple[bytes, int | None]:
-    """An answer's body, and the length of its JSON if bytes follow it. `about` is what stands beside the outputs.
+    """An answer's body, and the length of its JSON if binary data follows. `about` are the members beside the outputs.
 
     `calibrated` and `known` are needed where the outputs of these names are asked for.
     """
@@ -118,7 +118,7 @@ def _as_text(labels: Sequence[str]) -> tuple[JsonObject, list[Any], bytes]:
 
 
 def _split(body: bytes, header_length: str | None) -> tuple[JsonObject, bytes]:
-    """The request's JSON, and the bytes behind it."""
+    """Split a body into its JSON and the binary data after it."""
     length = len(body)
     if header_length is not None:
         if not re.fullmatch("[0-9]{1,12}", header_length) or int(header_length) > length:
@@ -247,7 +247,7 @@ def _quantised(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _as_files(pixels: NDArray[np.uint8]) -> list[Upload]:
-    """Pixels (images, channels, height, width) as image files without loss, which then pass as any others do."""
+    """Encode pixels (images, channels, height, width) losslessly as image files, so that one code path reads them."""
     files = []
     for index, image in enumerate(pixels):
         out = io.BytesIO()

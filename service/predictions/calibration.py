@@ -1,4 +1,4 @@
-"""How far a prediction can be trusted: calibrated probabilities, and whether an image is like the validation images."""
+"""Calibrated probabilities, and whether an image resembles the validation images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from models.store.states import ArtifactKind
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a network's logits say of one image."""
+    """The prediction of one image, computed from its logits."""
 
     probabilities: NDArray[np.float64]
     calibrated: NDArray[np.float64] | None
@@ -29,7 +29,7 @@ class Judged:
 def find_calibration(
     store: Store, experiment_id: int, weights_sha256: str, experiments_dir: Path
 ) -> Calibration | None:
-    """What was fitted for exactly these weights when their run ended; None if nothing was, or it cannot be read."""
+    """The calibration fitted for exactly these weights when their run ended; None if missing or unreadable."""
     with store.reading() as session:
         record = artifacts.find(session, experiment_id, ArtifactKind.OUTPUTS_VALIDATION)
     if record is None:

@@ -17,14 +17,14 @@ from service.predictions.weights import Weights
 
 MODULE = "models.networks.export"
 MAX_SECONDS = 120
-"""For a graph that is made now: two seconds of them are the import of torch."""
+"""Time limit for making a graph; importing torch takes two seconds of it."""
 MAX_MADE = 64
 
 
 class Graphs:
-    """Finds graphs. Those that are made are kept in memory: a graph depends on what a weights file says of itself only.
+    """Finds graphs. Those made here are cached in memory by the description in the weights file.
 
-    Making one takes torch, which is imported by a process of its own.
+    Making a graph needs torch, which a separate process imports.
     """
 
     def __init__(self, store: Store, experiments_dir: Path) -> None:

@@ -27,7 +27,7 @@ MAX_REQUEST_PIXELS = 240 * MILLION
 PIXELS_PER_MINUTE = 2_400 * MILLION
 """Of one caller. Decoding takes 3 (baseline JPEG, counted 1/4) to 70 ns a pixel (WebP) of one core."""
 PIECE_PIXELS = 4 * MILLION
-"""What is worked on in one turn, a tenth of a second: another caller waits no longer for a place."""
+"""The most work in one turn, about 0.1 s, which is how long another caller waits for a place."""
 NETWORK_COST = 30
 """Pixels of decoding that take as long as a network does for one pixel of its input (SqueezeNet at 224: 20 ms)."""
 INLINE_BYTES = 200_000
@@ -49,7 +49,7 @@ class Likely(Document):
 
 
 class Prediction(Document):
-    """What one image shows, as far as the network can tell."""
+    """The prediction for one image."""
 
     image: str = Field(description="The part's file name.")
     index: int = Field(description="Its place among the parts, from 0.")
@@ -64,7 +64,7 @@ class Prediction(Document):
 
 
 class Timings(Document):
-    """Where the time of a request went, in milliseconds; parts of it may overlap with other requests' work."""
+    """The time of a request by part, in milliseconds; parts may overlap with other requests' work."""
 
     decode_ms: float = Field(description="From files to pixels.")
     wait_ms: float = Field(description="Waiting for a turn among all requests.")
@@ -92,18 +92,18 @@ class Stopwatch:
         self._since = 0.0
 
     def start(self, part: str) -> None:
-        """Count what goes by from now on as decode, wait or forward."""
+        """Count the time from now on as decode, wait or forward."""
         self.stop()
         self._running, self._since = part, time.perf_counter()
 
     def stop(self) -> None:
-        """Count nothing until the next start."""
+        """Stop counting until the next start."""
         if self._running:
             self._seconds[self._running] += time.perf_counter() - self._since
         self._running = ""
 
     def read(self) -> Timings:
-        """What was counted."""
+        """The times counted so far."""
         return Timings(**{f"{part}_ms": round(1000 * seconds, 3) for part, seconds in self._seconds.items()})
 
 
@@ -223,7 +223,7 @@ def _document(
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What is decoded and predicted in one turn: one large image, or a few small ones."""
+    """The images decoded and predicted in one turn: one large image, or a few small ones."""
 
     images: list[ImageFile]
     cost: int
@@ -276,7 +276,7 @@ def _find(predictor: Predictor, experiment_id: int, which: str, stamp: int | Non
 
 @contextmanager
 def only_whole(which: str) -> Iterator[None]:
-    """Turn CorruptFile, of damaged or wrong weights, into a Conflict that names the way out."""
+    """Turn CorruptFile, for damaged or wrong weights, into a Conflict that says what to do."""
     try:
         yield
     except CorruptFile as error:

@@ -1,4 +1,4 @@
-"""Predictions with stored weights: a few networks kept ready, asked from any thread."""
+"""Predicts with stored weights; a few networks are kept in memory. Thread-safe."""
 
 import threading
 import time
@@ -22,11 +22,11 @@ from service.predictions.weights import READ_ATTEMPTS, Weights, find_record, rea
 
 MAX_NETWORKS = 6
 MAX_BYTES = 600_000_000
-"""What the networks that are kept may take together; the one in use is kept whatever it takes."""
+"""The most memory of all networks kept; the one in use is kept whatever its size."""
 
 
 class Served:
-    """Stored weights that predictions are made with: the file's content until the first prediction, then a session."""
+    """Stored weights to predict with: the file's content until the first prediction, then an onnxruntime session."""
 
     def __init__(self, weights: Weights, data: bytes, find_graph: Callable[[Weights], bytes]) -> None:
         self.weights = weights
@@ -43,7 +43,7 @@ class Served:
         self._session: InferenceSession | None = None
 
     def judge(self, images: Sequence[NDArray[np.uint8]]) -> list[Judged]:
-        """What the network says of each image (channels, source_size, source_size). From any thread.
+        """Predict images (channels, source_size, source_size). Thread-safe.
 
         Raises CorruptFile if the weights are not of their network, Conflict if they give no finite answer.
         """
@@ -70,7 +70,7 @@ class Served:
 
 
 class Predictor:
-    """Answers predictions from any thread.
+    """Finds weights and predicts. Thread-safe.
 
     served = predictor.find(42)                        which weights, and what they want an image to be
     image = decode_image(data, served.weights.preprocessing)
@@ -89,7 +89,7 @@ class Predictor:
         self._kept: OrderedDict[tuple[int, str], Served] = OrderedDict()
 
     def ready(self, experiment_id: int, which: str) -> Served | None:
-        """What `find` would give, if that is known without reading the database. For the event loop's thread."""
+        """The result of `find` if it is cached and valid, without reading the database. For the event loop's thread."""
         found = self._get(experiment_id, which)
         if found is None or found.stamp is None or found.stamp != self.stamp(experiment_id):
             return None
@@ -125,9 +125,9 @@ class Predictor:
         raise AssertionError("unreachable")
 
     def judge(self, served: Served, images: Sequence[NDArray[np.uint8]]) -> list[Judged]:
-        """Probabilities, energy and the like for each image, in order; images are what `decode_image` gives.
+        """The predictions for images from `decode_image`, in order.
 
-        They do not depend on what else is asked at the same time, to the bit.
+        Results are bit-identical whatever other predictions run at the same time.
         """
         side = served.weights.preprocessing.source_size
         expected = (served.weights.preprocessing.channels, side, side)
@@ -137,12 +137,12 @@ class Predictor:
         return served.judge(images)
 
     def close(self) -> None:
-        """Forget the networks."""
+        """Release the networks."""
         with self._lock:
             self._kept.clear()
 
     def stamp(self, experiment_id: int) -> int | None:
-        """A number that a change of the experiment changes; None if it cannot be told. For the event loop's thread."""
+        """The experiment's change number (models.store.stamps); None if unknown. For the event loop's thread."""
         return None if self._stamps is None else self._stamps.of_experiment(experiment_id)
 
     def _get(self, experiment_id: int, which: str) -> Served | None:

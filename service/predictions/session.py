@@ -1,7 +1,7 @@
-"""onnxruntime sessions: a network's graph and its weights, ready to be asked.
+"""onnxruntime sessions: a network's graph with its weights, ready to predict.
 
-Images are run one at a time, in one thread each: an answer cannot depend on what else is asked at the same time, and
-threads that ask at once do not wait for each other (a session may be run by many, and gives Python's lock back).
+Images are run one at a time, in one thread each: a result cannot depend on other images, and threads do not wait for
+each other (a session may run in several threads, and releases Python's global interpreter lock).
 """
 
 import json
@@ -22,10 +22,10 @@ IMAGES, LOGITS, BATCH = "images", "logits", "batch"
 FLOATS = {"F32": "<f4", "F16": "<f2"}
 ERRORS_ONLY = 3
 EXTERNAL_FILES, NOWHERE = "session.model_external_initializers_file_folder_path", "/dev/null"
-"""Where a graph's weights may be read from files: nowhere. Else a graph from a restored backup could name files below
-the working directory, and predictions would tell their content."""
+"""The folder of external weights: none. Otherwise a graph from a restored backup could refer to files below the working
+directory, and predictions would disclose their content."""
 MISFITS = (states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.RuntimeException)
-"""What onnxruntime raises for weights that are not of the graph, and for a graph that is none."""
+"""What onnxruntime raises for weights that do not fit the graph, and for an invalid graph."""
 
 
 def start_session(graph: bytes, weights: bytes) -> InferenceSession:
@@ -55,7 +55,7 @@ def compute_logits(session: InferenceSession, images: Sequence[NDArray[np.uint8]
 def read_tensors(data: bytes) -> dict[str, NDArray[np.float32]]:
     """The tensors of a safetensors file by name: 32-bit ones as views of its bytes, 16-bit ones as 32-bit copies.
 
-    Counters, which are integers, are of no use to a prediction. The format:
+    Integer tensors (counters of batch normalisation) are skipped. The format:
     https://huggingface.co/docs/safetensors/index#format
     """
     length = int.from_bytes(data[:8], "little")

@@ -16,7 +16,7 @@ from models.store.states import ArtifactKind
 KINDS = {"best": ArtifactKind.WEIGHTS_BEST, "last": ArtifactKind.WEIGHTS_LAST}
 READ_ATTEMPTS = 5
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What a file raises that was not written by this lab: it may have come with a backup from anywhere."""
+"""What reading raises for a file that this lab did not write: it may come from a restored backup."""
 
 
 @dataclass(frozen=True, slots=True)

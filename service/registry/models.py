@@ -1,4 +1,4 @@
-"""Models: names put on experiments' weights, listed, rolled back, removed."""
+"""Use cases of models: serve an experiment's weights under a name, list, roll back, delete."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ from service.registry.documents import (
 
 
 class Assignment(BaseModel):
-    """What a model's next version is to be."""
+    """The body that assigns an experiment's weights to a model's next version."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -45,10 +45,10 @@ class Models:
     predictor: Predictor
 
     def put(self, name: str, body: Any, caller: Caller) -> tuple[ModelDocument, bool]:
-        """Make a name's next version, and serve it from now on; whether the name is new.
+        """Create a name's next version, which is served from now on. Returns it and whether the name is new.
 
-        The weights are read and checked first. Raises InvalidRequest for a name or body of another form, NotFound for
-        an experiment that does not exist, Conflict for one that still trains or has no such weights, or damaged ones.
+        The weights are read and checked first. Raises InvalidRequest for an invalid name or body, NotFound for an
+        unknown experiment, Conflict for one that still trains or whose weights are missing or damaged.
         """
         check_name(name)
         asked = read_fields(Assignment, body, example='{"experiment_id": 7}')
@@ -73,12 +73,12 @@ class Models:
             return model_document(made), made.version == 1
 
     def get(self, name: str) -> ModelDocument:
-        """What a name serves, or NotFound."""
+        """The version that a name serves. Raises NotFound."""
         with self.store.reading() as session:
             return model_document(registry.current(session, name))
 
     def rollback(self, name: str, to: int | None) -> ModelDocument:
-        """Go back to the version before the one that is served, or to an earlier one by its number."""
+        """Serve the previous version again, or an earlier one by its number."""
         with self.store.writing() as session:
             return model_document(registry.rollback(session, name, to))
 
@@ -93,7 +93,7 @@ class Models:
             registry.delete(session, name)
 
     def list(self, cursor: str | None, limit: int) -> ModelPage:
-        """A page of names, in the order of the alphabet. Raises InvalidRequest for a damaged cursor."""
+        """A page of names in alphabetical order. Raises InvalidRequest for a damaged cursor."""
         if cursor is not None and not NAME.fullmatch(cursor):
             raise damaged_cursor()
         with self.store.reading() as session:
@@ -122,7 +122,7 @@ class Models:
 
 
 def _check_ended(session: Session, experiment_id: int) -> None:
-    """A version's weights never change, and those of an experiment that trains do."""
+    """Raise Conflict for an experiment that still trains, since a version's weights must not change."""
     status = experiments.get(session, experiment_id).status
     if not status.terminal:
         raise Conflict(

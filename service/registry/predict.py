@@ -40,7 +40,7 @@ def find_version(store: Store, name: str, version: int | None = None) -> Asked:
 
 
 class Versions:
-    """The versions that names serve, remembered as long as nothing in the database changes. For the event loop."""
+    """A cache of the versions that names serve, valid while the database does not change. For the event loop."""
 
     def __init__(self, store: Store, stamps: Stamps) -> None:
         self._store = store
@@ -64,7 +64,7 @@ async def predict_by_name(
 ) -> PredictionsDocument:
     """Predict with a version of a model while the client is connected.
 
-    Raises what `predict` raises; a Conflict names the model and the way back.
+    Raises what `predict` raises; a Conflict names the model and how to roll back.
     """
     try:
         document = await predict_while_connected(request, caller, asked.experiment_id, asked.weights, images, top_k)

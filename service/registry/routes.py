@@ -1,4 +1,4 @@
-"""Models: names that predictions are asked for by, whatever experiment is behind them."""
+"""Routes of models: names under which experiments' weights are served, with versions."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from service.registry.predict import predict_by_name
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
 predictions = APIRouter(prefix="/models", tags=["models"], route_class=DirectRoute)
-"""What a viewer's key may POST."""
+"""Paths that a viewer's key may POST to."""
 
 
 async def get_models(request: Request) -> Models:
@@ -49,7 +49,7 @@ Number = Annotated[int | None, Query(ge=1, le=MAX_ID, description="A version; th
 async def put_model(
     name: Name, body: BodyDep, caller: CallerDep, models: ModelsDep, writes: WritesDep, response: Response
 ) -> ModelDocument:
-    """Serve an experiment's weights by this name from now on: every PUT makes the next version."""
+    """Serve an experiment's weights under this name; every PUT creates the next version."""
     document, is_new = await writes.run(models.put, name, body.document, caller)
     if is_new:
         response.status_code = 201
@@ -65,7 +65,7 @@ def list_models(models: ModelsDep, cursor: Cursor = None, limit: Limit = 50) -> 
 
 @router.get("/{name}", responses=problems(401, 404))
 def get_model(name: Name, models: ModelsDep) -> ModelDocument:
-    """Look at what a name serves."""
+    """Read the version that a name serves."""
     return models.get(name)
 
 
@@ -84,7 +84,7 @@ def rollback_model(
         int | None, Query(ge=1, le=MAX_ID, description="An earlier version; the one before if not given.")
     ] = None,
 ) -> ModelDocument:
-    """Withdraw the version that is served, and serve the one before again."""
+    """Withdraw the version that is served, and serve the previous one again."""
     return models.rollback(name, to)
 
 

@@ -33,7 +33,7 @@ Draw = Callable[[Figure], Drawn | None]
 
 
 def figure_drawer(result: StudyResult, kernel_files: dict[str, Path]) -> Draw:
-    """A function that draws figures of a study; None for one that there is nothing for."""
+    """A function that draws figures of a study; it returns None for a figure without data."""
 
     def draw(figure: Figure) -> Drawn | None:
         rows = [row for key in figure.rows if (row := result.row(key)) is not None]

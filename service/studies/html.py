@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: style inside, pictures inside, no script."""
+"""Renders a report as one self-contained HTML page: styles and pictures inline, no script."""
 
 import base64
 import html

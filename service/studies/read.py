@@ -38,7 +38,7 @@ from service.studies.search import describe_search, read_search
 
 WAITING, SKIPPED, DELETED, PRUNED = "waiting", "skipped", "deleted", "pruned"
 ORDER = (Status.RUNNING, Status.QUEUED, Status.FAILED, Status.CANCELLED, Status.DIVERGED, Status.COMPLETED)
-"""The status of a row is that of its run which is first here."""
+"""The status of a row is the first of these that one of its runs has."""
 
 
 def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyResult:

@@ -142,7 +142,7 @@ def cancel_study(study_id: Id, studies: StudiesDep, _: Annotated[None, WritePlac
 
 @router.post("/{study_id}/resume", responses=problems(401, 403, 404, 409, 429, 507))
 def resume_study(study_id: Id, studies: StudiesDep, caller: CallerDep, _: Annotated[None, WritePlace]) -> StudyDocument:
-    """Go on with a study that was cancelled, or of which runs failed."""
+    """Resume a study that was cancelled or whose runs failed."""
     return studies.resume(study_id, caller)
 
 

@@ -33,7 +33,7 @@ from service.studies.search import accept_space, new_search, plan_of
 logger = logging.getLogger(__name__)
 
 LEAST_SECONDS = 3.0
-"""No run takes less from the queue to its end: a shorter budget is refused before anything is measured."""
+"""The shortest budget in seconds: no run takes less from the queue to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Studies:
         return parsed, rows
 
     def plan(self, body: Any) -> StudyPlanDocument:
-        """What a study would run, with nothing stored."""
+        """The runs of a study, without storing anything."""
         parsed, rows = self.accept(body)
         search = None if parsed.spec.search is None else plan_of(parsed.spec.search)
         if search is not None:
@@ -130,7 +130,7 @@ class Studies:
             return describe(session, study, self.settings.experiments_dir)
 
     def resume(self, study_id: int, caller: Caller) -> StudyDocument:
-        """Go on with a study that was cancelled, or of which rows failed."""
+        """Resume a study that was cancelled or whose rows failed."""
         with self.store.writing() as session:
             study, again = studies.request_resume(session, study_id)
             session.flush()

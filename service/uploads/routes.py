@@ -1,4 +1,4 @@
-"""Uploads that may break off and go on where they stopped, by the tus protocol; POST /datasets?upload=ID uses them."""
+"""Routes of resumable uploads by the tus protocol; POST /datasets?upload=ID uses a finished one."""
 
 from typing import Annotated
 
@@ -32,7 +32,7 @@ LOCATION = {"Location": {"schema": {"type": "string"}, "required": True}}
 
 @router.options("", status_code=204, response_class=Response, responses=problems(401))
 async def describe_uploads(settings: SettingsDep) -> Response:
-    """Say which version of tus is spoken, with which extensions, and how large an upload may be."""
+    """Read the supported version and extensions of tus, and the largest upload."""
     headers = {
         "Tus-Resumable": tus.VERSION,
         "Tus-Version": tus.VERSION,
@@ -53,7 +53,7 @@ async def describe_uploads(settings: SettingsDep) -> Response:
     },
 )
 async def create_upload(request: Request, caller: CallerDep, settings: SettingsDep, store: StoreDep) -> Response:
-    """Begin an upload of Upload-Length bytes; a body, if there is one, is its beginning."""
+    """Create an upload of Upload-Length bytes; a body, if there is one, is its first part."""
     tus.check_version(request)
     length, metadata = tus.number_in(request, "Upload-Length"), tus.metadata_in(request)
     check_upload_size(settings, length)
@@ -78,7 +78,7 @@ async def create_upload(request: Request, caller: CallerDep, settings: SettingsD
     },
 )
 def get_upload(upload_id: UploadId, request: Request, caller: CallerDep, settings: SettingsDep) -> Response:
-    """Ask how far an upload is, to go on from there."""
+    """Read an upload's offset, to resume from there."""
     tus.check_version(request)
     note = find(settings, upload_id, caller)
     answer = tus.state(settings.uploads_dir, note, uploads.offset_of(settings.uploads_dir, note), status_code=200)
@@ -108,7 +108,7 @@ async def append_to_upload(upload_id: UploadId, request: Request, caller: Caller
 
 @router.post("/{upload_id}", include_in_schema=False)
 async def append_by_post(upload_id: UploadId, request: Request, caller: CallerDep, settings: SettingsDep) -> Response:
-    """What X-HTTP-Method-Override says, for clients behind a proxy that lets no PATCH and DELETE through."""
+    """Use the method in X-HTTP-Method-Override, for clients behind a proxy that blocks PATCH and DELETE."""
     method = request.headers.get("x-http-method-override", "")
     if method == "PATCH":
         return await append_to_upload(upload_id, request, caller, settings)
@@ -119,7 +119,7 @@ async def append_by_post(upload_id: UploadId, request: Request, caller: CallerDe
 
 @router.delete("/{upload_id}", status_code=204, response_class=Response, responses=problems(401, 403, 404, 412, 422))
 def delete_upload(upload_id: UploadId, request: Request, caller: CallerDep, settings: SettingsDep) -> Response:
-    """Remove an upload and what has arrived of it."""
+    """Delete an upload and the bytes received."""
     tus.check_version(request)
     uploads.remove_upload(settings.uploads_dir, find(settings, upload_id, caller))
     return Response(status_code=204, headers={"Tus-Resumable": tus.VERSION})

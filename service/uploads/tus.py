@@ -24,13 +24,13 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,termination"
 BODY_TYPE = "application/offset+octet-stream"
 WRITTEN_AT_ONCE = 1 << 20
-"""Bytes that are gathered before a thread writes them."""
+"""Bytes that are buffered before a thread writes them."""
 MAX_METADATA = 4096
 NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 class WrongVersion(EpochalError):
-    """A request of another version of the tus protocol, or without the header that says which."""
+    """A request of another version of the tus protocol, or without the header Tus-Resumable."""
 
     code = "wrong-tus-version"
     status = 412
@@ -38,7 +38,7 @@ class WrongVersion(EpochalError):
 
 
 def check_version(request: Request) -> None:
-    """Raise WrongVersion unless the request says that it speaks this version."""
+    """Raise WrongVersion unless the request has the header of this version."""
     given = request.headers.get("tus-resumable")
     if given != VERSION:
         raise WrongVersion(
@@ -49,7 +49,7 @@ def check_version(request: Request) -> None:
 
 
 def number_in(request: Request, header: str) -> int:
-    """A header's number. Raises InvalidRequest for none, or what is none."""
+    """The number in a header. Raises InvalidRequest if the header is missing or not a number."""
     given = request.headers.get(header, "")
     if not NUMBER.fullmatch(given):
         entry = {"field": header, "message": f"must be a whole number of bytes, not {given[:30]!r}"}
@@ -78,7 +78,7 @@ def metadata_in(request: Request) -> str:
 
 
 def state(folder: Path, note: UploadNote, offset: int, status_code: int = 204) -> Response:
-    """An answer that says how far an upload is."""
+    """An answer with an upload's offset in its headers."""
     headers = {
         "Tus-Resumable": VERSION,
         "Upload-Offset": str(offset),
@@ -89,10 +89,10 @@ def state(folder: Path, note: UploadNote, offset: int, status_code: int = 204) -
 
 
 async def append_body(request: Request, folder: Path, note: UploadNote, offset: int) -> int:
-    """Write a request's body to an upload from `offset` on; returns the offset behind it.
+    """Write a request's body to an upload from `offset` on; returns the new offset.
 
-    What has arrived stays when the connection breaks. Raises Conflict for another offset than the upload's, TooLarge
-    for more than it was announced with, UnsupportedMedia for a body of another type.
+    If the connection breaks, the bytes received are kept. Raises Conflict if `offset` is not the upload's, TooLarge for
+    more than the upload's length, UnsupportedMedia for a body of another type.
     """
     if (kind := request.headers.get("content-type", "")) != BODY_TYPE:
         raise UnsupportedMedia(f"the Content-Type is '{kind[:60]}'", fix=f"send Content-Type: {BODY_TYPE}")
@@ -111,7 +111,7 @@ async def append_body(request: Request, folder: Path, note: UploadNote, offset: 
 
 
 async def gathered(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A body in larger pieces; the last one also when the connection breaks, so that nothing that arrived is lost."""
+    """Yield a body in larger pieces, also the last bytes before a broken connection."""
     held = bytearray()
     try:
         async for chunk in stream:

@@ -1,4 +1,4 @@
-"""Who asks for a page: as for the interface, but a browser without a session is led to the login form."""
+"""Authentication of page requests: as for the API, but a browser without a session is redirected to the login form."""
 
 from typing import Annotated
 

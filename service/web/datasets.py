@@ -43,7 +43,7 @@ def show_datasets(caller: PageCaller, datasets: DatasetsDep) -> Response:
 async def upload_dataset(
     request: Request, caller: PageCaller, datasets: DatasetsDep, settings: SettingsDep, writes: WritesDep
 ) -> Response:
-    """Take the form of a browser that runs no script: the archive is its file. Leads to the dataset's page."""
+    """Upload by a form without scripts: the archive is the form's file. Redirects to the dataset's page."""
     check_role(caller, request)
     received: Received | None = None
     try:
@@ -78,7 +78,7 @@ def show_dataset(
     split: Split | None = None,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
-    """Show a dataset: how far its import is, its classes, images, skipped files and what a check found."""
+    """Show a dataset: the progress of its import, its classes, images, skipped files and findings."""
     document = datasets.get(name, version)
     if document.status.value != "ready" and version is None and document.versions:
         document = datasets.get(name, document.versions[0].version)

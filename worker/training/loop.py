@@ -62,9 +62,9 @@ def evaluate(
 ) -> tuple[float, float]:
     """Cross-entropy and accuracy, means per image, in evaluation mode and full precision.
 
-    `after_batch` receives the number of images measured so far; `outputs` keeps the logits and
-    `classes` counts by class. Sums are kept in 64 bits
-    and divided once, so that the result does not depend on the batch size by more than the network's own rounding.
+    `after_batch` receives the number of images measured so far; `outputs` keeps the logits and `classes` counts by
+    class. Sums are kept in 64 bits and divided once, so that the result depends on the batch size only by the rounding
+    of the network's own operations.
     """
     network.eval()  # train_epoch's own mode is set at the start of each epoch, so nothing is put back here
     loss, correct, images = 0.0, 0, 0

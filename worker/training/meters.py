@@ -115,19 +115,19 @@ class EpochMeters:
 
 
 class ClassCounts:
-    """How many images of each class were measured, and how many of them rightly."""
+    """Counts the measured images of each class, and the correctly classified ones."""
 
     def __init__(self, num_classes: int) -> None:
         self._num_classes = num_classes
         self._images = self._correct = torch.zeros(num_classes, dtype=torch.int64)
 
     def add(self, labels: Tensor, is_correct: Tensor) -> None:
-        """Count a batch: its labels, and whether each image was told rightly. Does not wait for a device."""
+        """Count a batch: its labels, and whether each image is classified correctly. Does not wait for a device."""
         images = torch.bincount(labels, minlength=self._num_classes)
         correct = torch.bincount(labels[is_correct], minlength=self._num_classes)
         self._images, self._correct = self._images.to(images.device) + images, self._correct.to(images.device) + correct
 
     def accuracies(self) -> list[float | None]:
-        """The part of each class that was told rightly (its recall); None for a class without images."""
+        """The accuracy of each class (its recall); None for a class without images."""
         pairs = zip(self._correct.tolist(), self._images.tolist(), strict=True)
         return [correct / images if images else None for correct, images in pairs]

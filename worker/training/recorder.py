@@ -52,9 +52,10 @@ class Recorder:
         self._write(kind, self.folder / f"weights-{which}.safetensors", content)
 
     def save_epoch(self, network: nn.Module, epoch: int) -> None:
-        """Keep an epoch's weights for timelines, in 16 bits, and drop those that are kept no more.
+        """Keep an epoch's weights for timelines, in 16 bits, and drop those of epochs that are no longer kept.
 
-        Biases and what normalisation keeps stay in 32 bits: they are few, and variances may leave the range of 16.
+        Biases and the parameters and buffers of normalisation stay in 32 bits: they are small, and variances may exceed
+        the range of 16-bit floats.
         """
         state = network.state_dict()
         if not (room := capacity(sum(tensor.nbytes for tensor in state.values()))):

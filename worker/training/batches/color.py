@@ -30,7 +30,7 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the colour wheel by `shift` turns."""
+    """Shift the hue by `shift` turns of the colour circle."""
     if images.shape[1] != 3:
         return images
     hue, saturation, value = _to_hsv(images)

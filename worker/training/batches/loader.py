@@ -161,10 +161,10 @@ class EpochBatches:
 
 
 def balanced_order(labels: Tensor, rng: torch.Generator) -> Tensor:
-    """As many positions as there are labels, each class that occurs equally often (or once more), in random order.
+    """As many positions as there are labels, with equally many of each class (up to one more), in random order.
 
-    A class that is asked for more images than it has gives each of them as often as any other, but for one time; one
-    that is asked for fewer gives a random part of them.
+    Of a class with fewer images than its share, each image is repeated equally often (up to once more); of a class with
+    more, a random part is used.
     """
     classes = torch.unique(labels)
     share, rest = divmod(len(labels), len(classes))

@@ -1,4 +1,4 @@
-"""Measures how often each channel of a convolution fires: how often its output is positive before a ReLU."""
+"""Measures how often each channel of a convolution is active: how often its output is positive before a ReLU."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,7 @@
 """The learning-rate test (Smith 2015, "range test"): a few hundred steps while the rate grows exponentially.
 
-Too small a rate leaves the loss where it is, a good one brings it down, too large a one blows it up. The suggestion
-lies between: a stated factor below the rate at which the loss began to blow up (`suggest`).
+With too small a rate the loss stays, with a good one it falls, with too large a one it explodes. The suggestion is a
+fixed factor below the rate at which the loss begins to explode (`suggest`).
 """
 
 import itertools
@@ -38,9 +38,9 @@ FEW_STEPS = 100
 SMOOTHING = 0.12
 """Decades of learning rate over which losses are averaged (standard deviation of a Gaussian)."""
 UNFALLEN = 30.0
-"""How far below the edge it lies when the loss had no time to fall: then the edge, too, was passed before it showed."""
+"""The same factor when the loss had no time to fall, since the edge is detected later then."""
 BELOW_EDGE = 6.0
-"""How far below the edge the suggestion lies: within the factor of 3 to 10 that leaves room for a longer training."""
+"""The factor between the edge and the suggestion: usual are 3 to 10, which leave a margin for a longer training."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def take_step(
     parameters: Sequence[torch.nn.Parameter],
     clip_grad_norm: float | None,
 ) -> float:
-    """One step in full precision; returns the loss before it. A loss that is not finite changes nothing."""
+    """Train one step in full precision; returns the loss before it. A loss that is not finite changes no weights."""
     value = loss.item()
     if not math.isfinite(value):
         return value
@@ -243,8 +243,7 @@ def suggest(sweep: Sweep) -> Suggestion:
     The edge is where the smoothed loss has climbed back from its lowest by a tenth of what it had fallen, or where it
     blew up. The suggestion is the edge over BELOW_EDGE, and not above a third of the rate of the lowest loss. Where the
     sweep was too short for the loss to fall by 2%, the edge is where it rose by 5%, and the factor UNFALLEN. A loss
-    that fell
-    and never rose again has no edge within the range: then it is the rate of the steepest fall.
+    that fell and never rose again has no edge within the range: then the suggestion is the rate of the steepest fall.
     """
     usable = np.isfinite(sweep.losses)
     if usable.sum() < 5:
