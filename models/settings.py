@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     cuda_graphs: bool = Field(
         default=False,
-        description="Whether steps are recorded as CUDA graphs on a GPU; `make test-gpu` says what that gives there.",
+        description="Whether steps are recorded as CUDA graphs on a GPU; `make test-gpu` measures the gain.",
     )
     lease_seconds: float = Field(
         default=15.0,
@@ -109,7 +109,9 @@ class Settings(BaseSettings):
     max_queued: int = Field(default=200, ge=1, description="Experiments that one API key may have in the queue.")
     max_stored: int = Field(default=10_000, ge=1, description="Experiments that one API key may have in the store.")
     max_disk_mb: int = Field(
-        default=50_000, ge=1, description="What one API key's experiments, datasets and uploads may keep on the disk."
+        default=50_000,
+        ge=1,
+        description="Disk space for one API key's experiments, datasets and uploads, in megabytes.",
     )
     max_dataset_mb: int = Field(
         default=20_000, ge=1, description="Largest archive of images that may be uploaded as a dataset, in megabytes."

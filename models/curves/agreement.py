@@ -22,7 +22,7 @@ FLOOR_LOSS = 0.03
 """The same for a loss, as a part of it."""
 SIGMAS = 3.0
 FEWEST_EPOCHS = 6
-"""With fewer, a curve's noise cannot be told from its shape."""
+"""With fewer, a curve's noise cannot be distinguished from its shape."""
 HEAD_START = 0.15
 """Part of a run by which another seed may be ahead or behind while a curve still moves."""
 SHARED = 0.5
@@ -212,15 +212,13 @@ def _few_sentence(series: dict[str, SeriesComparison], epochs: int, first: int |
     judged = [name for name in JUDGED if name in series]
     difference = f": {_figures(judged[0], series[judged[0]])[0]} at the end" if judged else ""
     few = f"{plural(epochs, 'epoch')} {'is' if epochs == 1 else 'are'} too few to tell whether that is chance"
-    return f"They part in epoch {first}{difference}. {few}; it takes {FEWEST_EPOCHS}."
+    return f"They differ from epoch {first} on{difference}. {few}; it takes {FEWEST_EPOCHS}."
 
 
 def _noise_sentence(series: dict[str, SeriesComparison], first: int | None) -> str:
     name = next(name for name in JUDGED if name in series)
     difference, tolerance = _figures(name, series[name])
-    return (
-        f"They part in epoch {first} and differ by chance: {difference} at the end, where chance explains {tolerance}."
-    )
+    return f"They differ from epoch {first} on, by chance: {difference} at the end, where chance explains {tolerance}."
 
 
 def _difference_sentence(
@@ -234,14 +232,15 @@ def _difference_sentence(
     worst = max(judged, key=lambda name: abs(judged[name]["end_difference"]) / max(judged[name]["tolerance"], 1e-12))
     difference, tolerance = _figures(worst, judged[worst])
     if abs(judged[worst]["end_difference"]) > judged[worst]["tolerance"]:
-        return f"They part in epoch {first}: {difference} at the end, where chance explains {tolerance}."
+        return f"They differ from epoch {first} on: {difference} at the end, where chance explains {tolerance}."
     apart = min(judged, key=lambda name: float(judged[name]["share_within"]))
     if judged[apart]["share_within"] < 0.9:
         share = 100 * (1 - judged[apart]["share_within"])
         return (
-            f"They part in epoch {first}: in {share:.0f}% of the epochs {apart} differs by more than chance explains."
+            f"They differ from epoch {first} on: in {share:.0f}% of the epochs {apart} differs by more than "
+            "chance explains."
         )
-    return f"They part in epoch {first}: one has finite losses where the other has none."
+    return f"They differ from epoch {first} on: one has finite losses where the other has none."
 
 
 def _figures(name: str, found: SeriesComparison) -> tuple[str, str]:

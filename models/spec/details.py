@@ -17,8 +17,8 @@ class Details(Spec):
         default=None, description="For people; any text."
     )
     tags: tuple[Tag, ...] | None = Field(
-        default=None, max_length=20, description="All tags that it is to have, in place of those it has."
+        default=None, max_length=20, description="The complete list of tags; it replaces the present one."
     )
     notes: Annotated[str, StringConstraints(max_length=MAX_NOTES)] | None = Field(
-        default=None, description="For people; any text, in lines."
+        default=None, description="Notes; any text, with line breaks."
     )

@@ -71,10 +71,14 @@ class ExperimentSpec(Spec):
     tags: tuple[Tag, ...] = Field(default=(), max_length=20, description="For finding experiments again.")
     dataset: DatasetSpec = Field(default=DatasetSpec(), description="Which images, and how they are split.")
     model: ModelSpec = Field(description="Which network: a preset's name, or an object with a `name`.")
-    augmentation: AugmentationSpec = Field(default=AugmentationSpec(), description="What is done to training images.")
+    augmentation: AugmentationSpec = Field(
+        default=AugmentationSpec(), description="Augmentation of the training images."
+    )
     optimizer: OptimizerSpec = Field(default=SgdSpec(), description="What updates the weights.")
-    lr_scheduler: LrSchedulerSpec = Field(default=ConstantSpec(), description="How the learning rate moves.")
-    fine_tuning: FineTuningSpec = Field(default=FineTuningSpec(), description="How a pretrained body is held back.")
+    lr_scheduler: LrSchedulerSpec = Field(default=ConstantSpec(), description="The learning-rate schedule.")
+    fine_tuning: FineTuningSpec = Field(
+        default=FineTuningSpec(), description="Freezing and learning rate of a pretrained body."
+    )
     epochs: int = Field(default=10, ge=1, le=10_000, description="Passes over the training images.")
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Images in one batch.")
     accumulate_batches: int = Field(

@@ -114,7 +114,7 @@ class CnnSpec(NetworkSpec):
 
     name: Literal["cnn"] = "cnn"
     blocks: tuple[BlockSpec, ...] = Field(min_length=1, max_length=32, description="The blocks in order.")
-    head: HeadSpec = Field(default=HeadSpec(), description="What turns features into classes.")
+    head: HeadSpec = Field(default=HeadSpec(), description="The linear layers that turn features into classes.")
     input_size: InputSize | None = Field(
         default=None, description="Side that images are resized to; null keeps the dataset's own size."
     )

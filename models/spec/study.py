@@ -39,7 +39,7 @@ class VariantSpec(Spec):
     """One row: the base spec with some of its fields changed."""
 
     key: Key = Field(description="Short name of the row, unique in the study.")
-    title: Text = Field(default="", description="What the row is, for people; the key if left out.")
+    title: Text = Field(default="", description="Title of the row; the key if left out.")
     question: Text = Field(default="", description="The question that the row answers.")
     overrides: JsonObject = Field(
         default={}, description="Fields of the spec that differ from the base, nested or with dots: optimizer.lr."

@@ -99,7 +99,7 @@ def rollback(session: Session, name: str, to: int | None = None) -> ModelVersion
         to = before[0].version
     target = get_version(session, name, to)
     if target.version == serving.version:
-        raise Conflict(f"model '{name}' serves version {to} already; there is nothing to go back over")
+        raise Conflict(f"model '{name}' serves version {to} already; there is nothing to roll back")
     for found in _usable(session, name, MAX_VERSIONS):
         if found.version > to:
             found.withdrawn_at = now()

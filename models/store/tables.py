@@ -297,7 +297,7 @@ class ModelVersion(Base):
     """Name of the API key that made it; None where none is needed."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     withdrawn_at: Mapped[datetime | None]
-    """When a rollback went back behind it. The version that is served is the newest that was not withdrawn."""
+    """When a rollback withdrew it. The version that is served is the newest that was not withdrawn."""
 
 
 class Study(Base):

@@ -152,7 +152,7 @@ def _cost(study: StudyResult) -> Iterable[Block]:
             f"The processor's own counters tell {kilojoules} in {plural(len(joules), 'run')}, with what ran beside."
         )
     else:
-        yield Text("This machine does not tell how much energy it took.")
+        yield Text("This machine has no readable energy counters.")
 
 
 def _limits(study: StudyResult) -> Iterable[Block]:
@@ -167,7 +167,8 @@ def _limits(study: StudyResult) -> Iterable[Block]:
             "Short runs favour what learns quickly; they do not say which row is best when all are run in full."
         )
     items.append(
-        "The best epoch is chosen on the images that the score is measured on, which flatters every row about alike."
+        "The best epoch is chosen on the images that the score is measured on, which raises the scores of all "
+        "rows by about the same."
     )
     compared = sum(row.difference is not None and study.is_fair(row) for row in study.rows)
     if compared > 1:

@@ -227,7 +227,7 @@ def _choice(run: Sequence[RowResult]) -> Iterable[Block]:
             errors.append(math.sqrt(p * (1 - p) * (1 / images + 1 / 10_000)))
             rows.append((row.label, percent(each.score.accuracy), percent(p), points(gap)))
     if not gaps:
-        yield Text("No row was measured on the test images (dataset.evaluate_test), so nothing can be said of it.")
+        yield Text("No row was measured on the test images (dataset.evaluate_test), so the effect cannot be measured.")
         return
     columns = ("Row", "On the images that chose the epoch", "On the test images", "Flattered by, points")
     yield Table(columns, tuple(rows), texts=("Row",), note="Both are of the weights of the epoch that was chosen.")
@@ -235,14 +235,15 @@ def _choice(run: Sequence[RowResult]) -> Iterable[Block]:
     low, high = mean - 1.96 * error, mean + 1.96 * error
     words = (
         f"The epoch was chosen on the validation images. There its score is {points(mean)} points from what the same "
-        f"weights reach on test images that chose nothing (95% interval {points(low)} to {points(high)}, rows taken as "
+        f"weights reach on test images, which were not used to choose (95% interval {points(low)} to "
+        f"{points(high)}, rows taken as "
         "one sample since they share the images)."
     )
     yield Text(words)
     told = (
-        "That is how much a choice flatters the score it was made by"
+        "This is by how much choosing the epoch by a score raises that score"
         if low > 0
-        else "The images' own luck explains that much: the choice flatters by less than can be measured here"
+        else "The random choice of images explains as much: the effect of choosing is too small to be measured here"
     )
     yield Text(
         f"{told}. Test and validation images are random samples of the same kind, so an epoch chosen on the test set, "

@@ -100,9 +100,9 @@ def report_wasted(curves: Curves, by_loss: Best | None, by_accuracy: Best | None
     late = curves.seconds.since(useful + 1)
     seconds = float(late.values.sum()) if len(late) else 0.0
     cost = f" ({duration(seconds)})" if seconds >= 60 else ""
-    what = "made the network worse" if worse else "brought nothing that can be told from noise"
+    what = "made the network worse" if worse else "brought no improvement beyond noise"
     if worse and by_accuracy and not by_accuracy.stands_out:
-        what = "raised the validation loss again and brought no accuracy that can be told from noise"
+        what = "raised the validation loss again and brought no gain in accuracy beyond noise"
     return [
         Finding(
             FindingCode.WASTED_EPOCHS,

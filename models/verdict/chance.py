@@ -183,7 +183,8 @@ def report_worse_than_guessing(curves: Curves, *, exploded: bool) -> list[Findin
         return []
     top = float(curves.val_accuracy.values.max()) if len(curves.val_accuracy) else 0.0
     though = (
-        f" Answers are right more often than that, up to {percent(top)}: the network is far too sure of the wrong ones."
+        f" Answers are right more often than that, up to {percent(top)}: the wrong ones have far too high "
+        "probabilities."
         if top > curves.chance + 3 * chance_band(curves)
         else ""
     )

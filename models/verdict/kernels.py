@@ -172,7 +172,7 @@ def _settled(kernels: Mapping[int, np.ndarray]) -> list[Finding]:
     else:
         sentence = (
             f"The first layer's kernels had settled by epoch {epoch}: from there on they stay within "
-            f"{percent(SETTLED)} of what they became."
+            f"{percent(SETTLED)} of their final values."
         )
     return [
         Finding(

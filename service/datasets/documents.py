@@ -100,7 +100,9 @@ class DatasetItem(Document):
     std: list[float] = []
     source: str = ""
     licence: str = ""
-    has_up_and_down: bool = Field(default=True, description="Whether an image upside down is like no other.")
+    has_up_and_down: bool = Field(
+        default=True, description="Whether images have an orientation, so that upside-down ones do not occur."
+    )
     can_be_mirrored: bool = Field(default=True, description="Whether a mirrored image is as likely, of the same class.")
     fit: str = Field(default="crop", description="How pictures of other shapes become squares.")
     class_counts: list[int] | None = Field(default=None, description="Training images of each class, where known.")

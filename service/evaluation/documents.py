@@ -21,7 +21,7 @@ class OfSplit(Document):
     experiment_id: int
     split: str
     epoch: int = Field(description="The epoch whose weights, the best, were measured.")
-    num_images: int = Field(description="Images that the figures rest on.")
+    num_images: int = Field(description="Images that the figures were measured on.")
 
 
 class ClassDocument(Document):

@@ -81,7 +81,7 @@ class ExperimentDocument(ExperimentItem):
     """An experiment with its complete spec and its runs."""
 
     spec: JsonObject = Field(description="Complete; can be POSTed again. GET /api/v1/schema describes it.")
-    notes: str = Field(description="Text by people; empty without any.")
+    notes: str = Field(description="The users' notes; empty if there are none.")
     environment: JsonObject | None = Field(description="Versions, hardware and threads that it was trained with.")
     runs: list[RunDocument]
     studies: list[StudyReference] = Field(description="The studies that it is a run of.")

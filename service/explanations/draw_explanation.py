@@ -26,7 +26,7 @@ NAMES = {
 }
 SAID = {
     Method.OCCLUSION: "how much its logit falls when a part is covered",
-    Method.GRAD_CAM: "where the last feature map speaks for it",
+    Method.GRAD_CAM: "where the last feature map supports it",
     Method.INTEGRATED_GRADIENTS: "what each pixel adds to its logit",
 }
 

@@ -271,7 +271,7 @@ def _read_outputs(document: JsonObject, names: Sequence[str]) -> list[Output]:
             raise BadRequest(f"the output '{name}' is asked for twice")
         parameters = _parameters(one)
         if "classification" in parameters:
-            raise BadRequest("the classification extension is not spoken here", fix=f"ask for {LABELS}")
+            raise BadRequest("the classification extension is not supported", fix=f"ask for {LABELS}")
         outputs.append(Output(name, _flag(parameters, "binary_data", default=binary)))
     return outputs
 

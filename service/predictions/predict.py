@@ -74,7 +74,9 @@ class Timings(Document):
 class PredictionsDocument(Document):
     """Predictions, in the order the images were sent."""
 
-    model: str | None = Field(default=None, description="The name that was asked; null if an experiment was.")
+    model: str | None = Field(
+        default=None, description="The model's name in the request; null if an experiment was named."
+    )
     version: int | None = Field(default=None, description="The version of that name.")
     experiment_id: int
     weights: str

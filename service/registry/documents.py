@@ -21,7 +21,7 @@ class VersionDocument(Document):
     sha256: str = Field(description="Digest of the weights' file.")
     created_by: str | None = Field(description="Name of the key that made it.")
     created_at: datetime
-    withdrawn_at: datetime | None = Field(description="When a rollback went back behind it.")
+    withdrawn_at: datetime | None = Field(description="When a rollback withdrew it.")
 
 
 class VersionPage(Document):

@@ -35,7 +35,9 @@ def find_version(store: Store, name: str, version: int | None = None) -> Asked:
     with store.reading() as session:
         found = registry.current(session, name) if version is None else registry.get_version(session, name, version)
         if found.experiment_id is None:  # a database from elsewhere: a version that is served keeps its experiment
-            raise Conflict(f"version {found.version} of model '{name}' has lost its experiment", fix="PUT another one")
+            raise Conflict(
+                f"version {found.version} of model '{name}' belongs to a deleted experiment", fix="PUT another one"
+            )
         return Asked(name, found.version, found.experiment_id, found.weights.value)
 
 

@@ -29,7 +29,7 @@ async def get_models(request: Request) -> Models:
 ModelsDep = Annotated[Models, Depends(get_models)]
 Name = Annotated[str, Path(description="The model's name.")]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many on a page.")]
-Cursor = Annotated[str | None, Query(max_length=2000, description="`next` of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=2000, description="`next` of the previous page.")]
 Number = Annotated[int | None, Query(ge=1, le=MAX_ID, description="A version; the one that is served if not given.")]
 
 

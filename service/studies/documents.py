@@ -69,7 +69,7 @@ class RowDocument(Document):
     difference: DifferenceDocument | None = Field(description="To its baseline; null for the baseline itself.")
     shortened: str | None = Field(description="What was left out to fit the budget.")
     seconds: float = Field(description="What its runs took.")
-    joules: float | None = Field(description="Energy that its runs took, where the machine tells.")
+    joules: float | None = Field(description="Energy of its runs, where it was measured.")
     epochs: int | None = Field(description="Epochs of each of its runs; null of what is made of other rows' runs.")
     epochs_run: int | None = Field(
         default=None, description="Epochs that its first run has behind it; null before it begins."
@@ -106,7 +106,7 @@ class StudyProgress(Document):
     ended: int
     running: int
     fraction: float = Field(description="From 0 to 1, by epochs.")
-    seconds_left: float | None = Field(description="About; null while nothing tells.")
+    seconds_left: float | None = Field(description="An estimate; null without one.")
 
 
 class StudyItem(Document):

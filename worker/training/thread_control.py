@@ -126,7 +126,7 @@ class ThreadControl:
             self._set(self._try(tried))
         self.history = history.changed(place, self.threads)
         if known is not None and known != self.threads:
-            self._say(place, known, "that is what the machine has to spare now")
+            self._say(place, known, "these cores are free now")
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:
@@ -183,7 +183,7 @@ class ThreadControl:
             if threads < before:
                 self._change(place, threads, f"the machine is busy: the speed had fallen to {speed / reference:.0%}")
             elif threads > before:
-                self._change(place, threads, "the machine has cores to spare")
+                self._change(place, threads, "the machine has free cores")
             self._reference = None
         else:
             self._reference = max(reference, speed) if self.threads > 1 else reference

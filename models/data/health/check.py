@@ -49,7 +49,7 @@ def health_report(
     deviation, bright, sharp = (np.concatenate(one) for one in zip(*measures, strict=True))
     found += dull_images(deviation, bright, sharp, dataset.info.size)
     exact = exact_copies(*splits)
-    near = near_copies(*splits, progress=lambda done, total: progress("looking for copies", done, total))
+    near = near_copies(*splits, progress=lambda done, total: progress("searching for copies", done, total))
     found += copies(exact, near, labels, _split_numbers(dataset), dataset.info.class_names)
     features = None
     if deep:
@@ -166,7 +166,7 @@ def _judge(
     values, made_by = features(
         [(images, places) for images, places in parts if len(places)],
         load_weights,
-        lambda done, total: progress("looking at the images with a network", done, total),
+        lambda done, total: progress("computing features of the images", done, total),
     )
     values = standardised(values)
     progress("judging labels", 0, 0)
@@ -177,7 +177,8 @@ def _judge(
     if doubted:
         worst = doubted[0]
         sentence = (
-            f"{plural(len(doubted), 'label')} {'is' if len(doubted) == 1 else 'are'} probably wrong, the surest first: "
+            f"{plural(len(doubted), 'label')} {'is' if len(doubted) == 1 else 'are'} probably wrong, the most "
+            "certain first: "
             f"image {chosen[worst.image]} is labelled '{names[worst.label]}' and looks like '{names[worst.likely]}'"
         )
         details = [

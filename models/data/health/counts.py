@@ -32,7 +32,7 @@ def class_counts(info: DatasetInfo, train: npt.NDArray[np.int64], test: npt.NDAr
         sentence = (
             f"'{most}' has {plural(int(counts[largest]), 'training image')} and '{info.class_names[smallest]}' "
             f"{counts[smallest]:,}, {ratio:.0f} times fewer: a network that always answers '{most}' is right in "
-            f"{percent(always)}. Look at the accuracy of each class, and weigh or sample the classes alike"
+            f"{percent(always)}. Look at the accuracy of each class, and use class weights or a balanced sampler"
         )
         found.append(finding("classes.imbalance", severity, sentence, ratio=float(ratio), **figures))
     few = [number for number in np.argsort(counts, kind="stable") if counts[number] < FEW_IMAGES]

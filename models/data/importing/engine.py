@@ -58,11 +58,13 @@ def import_archive(
     make_folder(destination.parent)
     work, lock = (destination.parent / f".{destination.name}.{end}" for end in ("importing", "lock"))
     watched = _Watched(progress)
-    with file_lock(lock, lambda: watched("waiting for another import into this place", 0, 0)):
+    with file_lock(lock, lambda: watched("waiting for another import into this folder", 0, 0)):
         if (report := finished(destination)) is not None:
             return report
         if destination.exists():
-            raise Conflict(f"{destination} is there and is no whole dataset", fix="remove it or name another place")
+            raise Conflict(
+                f"{destination} exists and is not a complete dataset", fix="remove it or choose another folder"
+            )
         if not resume:
             remove_tree(work)
         make_folder(work)
@@ -89,7 +91,7 @@ def finished(destination: Path) -> ImportReport | None:
 
 
 def _import(source: Path, work: Path, options: ImportOptions, progress: Progress) -> ImportReport:
-    progress("looking through the files", 0, 0)
+    progress("listing the files", 0, 0)
     with open_images(source, work, options) as opened:
         layout = recognise(opened, options)
         plan = make_plan(layout, opened.listing.entries, options)

@@ -75,7 +75,7 @@ def finish(
     )
     progress("measuring the pixels", 0, 0)
     mean, std = pixel_statistics(contents.train_images)
-    progress("taking the fingerprint", 0, 0)
+    progress("computing the fingerprint", 0, 0)
     digest = fingerprint(contents)
     info = DatasetInfo(
         name=options.name,

@@ -61,7 +61,9 @@ class ImportOptions(BaseModel):
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of the random test split.")
     threads: int | None = Field(default=None, ge=1, le=256, description="Processes that decode; null: one a core.")
     can_be_mirrored: bool = Field(default=True, description="Whether a mirrored image is as likely, of the same class.")
-    has_up_and_down: bool = Field(default=True, description="Whether an image upside down is like no other.")
+    has_up_and_down: bool = Field(
+        default=True, description="Whether images have an orientation, so that upside-down ones do not occur."
+    )
 
     @model_validator(mode="after")
     def _group_can_be_searched(self) -> Self:

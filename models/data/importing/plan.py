@@ -165,7 +165,7 @@ def _one_class(names: Sequence[str], counts: Counter[str], empty: Sequence[str])
         return ArchiveError(f"no image has a class{without}", fix=fix)
     number = plural(counts[names[0]], "image")
     return ArchiveError(
-        f"there is one class only, '{shown(names[0])}', with {number}{without}: two are needed to tell apart",
+        f"there is one class only, '{shown(names[0])}', with {number}{without}; a classifier needs two at least",
         fix=fix,
         classes=[shown(names[0])],
     )

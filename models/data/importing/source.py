@@ -109,7 +109,7 @@ def check_ratio(unpacked: int, packed: int, kind: str, name: str) -> None:
     if unpacked > max(FREE_RATIO_BYTES, MAX_RATIO * packed):
         raise ArchiveError(
             f"the {kind} of {packed:,} bytes unpacks to more than {unpacked:,} ({MAX_RATIO} times as much, reached at "
-            f"'{shown(name)}'), which no images do",
+            f"'{shown(name)}'), far more than images do",
             fix="pack the images as PNG or JPEG files",
             file=shown(name),
         )

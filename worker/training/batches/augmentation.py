@@ -77,7 +77,7 @@ def _within(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:
-    """The position mirrored at the edges, without repeating the edge itself, as often as it takes."""
+    """The position mirrored at the edges, without repeating the edge itself, as often as needed."""
     period = max(1, 2 * (size - 1))  # 0 1 2 3 2 1 for a size of 4
     folded = position.remainder(period)
     return torch.minimum(folded, period - folded)

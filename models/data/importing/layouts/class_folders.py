@@ -27,7 +27,7 @@ def recognise(files: Files) -> Layout | None:
         return None  # loose images in train/ and test/: their classes are said elsewhere, or nowhere
     else:
         layout = _classes_first(files, root, inside)
-    layout.left_out += [(one.name, "lies in no folder of a class") for one in loose]
+    layout.left_out += [(one.name, "is not in a class folder") for one in loose]
     return layout
 
 
@@ -52,13 +52,13 @@ def common_root(images: list[Candidate]) -> Folder:
 def _splits_first(files: Files, root: Folder, inside: list[Candidate], splits: set[str]) -> Layout:
     """train/cat/1.png."""
     depth = len(root)
-    layout = Layout("folders of splits with a folder a class", [])
+    layout = Layout("class folders inside split folders", [])
     for one in inside:
         split = split_of(one.parts[depth]) if one.parts[depth] in splits else None
         if split is None:
             layout.left_out.append((one.name, f"'{shown(one.parts[depth])}' is no split beside {_list(splits)}"))
         elif len(one.parts) == depth + 2:
-            layout.left_out.append((one.name, "lies in no folder of a class"))
+            layout.left_out.append((one.name, "is not in a class folder"))
         else:
             layout.samples.append(sample(one.number, one.parts[depth + 1], split))
     known = {one.label for one in layout.samples}
@@ -76,7 +76,7 @@ def _classes_first(files: Files, root: Folder, inside: list[Candidate]) -> Layou
     seconds = {one.parts[depth + 1] for one in inside if len(one.parts) > depth + 2}
     all_deep = all(len(one.parts) > depth + 2 for one in inside)
     splits_below = bool(seconds) and all_deep and all(split_of(name) for name in seconds)
-    layout = Layout("a folder a class with folders of splits" if splits_below else "class folders", [])
+    layout = Layout("split folders inside class folders" if splits_below else "class folders", [])
     for one in inside:
         split = split_of(one.parts[depth + 1]) if splits_below else None
         layout.samples.append(sample(one.number, one.parts[depth], split))

@@ -111,7 +111,7 @@ def test_what_systems_and_tools_leave_is_neither_class_nor_image(tmp_path: Path)
 
 def test_images_in_no_class_are_left_out_by_name(tmp_path: Path) -> None:
     found = left_out(zipped(tmp_path, images("photos/loose.jpg", "photos/cat/1.jpg", "photos/dog/1.jpg")))
-    assert found == {"photos/loose.jpg": "lies in no folder of a class"}
+    assert found == {"photos/loose.jpg": "is not in a class folder"}
 
 
 def test_empty_classes_and_classes_of_one_image_are_named(tmp_path: Path) -> None:
