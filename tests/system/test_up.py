@@ -14,12 +14,11 @@ from pathlib import Path
 
 import httpx
 import psutil
-import pytest
 from PIL import Image
 
 from service.cli.client import Client
 from tests.processes import wait_until
-from tests.system.experiments import small_spec, wait_until_ended
+from tests.system.experiments import long_spec, small_spec, wait_until_ended
 
 EPOCHAL = [sys.executable, "-P", "-c", "from epochal_command import main; main()"]
 """What the installed `epochal` is; `python -m epochal` is taken where no folder of that name is in the way."""
@@ -99,28 +98,27 @@ def test_other_packages_of_the_same_names_do_no_harm_and_ctrl_c_stops_everything
     assert not (tmp_path / "lab" / "lab.json").exists()
 
 
-def test_a_killed_lab_takes_its_processes_with_it_and_can_be_started_again(tmp_path: Path) -> None:
-    with up(tmp_path / "lab") as (process, _, children):
-        process.kill()
-        process.wait(10)
-        # All at once, but for the nursery, which notices when it has imported torch.
-        wait_until(lambda: gone(children), what="the end of the lab's processes")
-    with up(tmp_path / "lab") as (_, url, _):
-        assert httpx.get(f"{url}/healthz").status_code == 200
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_keys_are_demanded_where_they_are_switched_on_and_the_first_is_shown_once(tmp_path: Path) -> None:
-    with up(tmp_path / "lab", EPOCHAL_AUTH="true", EPOCHAL_WORKERS="0") as (process, url, _):
+def test_a_lab_shows_its_first_key_once_and_when_killed_takes_its_processes_with_it_and_starts_again(
+    tmp_path: Path,
+) -> None:
+    """Each start of a lab takes seconds, so one lab with keys is used, killed, and started again."""
+    data_dir = tmp_path / "lab"
+    with up(data_dir, EPOCHAL_AUTH="true", OMP_NUM_THREADS="1") as (process, url, children):
         found = re.search(r"epochal_\S{20,}", process.shown)  # type: ignore[attr-defined]
         assert found is not None
         assert httpx.get(f"{url}/api/v1/experiments").status_code == 401
         headers = {"Authorization": f"Bearer {found.group()}"}
         assert httpx.get(f"{url}/api/v1/experiments", headers=headers).status_code == 200
         log_out_while_the_cookie_is_kept(url, found.group())
-        revoke_while_a_stream_is_open(url, headers, tmp_path / "lab")
-    with up(tmp_path / "lab", EPOCHAL_AUTH="true", EPOCHAL_WORKERS="0") as (process, _, _):
+        revoke_while_a_stream_is_open(url, headers, data_dir)
+        process.kill()
+        process.wait(10)
+        # All at once, but for the nursery, which notices when it has imported torch.
+        wait_until(lambda: gone(children), what="the end of the lab's processes")
+    with up(data_dir, EPOCHAL_AUTH="true", EPOCHAL_WORKERS="0") as (process, url, _):
         assert not re.search(r"epochal_\S{20,}", process.shown)  # type: ignore[attr-defined]
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        join_by_hand(url, data_dir)
 
 
 def log_out_while_the_cookie_is_kept(url: str, key: str) -> None:
@@ -141,7 +139,7 @@ def revoke_while_a_stream_is_open(url: str, headers: dict[str, str], data_dir: P
     where = ["--data-dir", str(data_dir)]
     made = subprocess.run([*EPOCHAL, "keys", "create", "leaving", "--json", *where], capture_output=True, check=True)
     leaving = json.loads(made.stdout)["key"]
-    number = httpx.post(f"{url}/api/v1/experiments", headers=headers, json={"model": "baseline"}).json()["id"]
+    number = httpx.post(f"{url}/api/v1/experiments", headers=headers, json=long_spec(batch_size=200)).json()["id"]
     address = httpx.URL(url)
     with socket.create_connection((address.host, address.port or 80), timeout=60) as stream:
         stream.sendall(
@@ -158,19 +156,19 @@ def revoke_while_a_stream_is_open(url: str, headers: dict[str, str], data_dir: P
     assert b"event: end" not in received
 
 
-def test_a_worker_started_by_hand_joins_the_lab_of_its_data_directory_and_ends_in_order(tmp_path: Path) -> None:
-    with up(tmp_path / "lab", EPOCHAL_WORKERS="0") as (_, url, _):
-        assert httpx.get(f"{url}/readyz").status_code == 503
-        folder = tmp_path / "foreign"
-        with subprocess.Popen(
-            [*EPOCHAL, "worker", "--name", "by-hand", "--data-dir", str(tmp_path / "lab")],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(folder)},
-            stderr=subprocess.DEVNULL,
-        ) as worker:
-            wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, what="the worker to be seen")
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait(15) == 0
+def join_by_hand(url: str, data_dir: Path) -> None:
+    """A worker that is started by hand joins the lab of its data directory, and ends in order."""
+    assert httpx.get(f"{url}/readyz").status_code == 503
+    folder = data_dir.parent / "foreign"
+    with subprocess.Popen(
+        [*EPOCHAL, "worker", "--name", "by-hand", "--data-dir", str(data_dir)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, what="the worker to be seen")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(15) == 0
 
 
 def test_a_worker_that_finds_no_lab_says_so(tmp_path: Path) -> None:

@@ -141,6 +141,18 @@ class Lab(StoredExperiments):
                 return worker
         return self.start_worker()
 
+    def two_workers(self) -> tuple[WorkerProcess, WorkerProcess]:
+        """Two live workers, started as far as there are none."""
+        live = [worker for worker in self.workers if worker.process.poll() is None]
+        while len(live) < 2:
+            live.append(self.start_worker())
+        return live[0], live[1]
+
+    def owner(self, experiment_id: int) -> WorkerProcess:
+        """The worker that has its latest run."""
+        name = self.runs(experiment_id)[-1].worker.split("@")[0]
+        return next(worker for worker in reversed(self.workers) if worker.name == name)
+
     def store_experiment(self, **changes: Any) -> int:
         """An experiment in the database, with no message for it."""
         spec = parse_spec({**short_spec(), **changes})
@@ -165,9 +177,7 @@ class Lab(StoredExperiments):
     def training_process(self, experiment_id: int) -> int:
         """The process that trains it, once it does."""
         self.wait_for(experiment_id, Status.RUNNING)
-        name = self.runs(experiment_id)[-1].worker.split("@")[0]
-        worker = next(worker for worker in reversed(self.workers) if worker.name == name)
-        return wait_until(worker.jobs, 20, "a training process")[0]
+        return wait_until(self.owner(experiment_id).jobs, 20, "a training process")[0]
 
     def check(self, experiment_id: int) -> None:
         """What must hold of every experiment that has ended: epochs 1..N, no run open, no half-written file."""

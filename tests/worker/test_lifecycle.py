@@ -17,18 +17,19 @@ from models.store.states import ArtifactKind, RunStatus
 from tests.processes import alive, wait_until
 from tests.worker.lab import Lab, endless
 
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
-"""Rounds of kill and restart; `make faults` does more."""
-
 pytestmark = pytest.mark.timeout(300)  # a busy machine may take a minute to import torch
 
 
 def test_a_worker_that_is_told_to_end_checkpoints_hands_back_and_exits_in_time(lab: Lab) -> None:
+    """By Ctrl-C; further signals change nothing."""
     worker = lab.worker()
     experiment_id = lab.submit(**endless(dataset={"name": "cifar10", "train_limit": 20_000, "val_limit": 500}))
     lab.training_process(experiment_id)
     wait_until(lambda: (lab.experiment(experiment_id).progress or {})["step"] > 5, 60, "a few steps")
-    assert worker.stop() == 0
+    for _ in range(3):
+        worker.process.send_signal(signal.SIGINT)
+        worker.process.send_signal(signal.SIGTERM)
+    assert worker.stop(signal.SIGINT) == 0
     assert lab.status(experiment_id) is Status.QUEUED
     [run] = lab.runs(experiment_id)
     assert run.status is RunStatus.HANDED_BACK
@@ -45,17 +46,6 @@ def test_a_worker_that_is_told_to_end_checkpoints_hands_back_and_exits_in_time(l
     lab.check(experiment_id)
 
 
-def test_ctrl_c_is_the_same_and_further_signals_change_nothing(lab: Lab) -> None:
-    worker = lab.worker()
-    experiment_id = lab.submit(**endless())
-    lab.wait_for_epoch(experiment_id, 1)
-    for _ in range(3):
-        worker.process.send_signal(signal.SIGINT)
-        worker.process.send_signal(signal.SIGTERM)
-    assert worker.stop(signal.SIGINT) == 0
-    assert lab.runs(experiment_id)[0].status is RunStatus.HANDED_BACK
-
-
 def test_a_training_process_that_does_not_heed_is_ended_and_its_run_handed_back(lab: Lab) -> None:
     worker = lab.worker()
     experiment_id = lab.submit(**endless())
@@ -66,28 +56,12 @@ def test_a_training_process_that_does_not_heed_is_ended_and_its_run_handed_back(
     assert lab.status(experiment_id) is Status.QUEUED
 
 
-def test_a_run_of_a_killed_worker_is_gone_on_with_once_its_lease_has_run_out(lab: Lab) -> None:
-    first = lab.worker()
-    experiment_id = lab.submit(**endless())
-    lab.wait_for_epoch(experiment_id, 2)
-    second = lab.start_worker()
-    first.kill()
-    wait_until(lambda: lab.runs(experiment_id)[0].status is RunStatus.LOST, what="the lease to run out")
-    wait_until(lambda: len(lab.runs(experiment_id)) == 2, what="another claim")
-    assert lab.runs(experiment_id)[1].worker.startswith(second.name)
-    wait_until(lambda: "resumed" in lab.notices(experiment_id), 30)
-    lab.cancel(experiment_id)
-    lab.wait_for(experiment_id, Status.CANCELLED)
-    lab.check(experiment_id)
-
-
 def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_any_more(lab: Lab) -> None:
-    sleeper = lab.worker()
+    lab.two_workers()
     experiment_id = lab.submit(**endless())
     lab.wait_for_epoch(experiment_id, 1)
-    old_job = lab.training_process(experiment_id)
+    sleeper, old_job = lab.owner(experiment_id), lab.training_process(experiment_id)
     lab.put_to_sleep(sleeper.pid, old_job)
-    lab.start_worker()
     wait_until(lambda: len(lab.runs(experiment_id)) == 2, 60, "another worker to claim it")
     for pid in (old_job, sleeper.pid):
         os.kill(pid, signal.SIGCONT)
@@ -99,6 +73,22 @@ def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_any_more(lab: L
     assert [run.status for run in lab.runs(experiment_id)] == [RunStatus.LOST, RunStatus.CANCELLED]
     lab.check(experiment_id)
     assert sleeper.process.poll() is None
+
+
+def test_a_run_of_a_killed_worker_is_gone_on_with_once_its_lease_has_run_out(lab: Lab) -> None:
+    lab.two_workers()
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 2)
+    first = lab.owner(experiment_id)
+    second = next(worker for worker in lab.two_workers() if worker is not first)
+    first.kill()
+    wait_until(lambda: lab.runs(experiment_id)[0].status is RunStatus.LOST, what="the lease to run out")
+    wait_until(lambda: len(lab.runs(experiment_id)) == 2, what="another claim")
+    assert lab.runs(experiment_id)[1].worker.startswith(second.name)
+    wait_until(lambda: "resumed" in lab.notices(experiment_id), 30)
+    lab.cancel(experiment_id)
+    lab.wait_for(experiment_id, Status.CANCELLED)
+    lab.check(experiment_id)
 
 
 def test_a_cancel_request_of_a_run_whose_worker_is_gone_is_granted(lab: Lab) -> None:
@@ -122,18 +112,16 @@ def open_pipes(pid: int) -> int:
     return sum(name.startswith("pipe:") for name in names)
 
 
-def test_work_survives_rounds_of_kill_and_restart_without_growth(lab: Lab) -> None:
-    lab.stop_workers()
-    watcher = lab.start_worker("watcher", max_attempts=1000)  # the same experiment may be hit in every round
+def test_a_worker_survives_a_killed_run_and_another_killed_worker_without_growth(lab: Lab) -> None:
+    watcher, victim = lab.two_workers()
     lab.wait_for(lab.submit(epochs=1), Status.COMPLETED)
     process = psutil.Process(watcher.pid)
     pipes = open_pipes(watcher.pid)
-    ids = [lab.submit(epochs=4) for _ in range(2 * ROUNDS)]
-    for round_number in range(ROUNDS):
-        victim = lab.start_worker(f"victim-{round_number}", max_attempts=1000)
-        victim.kill()
-        for pid in watcher.jobs():
-            os.kill(pid, signal.SIGKILL)
+    ids = [lab.submit(epochs=6) for _ in range(4)]
+    wait_until(victim.jobs, what="a run of the other worker")
+    victim.kill()
+    [job] = wait_until(watcher.jobs, what="a run of this one")
+    os.kill(job, signal.SIGKILL)
     for experiment_id in ids:
         lab.wait_for(experiment_id, Status.COMPLETED)
         lab.check(experiment_id)
