@@ -3,9 +3,11 @@
 import os
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything imports onnxruntime, as service.predictions does
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before anything imports torch: several trainings share the cores
@@ -14,8 +16,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before anything imports torc
 hypothesis.settings.register_profile("same-examples", derandomize=True, database=None)
 hypothesis.settings.load_profile("same-examples")
 
-LABS = {Path(__file__).parent / "worker", Path(__file__).parent / "system"}
+TESTS = Path(__file__).parent
+LABS = (TESTS / "system", TESTS / "worker")
 """Folders of the tests that start workers."""
+OWN_LABS = {"test_machines.py", "test_up.py", "test_upgrade.py"}
+"""Modules of tests/system that start labs of their own; all others share one lab, so one process runs them."""
 
 KEPT = ("EPOCHAL_CACHE_DIR", "EPOCHAL_TEST_POSTGRES")
 
@@ -36,10 +41,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
         modules.setdefault(item.path, []).append(item)
-    labs = [path for path in modules if path.parent in LABS]
+    labs = sorted((path for path in modules if path.parent in LABS), key=lambda path: LABS.index(path.parent))
     others = [path for path in modules if path.parent not in LABS]
     order = [path for pair in zip_longest(labs, others) for path in pair if path is not None]
     items[:] = [item for path in order for item in modules[path]]
+
+
+class OneLab(LoadFileScheduling):  # type: ignore[misc]
+    """Distributes modules over the processes, and those that share a lab as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = Path(nodeid.partition("::")[0])
+        shares = module.match("tests/system/*.py") and module.name not in OWN_LABS
+        return "tests/system" if shares else str(module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Chosen for `--dist loadfile`."""
+    return OneLab(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

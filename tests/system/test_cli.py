@@ -18,17 +18,21 @@ from service.lab.lab import Lab
 from tests.postgres import SERVER
 from tests.processes import wait_until
 from tests.system.experiments import long_spec, small_spec, wait_for_epochs, wait_until_ended
+from tests.system.foreign import foreign_environment
 
 EPOCHAL = str(Path(sys.executable).with_name("epochal"))
 
 
 @pytest.fixture
 def epochal(lab: Lab, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Runs a command in a temporary folder; fails the test unless it exits as expected."""
+    """Runs a command in a temporary folder with others' packages; fails the test unless it exits as expected."""
+    environment = foreign_environment(tmp_path)
 
     def run(*arguments: str, expect: int = 0, url: str | None = None) -> subprocess.CompletedProcess[str]:
         command = [EPOCHAL, *arguments, "--url", url or lab.url]
-        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
+        result = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=100, check=False
+        )
         assert result.returncode == expect, f"{result.stdout}\n{result.stderr}"
         return result
 

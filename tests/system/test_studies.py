@@ -16,6 +16,7 @@ from service.cli.client import Client
 from service.lab.lab import Lab
 from tests.processes import wait_until
 from tests.system.experiments import small_spec
+from tests.system.foreign import foreign_environment
 
 EPOCHAL = str(Path(sys.executable).with_name("epochal"))
 
@@ -36,9 +37,13 @@ def test_a_study_is_run_watched_and_reported_and_the_same_command_finds_it_again
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
 
+    environment = foreign_environment(tmp_path)
+
     def epochal(*arguments: str) -> str:
         command = [EPOCHAL, "study", *arguments, "--url", lab.url]
-        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=110, check=False)
+        result = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=110, check=False
+        )
         assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
         return result.stdout
 

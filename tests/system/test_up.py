@@ -19,17 +19,10 @@ from PIL import Image
 from service.cli.client import Client
 from tests.processes import wait_until
 from tests.system.experiments import long_spec, small_spec, wait_until_ended
+from tests.system.foreign import foreign_environment
 
 EPOCHAL = [sys.executable, "-P", "-c", "from epochal_command import main; main()"]
 """What the installed `epochal` is; `python -m epochal` is taken where no folder of that name is in the way."""
-
-
-def foreign_packages(folder: Path) -> Path:
-    """A folder with packages that have the names of this project's and end whatever imports them."""
-    for name in ("models", "service", "worker", "epochal"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / name / "__init__.py").write_text(f"raise SystemExit('the wrong {name} was imported')")
-    return folder
 
 
 @contextmanager
@@ -38,13 +31,12 @@ def up(data_dir: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str]
 
     Its working directory, and PYTHONPATH, hold other packages of the same names.
     """
-    folder = foreign_packages(data_dir.parent / "foreign")
+    folder = data_dir.parent / "foreign"
     environment = {
-        **os.environ,
+        **foreign_environment(folder),
         "EPOCHAL_PORT": "0",
         "EPOCHAL_DATA_DIR": str(data_dir),
         "COLUMNS": "200",
-        "PYTHONPATH": str(folder),
         **variables,
     }
     with subprocess.Popen(
@@ -163,7 +155,7 @@ def join_by_hand(url: str, data_dir: Path) -> None:
     with subprocess.Popen(
         [*EPOCHAL, "worker", "--name", "by-hand", "--data-dir", str(data_dir)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
+        env={**foreign_environment(folder), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     ) as worker:
         wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, what="the worker to be seen")
