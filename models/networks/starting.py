@@ -18,8 +18,6 @@ from models.networks.layers import head_name
 from models.networks.weights_header import WeightsHeader, read_header
 from models.spec.experiment import ExperimentSpec
 
-Shapes = Mapping[str, Sequence[int]]
-
 
 @dataclass(frozen=True)
 class StartingWeights:

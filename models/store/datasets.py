@@ -142,11 +142,6 @@ def bytes_of_owner(session: Session, owner: str) -> int:
     return session.scalar(select(func.sum(DatasetVersion.num_bytes)).where(DatasetVersion.owner == owner)) or 0
 
 
-def bytes_in_all(session: Session) -> int:
-    """Bytes on the disk of all versions."""
-    return session.scalar(select(func.sum(DatasetVersion.num_bytes))) or 0
-
-
 def find_job(session: Session, name: str, version: int, kind: DatasetJobKind) -> DatasetJob | None:
     """A version's waiting or running job of this kind, if any."""
     query = select(DatasetJob).where(DatasetJob.dataset == name, DatasetJob.version == version, DatasetJob.kind == kind)

@@ -37,7 +37,6 @@ PREFERRED = (
     *("Hiragino Sans", "Apple SD Gothic", "Noto Emoji", "Symbola"),
 )
 """Name prefixes of fonts tried first: sans serif outlines with wide coverage."""
-REGULAR = (400, "normal", "regular")
 UNUSABLE = ("LastResort", "Last Resort", "Adobe Blank", "Noto Color Emoji", "Apple Color Emoji")
 """Fonts not used: placeholders for every character, or bitmaps instead of outlines."""
 PACKAGES = (

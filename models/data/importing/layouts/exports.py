@@ -12,7 +12,6 @@ from models.text import plural
 
 TEACHABLE_MACHINE_MARK = "-!-"
 """Between class and number in the names that Teachable Machine gives its samples: `Class 1-!-0.jpg`."""
-MANY_DEEP = 100
 
 
 # Teachable Machine
