@@ -221,7 +221,7 @@ const LOOKS = [
 
 // A choice of what to look at for one image that was classified; the picture appears below it.
 function lookForm(root, weights, file) {
-  const choice = element("select", { "aria-label": `Look closer at ${file.name}` },
+  const choice = element("select", { "aria-label": `Explain the prediction of ${file.name}` },
     element("option", { value: "" }, "look closer ..."), ...LOOKS.map(([value, name]) => element("option", { value }, name)));
   const place = element("figure", { class: "paper" });
   place.hidden = true;
@@ -367,7 +367,7 @@ function showChosen(form) {
   }
 }
 
-// The archive goes by tus, in pieces: one that is broken off goes on where it stopped when it is submitted again.
+// The archive goes by tus, in pieces: an interrupted upload is resumed when it is submitted again.
 const PIECE = 8 << 20, TUS = { "Tus-Resumable": "1.0.0" };
 
 class Refused extends Error {
@@ -420,7 +420,7 @@ async function sendUpload(form) {
       location.href = made.links.page;
     }
   } catch (error) {
-    showProblem(form, error.problem ?? { title: "The lab does not answer", detail: String(error.message ?? error), fix: "Upload again goes on where it stopped." });
+    showProblem(form, error.problem ?? { title: "The lab does not answer", detail: String(error.message ?? error), fix: "Upload it again; it resumes where it stopped." });
   }
   stop.hidden = true;
   buttons.forEach((button) => (button.disabled = false));
