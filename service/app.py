@@ -4,12 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib import metadata
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import State
+from starlette.routing import BaseRoute
 
 from models.queue import make_celery
 from models.settings import Settings, get_settings
@@ -102,7 +104,7 @@ def create_app(
         redirect_slashes=False,
         responses=ANY_PROBLEM,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # instruments.py has the metrics
-        generate_unique_id_function=lambda route: route.name,
+        routes=_routes(),
     )
     app.add_middleware(Compression)
     app.add_middleware(Caching, routes=cached_routes(API, (experiments.router, curves.router)))
@@ -119,17 +121,22 @@ def create_app(
     install_handlers(app, render_page=render_problem)
     app.add_exception_handler(LoginNeeded, pages.send_to_login)
     install_openapi(app)
-    # the first routes are found first: of a small network's answer, looking through all of them took a third
-    for router in (predictions.router, registry.predictions, explanations.router):
-        app.include_router(router, prefix=API, dependencies=[Depends(authorise_viewer)])
-    app.include_router(_api())
-    app.include_router(health.router)
-    app.include_router(open_inference.health)
-    app.include_router(open_inference.router)
-    app.include_router(sessions.router)
-    app.include_router(dataset_pages.router)
-    app.include_router(pages.router)
     return app
+
+
+@cache
+def _routes() -> list[BaseRoute]:
+    """All routes. They hold nothing of an application, and FastAPI analyses each only once a process."""
+    router = APIRouter(responses=ANY_PROBLEM, generate_unique_id_function=lambda route: route.name)
+    # the first routes are found first: of a small network's answer, looking through all of them took a third
+    for first in (predictions.router, registry.predictions, explanations.router):
+        router.include_router(first, prefix=API, dependencies=[Depends(authorise_viewer)])
+    router.include_router(_api())
+    for module in (health.router, open_inference.health, open_inference.router, sessions.router):
+        router.include_router(module)
+    router.include_router(dataset_pages.router)
+    router.include_router(pages.router)
+    return router.routes
 
 
 def _api() -> APIRouter:

@@ -66,7 +66,7 @@ class Inspector:
         if newest.status is DatasetStatus.IMPORTING:
             raise Conflict(f"dataset {name} is still being imported", fix=f"{address} says how far it is")
         if newest.status is DatasetStatus.FAILED:
-            detail = (newest.reason or {}).get("detail", "")
+            detail = newest.reason["detail"] if newest.reason else "see the worker's log"
             raise Conflict(f"dataset {name} could not be imported: {detail}", fix="upload it again, corrected")
         raise Conflict(
             f"the files of dataset {name} are not in the data directory of this lab",

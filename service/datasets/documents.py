@@ -190,10 +190,10 @@ def links_of(name: str, version: int | None) -> dict[str, str]:
 
 def version_document(row: DatasetVersion, versions: list[DatasetVersion]) -> DatasetDocument:
     """One version of an uploaded dataset."""
-    info, report = row.info or {}, row.report or {}
+    report = row.report or {}
     return DatasetDocument(
         name=row.dataset,
-        title=info.get("title") or row.dataset,
+        title=(row.info["title"] if row.info else "") or row.dataset,
         built_in=False,
         version=row.version,
         status=row.status,
