@@ -10,10 +10,13 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from click.testing import Result
 from PIL import Image
+from typer.testing import CliRunner
 
 from models.data.dataset import load_dataset
 from service.cli.client import Client
+from service.cli.main import app
 from service.lab.lab import Lab
 from tests.postgres import SERVER
 from tests.processes import wait_until
@@ -24,14 +27,35 @@ EPOCHAL = str(Path(sys.executable).with_name("epochal"))
 
 
 @pytest.fixture
-def epochal(lab: Lab, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Runs a command in a temporary folder with others' packages; fails the test unless it exits as expected."""
+def epochal(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Runs a command in this process, in a temporary folder; fails the test unless it exits as expected.
+
+    A process for each takes a second of imports; `installed` starts some.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, expect: int = 0, url: str | None = None) -> Result:
+        ended = CliRunner().invoke(app, [*arguments, "--url", url or lab.url])
+        assert ended.exit_code == expect, f"{ended.output}\n{ended.exception}"
+        return ended
+
+    return run
+
+
+@pytest.fixture
+def installed(lab: Lab, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Runs the installed command in a folder, and with a PYTHONPATH, that hold others' packages of the same names."""
     environment = foreign_environment(tmp_path)
 
-    def run(*arguments: str, expect: int = 0, url: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = [EPOCHAL, *arguments, "--url", url or lab.url]
+    def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=100, check=False
+            [EPOCHAL, *arguments, "--url", lab.url],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+            timeout=100,
+            check=False,
         )
         assert result.returncode == expect, f"{result.stdout}\n{result.stderr}"
         return result
@@ -39,9 +63,9 @@ def epochal(lab: Lab, tmp_path: Path):  # type: ignore[no-untyped-def]
     return run
 
 
-def test_submit_and_watch_shows_every_epoch_and_how_it_ended(epochal, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_submit_and_watch_shows_every_epoch_and_how_it_ended(installed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(small_spec()))
-    shown = epochal("submit", "spec.yaml", "--set", "epochs=2", "--name", "from a file", "--watch").stdout
+    shown = installed("submit", "spec.yaml", "--set", "epochs=2", "--name", "from a file", "--watch").stdout
     assert "epoch 1/2" in shown
     assert "epoch 2/2" in shown
     assert "completed; best validation accuracy" in shown
@@ -93,16 +117,16 @@ def test_what_was_wrong_is_listed_or_drawn(epochal, completed: int, tmp_path: Pa
     assert "evaluate_test" in epochal(command, str(completed), "--split", "test", expect=1).stderr
 
 
-def test_classify_names_what_it_sees(epochal, completed: int, lab: Lab, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_classify_names_what_it_sees(installed, completed: int, lab: Lab, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     dataset = load_dataset("cifar10", lab.settings)
     Image.fromarray(dataset.test_images[0].transpose(1, 2, 0)).save(tmp_path / "image.png")
-    shown = epochal("classify", str(completed), "image.png", "--top-k", "2").stdout
+    shown = installed("classify", str(completed), "image.png", "--top-k", "2").stdout
     assert "image.png" in shown
     assert any(name in shown for name in dataset.info.class_names)
-    found = json.loads(epochal("classify", str(completed), "image.png", "--json").stdout)
+    found = json.loads(installed("classify", str(completed), "image.png", "--json").stdout)
     assert len(found["predictions"]) == 1
     (tmp_path / "text.png").write_text("not an image")
-    refused = epochal("classify", str(completed), "image.png", "text.png", expect=1)
+    refused = installed("classify", str(completed), "image.png", "text.png", expect=1)
     assert "text.png" in refused.stderr
 
 
@@ -145,12 +169,12 @@ def test_an_experiment_is_not_more_stable_than_itself(epochal, completed: int) -
     assert found["sentence"] in epochal("stability", str(completed), str(completed)).stdout.replace("\n", " ")
 
 
-def test_a_refusal_is_shown_as_title_detail_and_fix_with_exit_code_1(epochal) -> None:  # type: ignore[no-untyped-def]
-    refused = epochal("submit", "baselin", expect=1)
+def test_a_refusal_is_shown_as_title_detail_and_fix_with_exit_code_1(installed) -> None:  # type: ignore[no-untyped-def]
+    refused = installed("submit", "baselin", expect=1)
     assert "baseline" in refused.stderr
     assert "model.name" in refused.stderr
     assert refused.stdout == ""
-    assert json.loads(epochal("submit", "baselin", "--json", expect=1).stdout)["status"] == 422
+    assert json.loads(installed("submit", "baselin", "--json", expect=1).stdout)["status"] == 422
 
 
 def test_a_lab_that_is_not_there_is_said_to_be_not_there(epochal) -> None:  # type: ignore[no-untyped-def]
