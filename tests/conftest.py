@@ -19,8 +19,13 @@ hypothesis.settings.load_profile("same-examples")
 TESTS = Path(__file__).parent
 LABS = (TESTS / "system", TESTS / "worker")
 """Folders of the tests that start workers."""
-OWN_LABS = {"test_machines.py", "test_up.py", "test_upgrade.py"}
-"""Modules of tests/system that start labs of their own; all others share one lab, so one process runs them."""
+OWN_LABS = {"test_machines.py", "test_up.py", "test_upgrade.py", "test_database_outages.py"}
+"""Modules that start labs of their own. The other modules of a folder that use its lab share it within a process."""
+TOGETHER = (
+    {"test_dataset_worker.py", "test_measurer.py", "test_runs.py", "test_threads.py"},
+    {"test_lifecycle.py", "test_queue_faults.py", "test_storage_faults.py"},
+)
+"""Modules of tests/worker that one process runs one after the other: starting a worker takes eight seconds."""
 
 KEPT = ("EPOCHAL_CACHE_DIR", "EPOCHAL_TEST_POSTGRES")
 
@@ -52,8 +57,9 @@ class OneLab(LoadFileScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         module = Path(nodeid.partition("::")[0])
-        shares = module.match("tests/system/*.py") and module.name not in OWN_LABS
-        return "tests/system" if shares else str(module)
+        if module.match("tests/system/*.py") and module.name not in OWN_LABS:
+            return "tests/system"
+        return next((str(sorted(names)) for names in TOGETHER if module.name in names), str(module))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:

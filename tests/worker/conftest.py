@@ -1,4 +1,4 @@
-"""A lab for a module's tests; its worker is warm, so that a test waits for training only."""
+"""A lab that the modules share; its worker is warm, so that a test waits for training only."""
 
 import os
 import tempfile
@@ -21,9 +21,9 @@ def cache_dir() -> Path:
     return settings.cache_dir
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(cache_dir: Path) -> Iterator[Lab]:
-    """One lab for the tests of a module. Its folder has a short name, since a socket's path must be short."""
+    """One lab. Its folder has a short name, since a socket's path must be short."""
     with tempfile.TemporaryDirectory(prefix="lab-", dir=os.environ.get("TMPDIR", "/tmp")) as folder:
         lab = Lab(Path(folder), cache_dir)
         try:

@@ -135,11 +135,11 @@ class Lab(StoredExperiments):
                     os.kill(pid, signal.SIGCONT)
 
     def worker(self) -> WorkerProcess:
-        """A live worker, started if there is none."""
-        for worker in self.workers:
-            if worker.process.poll() is None:
-                return worker
-        return self.start_worker()
+        """The only live worker: started if there is none, and others ended."""
+        live = [worker for worker in self.workers if worker.process.poll() is None]
+        for other in live[1:]:
+            assert other.stop() == 0
+        return live[0] if live else self.start_worker()
 
     def two_workers(self) -> tuple[WorkerProcess, WorkerProcess]:
         """Two live workers, started as far as there are none."""

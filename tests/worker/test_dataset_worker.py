@@ -54,7 +54,7 @@ def left(lab: Lab) -> list[str]:
 
 
 def test_an_import_whose_worker_was_killed_is_gone_on_with_by_another(lab: Lab) -> None:
-    first = lab.start_worker()
+    first = lab.worker()
     upload(lab, "many", photos(MANY, side=96))
     wait_until(lambda: begun(lab), 60.0, "the import to begin")
     first.kill()
