@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.data.description import DatasetProgress, ImportReportJson, InfoJson, JobOptions, VersionOptions
+from models.data.description import DatasetProgress, ImportChoices, ImportReportJson, InfoJson, JobOptions
 from models.errors import Conflict, NotFound, ProblemJson
 from models.plain import finite
 from models.spec.data import DatasetSpec
@@ -51,7 +51,7 @@ def create_version(
     name: str,
     *,
     owner: str | None,
-    options: VersionOptions,
+    options: ImportChoices,
     job: DatasetJobKind,
     job_options: JobOptions,
     num_bytes: int = 0,

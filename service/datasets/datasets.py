@@ -107,7 +107,7 @@ class Datasets:
                 session,
                 name,
                 owner=caller.name,
-                options={**options},
+                options=options,
                 job=DatasetJobKind.IMPORT,
                 job_options={"archive": archive, "filename": filename[:200], "import": options},
                 num_bytes=num_bytes,
