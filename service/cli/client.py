@@ -4,6 +4,7 @@ import ipaddress
 import json
 import os
 import re
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,7 @@ class Client:
             raise NoAnswer(f"{self.url} is not a valid address: {error}", fix=NAME_A_LAB) from error
         except (ImportError, ValueError) as error:
             raise _proxy_trouble(error, urlsplit(self.url).hostname) from error
+        weakref.finalize(self, self._http.close)  # commands do not close it: its connections end with it
 
     def __enter__(self) -> Self:
         return self

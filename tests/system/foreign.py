@@ -1,7 +1,11 @@
 """Somebody else's packages with the names of this project's, in the working directory and on PYTHONPATH of commands."""
 
 import os
+import sys
 from pathlib import Path
+
+EPOCHAL = [sys.executable, "-P", "-c", "from epochal_command import main; main()"]
+"""What the installed `epochal` is; `python -m epochal` is taken where no folder of that name is in the way."""
 
 
 def foreign_packages(folder: Path) -> Path:

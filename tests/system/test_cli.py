@@ -3,16 +3,14 @@
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 import yaml
-from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from models.data.dataset import load_dataset
 from service.cli.client import Client
@@ -21,9 +19,7 @@ from service.lab.lab import Lab
 from tests.postgres import SERVER
 from tests.processes import wait_until
 from tests.system.experiments import long_spec, small_spec, wait_for_epochs, wait_until_ended
-from tests.system.foreign import foreign_environment
-
-EPOCHAL = str(Path(sys.executable).with_name("epochal"))
+from tests.system.foreign import EPOCHAL, foreign_environment
 
 
 @pytest.fixture
@@ -49,7 +45,7 @@ def installed(lab: Lab, tmp_path: Path):  # type: ignore[no-untyped-def]
 
     def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            [EPOCHAL, *arguments, "--url", lab.url],
+            [*EPOCHAL, *arguments, "--url", lab.url],
             capture_output=True,
             text=True,
             cwd=tmp_path,
@@ -189,10 +185,10 @@ def test_backup_while_training_restores_to_a_lab_that_holds_the_same(client: Cli
     number = client.post("/experiments", long_spec())["id"]
     wait_for_epochs(client, number, 1)
     data_dir, archive, copy = str(lab.settings.data_dir), str(tmp_path / "backup.tar"), str(tmp_path / "copy")
-    subprocess.run([EPOCHAL, "backup", archive, "--data-dir", data_dir], check=True, timeout=60)
+    subprocess.run([*EPOCHAL, "backup", archive, "--data-dir", data_dir], check=True, timeout=60)
     client.post(f"/experiments/{number}/cancel")
     wait_until_ended(client, number)
-    subprocess.run([EPOCHAL, "restore", archive, "--data-dir", copy], check=True, timeout=60)
+    subprocess.run([*EPOCHAL, "restore", archive, "--data-dir", copy], check=True, timeout=60)
     from models.settings import Settings
     from models.store import Store, experiments, history
 

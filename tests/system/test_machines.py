@@ -16,7 +16,8 @@ from models.settings import Settings
 from service.cli.client import Client
 from tests.postgres import MISSING, Postgres, new_database, programs
 from tests.system.experiments import small_spec, wait_until_ended
-from tests.system.test_up import EPOCHAL, up
+from tests.system.foreign import EPOCHAL
+from tests.system.test_up import up
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(programs() is None, reason=MISSING)]
 

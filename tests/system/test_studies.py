@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,7 @@ from service.cli.client import Client
 from service.lab.lab import Lab
 from tests.processes import wait_until
 from tests.system.experiments import small_spec
-from tests.system.foreign import foreign_environment
-
-EPOCHAL = str(Path(sys.executable).with_name("epochal"))
+from tests.system.foreign import EPOCHAL, foreign_environment
 
 
 @pytest.mark.timeout(240)
@@ -40,7 +37,7 @@ def test_a_study_is_run_watched_and_reported_and_the_same_command_finds_it_again
     environment = foreign_environment(tmp_path)
 
     def epochal(*arguments: str) -> str:
-        command = [EPOCHAL, "study", *arguments, "--url", lab.url]
+        command = [*EPOCHAL, "study", *arguments, "--url", lab.url]
         result = subprocess.run(
             command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=110, check=False
         )

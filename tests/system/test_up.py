@@ -19,10 +19,7 @@ from PIL import Image
 from service.cli.client import Client
 from tests.processes import wait_until
 from tests.system.experiments import long_spec, small_spec, wait_until_ended
-from tests.system.foreign import foreign_environment
-
-EPOCHAL = [sys.executable, "-P", "-c", "from epochal_command import main; main()"]
-"""What the installed `epochal` is; `python -m epochal` is taken where no folder of that name is in the way."""
+from tests.system.foreign import EPOCHAL, foreign_environment
 
 
 @contextmanager
