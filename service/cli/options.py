@@ -54,10 +54,13 @@ def connect(url: str | None, api_key: str | None, data_dir: Path | None = None) 
     settings = settings_for(data_dir, url=url, api_key=api_key)
     from service.cli.client import Client
 
-    named = "url" in settings.model_fields_set and (
-        url is not None or data_dir is None
-    )  # a flag goes before a variable
+    named = names_a_lab(settings, url, data_dir)
     return Client(settings.url if named else _local_lab(settings), settings.api_key)
+
+
+def names_a_lab(settings: "Settings", url: str | None, data_dir: Path | None) -> bool:
+    """Whether a lab is given by its address; a --data-dir takes precedence over EPOCHAL_URL, as flags do."""
+    return "url" in settings.model_fields_set and (url is not None or data_dir is None)
 
 
 def settings_for(data_dir: Path | None, **flags: object) -> "Settings":

@@ -222,7 +222,7 @@ def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterato
     from service.lab.lab import Lab, LabStopped
 
     settings = options.settings_for(data_dir, url=url, api_key=api_key)
-    if "url" in settings.model_fields_set or running_lab(settings.data_dir):
+    if options.names_a_lab(settings, url, data_dir) or running_lab(settings.data_dir):
         yield options.connect(url, api_key, data_dir), False
         return
     settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": _num_workers(settings)})

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from service.cli import options
 from service.cli.client import Client, Event, is_loopback, parse_events, sendable, without_credentials
 from service.cli.main import app
 from service.lab.address import announced, running_lab, write_address
@@ -215,6 +216,25 @@ def test_the_lab_of_a_data_directory_is_found_by_its_flag(lab: Server, tmp_path:
     assert code == 1
     assert "not running" in output
     assert run("list", "--data-dir", "")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "data_dir", "named"),
+    [
+        (None, None, None, False),
+        ("http://lab", None, None, True),
+        ("http://lab", None, Path("here"), False),
+        (None, "http://lab", Path("here"), True),
+        ("http://other", "http://lab", Path("here"), True),
+    ],
+)
+def test_a_flag_goes_before_a_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, url: str | None, data_dir: Path | None, named: bool
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("EPOCHAL_URL", variable)
+    settings = options.settings_for(data_dir, url=url)
+    assert options.names_a_lab(settings, url, data_dir) is named
 
 
 @pytest.mark.parametrize(

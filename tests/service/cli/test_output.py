@@ -22,6 +22,7 @@ from service.cli import client as client_module
 from service.cli import output
 from service.cli.client import Problem
 from service.cli.main import app
+from tests.service.cli.documents import documents
 
 HOSTILE = "bad\x1b[31m\r\n\t\x07\x00\x7f\x9b2J\u202egnp.exe\u2066\u2028 [bold]name[/] :fire: \\"
 STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -56,6 +57,9 @@ class FakeLab:
             return {"summary": self.name, "findings": [finding]}
         if path == "/presets":
             return {"experiments": {}}
+        return documents(self.name).get(path) or item(1, self.name)
+
+    def patch(self, path: str, body: Any) -> Any:
         return item(1, self.name)
 
     def post(self, path: str, body: Any = None, **_: Any) -> Any:
@@ -118,10 +122,13 @@ COMMANDS = [
     ("list", 0), ("show 1", 0), ("show 1 --spec", 0), ("watch 1", 0), ("verdict 1", 0), ("submit baseline", 1),
     ("cancel 1", 0), ("cancel 2", 1), ("cancel 1 2 3", 1), ("resume 1", 0), ("delete 2", 1), ("delete 1 2", 1),
     ("study cancel 2 1", 1), ("study delete 1 2", 1), ("data remove 1 2", 1), ("model delete 1 2", 1),
+    ("study list", 0), ("study show 1", 0), ("data list", 0), ("data show photos", 0), ("data health photos", 0),
+    ("model list", 0), ("model show cats", 0), ("lr-tests", 0), ("confusion 1", 0), ("mistakes 1", 0),
+    ("stability 1 2", 0), ("edit 1 --name x", 0),
 ]  # fmt: skip
 
 
-SILENT = ("cancel 1", "resume 1")
+SILENT = ("cancel 1", "resume 1", "edit 1 --name x")
 """Commands that show no text of the lab's."""
 
 
@@ -133,6 +140,14 @@ def test_nothing_in_a_name_steers_the_terminal(run: Callable[..., Any], command:
     assert "\n \x1b" not in ended.output
     if not script and "--spec" not in command:
         assert ("[bold]name[/] :fire:" in ended.output) is (command not in SILENT)
+
+
+@pytest.mark.parametrize("command", [command for command, code in COMMANDS if code == 0 and "--spec" not in command])
+@pytest.mark.parametrize("text", ["a name of some length, as people give them", "\u7814\u7a76" * 30, HOSTILE])
+def test_nothing_is_wider_than_the_terminal(run: Callable[..., Any], lab: FakeLab, command: str, text: str) -> None:
+    lab.name = text
+    lines = run(*command.split()).stdout.splitlines()
+    assert [line for line in lines if cell_len(line) > 80] == []
 
 
 def test_json_and_yaml_say_the_same_text_in_escapes(run: Callable[..., Any], lab: FakeLab) -> None:
