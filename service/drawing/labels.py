@@ -43,6 +43,8 @@ def place(plot: Plot, anchor: tuple[float, float], size: tuple[float, float], ta
     ink = along_curves(plot)
     best, least = Box(x, y, x + width, y + height), float("inf")
     for row, gap in enumerate((0.6, 1.2, 2.0, 3.0, 4.5, 6.5)):
+        if least <= 2 * row:  # what every place of this row costs at least
+            break
         for upward in (above, not above):
             bottom = y + gap * height if upward else y - (gap + 1) * height
             for shift in (0.5, 0.0, 1.0, 0.25, 0.75):

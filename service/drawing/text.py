@@ -9,6 +9,7 @@ box and the log says once what to install. An SVG holds such text as text, so th
 
 import logging
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,6 +27,8 @@ FONT = "DejaVu Sans"
 SPACE = 0.318
 """Width of a space, in font sizes."""
 KEPT_WORDS, KEPT_LENGTH = 1024, 16
+FIGURES = frozenset("0123456789.,%#@-+:e")
+"""Characters that DejaVu Sans sets without kerning: a figure is composed of its characters, since few figures recur."""
 MAX_CHARACTERS = 2000
 MAX_FONTS = 256
 """Maximum number of fonts searched: some 10 ms each, once."""
@@ -100,12 +103,7 @@ def outline(text: str, bold: bool) -> Outline:
     if not text.isascii():
         return _set(text, bold)
     words = [_outline_of_word(word, bold) for word in text.split(" ")]
-    if len(words) == 1:
-        return words[0]
-    starts = np.cumsum([0.0, *(word.width + SPACE for word in words)])
-    places = np.concatenate([word.path.vertices for word in words])
-    places[:, 0] += np.repeat(starts[:-1], [len(word.path) for word in words])
-    return Outline(Path(places, np.concatenate([word.path.codes for word in words])), float(starts[-1]) - SPACE)
+    return words[0] if len(words) == 1 else _joined(words, SPACE)
 
 
 def left_to_right(text: str) -> str:
@@ -145,7 +143,17 @@ def font(names: tuple[str, ...], size: float, bold: bool) -> FontProperties:
 
 
 def _outline_of_word(word: str, bold: bool) -> Outline:
+    if len(word) > 1 and FIGURES.issuperset(word):
+        return _joined([_set_once(character, bold) for character in word], 0.0)
     return _set_once(word, bold) if len(word) <= KEPT_LENGTH else _set(word, bold)
+
+
+def _joined(parts: Sequence[Outline], space: float) -> Outline:
+    """Set outlines beside each other."""
+    starts = np.cumsum([0.0, *(part.width + space for part in parts)])
+    places = np.concatenate([part.path.vertices for part in parts])
+    places[:, 0] += np.repeat(starts[:-1], [len(part.path) for part in parts])
+    return Outline(Path(places, np.concatenate([part.path.codes for part in parts])), float(starts[-1]) - space)
 
 
 def _set(text: str, bold: bool) -> Outline:

@@ -135,7 +135,7 @@ SILENT = ("cancel 1", "resume 1", "edit 1 --name x")
 @pytest.mark.parametrize("script", [False, True])
 @pytest.mark.parametrize(("command", "code"), COMMANDS)
 def test_nothing_in_a_name_steers_the_terminal(run: Callable[..., Any], command: str, code: int, script: bool) -> None:
-    ended = run(*command.split(), *(["--json"] if script else []), expect=code, width=200)
+    ended = run(*command.split(), *(["--json"] if script else []), expect=code, width=600)
     assert not STEERING.search(ended.output), repr(ended.output)
     assert "\n \x1b" not in ended.output
     if not script and "--spec" not in command:

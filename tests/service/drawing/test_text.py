@@ -63,6 +63,15 @@ def test_what_is_cut_fits_and_what_fits_is_not_cut(name: str, width: float, keep
         assert width_of(cut, 9, bold=bold) <= width
 
 
+@given(figure=st.text("".join(sorted(text.FIGURES)), min_size=1, max_size=12), bold=st.booleans())
+@settings(max_examples=30)
+def test_a_figure_looks_as_if_it_were_laid_out_as_a_whole(figure: str, bold: bool) -> None:
+    composed, whole = outline(figure, bold), text._set(figure, bold)
+    assert composed.width == pytest.approx(whole.width)
+    np.testing.assert_allclose(composed.path.vertices, whole.path.vertices, atol=1e-9)
+    np.testing.assert_array_equal(composed.path.codes, whole.path.codes)
+
+
 def test_wide_letters_are_cut_sooner_than_narrow_ones() -> None:
     assert 3 * len(fit("W" * 200, 200, 9)) < len(fit("i" * 200, 200, 9))
     assert fit("#1 a long name, features.0", 110, 9, keep_end=10).endswith("\u2026features.0")

@@ -114,6 +114,11 @@ def test_comparisons_warnings_studies_and_datasets_do_too(prefixed: TestClient, 
     assert [address for address in found if not address.startswith(f"{PREFIX}/")] == []
     page = prefixed.get(f"/experiments/{first}", headers=HTML).text
     assert set(IN_TEXT.findall(page)) == {f"{PREFIX}/api/v1/presets"}
+    for path in ("/studies", f"/studies/{study.json()['id']}", "/datasets", "/datasets/photos"):
+        page = prefixed.get(path, headers=HTML).text
+        links = LINK.findall(page) + IN_TEXT.findall(page)
+        assert len(links) > 5, path
+        assert [link for link in links if not link.startswith(f"{PREFIX}/")] == []
 
 
 @pytest.mark.parametrize("ended", [True, False], ids=["replayed", "followed"])
