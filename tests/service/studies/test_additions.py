@@ -63,13 +63,17 @@ def combined(document: dict[str, Any]) -> dict[str, Any]:
 def test_seeds_and_the_best_runs_of_rows_are_rows_of_their_own_once_all_have_ended(
     client: TestClient, filled: Filled
 ) -> None:
-    body = {**WIDTHS, "seeds": 2, "combine": ["ensemble"]}
+    body = {**WIDTHS, "seeds": 2, "combine": ["ensemble", "weights"]}
     study = begun(client, filled, body, (50, 52, 30, 33, 88, 90))
     assert combined(study) == {}
     document = read(client, study)
     assert document["status"] == "running"
-    assert list(combined(document)) == ["ensemble:base", "ensemble:narrow", "ensemble:wide", "ensemble:"]
-    assert {row["status"] for row in combined(document).values()} == {"waiting"}
+    keys = ["ensemble:base", "ensemble:narrow", "ensemble:wide", "ensemble:"]
+    assert list(combined(document)) == [*keys, "weights:base", "weights:narrow", "weights:wide"]
+    assert {combined(document)[key]["status"] for key in keys} == {"waiting"}
+    weights = combined(document)["weights:wide"]  # whose runs have kept none here
+    assert weights["status"] == "unavailable"
+    assert weights["reason"].startswith("it takes two runs, and there is none; left out, since no weights are kept")
     assert len(measure(filled)) == 4
     advance(filled, study["id"])
     document = read(client, study)
@@ -87,24 +91,18 @@ def test_seeds_and_the_best_runs_of_rows_are_rows_of_their_own_once_all_have_end
     assert "reaches 52.0%, worse than the best of its runs alone (experiment 6" in everything["difference"]["sentence"]
 
 
-def test_a_mean_of_weights_that_is_worse_says_why(client: TestClient, filled: Filled) -> None:
-    study = begun(client, filled, {**WIDTHS, "seeds": 2, "combine": ["weights"]}, (50, 52, 30, 33, 88, 90))
-    rows = combined(read(client, study))
-    assert list(rows) == ["weights:base", "weights:narrow", "weights:wide"]
-    assert {row["status"] for row in rows.values()} == {"unavailable"}  # these runs have kept no weights
-    assert rows["weights:wide"]["reason"].startswith("it takes two runs, and there is none; left out, since no weights")
-    assert read(client, study)["status"] == "completed"
-
-
-def test_weights_that_are_there_are_averaged(client: TestClient, filled: Filled) -> None:
+def test_weights_that_are_there_are_averaged_and_scored_on_corrupted_images(client: TestClient, filled: Filled) -> None:
     body = {**WIDTHS, "variants": WIDTHS["variants"][:1], "seeds": 2, "combine": ["weights", "last_epochs"]}
-    study = post(client, body)
-    for number in [number for row in study["rows"] for number in row["experiment_ids"]]:
-        train(filled, number)
-        keep_weights(filled, number)
+    study = post(client, {**body, "robustness": True})
+    root = f"/api/v1/studies/{study['id']}"
+    assert client.get(f"{root}/robustness.png").status_code == 200
+    for row in study["rows"]:
+        for number in row["experiment_ids"]:
+            train(filled, number)
+            if row["key"] == "base":
+                keep_weights(filled, number)
     advance(filled, study["id"])
-    made = measure(filled)
-    assert [len(one.options["files"]) for one in made] == [2, 2, 3, 3]
+    assert [len(one.options.get("files", [])) for one in measure(filled)] == [2, 3, 0]
     advance(filled, study["id"])
     document = read(client, study)
     assert document["status"] == "completed"
@@ -114,6 +112,25 @@ def test_weights_that_are_there_are_averaged(client: TestClient, filled: Filled)
     last = combined(document)["last_epochs:base"]
     assert last["title"] == "Average of the weights of epochs 4, 5, 6 of the base spec"
     assert "the best epoch alone" in last["difference"]["sentence"]
+    check_robustness(client, document)
+
+
+def check_robustness(client: TestClient, document: dict[str, Any]) -> None:
+    base, narrow = document["robustness"]
+    assert (base["row"], base["clean"], base["num_images"]) == ("base", 0.5, 100)
+    assert base["accuracy"]["gaussian_noise"] == pytest.approx([0.3, 0.28, 0.26, 0.24, 0.22])
+    assert base["mean"] == pytest.approx(0.335)
+    assert base["experiment_id"] in document["rows"][0]["experiment_ids"]
+    assert (base["status"], narrow["status"]) == ("completed", "unavailable")
+    assert "no weights are kept" in narrow["reason"]
+    root = document["links"]["self"]
+    assert client.get(f"{root}/robustness.svg").headers["content-type"] == "image/svg+xml"
+    report = client.get(f"{root}/report.md").text
+    assert "## Robustness" in report
+    assert "X-C (Hendrycks and Dietterich 2019)" in report
+    assert "## Runs combined" in report
+    page = client.get(f"/studies/{document['id']}", headers={"Accept": "text/html"}).text
+    assert "robustness.svg" in page
 
 
 def keep_weights(filled: Filled, number: int) -> None:
@@ -146,7 +163,7 @@ def test_a_row_with_a_single_run_and_rows_on_other_images_are_not_combined(clien
     assert rows["ensemble:"]["status"] == "completed"
 
 
-def test_what_fails_says_why_and_the_study_ends(client: TestClient, filled: Filled) -> None:
+def test_what_fails_says_why_and_is_measured_again_when_the_study_goes_on(client: TestClient, filled: Filled) -> None:
     study = begun(client, filled, {**WIDTHS, "combine": ["ensemble"]}, (50, 30, 90))
     (one,) = waiting(filled)
     with filled.store.writing() as session:
@@ -155,47 +172,8 @@ def test_what_fails_says_why_and_the_study_ends(client: TestClient, filled: Fill
     document = read(client, study)
     assert document["status"] == "completed"
     assert combined(document)["ensemble:"]["reason"] == "a file is damaged"
-
-
-def test_robustness_is_read_drawn_and_reported(client: TestClient, filled: Filled) -> None:
-    study = post(client, {**WIDTHS, "robustness": True})
-    for row, right in zip(study["rows"], (50, 30, 90), strict=True):
-        train(filled, row["experiment_ids"][0], right=right)
-        if row["key"] != "narrow":
-            keep_weights(filled, row["experiment_ids"][0])
-    root = f"/api/v1/studies/{study['id']}"
-    assert client.get(f"{root}/robustness.png").status_code == 200
-    advance(filled, study["id"])
-    assert [one.kind for one in measure(filled)] == [MeasurementKind.ROBUSTNESS] * 2
-    advance(filled, study["id"])
-    document = read(client, study)
-    assert document["status"] == "completed"
-    base, narrow, wide = document["robustness"]
-    assert (base["row"], base["clean"], base["num_images"]) == ("base", 0.5, 100)
-    assert base["accuracy"]["gaussian_noise"] == pytest.approx([0.3, 0.28, 0.26, 0.24, 0.22])
-    assert base["mean"] == pytest.approx(0.335)
-    assert base["experiment_id"] == document["rows"][0]["experiment_ids"][0]
-    assert (narrow["status"], wide["status"]) == ("unavailable", "completed")
-    assert "no weights are kept" in narrow["reason"]
-    svg = client.get(f"{root}/robustness.svg")
-    assert svg.headers["content-type"] == "image/svg+xml"
-    report = client.get(f"{root}/report.md").text
-    assert "## Robustness" in report
-    assert "X-C (Hendrycks and Dietterich 2019)" in report
-    assert report == client.get(f"{root}/report.md").text
-    page = client.get(f"/studies/{study['id']}", headers={"Accept": "text/html"}).text
-    assert "robustness.svg" in page
-
-
-def test_a_study_that_goes_on_is_combined_again(client: TestClient, filled: Filled) -> None:
-    study = begun(client, filled, {**WIDTHS, "combine": ["ensemble"]}, (50, 30, 90))
-    measure(filled)
-    advance(filled, study["id"])
-    wide = read(client, study)["rows"][2]["experiment_ids"][0]
+    wide = document["rows"][2]["experiment_ids"][0]
     assert client.delete(f"/api/v1/experiments/{wide}").status_code == 204
-    gone = combined(read(client, study))["ensemble:"]
-    assert gone["val_accuracy"]["mean"] == pytest.approx(0.5)
-    assert gone["difference"] is None
     resumed = client.post(f"/api/v1/studies/{study['id']}/resume").json()
     assert combined(resumed) == {}
     train(filled, resumed["rows"][2]["experiment_ids"][0], right=40)
