@@ -143,10 +143,18 @@ def experiments_of(session: Session, runs: Sequence[StudyRun]) -> dict[int, Expe
     return {row.id: row for row in session.scalars(select(Experiment).where(Experiment.id.in_(ids)))}
 
 
-def active_ids(session: Session) -> list[int]:
-    """Studies that a worker still has something to do for."""
-    query = select(Study.id).where(Study.state.in_([state for state in StudyState if state.active]))
-    return list(session.scalars(query.order_by(Study.id)))
+def due_ids(session: Session, seconds: float) -> list[int]:
+    """Studies that a worker still has something to do for, and that none has looked at for so many seconds.
+
+    A time in the future counts as old: it was written by a clock that was wrong.
+    """
+    query = select(Study.id, Study.ticked_at).where(Study.state.in_([state for state in StudyState if state.active]))
+    moment = now()
+    return [
+        study_id
+        for study_id, ticked_at in session.execute(query.order_by(Study.id))
+        if ticked_at is None or abs((moment - ticked_at).total_seconds()) >= seconds
+    ]
 
 
 def is_search_active(session: Session) -> bool:
