@@ -23,6 +23,7 @@ from models.spec.search import (
     Sampler,
     SearchSpec,
     num_combinations,
+    num_trials,
     space_of,
     text_of,
     values_of,
@@ -150,7 +151,9 @@ def _sampler(search: SearchSpec, number: int) -> "BaseSampler":
     seed = random.Random(f"{search.seed} {number}").getrandbits(32)
     if search.sampler is Sampler.RANDOM:
         return RandomSampler(seed=seed)
-    return TPESampler(seed=seed, n_startup_trials=num_startup(search.trials), multivariate=True, constant_liar=True)
+    return TPESampler(
+        seed=seed, n_startup_trials=num_startup(num_trials(search)), multivariate=True, constant_liar=True
+    )
 
 
 def num_startup(trials: int) -> int:
@@ -176,7 +179,8 @@ def why_stop(search: SearchSpec, trials: Sequence[Trial], trial: Trial, epochs: 
 def _below_median(search: SearchSpec, trials: Sequence[Trial], trial: Trial, epoch: int) -> str | None:
     from optuna.pruners import MedianPruner
 
-    pruner = MedianPruner(n_startup_trials=min(5, max(1, search.trials // 4)), n_warmup_steps=1)
+    fewest = min(5, max(1, num_trials(search) // 4))
+    pruner = MedianPruner(n_startup_trials=fewest, n_warmup_steps=1)
     if not _would_prune(pruner, trials, trial, {}):
         return None
     others = [each for each in trials if each.ending is Ending.COMPLETE and epoch in each.values]

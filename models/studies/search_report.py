@@ -73,7 +73,7 @@ def _alike(best: RowResult | None, ranked: Sequence[RowResult]) -> list[RowResul
 
 
 def _setup(study: StudyResult, search: SearchResult) -> Iterable[Block]:
-    how = SAMPLERS[search.spec.sampler.value].format(startup=plural(num_startup(search.spec.trials), "trial"))
+    how = SAMPLERS[search.spec.sampler.value].format(startup=plural(num_startup(search.num_trials), "trial"))
     rows = [(what, words) for what, words in describe_setup(study) if what not in ("Seeds", "Budget")]
     rows += [
         ("Trials", f"{plural(search.num_trials, 'trial')} at most, each one run; seed {search.spec.seed}"),

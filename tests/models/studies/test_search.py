@@ -211,6 +211,12 @@ def test_the_median_waits_for_a_quarter_of_the_trials() -> None:
     assert why_stop(search(pruner="median", trials=12), trials, slow, epochs=9) is None
 
 
+def test_a_small_grid_that_names_no_number_of_trials_is_pruned_after_its_first() -> None:
+    spec = search({"optimizer.lr": [0.1, 0.01, 0.001]}, sampler="grid", pruner="median")
+    trials, slow = curves([0.5, 0.6], running=[0.1])
+    assert why_stop(spec, trials, slow, epochs=9) is not None
+
+
 def test_successive_halving_ends_all_but_the_best_third_at_a_rung() -> None:
     assert rungs_of(30) == [3, 9, 27]
     assert rungs_of(3) == [1]
