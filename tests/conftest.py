@@ -62,6 +62,7 @@ class OneLab(LoadFileScheduling):  # type: ignore[misc]
         return next((str(sorted(names)) for names in TOGETHER if module.name in names), str(module))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     """Chosen for `--dist loadfile`."""
     return OneLab(config, log) if config.getoption("dist") == "loadfile" else None

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from models.errors import Conflict, NotFound
-from models.plain import finite
+from models.plain import JsonObject, finite
 from models.store.columns import now
 from models.store.states import DeliveryStatus
 from models.store.tables import Delivery, Experiment, Study, SummaryRow, Webhook
@@ -308,7 +308,7 @@ def redeliver(session: Session, webhook_id: int, delivery_id: int) -> Delivery:
     return delivery
 
 
-def payload_of(delivery: Delivery) -> dict[str, Any]:
+def payload_of(delivery: Delivery) -> JsonObject:
     """The message's body as data."""
     try:
         found = json.loads(delivery.body)

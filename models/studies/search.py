@@ -16,6 +16,7 @@ from itertools import accumulate, chain, product
 from typing import TYPE_CHECKING, Any
 
 from models.curves.metrics import EpochMetrics
+from models.plain import JsonObject
 from models.spec.search import (
     Choices,
     Dimension,
@@ -111,7 +112,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
 
 def next_params(
     search: SearchSpec, trials: Sequence[Trial], can_run: Callable[[Mapping[str, Any]], bool]
-) -> dict[str, Any] | None:
+) -> JsonObject | None:
     """The values of the next trial: one that was not tried yet and `can_run`; None if none is found."""
     space = space_of(search)
     tried = {text_of(dict(trial.params)) for trial in trials}
