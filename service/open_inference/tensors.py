@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -186,7 +187,7 @@ def _from_json(data: Any, datatype: str, shape: list[int]) -> list[Upload]:
         values = np.array(data)
     except (ValueError, RecursionError, OverflowError):
         values = np.array(None)
-    if values.dtype.kind not in "iuf":
+    if values.dtype.kind not in "iuf" or not _holds_numbers_only(data):
         raise BadRequest(f"the data of '{INPUT}' must be numbers, all in one list or nested as its shape is")
     if values.ndim > 1 and list(values.shape) != shape:
         raise BadRequest(f"the data of '{INPUT}' is nested as {list(values.shape)}, and its shape is {shape}")
@@ -196,6 +197,13 @@ def _from_json(data: Any, datatype: str, shape: list[int]) -> list[Upload]:
             raise BadRequest(f"the data of '{INPUT}' as UINT8 must be whole numbers from 0 to 255")
         return _as_files(values.astype(np.uint8).reshape(shape))
     return _as_files(_quantised(values.astype(np.float64).reshape(shape)))
+
+
+def _holds_numbers_only(data: list[Any]) -> bool:
+    """Whether lists in lists hold numbers and nothing else. NumPy takes a true beside numbers for a 1."""
+    while (kinds := set(map(type, data))) == {list}:
+        data = list(chain.from_iterable(data))
+    return kinds <= {int, float}
 
 
 def _from_bytes(data: bytes, datatype: str, shape: list[int]) -> list[Upload]:
