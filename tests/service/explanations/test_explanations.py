@@ -1,9 +1,8 @@
 """Explanations, feature maps and timelines over HTTP, with a network of which it is known where it looks."""
 
+import base64
 import io
 import json
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,88 +10,19 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save
-from starlette.testclient import TestClient
+from torch.nn import functional
 
-from models.data.catalogue import get_dataset
-from models.errors import EpochalError
 from models.files import sha256_of
-from models.networks.describe import describe
-from models.spec.parse import parse_spec
-from models.store import artifacts, measurements, workers
-from models.store.states import ArtifactKind, MeasurementKind
+from models.measurements import Question
+from models.networks.inputs import network_input
+from models.store import artifacts, runs
+from models.store.states import ArtifactKind, Status
 from models.store.tables import Experiment, Measurement
-from tests.service.explanations.planted import MODEL, as_png, images, planted_lab, rank_correlation, share_in_corner
-from tests.service.lab_of_one import client_of
-from tests.service.predictions.trained import Lab, Trained
-from worker.explain import explain
+from tests.service.explanations.conftest import API, Planted
+from tests.service.explanations.planted import MODEL, rank_correlation, share_in_corner
+from worker.explain import explain, last_feature_map, load_network
 
-API = "/api/v1/experiments"
 METHODS = ("occlusion", "grad_cam", "integrated_gradients")
-
-
-class Planted:
-    """The lab, its client, its two networks, and one image that has the red corner."""
-
-    def __init__(self, lab: Lab, client: TestClient, trained: Trained, random: Trained) -> None:
-        self.lab, self.client, self.trained, self.random = lab, client, trained, random
-        pixels, labels = images(20, seed=999)
-        self.pixels = pixels[labels == 0][0]
-        self.file = as_png(self.pixels)
-
-    def post(self, address: str, file: bytes | None = None, **options: Any) -> Any:
-        """POST one image."""
-        return self.client.post(f"{API}/{address}", files={"image": ("a.png", file or self.file)}, **options)
-
-    def map_of(self, trained: Trained, method: str) -> np.ndarray:
-        """The numbers of an explanation of class 0."""
-        answer = self.post(f"{trained.id}/explanations?method={method}&target=0&format=json")
-        assert answer.status_code == 200, answer.text
-        return np.array(answer.json()["map"])
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
-    """Made once."""
-    lab, trained, random = planted_lab(tmp_path_factory.mktemp("planted"))
-    layers = describe(parse_spec({"model": MODEL}), get_dataset("cifar10")).layers
-    with lab.store.writing() as session:
-        session.get_one(Experiment, trained.id).layers = layers  # type: ignore[assignment]
-    with client_of(lab.settings) as client:
-        yield Planted(lab, client, trained, random)
-    lab.store.dispose()
-
-
-@pytest.fixture
-def worker(planted: Planted) -> Iterator[list[str]]:
-    """What a worker does with explanations, without its processes; the reasons that it gave."""
-    stop, reasons, store = threading.Event(), list[str](), planted.lab.store
-    with store.writing() as session:
-        workers.beat(session, "worker-1", host="lab", pid=1, device="cpu")
-
-    def work() -> None:
-        while not stop.wait(0.02):
-            with store.writing() as session:
-                asked = measurements.claim_next(session, "worker-1")
-            if asked is None:
-                continue
-            assert asked.kind is MeasurementKind.EXPLANATION
-            try:
-                result = explain(asked.options, planted.lab.settings)
-            except EpochalError as error:
-                reasons.append(error.detail)
-                with store.writing() as session:
-                    measurements.fail(session, asked.id, error.detail)
-            else:
-                with store.writing() as session:
-                    measurements.finish(session, asked.id, json.loads(json.dumps(result)))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield reasons
-    stop.set()
-    thread.join()
-    with store.writing() as session:
-        workers.leave(session, "worker-1")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -229,6 +159,60 @@ def test_weights_that_are_not_finite_are_a_conflict(planted: Planted, worker: li
     with torch.no_grad():
         next(iter(broken.network.parameters())).fill_(float("nan"))
     lab.save(broken)
-    for address in ("explanations", "explanations?method=integrated_gradients", "timeline"):
-        answer = planted.post(f"{broken.id}/{address}")
-        assert (answer.status_code, "finite" in answer.text) == (409, True)
+    with lab.store.writing() as session:
+        session.get_one(Experiment, broken.id).layers = session.get_one(Experiment, planted.trained.id).layers
+        runs.settle(session, broken.claim, Status.COMPLETED)
+    made = planted.client.put("/api/v1/models/broken", json={"experiment_id": broken.id})
+    assert made.status_code == 201, made.text
+    methods = [f"explanations?method={method}" for method in METHODS]
+    addresses = [f"{API}/{broken.id}/{name}" for name in ("predictions", *methods, "feature_maps", "timeline")]
+    for address in (*addresses, "/api/v1/models/broken/predictions"):
+        answer = planted.client.post(address, files={"image": ("a.png", planted.file)})
+        assert (answer.status_code, "no finite answer" in answer.text) == (409, True), address
+        assert answer.headers["content-type"] == "application/problem+json"
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 3, 32, 32], "data": planted.pixels.ravel().tolist()}
+    inferred = planted.client.post("/v2/models/broken/infer", json={"inputs": [tensor]})
+    assert (inferred.status_code, list(inferred.json())) == (409, ["error"])
+    assert "no finite answer" in inferred.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "squeezenet1_1", "input_size": 64, "pretrained": False},
+        {"name": "resnet18", "pretrained": False},
+        "fast_resnet",
+    ],
+)
+def test_gradients_are_right_on_other_families(planted: Planted, model: Any) -> None:
+    """Integrated gradients add up to the logit's change (Sundararajan et al. 2017, completeness); Grad-CAM by hand."""
+    trained = planted.lab.train(model, seed=7)
+    record = f"{trained.id}/weights-best.safetensors"
+    question: Question = {
+        "weights": record,
+        "sha256": sha256_of(planted.lab.settings.experiments_dir / record),
+        "pixels": base64.b64encode(planted.pixels.tobytes()).decode(),
+        "target": 3,
+    }
+
+    def explained(method: str) -> np.ndarray:
+        answer = explain({**question, "method": method}, planted.lab.settings)
+        return np.frombuffer(base64.b64decode(answer["values"]), np.float32).reshape(answer["shape"])
+
+    seen = trained.preprocessing
+    image = network_input(torch.from_numpy(planted.pixels[None]), seen)
+    with torch.no_grad():
+        logits = trained.network(torch.cat([image, torch.zeros_like(image)]))[:, 3]
+    gradients = explained("integrated_gradients")
+    assert gradients.shape == (32, 32)
+    change = float(logits[0] - logits[1])
+    assert float(gradients.sum()) == pytest.approx(change, rel=0.1, abs=0.02 * float(np.abs(gradients).sum()))
+
+    settings = planted.lab.settings
+    network, _, _ = load_network(settings.experiments_dir / record, question["sha256"], settings.cache_dir)
+    maps: list[torch.Tensor] = []
+    last_feature_map(network, image).register_forward_hook(lambda _, __, output: maps.append(output))
+    (slope,) = torch.autograd.grad(network(image)[0, 3], maps)
+    by_hand = (slope.mean(dim=(2, 3), keepdim=True) * maps[0]).sum(dim=1, keepdim=True).relu()
+    expected = functional.interpolate(by_hand, (32, 32), mode="bilinear")[0, 0].detach().numpy()
+    assert np.allclose(explained("grad_cam"), expected, atol=1e-5 * max(1.0, float(expected.max())))

@@ -99,13 +99,16 @@ runpy.run_path(program, run_name='__main__')
 """
 
 
-def test_the_bundles_program_alone_gives_the_served_labels(client: TestClient, small: Trained, tmp_path: Path) -> None:
+def test_the_bundles_program_alone_gives_the_served_labels_of_a_thousand_images(
+    client: TestClient, small: Trained, tmp_path: Path
+) -> None:
     bundle = bundle_of(client, f"{API}/{small.id}/export")
     bundle.extractall(tmp_path)
     folder = tmp_path / f"experiment-{small.id}-best"
     program = folder / "classify.py"
     assert len(program.read_text().splitlines()) <= 40
-    files = {f"{number:02d}.png": as_png(image) for number, image in enumerate(random_images(24, small.preprocessing))}
+    images = random_images(992, small.preprocessing)
+    files = {f"{number:03d}.png": as_png(image) for number, image in enumerate(images)}
     rng = np.random.default_rng(3)
     photo = Image.fromarray(rng.integers(0, 256, (12, 20, 3), dtype=np.uint8)).resize((400, 240))
     clear = photo.convert("RGBA")
@@ -131,8 +134,11 @@ def test_the_bundles_program_alone_gives_the_served_labels(client: TestClient, s
         [sys.executable, "-I", "-c", ALONE, str(program), *files], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    parts = [("image", item) for item in files.items()]
-    served = client.post(f"{API}/{small.id}/predictions?top_k=10", files=parts).json()["predictions"]
+    parts, served = [("image", item) for item in files.items()], []
+    for start in range(0, len(parts), 250):
+        answer = client.post(f"{API}/{small.id}/predictions?top_k=10", files=parts[start : start + 250])
+        served += answer.json()["predictions"]
+    assert len(served) == 1000
     for line, one in zip(done.stdout.splitlines(), served, strict=True):
         said = json.loads(line)
         assert (said["image"], said["label"]) == (one["image"], one["label"])
