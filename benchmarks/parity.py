@@ -33,6 +33,9 @@ from models.spec.parse import load_model
 
 NETWORKS: dict[str, Any] = {
     "baseline": "baseline",
+    "narrow": "narrow",
+    "wide": "wide",
+    "three_blocks": "three_blocks",
     "three_blocks_batch_norm": "three_blocks_batch_norm",
     "fast_resnet": "fast_resnet",
     "squeezenet1_1": {"name": "squeezenet1_1", "input_size": 64, "pretrained": False},
