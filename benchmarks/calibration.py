@@ -1,13 +1,13 @@
-"""Calibration, and whether the energy score tells images of no known class from those of the test split.
+"""Calibration, and whether the score of unknown images tells images of no known class from those of the test split.
 
     python -m benchmarks.calibration                       baseline on all of CIFAR-10, ten epochs
-    python -m benchmarks.calibration --model three_blocks_batch_norm --epochs 5 --json
+    python -m benchmarks.calibration --model fast_resnet --epochs 2 --train-images 6000 --images 2000 --json
 
-Trains as a worker does, then scores the test split of CIFAR-10 and 10,000 images each of Fashion-MNIST (enlarged to
-32 pixels, gray in all channels), of uniform noise and of normal noise. AUROC is how often one of these has a higher
-score than one of CIFAR-10: 0.5 is guessing. `energy` is the score of predictions, `probability` one minus the highest
-probability (Hendrycks and Gimpel 2017, arXiv 1610.02136), for comparison. `called unknown` is the part above the
-threshold, which was set so that 5% of the validation images are.
+Trains as a worker does, then scores the test split of CIFAR-10 and as many images each of Fashion-MNIST (enlarged to 32
+pixels, gray in all channels), of noise of several kinds, and of CIFAR-10's with their pixels shuffled. AUROC is how
+often one of these has a higher score than one of CIFAR-10: 0.5 is guessing. `pixels and energy` is the score of
+predictions (models/evaluation/unknown.py); the others are for comparison (benchmarks/unknown_scores.py). `called
+unknown` is the part above the threshold, which was set so that 5% of the validation images are.
 """
 
 import argparse
@@ -32,10 +32,11 @@ from benchmarks.unknown_scores import feature_scores
 from models.curves.metrics import EpochMetrics
 from models.data.dataset import load_dataset
 from models.data.splits import split_indices
-from models.evaluation.calibration import energy, expected_calibration_error
+from models.evaluation.calibration import KEPT, energy, expected_calibration_error
 from models.evaluation.outputs import read_outputs
 from models.evaluation.probabilities import softmax
 from models.evaluation.roc import roc_curve
+from models.evaluation.unknown import fit_unknown_score, image_statistics
 from models.networks.build import build_network
 from models.networks.export import Exported
 from models.networks.inputs import preprocessing_for
@@ -55,11 +56,14 @@ class _Progress(MemorySink):
         say(f"  epoch {metrics.epoch}: val accuracy {metrics.val_accuracy:.4f}, {metrics.seconds:.1f} s")
 
 
-def measure(model: str, epochs: int, seed: int) -> dict[str, Any]:
-    """Train, calibrate, and score what the network was not trained on."""
+def measure(
+    model: Any, epochs: int, seed: int, train_images: int | None = None, count: int = NUM_IMAGES
+) -> dict[str, Any]:
+    """Train, calibrate, and score what the network was not trained on: at most `count` images of each kind."""
     settings = get_settings()
     dataset = load_dataset("cifar10", settings)
-    spec = parse_spec({"model": model, "epochs": epochs, "seed": seed, "dataset": {"evaluate_test": True}})
+    part = {"evaluate_test": True, "train_limit": train_images}
+    spec = parse_spec({"model": model, "epochs": epochs, "seed": seed, "dataset": part})
     with tempfile.TemporaryDirectory() as folder:
         train(spec, dataset, _Progress(), Path(folder), cache_dir=settings.cache_dir)
         validation = read_outputs(Path(folder) / "outputs-validation.safetensors")
@@ -80,15 +84,29 @@ def measure(model: str, epochs: int, seed: int) -> dict[str, Any]:
         logits, features = (torch.cat(part).double().numpy() for part in zip(*parts, strict=True))
         return logits, features
 
-    looked = {name: look(images) for name, images in strangers(seed).items()}
-    unknown = {name: logits for name, (logits, _) in looked.items()}
+    foreign = strangers(seed, count)
+    looked = {name: look(images) for name, images in foreign.items()}
     _, held_out = split_indices(dataset.train_labels, spec.dataset, stratified=True)
     head = head_of(network)
     weight = head.weight.detach().flatten(1).double().numpy()
     bias = np.zeros(len(weight)) if head.bias is None else head.bias.detach().double().numpy()
     fit = look(dataset.train_images[held_out])
     scores = feature_scores(*fit, dataset.train_labels[held_out], weight, bias)
-    known = look(dataset.test_images)
+    tested = dataset.test_images[:count]
+    known = look(tested)
+    assert fitted.unknown is not None
+    served = fitted.unknown
+
+    def score(images: NDArray[np.uint8], logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        return served.score(statistics_of(images), energy(logits))
+
+    own = score(tested, known[0])
+    pixels = fit_unknown_score(statistics_of(dataset.train_images[held_out]), np.zeros(len(held_out)), KEPT)
+
+    def score_pixels(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return pixels.score(statistics_of(images), np.zeros(len(images)))
+
+    by_served = {name: score(images, looked[name][0]) for name, images in foreign.items()}
     return {
         "model": model,
         "epochs": epochs,
@@ -101,20 +119,23 @@ def measure(model: str, epochs: int, seed: int) -> dict[str, Any]:
             }
             for name, outputs in (("validation", validation), ("test", test))
         },
-        "test_called_unknown": float((energy(test.logits) > fitted.energy_threshold).mean()),
-        "unknown": {
-            name: {
-                "auroc_energy": auroc(energy(test.logits), energy(logits)),
-                "auroc_probability": auroc(1 - softmax(test.logits).max(1), 1 - softmax(logits).max(1)),
-                "called_unknown": float((energy(logits) > fitted.energy_threshold).mean()),
-            }
-            for name, logits in unknown.items()
+        "called_unknown": {
+            name: float((values > served.threshold).mean()) for name, values in {"test": own, **by_served}.items()
         },
-        "auroc_by_features": {
-            score: {name: auroc(function(*known), function(*both)) for name, both in looked.items()}
-            for score, function in scores.items()
+        "auroc": {
+            "pixels and energy": {name: auroc(own, values) for name, values in by_served.items()},
+            "pixels": {name: auroc(score_pixels(tested), score_pixels(images)) for name, images in foreign.items()},
+            **{
+                score: {name: auroc(function(*known), function(*both)) for name, both in looked.items()}
+                for score, function in scores.items()
+            },
         },
     }
+
+
+def statistics_of(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Statistics of images, some at a time."""
+    return np.concatenate([image_statistics(part) for part in np.array_split(images, -(-len(images) // BATCH))])
 
 
 def auroc(known: NDArray[np.float64], unknown: NDArray[np.float64]) -> float:
@@ -125,17 +146,26 @@ def auroc(known: NDArray[np.float64], unknown: NDArray[np.float64]) -> float:
     return curve.area
 
 
-def strangers(seed: int) -> dict[str, NDArray[np.uint8]]:
+def strangers(seed: int, count: int) -> dict[str, NDArray[np.uint8]]:
     """Images uint8 (N, 3, 32, 32) of no class of CIFAR-10."""
     rng = np.random.default_rng(seed)
-    shape = (NUM_IMAGES, 3, 32, 32)
-    clothes = load_dataset("fashion-mnist", get_settings()).test_images[:NUM_IMAGES, 0]
+    shape = (count, 3, 32, 32)
+    clothes = load_dataset("fashion-mnist", get_settings()).test_images[:count, 0]
     large = [np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BILINEAR)) for one in clothes]
+    shuffled = load_dataset("cifar10", get_settings()).test_images[:count].reshape(-1, 3, 32 * 32)
     return {
         "fashion-mnist": np.stack(large)[:, None].repeat(3, axis=1),
         "uniform noise": rng.integers(0, 256, shape, dtype=np.uint8),
         "normal noise": np.clip(255 * rng.normal(0.5, 1.0, shape), 0, 255).astype(np.uint8),
+        "smooth noise": _smooth_noise(rng, len(large)),
+        "shuffled pixels": shuffled[:, :, rng.permutation(32 * 32)].reshape(-1, 3, 32, 32),
     }
+
+
+def _smooth_noise(rng: np.random.Generator, count: int) -> NDArray[np.uint8]:
+    cells = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    large = [np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BICUBIC)) for one in cells]
+    return np.ascontiguousarray(np.stack(large).transpose(0, 3, 1, 2))
 
 
 def report(found: dict[str, Any]) -> None:
@@ -143,13 +173,9 @@ def report(found: dict[str, Any]) -> None:
     say(f"{found['model']}, {found['epochs']} epochs: {found['test_accuracy']:.1%} of the test split right")
     for name, ece in found["ece"].items():
         say(f"expected calibration error, {name}: {ece['before']:.2%} before, {ece['after']:.2%} after")
-    say(f"temperature {found['temperature']:.3f}; of the test split {found['test_called_unknown']:.1%} called unknown")
-    for name, scores in found["unknown"].items():
-        say(
-            f"{name}: AUROC {scores['auroc_energy']:.3f} by energy, {scores['auroc_probability']:.3f} by probability; "
-            f"{scores['called_unknown']:.1%} called unknown"
-        )
-    for score, areas in found["auroc_by_features"].items():
+    say(f"temperature {found['temperature']:.3f}")
+    say("called unknown: " + ", ".join(f"{name} {part:.1%}" for name, part in found["called_unknown"].items()))
+    for score, areas in found["auroc"].items():
         say(f"AUROC by {score}: " + ", ".join(f"{name} {area:.3f}" for name, area in areas.items()))
 
 
@@ -161,12 +187,15 @@ def say(text: str) -> None:
 def main() -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="baseline")
+    parser.add_argument("--model", default="baseline", help="a name, or a model as JSON")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train-images", type=int, help="train on so many only")
+    parser.add_argument("--images", type=int, default=NUM_IMAGES, help="of each kind that is scored")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = measure(options.model, options.epochs, options.seed)
+    model = json.loads(options.model) if options.model.startswith("{") else options.model
+    found = measure(model, options.epochs, options.seed, options.train_images, options.images)
     report(found)
     if options.json:
         print(json.dumps({"machine": platform.platform(), **found}))

@@ -1,5 +1,7 @@
 """Scores of how unlike the validation images an image is, from logits (N, K) and the features before the head (N, F).
 
+They are what the score that is served (models/evaluation/unknown.py) is compared with. Energy: Liu et al. 2020
+(arXiv 2010.03759); highest probability: Hendrycks and Gimpel 2017 (arXiv 1610.02136).
 Mahalanobis: Lee et al. 2018 (arXiv 1807.03888); relative: Ren et al. 2021 (arXiv 2106.09022); nearest neighbours:
 Sun et al. 2022 (arXiv 2204.06507); ViM: Wang et al. 2022 (arXiv 2203.10807), with half of the dimensions.
 """
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.calibration import energy
+from models.evaluation.probabilities import softmax
 
 Rows = NDArray[Any]
 Score = Callable[[Rows, Rows], Rows]
@@ -47,7 +50,15 @@ def feature_scores(logits: Rows, features: Rows, labels: Rows, weight: Rows, bia
         scores: Rows = scale * np.linalg.norm((values - origin) @ minor, axis=1) + energy(own)
         return scores
 
-    return {"mahalanobis": mahalanobis, "relative mahalanobis": relative, "neighbours": neighbours, "vim": vim}
+    return {
+        "energy": lambda own, _: energy(own),
+        "largest logit": lambda own, _: -own.max(axis=1),
+        "highest probability": lambda own, _: -softmax(own).max(axis=1),
+        "mahalanobis": mahalanobis,
+        "relative mahalanobis": relative,
+        "neighbours": neighbours,
+        "vim": vim,
+    }
 
 
 def _inverse(deviations: Rows) -> Rows:

@@ -1,4 +1,4 @@
-"""Calibration: the expected calibration error, temperature scaling, and energies that tell unknown images.
+"""Calibration: the expected calibration error, temperature scaling, and a score that tells unknown images.
 
 Expected calibration error and temperature scaling: Guo et al. 2017, On Calibration of Modern Neural Networks
 (arXiv 1706.04599). Energy score: Liu et al. 2020, Energy-based Out-of-distribution Detection (arXiv 2010.03759).
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.probabilities import Floats, log_sum_exp, softmax
+from models.evaluation.unknown import UnknownScore, fit_unknown_score, lowest_keeping
 
 NUM_BINS = 15
 """Of equal width, as in Guo et al."""
@@ -20,7 +21,7 @@ LOWEST, HIGHEST = 0.05, 20.0
 """Temperatures that are tried. Where all images are classified correctly, the best one would be 0; where the logits
 tell nothing, infinity."""
 KEPT = 0.95
-"""Part of the validation images whose energy is at most the threshold."""
+"""Part of the validation images whose energy, or score, is at most the threshold."""
 TOLERANCE = 1e-10
 MAX_STEPS = 100
 
@@ -32,7 +33,7 @@ class Calibration:
     temperature: float
     """Logits are divided by it. Above 1 it lowers the highest probability, below 1 it raises it."""
     energy_threshold: float
-    """Energies above it are those of images unlike 95% of the validation images."""
+    """The energy that 95% of the validation images do not exceed."""
     num_images: int
     accuracy: float
     confidence: float
@@ -41,6 +42,8 @@ class Calibration:
     """Expected calibration error before."""
     calibrated_error: float
     """The same with the temperature, on the images that it was fitted on."""
+    unknown: UnknownScore | None = None
+    """How unlike these images another one is. None in files of versions before it, where the energy says so."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +58,26 @@ class Bin:
     accuracy: float | None
 
 
-def calibrate(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> Calibration | None:
-    """Fit temperature and threshold on a validation split's logits (N, K). None if there are too few images."""
+def calibrate(
+    logits: NDArray[np.floating], labels: NDArray[np.int64], statistics: Floats | None = None
+) -> Calibration | None:
+    """Fit temperature and thresholds on a validation split's logits (N, K). None if there are too few images.
+
+    `statistics` (N, 8) are of the images themselves: see `image_statistics`.
+    """
     if len(labels) < MIN_IMAGES:
         return None
     temperature = fit_temperature(logits, labels)
-    before, after = softmax(logits), softmax(logits, temperature)
+    before, after, energies = softmax(logits), softmax(logits, temperature), energy(logits)
     return Calibration(
         temperature=temperature,
-        energy_threshold=energy_threshold(energy(logits)),
+        energy_threshold=lowest_keeping(energies, KEPT),
         num_images=len(labels),
         accuracy=float((before.argmax(axis=1) == labels).mean()),
         confidence=float(before.max(axis=1).mean()),
         error=expected_calibration_error(before, labels),
         calibrated_error=expected_calibration_error(after, labels),
+        unknown=None if statistics is None else fit_unknown_score(statistics, energies, KEPT),
     )
 
 
@@ -132,8 +141,3 @@ def expected_calibration_error(probabilities: Floats, labels: NDArray[np.int64])
 def energy(logits: NDArray[np.floating]) -> Floats:
     """The energy -logsumexp(logits) of each image; the higher, the less it looks like the training images."""
     return -log_sum_exp(logits)
-
-
-def energy_threshold(energies: Floats, kept: float = KEPT) -> float:
-    """The lowest energy of an image such that at least a part `kept` of all has no higher one."""
-    return float(np.sort(energies)[max(0, math.ceil(kept * len(energies)) - 1)])

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save
 
 from models.errors import CorruptFile
 from models.evaluation.calibration import Calibration
+from models.evaluation.unknown import UnknownScore
 from models.plain import JsonObject
 
 SplitName = Literal["validation", "test"]
@@ -19,6 +20,8 @@ SplitName = Literal["validation", "test"]
 MAX_BYTES = 32_000_000
 """Of a split's logits. Of a larger one every second, third, ... image is kept."""
 FLOAT_BYTES = 4
+HEADER_BYTES = 3000
+"""About how long the header is, most of it the numbers of the score of unknown images."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def stride_of(num_images: int, num_classes: int) -> int:
 def stored_bytes(num_images: int, num_classes: int) -> int:
     """About how large the file of a split is."""
     kept = -(-num_images // stride_of(num_images, num_classes))
-    return kept * (num_classes * FLOAT_BYTES + 16) + 1000
+    return kept * (num_classes * FLOAT_BYTES + 16) + HEADER_BYTES
 
 
 def read_outputs(path: Path) -> Outputs:
@@ -93,6 +96,8 @@ def read_about(path: Path) -> AboutOutputs:
         with safe_open(path, framework="numpy") as file:
             stored: JsonObject = json.loads(file.metadata()["epochal"])
         calibration = stored.pop("calibration")
+        if calibration and calibration.get("unknown"):
+            calibration["unknown"] = UnknownScore.from_json(calibration["unknown"])
         return AboutOutputs(
             **{**stored, "class_names": tuple(map(str, stored["class_names"]))},
             calibration=Calibration(**calibration) if calibration else None,

@@ -111,6 +111,9 @@ class CalibrationDocument(OfSplit):
         description="Fitted on the validation split; null with fewer than 100 validation images."
     )
     energy_threshold: float | None = Field(description="The energy that 95% of the validation images do not exceed.")
+    unknown_threshold: float | None = Field(
+        description="The `unknown_score` that 95% of them do not exceed; null where none was fitted."
+    )
     expected_calibration_error: float
     calibrated_expected_calibration_error: float | None
     bins: list[BinDocument]
@@ -181,6 +184,7 @@ def calibration_document(source: OutputsSource, outputs: Outputs, validation: Ab
         confidence=float(before.max(axis=1).mean()),
         temperature=temperature,
         energy_threshold=None if fitted is None else fitted.energy_threshold,
+        unknown_threshold=None if fitted is None or fitted.unknown is None else fitted.unknown.threshold,
         expected_calibration_error=error,
         calibrated_expected_calibration_error=calibrated_error,
         bins=[BinDocument(**asdict(one)) for one in reliability(before, outputs.labels)],

@@ -1,5 +1,6 @@
 """Calibrated probabilities, and whether an image resembles the validation images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from models.errors import CorruptFile
 from models.evaluation.calibration import Calibration, energy
 from models.evaluation.outputs import read_about
 from models.evaluation.probabilities import softmax
+from models.evaluation.unknown import image_statistics
 from models.store import Store, artifacts
 from models.store.states import ArtifactKind
 
@@ -22,8 +24,11 @@ class Judged:
     calibrated: NDArray[np.float64] | None
     """None where no temperature was fitted for these weights."""
     energy: float
+    unknown_score: float | None
+    """How unlike the validation images the image is. None where nothing was fitted, or by an earlier version."""
     known: bool | None
-    """Whether the energy is one that 95% of the validation images do not exceed. None without a calibration."""
+    """Whether 95% of the validation images have such a score or a higher one; such an energy, where there is no score.
+    None without a calibration."""
 
 
 def find_calibration(
@@ -41,13 +46,20 @@ def find_calibration(
     return about.calibration if about.weights_sha256 == weights_sha256 else None
 
 
-def judge_logits(logits: NDArray[np.floating], calibration: Calibration | None) -> Judged:
-    """Probabilities and energy of one image's logits (classes,)."""
-    row = np.asarray(logits, np.float64)[None]
-    own_energy = float(energy(row)[0])
-    return Judged(
-        probabilities=softmax(row)[0],
-        calibrated=None if calibration is None else softmax(row, calibration.temperature)[0],
-        energy=own_energy,
-        known=None if calibration is None else own_energy <= calibration.energy_threshold,
-    )
+def judge(
+    images: Sequence[NDArray[np.uint8]], logits: Sequence[NDArray[np.floating]], calibration: Calibration | None
+) -> list[Judged]:
+    """Judge images (C, S, S) by their logits (classes,). None depends on the others, to the bit."""
+    if not images:
+        return []
+    rows = np.stack(logits).astype(np.float64)
+    probabilities, energies = softmax(rows), energy(rows)
+    if calibration is None:
+        return [Judged(row, None, one, None, None) for row, one in zip(probabilities, energies.tolist(), strict=True)]
+    scores: list[float] | list[None] = [None] * len(rows)
+    known = (energies <= calibration.energy_threshold).tolist()
+    if (unknown := calibration.unknown) is not None:
+        found = unknown.score(image_statistics(np.stack(images)), energies)
+        scores, known = found.tolist(), (found <= unknown.threshold).tolist()
+    calibrated = softmax(rows, calibration.temperature)
+    return list(map(Judged, probabilities, calibrated, energies.tolist(), scores, known))

@@ -6,16 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from anyio import to_thread
 from fastapi import Request
 from numpy.typing import NDArray
 from pydantic import Field
+from starlette.responses import Response
 
 from models.cores import usable_cores
 from models.data.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
 from models.data.isolated import decode_isolated
 from models.errors import Conflict, CorruptFile, TooLarge
 from service.http.disconnect import while_connected
-from service.http.documents import Document
+from service.http.documents import Document, respond
 from service.http.queues import BoundedQueue
 from service.http.quotas import RateLimiter
 from service.http.uploads import Upload, UploadMemory
@@ -32,6 +34,8 @@ NETWORK_COST = 30
 """Pixels of decoding that take as long as a network does for one pixel of its input (SqueezeNet at 224: 20 ms)."""
 INLINE_BYTES = 200_000
 """Of images whose headers are read at once; those of more are read in a thread."""
+CLASSES_AT_ONCE = 2_000
+"""Classes named in an answer that is put together in the event loop, in some milliseconds; longer ones in a thread."""
 AT_ONCE_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 AT_ONCE_BYTES, AT_ONCE_PIXELS, AT_ONCE_SECONDS = 32_000, 8_000, 0.0005
 """What is decoded and predicted without a thread and without waiting: handing it to a thread would take as long."""
@@ -56,9 +60,12 @@ class Prediction(Document):
     label: str
     probability: float
     calibrated_probability: float | None
-    energy: float = Field(description="-log(sum(exp(logits))): the higher, the less it is like the training images.")
+    energy: float = Field(description="-log(sum(exp(logits))): the higher, the less sure the network is.")
+    unknown_score: float | None = Field(
+        description="How unlike the validation images it is, by its pixels and energy; null where nothing was fitted."
+    )
     known: bool | None = Field(
-        description="Whether its energy is at most that of 95% of the validation images; null where nothing was fitted."
+        description="Whether its score is at most that of 95% of the validation images; null where nothing was fitted."
     )
     top: list[Likely] = Field(description="The most probable classes, best first.")
 
@@ -204,7 +211,16 @@ async def predict(
                 decoded = [await decode_isolated(image, wanted) for image in piece.images if image.isolated]
                 clock.start("wait")
                 judged += await queue.threads.run(_answer, predictor, served, piece.images, decoded, clock)
+        if len(judged) * min(top_k, len(wanted.class_names)) > CLASSES_AT_ONCE:
+            return await queue.threads.run(_document, served, uploads, judged, clock, top_k)
     return _document(served, uploads, judged, clock, top_k)
+
+
+async def respond_predictions(document: PredictionsDocument) -> Response:
+    """Serialise predictions, many of them in a thread."""
+    if sum(len(prediction.top) for prediction in document.predictions) > CLASSES_AT_ONCE:
+        return await to_thread.run_sync(respond, document)
+    return respond(document)
 
 
 def _document(
@@ -290,14 +306,12 @@ def only_whole(which: str) -> Iterator[None]:
 
 
 def _prediction(index: int, name: str, judged: Judged, class_names: Sequence[str], top_k: int) -> Prediction:
+    order = np.argsort(-judged.probabilities, kind="stable")[:top_k]
+    places, probabilities = order.tolist(), judged.probabilities[order].tolist()
+    calibrated = [None] * len(places) if judged.calibrated is None else judged.calibrated[order].tolist()
     top = [
-        Likely(
-            label=class_names[place],
-            index=int(place),
-            probability=float(judged.probabilities[place]),
-            calibrated_probability=None if judged.calibrated is None else float(judged.calibrated[place]),
-        )
-        for place in np.argsort(-judged.probabilities, kind="stable")[:top_k]
+        Likely(label=class_names[place], index=place, probability=probability, calibrated_probability=fitted)
+        for place, probability, fitted in zip(places, probabilities, calibrated, strict=True)
     ]
     return Prediction(
         image=name,
@@ -306,6 +320,7 @@ def _prediction(index: int, name: str, judged: Judged, class_names: Sequence[str
         probability=top[0].probability,
         calibrated_probability=top[0].calibrated_probability,
         energy=judged.energy,
+        unknown_score=judged.unknown_score,
         known=judged.known,
         top=top,
     )

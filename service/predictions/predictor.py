@@ -15,7 +15,7 @@ from models.evaluation.calibration import Calibration
 from models.settings import Settings
 from models.store import Store
 from models.store.stamps import Stamps
-from service.predictions.calibration import Judged, find_calibration, judge_logits
+from service.predictions.calibration import Judged, find_calibration, judge
 from service.predictions.graphs import Graphs
 from service.predictions.session import compute_logits, start_session
 from service.predictions.weights import READ_ATTEMPTS, Weights, find_record, read_weights
@@ -55,7 +55,7 @@ class Served:
                 f"the {self.weights.which} weights of experiment {self.weights.experiment_id} give no finite answer",
                 fix="ask the best weights, or train at a lower learning rate",
             )
-        return [judge_logits(answer, self.calibration) for answer in answers]
+        return judge(images, answers, self.calibration)
 
     def _start(self) -> InferenceSession:
         with self._starting:

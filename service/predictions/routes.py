@@ -5,12 +5,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.http.dependencies import get_caller
-from service.http.documents import respond
 from service.http.errors import problems
 from service.http.routing import DirectRoute, Id
 from service.http.schema import IMAGES_REQUEST_BODY
 from service.http.uploads import read_images
-from service.predictions.predict import PredictionsDocument, predict_while_connected
+from service.predictions.predict import PredictionsDocument, predict_while_connected, respond_predictions
 from service.predictions.predictor import Predictor
 
 router = APIRouter(prefix="/experiments", tags=["predictions"], route_class=DirectRoute)
@@ -43,4 +42,5 @@ async def create_predictions(
     with state.predictions.room.upload(whose) as arrived:
         images = await read_images(request, arrived, state.settings.max_upload_mb * 1_000_000)
         state.authenticator.count_upload(caller, sum(len(image.data) for image in images))
-        return respond(await predict_while_connected(request, whose, experiment_id, weights, images, top_k))
+        document = await predict_while_connected(request, whose, experiment_id, weights, images, top_k)
+        return await respond_predictions(document)

@@ -5,12 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service.http.dependencies import BodyDep, CallerDep, WritePlace, WritesDep, get_caller
-from service.http.documents import respond
 from service.http.errors import problems
 from service.http.routing import MAX_ID, DirectRoute, Id, StrictRoute
 from service.http.schema import IMAGES_REQUEST_BODY, MODEL_REQUEST_BODY
 from service.http.uploads import read_images
-from service.predictions.predict import PredictionsDocument
+from service.predictions.predict import PredictionsDocument, respond_predictions
 from service.registry.documents import ModelDocument, ModelPage, VersionPage
 from service.registry.models import Models
 from service.registry.predict import predict_by_name
@@ -119,4 +118,4 @@ async def create_model_predictions(
     with state.predictions.room.upload(whose) as arrived:
         images = await read_images(request, arrived, state.settings.max_upload_mb * 1_000_000)
         state.authenticator.count_upload(caller, sum(len(image.data) for image in images))
-        return respond(await predict_by_name(request, whose, asked, images, top_k))
+        return await respond_predictions(await predict_by_name(request, whose, asked, images, top_k))

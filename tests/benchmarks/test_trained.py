@@ -28,8 +28,9 @@ def test_calibration_scores_images_of_no_known_class(monkeypatch: pytest.MonkeyP
         return tiny
 
     monkeypatch.setattr(calibration, "load_dataset", load)
-    monkeypatch.setattr(calibration, "strangers", lambda seed: {"black": black})
+    monkeypatch.setattr(calibration, "strangers", lambda seed, count: {"black": black})
     found = calibration.measure(PLAIN, epochs=1, seed=0)
-    areas = [found["unknown"]["black"]["auroc_energy"], *(by["black"] for by in found["auroc_by_features"].values())]
-    assert len(areas) == 5
-    assert all(0 <= area <= 1 for area in areas)
+    areas = {score: by["black"] for score, by in found["auroc"].items()}
+    assert len(areas) == 9
+    assert all(0 <= area <= 1 for area in areas.values())
+    assert areas["pixels and energy"] == found["called_unknown"]["black"] == 1

@@ -291,6 +291,7 @@ class _Run:
         watch.begin_phase("validating")
         with self.timer.phase("validating"), self.state.weights_of(best):
             self._evaluate(self.data.validation, watch, outputs)
+            outputs.add_statistics(self.data.validation)
         return self.recorder.save_outputs(outputs, epoch)
 
     def _validate_best_if_quick(self) -> Calibration | None:

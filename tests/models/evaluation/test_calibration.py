@@ -1,5 +1,7 @@
 """How far probabilities can be trusted: checked against definitions written out, and against brute force."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,12 +10,12 @@ from hypothesis import strategies as st
 from models.evaluation.calibration import (
     calibrate,
     energy,
-    energy_threshold,
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
 from models.evaluation.probabilities import log_sum_exp, softmax
+from models.evaluation.unknown import STATISTICS
 
 
 def overconfident(num_images: int, factor: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -90,12 +92,12 @@ def test_energy_is_the_negative_log_of_the_sum_of_the_exponentials_without_overf
     assert energy(np.array([[1000.0, 1000.0]])) == pytest.approx(-1000 - np.log(2))
 
 
-@given(st.lists(st.floats(-100, 100), min_size=1, max_size=60), st.floats(0.01, 1))
-def test_the_threshold_keeps_the_part_that_it_should_and_is_the_lowest_that_does(
-    values: list[float], kept: float
-) -> None:
-    energies = np.array(values)
-    threshold = energy_threshold(energies, kept)
-    assert (energies <= threshold).mean() >= kept - 1e-12
-    lower = energies[energies < threshold]
-    assert len(lower) < kept * len(energies) + 1e-9
+def test_a_score_of_unknown_images_is_fitted_where_their_statistics_are_given() -> None:
+    logits, labels = overconfident(200, 1.0)
+    without = calibrate(logits, labels)
+    statistics = np.random.default_rng(0).normal(size=(200, STATISTICS))
+    found = calibrate(logits, labels, statistics)
+    assert found is not None
+    assert found.unknown is not None
+    assert (found.unknown.score(statistics, energy(logits)) <= found.unknown.threshold).mean() == 0.95
+    assert replace(found, unknown=None) == without

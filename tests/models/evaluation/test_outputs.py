@@ -1,11 +1,14 @@
 """The file of a split's outputs: whole, and refused where it is anything else."""
 
-from dataclasses import replace
+import json
+import math
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from models.errors import CorruptFile
 from models.evaluation.calibration import calibrate
@@ -21,7 +24,9 @@ from models.evaluation.outputs import (
 
 LOGITS = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
 LABELS = np.arange(120, dtype=np.int64) % 3
-ABOUT = AboutOutputs("validation", 7, "ab" * 32, 240, ("cat", "d\u00f6g", "fish"), calibrate(LOGITS, LABELS))
+STATISTICS = np.random.default_rng(1).normal(size=(120, 8))
+FITTED = calibrate(LOGITS, LABELS, STATISTICS)
+ABOUT = AboutOutputs("validation", 7, "ab" * 32, 240, ("cat", "d\u00f6g", "fish"), FITTED)
 OUTPUTS = Outputs(ABOUT, LOGITS, LABELS, np.arange(120, dtype=np.int64) * 2)
 
 
@@ -57,6 +62,51 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict
     path.write_bytes(replace(OUTPUTS, **changes).to_bytes())
     with pytest.raises(CorruptFile):
         read_outputs(path)
+
+
+def with_calibration(**changes: Any) -> bytes:
+    """The file with another calibration in its header."""
+    stored = asdict(ABOUT)
+    stored["calibration"] |= changes
+    return save({"logits": LOGITS}, {"epochal": json.dumps(stored)})
+
+
+def test_a_calibration_by_an_earlier_version_has_no_score(tmp_path: Path) -> None:
+    path, stored = tmp_path / "outputs.safetensors", asdict(ABOUT)
+    del stored["calibration"]["unknown"]
+    path.write_bytes(save({"logits": LOGITS}, {"epochal": json.dumps(stored)}))
+    assert FITTED is not None
+    assert read_about(path).calibration == replace(FITTED, unknown=None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"means": [0.0] * 7},
+        {"means": None},
+        {"means": ["x"] * 8},
+        {"scales": [0.0] * 8},
+        {"scales": [-1.0] * 8},
+        {"scales": [math.nan] * 8},
+        {"precision": [1.0] * 63},
+        {"precision": [math.inf] * 64},
+        {"energy": None},
+        {"energy": {"mean": 0.0}},
+        {"distance": {"mean": 0.0, "deviation": 0.0}},
+        {"threshold": math.nan},
+        {"threshold": None},
+    ],
+)
+def test_a_score_that_cannot_be_computed_with_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = tmp_path / "outputs.safetensors"
+    assert FITTED is not None
+    assert FITTED.unknown is not None
+    path.write_bytes(with_calibration(unknown={**asdict(FITTED.unknown), **changes}))
+    with pytest.raises(CorruptFile):
+        read_about(path)
+    path.write_bytes(with_calibration(unknown="none"))
+    with pytest.raises(CorruptFile):
+        read_about(path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 import base64
 import errno
 import io
+import itertools
 import json
 import threading
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import anyio
@@ -136,6 +140,19 @@ def test_once_the_run_has_ended_answers_are_calibrated_and_say_whether_the_image
     assert found["calibrated_probabilities"]["data"][:10] == pytest.approx([by_class[place] for place in range(10)])
 
 
+def test_an_answer_too_long_for_the_event_loop_is_the_same(
+    client: TestClient, trained: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask() -> Any:
+        images = [(color, picture(color)) for color in ("red", "blue", "green")]
+        return post(client, trained, images, "?top_k=10").json()["predictions"]
+
+    monkeypatch.setattr(predictions, "AT_ONCE_SECONDS", 0)
+    short = ask()
+    monkeypatch.setattr(predictions, "CLASSES_AT_ONCE", 0)
+    assert ask() == short
+
+
 @pytest.mark.parametrize("broken", [b"", b"\x89PNG\r\n\x1a\n", b"<html>", picture()[:-30], b"\x00" * 1000])
 def test_the_broken_image_is_named(client: TestClient, trained: int, broken: bytes) -> None:
     answer = post(client, trained, [("good.png", picture()), ("../bad\u202e.png", broken)])
@@ -201,16 +218,35 @@ def test_a_full_disk_is_said_to_be_one(client: TestClient, trained: int, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(UploadFile, "write", write)
-    of_a_megabyte = picture(size=(800, 500), file_format="BMP")
-    answer = post(client, trained, [("a.bmp", of_a_megabyte)])
+    large = picture(size=(2000, 1600), file_format="BMP")  # forms of less are not written to a file
+    answer = post(client, trained, [("a.bmp", large)])
     assert (answer.status_code, answer.json()["code"]) == (507, "storage-full")
 
 
-def test_a_full_queue_says_when_to_come_back(client: TestClient, trained: int) -> None:
-    pieces = client.app.state.predictions.pieces  # type: ignore[attr-defined]
-    pieces._max_requests = 0
-    answer = post(client, trained, [("a.png", picture())])
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+def test_a_full_queue_says_when_to_come_back_and_answers_those_that_wait(
+    settings: Settings, trained: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = threading.Event()
+
+    async def decode(image: ImageFile, wanted: Preprocessing) -> np.ndarray:
+        while not opened.is_set():
+            await anyio.sleep(0.01)
+        return np.zeros((3, 32, 32), np.uint8)
+
+    monkeypatch.setattr(predictions, "decode_isolated", decode)
+    files = {"image": ("a.webp", picture("red", (1400, 1200), "WEBP"))}
+    with LiveServer(create_app(settings)) as server, ThreadPoolExecutor(100) as pool, ExitStack() as stack:
+        own = stack.enter_context(httpx.Client(timeout=60, limits=httpx.Limits(max_connections=110)))
+        send = partial(own.post, f"{server.url}{API}/{trained}/predictions", files=files)
+        sent = [pool.submit(send) for _ in range(100)]
+        refused = [one.result() for one in itertools.islice(as_completed(sent), 36)]  # 64 of a caller may wait
+        assert {answer.status_code for answer in refused} == {503}
+        assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+        assert {answer.json()["code"] for answer in refused} == {"unavailable"}
+        assert own.get(f"{server.url}/healthz").status_code == 200
+        opened.set()
+        assert sorted(one.result().status_code for one in sent) == [200] * 64 + [503] * 36
+        assert send().status_code == 200
 
 
 def test_a_small_image_does_not_wait_behind_large_ones(
