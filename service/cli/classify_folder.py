@@ -31,7 +31,11 @@ IMAGE_SUFFIXES = {
     *(".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"),
 }
 """Suffixes of images that the lab reads. A copy: importing models.data.importing.names would slow down --help."""
-BATCH_IMAGES, BATCH_BYTES = 64, 8_000_000
+BATCH_IMAGES, BATCH_BYTES = 256, 8_000_000
+"""The most that a request carries."""
+FIRST_IMAGES, FEWEST_IMAGES, REQUEST_SECONDS = 32, 8, 0.5
+"""Images in the first request; later ones have as many as are answered in about so long, which is how often rows are
+written: fewer with a large network."""
 REQUESTS_AT_ONCE = 3
 """Concurrent requests: one is being read from disk and sent while two are processed."""
 TOO_LARGE, TRY_AGAIN, UNREADABLE = 413, (429, 503), "unreadable-image"
@@ -227,12 +231,19 @@ def _classify(
     client: "Client", address: str, folder: Path, files: Sequence[Path], params: dict[str, Any]
 ) -> Iterator[list[Row]]:
     """Yield the rows of the files, batch by batch in order, with REQUESTS_AT_ONCE concurrent requests."""
-    batches = _batches(files)
+    limit = Limit()
     running: deque[Future[list[Row]]] = deque()
     pool = ThreadPoolExecutor(REQUESTS_AT_ONCE)
+
+    def classify(batch: Sequence[Path]) -> list[Row]:
+        began = time.monotonic()
+        rows = _classify_batch(client, address, folder, batch, params)
+        limit.learn(len(batch), time.monotonic() - began)
+        return rows
+
     try:
-        for batch in batches:
-            running.append(pool.submit(_classify_batch, client, address, folder, batch, params))
+        for batch in _batches(files, limit):
+            running.append(pool.submit(classify, batch))
             if len(running) > REQUESTS_AT_ONCE:
                 yield running.popleft().result()
         while running:
@@ -241,14 +252,26 @@ def _classify(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _batches(files: Sequence[Path]) -> Iterator[list[Path]]:
+class Limit:
+    """How many images the next request has at most."""
+
+    def __init__(self) -> None:
+        self.images = min(FIRST_IMAGES, BATCH_IMAGES)
+
+    def learn(self, num_images: int, seconds: float) -> None:
+        """Note how long a request took. The limit at most doubles: the first requests are slower than later ones."""
+        wanted = int(num_images * REQUEST_SECONDS / max(seconds, 1e-6))
+        self.images = min(max(min(wanted, 2 * num_images), FEWEST_IMAGES), BATCH_IMAGES)
+
+
+def _batches(files: Sequence[Path], limit: Limit) -> Iterator[list[Path]]:
     batch, size = list[Path](), 0
     for file in files:
         try:
             own = file.stat().st_size
         except OSError:  # gone since, or a link to nothing: reading it will tell
             own = 0
-        if batch and (len(batch) == BATCH_IMAGES or size + own > BATCH_BYTES):
+        if batch and (len(batch) >= limit.images or size + own > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(file)

@@ -15,7 +15,7 @@ from models.store import runs
 from models.store.states import Status
 from service.app import create_app
 from service.cli import classify_folder, options
-from service.cli.classify_folder import cell, images_below
+from service.cli.classify_folder import Limit, cell, images_below
 from service.cli.client import Client
 from service.cli.main import app
 from tests.service.lab_of_one import Filled, LiveServer, settings_in
@@ -149,6 +149,15 @@ def test_what_is_no_table_of_this_kind_is_left_alone(run: Run) -> None:
     Path("empty").mkdir()
     assert "holds no images" in run("1", "empty", "--csv", "a.csv", expect=2).stderr
     assert not Path("a.csv").exists()
+
+
+def test_requests_carry_as_many_images_as_are_answered_in_half_a_second() -> None:
+    limit, carried = Limit(), list[int]()
+    for seconds_an_image in (*[0.001] * 4, *[0.01] * 2, *[1.0] * 2, 0.0):
+        carried.append(limit.images)
+        limit.learn(limit.images, seconds_an_image * limit.images)
+    assert carried == [32, 64, 128, 256, 256, 50, 50, 8, 8]
+    assert limit.images == 16
 
 
 def test_two_commands_do_not_write_one_table(run: Run) -> None:
