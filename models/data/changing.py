@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
+from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics, version_fingerprint
 from models.data.dataset import ImageDataset, load_folder
 from models.data.description import ClassCountJson, DatasetNote, ImportReportJson
 from models.data.fetching import read_note
@@ -160,7 +160,8 @@ def _describe(
     progress("computing the fingerprint", 0, 0)
     changed = replace(before, info=info, **arrays)
     note = read_note(source)
-    digest = fingerprint(changed)
+    content = fingerprint(changed)
+    digest = version_fingerprint(content, class_names, info.fit, validation, groups)
     said = f"{plural(num_relabelled, 'image')} relabelled and {num_dropped:,} dropped since the version before"
     report: ImportReportJson = {
         **note.get("report", {}),
@@ -176,6 +177,7 @@ def _describe(
     changed_note: DatasetNote = {
         **note,
         "fingerprint": digest,
+        "content": content,
         "bytes": sizes,
         "info": info.as_json(),
         "report": report,

@@ -1,7 +1,8 @@
 """Statistics and the fingerprint of a dataset's arrays."""
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,13 +44,35 @@ def pixel_statistics(
 
 
 def fingerprint(arrays: HasArrays) -> str:
-    """SHA-256 of the content: names, shapes and bytes of the four arrays, whatever source or file they came from."""
+    """SHA-256 of the arrays: their names, shapes and bytes, whatever source or file they came from."""
     digest = hashlib.sha256()
     for name in ARRAY_NAMES:
         array = getattr(arrays, name)
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         for start, end in _chunks(array):
             digest.update(np.ascontiguousarray(array[start:end]).data)
+    return digest.hexdigest()
+
+
+def version_fingerprint(
+    content: str,
+    class_names: Sequence[str],
+    fit: str,
+    validation: npt.NDArray[np.bool_] | None,
+    groups: npt.NDArray[np.int64] | None,
+) -> str:
+    """SHA-256 of all that an imported dataset is: its arrays by their fingerprint, and what the arrays do not say.
+
+    That is what the classes are called, how pictures became squares, which training images are held out for validation
+    and which belong together. None and all False are the same, since both hold out nothing.
+    """
+    digest = hashlib.sha256(json.dumps([content, list(class_names), fit], ensure_ascii=False).encode())
+    if validation is not None and validation.any():
+        digest.update(b"validation" + np.packbits(validation).tobytes())
+    if groups is not None:
+        _, first, numbers = np.unique(groups, return_index=True, return_inverse=True)
+        in_order = np.argsort(np.argsort(first))[numbers]  # whatever the groups' numbers are, the same partition
+        digest.update(b"groups" + in_order.astype("<i8").tobytes())
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ file and does not end the import. This module has the format of both streams, fo
 """
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import IO
+from typing import IO, NamedTuple
 
 from models.data.decoding import decode_upright, open_image
 from models.errors import ImageError
@@ -41,10 +42,11 @@ class Answer(IntEnum):
     BROKEN = 1
     COLOURED = 2
     """Not written: the image is in colour and the array has one channel."""
+    UNWRITTEN = 3
+    """Not written: the disk is full, or fails. The reason is the errno."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A file to decode, and the row of the array that it goes into."""
 
     row: int
@@ -53,8 +55,7 @@ class File:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of a file."""
 
     answer: Answer
@@ -149,7 +150,12 @@ class Decoder:
                 pixels = pixels[..., 0]
             else:
                 pixels = pixels.transpose(2, 0, 1)
-        os.pwrite(self._files[file.test], pixels.tobytes(), self._config.offset + file.row * pixels.size)
+        try:
+            done = os.pwrite(self._files[file.test], pixels.tobytes(), self._config.offset + file.row * pixels.size)
+        except OSError as error:
+            return Outcome(Answer.UNWRITTEN, reason=str(error.errno))
+        if done < pixels.size:
+            return Outcome(Answer.UNWRITTEN, reason=str(errno.ENOSPC))
         return Outcome(Answer.WRITTEN, width, height)
 
 

@@ -177,7 +177,10 @@ def _decode(header: Header, side: int, grayscale: bool | None, fit: str) -> NDAr
     if picture.mode != mode:
         picture = picture.convert(mode)
     square = _to_square(picture, width, height, side, fit)
-    return np.asarray(square.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else square)
+    if orientation in _UPRIGHT:
+        square = square.transpose(_UPRIGHT[orientation])
+    shape = (side, side) if square.mode == "L" else (side, side, 3)
+    return np.frombuffer(square.tobytes(), dtype=np.uint8).reshape(shape)  # asarray takes twice as long
 
 
 @cache
@@ -192,6 +195,8 @@ def _load_codecs() -> None:
 
 def _to_square(picture: Image.Image, width: float, height: float, side: int, fit: str) -> Image.Image:
     """Resize to (side, side). `width` and `height` are the picture's without what reducing it rounded up."""
+    if picture.size == (side, side) == (width, height):
+        return picture
     if fit == "pad":
         scale = side / max(width, height)
         size = (max(1, round(scale * width)), max(1, round(scale * height)))
@@ -255,8 +260,10 @@ def _flatten(picture: Image.Image, side: int) -> tuple[Image.Image, int]:
 def _flatten_all(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         return _from_16_bits(picture)
-    if picture.mode in ("1", "L", "P", "RGB") and "transparency" not in picture.info:
-        return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    if picture.mode in ("L", "RGB") and "transparency" not in picture.info:
+        return picture
+    if picture.mode in ("1", "P") and "transparency" not in picture.info:
+        return picture.convert("L" if picture.mode == "1" else "RGB")
     if picture.mode in ("1", "L", "P", "RGB", "LA", "PA", "RGBA", "RGBX"):
         with_alpha = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         white = Image.new("RGB", picture.size, "white")

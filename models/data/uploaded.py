@@ -2,6 +2,7 @@
 
     data_dir/datasets/NAME/VERSION/      a version of an uploaded dataset; made elsewhere and renamed when it is whole
         train_images.npy ... dataset.json
+    data_dir/datasets/.built-in/NAME/    what a check of a built-in dataset found
 
 A version is named by its fingerprint: a spec that names one means the same images for as long as they are kept. Without
 one a spec means the newest version. All is read from the files, so that a worker needs no database for it.
@@ -34,6 +35,8 @@ JOBS = ".jobs"
 """Folder in which workers make versions."""
 DELETED = ".deleted-"
 """Prefix of the folder of a deleted version until its files are removed."""
+BUILT_IN = ".built-in"
+"""Folder of what is known of built-in datasets, whose images are in the cache."""
 RULE = "a dataset's name has 1 to 64 letters (A to Z), digits, dots, dashes and underscores, and begins with a letter"
 MAX_NAMED = 50
 """The most names that an error lists."""
@@ -81,6 +84,12 @@ def version_folder(datasets_dir: Path, name: str, version: int) -> Path:
     return datasets_dir / name / str(int(version))
 
 
+def health_file(datasets_dir: Path, name: str, version: int) -> Path:
+    """Where the result of a check is; of a built-in dataset, whatever the version is."""
+    folder = datasets_dir / BUILT_IN / name if name in DATASETS else version_folder(datasets_dir, name, version)
+    return folder / HEALTH
+
+
 def find_dataset(dataset: DatasetSpec, settings: HasFolders) -> FoundDataset:
     """The dataset that a spec's `dataset` part names. Raises SpecError, with the nearest name, if there is none."""
     if dataset.name in DATASETS:
@@ -91,11 +100,13 @@ def find_dataset(dataset: DatasetSpec, settings: HasFolders) -> FoundDataset:
     versions = list_versions(settings.datasets_dir, dataset.name)
     if not versions:
         raise _unknown_name(dataset.name, settings)
-    for folder in versions:
-        note = read_version(folder)
-        if dataset.fingerprint is None or str(note["fingerprint"]).startswith(dataset.fingerprint):
-            return FoundDataset(_info_of(note), str(note["fingerprint"]), folder)
-    newest = str(read_version(versions[0])["fingerprint"])
+    notes = [(folder, read_version(folder)) for folder in versions]
+    # fingerprints were of the arrays alone ("content") until labels' names and splits became part of them
+    for key in ("fingerprint", "content"):
+        for folder, note in notes:
+            if dataset.fingerprint is None or str(note.get(key, "")).startswith(dataset.fingerprint):
+                return FoundDataset(_info_of(note), str(note["fingerprint"]), folder)
+    newest = str(notes[0][1]["fingerprint"])
     message = f"there is no version {dataset.fingerprint} of the dataset {dataset.name} (any more)"
     error: FieldError = {
         "field": "dataset.fingerprint",

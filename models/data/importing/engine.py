@@ -15,7 +15,7 @@ from pathlib import Path
 from models.data.fetching import is_whole, read_note
 from models.data.importing.finishing import finish
 from models.data.importing.layouts.recognise import recognise
-from models.data.importing.opening import open_images
+from models.data.importing.opening import UNPACKED, open_images
 from models.data.importing.options import ImportOptions, ImportReport
 from models.data.importing.plan import make_plan
 from models.data.importing.reading import Reading
@@ -101,4 +101,5 @@ def _import(source: Path, work: Path, options: ImportOptions, progress: Progress
             size, reason = choose_size(opened, [int(entry) for entry in plan.entries])
         reading = Reading(work, opened, plan, options, size)
         reading.run(progress)
+    remove_tree(work / UNPACKED)
     return finish(work, source, opened.listing.entries, layout, plan, options, reading, reason, progress)

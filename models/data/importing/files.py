@@ -31,10 +31,9 @@ NAMES = tuple(field.name for field in fields(ImageRecord))
 
 def write_files(path: Path, records: Iterable[ImageRecord]) -> None:
     """Write the list."""
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # dumps would make one for each line
     with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            line = {name: getattr(record, name) for name in NAMES}
-            file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+        file.writelines(encode({name: getattr(record, name) for name in NAMES}) + "\n" for record in records)
 
 
 def read_files(folder: Path) -> Iterator[ImageRecord]:

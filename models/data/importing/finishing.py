@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
+from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics, version_fingerprint
 from models.data.description import DatasetNote
 from models.data.fetching import LAYOUT
 from models.data.importing.files import FILES, ImageRecord, write_files
@@ -68,7 +68,9 @@ def finish(
     if validation.any():
         np.save(work / "validation.npy", validation)
     places = np.flatnonzero(kept)
-    num_groups = _write_groups(work / "groups.npy", [plan.groups[place] for place in places[:num_train]])
+    groups = _number_groups([plan.groups[place] for place in places[:num_train]])
+    if groups is not None:
+        np.save(work / "groups.npy", groups)
     write_files(
         work / FILES,
         (_record(number, int(place), num_train, plan, names, reading) for number, place in enumerate(places)),
@@ -76,7 +78,8 @@ def finish(
     progress("measuring the pixels", 0, 0)
     mean, std = pixel_statistics(contents.train_images)
     progress("computing the fingerprint", 0, 0)
-    digest = fingerprint(contents)
+    content = fingerprint(contents)
+    digest = version_fingerprint(content, class_names, options.fit.value, validation, groups)
     info = DatasetInfo(
         name=options.name,
         title=options.title or options.name,
@@ -94,10 +97,10 @@ def finish(
         can_be_mirrored=options.can_be_mirrored,
         fit=options.fit.value,
         num_validation=int(validation.sum()) or None,
-        num_groups=num_groups,
+        num_groups=None if groups is None else len(np.unique(groups)),
     )
     report = _report(info, contents, validation, layout, reading, names, options, reason, warnings, digest)
-    _write_note(work, source, info, options, report)
+    _write_note(work, source, info, options, report, content)
     return report
 
 
@@ -122,26 +125,27 @@ def _classes_left(
     only_test = [shown(plan.class_names[number]) for number in left if not in_train[number]]
     if only_test:
         warnings.append("only in the test split, so nothing is learned of them: " + ", ".join(map(repr, only_test)))
-    if not in_train.any():
+    if (in_train > 0).sum() < 2:
         raise ArchiveError(
-            "no image of the training split can be read", fix="replace the broken files", file=shown(names[0])
+            "of the training split, images of fewer than two classes can be read",
+            fix="replace the broken files",
+            file=shown(names[next(iter(reading.reasons), 0)]),
         )
     numbers = np.zeros(len(plan.class_names), dtype=np.int64)
     numbers[left] = np.arange(len(left))
     return tuple(plan.class_names[number] for number in left), numbers[plan.labels[kept]]
 
 
-def _write_groups(path: Path, groups: Sequence[str | None]) -> int | None:
-    """Write each training image's group number; an image without a group gets a number of its own.
+def _number_groups(groups: Sequence[str | None]) -> npt.NDArray[np.int64] | None:
+    """Each training image's group number, None if no image has a group.
 
-    Returns the number of groups; None, without writing a file, if no image has a group.
+    An image without a group gets a number of its own.
     """
     if all(group is None for group in groups):
         return None
     numbers: dict[str | int, int] = {}
     keys = [place if group is None else group for place, group in enumerate(groups)]
-    np.save(path, np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64))
-    return len(numbers)
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def _record(number: int, place: int, num_train: int, plan: Plan, names: Sequence[str], reading: Reading) -> ImageRecord:
@@ -198,12 +202,15 @@ def _report(
     )
 
 
-def _write_note(work: Path, source: Path, info: DatasetInfo, options: ImportOptions, report: ImportReport) -> None:
+def _write_note(
+    work: Path, source: Path, info: DatasetInfo, options: ImportOptions, report: ImportReport, content: str
+) -> None:
     note: DatasetNote = {
         "name": info.name,
         "layout": LAYOUT,
         "source": info.source,
         "fingerprint": report.fingerprint,
+        "content": content,
         "bytes": {f"{array}.npy": (work / f"{array}.npy").stat().st_size for array in ARRAY_NAMES},
         "info": info.as_json(),
         "sources": [{"file": source.name, "bytes": source.stat().st_size if source.is_file() else None}],

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -63,11 +63,12 @@ class FolderSource:
         """See Source."""
         return self._read(number, MAX_TEXT_BYTES)
 
-    def copy(self, number: int, path: Path) -> None:
+    def copy(self, wanted: Mapping[int, Path]) -> None:
         """See Source."""
-        entry = self.listing.entries[number]
-        with self._open(entry.name) as file:
-            copy_file(file, path, entry.name, entry.size)
+        for number, path in wanted.items():
+            entry = self.listing.entries[number]
+            with self._open(entry.name) as file:
+                copy_file(file, path, entry.name, entry.size)
 
     def _open(self, name: str) -> BinaryIO:
         # not followed if it has become a link since it was listed

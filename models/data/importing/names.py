@@ -61,13 +61,14 @@ def parts_of(name: str, index: int, what: str) -> tuple[str, ...]:
             f"has a path of {len(name):,} characters; at most {MAX_NAME:,} are read"
         )  # fmt: skip
         raise refusal(name, index, what, problem)
-    if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name):
+    if name[0] in "/\\" or (name[1:2] == ":" and re.match(r"[A-Za-z]:[/\\]", name)):
         raise refusal(name, index, what, "has an absolute name")
-    if ".." in re.split(r"[/\\]", name):
+    if ".." in name and ".." in re.split(r"[/\\]", name):
         raise refusal(name, index, what, "has a name that leads out of the archive")
-    parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    longest = max(map(len, parts), default=0)
-    if longest > MAX_PART:
+    parts = tuple(name.split("/"))
+    if "" in parts or "." in parts:
+        parts = tuple(part for part in parts if part not in ("", "."))
+    if len(name) > MAX_PART and (longest := max(map(len, parts), default=0)) > MAX_PART:
         raise refusal(name, index, what, f"has a name of {longest} characters; file systems allow {MAX_PART}")
     return parts
 
@@ -99,7 +100,7 @@ def is_junk(parts: tuple[str, ...]) -> bool:
 
 def suffix_of(name: str) -> str:
     """The suffix of a file's name with its dot, in lower case; "" if it has none."""
-    stem, dot, suffix = name.rpartition(".")
+    stem, dot, suffix = name.rstrip(". ").rpartition(".")
     return f".{suffix.casefold()}" if dot and stem and "/" not in suffix else ""
 
 

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from models.data.importing.folders import FolderSource
+from models.data.importing.names import shown
+from models.data.importing.nested import archives_inside
 from models.data.importing.options import ImportOptions
 from models.data.importing.parquet import MAGIC, ParquetSource, parquet_inside
 from models.data.importing.source import Source
@@ -16,6 +18,8 @@ ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 TAR_MAGIC_PLACE, TAR_MAGIC = 257, b"ustar"
 OTHERS = ((b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"), (b"\x28\xb5\x2f\xfd", "compressed by Zstandard"))
+UNPACKED = "unpacked"
+"""Folder of what is copied out of an archive, while an import is made."""
 FIX = "pack the images' folder as .zip, .tar or .tar.gz, and send that"
 
 
@@ -23,22 +27,33 @@ FIX = "pack the images' folder as .zip, .tar or .tar.gz, and send that"
 def open_images(path: Path, work: Path, options: ImportOptions) -> Iterator[Source]:
     """Open a folder, a zip, a tar or parquet files (also inside one of the others), and list the names.
 
-    Raises ArchiveError for anything else, with what it is.
+    What has to be copied out of an archive is kept in `work`/UNPACKED. Raises ArchiveError for anything else, with what
+    it is.
     """
-    with open_source(path, options) as opened:
-        inside = parquet_inside(opened, work, options.group_column) if not opened.kind.startswith("parquet") else None
-        yield opened if inside is None else inside
+    with open_source(path, options) as outer:
+        if outer.kind == ParquetSource.kind:
+            yield outer
+            return
+
+        def open_archive(place: Path, name: str) -> AbstractContextManager[Source]:
+            return open_source(place, options, name)
+
+        packed = path.stat().st_size if path.is_file() else sum(entry.size for entry in outer.listing.entries)
+        with archives_inside(outer, packed, work / UNPACKED / "archives", open_archive) as opened:
+            inside = parquet_inside(opened, work / UNPACKED / "parquet", options.group_column)
+            yield opened if inside is None else inside
 
 
-def open_source(path: Path, options: ImportOptions) -> AbstractContextManager[Source]:
-    """As `open_images`, without looking for parquet files inside an archive."""
+def open_source(path: Path, options: ImportOptions, name: str | None = None) -> AbstractContextManager[Source]:
+    """As `open_images`, without what is inside of an archive. Messages call it by `name`."""
+    name = shown(name or path.name)
     if path.is_dir():
         return FolderSource(path)
     try:
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise ArchiveError(f"{path.name} cannot be read: {error.strerror}", fix=FIX) from error
+        raise ArchiveError(f"{name} cannot be read: {error.strerror}", fix=FIX) from error
     if start.startswith(ZIP):
         return ZipSource(path)
     if start.startswith(MAGIC):
@@ -46,7 +61,7 @@ def open_source(path: Path, options: ImportOptions) -> AbstractContextManager[So
     if start.startswith(COMPRESSED) or start[TAR_MAGIC_PLACE:].startswith(TAR_MAGIC) or _is_old_tar(start):
         return TarSource(path)
     kind = next((kind for magic, kind in OTHERS if start.startswith(magic)), "neither a zip nor a tar")
-    raise ArchiveError(f"{path.name} is {kind if start else 'empty'}", fix=FIX)
+    raise ArchiveError(f"{name} is {kind if start else 'empty'}", fix=FIX)
 
 
 def _is_old_tar(start: bytes) -> bool:

@@ -1,17 +1,17 @@
 """The source for parquet files with one image per row, as Hugging Face's datasets has them."""
 
 import json
-import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from models.data.importing import source as limits
+from models.data.importing.arrays import ask_disk
 from models.data.importing.layouts.tables import GROUP_COLUMNS, LABEL_COLUMNS
 from models.data.importing.names import class_name, shown, split_of
 from models.data.importing.source import MAX_IMAGE_BYTES, Entry, Listing, Source, too_many
 from models.errors import ArchiveError, DataUnavailable
-from models.files import storage_errors
+from models.files import make_folder, remove_tree, storage_errors
 
 SUFFIX, MAGIC = ".parquet", b"PAR1"
 IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo", "jpg", "png", "pixel_values")
@@ -141,12 +141,12 @@ class ParquetSource:
         """See Source. There are none."""
         raise ArchiveError(f"row {number} is no text")
 
-    def copy(self, number: int, path: Path) -> None:
+    def copy(self, wanted: Mapping[int, Path]) -> None:
         """See Source."""
-        for _, content in self.contents([number]):
+        for number, content in self.contents(set(wanted)):
             if isinstance(content, ArchiveError):
                 raise content
-            path.write_bytes(content)
+            wanted[number].write_bytes(content)
 
 
 def parquet_inside(outer: Source, work: Path, group_column: str | None) -> ParquetSource | None:
@@ -161,15 +161,14 @@ def parquet_inside(outer: Source, work: Path, group_column: str | None) -> Parqu
     ]
     if not numbers:
         return None
-    target = work / "parquet"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    files = []
+    remove_tree(work)
+    make_folder(work)
+    entries = outer.listing.entries
+    ask_disk(work, sum(entries[number].size for number in numbers), f"the parquet files in the {outer.kind}")
+    copies = {number: work / f"{number}{SUFFIX}" for number in numbers}
     with storage_errors("the parquet files cannot be unpacked"):
-        for number in numbers:
-            path = target / f"{number}{SUFFIX}"
-            outer.copy(number, path)
-            files.append((outer.listing.entries[number].name, path))
+        outer.copy(copies)
+    files = [(entries[number].name, path) for number, path in copies.items()]
     return ParquetSource(files, group_column)
 
 

@@ -17,6 +17,8 @@ from models.data.importing.source import Entry
 from models.errors import ArchiveError
 from models.text import plural
 
+MAX_CLASSES = 50_000
+"""Of a dataset; the largest in use have half as many."""
 TEST_FRACTION = 0.2
 """The part of the images that becomes the test split if the files give no split."""
 
@@ -54,7 +56,13 @@ def make_plan(layout: Layout, entries: Sequence[Entry], options: ImportOptions) 
     empty = [name for name in (*names, *layout.empty_classes) if not counts[name]]
     names = tuple(name for name in names if counts[name])
     if len(names) < 2:
-        raise _one_class(names, counts, empty)
+        raise _one_class(names, counts, empty, layout.left_out)
+    if len(names) > MAX_CLASSES:
+        raise ArchiveError(
+            f"there are {plural(len(names), 'class', 'classes')} for {plural(len(layout.samples), 'image')}, and at "
+            f"most {MAX_CLASSES:,} are taken: '{shown(names[0])}', '{shown(names[1])}' and so on",
+            fix="see whether the column of labels holds something else, such as names or captions",
+        )
     number_of = {name: number for number, name in enumerate(names)}
     samples = sorted(layout.samples, key=lambda one: (number_of[one.label], entries[one.entry].name))
     labels = np.array([number_of[one.label] for one in samples], dtype=np.int64)
@@ -68,6 +76,11 @@ def make_plan(layout: Layout, entries: Sequence[Entry], options: ImportOptions) 
     is_test, more = split_test(labels, given, groups, options)
     order = np.argsort(is_test, kind="stable")
     num_train = int(len(samples) - is_test.sum())
+    if len(set(labels[~is_test].tolist())) < 2:
+        raise ArchiveError(
+            f"the training split has images of fewer than two classes, of {len(names)} in all",
+            fix="put images of each class into the training split, or give no splits: then they are made here",
+        )
     return Plan(
         class_names=names,
         entries=np.array([samples[place].entry for place in order], dtype=np.int64),
@@ -158,11 +171,14 @@ def _check_groups(groups: Sequence[str | None], asked: str) -> list[str]:
     return warnings
 
 
-def _one_class(names: Sequence[str], counts: Counter[str], empty: Sequence[str]) -> ArchiveError:
+def _one_class(
+    names: Sequence[str], counts: Counter[str], empty: Sequence[str], left_out: Sequence[tuple[str, str]]
+) -> ArchiveError:
     fix = "put the images of each class into a folder with the class's name, side by side"
     without = f"; {_listed(empty)} {'has' if len(empty) == 1 else 'have'} no images" if empty else ""
     if not names:
-        return ArchiveError(f"no image has a class{without}", fix=fix)
+        example = f": '{shown(left_out[0][0])}' {left_out[0][1]}" if left_out else ""
+        return ArchiveError(f"no image has a class{without}{example}", fix=fix)
     number = plural(counts[names[0]], "image")
     return ArchiveError(
         f"there is one class only, '{shown(names[0])}', with {number}{without}; a classifier needs two at least",

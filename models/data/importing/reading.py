@@ -93,8 +93,10 @@ class Reading:
             if outcome.answer is Answer.COLOURED:
                 coloured.append(file)
                 continue
+            if outcome.answer is Answer.UNWRITTEN:
+                raise OSError(int(outcome.reason), os.strerror(int(outcome.reason)))
             place = file.row + file.test * self._plan.num_train
-            self.sizes[place] = (outcome.width, outcome.height)
+            self.sizes[place, 0], self.sizes[place, 1] = outcome.width, outcome.height
             if outcome.answer is Answer.BROKEN:
                 self._broken(place, file.name, outcome.reason)
             else:

@@ -4,11 +4,12 @@ Nothing is unpacked to disk: names inside an archive are never paths on this mac
 as a whole before any content is read.
 """
 
+import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 from models.data.importing.names import Split, refusal, shown, suffix_of
 from models.errors import ArchiveError
@@ -24,12 +25,13 @@ MAX_TEXTS_BYTES = 512 << 20
 TEXT_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".cls", ".txt"}
 MAX_RATIO = 200
 """The largest ratio of unpacked to packed size: photos hardly shrink, drawings of few colours by a factor of 100."""
+NESTED = re.compile(r"[^/.]\.(zip|rar|7z|tm|tar(?:\.(?:gz|bz2|xz))?|tgz|tbz2|txz)[. ]*$", re.IGNORECASE)
+TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 FREE_RATIO_BYTES = 1 << 30
 """Up to this unpacked size the ratio is not checked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One file, before it is read. Its index in `Source.entries` is its number."""
 
     name: str
@@ -48,6 +50,8 @@ class Listing:
     entries: list[Entry] = field(default_factory=list)
     folders: set[str] = field(default_factory=set)
     """Paths of folders that the archive names, empty ones among them."""
+    archives: frozenset[str] = frozenset()
+    """Names of the entries that are archives, whose own files are listed as if in a folder: `train.zip/1.png`."""
 
 
 class Source(Protocol):
@@ -68,8 +72,8 @@ class Source(Protocol):
     def text(self, number: int) -> bytes:
         """The content of a small file of text: a table, JSON, a label. Raises ArchiveError."""
 
-    def copy(self, number: int, path: Path) -> None:
-        """Copy an entry of any size to a file of this machine. Raises ArchiveError."""
+    def copy(self, wanted: Mapping[int, Path]) -> None:
+        """Copy entries of any size, by their numbers, to files of this machine. Raises ArchiveError."""
 
 
 class Names:
@@ -121,8 +125,15 @@ def is_text(name: str, size: int) -> bool:
 
 
 def nested_archive(name: str) -> str | None:
-    """The kind of archive by a file's suffix, None for anything else."""
-    name = name.rpartition("/")[2].casefold()
-    if suffix_of(name) in {".zip", ".rar", ".7z", ".tm"}:
-        return suffix_of(name)[1:]
-    return "tar" if name.endswith((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")) else None
+    """The kind of archive that a file's name says, None for anything else."""
+    found = NESTED.search(name)
+    if found is None:
+        return None
+    kind = found[1].casefold()
+    return kind if kind in ("zip", "rar", "7z", "tm") else "tar"
+
+
+def without_archive_suffix(name: str) -> str:
+    """`train.tar.gz` as `train`: what an archive inside of another is called as a folder."""
+    ending = next((end for end in TAR_SUFFIXES if name.casefold().endswith(end)), suffix_of(name))
+    return name[: len(name) - len(ending)] or name

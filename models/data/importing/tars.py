@@ -3,7 +3,7 @@
 import lzma
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -88,10 +88,7 @@ class TarSource:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
                     yield tar, member
         except BROKEN as error:
-            raise ArchiveError(
-                f"the tar cannot be read: {shown(str(error)) or type(error).__name__}",
-                fix="it was cut off or damaged on its way: send it again, or pack the folder again",
-            ) from error
+            raise _damaged(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -118,20 +115,30 @@ class TarSource:
                 return
 
     def _read(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> bytes:
-        file = tar.extractfile(member)
-        data = file.read() if file is not None else b""
+        try:
+            file = tar.extractfile(member)
+            data = file.read() if file is not None else b""
+        except BROKEN as error:
+            raise _damaged(error) from error
         if len(data) != member.size:
             raise ArchiveError(
                 f"the tar ends within '{shown(name)}'", fix="it was cut off on its way: send it again", file=shown(name)
             )
         return data
 
-    def copy(self, number: int, path: Path) -> None:
-        """See Source."""
+    def copy(self, wanted: Mapping[int, Path]) -> None:
+        """See Source. The tar is read once, whatever is wanted of it."""
         for index, (tar, member) in enumerate(self._members()):
-            if self._numbers.get(index) == number and (file := tar.extractfile(member)) is not None:
-                copy_file(file, path, member.name, member.size)
-                return
+            path = wanted.get(self._numbers.get(index, -1))
+            if path is None:
+                continue
+            try:
+                if (file := tar.extractfile(member)) is not None:
+                    copy_file(file, path, member.name, member.size)
+            except BROKEN as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # the disk's own, not the archive's
+                raise _damaged(error) from error
 
     def text(self, number: int) -> bytes:
         """See Source."""
@@ -139,3 +146,10 @@ class TarSource:
             name = shown(self.listing.entries[number].name)
             raise ArchiveError(f"'{name}' is too large for a table of labels", file=name)
         return self._texts[number]
+
+
+def _damaged(error: Exception) -> ArchiveError:
+    return ArchiveError(
+        f"the tar cannot be read: {shown(str(error)) or type(error).__name__}",
+        fix="it was cut off or damaged on its way: send it again, or pack the folder again",
+    )

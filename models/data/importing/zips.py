@@ -1,11 +1,12 @@
 """The source for a zip: its directory is checked as a whole, then members are read in order."""
 
+import lzma
 import os
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -28,6 +29,8 @@ LOCAL_HEAD = b"PK\x03\x04"
 LOCAL = struct.Struct("<4s2xH18xHH")
 """The local header before a member's content: signature, flags, lengths of the name and of the extra field."""
 END, END64 = b"PK\x05\x06", b"PK\x06\x06"
+MOST_EXTRA = 64
+"""Bytes of times and owners that usually follow the name before a member's content."""
 TAIL_BYTES = 65_535 + 22 + 20 + 56
 """Bytes at the end of a zip that hold its end records: a comment of up to 65,535 bytes and up to three records."""
 DIRECTORY_BYTES_A_FILE = 400
@@ -35,7 +38,7 @@ ENCRYPTED, UTF8 = 0x1, 0x800
 COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 BROKEN = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, KeyError, IndexError, OverflowError,
-    NotImplementedError, RuntimeError, MemoryError,
+    NotImplementedError, RuntimeError, MemoryError, lzma.LZMAError,
 )  # fmt: skip
 """What the zipfile module raises for damaged and malicious archives."""
 
@@ -111,14 +114,17 @@ class ZipSource:
         """See Source."""
         return self._read(number, MAX_TEXT_BYTES)
 
-    def copy(self, number: int, path: Path) -> None:
+    def copy(self, wanted: Mapping[int, Path]) -> None:
         """See Source."""
-        member, name = self._members[number], self.listing.entries[number].name
-        try:
-            with self._zip.open(member) as opened:
-                copy_file(opened, path, name, member.file_size)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ArchiveError(f"'{shown(name)}' cannot be unpacked: {error}", file=shown(name)) from error
+        for number, path in wanted.items():
+            member, name = self._members[number], self.listing.entries[number].name
+            try:
+                with self._zip.open(member) as opened:
+                    copy_file(opened, path, name, member.file_size)
+            except BROKEN as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # the disk's own, not the archive's
+                raise ArchiveError(f"'{shown(name)}' cannot be unpacked: {error}", file=shown(name)) from error
 
     def _read(self, number: int, most: int) -> bytes:
         member, name = self._members[number], shown(self.listing.entries[number].name)
@@ -138,14 +144,21 @@ class ZipSource:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             with self._zip.open(member) as opened:
                 return opened.read(member.file_size + 1)
+        if member.compress_size > member.file_size + (member.file_size >> 3) + 4096:
+            raise zipfile.BadZipFile("it is larger packed than unpacked")
         file = self._file.fileno()
-        head = os.pread(file, LOCAL.size, member.header_offset)
-        magic, flags, name_length, extra_length = LOCAL.unpack(head)
+        # the whole member at once, as far as its head is as long as it usually is
+        begun = LOCAL.size + len(member.filename) + MOST_EXTRA
+        start = os.pread(file, begun + member.compress_size, member.header_offset)
+        magic, flags, name_length, extra_length = LOCAL.unpack_from(start)
         if magic != LOCAL_HEAD:
             raise zipfile.BadZipFile("it does not begin where the directory says")
         if flags & ENCRYPTED:
             raise zipfile.BadZipFile("it is encrypted")
-        packed = os.pread(file, member.compress_size, member.header_offset + LOCAL.size + name_length + extra_length)
+        begins = LOCAL.size + name_length + extra_length
+        packed = start[begins : begins + member.compress_size]
+        if len(packed) < member.compress_size:
+            packed = os.pread(file, member.compress_size, member.header_offset + begins)
         if len(packed) != member.compress_size:
             raise EOFError("the zip ends within it")
         data = packed

@@ -21,7 +21,8 @@ def recognise(files: Files) -> Layout | None:
     splits = {name for name in first if split_of(name)}
     # A folder of a split holds folders; one that holds images itself, among other classes, is a class named "train".
     below = {one.parts[depth] for one in inside if len(one.parts) > depth + 2}
-    if splits and splits <= below:
+    # Beside one with classes, a folder of a split without any holds images to be predicted for.
+    if splits and (splits <= below or (splits == set(first) and below)):
         layout = _splits_first(files, root, inside, splits)
     elif splits == set(first):
         return None  # loose images in train/ and test/: their classes are said elsewhere, or nowhere

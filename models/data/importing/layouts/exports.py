@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 from models.data.importing.layouts.finder import Finder
 from models.data.importing.layouts.layout import Candidate, Files, Layout, sample
-from models.data.importing.layouts.tables import decode_text
+from models.data.importing.layouts.table_files import decode_text
 from models.data.importing.names import Split, shown, split_of, suffix_of
 from models.text import plural
 

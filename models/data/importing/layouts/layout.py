@@ -1,10 +1,10 @@
 """Types of a recognised layout: the samples with their classes, splits and groups."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from models.data.importing.names import Split, class_name, is_junk, may_be_image, natural_key
-from models.data.importing.source import Entry, Listing
+from models.data.importing.source import Entry, Listing, nested_archive, without_archive_suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ class Candidate:
 
     number: int
     name: str
+    """As in the listing."""
     parts: tuple[str, ...]
+    """The path's parts, with archives inside of the source called as folders."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,22 @@ class Files:
         images, others = list[Candidate](), list[Candidate]()
         for number, entry in enumerate(listing.entries):
             parts = tuple(entry.name.split("/"))
-            if is_junk(parts):
+            if is_junk(parts) or entry.name in listing.archives:
                 continue
+            if listing.archives:
+                parts = as_folders(parts, listing.archives)
             (images if may_be_image(entry.name) else others).append(Candidate(number, entry.name, parts))
-        folders = {folder for folder in listing.folders if not is_junk(tuple(folder.split("/")))}
+        paths = [as_folders(tuple(folder.split("/")), listing.archives) for folder in listing.folders]
+        folders = {"/".join(parts) for parts in paths if not is_junk(parts)}
         return cls(listing.entries, images, others, folders, read)
+
+
+def as_folders(parts: tuple[str, ...], archives: Collection[str]) -> tuple[str, ...]:
+    """A path in which an archive among the parts is called as a folder would be: `train.zip/cat` as `train/cat`."""
+    for place, part in enumerate(parts[:-1]):
+        if nested_archive(part) and "/".join(parts[: place + 1]) in archives:
+            return (*parts[:place], without_archive_suffix(part), *parts[place + 1 :])
+    return parts
 
 
 def ordered(labels: set[str]) -> tuple[str, ...]:

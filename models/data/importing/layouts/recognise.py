@@ -2,13 +2,19 @@
 
 from models.data.importing.layouts import class_folders, exports, tables, webdataset
 from models.data.importing.layouts.layout import Files, Layout, Sample
-from models.data.importing.names import shown
+from models.data.importing.layouts.table_files import read_tables
+from models.data.importing.names import shown, suffix_of
+from models.data.importing.nested import KINDS as NESTED_KINDS
 from models.data.importing.options import ImportOptions
 from models.data.importing.parquet import ParquetSource
-from models.data.importing.source import Source, nested_archive
+from models.data.importing.source import TEXT_SUFFIXES, Source, nested_archive
 from models.errors import ArchiveError
 from models.text import plural
 
+MAX_LABEL = 255
+"""The most characters of a class's name: as many as a folder's may have."""
+NOTES = TEXT_SUFFIXES | {".md", ".yaml", ".yml", ".html", ".py", ".ini", ".db", ".log"}
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 FIX = (
     "put the images of each class into a folder with the class's name (cat/1.jpg, dog/2.jpg), or add a table "
     "labels.csv with the columns file and label"
@@ -24,28 +30,57 @@ def recognise(source: Source, options: ImportOptions) -> Layout:
     files = Files.of(source.listing, source.text)
     for other in (*files.others, *files.images):
         if kind := nested_archive(other.name):
+            deep = "in an archive in it, and only those of one level are read"
+            what = deep if kind in NESTED_KINDS else f"of a kind that is not read ({kind})"
             raise ArchiveError(
-                f"'{shown(other.name)}' in the {source.kind} is an archive itself ({kind}), and archives in archives "
-                "are not unpacked",
-                fix="unpack it and pack everything together, or import it by itself",
+                f"'{shown(other.name)}' in the {source.kind} is an archive {what}",
+                fix="unpack it and pack its files instead, or import it by itself",
                 file=shown(other.name),
             )
     if not files.images:
         raise no_images(source, files)
     found = _by_content(source, files, options)
-    if found is None:
+    if found is None or (len({one.label for one in found.samples}) == 1 and _labels_elsewhere(files)):
         raise no_labels(source, files)
     class_folders.merge_only_split(found)
+    _leave_out_what_is_no_label(found, source)
+    _list_what_is_no_image(found, files)
     return found
+
+
+def _leave_out_what_is_no_label(layout: Layout, source: Source) -> None:
+    wrong = [one for one in layout.samples if not 0 < len(one.label) <= MAX_LABEL]
+    if wrong:
+        layout.samples = [one for one in layout.samples if 0 < len(one.label) <= MAX_LABEL]
+        layout.left_out += [
+            (
+                source.listing.entries[one.entry].name,
+                f"has a label of {len(one.label):,} characters; 1 to {MAX_LABEL} are a class's name",
+            )
+            for one in wrong
+        ]
+
+
+def _list_what_is_no_image(layout: Layout, files: Files) -> None:
+    """Name the files beside images that may have been meant as some: videos, documents; not tables and notes."""
+    numbers = {one.entry for one in layout.samples}
+    folders = {one.parts[:-1] for one in files.images if one.number in numbers and len(one.parts) > 1}
+    layout.left_out += [
+        (other.name, f"is no image by its name ({suffix})")
+        for other in files.others
+        if other.parts[:-1] in folders and (suffix := suffix_of(other.name)) and suffix not in NOTES
+    ]
 
 
 def _by_content(source: Source, files: Files, options: ImportOptions) -> Layout | None:
     """The layout by the first recogniser that finds labels; the most reliable ones come first."""
-    for tool in (exports.teachable_machine, webdataset.recognise, exports.cvat, exports.label_studio):
-        if (layout := tool(files)) is not None:
-            return layout
     folders = class_folders.recognise(files)
     sure = folders is not None and len({one.label for one in folders.samples}) > 1
+    for tool in (exports.teachable_machine, webdataset.recognise, exports.cvat, exports.label_studio):
+        if (layout := tool(files)) is None:
+            continue
+        if not (sure and layout.name == webdataset.ONLY_TEXTS):  # notes beside images in class folders
+            return layout
     if (layout := tables.recognise(files, options, surely=sure)) is not None:
         if sure and folders is not None and _differ(layout, folders):
             layout.warnings.append("the labels are those of the table; the images' folders were not taken for classes")
@@ -90,6 +125,21 @@ def no_labels(source: Source, files: Files) -> ArchiveError:
     return ArchiveError(
         f"nothing says the classes of the {plural(len(files.images), 'image')} in the {source.kind}: '{example}' lies "
         "in no folder of a class, and there is no table that names it",
-        fix=FIX,
+        fix=_labels_elsewhere(files) or FIX,
         file=example,
+    )
+
+
+def _labels_elsewhere(files: Files) -> str | None:
+    """What to do with a file that may hold the labels and could not be used; None if there is none."""
+    sheet = next((other.name for other in files.others if suffix_of(other.name) in SPREADSHEETS), None)
+    if sheet is not None:
+        return f"save '{shown(sheet)}' as CSV, with the columns file and label, and pack that"
+    table = next((table for table in read_tables(files) if len(table.columns) > 1 and len(table.rows) > 1), None)
+    if table is None:
+        return None
+    columns = ", ".join(f"'{shown(column)}'" for column in table.columns[:6])
+    return (
+        f"'{shown(table.name)}' has the columns {columns}: one of them has to hold the images' names, such as "
+        f"'{shown(files.images[0].parts[-1])}', and one called label their classes"
     )

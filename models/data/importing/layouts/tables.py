@@ -1,20 +1,17 @@
 """The layout with a table of labels: CSV or JSON Lines, as from Kaggle, Hugging Face and Roboflow."""
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from models.data.importing.layouts.finder import Finder
-from models.data.importing.layouts.layout import Candidate, Files, Layout, Sample, sample
-from models.data.importing.names import Split, shown, split_of, suffix_of
+from models.data.importing.layouts.layout import Files, Layout, Sample, sample
+from models.data.importing.layouts.table_files import Table, read_tables
+from models.data.importing.names import Split, shown, split_of
 from models.data.importing.options import ImportOptions
 from models.text import plural
 
-SEPARATED, LINES = {".csv", ".tsv", ".txt"}, {".jsonl", ".ndjson"}
-DELIMITERS = ",;\t|"
 FILE_COLUMNS = (
     "file_name", "filename", "file", "image", "image_path", "image_file", "image_name", "imagename", "filepath",
     "file_path", "path", "img", "img_path", "image_id", "id_code", "id", "name", "photo", "picture", "url",
@@ -33,20 +30,9 @@ MIN_FOUND = 0.5
 MIN_COVERED = 0.5
 """The part of the images that a table must name for its labels to count."""
 FOUND_LOOKED_AT = 200
-MOST_TEXTS = 20
-"""The most .txt files that are read: some are lists of labels, most are not."""
-NOT_LABELS = ("submission",)
-"""Parts of names of tables that only look like labels, such as Kaggle's sample submissions."""
-
-
-@dataclass
-class Table:
-    """A table's columns and rows, all as text."""
-
-    name: str
-    folder: tuple[str, ...]
-    columns: list[str]
-    rows: list[list[str]]
+BETWEEN_LABELS = re.compile(r"\s*[,;|]\s*")
+PLURAL_COLUMNS = ("labels", "tags", "classes", "categories")
+"""Columns in which blanks may separate labels too."""
 
 
 def recognise(files: Files, options: ImportOptions, *, surely: bool) -> Layout | None:
@@ -54,7 +40,7 @@ def recognise(files: Files, options: ImportOptions, *, surely: bool) -> Layout |
 
     `surely` requires a column named label, class or similar; it is set for images that are in class folders.
     """
-    found = _read_tables(files)
+    found = read_tables(files)
     if not found:
         return None
     finder = Finder(files.images)
@@ -64,7 +50,7 @@ def recognise(files: Files, options: ImportOptions, *, surely: bool) -> Layout |
     for table in found:
         if _take(table, finder, layout, named, options, files, surely):
             used.append(table.name)
-    if not used or len(named) < MIN_COVERED * len(files.images):
+    if not used or len(named) < MIN_COVERED * len(files.images) or (surely and not layout.samples):
         return None
     what = ", ".join(f"'{shown(name)}'" for name in used[:3]) + (" and more" if len(used) > 3 else "")
     layout.name = f"images with a table of labels ({what})"
@@ -78,7 +64,7 @@ def groups_beside(files: Files, options: ImportOptions) -> dict[int, str]:
     """The group of each image from tables without labels, for class folders with a table beside them."""
     finder = Finder(files.images)
     groups: dict[int, str] = {}
-    for table in _read_tables(files):
+    for table in read_tables(files):
         column = _group_column(table, options)
         place = _file_column(table, finder)
         if column is None or place is None:
@@ -112,13 +98,12 @@ def _take(
     given = _split_of_table(table)
     paths = {one.number: one.parts[:-1] for one in files.images}
     missing = 0
-    for row in table.rows:
-        label = row[label_at].strip() if label_at is not None else _label_of(row, one_hot, table.columns)
+    labels = _labels(table, label_at, one_hot)
+    for row, (label, why) in zip(table.rows, labels, strict=True):
         number = finder.find(row[place], table.folder)
         if number is None:
             missing += 1
         elif not label:
-            why = "has no label" if label_at is not None else "has no label, or several"
             named.setdefault(number, "")
             layout.left_out.append((files.entries[number].name, f"{why} in '{shown(table.name)}'"))
         elif number not in named:
@@ -189,9 +174,44 @@ def _is_bit(value: str) -> bool:
     return value.strip() in ("0", "1", "0.0", "1.0", "")
 
 
-def _label_of(row: Sequence[str], columns: Sequence[int], names: Sequence[str]) -> str:
-    ones = [at for at in columns if row[at].strip() in ("1", "1.0")]
-    return names[ones[0]] if len(ones) == 1 else ""
+def _labels(table: Table, label_at: int | None, one_hot: Sequence[int]) -> list[tuple[str, str]]:
+    """Each row's label; where it has none or several, an empty one and what is wrong."""
+    if label_at is None:
+        found = [[table.columns[at] for at in one_hot if row[at].strip() in ("1", "1.0")] for row in table.rows]
+    else:
+        values = [row[label_at].strip() for row in table.rows]
+        if all(re.fullmatch(r"-?[0-9]+\.0", value) for value in values if value):
+            values = [value.removesuffix(".0") for value in values]  # whole numbers beside an empty cell, by pandas
+        found = _several(values, blanks=table.columns[label_at].casefold() in PLURAL_COLUMNS)
+    return [
+        (labels[0], "")
+        if len(labels) == 1
+        else ("", "has several labels: " + ", ".join(map(shown, labels[:4])) if labels else "has no label")
+        for labels in found
+    ]
+
+
+def _several(values: Sequence[str], *, blanks: bool) -> list[list[str]]:
+    """The labels of each cell.
+
+    A cell holds several where each part of it is a label elsewhere: alone, or in a cell with others. So a class called
+    "tench, Tinca tinca" is one.
+    """
+    divided = {value: _parts(value, blanks=blanks) for value in set(values)}
+    seen_in = Counter(part for parts in divided.values() for part in set(parts))
+    return [
+        parts
+        if len(parts := divided[value]) > 1 and all(seen_in[part] > 1 for part in parts)
+        else [value]
+        if value
+        else []
+        for value in values
+    ]
+
+
+def _parts(value: str, *, blanks: bool) -> list[str]:
+    parts = [part for part in BETWEEN_LABELS.split(value) if part]
+    return value.split() if len(parts) < 2 and blanks else parts
 
 
 def _split_of_table(table: Table) -> Split | None:
@@ -207,89 +227,6 @@ def _split_of_table(table: Table) -> Split | None:
         if split := split_of(word):
             return split
     return None
-
-
-# Reading
-
-
-def _read_tables(files: Files) -> list[Table]:
-    tables = []
-    texts = 0
-    for other in files.others:
-        base, suffix = other.parts[-1].casefold(), suffix_of(other.parts[-1])
-        if any(word in base for word in NOT_LABELS):
-            continue
-        texts += suffix == ".txt"
-        if suffix == ".txt" and texts > MOST_TEXTS:
-            continue
-        if suffix in SEPARATED or suffix in LINES:
-            read = _read_lines if suffix in LINES else _read_separated
-            table = read(other, files.read(other.number), {one.parts[-1] for one in files.images[:1000]})
-            if table is not None and table.rows:
-                tables.append(table)
-    return tables
-
-
-def decode_text(data: bytes) -> str:
-    """Decode a table: UTF-8, UTF-16 with a byte order mark, or else Windows-1252."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
-
-
-def _read_separated(other: Candidate, data: bytes, images: set[str]) -> Table | None:
-    text = decode_text(data)
-    first = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=first.count)
-    if not first.count(delimiter):
-        if suffix_of(other.name) != ".txt" or " " not in first:
-            return None
-        delimiter = " "  # "1.jpg 0", as lists of files have it
-    try:
-        csv.field_size_limit(1 << 20)
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
-    except csv.Error:
-        return None
-    if len(rows) < 1:
-        return None
-    width = len(rows[0])
-    if any(value.strip().replace("\\", "/").rpartition("/")[2] in images for value in rows[0]):
-        header = [f"column {at + 1}" for at in range(width)]  # the table begins with an image: it has no header
-    else:
-        header, rows = [column.strip() for column in rows[0]], rows[1:]
-    rows = [[*row[:width], *[""] * (width - len(row))] for row in rows]
-    return Table(other.name, other.parts[:-1], header, rows)
-
-
-def _read_lines(other: Candidate, data: bytes, images: set[str]) -> Table | None:
-    records = list(_objects(decode_text(data)))
-    columns = list(dict.fromkeys(key for record in records for key in record))[:1000]
-    rows = [[_as_text(record.get(column)) for column in columns] for record in records]
-    return Table(other.name, other.parts[:-1], columns, rows) if columns else None
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    for line in text.split("\n"):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict):
-                yield record
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool | int | float):
-        return str(value)
-    if isinstance(value, list) and len(value) == 1:
-        return _as_text(value[0])
-    return ""
 
 
 def add_groups(layout: Layout, groups: dict[int, str]) -> None:

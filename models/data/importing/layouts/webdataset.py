@@ -1,17 +1,19 @@
 """The WebDataset layout: the files of a sample share their name up to the first dot (000001.jpg, 000001.cls)."""
 
 import json
+import re
 from collections.abc import Sequence
 
 from models.data.importing.layouts.layout import Candidate, Files, Layout, sample
-from models.data.importing.layouts.tables import decode_text
-from models.data.importing.names import class_name, split_of
+from models.data.importing.layouts.table_files import decode_text
+from models.data.importing.names import Split, class_name, split_of
 from models.errors import ArchiveError
 
 LABELS = ("cls", "label", "cls.txt", "label.txt", "txt", "json")
 """Suffixes of the file with the label, the most reliable first."""
 KEYS = ("label", "cls", "class", "class_name", "category", "target")
 """In a sample's JSON."""
+ONLY_TEXTS = "images with a text of their label beside each"
 MIN_LABELLED = 0.5
 LONGEST_LABEL = 200
 MAX_CAPTIONS = 0.5
@@ -35,7 +37,7 @@ def recognise(files: Files) -> Layout | None:
         if label is None:
             layout.left_out.append((one.name, "has no file of its label beside it"))
         else:
-            split = next((found for part in one.parts[:-1] if (found := split_of(part))), None)
+            split = next((found for part in one.parts[:-1] if (found := _split_in(part))), None)
             layout.samples.append(sample(one.number, label, split))
     if not layout.samples:
         return None
@@ -43,11 +45,19 @@ def recognise(files: Files) -> Layout | None:
     only_texts = all(set(one) == {"txt"} for one in beside.values())
     if only_texts and len(distinct) > MAX_CAPTIONS * len(layout.samples):
         return None  # captions, a different one for each image
+    if only_texts:
+        layout.name = ONLY_TEXTS
     layout.class_names = _names(files, [one.label for one in layout.samples])
     if layout.class_names is not None:
         names = layout.class_names
         layout.samples = [sample(one.entry, names[int(one.label)], one.split) for one in layout.samples]
     return layout
+
+
+def _split_in(part: str) -> Split | None:
+    """The split that a folder's or a shard's name says: `train`, `imagenet-val-000012`."""
+    words = (part, *re.split(r"[-_.\s]+", part))
+    return next((found for word in words if (found := split_of(word))), None)
 
 
 def _key(one: Candidate) -> tuple[str, str]:

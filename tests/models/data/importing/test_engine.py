@@ -33,7 +33,7 @@ def test_class_folders_become_a_dataset_as_any_other(tmp_path: Path) -> None:
     assert dataset.train_images.shape == (8, 3, 12, 12)
     assert dataset.test_images.shape == (2, 3, 12, 12)
     assert dataset.train_labels.tolist() == [0] * 4 + [1] * 4
-    assert dataset.fingerprint == report.fingerprint == fingerprint(dataset)
+    assert dataset.fingerprint == report.fingerprint
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["1"]
 
 
@@ -119,3 +119,26 @@ def test_a_file_that_ends_the_decoder_is_a_broken_file_and_the_import_goes_on(
     assert {one.file for one in report.skipped} == {"photos/cat/2b.png", "photos/dog/0b.png"}
     assert "is damaged, or needs more memory" in report.skipped[0].reason
     assert report.num_images == 10
+
+
+def test_the_fingerprint_names_all_that_a_dataset_is(tmp_path: Path) -> None:
+    plain = classes("cat", "dog", per_class=4)
+    given = {name.replace("cat", "train/cat").replace("dog", "train/dog"): data for name, data in plain.items()}
+    held_out = {name.replace("train/", "val/") if name.endswith("3.png") else name: given[name] for name in given}
+    other = {
+        name.replace("train/", "val/") if name.endswith(("2.png", "3.png")) else name: given[name] for name in given
+    }
+    renamed = {name.replace("dog", "hound"): data for name, data in plain.items()}
+    found = {
+        "plain": run(make_zip(tmp_path / "0.zip", plain), tmp_path / "0", test_fraction=0),
+        "validation": run(make_zip(tmp_path / "1.zip", held_out), tmp_path / "1"),
+        "other validation": run(make_zip(tmp_path / "2.zip", other), tmp_path / "2"),
+        "groups": run(make_zip(tmp_path / "3.zip", plain), tmp_path / "3", test_fraction=0, group="([01])[.]png"),
+        "other groups": run(make_zip(tmp_path / "4.zip", plain), tmp_path / "4", test_fraction=0, group="([02])[.]png"),
+        "names": run(make_zip(tmp_path / "5.zip", renamed), tmp_path / "5", test_fraction=0),
+        "fit": run(make_zip(tmp_path / "6.zip", plain), tmp_path / "6", test_fraction=0, fit="pad"),
+    }
+    assert len({report.fingerprint for report in found.values()}) == len(found)
+    assert len({fingerprint(load_folder(tmp_path / str(number))) for number in range(7)}) == 1, "the same arrays"
+    again = run(make_zip(tmp_path / "7.zip", held_out), tmp_path / "7")
+    assert again.fingerprint == found["validation"].fingerprint
