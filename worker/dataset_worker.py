@@ -16,7 +16,7 @@ from models.data.description import DatasetProgress
 from models.data.fetching import read_note
 from models.data.health.report import HealthReport
 from models.data.health.stored import StoredCheck, write_check
-from models.data.uploaded import version_folder
+from models.data.uploaded import health_folder, version_folder
 from models.errors import EpochalError
 from models.files import flush, make_folder, remove_tree
 from models.store import datasets
@@ -121,7 +121,10 @@ class DatasetWorker:
     def _leave(self, claim: datasets.Claim) -> None:
         """Release an unfinished job. If it was deleted, remove its files."""
         with self._runtime.store.writing() as session:
-            datasets.give_back(session, claim.job_id, claim.attempt, counts=not self._runtime.shutdown.is_set())
+            ours = datasets.give_back(session, claim.job_id, claim.attempt, counts=not self._runtime.shutdown.is_set())
+            given_up = ours and claim.job_id not in datasets.job_ids(session)
+        if given_up and claim.kind is DatasetJobKind.HEALTH:  # of an import, the version's row says it
+            self._write_health(claim, StoredCheck(problem=datasets.given_up(claim.kind, self._runtime.name)))
         self._clean_up(claim)
 
     def _clean_up(self, claim: datasets.Claim) -> None:
@@ -137,7 +140,7 @@ class DatasetWorker:
         with self._runtime.store.writing() as session:
             if claim.kind is DatasetJobKind.HEALTH:
                 if datasets.end_check(session, claim):
-                    write_check(place, _check_in(answer))
+                    self._write_health(claim, _check_in(answer))
             elif "problem" in answer:
                 datasets.fail(session, claim, answer["problem"])
             elif datasets.beat(session, claim):
@@ -153,6 +156,11 @@ class DatasetWorker:
                 )
                 if version is not None:
                     datasets.add_job(session, version, DatasetJobKind.HEALTH, {})
+
+    def _write_health(self, claim: datasets.Claim, check: StoredCheck) -> None:
+        folder = health_folder(self._runtime.settings.datasets_dir, claim.dataset, claim.version)
+        make_folder(folder)
+        write_check(folder, check)
 
     def _write(self, action: Callable[[], None]) -> None:
         """Run `action`, retrying while the database is unavailable; at a shutdown the next worker repeats the job."""

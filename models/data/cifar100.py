@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from models.data.cifar10 import COPIES
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
 from models.data.sources import Arrays, Progress, Source
@@ -41,6 +42,7 @@ CIFAR100 = DatasetInfo(
     licence="no licence stated; free for research, cite the technical report",
     has_up_and_down=True,
     can_be_mirrored=True,
+    known=(COPIES.format(share="10%", name="cifar100"),),
 )
 
 

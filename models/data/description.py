@@ -1,6 +1,6 @@
 """The JSON of datasets: dataset.json in a dataset's folder, and what is stored and sent of an uploaded version."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class InfoJson(TypedDict):
@@ -24,6 +24,7 @@ class InfoJson(TypedDict):
     class_counts: list[int] | None
     num_validation: int | None
     num_groups: int | None
+    known: NotRequired[list[str]]
 
 
 class ClassCountJson(TypedDict):
@@ -69,6 +70,8 @@ class DatasetNote(TypedDict, total=False):
     """The version of the folder's layout."""
     source: str
     fingerprint: str
+    content: str
+    """The fingerprint of the arrays alone, of an imported dataset."""
     bytes: dict[str, int]
     """The size of each array's file."""
     mean: list[float]
@@ -102,6 +105,15 @@ class VersionOptions(ImportChoices, total=False):
     dropped: int
 
 
+class DatasetProgress(TypedDict):
+    """How far an import, a change or a check is."""
+
+    phase: str
+    done: int
+    total: int
+    """0 while it is not known."""
+
+
 JobOptions = TypedDict(
     "JobOptions",
     {
@@ -112,6 +124,7 @@ JobOptions = TypedDict(
         "relabel": list[tuple[int, int]],
         "drop": list[int],
         "lost": int,
+        "progress": DatasetProgress,
     },
     total=False,
 )
@@ -119,14 +132,5 @@ JobOptions = TypedDict(
 
 An import: the archive's name in the folder of uploads, the file name that it was sent by, and the choices. A change:
 the version that it starts from, (image, label) of those relabelled, and the images dropped. Any job: how many workers
-or processes it has lost.
+or processes it has lost. A check: how far it is.
 """
-
-
-class DatasetProgress(TypedDict):
-    """How far an import, a change or a check is."""
-
-    phase: str
-    done: int
-    total: int
-    """0 while it is not known."""

@@ -39,6 +39,9 @@ class DatasetInfo:
     num_groups: int | None = None
     """Number of groups of training images (one patient, one burst of photos); None without groups."""
 
+    known: tuple[str, ...] = ()
+    """What others have found to be wrong with a published dataset, with the source."""
+
     def as_json(self) -> InfoJson:
         """The entry as GET /datasets shows it."""
         members = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

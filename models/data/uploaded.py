@@ -84,10 +84,9 @@ def version_folder(datasets_dir: Path, name: str, version: int) -> Path:
     return datasets_dir / name / str(int(version))
 
 
-def health_file(datasets_dir: Path, name: str, version: int) -> Path:
-    """Where the result of a check is; of a built-in dataset, whatever the version is."""
-    folder = datasets_dir / BUILT_IN / name if name in DATASETS else version_folder(datasets_dir, name, version)
-    return folder / HEALTH
+def health_folder(datasets_dir: Path, name: str, version: int) -> Path:
+    """The folder of the result of a check (models.data.health.stored); a built-in dataset has no versions."""
+    return datasets_dir / BUILT_IN / name if name in DATASETS else version_folder(datasets_dir, name, version)
 
 
 def find_dataset(dataset: DatasetSpec, settings: HasFolders) -> FoundDataset:

@@ -16,11 +16,13 @@ from models.errors import Conflict, NotFound, ProblemJson
 from models.plain import finite
 from models.spec.data import DatasetSpec
 from models.store.columns import now
-from models.store.states import DatasetJobKind, DatasetStatus, Status
-from models.store.tables import Dataset, DatasetJob, DatasetVersion, Experiment
+from models.store.states import DatasetJobKind, DatasetStatus, Status, StudyState
+from models.store.tables import Dataset, DatasetJob, DatasetVersion, Experiment, Study, StudyRow
 
 MAX_VERSIONS = 1000
 """The most versions of one name."""
+BUILT_IN_VERSION = 0
+"""Of the one row that a built-in dataset gets once it is to be checked, so that a job can belong to it."""
 MAX_ATTEMPTS = 3
 """The job fails when it has lost this many workers or processes."""
 
@@ -97,6 +99,21 @@ def add_job(session: Session, version: DatasetVersion, kind: DatasetJobKind, opt
     return job
 
 
+def ask_for_check(session: Session, name: str, version: int) -> DatasetJob:
+    """The job by which a worker checks a version's images: the one that waits or runs, or a new one."""
+    job = find_job(session, name, version, DatasetJobKind.HEALTH)
+    return job or add_job(session, get_version(session, name, version), DatasetJobKind.HEALTH, {})
+
+
+def keep_built_in(session: Session, name: str) -> None:
+    """Make the row of a built-in dataset, which only its check needs."""
+    if session.get(Dataset, name) is None:
+        session.add(Dataset(name=name))
+        session.flush()
+        session.add(DatasetVersion(dataset=name, version=BUILT_IN_VERSION, status=DatasetStatus.READY, options={}))
+        session.flush()
+
+
 def check_not_importing(versions: Sequence[DatasetVersion]) -> None:
     """Raise Conflict while one of a name's versions is being imported."""
     for found in versions:
@@ -127,8 +144,20 @@ def list_versions(session: Session, name: str) -> list[DatasetVersion]:
 
 
 def list_names(session: Session) -> list[str]:
-    """All names in alphabetical order."""
-    return list(session.scalars(select(Dataset.name).order_by(Dataset.name)))
+    """The names of uploaded datasets, in the order of the alphabet."""
+    has_version = select(DatasetVersion.dataset).where(
+        DatasetVersion.dataset == Dataset.name, DatasetVersion.version != BUILT_IN_VERSION
+    )
+    return list(session.scalars(select(Dataset.name).where(has_version.exists()).order_by(Dataset.name)))
+
+
+def list_ready(session: Session) -> list[tuple[str, int, str]]:
+    """Name, version and fingerprint of every uploaded version that can be trained on."""
+    query = select(DatasetVersion.dataset, DatasetVersion.version, DatasetVersion.fingerprint).where(
+        DatasetVersion.status == DatasetStatus.READY, DatasetVersion.fingerprint.is_not(None)
+    )
+    found = session.execute(query.order_by(DatasetVersion.dataset, DatasetVersion.version))
+    return [(name, version, fingerprint or "") for name, version, fingerprint in found]
 
 
 def count_importing(session: Session, owner: str | None = None) -> int:
@@ -151,7 +180,7 @@ def find_job(session: Session, name: str, version: int, kind: DatasetJobKind) ->
 def delete(session: Session, name: str, version: int | None = None) -> list[int]:
     """Delete a name with all its versions, or one version. Returns the versions; remove their files after the commit.
 
-    Raises NotFound, and Conflict while an unfinished experiment uses one of them.
+    Raises NotFound, and Conflict while an unfinished experiment or study uses one of them.
     """
     get_version(session, name, version)
     versions = [found for found in list_versions(session, name) if version in (None, found.version)]
@@ -190,6 +219,22 @@ def _check_unused(session: Session, name: str, versions: Sequence[DatasetVersion
             fix="wait until they have ended, or cancel them",
             experiments=users[:50],
         )
+    rows = select(StudyRow.study_id, StudyRow.spec).join(Study, Study.id == StudyRow.study_id)
+    active = rows.where(Study.state.in_([state for state in StudyState if state.active]), StudyRow.reason.is_(None))
+    studies = sorted(
+        {
+            number
+            for number, spec in session.execute(active)
+            if spec["dataset"]["name"] == name and spec["dataset"].get("fingerprint") in fingerprints
+        }
+    )
+    if studies:
+        named = ", ".join(map(str, studies[:10])) + (" ..." if len(studies) > 10 else "")
+        raise Conflict(
+            f"dataset {name} is what {'study' if len(studies) == 1 else 'studies'} {named} will train on",
+            fix="wait until they have ended, or cancel them",
+            studies=studies[:50],
+        )
 
 
 def any_waiting(session: Session) -> bool:
@@ -216,7 +261,9 @@ def beat(session: Session, claim: Claim, progress: DatasetProgress | None = None
     if job is None:
         return False
     job.heartbeat += 1
-    if progress is not None and claim.kind is not DatasetJobKind.HEALTH:
+    if progress is not None and claim.kind is DatasetJobKind.HEALTH:
+        job.options = {**job.options, "progress": progress}
+    elif progress is not None:
         _version_of(session, claim).progress = progress
     return True
 
@@ -239,16 +286,20 @@ def give_back(session: Session, job_id: int, attempt: int, *, counts: bool) -> b
         return False
     lost = int(job.options.get("lost", 0)) + counts
     if lost >= MAX_ATTEMPTS:
-        reason: ProblemJson = {
-            "title": "The import was given up",
-            "detail": f"the process that did it was lost {lost} times, the last one on {job.claimed_by}",
-            "fix": "see the worker's log; often there is too little memory for it",
-        }
-        _end(session, job, DatasetStatus.FAILED, reason=reason)
+        _end(session, job, DatasetStatus.FAILED, reason=given_up(job.kind, job.claimed_by))
         return True
     job.options = {**job.options, "lost": lost}
     job.claimed_by = None
     return True
+
+
+def given_up(kind: DatasetJobKind, worker: str) -> ProblemJson:
+    """Why a job was not done whose process was lost too often, as in a problem document."""
+    return {
+        "title": f"The {'check' if kind is DatasetJobKind.HEALTH else 'import'} was given up",
+        "detail": f"the process that did it was lost {MAX_ATTEMPTS} times, the last one on {worker}",
+        "fix": "see the worker's log; often there is too little memory for it",
+    }
 
 
 def finish(

@@ -157,6 +157,7 @@ def show(
 def health(
     name: Name,
     version: VersionOption = None,
+    again: Annotated[bool, typer.Option("--again", help="Check once more what was checked.")] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
@@ -164,12 +165,16 @@ def health(
 ) -> None:
     """Show what is wrong with a dataset's images; waits until a worker has checked them."""
     client = options.connect(url, api_key, data_dir)
-    document = client.get(f"{_address(name)}/health", version=version)
-    if document["status"] == "checking" and not Mode.json:
-        errors.print("a worker is checking the images ...", style="dim")
+    address = f"{_address(name)}/health"
+    document = client.post(address, version=version) if again else client.get(address, version=version)
+    said = ""
     while document["status"] == "checking":
+        phase = (document["progress"] or {}).get("phase") or "a worker is to check the images"
+        if phase != said and not Mode.json:
+            errors.print(f"{shown(phase)} ...", style="dim")
+        said = phase
         time.sleep(POLL_SECONDS)
-        document = client.get(f"{_address(name)}/health", version=version)
+        document = client.get(address, version=version)
     if Mode.json:
         print_json(document)
     if document["status"] == "failed":

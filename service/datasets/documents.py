@@ -165,13 +165,14 @@ class HealthReportDocument(Document):
 
 
 class HealthDocument(Document):
-    """The check of a version's images: findings in sentences, with the images concerned."""
+    """What is wrong with a dataset's images, in sentences with the images to look at."""
 
     name: str
-    version: int
+    version: int | None = Field(description="null for a built-in dataset.")
     status: str = Field(description="checking, ready or failed.")
+    progress: Progress | None = Field(description="While a worker checks it.")
     reason: JsonObject | None = Field(description="Why the check failed, with the members of a problem document.")
-    report: HealthReportDocument | None
+    report: HealthReportDocument | None = Field(description="Of the last check; null before the first has ended.")
     links: dict[str, str]
 
 
@@ -185,7 +186,7 @@ def links_of(name: str, version: int | None) -> dict[str, str]:
     """The addresses of what belongs to a dataset."""
     root, query = address_of(name), "" if version is None else f"?version={version}"
     links = {"self": root, "images": f"{root}/images{query}", "page": with_prefix(f"/datasets/{quote(name, safe='')}")}
-    return links if version is None else {**links, "health": f"{root}/health{query}"}
+    return {**links, "health": f"{root}/health{query}"}
 
 
 def version_document(row: DatasetVersion, versions: list[DatasetVersion]) -> DatasetDocument:
@@ -258,7 +259,7 @@ def built_in_document(info: DatasetInfo, counts: list[tuple[int, int]] | None) -
         channels=info.channels,
         fingerprint=None,
         layout=None,
-        warnings=[],
+        warnings=list(info.known),
         options={},
         made_of=None,
         created_by=None,

@@ -16,7 +16,7 @@ from models.store.states import DatasetStatus
 from models.store.tables import DatasetVersion
 from service.datasets.documents import ImageItem, ImagePage, address_of
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "validation", "test")
 MAX_SIDE = 2048
 """The largest side in pixels of an enlarged image."""
 
@@ -72,13 +72,19 @@ def read_pixels(dataset: ImageDataset, image: int, scale: int) -> npt.NDArray[np
 
 
 def _ids(dataset: ImageDataset, label: int | None, split: str | None) -> npt.NDArray[np.int64]:
-    num_train = dataset.info.num_train
-    parts = []
-    for name, labels, first in (("train", dataset.train_labels, 0), ("test", dataset.test_labels, num_train)):
-        if split in (None, name):
-            found = np.arange(len(labels)) if label is None else np.flatnonzero(labels == label)
-            parts.append(found + first)
-    return np.concatenate(parts)
+    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
+    wanted = np.ones(len(labels), dtype=np.bool_) if label is None else labels == label
+    if split is not None:
+        wanted &= _split_numbers(dataset) == SPLITS.index(split)
+    return np.flatnonzero(wanted)
+
+
+def _split_numbers(dataset: ImageDataset) -> npt.NDArray[np.int8]:
+    """Of each image, the place of its split in SPLITS; validation is what the dataset itself holds out."""
+    numbers = np.zeros(len(dataset.train_labels), dtype=np.int8)
+    if dataset.validation is not None:
+        numbers[dataset.validation] = 1
+    return np.concatenate([numbers, np.full(len(dataset.test_labels), 2, dtype=np.int8)])
 
 
 def _records(dataset: ImageDataset, settings: Settings, name: str, wanted: set[int]) -> dict[int, ImageRecord]:
@@ -101,7 +107,7 @@ def _item(dataset: ImageDataset, image: int, record: ImageRecord | None, name: s
     return ImageItem(
         id=image,
         label=dataset.info.class_names[int(labels[row])],
-        split=SPLITS[image >= num_train],
+        split=SPLITS[2 if image >= num_train else int(dataset.validation is not None and dataset.validation[row])],
         file=None if record is None else record.name,
         width=None if record is None else record.width,
         height=None if record is None else record.height,

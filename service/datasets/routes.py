@@ -16,7 +16,7 @@ from models.store.tables import DatasetVersion
 from service.catalogue.inspector import InspectorDep
 from service.datasets.datasets import Datasets, Dropping, Relabelling
 from service.datasets.documents import DatasetDocument, DatasetsDocument, HealthDocument, ImagePage
-from service.datasets.health import read_health
+from service.datasets.health import check_again, read_health
 from service.datasets.images import list_images, open_images, read_pixels
 from service.datasets.upload import Options, accept_upload
 from service.drawing.canvas import png
@@ -49,10 +49,12 @@ async def get_datasets(request: Request) -> Datasets:
 
 
 class Split(StrEnum):
-    """The arrays that an image is in."""
+    """The split that an image is in. A spec may hold out a part of `train` for validation where there is none."""
 
     TRAIN = "train"
-    """Trained on and validated on."""
+    """Trained on."""
+    VALIDATION = "validation"
+    """Held out by the dataset itself."""
     TEST = "test"
     """Tested on at the end."""
 
@@ -293,7 +295,7 @@ async def draw_augmented_images(
 @router.get(
     "/{name}/health",
     responses={
-        202: {"description": "It is being checked.", "model": HealthDocument},
+        202: {"description": "It is being checked; `progress` says how far.", "model": HealthDocument},
         **problems(401, 404, 409, 422),
     },
 )
@@ -305,10 +307,31 @@ def get_dataset_health(
     response: Response,
     version: Version = None,
 ) -> HealthDocument:
-    """Read what is wrong with a dataset's images; a worker checks each version once it is ready."""
+    """Read what is wrong with a dataset's images; a worker checks each version once it is ready.
+
+    A built-in dataset is checked when this is asked for the first time.
+    """
     document = read_health(store, settings, datasets, name, version)
+    assert document is not None
     response.status_code = 202 if document.status == "checking" else 200
     return document
+
+
+@router.post(
+    "/{name}/health",
+    status_code=202,
+    responses={202: {"description": "A worker checks it."}, **problems(401, 403, 404, 409, 422, 503)},
+)
+def check_dataset_again(
+    name: Name,
+    datasets: DatasetsDep,
+    store: StoreDep,
+    settings: SettingsDep,
+    _: Annotated[None, WritePlace],
+    version: Version = None,
+) -> HealthDocument:
+    """Have a worker check a dataset's images once more, after a check that failed, for instance."""
+    return check_again(store, settings, datasets, name, version)
 
 
 @router.post(

@@ -98,8 +98,8 @@ def show_dataset(
         except EpochalError as error:
             why = error
     health = None
-    if document.status.value == "ready" and not document.built_in:
-        health = read_health(store, settings, datasets, name, document.version)
+    if document.status.value == "ready":
+        health = read_health(store, settings, datasets, name, document.version, ask=not document.built_in)
     return render(
         "dataset.html",
         caller=caller,

@@ -1,5 +1,6 @@
 """Imports are made beside the queue by a real worker, gone on with by another, and stopped when they are deleted."""
 
+import resource
 from typing import Any
 
 import pytest
@@ -76,6 +77,26 @@ def test_a_deleted_import_is_stopped_and_leaves_nothing(lab: Lab) -> None:
         datasets.delete(session, "gone")
     wait_until(lambda: not left(lab), 30.0, "the import to be stopped")
     assert not list_versions(lab.settings.datasets_dir, "gone")
+
+
+def test_a_disk_that_is_full_fails_the_import_leaves_nothing_and_the_next_one_is_made(lab: Lab) -> None:
+    worker = lab.worker()
+    nursery = worker.family()[1]
+    before = resource.prlimit(nursery, resource.RLIMIT_FSIZE)
+    # The kernel refuses every process that is forked from now on any file beyond 100 kB, as a full disk would.
+    resource.prlimit(nursery, resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        upload(lab, "large", photos(MANY, first=9000, side=48))
+        version = ended(lab, "large")
+    finally:
+        resource.prlimit(nursery, resource.RLIMIT_FSIZE, before)
+    assert version.status is DatasetStatus.FAILED
+    assert "cannot be kept" in version.reason["detail"]
+    assert (version.reason["code"], version.reason["status"]) == ("storage-full", 507)
+    wait_until(lambda: not left(lab), 30.0, "the files of the job to go")
+    assert not list_versions(lab.settings.datasets_dir, "large")
+    upload(lab, "large", photos(MANY, first=9000, side=48))
+    assert ended(lab, "large").status is DatasetStatus.READY
 
 
 def test_what_cannot_be_imported_says_why_with_the_name_it_was_sent_by(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""What the forked process does for a job of an uploaded dataset: import an archive, change a version, check one."""
+"""What the forked process does for a job of a dataset: import an archive, change a version, check one."""
 
 import re
 import time
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import structlog
 
+from models.data.catalogue import DATASETS
 from models.data.changing import change_version
-from models.data.dataset import load_folder
+from models.data.dataset import load_dataset, load_folder
 from models.data.description import JobOptions
-from models.data.health import health_report
+from models.data.health import HealthReport, health_report
 from models.data.importing.engine import import_archive
 from models.data.importing.files import read_files
 from models.data.importing.options import ImportOptions
@@ -65,13 +66,19 @@ def _do(channel: Channel, settings: Settings, payload: DatasetJob) -> Report:
         report = import_archive(_named(settings, options, Path(payload["staging"])), place, asked, progress)
         return {"dataset_report": report.as_json()}
     if payload["kind"] == "health":
-        folder = version_folder(settings.datasets_dir, payload["dataset"], payload["version"])
-        weights = partial(load_pretrained, ZooName.SQUEEZENET1_1, settings.cache_dir)
-        found = health_report(load_folder(folder), read_files(folder), progress, load_weights=weights)
-        return {"health_report": found.as_json()}
+        return {"health_report": _check(payload["dataset"], payload["version"], settings, progress).as_json()}
     source = version_folder(settings.datasets_dir, payload["dataset"], options["made_of"])
     relabelled = {int(image): int(label) for image, label in options["relabel"]}
     return {"dataset_report": change_version(source, place, relabelled, options["drop"], progress)}
+
+
+def _check(name: str, version: int, settings: Settings, progress: _Reporter) -> HealthReport:
+    weights = partial(load_pretrained, ZooName.SQUEEZENET1_1, settings.cache_dir)
+    if name in DATASETS:
+        dataset = load_dataset(name, settings, lambda what, done, total: progress(what, done, total or 0))
+        return health_report(dataset, (), progress, load_weights=weights)
+    folder = version_folder(settings.datasets_dir, name, version)
+    return health_report(load_folder(folder), read_files(folder), progress, load_weights=weights)
 
 
 def _named(settings: Settings, options: JobOptions, staging: Path) -> Path:

@@ -128,3 +128,24 @@ def test_a_database_from_before_there_were_datasets_keeps_what_it_holds(store: S
         assert experiments.get(session, number).id == number
         assert datasets.list_names(session) == []
     assert create(store) == 1
+
+
+def test_a_built_in_dataset_is_checked_by_a_job_and_is_no_upload(store: Store) -> None:
+    for _ in range(2):
+        with store.writing() as session:
+            datasets.keep_built_in(session, "cifar10")
+            datasets.ask_for_check(session, "cifar10", datasets.BUILT_IN_VERSION)
+    claimed = claim(store)
+    assert (claimed.dataset, claimed.kind) == ("cifar10", DatasetJobKind.HEALTH)
+    with store.writing() as session:
+        assert datasets.beat(session, claimed, {"phase": "looking", "done": 1, "total": 2})
+    with store.reading() as session:
+        job = datasets.find_job(session, "cifar10", datasets.BUILT_IN_VERSION, DatasetJobKind.HEALTH)
+        assert job is not None
+        assert job.options["progress"] == {"phase": "looking", "done": 1, "total": 2}
+        assert datasets.list_names(session) == []
+        assert datasets.list_ready(session) == []
+        assert datasets.count_importing(session) == 0
+    with store.writing() as session:
+        assert datasets.end_check(session, claimed)
+        assert datasets.claim_next(session, "w1") is None

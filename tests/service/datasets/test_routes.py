@@ -2,10 +2,14 @@
 
 import io
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,11 +17,14 @@ from starlette.testclient import TestClient
 
 from models.data.health.report import Finding, HealthReport, Severity
 from models.data.health.stored import StoredCheck, write_check
+from models.data.uploaded import health_folder
+from models.errors import ProblemJson
 from models.settings import Settings
 from models.store import Status, datasets, experiments, keys
 from models.store.states import Role
-from tests.service.datasets.photos import CLASSES, do_jobs, photos
-from tests.service.lab_of_one import Filled, client_of, settings_in
+from service.app import create_app
+from tests.service.datasets.photos import CLASSES, do_jobs, photos, picture
+from tests.service.lab_of_one import Filled, LiveServer, client_of, settings_in
 
 API = "/api/v1"
 ZIP = {"Content-Type": "application/zip"}
@@ -148,6 +155,32 @@ def test_of_two_uploads_of_one_name_one_wins(client: TestClient, filled: Filled)
     assert len(list(filled.settings.uploads_dir.glob("*.archive"))) <= 1
 
 
+def test_of_many_uploads_of_one_name_at_once_one_wins(settings: Settings, filled: Filled) -> None:
+    bodies = [photos({"cat": 3, "dog": 3}, first=100 * number) for number in range(6)]
+    with LiveServer(create_app(settings)) as server, ThreadPoolExecutor(len(bodies)) as pool:
+
+        def send(body: bytes) -> tuple[int, str]:
+            address = f"{server.url}{API}/datasets?name=photos"
+            answer = httpx.post(address, content=pieces(body, together), headers=ZIP, timeout=60)
+            return answer.status_code, answer.json().get("detail", "")
+
+        together = threading.Barrier(len(bodies))  # every body has begun before any has ended
+        answers = sorted(pool.map(send, bodies))
+    assert [status for status, _ in answers] == [202, 409, 409, 409, 409, 409]
+    assert all("is being imported" in detail for status, detail in answers if status == 409)
+    assert len(list(settings.uploads_dir.glob("*"))) == 1, "archives of those that lost are removed"
+    assert do_jobs(filled) == 1
+    with filled.store.reading() as session:
+        assert [found.version for found in datasets.list_versions(session, "photos")] == [1]
+
+
+def pieces(body: bytes, together: threading.Barrier) -> Iterator[bytes]:
+    """A body in two halves."""
+    yield body[: len(body) // 2]
+    together.wait(30)
+    yield body[len(body) // 2 :]
+
+
 def test_put_makes_the_next_version_and_the_one_before_stays(client: TestClient, filled: Filled) -> None:
     upload(client)
     do_jobs(filled)
@@ -218,6 +251,22 @@ def test_a_dataset_that_an_experiment_waits_for_cannot_be_deleted(client: TestCl
     assert "was deleted" in again.json()["detail"]
 
 
+def test_a_dataset_that_a_study_will_train_on_cannot_be_deleted(client: TestClient, filled: Filled) -> None:
+    upload(client)
+    do_jobs(filled)
+    variants = [{"key": "low", "title": "A lower rate", "overrides": {"optimizer": {"lr": 0.001}}}]
+    study = {"title": "Which rate?", "question": "Is less more?", "base": SPEC, "variants": variants}
+    made = client.post(f"{API}/studies", json={**study, "seeds": 2})
+    assert made.status_code == 202, made.text
+    for number in client.delete(f"{API}/datasets/photos").json()["experiments"]:
+        client.post(f"{API}/experiments/{number}/cancel")  # and the study goes on with the next seed
+    refused = client.delete(f"{API}/datasets/photos")
+    assert refused.status_code == 409
+    assert refused.json()["studies"] == [made.json()["id"]]
+    client.post(f"{API}/studies/{made.json()['id']}/cancel")
+    assert client.delete(f"{API}/datasets/photos").status_code == 204
+
+
 def test_deleting_while_it_is_imported_takes_the_job_away(client: TestClient, filled: Filled) -> None:
     upload(client)
     with filled.store.writing() as session:
@@ -247,6 +296,77 @@ def test_images_are_listed_by_class_and_split_in_pages(photo_lab: tuple[TestClie
     assert again.status_code == 304
     assert client.get(f"{API}/datasets/photos/images/20.png").status_code == 404
     assert client.get(f"{API}/datasets/photos/images", params={"class": "cow"}).status_code == 422
+
+
+ODD = (
+    "a b",
+    "50% & more",
+    "x+y=z",
+    "#1?",
+    "é",
+    "e\u0301\u0302",
+    "猫/no".replace("/", "-"),
+    "line\nbreak",
+    "'quoted\"",
+    "<b>",
+    "train",
+)
+
+
+def test_classes_of_any_name_are_listed_by_their_name(client: TestClient, filled: Filled) -> None:
+    upload(client, body=photos(dict.fromkeys(ODD, 2)), test_fraction=0)
+    do_jobs(filled)
+    document = client.get(f"{API}/datasets/photos").json()
+    names = [one["name"] for one in document["classes"]]
+    assert len(names) == len(ODD)
+    for name in names:
+        for address in (f"{API}/datasets/photos/images", "/datasets/photos"):
+            for query in (quote(name, safe=""), quote(name, safe="").replace("%20", "+")):
+                answer = client.get(f"{address}?class={query}")
+                assert answer.status_code == 200, (address, query, answer.text)
+        found = client.get(f"{API}/datasets/photos/images", params={"class": name}).json()
+        assert (found["total"], {one["label"] for one in found["items"]}) == (2, {name})
+    page = client.get("/datasets/photos").text
+    assert "<b>" not in page
+    missing = client.get(f"{API}/datasets/photos/images", params={"class": "no&thing"})
+    assert missing.status_code == 422
+    assert missing.json()["errors"][0]["choices"] == names
+
+
+def test_pages_follow_each_other_without_gaps_in_the_order_of_ids(client: TestClient, filled: Filled) -> None:
+    given = {
+        f"{split}/{name}/{n}.png": picture(hash_of(split, name, n), 8)
+        for split, count in (("train", 7), ("valid", 3), ("test", 2))
+        for name in ("cat", "dog")
+        for n in range(count)
+    }
+    upload(client, body=photos({}, also=given))
+    do_jobs(filled)
+    everything = client.get(f"{API}/datasets/photos/images?limit=200").json()
+    assert [one["id"] for one in everything["items"]] == list(range(24))
+    splits = {one["id"]: one["split"] for one in everything["items"]}
+    for one in everything["items"]:
+        assert one["file"].split("/")[0] == {"validation": "valid"}.get(one["split"], one["split"])
+    for query in ("", "&split=train", "&split=validation", "&split=test", "&split=validation&class=dog"):
+        ids: list[int] = []
+        page = 1
+        while found := client.get(f"{API}/datasets/photos/images?limit=4&page={page}{query}").json():
+            assert found["pages"] == max(1, -(-found["total"] // 4))
+            if not found["items"]:
+                break
+            ids += [one["id"] for one in found["items"]]
+            page += 1
+        assert ids == sorted(set(ids))
+        assert len(ids) == found["total"]
+        assert "split=" not in query or {splits[one] for one in ids} == {query.split("split=")[1].split("&")[0]}
+    counted = client.get(f"{API}/datasets/photos").json()["classes"][1]
+    assert (counted["train"], counted["validation"], counted["test"]) == (7, 3, 2)
+    assert len(ids) == 3
+
+
+def hash_of(split: str, name: str, number: int) -> int:
+    """A seed of its own for each picture."""
+    return 100 * len(split) + 10 * number + len(name) + ord(name[0])
 
 
 def test_the_images_are_those_that_were_sent(photo_lab: tuple[TestClient, Filled]) -> None:
@@ -282,16 +402,78 @@ def test_health_is_being_checked_until_a_worker_has_done_it(client: TestClient, 
     answer = client.get(f"{API}/datasets/photos/health")
     assert (answer.status_code, answer.json()["status"]) == (202, "checking")
     leak = Finding("duplicates.leakage", Severity.PROBLEM, "3 test images are copies", image_ids=[1], num_images=3)
+    do_jobs(filled)
     folder = filled.settings.datasets_dir / "photos" / "1"
     write_check(folder, StoredCheck(HealthReport("f", 10, [leak], None)))
     answer = client.get(f"{API}/datasets/photos/health")
     assert (answer.status_code, answer.json()["status"]) == (200, "ready")
     assert answer.json()["report"]["findings"] == [json.loads(json.dumps(asdict(leak)))]
-    assert client.get(f"{API}/datasets/cifar10/health").status_code == 409
     warned = {
         found["code"]: found["sentence"] for found in client.post(f"{API}/experiments", json=SPEC).json()["warnings"]
     }
     assert warned["dataset-leakage"] == "3 test images are copies."
+
+
+def test_a_check_that_failed_can_be_asked_for_once_more(client: TestClient, filled: Filled) -> None:
+    upload(client)
+    do_jobs(filled)
+    problem: ProblemJson = {
+        "title": "The check was given up",
+        "detail": "the process was lost 3 times",
+        "fix": "more memory",
+    }
+    write_check(filled.settings.datasets_dir / "photos" / "1", StoredCheck(problem=problem))
+    failed = client.get(f"{API}/datasets/photos/health").json()
+    assert (failed["status"], failed["reason"]) == ("failed", problem)
+    again = client.post(f"{API}/datasets/photos/health")
+    assert (again.status_code, again.json()["status"]) == (202, "checking")
+    with filled.store.writing() as session:
+        claim = datasets.claim_next(session, "worker-1")
+        assert claim is not None
+        assert (claim.kind, claim.dataset, claim.version) == ("health", "photos", 1)
+        assert datasets.beat(session, claim, {"phase": "looking for copies", "done": 5, "total": 20})
+    waiting = client.get(f"{API}/datasets/photos/health").json()
+    assert waiting["progress"] == {"phase": "looking for copies", "done": 5, "total": 20}
+    assert client.get(f"{API}/datasets/photos").json()["progress"] is None
+
+
+def test_a_built_in_dataset_is_checked_once_that_is_asked_for(client: TestClient, filled: Filled) -> None:
+    known = client.get(f"{API}/datasets/cifar10").json()
+    assert "3.25% of the test images have a near copy" in known["warnings"][0]
+    health = known["links"]["health"]
+    assert "have not been checked" in client.get("/datasets/cifar10").text
+    with filled.store.writing() as session:
+        assert datasets.claim_next(session, "worker-1") is None, "a look at its page asks for nothing"
+    first = client.get(health)
+    assert (first.status_code, first.json()["status"], first.json()["version"]) == (202, "checking", None)
+    assert client.get(health).status_code == 202
+    with filled.store.writing() as session:
+        claim = datasets.claim_next(session, "worker-1")
+        assert claim is not None
+        assert (claim.kind, claim.dataset) == ("health", "cifar10")
+        assert datasets.claim_next(session, "worker-2") is None
+        datasets.end_check(session, claim)
+    folder = health_folder(filled.settings.datasets_dir, claim.dataset, claim.version)
+    folder.mkdir(parents=True)
+    write_check(folder, StoredCheck(HealthReport("f", 60_000, [], None)))
+    assert client.get(health).json()["report"]["findings"] == []
+    assert "Nothing was found" in client.get("/datasets/cifar10").text
+    assert client.get(f"{health}?version=1").status_code == 404
+    assert [one["name"] for one in client.get(f"{API}/datasets").json()["datasets"] if not one["built_in"]] == []
+    assert client.delete(f"{API}/datasets/cifar10").status_code == 409
+    assert client.post(f"{API}/datasets?name=cifar10", content=photos(), headers=ZIP).status_code == 422
+
+
+def test_classes_that_are_made_up_for_twice_are_warned_of(client: TestClient, filled: Filled) -> None:
+    upload(client, body=photos({"cat": 40, "dog": 4}))
+    do_jobs(filled)
+    both = {**SPEC, "class_weights": "balanced", "sampler": "balanced"}
+    warnings = client.post(f"{API}/experiments", json=both).json()["warnings"]
+    found = next(one for one in warnings if one["code"] == "balanced-twice")
+    assert found["changes"] == {"class_weights": None}
+    for once in ({"class_weights": "balanced"}, {"sampler": "balanced"}):
+        codes = [one["code"] for one in client.post(f"{API}/experiments", json={**SPEC, **once}).json()["warnings"]]
+        assert not {"balanced-twice", "uneven-classes"} & set(codes)
 
 
 def test_classes_of_very_unequal_size_are_warned_of_when_something_is_trained_on_them(

@@ -13,8 +13,8 @@ from tusclient.client import TusClient
 
 from models import uploads
 from models.settings import Settings
-from models.store import keys
-from models.store.states import Role
+from models.store import datasets, keys
+from models.store.states import DatasetStatus, Role
 from service.app import create_app
 from tests.service.datasets.photos import do_jobs, photos
 from tests.service.lab_of_one import Filled, LiveServer, client_of, settings_in
@@ -82,6 +82,24 @@ def test_the_bytes_are_those_that_were_sent_whatever_the_pieces(client: TestClie
     assert asked.headers["Cache-Control"] == "no-store"
     stored = next(settings.uploads_dir.glob("*.part")).read_bytes()
     assert hashlib.sha256(stored).digest() == hashlib.sha256(content).digest()
+
+
+def test_an_upload_goes_on_after_the_api_was_started_again(settings: Settings, filled: Filled, tmp_path: Path) -> None:
+    archive = tmp_path / "photos.zip"
+    archive.write_bytes(photos())
+    length = archive.stat().st_size
+    with LiveServer(create_app(settings)) as server, httpx.Client(base_url=server.url) as client:
+        address = begin(client, length)
+        assert append(client, address, 0, archive.read_bytes()[:1000]).status_code == 204
+    with LiveServer(create_app(settings)) as server, archive.open("rb") as file:
+        uploader = TusClient(f"{server.url}{API}/uploads").uploader(file_stream=file, url=server.url + address)
+        assert uploader.offset == 1000
+        uploader.upload()
+        made = httpx.post(f"{server.url}{API}/datasets", params={"name": "sent", "upload": address.rpartition("/")[2]})
+    assert made.status_code == 202, made.text
+    do_jobs(filled)
+    with filled.store.reading() as session:
+        assert datasets.get_version(session, "sent").status is DatasetStatus.READY
 
 
 def test_what_arrived_before_a_connection_broke_stays(served: tuple[str, Filled]) -> None:
