@@ -212,7 +212,7 @@ def bench_leakage(num_images: int) -> dict[str, Any]:
 
 def bench_labels(num_images: int) -> dict[str, Any]:
     """One in twenty labels changed to another class at random: recall and precision of what is named."""
-    from models.data.health.check import MIN_MARGIN
+    from models.data.health.check import MIN_MARGIN, MOST_MIRRORED
     from models.data.health.features import features, probabilities, standardised
     from models.data.health.labels import suspects
     from models.networks.pretrained import load_pretrained
@@ -226,11 +226,13 @@ def bench_labels(num_images: int) -> dict[str, Any]:
     started = time.process_time()
     parts = [(dataset.train_images, np.arange(len(labels)))]
     weights = partial(load_pretrained, ZooName.SQUEEZENET1_1, get_settings().cache_dir)
-    values, made_by = features(parts, weights, lambda done, total: None)
+    values, made_by = features(parts, weights, lambda done, total: None, mirrored=len(labels) <= MOST_MIRRORED)
     seen = time.process_time() - started
     judged = probabilities(standardised(values), given, 10)
-    named = [one for one in suspects(judged, given) if one.margin >= MIN_MARGIN]
+    doubted = suspects(judged, given)
+    named = [one for one in doubted if one.margin >= MIN_MARGIN]
     hits = int(sum(wrong[one.image] for one in named))
+    as_many = doubted[: int(wrong.sum())]  # as many as are wrong: where recall and precision are the same
     return {
         "images": len(labels),
         "features": made_by,
@@ -239,6 +241,8 @@ def bench_labels(num_images: int) -> dict[str, Any]:
         "named": len(named),
         "recall": round(hits / int(wrong.sum()), 3),
         "precision": round(hits / max(1, len(named)), 3),
+        "both_if_as_many_are_named": round(float(np.mean([wrong[one.image] for one in as_many])), 3),
+        "margin_of_the_last": round(as_many[-1].margin, 3),
         "cpu_seconds": round(time.process_time() - started, 1),
         "cpu_seconds_of_features": round(seen, 1),
     }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NUM_FOLDS = 4
 INPUT_SIZES = (96, 128)
 """Smallest and largest side of the network's input: three times the images' side, within these bounds."""
-TAPS = (4, 7, 10, 12)
+TAPS = (4, 7, 9, 10, 12)
 """Layers of SqueezeNet 1.1 whose outputs are averaged over the image: 128, 256, 384 and 512 channels."""
 BATCH = 64
 PATCH, NUM_PATCHES, PATCH_SIDE = 6, 120, 32
@@ -27,10 +27,8 @@ RIDGES = (0.03, 0.1, 0.3)
 """Ridge penalties that are tried, relative to the number of images."""
 SHARPNESSES = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 """Factors that are tried to turn the classifier's scores, which are near 0 and 1, into logits."""
-NUM_NEIGHBOURS = 20
-SHARPNESS = 10.0
-"""A neighbour's vote is exp(SHARPNESS * cosine)."""
-NEIGHBOUR_ROWS = 1024
+HIDDEN, NETWORK_BATCH, NETWORK_EPOCHS, MIN_STEPS, NETWORK_RATE = 256, 256, 10, 200, 4e-3
+"""Of the small network on features."""
 
 Floats = npt.NDArray[np.float32]
 Told = Callable[[int, int], None]
@@ -40,8 +38,12 @@ LoadWeights = Callable[[], "dict[str, Tensor]"]
 """Gives the ImageNet weights of SqueezeNet 1.1 (`models.networks.pretrained`), or raises DataUnavailable."""
 
 
-def features(parts: Sequence[Part], load_weights: LoadWeights | None, progress: Told) -> tuple[Floats, str]:
+def features(
+    parts: Sequence[Part], load_weights: LoadWeights | None, progress: Told, *, mirrored: bool = False
+) -> tuple[Floats, str]:
     """Features (N, D) of images, and what made them. A part is uint8 (M, C, S, S) and the indices to take from it.
+
+    With `mirrored` they are the means over each image and its mirror image, which takes twice as long.
 
     SqueezeNet 1.1 with ImageNet weights if they can be loaded; else responses to patches of the images themselves
     (Coates, Lee and Ng 2011, An analysis of single-layer networks), which are less informative.
@@ -57,7 +59,8 @@ def features(parts: Sequence[Part], load_weights: LoadWeights | None, progress: 
     for images, places in parts:
         for start in range(0, len(places), BATCH):
             chosen = places[start : start + BATCH]
-            found.append(see(images[chosen]))
+            seen = see(images[chosen])
+            found.append(np.asarray((seen + see(images[chosen][..., ::-1])) / 2, np.float32) if mirrored else seen)
             done += len(chosen)
             progress(done, total)
     return np.concatenate(found), what
@@ -217,33 +220,53 @@ def _loss(logits: Floats, labels: npt.NDArray[np.int64]) -> float:
     return float(-np.log(np.maximum(_softmax(logits)[np.arange(len(labels)), labels], 1e-9)).mean())
 
 
-def by_neighbours(
+def by_network(
     values: Floats, labels: npt.NDArray[np.int64], num_classes: int, groups: npt.NDArray[np.int64] | None = None
 ) -> Floats:
-    """Probabilities (N, num_classes) from the labels of each image's nearest neighbours by cosine similarity.
+    """Probabilities (N, num_classes) of each image by a small network that was trained on the other folds' features.
 
-    Images of the same group are not neighbours of each other.
+    One hidden layer, with dropout. The same on every call: its random numbers are its own.
     """
-    directions = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
-    most = min(NUM_NEIGHBOURS, len(labels) - 1)
-    found = np.zeros((len(labels), num_classes), dtype=np.float32)
-    for start in range(0, len(labels), NEIGHBOUR_ROWS):
-        rows = np.arange(start, min(start + NEIGHBOUR_ROWS, len(labels)))
-        likeness = directions[rows] @ directions.T
-        likeness[np.arange(len(rows)), rows] = -1
-        if groups is not None:
-            likeness[groups[rows][:, None] == groups[None, :]] = -1
-        nearest = np.argpartition(-likeness, most - 1, axis=1)[:, :most]
-        votes = np.exp(SHARPNESS * np.take_along_axis(likeness, nearest, axis=1))
-        for place in range(most):
-            found[rows, labels[nearest[:, place]]] += votes[:, place]
-    total: Floats = found / found.sum(axis=1, keepdims=True)
-    return total
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    folds = _folds(len(labels), groups)
+    inputs, targets = torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(labels)
+    found = np.full((len(labels), num_classes), 1 / num_classes, dtype=np.float32)
+    with torch.random.fork_rng(devices=[]):
+        for number in range(NUM_FOLDS):
+            own, others = np.flatnonzero(folds == number), torch.from_numpy(np.flatnonzero(folds != number))
+            if not len(own) or not len(others):
+                continue
+            torch.manual_seed(number)
+            network = nn.Sequential(
+                nn.Dropout(0.2), nn.Linear(values.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(0.5),
+                nn.Linear(HIDDEN, num_classes),
+            )  # fmt: skip
+            batch = min(NETWORK_BATCH, len(others))
+            steps = max(NETWORK_EPOCHS * len(others) // batch, MIN_STEPS)
+            optimizer = torch.optim.AdamW(network.parameters(), lr=NETWORK_RATE, weight_decay=0.01)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, NETWORK_RATE, total_steps=steps)
+            order = others[:0]
+            for _ in range(steps):
+                if len(order) < batch:
+                    order = others[torch.randperm(len(others))]
+                chosen, order = order[:batch], order[batch:]
+                loss = F.cross_entropy(network(inputs[chosen]), targets[chosen])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+            network.eval()
+            with torch.inference_mode():
+                found[own] = network(inputs[own]).softmax(1).numpy()
+    return found
 
 
 def probabilities(
     values: Floats, labels: npt.NDArray[np.int64], num_classes: int, groups: npt.NDArray[np.int64] | None = None
 ) -> Floats:
-    """The mean of `out_of_fold` and `by_neighbours`, which err on different images."""
+    """The mean of both: a linear classifier and a small network are wrong about different images."""
     linear = out_of_fold(values, labels, num_classes, groups)
-    return np.asarray((linear + by_neighbours(values, labels, num_classes, groups)) / 2, np.float32)
+    return np.asarray((linear + by_network(values, labels, num_classes, groups)) / 2, np.float32)
