@@ -1,7 +1,8 @@
 """Commands `epochal backup` and `restore`: database and artifacts in one tar file, consistent while workers train.
 
-A backup holds a snapshot of the database and, for every file the snapshot names, that very file by its digest. Training
-continues meanwhile and replaces files; an outdated snapshot is taken again, and only changed files are read again.
+A backup holds a snapshot of the database and, for every file the snapshot names, that very file by its digest; with
+--with-datasets the images of uploaded datasets too. Training continues meanwhile and replaces files; an outdated
+snapshot is taken again, and only changed files are read again.
 """
 
 import os
@@ -16,9 +17,11 @@ import typer
 
 from models.errors import CorruptFile, StorageFull
 from models.private import close_to_others, private
-from service.cli import options
+from models.text import plural
+from service.cli import backup_datasets, options
+from service.cli.backup_datasets import DATASETS
 from service.cli.output import Mode, errors, print_json, say, shown
-from service.cli.unpacking import DATABASE, EXPERIMENTS, BackupFailed, unpack
+from service.cli.unpacking import DATABASE, EXPERIMENTS, BackupFailed, Unpacked, unpack
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -29,7 +32,14 @@ SNAPSHOTS = 20
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup, a .tar file.")]
 
 
-def backup(file: File, data_dir: options.DataDir = None, as_json: options.AsJson = False) -> None:
+def backup(
+    file: File,
+    with_datasets: Annotated[
+        bool, typer.Option("--with-datasets", help="Include the images of uploaded datasets, as large as they are.")
+    ] = False,
+    data_dir: options.DataDir = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Back up database and artifacts to a .tar file; the lab may be running."""
     settings = options.settings_for(data_dir)
     if not settings.database_url and not (settings.data_dir / DATABASE).exists():
@@ -41,19 +51,26 @@ def backup(file: File, data_dir: options.DataDir = None, as_json: options.AsJson
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as staging, private():
             records = _stage(settings, Path(staging))
-            _pack(Path(staging), file)
+            versions = backup_datasets.list_versions(Path(staging))
+            images = list(backup_datasets.list_files(settings.data_dir, versions))
+            _pack(Path(staging), images if with_datasets else [], file)
         num_bytes = file.stat().st_size
+        images_bytes = sum(path.stat().st_size for _, path in images if path.exists())
     except OSError as error:
         raise BackupFailed(f"{file} cannot be written: {error.strerror}", fix="Choose another place.") from error
-    names, left_out = _datasets_left_out(settings)
+    names = sorted({version.name for version in versions})
     if Mode.json:
         found = {"file": str(file), "artifacts": len(records), "bytes": num_bytes}
-        print_json({**found, "datasets_left_out": names, "datasets_bytes": left_out})
-    say(f"backed up to {file}: the database and {len(records)} artifacts, {num_bytes:,} bytes")
-    if names:
+        inside, left_out = (names, []) if with_datasets else ([], names)
+        said = {"datasets": inside, "datasets_left_out": left_out, "datasets_bytes": images_bytes}
+        print_json({**found, **said})
+    some = f"{', '.join(names[:10])}{' ...' if len(names) > 10 else ''} ({images_bytes / 1e6:,.1f} MB)"
+    images_of = f" and the images of {some}" if names and with_datasets else ""
+    say(f"backed up to {file}: the database, {len(records)} artifacts{images_of}, {num_bytes:,} bytes")
+    if names and not with_datasets:
         say(
-            f"not in it: the images of {', '.join(names[:10])}{' ...' if len(names) > 10 else ''} "
-            f"({left_out / 1e6:,.1f} MB); copy {settings.datasets_dir} to the restored data directory to train on them",
+            f"not in it: the images of {some}, which a restored lab needs to train on them; --with-datasets includes "
+            f"them, or copy {settings.datasets_dir} to the restored data directory",
             style="yellow",
         )
 
@@ -78,25 +95,20 @@ def restore(file: File, data_dir: options.DataDir = None, as_json: options.AsJso
             fix="Choose a folder that you can write to: --data-dir or EPOCHAL_DATA_DIR.",
         ) from error
     with private():
-        count, keys = _restore(file, target)
+        held, keys = _restore(file, target)
     if Mode.json:
-        print_json({"data_dir": str(target), "artifacts": count, "keys": keys})
-    say(f"restored {count} artifacts and the database to {target}; start it with `epochal up --data-dir {target}`")
+        print_json({"data_dir": str(target), "artifacts": held.artifacts, "datasets": held.datasets, "keys": keys})
+    images = f", {plural(held.datasets, 'version')} of uploaded datasets" if held.datasets else ""
+    say(
+        f"restored {held.artifacts} artifacts{images} and the database to {target}; start it with "
+        f"`epochal up --data-dir {target}`"
+    )
     if keys:
         say(f"the restored API keys are valid: {', '.join(keys)}; `epochal keys revoke` revokes one")
 
 
-def _datasets_left_out(settings: "Settings") -> tuple[list[str], int]:
-    """The uploaded datasets, whose images are not part of a backup, and the bytes that they take."""
-    from models.data.uploaded import list_names, list_versions
-
-    names = list_names(settings.datasets_dir)
-    folders = [folder for name in names for folder in list_versions(settings.datasets_dir, name)]
-    return names, sum(path.stat().st_size for folder in folders for path in folder.iterdir())
-
-
-def _restore(file: Path, target: Path) -> tuple[int, list[str]]:
-    """Unpack, check and move into place. Returns the number of artifacts and the names of the keys in use."""
+def _restore(file: Path, target: Path) -> tuple[Unpacked, list[str]]:
+    """Unpack, check and move into place. Returns what was restored and the names of the keys in use."""
     from models.store.inspection import keys_in_use
     from service.lab.lab import lock_data_dir
 
@@ -105,13 +117,18 @@ def _restore(file: Path, target: Path) -> tuple[int, list[str]]:
         if any(target.glob(f"{DATABASE}*")) or os.path.lexists(target / EXPERIMENTS):
             raise BackupFailed(f"{target} holds a lab already", fix="Restore into another folder: --data-dir.")
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=target) as unpacked:
-            count = unpack(file, Path(unpacked))
+            held = unpack(file, Path(unpacked))
             keys = keys_in_use(Path(unpacked) / DATABASE)
             _disable_webhooks(Path(unpacked) / DATABASE)
-            for name in (EXPERIMENTS, DATABASE):  # the database last: without it the folder holds no lab
+            if held.datasets and os.path.lexists(target / DATASETS):
+                raise BackupFailed(
+                    f"{target / DATASETS} is there already, and the backup holds uploaded datasets",
+                    fix="Restore into another folder: --data-dir.",
+                )
+            for name in (EXPERIMENTS, DATASETS, DATABASE):  # the database last: without it the folder holds no lab
                 if (Path(unpacked) / name).exists():
                     (Path(unpacked) / name).rename(target / name)
-        return count, keys
+        return held, keys
     finally:
         lock.close()
 
@@ -197,10 +214,17 @@ def _drop_unnamed(folder: Path, named: set[str]) -> None:
             path.unlink()
 
 
-def _pack(staging: Path, file: Path) -> None:
+def _pack(staging: Path, images: list[tuple[str, Path]], file: Path) -> None:
     from models.files import placing
 
     with placing(file) as temporary, tarfile.open(temporary, "w") as archive:
         archive.add(staging / DATABASE, DATABASE)
         if (staging / EXPERIMENTS).exists():
             archive.add(staging / EXPERIMENTS, EXPERIMENTS)
+        for name, path in images:
+            try:
+                archive.add(path, name)
+            except FileNotFoundError as error:
+                raise BackupFailed(
+                    f"{name.rpartition('/')[0]} was deleted while it was copied", fix="Try again."
+                ) from error

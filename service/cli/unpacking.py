@@ -11,10 +11,12 @@ import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from models.errors import Conflict, CorruptFile, EpochalError
 from models.files import compare_digests
+from service.cli import backup_datasets
+from service.cli.backup_datasets import DATASETS
 
 if TYPE_CHECKING:
     from models.store.artifacts import ArtifactRecord
@@ -48,10 +50,16 @@ class Member:
     num_bytes: int
 
 
-def unpack(file: Path, folder: Path) -> int:
-    """Unpack a backup into an empty folder. Returns how many artifacts it holds; raises BackupFailed if it is no whole
-    backup of a lab.
-    """
+class Unpacked(NamedTuple):
+    """What a backup held beside its database."""
+
+    artifacts: int
+    datasets: int
+    """Versions of uploaded datasets."""
+
+
+def unpack(file: Path, folder: Path) -> Unpacked:
+    """Unpack a backup into an empty folder. Raises BackupFailed if it is no whole backup of a lab."""
     from models.store.inspection import inspect
 
     try:
@@ -63,12 +71,17 @@ def unpack(file: Path, folder: Path) -> int:
         with file.open("rb") as archive:
             _copy(archive, database, folder / DATABASE)
             inspect(folder / DATABASE)
+            images = {name: members.pop(name) for name in list(members) if name.startswith(f"{DATASETS}/")}
+            versions = _versions(folder, images)
             places = _places(folder, members)
             for record, member in places:
                 _copy(archive, member, record.file(folder / EXPERIMENTS), record.sha256)
+            for name, member in images.items():
+                _copy(archive, member, folder / name)
+            backup_datasets.check_restored(folder, versions)
     except (CorruptFile, Conflict) as error:
         raise BackupFailed(f"{file} is not a backup to restore: {error.detail}", fix=error.fix) from error
-    return len(places)
+    return Unpacked(len(places), len(versions))
 
 
 def read_heads(file: Path) -> dict[str, Member]:
@@ -102,9 +115,10 @@ def read_heads(file: Path) -> dict[str, Member]:
 
 
 def _check_member(member: tarfile.TarInfo) -> None:
-    known = member.name == DATABASE or FILE.fullmatch(member.name)
+    name = member.name
+    known = name == DATABASE or FILE.fullmatch(name) or backup_datasets.FILE.fullmatch(name)
     if member.isdir():
-        known = FOLDER.fullmatch(member.name)
+        known = FOLDER.fullmatch(name) or backup_datasets.FOLDER.fullmatch(name)
     plain = member.type in PLAIN and not member.issparse()
     if not known or not plain or member.size < 0 or (member.isdir() and member.size):
         raise BackupFailed(f"the archive holds {member.name[:80]!r}, which no backup has")
@@ -148,6 +162,18 @@ def _places(folder: Path, members: dict[str, Member]) -> list[tuple["ArtifactRec
     for name in left:
         raise BackupFailed(f"the archive holds {name[:80]!r}, which its database does not name")
     return places
+
+
+def _versions(folder: Path, members: dict[str, Member]) -> dict[str, backup_datasets.Version]:
+    """The versions of datasets that the archive holds, by their folders; its database has to name each."""
+    known = {version.folder: version for version in backup_datasets.list_versions(folder)} if members else {}
+    found: dict[str, backup_datasets.Version] = {}
+    for name in members:
+        path = name.rpartition("/")[0]
+        if path not in known:
+            raise BackupFailed(f"the archive holds {name[:80]!r}, which its database does not name")
+        found[path] = known[path]
+    return found
 
 
 def _copy(archive: IO[bytes], member: Member, target: Path, sha256: str | None = None) -> None:

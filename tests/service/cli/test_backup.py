@@ -1,20 +1,28 @@
 """A backup is the database and the files that it names; a restore is checked before it takes effect."""
 
+import io
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from models.data.dataset import load_folder
+from models.data.uploaded import open_dataset
 from models.errors import Conflict
 from models.files import sha256_of
 from models.settings import Settings
+from models.spec.data import DatasetSpec
 from models.spec.parse import parse_spec
-from models.store import Store, artifacts, experiments, registry, runs, webhooks
-from models.store.states import ArtifactKind, Status, WeightsChoice
+from models.store import Store, artifacts, datasets, experiments, registry, runs, webhooks
+from models.store.states import ArtifactKind, DatasetJobKind, Status, WeightsChoice
+from models.uploads import new_archive
 from models.webhooks import CHOICES
 from service.cli.main import app
+from tests.service.datasets.photos import do_jobs, photos, picture
+from tests.service.lab_of_one import Filled
 
 FILE = "1/attempt-1/weights-best.safetensors"
 
@@ -100,6 +108,113 @@ def test_a_restored_copy_tells_nobody_of_its_experiments(lab: Path, tmp_path: Pa
         runs.settle(session, runs.running(session)[0], Status.FAILED)
         assert [row.status for row in webhooks.list_deliveries(session, 1, before=None, limit=9)[0]] == ["failed"]
     store.dispose()
+
+
+@pytest.fixture(scope="module")
+def photo_lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with two versions of a dataset, one of groups and held-out images."""
+    filled = Filled(Settings(data_dir=tmp_path_factory.mktemp("photo-lab")))
+    given = {
+        f"{split}/{name}/{n}.png": picture(10 * n + len(name), 8)
+        for n in range(3)
+        for split in ("train", "val")
+        for name in ("cat", "horse")
+    }
+    for body, options in ((photos({"cat": 4, "dog": 4}), {}), (photos({}, also=given), {"group": "([0-9])[.]png"})):
+        archive = new_archive(filled.settings.uploads_dir)
+        archive.write_bytes(body)
+        with filled.store.writing() as session:
+            datasets.create_version(
+                session,
+                "photos",
+                owner=None,
+                options={},
+                job=DatasetJobKind.IMPORT,
+                job_options={"archive": archive.name, "import": options},
+            )
+        do_jobs(filled)
+    filled.store.dispose()
+    return filled.settings.data_dir
+
+
+def test_the_images_of_datasets_are_included_if_asked_for_and_can_be_trained_on_again(
+    photo_lab: Path, tmp_path: Path
+) -> None:
+    without, whole, copy = tmp_path / "without.tar", tmp_path / "whole.tar", tmp_path / "copy"
+    code, output = run("backup", str(without), "--data-dir", str(photo_lab))
+    assert code == 0
+    assert "not in it: the images of photos" in output
+    assert "--with-datasets" in output
+    code, output = run("backup", str(whole), "--with-datasets", "--data-dir", str(photo_lab))
+    assert code == 0
+    assert "and the images of photos" in output
+    code, output = run("restore", str(whole), "--data-dir", str(copy))
+    assert code == 0, output
+    assert "2 versions of uploaded datasets" in output
+    settings = Settings(data_dir=copy)
+    for version in (1, 2):
+        before = load_folder(photo_lab / "datasets" / "photos" / str(version))
+        spec = DatasetSpec(name="photos", fingerprint=before.fingerprint)
+        restored = open_dataset(spec, settings)
+        assert (restored.train_images == before.train_images).all()
+        assert restored.info == before.info
+        assert (restored.validation is None) == (before.validation is None)
+    assert run("restore", str(without), "--data-dir", str(tmp_path / "bare"))[0] == 0
+
+
+def rewritten(archive: Path, target: Path, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> Path:
+    """A backup with members renamed, changed or (None) left out."""
+    with tarfile.open(archive) as source, tarfile.open(target, "w") as copy:
+        for member in source:
+            file = source.extractfile(member)
+            changed = change(member.name, b"" if file is None else file.read())
+            if changed is not None:
+                member.name, data = changed
+                member.size = len(data)
+                copy.addfile(member, io.BytesIO(data))
+    return target
+
+
+CHANGES: dict[str, tuple[str, Callable[[str, bytes], tuple[str, bytes] | None]]] = {
+    "another image": (
+        "by their fingerprint",
+        lambda name, data: (name, data[:-1] + b"\1" if name.endswith("1/train_images.npy") else data),
+    ),
+    "other held-out images": (
+        "by their fingerprint",
+        lambda name, data: (name, data[:-3] + b"\0\0\0" if name.endswith("2/validation.npy") else data),
+    ),
+    "a file is missing": (
+        "no whole dataset",
+        lambda name, data: None if name.endswith("test_labels.npy") else (name, data),
+    ),
+    "a version that there is not": (
+        "which its database does not name",
+        lambda name, data: (name.replace("photos/2/", "photos/3/"), data),
+    ),
+    "a file that no version has": (
+        "which no backup has",
+        lambda name, data: (name.replace("files.jsonl", "x.py"), data),
+    ),
+    "a description of something else": (
+        "no whole dataset",
+        lambda name, data: (name, b"[]" if name.endswith("dataset.json") else data),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_images_that_are_not_what_the_database_says_are_not_restored(
+    photo_lab: Path, tmp_path: Path, what: str
+) -> None:
+    said, change = CHANGES[what]
+    assert run("backup", str(tmp_path / "whole.tar"), "--with-datasets", "--data-dir", str(photo_lab))[0] == 0
+    archive = rewritten(tmp_path / "whole.tar", tmp_path / "changed.tar", change)
+    code, output = run("restore", str(archive), "--data-dir", str(tmp_path / "copy"))
+    assert code == 1
+    assert said in " ".join(output.split())
+    assert not (tmp_path / "copy" / "epochal.db").exists()
+    assert not (tmp_path / "copy" / "datasets").exists()
 
 
 def test_a_backup_whose_file_does_not_match_its_digest_is_not_restored(lab: Path, tmp_path: Path) -> None:
