@@ -108,6 +108,7 @@ class DatasetItem(Document):
     class_counts: list[int] | None = Field(default=None, description="Training images of each class, where known.")
     num_validation: int | None = Field(default=None, description="Training images that the files themselves hold out.")
     num_groups: int | None = Field(default=None, description="Groups of training images that belong together.")
+    known: list[str] = Field(default=[], description="What others have found to be wrong with a published dataset.")
     version: int | None = Field(default=None, description="This and all below of an uploaded dataset alone.")
     status: DatasetStatus | None = None
     progress: Progress | None = Field(default=None, description="While it is imported.")
