@@ -341,11 +341,13 @@ def _show_plan(path: Path, name: str, asked: dict[str, Any]) -> None:
     from models.data.importing.opening import open_images
     from models.data.importing.options import ImportOptions
     from models.data.importing.plan import make_plan
+    from service.http.errors import message_of
 
     try:
         chosen = ImportOptions.model_validate({"name": name, **asked})
     except ValidationError as error:
-        raise typer.BadParameter("; ".join(str(found["msg"]) for found in error.errors())) from None
+        wrong = (f"{(found['loc'] or ('group',))[0]}: {message_of(found['msg'])}" for found in error.errors())
+        raise typer.BadParameter(visible("; ".join(wrong))) from None
     with tempfile.TemporaryDirectory() as work, open_images(path, Path(work), chosen) as opened:
         layout = recognise(opened, chosen)
         plan = make_plan(layout, opened.listing.entries, chosen)

@@ -279,8 +279,7 @@ async def draw_augmented_images(
     document = parse_json(spec.encode("utf-8", "surrogatepass"))
     if not isinstance(document, dict):
         raise InvalidRequest("spec must be an object", errors=[{"field": "spec", "message": "must be an object"}])
-    given = document.get("dataset")
-    part = given if isinstance(given, dict) else {}
+    part = _dataset_part(document, name)
     pinned = {} if row is None else {"fingerprint": row.fingerprint}
     document = {"model": "baseline", **document, "dataset": {**part, "name": name, **pinned}}
     accepted = await writes.run(inspector.accept, document)
@@ -376,6 +375,16 @@ async def drop_images(
     document = await writes.run(datasets.change, name, version, changes, caller)
     response.headers["Location"] = document.links["self"]
     return document
+
+
+def _dataset_part(document: JsonObject, name: str) -> JsonObject:
+    """The `dataset` part of a spec whose dataset the address names. Raises InvalidRequest if it names another."""
+    given = document.get("dataset", name)
+    part = {"name": given} if isinstance(given, str) else given
+    if not isinstance(part, dict) or part.get("name", name) != name:
+        message = f"must be left out, or be {name} as in the address"
+        raise InvalidRequest(f"spec: dataset {message}", errors=[{"field": "spec.dataset.name", "message": message}])
+    return part
 
 
 def find_row(datasets: Datasets, name: str, version: int | None) -> DatasetVersion | None:

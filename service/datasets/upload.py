@@ -15,7 +15,7 @@ from service.datasets.documents import DatasetDocument
 from service.datasets.receive import Received, receive_archive
 from service.http.access import Caller
 from service.http.disk_quotas import check_upload_size
-from service.http.errors import invalid_fields
+from service.http.errors import invalid_fields, message_of
 from service.http.queues import BoundedQueue
 
 
@@ -43,7 +43,7 @@ def check_options(name: str, given: ImportChoices) -> ImportChoices:
         ImportOptions.model_validate({"name": name, **given})
     except ValidationError as error:
         entries: list[FieldError] = [
-            {"field": str(found["loc"][0]) if found["loc"] else "group", "message": str(found["msg"])[:300]}
+            {"field": str(found["loc"][0]) if found["loc"] else "group", "message": message_of(found["msg"])[:300]}
             for found in error.errors()
         ]
         raise invalid_fields(entries) from error

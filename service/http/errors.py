@@ -266,11 +266,16 @@ def shown(text: str, most: int = SHOWN_CHARACTERS) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def message_of(text: str) -> str:
+    """Return a message of Pydantic as it follows a field name: in lower case, without "Value error"."""
+    text = text.removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
+
+
 def _field_problem(item: JsonObject) -> FieldError:
     location = [str(part) for part in item["loc"]]
     name = ".".join(location[1:]) or location[0]
-    message = item["msg"][:1].lower() + item["msg"][1:]
-    entry: FieldError = {"field": name, "message": message.removeprefix("value error, ")}
+    entry: FieldError = {"field": name, "message": message_of(item["msg"])}
     if isinstance(value := item.get("input"), str | int | float | bool):
         entry["value"] = shown(value) if isinstance(value, str) else value
         entry["message"] += f", not {json.dumps(entry['value'])}"

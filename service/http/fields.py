@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from models.errors import FieldError
-from service.http.errors import invalid_fields
+from service.http.errors import invalid_fields, message_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,4 +29,4 @@ def _entry(found: Any, known: Collection[str]) -> FieldError:
     field = ".".join(str(part) for part in found["loc"])[:100]
     if found["type"] == "extra_forbidden":
         return {"field": field, "message": f"is not a field here; known are {', '.join(known)}"}
-    return {"field": field, "message": found["msg"][:1].lower() + found["msg"][1:]}
+    return {"field": field, "message": message_of(found["msg"])}

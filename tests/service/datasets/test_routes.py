@@ -106,6 +106,20 @@ def test_what_cannot_be_a_name_is_refused_before_the_body_is_read(
     assert not list(filled.settings.uploads_dir.glob("*"))
 
 
+def test_a_group_that_is_no_regular_expression_is_named_with_what_is_wrong_in_it(client: TestClient) -> None:
+    answer = upload(client, group="(").json()
+    assert answer["detail"].startswith("group: '(' is no regular expression: ")
+    assert answer["errors"][0]["field"] == "group"
+
+
+@pytest.mark.parametrize("given", [1, ["cifar10"], "fashion-mnist", {"name": "fashion-mnist"}, None])
+def test_what_training_sees_is_of_the_dataset_that_the_address_names(client: TestClient, given: Any) -> None:
+    spec = json.dumps({"model": "baseline", "dataset": given})
+    answer = client.get(f"{API}/datasets/cifar10/augmented.png", params={"spec": spec})
+    assert answer.status_code == 422
+    assert "cifar10 as in the address" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
