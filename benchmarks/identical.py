@@ -31,6 +31,7 @@ from models.data.dataset import ImageDataset, load_dataset
 from models.findings import FindingCode
 from models.settings import get_settings
 from models.spec.parse import parse_spec
+from models.verdict.causes import CAUSES
 from worker.training.engine import train
 from worker.training.sink import MemorySink
 from worker.training.thread_control import ThreadControl
@@ -116,8 +117,10 @@ def run(case: Case, dataset: ImageDataset) -> Record:
         for metrics in sink.epochs:
             record |= {f"epoch {metrics.epoch} {name}": as_hex(getattr(metrics, name)) for name in FIGURES}
         record["notices"] = ", ".join(code for code, _, _ in sink.notices)
-        # calibration follows from the best weights, which are compared themselves
-        of_training = [one.code for one in sink.verdicts[-1].findings if one.code is not FindingCode.CALIBRATION]
+        # calibration follows from the best weights, which are compared themselves; causes are read off what is measured
+        # when training has ended
+        left_out = {FindingCode.CALIBRATION, *CAUSES}
+        of_training = [one.code for one in sink.verdicts[-1].findings if one.code not in left_out]
         record["findings"] = ", ".join(of_training)
         for which in ("best", "last"):
             if (path := Path(folder) / f"weights-{which}.safetensors").exists():

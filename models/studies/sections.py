@@ -30,6 +30,7 @@ from models.studies.results import (
     stability_sentence,
 )
 from models.text import number, percent, plural
+from models.verdict.causes import CAUSES
 
 FEWEST_EPOCHS = 4
 """With fewer a best epoch means nothing."""
@@ -40,7 +41,7 @@ KERNEL_CODES = (
 FAILURE_CODES = (
     FindingCode.DIVERGENCE, FindingCode.LOSS_EXPLODED, FindingCode.STUCK_AT_CHANCE, FindingCode.SLOW_LEARNING,
     FindingCode.BELOW_CHANCE, FindingCode.WORSE_THAN_GUESSING, FindingCode.COLLAPSE, FindingCode.LR_LOWERED,
-    FindingCode.DEAD_KERNELS,
+    FindingCode.DEAD_KERNELS, *CAUSES,
 )  # fmt: skip
 
 

@@ -7,7 +7,9 @@ import numpy as np
 
 from models.curves.stability import Stability
 from models.evaluation.calibration import Calibration
+from models.evaluation.doubts import LabelDoubts
 from models.spec.experiment import ExperimentSpec
+from models.verdict.beginning import Beginning
 from models.verdict.best import Best
 from models.verdict.curves import Curves
 from models.verdict.divergence import Divergence
@@ -31,3 +33,7 @@ class Case:
     calibration: Calibration | None
     """Of the best weights on the validation split, once a run has ended."""
     finished: bool
+    doubts: Sequence[LabelDoubts] = ()
+    """Of the best weights on parts of the splits, once a run has ended."""
+    beginning: Beginning | None = None
+    """What the run began with, once it has ended; None where it was not measured."""

@@ -48,8 +48,11 @@ def reached_more(curves: Curves) -> bool:
     return float(accuracy.values.max()) > curves.chance + max(chance_band(curves), luck)
 
 
-def report_stuck(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
-    """Accuracy at chance for the last half of the run, and a loss no lower than that of guessing."""
+def report_stuck(curves: Curves, spec: ExperimentSpec, *, explain: bool = True) -> list[Finding]:
+    """Accuracy at chance for the last half of the run, and a loss no lower than that of guessing.
+
+    `explain` adds what the curves tell of the cause.
+    """
     since = at_chance_from(curves)
     if since is None:
         return _stuck_loss(curves)
@@ -67,7 +70,7 @@ def report_stuck(curves: Curves, spec: ExperimentSpec) -> list[Finding]:
         f"{start}: accuracy is {percent(level)}, what guessing among {curves.num_classes} classes gives "
         f"({percent(curves.chance)}){tail}."
     )
-    cause, suggestion = _cause_and_suggestion(curves, loss, spec)
+    cause, suggestion = _cause_and_suggestion(curves, loss, spec) if explain else ("", "")
     return [
         Finding(
             FindingCode.STUCK_AT_CHANCE,

@@ -8,11 +8,14 @@ import numpy as np
 from models.curves.metrics import EpochMetrics
 from models.curves.stability import measure_stability
 from models.evaluation.calibration import Calibration
+from models.evaluation.doubts import LabelDoubts
 from models.findings import MOST_SERIOUS_FIRST, Finding, VerdictJson
 from models.plain import finite
 from models.spec.experiment import ExperimentSpec
+from models.verdict.beginning import Beginning
 from models.verdict.best import Best, falls_back, find_best, report_best, report_wasted, rises
 from models.verdict.case import Case
+from models.verdict.causes import refer_to_causes, report_causes
 from models.verdict.chance import (
     report_below_chance,
     report_exploded,
@@ -72,19 +75,33 @@ def judge(
     filters: FilterHealth | None = None,
     divergences: Sequence[Divergence] = (),
     calibration: Calibration | None = None,
+    doubts: Sequence[LabelDoubts] = (),
+    beginning: Beginning | None = None,
     finished: bool = True,
 ) -> Verdict:
     """Judge a history of epochs. docs/verdicts.md explains what each finding means and how it is decided.
 
     `kernels` are the first layer's (out, in, height, width) by epoch, of the epochs that are kept. `calibration` is
-    that of the best weights on the validation split, once a run has ended.
+    that of the best weights on the validation split, `doubts` the labels that they doubt, and `beginning` what the run
+    began with, once it has ended.
     """
     history = in_order(history)
     curves = read_curves(history, num_classes)
     by_loss, by_accuracy = find_best(curves.val_loss), find_best(curves.val_accuracy, largest=True)
     stability = measure_stability(history, num_classes)
     case = Case(
-        curves, spec, by_loss, by_accuracy, stability, kernels, filters, divergences, calibration, finished=finished
+        curves,
+        spec,
+        by_loss,
+        by_accuracy,
+        stability,
+        kernels,
+        filters,
+        divergences,
+        calibration,
+        finished=finished,
+        doubts=doubts,
+        beginning=beginning,
     )
     progress = measure_progress(curves, by_loss)
     collapses = find_collapses(curves)
@@ -112,6 +129,8 @@ def judge(
         *report_ending(curves, spec, finished=finished),
         *report_kernels(kernels, filters, pretrained=spec.model.starts_pretrained),
     ]
+    causes = report_causes(case, findings)
+    findings = [*causes, *refer_to_causes(case, findings, causes)]
     findings += report_no_problem(curves, findings, stability, lost=lost, finished=finished)
     findings.sort(key=lambda finding: MOST_SERIOUS_FIRST.index(finding.severity))
     return Verdict(

@@ -3,6 +3,7 @@
 from models.findings import Finding, FindingCode, Severity
 from models.text import number, percent, plural
 from models.verdict.best import Best
+from models.verdict.causes import CAUSES
 from models.verdict.curves import Curves
 
 PHRASES = {
@@ -33,6 +34,9 @@ def summarise(
     length = plural(curves.num_epochs, "epoch")
     start = f"{'After' if finished else 'So far, after'} {length}{best}"
     said = _phrases(findings, finished=finished)
+    codes = {finding.code for finding in findings}
+    if causes := [phrase for code, phrase in CAUSES.items() if code in codes]:
+        said = [*said[:1], causes[0]]
     if curves.is_short and not any(finding.severity is Severity.PROBLEM for finding in findings):
         said = [*said, "too few epochs to say more"]
     return f"{start}; {', and '.join(said[:2])}." if said else f"{start}."

@@ -13,7 +13,7 @@ history.py, verdicts.py, environment.py for what is written; tuning.py, thread_c
 how the machine is used.
 
 batches/        the network's inputs
-diagnosis/      why a run diverged, which learning rate works, how its filters are
+diagnosis/      why a run diverged, which learning rate works, how it began, how its filters are
 """
 
 import math
@@ -25,6 +25,7 @@ from typing import Any, Literal
 from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset
 from models.evaluation.calibration import Calibration
+from models.evaluation.doubts import LabelDoubts, doubts_of
 from models.notices import NoticeCode, NoticeData
 from models.preprocessing import WeightsDescription
 from models.progress import TestResult
@@ -35,6 +36,8 @@ from worker.training.batches.loader import Split, first_images, plain_batches
 from worker.training.build import build_batches, build_data, build_graphs, build_state, input_size_in
 from worker.training.checkpoints import first_usable, own_checkpoints, save_checkpoint
 from worker.training.diagnosis.aftermath import explain_divergence, restore_finite_weights
+from worker.training.diagnosis.beginning import measure_beginning
+from worker.training.diagnosis.doubts import training_doubts
 from worker.training.diagnosis.filters import filter_health
 from worker.training.environment import describe_environment, peak_memory_mb
 from worker.training.graphs import GraphedSteps
@@ -189,7 +192,7 @@ class _Run:
                 if self.spec.on_divergence != OnDivergence.LOWER_LR or self.state.schedule.times_lowered >= MAX_LOWERED:
                     return self._end_diverged(diverged)
                 self._go_back_with_lower_lr(diverged)
-        self._judge_finished(self._validate_best(self.should_stop))
+        self._judge_finished(*self._validate_best(self.should_stop))
         return Outcome("completed", None, self._test() if self.spec.dataset.evaluate_test else None)
 
     def _run_epoch(self) -> None:
@@ -281,10 +284,10 @@ class _Run:
         self.recorder.save_outputs(outputs, epoch)
         return {"loss": loss, "accuracy": accuracy, "epoch": epoch}
 
-    def _validate_best(self, should_stop: Stop) -> Calibration | None:
-        """Store the logits of the best weights on the validation split. Returns their calibration."""
+    def _validate_best(self, should_stop: Stop) -> tuple[Calibration | None, list[LabelDoubts]]:
+        """Store the logits of the best weights on the validation split. Returns their calibration and doubts."""
         if not self.state.best.epoch:
-            return None
+            return None, []
         best, epoch = self.recorder.load_weights("best")
         outputs = SplitOutputs("validation", len(self.data.validation), len(self.data.preprocessing.class_names))
         watch = Watch(self.state, self.batches, self.sink, should_stop, self._save_checkpoint)
@@ -292,11 +295,22 @@ class _Run:
         with self.timer.phase("validating"), self.state.weights_of(best):
             self._evaluate(self.data.validation, watch, outputs)
             outputs.add_statistics(self.data.validation)
-        return self.recorder.save_outputs(outputs, epoch)
+            of_training = training_doubts(
+                self.state.network,
+                self.data.train,
+                self.data.input_format,
+                num_epochs=len(self.history.epochs),
+                batch_size=self.tuning.eval_batch,
+            )
+        saved = self.recorder.save_outputs(outputs, epoch)
+        if saved is None:
+            return None, []
+        doubts = (doubts_of("validation", saved.logits, saved.labels), of_training)
+        return saved.about.calibration, [one for one in doubts if one is not None]
 
-    def _validate_best_if_quick(self) -> Calibration | None:
+    def _validate_best_if_quick(self) -> tuple[Calibration | None, list[LabelDoubts]]:
         """As `_validate_best`, but only if it is quick: a cancelled run is killed after some seconds."""
-        return self._validate_best(lambda: None) if self.validation_seconds <= QUICK_SECONDS else None
+        return self._validate_best(lambda: None) if self.validation_seconds <= QUICK_SECONDS else (None, [])
 
     def _asked(self) -> Asked:
         """What is asked of a run while it trains: it is not ended early before its first epoch."""
@@ -305,7 +319,7 @@ class _Run:
 
     def _end_stopped(self) -> Outcome:
         """End as completed with the weights of the last whole epoch; what was trained of the next one is dropped."""
-        calibration = self._validate_best(self.should_stop)
+        calibration, _ = self._validate_best(self.should_stop)
         self.recorder.write_kernels()
         self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=None, calibration=calibration)
         return Outcome("completed", STOPPED, self._test() if self.spec.dataset.evaluate_test else None)
@@ -317,7 +331,7 @@ class _Run:
             return Outcome("handed_back", "the worker was asked to shut down")
         self._save_last_weights(self.state.epoch)
         if self.history.epochs:
-            calibration = self._validate_best_if_quick()
+            calibration, _ = self._validate_best_if_quick()
             self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=None, calibration=calibration)
         return Outcome("cancelled", "cancelled by request")
 
@@ -355,7 +369,7 @@ class _Run:
             )
         )
         found = self._explain(diverged, lowered_to=None)
-        self._judge_finished(self._validate_best_if_quick())
+        self._judge_finished(*self._validate_best_if_quick())
         advice = f"; a learning rate of {found.suggested_lr:.2g} works" if found.suggested_lr else ""
         return Outcome("diverged", f"{found.what_happened}{advice}")
 
@@ -419,12 +433,14 @@ class _Run:
         self.history.epochs.append(metrics)
         self.sink.append_epoch(metrics, class_accuracy)
 
-    def _judge_finished(self, calibration: Calibration | None) -> None:
+    def _judge_finished(self, calibration: Calibration | None, doubts: Sequence[LabelDoubts]) -> None:
         with self.timer.phase("judging"), self.state.measured_weights():
             images = first_images(self.data.validation, self.data.input_format, FILTER_IMAGES)
             filters = filter_health(self.state.network, self.state.initial_weights, images=images)
+        with self.timer.phase("judging"), self.state.weights_of(self.state.initial_weights):
+            beginning = measure_beginning(self.state.network, self.data, self.batches, self.spec.batch_size)
         self.recorder.write_kernels()
-        self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=filters, calibration=calibration)
+        self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters, calibration, doubts, beginning)
 
     def _report_environment(self) -> None:
         """Send the environment to the sink: at the start, and with the seconds of each phase at the end."""

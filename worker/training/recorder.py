@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from models.evaluation.calibration import Calibration
+from models.evaluation.outputs import Outputs
 from models.files import sha256_of, write
 from models.networks.epoch_budget import capacity, kept_epochs
 from models.networks.export import export_described
@@ -95,10 +95,10 @@ class Recorder:
         content = (self.folder / f"weights-{which}.safetensors").read_bytes()
         return load(content), _epoch_of(content)
 
-    def save_outputs(self, outputs: SplitOutputs, epoch: int) -> Calibration | None:
+    def save_outputs(self, outputs: SplitOutputs, epoch: int) -> Outputs | None:
         """Write the best weights' logits on a split; those of the validation split with their calibration.
 
-        Logits that are not all finite are not written.
+        Logits that are not all finite are not written, and None is returned.
         """
         found = outputs.collected(
             epoch, self.about["preprocessing"]["class_names"], sha256_of(self.folder / "weights-best.safetensors")
@@ -107,7 +107,7 @@ class Recorder:
             return None
         kind: ArtifactKind = "outputs-validation" if found.about.split == "validation" else "outputs-test"
         self._write(kind, self.folder / f"{kind}.safetensors", found.to_bytes())
-        return found.about.calibration
+        return found
 
     def carry_over(self, earlier: Path, best_epoch: int) -> bool:
         """Copy an earlier attempt's best weights into this one's folder, if they are whole and of the best epoch.

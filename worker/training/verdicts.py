@@ -1,15 +1,17 @@
 """Gives verdicts while a run trains: decides when, and limits the time they take."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.calibration import Calibration
+from models.evaluation.doubts import LabelDoubts
 from models.spec.experiment import ExperimentSpec
 from models.verdict import judge
+from models.verdict.beginning import Beginning
 from models.verdict.filters import FilterHealth
 from worker.training.history import RunHistory
 from worker.training.sink import MetricSink
@@ -50,18 +52,30 @@ class Verdicts:
         grown = len(self.history.epochs) - self.judged_epochs
         if began >= self.judge_again_at and GROWTH * grown >= self.judged_epochs:
             self.judged_epochs = len(self.history.epochs)
-            self._judge(kernels(), None, None, finished=False)
+            self._judge(kernels(), finished=False)
             ended = self.clock()
             self.judge_again_at = ended + PATIENCE * (ended - began)
 
     def judge_finished(
-        self, kernels: Kernels, filters: FilterHealth | None, calibration: Calibration | None = None
+        self,
+        kernels: Kernels,
+        filters: FilterHealth | None,
+        calibration: Calibration | None = None,
+        doubts: Sequence[LabelDoubts] = (),
+        beginning: Beginning | None = None,
     ) -> None:
-        """Give the last verdict, with what is known of the network's filters and of its probabilities."""
-        self._judge(kernels, filters, calibration, finished=True)
+        """Give the last verdict, with what is known of the network's filters, answers and beginning."""
+        self._judge(kernels, filters, calibration, doubts, beginning, finished=True)
 
     def _judge(
-        self, kernels: Kernels, filters: FilterHealth | None, calibration: Calibration | None, *, finished: bool
+        self,
+        kernels: Kernels,
+        filters: FilterHealth | None = None,
+        calibration: Calibration | None = None,
+        doubts: Sequence[LabelDoubts] = (),
+        beginning: Beginning | None = None,
+        *,
+        finished: bool,
     ) -> None:
         verdict = judge(
             self.history.epochs,
@@ -70,6 +84,8 @@ class Verdicts:
             kernels=kernels,
             filters=filters,
             calibration=calibration,
+            doubts=doubts,
+            beginning=beginning,
             divergences=self.history.divergences,
             finished=finished,
         )

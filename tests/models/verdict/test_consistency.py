@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from models.curves.metrics import EpochMetrics
 from models.spec.parse import parse_spec
 from models.verdict import Verdict
+from models.verdict.beginning import Beginning, LayerStart
+from models.verdict.causes import CAUSES
+from models.verdict.filters import ConvolutionHealth, FilterHealth
 from tests.models.verdict.families import FAMILIES
 from tests.models.verdict.histories import make_history, verdict_on
 from tests.texts import faults_of
@@ -30,6 +33,9 @@ EXCLUSIVE = [
     ("slow-learning", "overfitting"),
     ("loss-exploded", "divergence"),
     ("first-layer-settled", "first-layer-moving"),
+    ("lr-too-high", "lr-too-low"),
+    ("dead-layer", "vanishing-gradients"),
+    *(("no-problem", code) for code in CAUSES),
 ]
 
 
@@ -97,15 +103,46 @@ def courses(draw: st.DrawFn) -> tuple[list[EpochMetrics], int]:
     return make_history(loss, accuracy, train, accuracy), num_classes
 
 
+@st.composite
+def beginnings(draw: st.DrawFn) -> tuple[Beginning, FilterHealth]:
+    """Whatever a run may have begun with and what may have become of its filters, some of it wrong."""
+    small, size = st.sampled_from([0.0, 1e-8, 0.01, 0.4]), st.sampled_from([0.0, 0.5, 3.0])
+    names = ("features.0", "features.3", "classifier.0")
+    layers = {name: LayerStart(270, draw(size), draw(small), draw(st.booleans())) for name in names}
+    num_val = draw(st.sampled_from([1, 40, 2000]))
+    beginning = Beginning(
+        num_train_images=draw(st.sampled_from([2, 150, 40_000])),
+        num_val_images=num_val,
+        shared_images=draw(st.sampled_from([None, 0, 1, num_val])),
+        classes_per_batch=draw(st.sampled_from([1.0, 1.9, 9.6])),
+        classes_expected=draw(st.sampled_from([1.0, 1.9, 9.6])),
+        input_mean=draw(st.sampled_from([-0.1, 0.0, 120.0])),
+        input_std=draw(st.sampled_from([0.0, 1.0, 60.0])),
+        num_outputs=draw(st.sampled_from([100, 1000])),
+        loss=draw(st.sampled_from([0.7, 2.3, 60.0])),
+        output_spread=draw(st.sampled_from([0.0, 1e-7, 0.1])),
+        layers=layers,
+    )
+    dead = st.sampled_from([range(0), range(1), range(10)])
+    filters = {name: ConvolutionHealth(10, dead=draw(dead)) for name in names[:2]}
+    movement = {name: draw(st.sampled_from([0.0, 1e-4, 0.3, 50.0])) for name in names}
+    return beginning, FilterHealth(filters, movement, num_images=200)
+
+
 @settings(max_examples=60, deadline=None)
-@given(courses(), st.booleans())
+@given(courses(), st.booleans(), beginnings())
 def test_no_course_of_training_gets_a_verdict_that_contradicts_itself(
-    course: tuple[list[EpochMetrics], int], finished: bool
+    course: tuple[list[EpochMetrics], int], finished: bool, begun: tuple[Beginning, FilterHealth]
 ) -> None:
     history, num_classes = course
-    verdict = verdict_on(history, num_classes=num_classes, spec=SPEC, finished=finished)
-    assert contradictions(verdict, history, num_classes) == []
-    assert text_faults(verdict) == []
+    beginning, filters = begun
+    plain = verdict_on(history, num_classes=num_classes, spec=SPEC, finished=finished)
+    explained = verdict_on(
+        history, num_classes=num_classes, spec=SPEC, finished=finished, beginning=beginning, filters=filters
+    )
+    for verdict in (plain, explained):
+        assert contradictions(verdict, history, num_classes) == []
+        assert text_faults(verdict) == []
 
 
 @pytest.mark.parametrize("images", [40, 10_000])

@@ -1,5 +1,7 @@
-"""Measures how often each channel of a convolution is active: how often its output is positive before a ReLU."""
+"""Measures how often each channel of a layer is active: how often its output is positive before a ReLU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 CUTS = (nn.ReLU, nn.ReLU6)
 """Activations that are exactly zero where a channel does not fire."""
 PASSES = (nn.BatchNorm2d, nn.Dropout2d, nn.Dropout, nn.Identity, nn.MaxPool2d)
-"""Layers that may stand between a convolution and its activation."""
+"""Layers that may stand between a layer with weights and its activation."""
 
 
 @dataclass(frozen=True)
@@ -24,34 +26,49 @@ class Activity:
 
 
 def watch_activity(network: nn.Module, images: Tensor) -> dict[str, Activity]:
-    """Run images through in evaluation mode and measure every convolution that a ReLU module follows.
+    """Run images through in evaluation mode and measure every convolution and linear layer that a ReLU module follows.
 
-    Convolutions followed by anything else (GELU, SiLU, a sum) are left out: their channels are never exactly silent.
+    Layers followed by anything else (GELU, SiLU, a sum) are left out: their channels are never exactly silent.
     The network's mode is restored.
     """
+    with modes_kept(network), watching(network) as activity:
+        network.eval()
+        network(images)
+    return activity
+
+
+@contextmanager
+def watching(network: nn.Module) -> Iterator[dict[str, Activity]]:
+    """Within this block forward passes are measured, without gradients: the dictionary is filled by each pass."""
     watcher = _Watcher(network)
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
     try:
         with torch.no_grad():  # not inference mode, which would not count changes in place
-            network(images)
+            yield watcher.activity
     finally:
         watcher.remove()
+
+
+@contextmanager
+def modes_kept(network: nn.Module) -> Iterator[None]:
+    """Restore every module's mode after this block."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        yield
+    finally:
         for module, mode in modes:
             module.training = mode
-    return watcher.activity
 
 
 class _Watcher:
-    """Matches each convolution's output with the ReLU that reads it: the same memory, unchanged in between."""
+    """Matches a layer's output with the ReLU that reads it: the same memory, unchanged in between."""
 
     def __init__(self, network: nn.Module) -> None:
         self.activity: dict[str, Activity] = {}
         self._pending: dict[int, tuple[str, Tensor, int, Tensor]] = {}
         self._handles: list[RemovableHandle] = []
         for name, module in network.named_modules():
-            if isinstance(module, nn.Conv2d):
-                self._handles.append(module.register_forward_hook(partial(self._after_convolution, name)))
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                self._handles.append(module.register_forward_hook(partial(self._after_layer, name)))
             elif isinstance(module, CUTS):
                 self._handles.append(module.register_forward_hook(self._after_cut))
             elif isinstance(module, PASSES):
@@ -63,7 +80,7 @@ class _Watcher:
             handle.remove()
         self._pending.clear()
 
-    def _after_convolution(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _after_layer(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self._expect(name, output, output)
 
     def _after_pass(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -73,9 +90,9 @@ class _Watcher:
 
     def _after_cut(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         name, fired = self._came_from(inputs[0], module)
-        if name is None:
+        if name is None or fired.ndim not in (2, 4):  # of anything else the second dimension may not be channels
             return
-        positive = (fired > 0).flatten(2).double().mean(dim=2)
+        positive = (fired > 0).reshape(*fired.shape[:2], -1).double().mean(dim=2)
         fires, most = positive.mean(dim=0), positive.amax(dim=0)
         self.activity[name] = Activity(fires.cpu().numpy(), most.cpu().numpy())
 
@@ -84,7 +101,7 @@ class _Watcher:
         self._pending[output.data_ptr()] = (name, output, output._version, fired)
 
     def _came_from(self, taken: Tensor, module: nn.Module) -> tuple[str | None, Tensor]:
-        """The convolution whose output this is; None if something was added to it in place, as a shortcut is."""
+        """The layer whose output this is; None if something was added to it in place, as a shortcut is."""
         name, _, version, fired = self._pending.pop(taken.data_ptr(), (None, None, 0, taken))
         own = 1 if getattr(module, "inplace", False) else 0
         return (name if taken._version == version + own else None), fired
