@@ -28,10 +28,9 @@ import torch
 from safetensors import safe_open
 
 from models.data.dataset import ImageDataset, load_dataset
-from models.findings import FindingCode
+from models.findings import CAUSES, FindingCode
 from models.settings import get_settings
 from models.spec.parse import parse_spec
-from models.verdict.causes import CAUSES
 from worker.training.engine import train
 from worker.training.sink import MemorySink
 from worker.training.thread_control import ThreadControl

@@ -115,6 +115,24 @@ class FindingCode(StrEnum):
     """Nothing more serious than a remark was found."""
 
 
+CAUSES = {
+    FindingCode.NOT_SHUFFLED: "the training images are not shuffled",
+    FindingCode.WRONG_HEAD: "its head has more outputs than there are classes",
+    FindingCode.INPUTS_NOT_NORMALISED: "its inputs are not normalised",
+    FindingCode.CONTAMINATED_VALIDATION: "validation images are training images too",
+    FindingCode.LABEL_NOISE: "many labels seem to be wrong",
+    FindingCode.FROZEN_BODY: "layers with random weights were not trained",
+    FindingCode.TOO_FEW_IMAGES: "there are too few training images",
+    FindingCode.DEAD_LAYER: "a layer was dead before training",
+    FindingCode.VANISHING_GRADIENTS: "gradients vanish on their way to the first layers",
+    FindingCode.MOMENTUM_TOO_HIGH: "the momentum is too high",
+    FindingCode.LR_TOO_HIGH: "the learning rate is too high",
+    FindingCode.LR_TOO_LOW: "the learning rate is too low",
+    FindingCode.DESTRUCTIVE_AUGMENTATION: "augmented images are much harder than real ones",
+}
+"""The codes of causes, and how a summary puts each. The first one found follows the weightiest symptom."""
+
+
 class WarningCode(StrEnum):
     """Codes of findings about a spec before it is trained (models.networks.findings and no_effect)."""
 

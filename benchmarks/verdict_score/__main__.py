@@ -19,8 +19,8 @@ limit_spinning()  # before torch is imported, as the worker does
 from benchmarks.verdict_score.faults import PARTS, Case, cases
 from benchmarks.verdict_score.scores import Judged, fault_table, mistakes, part_table, summary
 from benchmarks.verdict_score.trainings import collect, kept
+from models.findings import CAUSES
 from models.verdict import judge
-from models.verdict.causes import CAUSES
 
 
 def say(line: str) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from models.findings import BestJson, FindingCode, FindingJson
+from models.findings import CAUSES, BestJson, FindingCode, FindingJson
 from models.spec.study import SectionSpec, Shows
 from models.studies.blocks import (
     DASH,
@@ -30,7 +30,6 @@ from models.studies.results import (
     stability_sentence,
 )
 from models.text import number, percent, plural
-from models.verdict.causes import CAUSES
 
 FEWEST_EPOCHS = 4
 """With fewer a best epoch means nothing."""

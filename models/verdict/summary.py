@@ -1,9 +1,8 @@
 """The verdict in one sentence."""
 
-from models.findings import Finding, FindingCode, Severity
+from models.findings import CAUSES, Finding, FindingCode, Severity
 from models.text import number, percent, plural
 from models.verdict.best import Best
-from models.verdict.causes import CAUSES
 from models.verdict.curves import Curves
 
 PHRASES = {

@@ -6,10 +6,9 @@ from benchmarks.verdict_score import faults
 from benchmarks.verdict_score.faults import FAULTS, PARTS, Case, Fault, body_of, cases
 from benchmarks.verdict_score.scores import Judged, precision, recall, wilson
 from benchmarks.verdict_score.trainings import run
-from models.findings import FindingCode
+from models.findings import CAUSES, FindingCode
 from models.spec.parse import parse_spec
 from models.verdict import judge
-from models.verdict.causes import CAUSES
 from tests.worker.training.tiny import images
 
 

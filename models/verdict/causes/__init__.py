@@ -34,22 +34,6 @@ TRAINED: tuple[Rule, ...] = (
 )
 """Causes of a training that failed, the most direct evidence first. One failure needs one of them: the first that holds
 is named, and none where one of GIVEN explains it."""
-CAUSES = {
-    FindingCode.NOT_SHUFFLED: "the training images are not shuffled",
-    FindingCode.WRONG_HEAD: "its head has more outputs than there are classes",
-    FindingCode.INPUTS_NOT_NORMALISED: "its inputs are not normalised",
-    FindingCode.CONTAMINATED_VALIDATION: "validation images are training images too",
-    FindingCode.LABEL_NOISE: "many labels seem to be wrong",
-    FindingCode.FROZEN_BODY: "layers with random weights were not trained",
-    FindingCode.TOO_FEW_IMAGES: "there are too few training images",
-    FindingCode.DEAD_LAYER: "a layer was dead before training",
-    FindingCode.VANISHING_GRADIENTS: "gradients vanish on their way to the first layers",
-    FindingCode.MOMENTUM_TOO_HIGH: "the momentum is too high",
-    FindingCode.LR_TOO_HIGH: "the learning rate is too high",
-    FindingCode.LR_TOO_LOW: "the learning rate is too low",
-    FindingCode.DESTRUCTIVE_AUGMENTATION: "augmented images are much harder than real ones",
-}
-"""The codes of causes, and how a summary puts each. The first one found follows the weightiest symptom."""
 
 
 def report_causes(case: Case, found: Sequence[Finding]) -> list[Finding]:

@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from models.evaluation.doubts import LabelDoubts
-from models.findings import Finding
+from models.findings import CAUSES, Finding
 from models.spec.parse import parse_spec
 from models.verdict import Verdict
 from models.verdict.beginning import Beginning, LayerStart
-from models.verdict.causes import CAUSES
 from models.verdict.filters import ConvolutionHealth, FilterHealth
 from tests.models.verdict.histories import findings, make_history, verdict_on
 from tests.texts import faults_of

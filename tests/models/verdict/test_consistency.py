@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.curves.metrics import EpochMetrics
+from models.findings import CAUSES
 from models.spec.parse import parse_spec
 from models.verdict import Verdict
 from models.verdict.beginning import Beginning, LayerStart
-from models.verdict.causes import CAUSES
 from models.verdict.filters import ConvolutionHealth, FilterHealth
 from tests.models.verdict.families import FAMILIES
 from tests.models.verdict.histories import make_history, verdict_on

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from models.data.dataset import ImageDataset
-from models.verdict.causes import CAUSES
+from models.findings import CAUSES
 from tests.worker.training.tiny import PLAIN, images, spec
 from worker.training.engine import train
 from worker.training.sink import MemorySink
