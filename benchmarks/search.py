@@ -42,7 +42,7 @@ from worker.training.sink import MemorySink
 TRIALS = 12
 REPETITIONS = 5
 SAMPLERS = ("tpe", "random")
-BASE = {"model": "narrow", "epochs": 3, "dataset": {"train_limit": 2000, "val_limit": 1000}}
+BASE = {"model": "narrow", "epochs": 3, "dataset": {"train_limit": 1000, "val_limit": 1000}}
 SPACE = {
     "optimizer.lr": {"log": [1e-4, 1e-1]},
     "optimizer.momentum": {"uniform": [0, 0.99]},
