@@ -96,14 +96,15 @@ def combined_sentence(one: Combined) -> str:
 
 
 def robustness_sentence(rows: Iterable[Robustness]) -> str:
-    """Which row keeps most of its accuracy on corrupted images; empty without two rows that were measured."""
+    """Which row is right most often on corrupted images; empty without two rows that were measured."""
     found = [(one, one.mean, one.clean) for one in rows]
     scored = [(one, mean, clean) for one, mean, clean in found if mean is not None and clean is not None]
     if len(scored) < 2:
         return ""
-    kept = sorted(scored, key=lambda each: each[1] - each[2], reverse=True)
-    (most, mean, clean), (least, low, whole) = kept[0], kept[-1]
+    by_mean = sorted(scored, key=lambda each: each[1], reverse=True)
+    (most, mean, clean), (least, low, whole) = by_mean[0], by_mean[-1]
     return (
-        f"{most.title} loses least: {100 * clean:.1f}% as they are, {100 * mean:.1f}% on the mean of all corruptions "
-        f"and strengths. {least.title} loses most: {100 * whole:.1f}% and {100 * low:.1f}%."
+        f"On the mean of all corruptions and strengths {most.title} is right most often, {100 * mean:.1f}% "
+        f"({100 * clean:.1f}% of the images as they are), and {least.title} least, {100 * low:.1f}% "
+        f"({100 * whole:.1f}%)."
     )
