@@ -72,7 +72,8 @@ def test_from_a_file_to_a_dataset_that_can_be_trained_on(filled: Filled, tmp_pat
         )
         browser.run("document.querySelector('a.button.primary').click()")
         browser.wait(lambda: browser.run("location.pathname") == "/new", "the form")
-        assert re.search(r'"?name"?: "?shots', browser.run("document.querySelector('textarea').value"))
+        spec = "document.querySelector('textarea')?.value"
+        browser.wait(lambda: re.search(r'"?name"?: "?shots', browser.run(spec) or ""), "its spec")
         assert browser.problems == []
 
 

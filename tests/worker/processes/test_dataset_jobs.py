@@ -56,7 +56,7 @@ def test_a_built_in_dataset_is_fetched_and_checked_like_an_uploaded_one(
     monkeypatch.setattr(dataset_jobs, "load_pretrained", no_weights)
     found = check("tiny", tmp_path)
     assert "filling" in found.phases
-    report = found.outcome["dataset_report"]
+    report = found.outcome["health_report"]
     assert report["num_images"] == tiny.NUM_TRAIN + tiny.NUM_TEST
     leak = next(one for one in report["findings"] if one["code"] == "duplicates.leakage")
     assert leak["sentence"].startswith("8 of 8 test images (100.0%)")

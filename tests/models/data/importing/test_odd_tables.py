@@ -145,7 +145,7 @@ def test_test_images_without_labels_beside_training_classes_are_left_out_by_name
         tmp_path, {**known, **images("test/1.jpg", "test/2.jpg"), "sample_submission.csv": b"id,label\n1,cat\n"}
     )
     assert set(labels_of(path).values()) == {"cat", "dog"}
-    assert left_out(path) == dict.fromkeys(("test/1.jpg", "test/2.jpg"), "lies in no folder of a class")
+    assert left_out(path) == dict.fromkeys(("test/1.jpg", "test/2.jpg"), "is not in a class folder")
 
 
 def test_a_training_split_of_one_class_is_refused(tmp_path: Path) -> None:
