@@ -56,15 +56,19 @@ def path_of(folder: Path, case: Case) -> Path:
 
 def collect(folder: Path, wanted: Sequence[Case], most: int, say: Callable[[str], None]) -> bool:
     """Train the cases that are not in the folder yet, at most so many. Returns whether all are there."""
-    missing = [case for case in wanted if not path_of(folder, case).exists()]
-    for case in missing[:most]:
+    for case in wanted:
+        if path_of(folder, case).exists():  # asked anew for each: several processes may share the work
+            continue
+        if not most:
+            return False
+        most -= 1
         began = time.process_time()
         given = run(case, load(case.dataset))
         partial = path_of(folder, case).with_suffix(".partial")
         partial.write_bytes(pickle.dumps(given))
         partial.rename(path_of(folder, case))
         say(f"{case.name} {time.process_time() - began:.1f} CPU s")
-    return len(missing) <= most
+    return True
 
 
 def kept(folder: Path, case: Case) -> Given | None:
