@@ -2,7 +2,7 @@
 
 Each rule rests on something measured (what the network was shown, how it began, how far its layers moved) or set in the
 spec. `python -m benchmarks.verdict_score` trains networks with each of these faults and measures how often it is named,
-and named wrongly; docs/verdicts.md has the table.
+and named wrongly.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,10 @@ from models.verdict.causes.evidence import Evidence
 from models.verdict.chance import report_stuck
 
 Rule = Callable[[Evidence], Finding | None]
-IMAGES: tuple[Rule, ...] = (given.contaminated_validation, given.label_noise, given.too_few_images)
+IMAGES: tuple[Rule, ...] = (given.contaminated_validation, given.too_few_images)
 """Mistakes in the images, by which a result is worth less. Each has evidence of its own, so all that hold are named."""
+LABELS: tuple[Rule, ...] = (given.label_noise,)
+"""Mistakes in the labels, of which only a network can tell whose training did not fail."""
 GIVEN: tuple[Rule, ...] = (
     given.not_shuffled,
     given.wrong_head,
@@ -45,7 +47,8 @@ def report_causes(case: Case, found: Sequence[Finding]) -> list[Finding]:
         return []
     evidence = Evidence(case, case.beginning, case.filters, frozenset(finding.code for finding in found))
     failing = _holding(GIVEN, evidence) or _holding(TRAINED, evidence)[:1]
-    return [*_holding(IMAGES, evidence), *failing]
+    doubted = [] if failing else _holding(LABELS, evidence)
+    return [*_holding(IMAGES, evidence), *doubted, *failing]
 
 
 def _holding(rules: Sequence[Rule], evidence: Evidence) -> list[Finding]:

@@ -137,6 +137,11 @@ def test_labels_that_the_network_finds_least_likely(accuracy: float, unlikely: f
     assert both == ["label-noise"] * named
 
 
+def test_a_network_whose_training_failed_doubts_no_labels() -> None:
+    doubts = {"accuracy": 0.68, "unlikely": 0.14}
+    assert causes(doubts=doubts, beginning={"classes_per_batch": 1.0}) == ["not-shuffled"]
+
+
 def test_convolutions_with_random_weights_that_were_not_trained() -> None:
     found = cause(movement={**MOVEMENT, "features.0": 0.0, "features.3": 0.0})
     assert found.code == "frozen-body"
