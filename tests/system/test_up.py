@@ -21,6 +21,9 @@ from tests.processes import wait_until
 from tests.system.experiments import long_spec, small_spec, wait_until_ended
 from tests.system.foreign import EPOCHAL, foreign_environment
 
+SECONDS = 60.0
+"""For one answer: the first requests of a lab wait for imports, which take a busy machine longer than httpx waits."""
+
 
 @contextmanager
 def up(data_dir: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str, list[psutil.Process]]]:
@@ -77,7 +80,9 @@ def test_other_packages_of_the_same_names_do_no_harm_and_ctrl_c_stops_everything
             assert ended["status"] == "completed", ended["reason"]
         large = io.BytesIO()
         Image.new("RGB", (3000, 3000)).save(large, "png")
-        predicted = httpx.post(f"{url}/api/v1/experiments/{number}/predictions", files={"image": large.getvalue()})
+        predicted = httpx.post(
+            f"{url}/api/v1/experiments/{number}/predictions", files={"image": large.getvalue()}, timeout=SECONDS
+        )
         assert predicted.status_code == 200, predicted.text
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
         assert process.wait(30) == 0
@@ -128,7 +133,9 @@ def revoke_while_a_stream_is_open(url: str, headers: dict[str, str], data_dir: P
     where = ["--data-dir", str(data_dir)]
     made = subprocess.run([*EPOCHAL, "keys", "create", "leaving", "--json", *where], capture_output=True, check=True)
     leaving = json.loads(made.stdout)["key"]
-    number = httpx.post(f"{url}/api/v1/experiments", headers=headers, json=long_spec(batch_size=200)).json()["id"]
+    number = httpx.post(
+        f"{url}/api/v1/experiments", headers=headers, json=long_spec(batch_size=200), timeout=SECONDS
+    ).json()["id"]
     address = httpx.URL(url)
     with socket.create_connection((address.host, address.port or 80), timeout=60) as stream:
         stream.sendall(
@@ -155,7 +162,7 @@ def join_by_hand(url: str, data_dir: Path) -> None:
         env={**foreign_environment(folder), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     ) as worker:
-        wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, what="the worker to be seen")
+        wait_until(lambda: httpx.get(f"{url}/readyz", timeout=SECONDS).status_code == 200, what="the worker to be seen")
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(15) == 0
 
