@@ -8,14 +8,19 @@ MOMENT = "2026-01-01T00:00:00+00:00"
 def documents(text: str) -> dict[str, Any]:
     """What GET answers for studies, datasets, models, comparisons and what went wrong."""
     row = {
-        "key": text, "title": text, "status": "completed", "reason": text, "shortened": text, "epochs": 30,
+        "key": text, "title": text, "kind": "ensemble", "status": "completed", "reason": text, "shortened": text,
+        "epochs": 30,
         "val_accuracy": {"mean": 0.681, "deviation": 0.012}, "published": {"val_accuracy": 0.65}, "seconds": 61.0,
-        "difference": {"points": 7.8, "interval": [6.0, 9.6], "is_noise": True},
+        "difference": {"points": 7.8, "interval": [6.0, 9.6], "is_noise": True, "sentence": text},
     }  # fmt: skip
     study = {
         "id": 1, "title": text, "question": text, "status": "completed", "reason": text, "created_at": MOMENT,
         "progress": {"runs": 3, "ended": 3, "seconds_left": 60.0}, "budget_seconds": 60.0, "spent_seconds": 50.0,
-        "rows": [row, row],
+        "rows": [row, row], "search": None,
+        "robustness": [
+            {"row": text, "title": text, "clean": 0.6, "accuracy": {"gaussian_noise": [0.5]}, "reason": text,
+             "num_images": 100}
+        ],
     }  # fmt: skip
     version = {"version": 1, "status": text, "num_images": 7, "created_at": MOMENT, "fingerprint": text}
     dataset = {

@@ -143,7 +143,7 @@ def test_nothing_in_a_name_steers_the_terminal(run: Callable[..., Any], command:
 
 
 @pytest.mark.parametrize("command", [command for command, code in COMMANDS if code == 0 and "--spec" not in command])
-@pytest.mark.parametrize("text", ["a name of some length, as people give them", "\u7814\u7a76" * 30, HOSTILE])
+@pytest.mark.parametrize("text", ["\u7814\u7a76" * 30, HOSTILE])
 def test_nothing_is_wider_than_the_terminal(run: Callable[..., Any], lab: FakeLab, command: str, text: str) -> None:
     lab.name = text
     lines = run(*command.split()).stdout.splitlines()
