@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from PIL import Image
 
 from service.cli.client import Client
@@ -23,6 +24,8 @@ from tests.system.foreign import EPOCHAL, foreign_environment
 
 SECONDS = 60.0
 """For one answer: the first requests of a lab wait for imports, which take a busy machine longer than httpx waits."""
+
+pytestmark = pytest.mark.timeout(300)  # a busy machine may take a minute to start a lab
 
 
 @contextmanager
