@@ -91,7 +91,7 @@ def test_a_disk_that_is_full_fails_the_import_leaves_nothing_and_the_next_one_is
     finally:
         resource.prlimit(nursery, resource.RLIMIT_FSIZE, before)
     assert version.status is DatasetStatus.FAILED
-    assert "cannot be kept" in version.reason["detail"]
+    assert "cannot be written" in version.reason["detail"]
     assert (version.reason["code"], version.reason["status"]) == ("storage-full", 507)
     wait_until(lambda: not left(lab), 30.0, "the files of the job to go")
     assert not list_versions(lab.settings.datasets_dir, "large")
