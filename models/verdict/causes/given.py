@@ -17,13 +17,14 @@ SHARED = 0.02
 FEWEST_SHARED = 3
 FEWEST_CLASSES = 4
 """With fewer, an unlikely label is no more than a wrong one."""
-NOISY = 0.12
-"""A part of wrong labels below this costs little accuracy, and common mistakes of networks look like it."""
+NOISY, CLEARLY_NOISY = 0.12, 0.2
+"""A part of wrong labels below this costs little accuracy, and common mistakes of networks look like it, those of a
+network that has learned little more so."""
 MOST_NOISE = 0.5
 """Where more labels look wrong, the network has learned too little: to a guess half of all labels are unlikely."""
-SURE_OF_RIGHT = 0.6
-"""Of the images whose labels are right, so many must be classified correctly among those that the network is surest of;
-else it has learned too little to tell a wrong label."""
+SURE_OF_RIGHT, LEARNED_LITTLE = 0.65, 0.5
+"""Of the images whose labels are right, so many are classified correctly among those that the network is surest of, if
+it has learned a lot, or little. If it has learned less, it cannot tell a wrong label."""
 LEARNED_BY_HEART = 0.85
 WIDE_GAP = 0.2
 FLOAT_STEP = 1e-6
@@ -131,9 +132,9 @@ def _noise(doubts: LabelDoubts, num_classes: int) -> float | None:
     half = (num_classes // 2) / num_classes
     noise = min(1.0, doubts.unlikely / half)
     error = math.sqrt(doubts.unlikely * (1 - doubts.unlikely) / doubts.num_surest) / half
-    if noise > MOST_NOISE or noise - error < NOISY:
-        return None
-    return noise if doubts.accuracy >= SURE_OF_RIGHT * (1 - noise) else None
+    right = doubts.accuracy / (1 - noise) if noise <= MOST_NOISE else 0.0
+    least = NOISY if right >= SURE_OF_RIGHT else CLEARLY_NOISY if right >= LEARNED_LITTLE else math.inf
+    return noise if noise - error >= least else None
 
 
 def frozen_body(evidence: Evidence) -> Finding | None:
@@ -163,14 +164,15 @@ def too_few_images(evidence: Evidence) -> Finding | None:
     if not len(curves.train_accuracy) or not len(curves.val_accuracy):
         return None
     train, val = level(curves.train_accuracy), level(curves.val_accuracy)
-    if images >= FEW_IMAGES * curves.num_classes or train < LEARNED_BY_HEART or train - val < WIDE_GAP:
+    by_heart = train >= LEARNED_BY_HEART or FindingCode.OVERFITTING in evidence.symptoms
+    if images >= FEW_IMAGES * curves.num_classes or not by_heart or train - val < WIDE_GAP:
         return None
     return Finding(
         FindingCode.TOO_FEW_IMAGES,
         Severity.WARNING,
         f"{plural(images, 'training image')} ({images / curves.num_classes:.0f} a class) are too few: the network "
-        f"classifies {percent(train)} of them correctly, which it has learned by heart, and {percent(val)} of the "
-        "validation images.",
+        f"classifies {percent(train)} of them correctly and {percent(val)} of the validation images, so it learns "
+        "them by heart and not the classes.",
         values={"images": images, "train_accuracy": train, "val_accuracy": val},
         suggestion="Use more images (a higher train_limit), augmentation, or a pretrained network.",
     )
