@@ -2,7 +2,7 @@
 
 Each rule rests on something measured (what the network was shown, how it began, how far its layers moved) or set in the
 spec. `python -m benchmarks.verdict_score` trains networks with each of these faults and measures how often it is named,
-and named wrongly.
+and named wrongly; docs/verdicts.md has the table.
 """
 
 from collections.abc import Callable, Sequence
