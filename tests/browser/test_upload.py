@@ -70,7 +70,7 @@ def test_from_a_file_to_a_dataset_that_can_be_trained_on(filled: Filled, tmp_pat
             lambda: browser.run("[...document.querySelectorAll('.gallery img')].every((one) => one.naturalWidth)"),
             "the images to be drawn",
         )
-        browser.run("document.querySelector('a.button.primary').click()")
+        browser.run("document.querySelector('main a.button.primary').click()")
         browser.wait(lambda: browser.run("location.pathname") == "/new", "the form")
         spec = "document.querySelector('textarea')?.value"
         browser.wait(lambda: re.search(r'"?name"?: "?shots', browser.run(spec) or ""), "its spec")

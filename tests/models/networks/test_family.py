@@ -3,7 +3,7 @@
 This file is the module of a family of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +25,7 @@ from models.preprocessing import Preprocessing
 from models.spec import model as registry
 from models.spec.experiment import ExperimentSpec
 from models.spec.model import InputSize, NetworkSpec
+from models.spec.owners import owners
 from models.spec.parse import load_model, load_spec, parse_spec
 from service.predictions.predictor import Served
 from service.predictions.weights import Weights
@@ -83,8 +84,10 @@ FAMILY = StripesFamily()
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(registry.FAMILIES, "stripes", StripesSpec)
+    yield
+    owners.cache_clear()  # where a message named a field's owner, its fields were remembered
 
 
 def test_it_is_named_and_its_spec_is_complete_and_read_back() -> None:
