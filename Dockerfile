@@ -41,7 +41,7 @@ COPY worker worker
 COPY epochal.py epochal_command.py README.md LICENSE ./
 # Only what is imported is compiled, so that a start on a read-only file system is quick and the image small.
 RUN pip install --no-compile --no-deps . && rm -rf /app/* \
-    && cd / && EPOCHAL_DATA_DIR=/tmp/none python -c 'import service.server, service.predictions.network, worker.app, worker.processes.child'
+    && cd / && EPOCHAL_DATA_DIR=/tmp/none python -c 'import service.server, service.predictions.predictor, service.catalogue.describing, worker.app, worker.processes.child'
 
 USER epochal
 WORKDIR /data
