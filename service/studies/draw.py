@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.studies.blocks import difference_text
 from models.studies.comparison import Judgement
-from models.studies.results import RowResult, points
+from models.studies.results import RowResult
 from service.drawing import axis
 from service.drawing.canvas import FAINT, INK, MUTED, PALETTE, TRAIN_COLOR, VALIDATION_COLOR, check_format, drawing
 from service.drawing.plot import Plot, Scale
@@ -196,7 +197,6 @@ def _differences(rows: Sequence[RowResult], fair: Collection[str]) -> Sheet:
         sheet.dots([(plot.across(100 * one.value), y)], color=color, size=6)
         label = fit(row.label, LABEL_WIDTH - 16, 8.5)
         sheet.words(LABEL_WIDTH - 8, y, label, size=8.5, color=INK, across="right", up="center")
-        words = f"{points(one.value)} ({points(one.low)} to {points(one.high)})"
-        words += ("" if judgement is not Judgement.NOISE else ", noise") if row.key in fair else ", not alike"
+        words = difference_text(row, fair=row.key in fair)
         sheet.words(box.right + 8, y, words, size=8, color=MUTED, up="center")
     return sheet
