@@ -20,7 +20,7 @@ from service.datasets.health import check_again, read_health
 from service.datasets.images import list_images, open_images, read_pixels
 from service.datasets.upload import Options, accept_upload
 from service.drawing.canvas import png
-from service.http.body import parse_json
+from service.http.body import parse_json_parameter
 from service.http.dependencies import (
     BodyDep,
     CallerDep,
@@ -276,7 +276,7 @@ async def draw_augmented_images(
 ) -> Response:
     """Draw training images as the network sees them: a worker makes them with training's own augmentation."""
     row = await to_thread.run_sync(find_row, datasets, name, version)
-    document = parse_json(spec.encode("utf-8", "surrogatepass"))
+    document = parse_json_parameter("spec", spec)
     if not isinstance(document, dict):
         raise InvalidRequest("spec must be an object", errors=[{"field": "spec", "message": "must be an object"}])
     part = _dataset_part(document, name)

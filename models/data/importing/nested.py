@@ -49,6 +49,8 @@ class NestedSource:
                 unpacked += entry.size if prefix else 0
                 check_ratio(unpacked, packed, self.kind, prefix + entry.name)
                 self.listing.entries.append(Entry(prefix + entry.name, entry.size))
+            of = f"'{shown(prefix[:-1])}': " if prefix else ""
+            self.listing.warnings += [of + one for one in source.listing.warnings]
             self.listing.folders |= {prefix + folder for folder in source.listing.folders}
             self._firsts.append(len(self.listing.entries))
 

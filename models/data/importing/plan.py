@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.data.grouping import find_groups
 from models.data.importing.layouts.layout import Layout, ordered
 from models.data.importing.names import Split, shown
 from models.data.importing.options import ImportOptions
@@ -146,13 +146,6 @@ def stratified(
             taken[classes] += numbers
             chosen += places
     return np.sort(np.array(chosen, dtype=np.int64))
-
-
-def find_groups(names: Sequence[str], pattern: str) -> list[str | None]:
-    """The group of each file: the first parenthesis of a regular expression in its path, or the whole match."""
-    search = re.compile(pattern).search
-    found = [search(name) for name in names]
-    return [None if match is None else match.group(1 if match.re.groups else 0) for match in found]
 
 
 def _check_groups(groups: Sequence[str | None], asked: str) -> list[str]:

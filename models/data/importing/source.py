@@ -52,6 +52,8 @@ class Listing:
     """Paths of folders that the archive names, empty ones among them."""
     archives: frozenset[str] = frozenset()
     """Names of the entries that are archives, whose own files are listed as if in a folder: `train.zip/1.png`."""
+    warnings: list[str] = field(default_factory=list)
+    """What the report has to say of the listing: names whose encoding was guessed."""
 
 
 class Source(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
+from models.data.importing.name_encodings import decode_names
 from models.data.importing.names import parts_of, refusal, shown
 from models.data.importing.source import (
     MAX_IMAGE_BYTES,
@@ -19,6 +20,7 @@ from models.data.importing.source import (
     is_text,
 )
 from models.errors import ArchiveError
+from models.plain import is_unicode
 
 BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError, KeyError)
 """What tarfile and the decompressors raise for a damaged file. UnicodeError is a ValueError."""
@@ -65,6 +67,18 @@ class TarSource:
             if is_text(name, member.size) and texts + member.size <= MAX_TEXTS_BYTES:
                 self._texts[number] = self._read(tar, member, name)
                 texts += member.size
+        self._decode_names()
+
+    def _decode_names(self) -> None:
+        """Decode names that are not in UTF-8, which tarfile gives as surrogates for their bytes."""
+        names = [entry.name for entry in self.listing.entries] + sorted(self.listing.folders)
+        unsure = [name for name in names if not is_unicode(name)]
+        raw = [name.encode(errors="surrogateescape") for name in unsure]
+        decoded, self.listing.warnings = decode_names(raw, self.kind)
+        renamed = dict(zip(unsure, decoded, strict=True))
+        entries = self.listing.entries
+        entries[:] = [entry._replace(name=renamed.get(entry.name, entry.name)) for entry in entries]
+        self.listing.folders = {renamed.get(folder, folder) for folder in self.listing.folders}
 
     def _check(self, member: tarfile.TarInfo, index: int) -> tuple[str, ...]:
         parts = parts_of(member.name, index, self.kind)

@@ -6,11 +6,12 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from models.data.importing import source as limits
+from models.data.importing.name_encodings import decode_names
 from models.data.importing.names import parts_of, refusal, shown
 from models.data.importing.source import (
     MAX_IMAGE_BYTES,
@@ -35,6 +36,8 @@ TAIL_BYTES = 65_535 + 22 + 20 + 56
 """Bytes at the end of a zip that hold its end records: a comment of up to 65,535 bytes and up to three records."""
 DIRECTORY_BYTES_A_FILE = 400
 ENCRYPTED, UTF8 = 0x1, 0x800
+UNICODE_PATH = 0x7075
+"""Info-ZIP's extra field: a version, the CRC-32 of the name that it stands for, the name in UTF-8."""
 COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 BROKEN = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, KeyError, IndexError, OverflowError,
@@ -69,11 +72,8 @@ class ZipSource:
     def _list(self, packed: int) -> list[zipfile.ZipInfo]:
         members, names = list[zipfile.ZipInfo](), Names(self.kind)
         unpacked = stored = 0
-        windows = not any("/" in member.filename for member in self._zip.filelist)
-        for index, member in enumerate(self._zip.filelist):
-            name = _name_of(member)
-            if windows:
-                name = name.replace("\\", "/")
+        decoded, self.listing.warnings = _decode_names(self._zip.filelist)
+        for index, (member, name) in enumerate(zip(self._zip.filelist, decoded, strict=True)):
             _check_member(member, name, index)
             parts = parts_of(name, index, self.kind)
             if name.endswith("/") or not parts:
@@ -169,15 +169,34 @@ class ZipSource:
         return data
 
 
-def _name_of(member: zipfile.ZipInfo) -> str:
-    """The full name. macOS writes UTF-8 without the flag for it, which the zipfile module decodes as code page 437."""
+def _decode_names(members: Sequence[zipfile.ZipInfo]) -> tuple[list[str], list[str]]:
+    """The members' names, with slashes between their parts, and warnings about a guessed encoding."""
+    stated = [_stated_name(member) for member in members]
+    raw = [member.orig_filename.encode("cp437") for member, name in zip(members, stated, strict=True) if name is None]
+    guessed, warnings = decode_names(raw, ZipSource.kind)
+    following = iter(guessed)
+    # a backslash is no part of a name: Windows' programs write it between folders, some beside slashes
+    return [(next(following) if name is None else name).replace("\\", "/") for name in stated], warnings
+
+
+def _stated_name(member: zipfile.ZipInfo) -> str | None:
+    """A member's name where the zip says how it is encoded; None if it does not."""
+    # not `filename`, which zipfile cuts at a NUL, and which newer versions decode from the extra field
     name = member.orig_filename
-    if not member.flag_bits & UTF8 and not name.isascii():
-        try:
-            return name.encode("cp437").decode()
-        except UnicodeError:
-            pass
-    return name
+    if member.flag_bits & UTF8:
+        return name
+    return _unicode_path(member.extra, name.encode("cp437")) or (name if name.isascii() else None)
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> str | None:
+    place = 0
+    while place + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, place)
+        field = extra[place + 4 : place + 4 + length]
+        if kind == UNICODE_PATH and field[:5] == struct.pack("<BI", 1, zlib.crc32(raw)):
+            return field[5:].decode(errors="replace")
+        place += 4 + length
+    return None
 
 
 def _check_member(member: zipfile.ZipInfo, name: str, index: int) -> None:

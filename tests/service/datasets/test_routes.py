@@ -121,6 +121,30 @@ def test_what_training_sees_is_of_the_dataset_that_the_address_names(client: Tes
 
 
 @pytest.mark.parametrize(
+    ("spec", "field", "said"),
+    [
+        ("", "spec", "is not valid JSON"),
+        ("{", "spec", "is not valid JSON"),
+        ("[1]", "spec", "spec must be an object"),
+        ('"baseline"', "spec", "spec must be an object"),
+        ('{"epochs": NaN}', "spec", "holds NaN"),
+        ('{"model": 1, "model": 2}', "spec.model", "is given twice"),
+        ("[" * 40 + "]" * 40, "spec.0", "nested deeper"),
+        ('{"epochs": 1e999}', "spec", "beyond the range"),
+        ('{"model": "\\ud800"}', "spec.model", "spec.model: "),
+    ],
+)
+def test_a_spec_in_the_address_is_named_as_such_where_it_is_wrong(
+    client: TestClient, spec: str, field: str, said: str
+) -> None:
+    answer = client.get(f"{API}/datasets/cifar10/augmented.png", params={"spec": spec})
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert [one["field"] for one in answer.json()["errors"]] == [field]
+    assert "body" not in answer.text
+
+
+@pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
         (b"", ZIP, 422),
@@ -453,7 +477,7 @@ def test_a_check_that_failed_can_be_asked_for_once_more(client: TestClient, fill
 
 def test_a_built_in_dataset_is_checked_once_that_is_asked_for(client: TestClient, filled: Filled) -> None:
     known = client.get(f"{API}/datasets/cifar10").json()
-    assert "3.25% of the test images have a near copy" in known["warnings"][0]
+    assert "3.25% of the test images are near copies, 286 of a training image" in known["warnings"][0]
     health = known["links"]["health"]
     assert "have not been checked" in client.get("/datasets/cifar10").text
     with filled.store.writing() as session:

@@ -45,6 +45,7 @@ def recognise(source: Source, options: ImportOptions) -> Layout:
     class_folders.merge_only_split(found)
     _leave_out_what_is_no_label(found, source)
     _list_what_is_no_image(found, files)
+    found.warnings += source.listing.warnings
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.data.importing.layouts.layout import Candidate, Files
+from models.data.importing.name_encodings import guess_encoding
 from models.data.importing.names import suffix_of
 
 SEPARATED, LINES, WHOLE = {".csv", ".tsv", ".txt"}, {".jsonl", ".ndjson"}, {".json"}
@@ -56,7 +57,7 @@ def read_tables(files: Files) -> list[Table]:
 
 
 def decode_text(data: bytes) -> str:
-    """Decode a table: UTF-8, UTF-16 (with a byte order mark, or many zeros), or else Windows-1252."""
+    """Decode a table: UTF-8, UTF-16 (with a byte order mark, or many zeros), or what it looks like (Windows-1252)."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace")
     start = data[:1000]
@@ -65,7 +66,8 @@ def decode_text(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        lines = [line for line in data.splitlines() if not line.isascii()]
+        return data.decode(guess_encoding(lines, of_windows=True) or "cp1252", errors="replace")
 
 
 def _read_separated(other: Candidate, text: str, images: set[str]) -> Table | None:

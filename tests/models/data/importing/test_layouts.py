@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.data import grouping
 from models.data.importing import ImportOptions
 from models.data.importing.layouts.layout import Layout
 from models.data.importing.layouts.recognise import recognise
@@ -230,6 +230,14 @@ def test_tables_come_from_any_spreadsheet(tmp_path: Path, delimiter: str, encodi
     assert labels_of(path) == {"1.jpg": "Käse", "2.jpg": "a, b; c"}
 
 
+@pytest.mark.parametrize(
+    ("encoding", "label"), [("cp932", "三毛猫"), ("cp936", "波斯猫"), ("cp949", "고양이"), ("cp1251", "Кошка")]
+)
+def test_a_table_of_excel_is_read_in_any_countrys_encoding(tmp_path: Path, encoding: str, label: str) -> None:
+    rows = f"file,label\r\n1.jpg,{label}\r\n2.jpg,other\r\n".encode(encoding)
+    assert labels_of(zipped(tmp_path, {**images("1.jpg", "2.jpg"), "x.csv": rows}))["1.jpg"] == label
+
+
 def test_a_table_without_a_header(tmp_path: Path) -> None:
     path = zipped(
         tmp_path, {**images("images/1.jpg", "images/2.jpg"), "l.csv": b"images/1.jpg,cat\r\nimages/2.jpg,dog\r\n"}
@@ -429,6 +437,20 @@ def test_a_group_that_no_image_has_is_refused(tmp_path: Path) -> None:
         understand(zipped(tmp_path, images("cat/1.jpg", "dog/1.jpg")), group="patient[0-9]+")
 
 
+def test_an_expression_that_takes_for_ever_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "MAX_SECONDS", 1)
+    path = zipped(tmp_path, images(f"cat/{'a' * 100}.jpg", "dog/1.jpg"))
+    with pytest.raises(ArchiveError, match="takes more than 1 s of processor time for the paths of 2 images") as caught:
+        understand(path, group="(a|a)*b")
+    assert "repetition" in str(caught.value.fix)
+
+
+def test_an_expression_may_have_letters_of_any_script_and_lookarounds(tmp_path: Path) -> None:
+    path = zipped(tmp_path, images("猫/ä_1.jpg", "猫/ä_2.jpg", "犬/ñ_1.jpg", "犬/p_1.jpg"))
+    _, plan, _ = understand(path, group=r"(?<=/)(\w)_")
+    assert sorted(map(str, plan.groups)) == ["p", "ä", "ä", "ñ"]
+
+
 def test_a_test_split_has_the_classes_shares_and_is_the_same_again(tmp_path: Path) -> None:
     contents = images(*(f"a/{n}.jpg" for n in range(50)), *(f"b/{n}.jpg" for n in range(10)), "c/1.jpg")
     path = zipped(tmp_path, contents)
@@ -437,15 +459,3 @@ def test_a_test_split_has_the_classes_shares_and_is_the_same_again(tmp_path: Pat
     assert [(test == label).sum() for label in range(3)] == [10, 2, 0]
     assert (first.entries == again.entries).all()
     assert (first.entries != other.entries).any()
-
-
-def test_a_macos_zip_says_utf_8_without_saying_so(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w") as file:
-        for name in ("Käse/1.jpg", "dog/1.jpg"):
-            file.writestr(zipfile.ZipInfo(name), JPG)
-    data = path.read_bytes()
-    for head, between in ((b"PK\x03\x04", 2), (b"PK\x01\x02", 4)):  # bit 11 of the flags, in both places
-        data = re.sub(b"(%b.{%d})\x00\x08" % (head, between), rb"\1\0\0", data, flags=re.DOTALL)
-    path.write_bytes(data)
-    assert set(labels_of(path).values()) == {"Käse", "dog"}
