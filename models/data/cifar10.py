@@ -21,9 +21,9 @@ from models.data.sources import Arrays, Progress, Source, SourceFailed, download
 from models.files import sha256_of
 
 COPIES = (
-    "{share} of the test images are near copies, {train} of a training image and {test} of another test image, by Barz and "
-    "Denzler 2020 (Do we train on test data?, arXiv:1902.00423), so that accuracy on them is too high; its health check "
-    "names them"
+    "{share} of the test images are near copies, {train} of a training image and {test} of another test image, by Barz "
+    "and Denzler 2020 (Do we train on test data?, arXiv:1902.00423), so that accuracy on them is too high; its health "
+    "check names them"
 )
 """The shares are those of their summary, and the numbers those of their lists (github.com/cvjena/cifair, meta/)."""
 CIFAR10 = DatasetInfo(
