@@ -41,7 +41,7 @@ class Answer(IntEnum):
     WRITTEN = 0
     BROKEN = 1
     COLOURED = 2
-    """Not written: the image is in colour and the array has one channel."""
+    """Not written: the image, or one before it, is in colour and the array has one channel."""
     UNWRITTEN = 3
     """Not written: the disk is full, or fails. The reason is the errno."""
 
@@ -123,6 +123,8 @@ class Decoder:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._channels = 0
+        self._coloured = False
+        """Whether there was an image in colour while the array had one channel: all others will come again."""
         self._files: list[int] = []
 
     def use(self, channels: int) -> None:
@@ -132,9 +134,12 @@ class Decoder:
                 os.close(file)
             self._files = [os.open(path, os.O_WRONLY) for path in (self._config.train, self._config.test)]
             self._channels = channels
+            self._coloured = False
 
     def decode(self, file: File) -> Outcome:
         """Decode one file and write its row."""
+        if self._coloured:
+            return Outcome(Answer.COLOURED)
         try:
             image = open_image(file.data)
             pixels = decode_upright(
@@ -146,6 +151,7 @@ class Decoder:
         if pixels.ndim == 3:
             if self._channels == 1:
                 if (pixels != pixels[..., :1]).any():
+                    self._coloured = True
                     return Outcome(Answer.COLOURED, width, height)
                 pixels = pixels[..., 0]
             else:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.data.image_headers import ACCEPTED, Header, Refused, identify, read_orientation
+from models.data.small_png import open_small_png
 from models.errors import ImageError
 from models.preprocessing import Preprocessing
 
@@ -161,6 +162,8 @@ def decode_upright(image: ImageFile, side: int, *, grayscale: bool | None, fit: 
 
 
 def _decode(header: Header, side: int, grayscale: bool | None, fit: str) -> NDArray[np.uint8]:
+    if header.file_format == "PNG" and (small := open_small_png(header.data, header.width, header.height)) is not None:
+        return _as_square(small, small.width, small.height, side, grayscale, fit, header.orientation)
     if header.file_format in ("HEIF", "AVIF"):
         _load_codecs()
     with Image.open(io.BytesIO(header.data), formats=[header.file_format]) as opened:
@@ -173,6 +176,12 @@ def _decode(header: Header, side: int, grayscale: bool | None, fit: str) -> NDAr
             orientation = read_orientation(opened.info.get("exif", b"").removeprefix(b"Exif\x00\x00"))
         picture, factor = _flatten(opened, side)
         width, height = opened.width / factor, opened.height / factor
+    return _as_square(picture, width, height, side, grayscale, fit, orientation)
+
+
+def _as_square(
+    picture: Image.Image, width: float, height: float, side: int, grayscale: bool | None, fit: str, orientation: int
+) -> NDArray[np.uint8]:
     mode = picture.mode if grayscale is None else "L" if grayscale else "RGB"
     if picture.mode != mode:
         picture = picture.convert(mode)

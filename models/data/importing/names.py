@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from enum import StrEnum
+from functools import lru_cache
 
 from models.errors import ArchiveError
 
@@ -120,6 +121,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     return (*key, (2, 0, name))
 
 
+@lru_cache(maxsize=10_000)
 def class_name(name: str) -> str:
     """A class's name as it is stored: composed characters (macOS writes names decomposed), without outer blanks."""
     return unicodedata.normalize("NFC", name).strip()

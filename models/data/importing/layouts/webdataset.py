@@ -22,17 +22,17 @@ MAX_CAPTIONS = 0.5
 def recognise(files: Files) -> Layout | None:
     """Label images by the label file beside each; None if few images have one."""
     beside: dict[str, dict[str, Candidate]] = {}
-    for other in (*files.others, *files.images):
+    for other in files.others:
         key, ending = _key(other)
         if ending in LABELS:
             beside.setdefault(key, {})[ending] = other
+    if not beside:
+        return None
     keys = [_key(one)[0] for one in files.images]
     if sum(key in beside for key in keys) < MIN_LABELLED * len(keys):
         return None
     layout = Layout("WebDataset", [])
     for one, key in zip(files.images, keys, strict=True):
-        if _key(one)[1] in LABELS:
-            continue
         label = _label(beside.get(key, {}), files)
         if label is None:
             layout.left_out.append((one.name, "has no file of its label beside it"))
