@@ -1,10 +1,9 @@
 """Decodes small PNG files of the plainest kind (8 bits, gray or RGB) without Pillow's plugin for PNG.
 
-Of a 28 x 28 picture's 80 us in Pillow 60 are the plugin's: it reads a file chunk by chunk, and such a picture has three.
-Here they are found at once and go to the same decoder. Anything else is left to the plugin.
+Of a 28 x 28 picture's 80 us in Pillow 60 are the plugin's, which reads a file chunk by chunk. Here the chunks are found
+at once and go to the same decoder. Anything else is left to the plugin.
 """
 
-import struct
 import zlib
 
 from PIL import Image
@@ -40,6 +39,5 @@ def open_small_png(data: bytes, width: int, height: int) -> Image.Image | None:
 
 def _is_whole(data: bytes, place: int) -> bool:
     """Whether a chunk is there to its end, with the right checksum."""
-    length, kind = struct.unpack_from(">I4s", data, place)
-    end = place + 8 + length
+    end = place + 8 + int.from_bytes(data[place : place + 4])
     return data[end : end + 4] == zlib.crc32(data[place + 4 : end]).to_bytes(4)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.data.decoding import MAX_PIXELS, decode_image, decode_upright, open_image
-from models.data.image_headers import MAX_JPEG_SCANS, read_orientation
+from models.data.image_headers import MAX_JPEG_SCANS, identify, read_orientation
 from models.data.isolated import decode_isolated
+from models.data.small_png import open_small_png
 from models.errors import ImageError
 from models.preprocessing import Preprocessing
 from tests.service.predictions.pictures import (
@@ -119,6 +120,19 @@ EXACT = {
 def test_every_lossless_form_gives_the_right_pixels(case: str) -> None:
     data, expected = EXACT[case]
     assert (decoded(data) == expected).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_small_png_is_what_pillows_plugin_reads_or_left_to_it(mode: str) -> None:
+    picture = Image.fromarray(RGB).convert(mode)
+    whole = identify(encode(picture, "PNG")).data
+    read = open_small_png(whole, *picture.size)
+    assert read is not None
+    assert (np.asarray(read) == np.asarray(picture)).all()
+    for place in range(24, whole.index(b"IEND") - 4):
+        damaged = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        assert open_small_png(damaged, *picture.size) is None, place
+        assert open_small_png(whole[:place], *picture.size) is None, place
 
 
 def test_every_bit_of_16_is_rounded_not_clipped() -> None:

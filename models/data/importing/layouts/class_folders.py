@@ -1,5 +1,6 @@
 """The layout with one folder per class, optionally with split folders above or below, inside any outer folders."""
 
+import re
 from collections import Counter, defaultdict
 
 from models.data.importing.layouts.layout import Candidate, Files, Layout, Sample, sample
@@ -7,6 +8,8 @@ from models.data.importing.names import Split, class_name, shown, split_of
 from models.text import plural
 
 Folder = tuple[str, ...]
+TEACHABLE_MACHINE = re.compile(r"(.+)-samples(?: \([0-9]+\))?")
+"""The folder of a class's samples; browsers number downloads of the same name."""
 
 
 def recognise(files: Files) -> Layout | None:
@@ -29,7 +32,16 @@ def recognise(files: Files) -> Layout | None:
     else:
         layout = _classes_first(files, root, inside)
     layout.left_out += [(one.name, "is not in a class folder") for one in loose]
+    _without_samples(layout)
     return layout
+
+
+def _without_samples(layout: Layout) -> None:
+    """Name the classes of what Teachable Machine downloads for each class as it does: `Class 1-samples (2).zip`."""
+    found = {one.label: TEACHABLE_MACHINE.fullmatch(one.label) for one in layout.samples}
+    if found and all(found.values()):
+        names = {label: match[1] for label, match in found.items() if match}
+        layout.samples = [Sample(one.entry, names[one.label], one.split, one.group) for one in layout.samples]
 
 
 def common_root(images: list[Candidate]) -> Folder:

@@ -1,5 +1,6 @@
 """Resolves the ways in which tables, exports and lists refer to image files."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
@@ -9,6 +10,8 @@ from models.data.importing.layouts.layout import Candidate
 from models.data.importing.names import IMAGE_SUFFIXES, suffix_of
 
 AMBIGUOUS = -1
+UPLOADED = re.compile(r"(?:^|/)[0-9a-f]{8}-([^/]+)$")
+"""Label Studio puts eight hexadecimal digits and a dash before the name of an uploaded file."""
 
 
 class Finder:
@@ -36,7 +39,11 @@ class Finder:
         if not name:
             return None
         found = self._exact.find(name, folder)
-        return self._folded.find(_fold(name), tuple(map(_fold, folder))) if found is None else found
+        if found is None:
+            found = self._folded.find(_fold(name), tuple(map(_fold, folder)))
+        if found is None and (uploaded := UPLOADED.search(name)) is not None:
+            return self.find(uploaded[1])
+        return found
 
     def find_address(self, address: str) -> int | None:
         """As `find`, for the address of an image in an annotation tool: /data/upload/3/ab-cat.jpg, ?d=cats/1.jpg."""
@@ -45,10 +52,7 @@ class Finder:
         for written in (given[0] if given else "", unquote(parts.path), address):
             if written and (found := self.find(written)) is not None:
                 return found
-        # Label Studio puts eight hexadecimal digits and a dash before the name of an uploaded file
-        name = unquote(parts.path).rpartition("/")[2]
-        start, dash, rest = name.partition("-")
-        return self.find(rest) if dash and len(start) == 8 else None
+        return None
 
 
 class _Index:

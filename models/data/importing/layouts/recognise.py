@@ -1,6 +1,6 @@
 """Recognises the layout of files by trying the recognisers in order."""
 
-from models.data.importing.layouts import class_folders, exports, tables, webdataset
+from models.data.importing.layouts import class_folders, datumaro, exports, tables, webdataset
 from models.data.importing.layouts.layout import Files, Layout, Sample
 from models.data.importing.layouts.table_files import read_tables
 from models.data.importing.names import shown, suffix_of
@@ -77,7 +77,13 @@ def _by_content(source: Source, files: Files, options: ImportOptions) -> Layout 
     """The layout by the first recogniser that finds labels; the most reliable ones come first."""
     folders = class_folders.recognise(files)
     sure = folders is not None and len({one.label for one in folders.samples}) > 1
-    for tool in (exports.teachable_machine, webdataset.recognise, exports.cvat, exports.label_studio):
+    for tool in (
+        exports.teachable_machine,
+        webdataset.recognise,
+        exports.cvat,
+        datumaro.recognise,
+        exports.label_studio,
+    ):
         if (layout := tool(files)) is None:
             continue
         if not (sure and layout.name == webdataset.ONLY_TEXTS):  # notes beside images in class folders

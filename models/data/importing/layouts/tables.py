@@ -25,11 +25,16 @@ GROUP_COLUMNS = (
     "group", "group_id", "patient", "patient_id", "subject", "subject_id", "burst", "lesion_id", "series", "scene",
     "individual_id", "sequence",
 )  # fmt: skip
+LABEL_STUDIO = {"annotation_id", "annotator", "lead_time", "created_at", "updated_at", "id"}
+"""Columns of Label Studio's CSV beside the image and the choices, which are called as the labelling interface calls
+them. The first three are in no other table."""
 MIN_FOUND = 0.5
 """The part of a table's rows whose images must exist for the table to count."""
 MIN_COVERED = 0.5
 """The part of the images that a table must name for its labels to count."""
 FOUND_LOOKED_AT = 200
+YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false", "")
+"""Values of a column of one class; pandas writes True and False."""
 BETWEEN_LABELS = re.compile(r"\s*[,;|]\s*")
 PLURAL_COLUMNS = ("labels", "tags", "classes", "categories")
 """Columns in which blanks may separate labels too."""
@@ -90,7 +95,8 @@ def _take(
         return False
     split_at = _named_column(table, SPLIT_COLUMNS, lambda value: split_of(value) is not None)
     group_at = _group_column(table, options)
-    others = [at for at in range(len(table.columns)) if at not in (place, split_at, group_at)]
+    kept = _columns_of_people(table)
+    others = [at for at in kept if at not in (place, split_at, group_at)]
     label_at = _label_column(table, others, surely)
     one_hot = _one_hot_columns(table, others) if label_at is None else []
     if label_at is None and not one_hot:
@@ -157,6 +163,13 @@ def _group_column(table: Table, options: ImportOptions) -> int | None:
     return _named_column(table, [asked.casefold().replace(" ", "_")] if asked else GROUP_COLUMNS)
 
 
+def _columns_of_people(table: Table) -> list[int]:
+    """The columns without those that Label Studio adds."""
+    if not {"annotation_id", "annotator", "lead_time"} <= set(table.columns):
+        return list(range(len(table.columns)))
+    return [at for at, column in enumerate(table.columns) if column not in LABEL_STUDIO]
+
+
 def _label_column(table: Table, others: Sequence[int], surely: bool) -> int | None:
     named = _named_column(table, LABEL_COLUMNS)
     if named is not None and named in others:
@@ -171,13 +184,13 @@ def _one_hot_columns(table: Table, others: Sequence[int]) -> list[int]:
 
 
 def _is_bit(value: str) -> bool:
-    return value.strip() in ("0", "1", "0.0", "1.0", "")
+    return value.strip().casefold() in (*YES, *NO)
 
 
 def _labels(table: Table, label_at: int | None, one_hot: Sequence[int]) -> list[tuple[str, str]]:
     """Each row's label; where it has none or several, an empty one and what is wrong."""
     if label_at is None:
-        found = [[table.columns[at] for at in one_hot if row[at].strip() in ("1", "1.0")] for row in table.rows]
+        found = [[table.columns[at] for at in one_hot if row[at].strip().casefold() in YES] for row in table.rows]
     else:
         values = [row[label_at].strip() for row in table.rows]
         if all(re.fullmatch(r"-?[0-9]+\.0", value) for value in values if value):

@@ -11,8 +11,8 @@ from models.errors import ArchiveError
 
 LABELS = ("cls", "label", "cls.txt", "label.txt", "txt", "json")
 """Suffixes of the file with the label, the most reliable first."""
-KEYS = ("label", "cls", "class", "class_name", "category", "target")
-"""In a sample's JSON."""
+KEYS = ("label_name", "class_name", "label", "cls", "class", "category", "target")
+"""In a sample's JSON: a name rather than a number, where both are there."""
 ONLY_TEXTS = "images with a text of their label beside each"
 MIN_LABELLED = 0.5
 LONGEST_LABEL = 200

@@ -332,6 +332,14 @@ def test_teachable_machine_project(tmp_path: Path) -> None:
     }
 
 
+def test_teachable_machines_samples_downloaded_class_by_class(tmp_path: Path) -> None:
+    names = ("Class 1-samples", "Class 1-samples (1)", "A-samples-samples")
+    contents = images(*(f"{name}/{n}.jpg" for name in names for n in range(2)))
+    assert set(labels_of(zipped(tmp_path, contents)).values()) == {"Class 1", "A-samples"}
+    contents |= images("other/1.jpg")
+    assert "Class 1-samples" in labels_of(make_folder(tmp_path / "f", contents)).values()
+
+
 def label_studio_task(address: str, *choices: str, cancelled: bool = False) -> dict[str, Any]:
     """A task as Label Studio exports it."""
     result = [
@@ -378,6 +386,21 @@ def test_label_studio_json_min(tmp_path: Path) -> None:
     assert labels_of(path) == {"0a1b2c3d-a.jpg": "Cat", "b.jpg": "Dog"}
 
 
+@pytest.mark.parametrize("column", ["choice", "what is it"])
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_label_studios_tables_call_the_choices_as_the_interface_does(tmp_path: Path, column: str, kind: str) -> None:
+    columns = ["image", "id", column, "annotator", "annotation_id", "created_at", "updated_at", "lead_time"]
+    rows = [
+        [f"/data/upload/1/0a1b2c3{n}-IMG_{n}.jpg", n, choice, 1, n, "2026-01-01T12:00", "2026-01-01T12:01", 2.5]
+        for n, choice in enumerate(["Cat", "Dog", "Cat", "Dog"])
+    ]
+    records = json.dumps([dict(zip(columns, row, strict=True)) for row in rows]).encode()
+    export = table([columns, *rows]) if kind == "csv" else records
+    contents = images(*(f"photos/IMG_{n}.jpg" for n in range(4)))
+    found = labels_of(zipped(tmp_path, {**contents, f"project-1-at-2026-01-01.{kind}": export}))
+    assert list(found.values()) == ["Cat", "Cat", "Dog", "Dog"]
+
+
 def test_roboflow_folders(tmp_path: Path) -> None:
     contents = images(
         *(
@@ -418,6 +441,44 @@ def test_cvat_for_images(tmp_path: Path) -> None:
 def test_cvat_imagenet(tmp_path: Path) -> None:
     contents = {**images("cat/cat_1.jpg", "dog/dog_1.jpg"), "synsets.txt": b"cat\ndog\n"}
     assert labels_of(zipped(tmp_path, contents)) == {"cat/cat_1.jpg": "cat", "dog/dog_1.jpg": "dog"}
+
+
+def datumaro(first: int, *labels: tuple[int, ...]) -> bytes:
+    """Annotations of a subset as Datumaro 0.1 writes them; each item with a box beside its labels."""
+    items = [
+        {
+            "id": f"a/{number}",
+            "annotations": [
+                {"id": 0, "type": "bbox", "attributes": {}, "group": 0, "label_id": 2, "bbox": [0, 0, 1, 1]},
+                *({"id": 0, "type": "label", "attributes": {}, "group": 0, "label_id": label} for label in found),
+            ],
+            "attr": {"frame": number},
+            "image": {"path": f"a/{number}.jpg", "size": [1, 1]},
+        }
+        for number, found in enumerate(labels, start=first)
+    ]
+    names = [{"name": name, "parent": "", "attributes": []} for name in ("dog", "cat", "box")]
+    return json.dumps({"info": {}, "categories": {"label": {"labels": names}}, "items": items}).encode()
+
+
+def test_cvat_datumaro(tmp_path: Path) -> None:
+    contents = images(*(f"images/Train/a/{n}.jpg" for n in range(4)), "images/Validation/a/4.jpg", "images/x.jpg")
+    contents["annotations/Train.json"] = datumaro(0, (0,), (1,), (0, 1), ())
+    contents["annotations/Validation.json"] = datumaro(4, (1,), (0,))
+    path = zipped(tmp_path, contents)
+    assert labels_of(path) == {
+        "images/Train/a/0.jpg": "dog",
+        "images/Train/a/1.jpg": "cat",
+        "images/Validation/a/4.jpg": "cat",
+    }
+    assert splits_of(path)["images/Validation/a/4.jpg"] == "validation"
+    layout, plan, _ = understand(path)
+    assert plan.class_names == ("dog", "cat")
+    assert "1 item are not" in layout.warnings[0]
+    why = left_out(path)
+    assert "several labels: dog, cat" in why["images/Train/a/2.jpg"]
+    assert "no label" in why["images/Train/a/3.jpg"]
+    assert "no item" in why["images/x.jpg"]
 
 
 # Groups

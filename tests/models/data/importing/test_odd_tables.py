@@ -36,6 +36,10 @@ TABLES: dict[str, tuple[str, str | bytes]] = {
     "other capitals": ("labels.csv", csv([(a.upper(), b) for a, b in ROWS])),
     "a record for each file": ("labels.json", json.dumps([{"file": a, "label": b} for a, b in ROWS])),
     "a label for each file": ("labels.json", json.dumps(dict(ROWS))),
+    "a column a class, as pandas writes it": (
+        "train.csv",
+        "id,cat,dog\n" + "".join(f"{a},{b == 'cat'},{b == 'dog'}\n" for a, b in ROWS),
+    ),
     "lists of one label": ("metadata.jsonl", "".join(json.dumps({"file": a, "labels": [b]}) + "\n" for a, b in ROWS)),
 }
 
