@@ -45,6 +45,8 @@ class UploadNote:
     metadata: str
     """As the client sent it (the tus header Upload-Metadata)."""
     created_at: float
+    concat: str = ""
+    """The tus header Upload-Concat, of a part of an upload and of one that was made of parts."""
 
     @property
     def filename(self) -> str:
@@ -59,11 +61,11 @@ class UploadNote:
         return ""
 
 
-def create_upload(folder: Path, length: int, owner: str, metadata: str) -> UploadNote:
+def create_upload(folder: Path, length: int, owner: str, metadata: str, concat: str = "") -> UploadNote:
     """Create an upload. Raises StorageFull if the disk has too little space."""
     make_folder(folder)
     check_room(folder, length)
-    note = UploadNote(secrets.token_hex(16), length, owner, metadata, time.time())
+    note = UploadNote(secrets.token_hex(16), length, owner, metadata, time.time(), concat)
     with storage_errors("the upload cannot be stored"):
         (folder / f"{note.id}.part").touch(mode=0o600)
         write(folder / f"{note.id}.json", json.dumps(asdict(note)).encode(), mode=0o600)

@@ -17,14 +17,14 @@ from service.http.origins import NAMED_ORIGIN, is_own_origin
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 REQUEST_HEADERS = (
     "Authorization, X-API-Key, Content-Type, Content-Encoding, Idempotency-Key, If-None-Match, Last-Event-ID, "
-    "Inference-Header-Content-Length, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, "
+    "Inference-Header-Content-Length, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Concat, "
     "X-HTTP-Method-Override"
 )
 EXPOSED_HEADERS = (
     "Location, ETag, Retry-After, Idempotent-Replayed, Allow, WWW-Authenticate, Content-Disposition, "
     "Inference-Header-Content-Length, "
     "Tus-Resumable, Tus-Version, Tus-Max-Size, Tus-Extension, Upload-Offset, Upload-Length, Upload-Metadata, "
-    "Upload-Expires"
+    "Upload-Expires, Upload-Concat"
 )
 REMEMBER_SECONDS = 600
 FOR_PROGRAMS = ("/healthz", "/readyz", "/metrics", "/openapi.json", INFERENCE)

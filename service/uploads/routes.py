@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from models import uploads
 from models.errors import NotFound
+from models.joined_uploads import FINAL, PARTIAL, find_parts, join_uploads
 from models.plain import JsonObject
 from models.settings import Settings
 from models.store import Store
@@ -49,21 +50,29 @@ async def describe_uploads(settings: SettingsDep) -> Response:
     openapi_extra=BODY,
     responses={
         201: {"description": "Begun; Location is its address.", "headers": {**LOCATION, **HEADERS}},
-        **problems(401, 403, 412, 413, 415, 422, 429, 507),
+        **problems(401, 403, 404, 409, 412, 413, 415, 422, 429, 507),
     },
 )
 async def create_upload(request: Request, caller: CallerDep, settings: SettingsDep, store: StoreDep) -> Response:
-    """Create an upload of Upload-Length bytes; a body, if there is one, is its first part."""
+    """Create an upload of Upload-Length bytes; a body, if there is one, is its first part.
+
+    With Upload-Concat `final;` and addresses it is made of uploads that were begun as `partial`.
+    """
     tus.check_version(request)
-    length, metadata = tus.number_in(request, "Upload-Length"), tus.metadata_in(request)
+    metadata = tus.metadata_in(request)
+    concat = request.headers.get("upload-concat", "")
+    if concat.startswith(FINAL):
+        note = await to_thread.run_sync(_join, settings, caller, metadata, concat)
+        return _created(settings, note, note.length)
+    if concat not in ("", PARTIAL):
+        find_parts(settings.uploads_dir, concat, caller.name or "")  # refuses it
+    length = tus.length_in(request)
     check_upload_size(settings, length)
-    note = await to_thread.run_sync(_create, settings, store, caller, length, metadata)
+    note = await to_thread.run_sync(_create, settings, store, caller, length, metadata, concat)
     offset = 0
     if request.headers.get("content-type") == tus.BODY_TYPE:
         offset = await tus.append_body(request, settings.uploads_dir, note, 0)
-    answer = tus.state(settings.uploads_dir, note, offset, status_code=201)
-    answer.headers["Location"] = with_prefix(f"{API}/uploads/{note.id}")
-    return answer
+    return _created(settings, note, offset)
 
 
 @router.get(
@@ -130,8 +139,21 @@ def find(settings: Settings, upload_id: str, caller: Caller) -> UploadNote:
     return uploads.find_upload(settings.uploads_dir, upload_id, caller.name or "")
 
 
-def _create(settings: Settings, store: Store, caller: Caller, length: int, metadata: str) -> UploadNote:
+def _create(settings: Settings, store: Store, caller: Caller, length: int, metadata: str, concat: str) -> UploadNote:
     check_num_uploads(settings, caller)
     with store.reading() as session:
         check_disk_quota(session, settings, caller, length)
-    return uploads.create_upload(settings.uploads_dir, length, caller.name or "", metadata)
+    return uploads.create_upload(settings.uploads_dir, length, caller.name or "", metadata, concat)
+
+
+def _join(settings: Settings, caller: Caller, metadata: str, concat: str) -> UploadNote:
+    owner = caller.name or ""
+    parts = find_parts(settings.uploads_dir, concat, owner)
+    most = settings.max_dataset_mb * 1_000_000
+    return join_uploads(settings.uploads_dir, parts, owner, metadata, concat, most)
+
+
+def _created(settings: Settings, note: UploadNote, offset: int) -> Response:
+    answer = tus.state(settings.uploads_dir, note, offset, status_code=201)
+    answer.headers["Location"] = with_prefix(f"{API}/uploads/{note.id}")
+    return answer

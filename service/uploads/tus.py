@@ -1,6 +1,6 @@
 """The tus resumable upload protocol 1.0.0: its headers, and writing a request's body to an upload.
 
-Core, creation, creation-with-upload, expiration and termination: https://tus.io/protocols/resumable-upload
+Core, creation, creation-with-upload, expiration, termination and concatenation: https://tus.io/protocols/resumable-upload
 docs/decisions/tus.md says why it is written here.
 """
 
@@ -17,11 +17,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models import uploads
-from models.errors import EpochalError, InvalidRequest, TooLarge, UnsupportedMedia
+from models.errors import EpochalError, FieldError, Forbidden, InvalidRequest, TooLarge, UnsupportedMedia
+from models.joined_uploads import FINAL
 from models.uploads import UploadNote
 
 VERSION = "1.0.0"
-EXTENSIONS = "creation,creation-with-upload,expiration,termination"
+EXTENSIONS = "creation,creation-with-upload,expiration,termination,concatenation"
 BODY_TYPE = "application/offset+octet-stream"
 WRITTEN_AT_ONCE = 1 << 20
 """Bytes that are buffered before a thread writes them."""
@@ -46,6 +47,15 @@ def check_version(request: Request) -> None:
             fix=f"send Tus-Resumable: {VERSION}, or use a tus client",
             versions=[VERSION],
         )
+
+
+def length_in(request: Request) -> int:
+    """The length of a new upload. Raises InvalidRequest where it is missing."""
+    if "upload-defer-length" in request.headers:
+        message = "cannot come later; send Upload-Length with the creation, since room is kept for the whole upload"
+        entry: FieldError = {"field": "Upload-Defer-Length", "message": f"the length {message}"}
+        raise InvalidRequest(f"the length of an upload {message}", errors=[entry])
+    return number_in(request, "Upload-Length")
 
 
 def number_in(request: Request, header: str) -> int:
@@ -85,15 +95,19 @@ def state(folder: Path, note: UploadNote, offset: int, status_code: int = 204) -
         "Upload-Expires": formatdate(uploads.expires_at(folder, note), usegmt=True),
         "Cache-Control": "no-store",
     }
+    if note.concat:
+        headers["Upload-Concat"] = note.concat
     return Response(status_code=status_code, headers=headers)
 
 
 async def append_body(request: Request, folder: Path, note: UploadNote, offset: int) -> int:
     """Write a request's body to an upload from `offset` on; returns the new offset.
 
-    If the connection breaks, the bytes received are kept. Raises Conflict if `offset` is not the upload's, TooLarge for
-    more than the upload's length, UnsupportedMedia for a body of another type.
+    If the connection breaks, the bytes received are kept. Raises Conflict if `offset` is not the upload's, Forbidden
+    for an upload that was made of parts, TooLarge for more than its length, UnsupportedMedia for another type.
     """
+    if note.concat.startswith(FINAL):
+        raise Forbidden("the upload was made of others and is complete", fix="POST /api/v1/datasets?upload= uses it")
     if (kind := request.headers.get("content-type", "")) != BODY_TYPE:
         raise UnsupportedMedia(f"the Content-Type is '{kind[:60]}'", fix=f"send Content-Type: {BODY_TYPE}")
     with uploads.appending(folder, note, offset) as file:

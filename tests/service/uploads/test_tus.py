@@ -136,6 +136,11 @@ def test_what_arrived_before_a_connection_broke_stays(served: tuple[str, Filled]
         ({**TUS, "Upload-Length": str(10**15)}, 413),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": "filename not base64!"}, 422),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": "x" * 5000}, 422),
+        ({**TUS, "Upload-Defer-Length": "1"}, 422),
+        ({**TUS, "Upload-Length": "5", "Upload-Concat": "whole"}, 422),
+        ({**TUS, "Upload-Concat": "final;"}, 422),
+        ({**TUS, "Upload-Concat": "final;/api/v1/datasets/x"}, 422),
+        ({**TUS, "Upload-Concat": f"final;/api/v1/uploads/{'0' * 32}"}, 404),
     ],
 )
 def test_what_cannot_be_begun_is_refused_and_leaves_nothing(
@@ -191,11 +196,41 @@ def test_an_upload_that_is_not_whole_is_no_dataset(client: TestClient, filled: F
     assert do_jobs(filled) == 1
 
 
+def test_parts_that_are_sent_side_by_side_become_one_upload(client: TestClient, settings: Settings) -> None:
+    content = bytes(range(256)) * 40
+    parts = [begin(client, 5120, **{"Upload-Concat": "partial"}) for _ in range(2)]
+    for place, address in enumerate(parts):
+        assert client.head(address, headers=TUS).headers["Upload-Concat"] == "partial"
+        assert append(client, address, 0, content[5120 * place : 5120 * (place + 1)]).status_code == 204
+    final = f"final;http://other.example/lab{parts[0]} {parts[1]}"
+    made = client.post(f"{API}/uploads", headers={**TUS, "Upload-Concat": final, "Upload-Metadata": "filename YQ=="})
+    assert made.status_code == 201, made.text
+    asked = client.head(made.headers["Location"], headers=TUS)
+    assert (asked.headers["Upload-Length"], asked.headers["Upload-Offset"]) == ("10240", "10240")
+    assert asked.headers["Upload-Concat"] == final
+    (stored,) = settings.uploads_dir.glob("*.part")
+    assert stored.read_bytes() == content
+    assert {client.head(address, headers=TUS).status_code for address in parts} == {404}
+    assert append(client, made.headers["Location"], 10240, b"more").status_code == 403
+
+
+def test_only_whole_parts_of_ones_own_become_an_upload(client: TestClient, settings: Settings) -> None:
+    whole, short = (begin(client, 4, **{"Upload-Concat": "partial"}) for _ in range(2))
+    usual = begin(client, 4)
+    for address in (whole, usual):
+        append(client, address, 0, b"abcd")
+    append(client, short, 0, b"abc")
+    for parts, status in (((whole, short), 409), ((whole, usual), 409), ((whole, whole), 422)):
+        answer = client.post(f"{API}/uploads", headers={**TUS, "Upload-Concat": "final;" + " ".join(parts)})
+        assert answer.status_code == status, answer.text
+    assert len(list(settings.uploads_dir.glob("*.part"))) == 3
+
+
 def test_the_server_says_what_it_speaks(client: TestClient) -> None:
     answer = client.options(f"{API}/uploads")
     assert answer.status_code == 204
     assert answer.headers["Tus-Version"] == "1.0.0"
-    assert set(answer.headers["Tus-Extension"].split(",")) >= {"creation", "termination", "expiration"}
+    assert set(answer.headers["Tus-Extension"].split(",")) >= {"creation", "termination", "expiration", "concatenation"}
     assert int(answer.headers["Tus-Max-Size"]) > 10**9
 
 
