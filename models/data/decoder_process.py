@@ -1,8 +1,9 @@
-"""The process that decodes an import's images: `python -m models.data.decoder_process CONFIG`.
+"""The process that decodes an import's images: `python -m models.data.decoder_process`.
 
-It reads batches of files from its standard input, writes each image's pixels into its row of the array file, and
-sends back a result for each. A file that ends the process (a decoder's bug, too much memory or time) counts as a broken
-file and does not end the import. This module has the format of both streams, for the sender and the receiver.
+It reads a line of configuration and batches of files from its standard input, writes each image's pixels into its row
+of the array file, and sends back a result for each. A file that ends the process (a decoder's bug, too much memory or
+time) counts as a broken file and does not end the import. This module has the format of both streams, for the sender
+and the receiver.
 """
 
 import contextlib
@@ -66,7 +67,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Config:
-    """A decoder's configuration, passed on its command line."""
+    """A decoder's configuration: the first line that it reads."""
 
     side: int
     fit: str
@@ -75,9 +76,9 @@ class Config:
     offset: int
     """Bytes before the first row, in both array files."""
 
-    def to_json(self) -> str:
-        """For the command line."""
-        return json.dumps(asdict(self))
+    def to_line(self) -> bytes:
+        """The line that a decoder reads."""
+        return json.dumps(asdict(self)).encode() + b"\n"
 
 
 def send(stream: IO[bytes], files: Sequence[File], channels: int) -> None:
@@ -172,7 +173,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the import, which then ends this
     with contextlib.suppress(ValueError, OSError):  # macOS does not take it
         resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
-    decoder = Decoder(Config(**json.loads(sys.argv[1])))
+    if not (line := sys.stdin.buffer.readline()):
+        return 0  # started ahead, and not needed
+    decoder = Decoder(Config(**json.loads(line)))
     while (batch := receive(sys.stdin.buffer))[0]:
         files, channels = batch
         decoder.use(channels)

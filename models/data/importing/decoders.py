@@ -19,15 +19,22 @@ Results = list[tuple[File, Outcome]]
 class Decoders:
     """A pool of decoder processes and the batches they work on. Use it in a `with` block."""
 
-    def __init__(self, config: Config, count: int) -> None:
-        self._config = config
+    def __init__(self, count: int, *, ahead: bool = False) -> None:
+        """With `ahead` the processes are started at once, while nothing is known of the images, not when needed."""
+        self.count = count
+        self._config: Config | None = None
         self._own = threading.local()
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._idle = [_start() for _ in range(count)] if ahead else []
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
         self._waiting: deque[Future[Results]] = deque()
         self._most_waiting = 2 * count + 1
         self._stopping = False
+
+    def begin(self, config: Config) -> None:
+        """Say how images are decoded, and into which files. Before the first batch."""
+        self._config = config
 
     def __enter__(self) -> Self:
         return self
@@ -37,10 +44,10 @@ class Decoders:
         for future in self._waiting:
             future.cancel()
         with self._lock:
-            for process in self._processes:
+            for process in (*self._processes, *self._idle):
                 process.kill()
         self._threads.shutdown(cancel_futures=True)
-        for process in self._processes:
+        for process in (*self._processes, *self._idle):
             _close(process)
 
     def submit(self, files: Sequence[File], channels: int) -> Iterator[tuple[File, Outcome]]:
@@ -94,15 +101,14 @@ class Decoders:
             raise RuntimeError("the import was stopped")  # seen by no one: nobody waits for the batch
         process: subprocess.Popen[bytes] | None = getattr(self._own, "process", None)
         if process is None:
-            process = subprocess.Popen(  # noqa: S603  (this project's own module)
-                module_command(MODULE, self._config.to_json()),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**own_packages_first(os.environ), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
-            self._own.process = process
+            assert self._config is not None
             with self._lock:
+                process = self._idle.pop() if self._idle else _start()
                 self._processes.append(process)
+            self._own.process = process
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.write(self._config.to_line())
         return process
 
     def _end(self) -> int:
@@ -112,6 +118,15 @@ class Decoders:
         with self._lock:
             self._processes.remove(process)
         return _close(process)
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603  (this project's own module)
+        module_command(MODULE),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**own_packages_first(os.environ), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
 
 
 def _close(process: subprocess.Popen[bytes]) -> int:

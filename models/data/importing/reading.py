@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.cores import usable_cores
 from models.data.decoder_process import Answer, Config, File, Outcome
 from models.data.importing.arrays import ImageFile, ask_disk
 from models.data.importing.decoders import Decoders
@@ -24,7 +23,9 @@ RECORD = "reading.npz"
 RECORD_SECONDS = 10.0
 """Seconds between two records: a killed import repeats at most that much."""
 PROGRESS_SECONDS = 0.2
-BATCH_IMAGES = 64
+BATCH_IMAGES, FEWEST_IMAGES = 256, 16
+"""Images that a decoder gets at once: as many as make handing them over cheap, and as few as keep all decoders busy."""
+BATCHES_A_DECODER = 8
 BATCH_BYTES = 4 << 20
 TO_DO = 255
 
@@ -60,7 +61,7 @@ class Reading:
     def _file(self, split: str, rows: int, channels: int | None = None) -> ImageFile:
         return ImageFile(self._work / f"{split}_images.npy", rows, channels or self.channels, self.size)
 
-    def run(self, progress: Callable[[str, int, int], None]) -> None:
+    def run(self, decoders: Decoders, progress: Callable[[str, int, int], None]) -> None:
         """Read the images that have not been read. With `on_broken=refuse`, raises ArchiveError for a broken file."""
         if not self._go_on():
             self._begin()
@@ -68,15 +69,16 @@ class Reading:
         train, test = self.arrays
         config = Config(self.size, self._options.fit.value, str(train.path), str(test.path), len(train.header()))
         assert len(test.header()) == config.offset
-        with Decoders(config, self._options.threads or usable_cores()) as decoders:
-            again: list[File] = []
-            files = self._read(left, progress)
-            while (batch := again or next_batch(files)) or decoders.busy:
-                again = self._note(decoders.submit(batch, self.channels) if batch else decoders.drain())
-                if again:
-                    again += self._note(decoders.drain())
-                    self._widen()
-                self._tell(progress)
+        decoders.begin(config)
+        again: list[File] = []
+        files = self._read(left, progress)
+        most = max(FEWEST_IMAGES, min(BATCH_IMAGES, len(left) // (BATCHES_A_DECODER * decoders.count)))
+        while (batch := again or next_batch(files, most)) or decoders.busy:
+            again = self._note(decoders.submit(batch, self.channels) if batch else decoders.drain())
+            if again:
+                again += self._note(decoders.drain())
+                self._widen()
+            self._tell(progress)
         self._tell(progress, last=True)
         self._record()
 
@@ -181,12 +183,12 @@ class Reading:
         return True
 
 
-def next_batch(files: Iterator[File]) -> list[File]:
+def next_batch(files: Iterator[File], most: int) -> list[File]:
     """The next batch of files, limited by number and bytes; empty at the end."""
     batch, size = list[File](), 0
     for file in files:
         batch.append(file)
         size += len(file.data)
-        if len(batch) == BATCH_IMAGES or size >= BATCH_BYTES:
+        if len(batch) >= most or size >= BATCH_BYTES:
             break
     return batch

@@ -70,7 +70,8 @@ def test_names_that_lead_out_or_that_no_disk_takes(tmp_path: Path, kind: str, na
     error = refused(tmp_path, archive)
     assert NAMES[name] in error.detail
     assert "member 7" in error.detail
-    assert error.extra["file"][:20] == name[:20]
+    said = name.replace("\\", "/") if kind == "zip" else name  # where a backslash is a slash
+    assert error.extra["file"][:20] == said[:20]
 
 
 def test_a_name_of_255_characters_in_a_long_path_is_read(tmp_path: Path) -> None:
