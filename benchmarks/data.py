@@ -4,7 +4,7 @@
     python -m benchmarks.data copies       planted copies of CIFAR-10's images: recall and precision
     python -m benchmarks.data leakage      CIFAR-10's own near copies between training and test images
     python -m benchmarks.data labels       5% planted label errors on CIFAR-10: recall and precision
-    python -m benchmarks.data memory       the peak of an import's memory, 5,000 images at 224 pixels
+    python -m benchmarks.data memory       the peaks of an import and of an epoch on it, 5,000 images at 224 pixels
 
 `--images` takes fewer images of CIFAR-10. Each prints a line of JSON.
 """
@@ -14,6 +14,7 @@ import io
 import json
 import platform
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -75,9 +76,9 @@ def make_archive(path: Path, count: int, make: Callable[[int], Image.Image], fil
 
 def plain_loop(archive: Path, target: Path, side: int, channels: int) -> float:
     """Images a second of what a script would do: open, convert, crop, resize, into a memory-mapped array."""
+    started = time.perf_counter()
     with zipfile.ZipFile(archive) as opened:
         names = opened.namelist()
-        started = time.perf_counter()
         pixels = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(names), channels, side, side))
         for number, name in enumerate(names):
             image = Image.open(io.BytesIO(opened.read(name))).convert("RGB" if channels == 3 else "L")
@@ -115,7 +116,7 @@ def bench_import(folder: Path) -> dict[str, Any]:
 
 
 def bench_memory(folder: Path) -> dict[str, Any]:
-    """5,000 JPEGs at 224 pixels: the peak of the import's own process and of its decoders, and the arrays' size."""
+    """5,000 JPEGs at 224 pixels: the peaks of the import's own process and of its decoders, and of training on them."""
     cifar = load_dataset("cifar10", get_settings())
     random = np.random.default_rng(0)
     make_archive(folder / "a.zip", 5_000, lambda n: photo(random, cifar.train_images, 640, 480), "JPEG")
@@ -125,8 +126,11 @@ def bench_memory(folder: Path) -> dict[str, Any]:
     import_archive(folder / "a.zip", folder / "1", options, lambda what, done, total: None)
     seconds = time.perf_counter() - started
     own, decoders = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    command = [sys.executable, "-m", "benchmarks.large_images", "--dataset", str(folder / "1")]
+    trained = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  (this project's own)
     return {
         "cpu": cpu(),
+        "training": trained.stdout.splitlines(),
         "seconds": round(seconds, 1),
         "own_peak_mb": own // 1024,
         "own_before_mb": before // 1024,

@@ -1,10 +1,11 @@
 """Memory of training on many large images: they stay on the disk, mapped, and only batches are held.
 
-    python -m benchmarks.large_images [--images 5000] [--size 224] [--model shufflenet_v2_x0_5]
+    python -m benchmarks.large_images [--images 5000] [--size 224] [--model shufflenet_v2_x0_5] [--dataset FOLDER]
 
 Writes so many images of noise as a dataset's arrays (5,000 of 224 pixels: 753 MB), then trains one epoch of a network
 on them in this process. Reported are the peak of the process's own memory (anonymous pages) and of all that it had
-resident, mapped pages of the images included, which the system takes back when it needs them.
+resident, mapped pages of the images included, which the system takes back when it needs them. With --dataset the
+images are those of an imported dataset's folder.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from worker.training.threads import limit_spinning
 limit_spinning()  # before torch is imported, as the worker does
 
 from models.data.cifar10 import CIFAR10
-from models.data.dataset import ImageDataset
+from models.data.dataset import ImageDataset, load_folder
 from models.spec.parse import parse_spec
 from worker.training.engine import train
 from worker.training.sink import MemorySink
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--model", default="small", help="a network by name; a small one of its own by default")
+    parser.add_argument("--dataset", type=Path, help="an imported dataset's folder, in place of images of noise")
     options = parser.parse_args()
     spec = parse_spec(
         {
@@ -93,15 +95,17 @@ def main() -> None:
         }
     )
     with tempfile.TemporaryDirectory() as folder:
-        dataset = write_images(Path(folder), options.images, options.size)
+        if options.dataset is not None:
+            dataset = load_folder(options.dataset)
+        else:
+            dataset = write_images(Path(folder), options.images, options.size)
         began = time.perf_counter()
         with Peak() as peak:
             sink = MemorySink()
             train(spec, dataset, sink, Path(folder) / "run", device="cpu")
         seconds = time.perf_counter() - began
-    print(
-        f"{options.images:,} images of {options.size} pixels, {dataset.train_images.nbytes / 1e6:,.0f} MB on the disk"
-    )
+    count, size = len(dataset.train_images), dataset.info.size
+    print(f"{count:,} images of {size} pixels, {dataset.train_images.nbytes / 1e6:,.0f} MB on the disk")
     print(f"{options.model}: one epoch at batch 32 in {seconds:.0f} s, accuracy {sink.epochs[0].val_accuracy:.2f}")
     print(f"peak memory of its own: {peak.own:,} MB; resident with mapped images: {peak.resident:,} MB")
 
