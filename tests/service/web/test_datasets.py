@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
+from models.data.health.report import Finding, HealthReport, Severity
+from models.data.health.stored import StoredCheck, write_check
+from models.errors import ProblemJson
 from models.settings import Settings
 from models.store import keys
 from models.store.states import Role
@@ -42,6 +45,32 @@ def test_a_form_leads_to_the_dataset_which_shows_classes_images_and_what_was_lef
     assert "name: photos" in client.get("/new?dataset=photos").text
     assert "photos" in client.get("/datasets").text
     assert "CIFAR-10" in client.get("/datasets/cifar10").text
+
+
+def test_what_a_check_found_is_shown_with_the_images_to_look_at(shown: tuple[TestClient, Filled]) -> None:
+    client, filled = shown
+    do_jobs(filled)
+    found = Finding(
+        "duplicates.leakage", Severity.PROBLEM, "3 test images are <copies>", image_ids=[4, 7], num_images=3
+    )
+    plain = Finding("counts.imbalance", Severity.INFO, "cat has most images")
+    folder = filled.settings.datasets_dir / "photos" / "1"
+    write_check(folder, StoredCheck(HealthReport("f", 20, [found, plain], None)))
+    page = client.get("/datasets/photos").text
+    for words in ("3 test images are &lt;copies&gt;", "cat has most images", "images/7.png?version=1", ">problem<"):
+        assert words in page, words
+    problem: ProblemJson = {"title": "The check was given up", "detail": "the process was lost 3 times"}
+    write_check(folder, StoredCheck(problem=problem))
+    assert "the process was lost 3 times" in client.get("/datasets/photos").text
+
+
+def test_a_failed_import_says_on_its_page_why(shown: tuple[TestClient, Filled]) -> None:
+    client, filled = shown
+    files = {"file": ("a.zip", photos({"cat": 2}), "application/zip")}
+    client.post("/datasets", data={"name": "one"}, files=files)
+    do_jobs(filled)
+    assert "there is one class only" in client.get("/datasets/one").text
+    assert "failed" in client.get("/datasets").text
 
 
 def test_a_refused_form_is_shown_again_with_the_reason_and_what_was_written(shown: tuple[TestClient, Filled]) -> None:
