@@ -11,6 +11,11 @@ def plural(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or noun + 's'}"
 
 
+def as_sentence(text: str) -> str:
+    """A text with a capital at its start and a full stop at its end."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
 def number(value: float) -> str:
     """A loss or rate: three significant figures or so, a power of ten where there would be many zeros."""
     if not math.isfinite(value):

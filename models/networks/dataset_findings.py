@@ -7,6 +7,7 @@ from models.data.health.stored import read_check
 from models.data.uploaded import FoundDataset
 from models.findings import WarningCode
 from models.networks.warning import Warned, warning
+from models.text import as_sentence
 
 LEAKAGE_CODES = ("duplicates.leakage",)
 
@@ -22,12 +23,8 @@ def _leakage(report: HealthReport) -> Iterator[Warned]:
         if finding.code in LEAKAGE_CODES and finding.severity is not Severity.INFO:
             yield warning(
                 WarningCode.DATASET_LEAKAGE,
-                _as_sentence(finding.sentence),
+                as_sentence(finding.sentence),
                 {"num_images": finding.num_images},
                 "Drop the copies from one of the splits (POST /api/v1/datasets/NAME/drop), or keep them together by "
                 "`group` in the next version.",
             )
-
-
-def _as_sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."

@@ -50,6 +50,8 @@ def class_counts(info: DatasetInfo, train: npt.NDArray[np.int64], test: npt.NDAr
 
 
 def _balanced(counts: npt.NDArray[np.int64]) -> str:
+    if counts.min() == counts.max():
+        return f"each class has {plural(int(counts.min()), 'training image')}"
     return f"the classes have {counts.min():,} to {counts.max():,} training images each"
 
 
@@ -78,7 +80,7 @@ def picture_sizes(info: DatasetInfo, files: Sequence[ImageRecord]) -> list[Findi
     lost = 1 - short / long
     if info.fit == "crop" and (cut := float(lost.mean())) >= MANY_CUT:
         sentence = (
-            f"cropping to squares left out {percent(cut)} of the pictures on average; import with fit `pad` if what "
+            f"cropping to squares left out {percent(cut)} of the pictures on average; import with fit 'pad' if what "
             "counts is near their edges"
         )
         found.append(finding("sizes.cropped", Severity.WARNING, sentence, mean_lost=cut, **figures))

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from models.plain import JsonObject
+from models.text import as_sentence
 
 MOST_IDS = 1_000
 """The most images that a finding lists; `num_images` counts all of them."""
@@ -61,6 +62,6 @@ class HealthReport:
 
 
 def finding(code: str, severity: Severity, sentence: str, ids: list[int] | None = None, **figures: Any) -> Finding:
-    """Make a finding on these images, of which it lists the first."""
+    """Make a finding on these images, of which it lists the first; its sentence gets a capital and a full stop."""
     ids = ids or []
-    return Finding(code, severity, sentence, ids[:MOST_IDS], len(ids), figures)
+    return Finding(code, severity, as_sentence(sentence), ids[:MOST_IDS], len(ids), figures)

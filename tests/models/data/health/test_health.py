@@ -87,7 +87,7 @@ def test_pictures_that_were_enlarged_or_cut_are_told_by_their_files() -> None:
     files = [ImageRecord(n, f"{n}.jpg", "train", None, None, 400, 100 if n else 20) for n in range(80)]
     found = checked(clean(), files)
     assert found["sizes.enlarged"].image_ids == [0]
-    assert "fit `pad`" in found["sizes.cropped"].sentence
+    assert "fit 'pad'" in found["sizes.cropped"].sentence
     assert found["sizes.shape"].num_images == 80
 
 
@@ -213,7 +213,7 @@ def test_wrong_labels_are_found_and_the_learning_curve_is_told() -> None:
     suspected = set(found["labels.suspects"].image_ids)
     assert len(suspected & set(wrong.tolist())) >= 5
     assert len(suspected - set(wrong.tolist())) <= 2
-    assert "twice as many images would bring" in found["enough.curve"].sentence
+    assert "Twice as many images would bring" in found["enough.curve"].sentence
 
 
 def test_the_power_law_of_errors_is_found_again() -> None:
