@@ -70,31 +70,28 @@ class Decoders:
         outcomes: list[Outcome] = []
         while len(outcomes) < len(files):
             left = files[len(outcomes) :]
-            process = self._process()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with suppress(BrokenPipeError):
-                send(process.stdin, left, channels)
-            found = read_answer(process.stdout, len(left))
+            found = self._ask(left, channels)
             outcomes += found
-            if len(found) < len(left):
-                # answers come in pieces, so a file whose answer was lost is decoded again, alone
-                outcomes.append(self._alone(left[len(found)], channels))
+            if len(found) == len(left):
+                break
+            # the process has ended; answers come in pieces, so that any of the other files may be the reason
+            self._end()
+            for file in left[len(found) :]:
+                if answered := self._ask([file], channels):
+                    outcomes += answered
+                else:
+                    outcomes.append(_fault(self._end()))
+                    break
         return list(zip(files, outcomes, strict=True))
 
-    def _alone(self, file: File, channels: int) -> Outcome:
-        self._end()
+    def _ask(self, files: Sequence[File], channels: int) -> list[Outcome]:
+        """The outcomes of a batch, or of the first of its files if the process ends."""
         process = self._process()
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError):
-            send(process.stdin, [file], channels)
-        if found := read_answer(process.stdout, 1):
-            return found[0]
-        code = self._end()
-        if code == -signal.SIGPROF:
-            return Outcome(Answer.BROKEN, reason=f"takes more than {MAX_SECONDS:.0f} s to decode")
-        return Outcome(Answer.BROKEN, reason="is damaged, or needs more memory than is given to one picture")
+            send(process.stdin, files, channels)
+        return read_answer(process.stdout, len(files))
 
     def _process(self) -> subprocess.Popen[bytes]:
         if self._stopping:
@@ -118,6 +115,13 @@ class Decoders:
         with self._lock:
             self._processes.remove(process)
         return _close(process)
+
+
+def _fault(code: int) -> Outcome:
+    """What came of a file that ended its decoder."""
+    if code == -signal.SIGPROF:
+        return Outcome(Answer.BROKEN, reason=f"takes more than {MAX_SECONDS:.0f} s to decode")
+    return Outcome(Answer.BROKEN, reason="is damaged, or needs more memory than is given to one picture")
 
 
 def _start() -> subprocess.Popen[bytes]:

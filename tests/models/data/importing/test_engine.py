@@ -1,5 +1,6 @@
 """An import from the outside: files become a dataset that is as any other, or nothing at all."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from models.data.contents import fingerprint
 from models.data.dataset import load_folder
-from models.data.importing import ImportOptions, read_files
+from models.data.importing import ImportOptions, decoders, read_files
 from models.data.importing.opening import open_images
 from models.errors import ArchiveError, DataUnavailable
 from tests.models.data.importing.archives import classes, counts, make_folder, make_tar, make_zip, png, run
@@ -114,8 +115,17 @@ def test_a_file_that_ends_the_decoder_is_a_broken_file_and_the_import_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.data.importing.decoders.MODULE", "tests.models.data.importing.dying_decoder")
+    started: list[subprocess.Popen[bytes]] = []
+    start = decoders._start
+
+    def counted() -> subprocess.Popen[bytes]:
+        started.append(start())
+        return started[-1]
+
+    monkeypatch.setattr(decoders, "_start", counted)
     contents = {**CONTENTS, "photos/cat/2b.png": b"deadly", "photos/dog/0b.png": b"deadly"}
     report = run(make_zip(tmp_path / "a.zip", contents), tmp_path / "1", image_size=12)
+    assert len(started) <= 5, "one to begin with, and two for each of the files, wherever they are in their batches"
     assert {one.file for one in report.skipped} == {"photos/cat/2b.png", "photos/dog/0b.png"}
     assert "is damaged, or needs more memory" in report.skipped[0].reason
     assert report.num_images == 10
