@@ -321,6 +321,14 @@ def test_webdataset_with_json_and_names(tmp_path: Path) -> None:
     assert labels_of(make_tar(tmp_path / "a.tar.gz", contents, "w:gz"))["s/1.input.png"] == "bee"
 
 
+def test_webdataset_with_a_number_and_its_name(tmp_path: Path) -> None:
+    contents: dict[str, bytes] = {}
+    for n in range(4):
+        record = {"label": n % 2, "class_name": ("ant", "bee")[n % 2], "width": 1}
+        contents |= {f"{n:06d}.jpg": JPG, f"{n:06d}.json": json.dumps(record).encode()}
+    assert set(labels_of(make_tar(tmp_path / "a.tar", contents)).values()) == {"ant", "bee"}
+
+
 def test_teachable_machine_project(tmp_path: Path) -> None:
     contents = {"manifest.json": b'{"appdata": {"publishResponse": {}}, "classes": []}'}
     contents |= images("Class 1-!-0.jpg", "Class 1-!-1.jpg", "No-!-thing-!-0.jpg")
