@@ -19,13 +19,13 @@ Results = list[tuple[File, Outcome]]
 class Decoders:
     """A pool of decoder processes and the batches they work on. Use it in a `with` block."""
 
-    def __init__(self, count: int, *, ahead: bool = False) -> None:
-        """With `ahead` the processes are started at once, while nothing is known of the images, not when needed."""
+    def __init__(self, count: int, *, ahead: int = 0) -> None:
+        """As many as `ahead` of the processes are started at once, while nothing is known of the images."""
         self.count = count
         self._config: Config | None = None
         self._own = threading.local()
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._idle = [_start() for _ in range(count)] if ahead else []
+        self._idle = [_start() for _ in range(min(ahead, count))]
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
         self._waiting: deque[Future[Results]] = deque()

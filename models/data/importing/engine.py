@@ -27,7 +27,7 @@ from models.errors import Conflict
 from models.files import make_folder, remove_tree, storage_errors
 
 LARGE_BYTES = 4 << 20
-"""An archive whose decoders are started while it is still listed: they take a fifth of a second, and it more."""
+"""Of an archive, for each of the decoders that are started while it is still listed: they take a fifth of a second."""
 
 Progress = Callable[[str, int, int], None]
 """progress(what, done, total), a few times a second; it may raise to stop the import, which can then go on later."""
@@ -97,9 +97,9 @@ def finished(destination: Path) -> ImportReport | None:
 
 def _import(source: Path, work: Path, options: ImportOptions, progress: Progress) -> ImportReport:
     progress("listing the files", 0, 0)
-    is_large = source.is_file() and source.stat().st_size >= LARGE_BYTES
+    ahead = source.stat().st_size // LARGE_BYTES if source.is_file() else 0
     with (
-        Decoders(options.threads or usable_cores(), ahead=is_large) as decoders,
+        Decoders(options.threads or usable_cores(), ahead=ahead) as decoders,
         open_images(source, work, options) as opened,
     ):
         layout = recognise(opened, options)

@@ -112,7 +112,7 @@ def _is_hangul(text: str) -> bool:
 
 def _usual_part(text: str, encoding: str, is_usual: Callable[[int], bool]) -> float:
     """The part of the characters beyond ASCII that are usual, by their code in an encoding."""
-    codes = [int.from_bytes(character.encode(encoding)) for character in text if not character.isascii()]
+    codes = [int.from_bytes(character.encode(encoding, "replace")) for character in text if not character.isascii()]
     return sum(map(is_usual, codes)) / max(1, len(codes))
 
 

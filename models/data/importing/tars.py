@@ -73,6 +73,8 @@ class TarSource:
         """Decode names that are not in UTF-8, which tarfile gives as surrogates for their bytes."""
         names = [entry.name for entry in self.listing.entries] + sorted(self.listing.folders)
         unsure = [name for name in names if not is_unicode(name)]
+        if not unsure:
+            return
         raw = [name.encode(errors="surrogateescape") for name in unsure]
         decoded, self.listing.warnings = decode_names(raw, self.kind)
         renamed = dict(zip(unsure, decoded, strict=True))

@@ -8,10 +8,13 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.data.importing import ImportOptions
 from models.data.importing.layouts.layout import Layout
 from models.data.importing.layouts.recognise import recognise
+from models.data.importing.name_encodings import decode_names
 from models.data.importing.opening import open_images
 
 JPG = b"\xff\xd8\xff"
@@ -92,6 +95,14 @@ def test_names_in_no_known_encoding_are_told(tmp_path: Path) -> None:
     layout = understood(zip_of(tmp_path / "a.zip", Bytes(b"\xfe\xff\xb0\x80/1.jpg"), Bytes(b"dog/1.jpg")))
     assert "could not be recognised" in layout.warnings[0]
     assert "dog" in classes(layout)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=12), max_size=6))
+def test_any_bytes_become_a_name_each(raw: list[bytes]) -> None:
+    names, warnings = decode_names(raw, "zip")
+    assert len(names) == len(raw)
+    assert all(names)
+    assert len(warnings) <= 1
 
 
 @pytest.mark.parametrize("right", [True, False])
