@@ -6,12 +6,14 @@ Expected calibration error and temperature scaling: Guo et al. 2017, On Calibrat
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.probabilities import Floats, log_sum_exp, softmax
 from models.evaluation.unknown import UnknownScore, fit_unknown_score, lowest_keeping
+from models.plain import JsonObject
 
 NUM_BINS = 15
 """Of equal width, as in Guo et al."""
@@ -44,6 +46,12 @@ class Calibration:
     """The same with the temperature, on the images that it was fitted on."""
     unknown: UnknownScore | None = None
     """How unlike these images another one is. None in files of versions before it, where the energy says so."""
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Self:
+        """Read what `dataclasses.asdict` gave. Raises ValueError, KeyError or TypeError for anything else."""
+        unknown = data.get("unknown")
+        return cls(**{**data, "unknown": UnknownScore.from_json(unknown) if unknown else None})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from safetensors.numpy import load_file, save
 
 from models.errors import CorruptFile
 from models.evaluation.calibration import Calibration
-from models.evaluation.unknown import UnknownScore
 from models.plain import JsonObject
 
 SplitName = Literal["validation", "test"]
@@ -96,11 +95,9 @@ def read_about(path: Path) -> AboutOutputs:
         with safe_open(path, framework="numpy") as file:
             stored: JsonObject = json.loads(file.metadata()["epochal"])
         calibration = stored.pop("calibration")
-        if calibration and calibration.get("unknown"):
-            calibration["unknown"] = UnknownScore.from_json(calibration["unknown"])
         return AboutOutputs(
             **{**stored, "class_names": tuple(map(str, stored["class_names"]))},
-            calibration=Calibration(**calibration) if calibration else None,
+            calibration=Calibration.from_json(calibration) if calibration else None,
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise _corrupt(path) from error

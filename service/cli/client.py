@@ -158,11 +158,6 @@ class Client:
             for _, (_, handle) in opened:
                 handle.close()
 
-    def post_form(self, path: str, body: bytes, boundary: str, **params: Any) -> Json:
-        """POST an encoded multipart form."""
-        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        return self._read(self._send("POST", API + path, content=body, headers=headers, params=_given(params)))
-
     def delete(self, path: str) -> None:
         """DELETE a resource below /api/v1."""
         self._send("DELETE", API + path)

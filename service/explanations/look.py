@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from models.data.decoding import ImageFile, decode_image, open_image
 from models.data.isolated import decode_isolated
 from models.errors import InvalidRequest
+from models.evaluation.judging import Judged
 from service.evaluation.read import class_number
 from service.http.uploads import Upload
-from service.predictions.calibration import Judged
 from service.predictions.predict import NETWORK_COST, PredictionQueue, find_served, only_whole
 from service.predictions.predictor import Predictor, Served
 

@@ -10,6 +10,8 @@ from models.settings import Settings
 from models.store import Store
 from service.export.bundle import make_bundle
 from service.export.self_contained import self_contained
+from service.export.served import About, pack
+from service.predictions.calibration import find_calibration
 from service.predictions.graphs import Graphs
 from service.predictions.weights import find_record, read_weights
 
@@ -36,6 +38,8 @@ class ExportFormat(StrEnum):
     """The weights as stored."""
     BUNDLE = "bundle"
     """A zip of both with a model card and a program that classifies with it."""
+    SERVED = "served"
+    """All that a prediction depends on, as the lab has it: for `epochal classify --csv`."""
 
 
 def export(
@@ -45,9 +49,10 @@ def export(
     experiment_id: int,
     which: str,
     form: ExportFormat,
-    name: str | None = None,
+    model: str | None = None,
+    version: int | None = None,
 ) -> Exported:
-    """An experiment's best or last weights as a file, called `name` or for the experiment.
+    """An experiment's best or last weights as a file, called for a model's version or for the experiment.
 
     Raises NotFound without such an experiment, Conflict where it has no weights or they are damaged.
     """
@@ -56,11 +61,16 @@ def export(
         weights, data = read_weights(record, which, settings.experiments_dir)
     except CorruptFile as error:
         raise Conflict(f"{error.detail}, so they are not exported", fix="resume or reproduce the experiment") from error
-    name = name or f"experiment-{experiment_id}-{which}"
+    name = f"experiment-{experiment_id}-{which}" if model is None else f"{model}-{version}"
     if form is ExportFormat.SAFETENSORS:
         return Exported(f"{name}.safetensors", weights.sha256, BINARY, iter([data]))
     if form is ExportFormat.ONNX:
         parts = self_contained(graphs.find(weights), weights, data)
         return Exported(f"{name}.onnx", f"onnx-{weights.sha256}", BINARY, parts)
-    content = make_bundle(store, graphs, weights, data, settings.experiments_dir)
+    if form is ExportFormat.SERVED:
+        calibration = find_calibration(store, experiment_id, weights.sha256, settings.experiments_dir)
+        about = About(experiment_id, which, weights.epoch, model, version, weights.preprocessing, calibration)
+        content = pack(about, graphs.find(weights), data)
+    else:
+        content = make_bundle(store, graphs, weights, data, settings.experiments_dir)
     return Exported(f"{name}.zip", hashlib.sha256(content).hexdigest(), "application/zip", iter([content]))

@@ -22,7 +22,8 @@ Form = Annotated[
     Query(
         alias="format",
         description="A self-contained ONNX file (uint8 images in, logits out), the weights as stored, or a zip of both "
-        "with labels, a model card, a parity certificate and a program that classifies.",
+        "with labels, a model card, a parity certificate and a program that classifies; `served` is what "
+        "`epochal classify --csv` predicts with.",
     ),
 ]
 
@@ -61,11 +62,8 @@ async def export_model(
 ) -> Response:
     """Download the network that a model serves."""
     asked = await to_thread.run_sync(find_version, store, name, version)
-    called = f"{asked.name}-{asked.version}"
-    graphs = predictor.graphs
-    return _respond(
-        await exports.run(export, store, settings, graphs, asked.experiment_id, asked.weights, form, called)
-    )
+    whose = (asked.experiment_id, asked.weights, form, asked.name, asked.version)
+    return _respond(await exports.run(export, store, settings, predictor.graphs, *whose))
 
 
 def _respond(exported: Exported) -> Response:

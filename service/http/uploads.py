@@ -30,8 +30,8 @@ PARSED_AT_ONCE = 64 * 1024
 """Bytes parsed between two yields to the event loop. The slowest input tried takes 2 ms, a chunk of 256 kB 9 ms;
 smaller pieces would wait for more iterations of a busy event loop."""
 SPLIT_BYTES = 9_000_000
-"""Forms up to this size, of which `epochal classify` sends many, are first tried by `split_form` (some milliseconds for
-the largest); larger ones are parsed as they arrive, in little memory."""
+"""Forms up to this size are first tried by `split_form` (some milliseconds for the largest); larger ones are parsed as
+they arrive, in little memory."""
 PART = "image"
 ZIP_TYPES = {"application/zip", "application/x-zip-compressed", "application/x-zip"}
 EXAMPLE = "curl -F image=@cat.png -F image=@dog.jpg ADDRESS"

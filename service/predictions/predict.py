@@ -16,12 +16,12 @@ from models.cores import usable_cores
 from models.data.decoding import BASELINE_SAVING, MILLION, ImageFile, decode_image, open_image
 from models.data.isolated import decode_isolated
 from models.errors import Conflict, CorruptFile, TooLarge
+from models.evaluation.judging import Judged
 from service.http.disconnect import while_connected
 from service.http.documents import Document, respond
 from service.http.queues import BoundedQueue
 from service.http.quotas import RateLimiter
 from service.http.uploads import Upload, UploadMemory
-from service.predictions.calibration import Judged
 from service.predictions.fair_queue import FairQueue
 from service.predictions.predictor import Predictor, Served
 
@@ -306,12 +306,9 @@ def only_whole(which: str) -> Iterator[None]:
 
 
 def _prediction(index: int, name: str, judged: Judged, class_names: Sequence[str], top_k: int) -> Prediction:
-    order = np.argsort(-judged.probabilities, kind="stable")[:top_k]
-    places, probabilities = order.tolist(), judged.probabilities[order].tolist()
-    calibrated = [None] * len(places) if judged.calibrated is None else judged.calibrated[order].tolist()
     top = [
-        Likely(label=class_names[place], index=place, probability=probability, calibrated_probability=fitted)
-        for place, probability, fitted in zip(places, probabilities, calibrated, strict=True)
+        Likely(label=class_names[place], index=place, probability=probability, calibrated_probability=calibrated)
+        for place, probability, calibrated in judged.top(top_k)
     ]
     return Prediction(
         image=name,

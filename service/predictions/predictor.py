@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from models.errors import Conflict, CorruptFile, InvalidRequest
+from models.errors import CorruptFile, InvalidRequest
 from models.evaluation.calibration import Calibration
+from models.evaluation.judging import Judged, check_finite, judge
 from models.settings import Settings
 from models.store import Store
 from models.store.stamps import Stamps
-from service.predictions.calibration import Judged, find_calibration, judge
+from service.predictions.calibration import find_calibration
 from service.predictions.graphs import Graphs
 from service.predictions.session import compute_logits, start_session
 from service.predictions.weights import READ_ATTEMPTS, Weights, find_record, read_weights
@@ -50,11 +51,7 @@ class Served:
         session, began = self._session or self._start(), time.perf_counter()
         answers = compute_logits(session, images)
         self.fastest_seconds = min(self.fastest_seconds, (time.perf_counter() - began) / max(1, len(images)))
-        if not all(np.isfinite(answer).all() for answer in answers):
-            raise Conflict(
-                f"the {self.weights.which} weights of experiment {self.weights.experiment_id} give no finite answer",
-                fix="ask the best weights, or train at a lower learning rate",
-            )
+        check_finite(answers, self.weights.which, self.weights.experiment_id)
         return judge(images, answers, self.calibration)
 
     def _start(self) -> InferenceSession:

@@ -15,7 +15,6 @@ from onnxruntime import InferenceSession, OrtValue
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from models.errors import CorruptFile
-from service.predictions.weights import UNREADABLE
 
 IMAGES, LOGITS, BATCH = "images", "logits", "batch"
 """Names in the graph: see models.networks.export."""
@@ -24,6 +23,8 @@ ERRORS_ONLY = 3
 EXTERNAL_FILES, NOWHERE = "session.model_external_initializers_file_folder_path", "/dev/null"
 """The folder of external weights: none. Otherwise a graph from a restored backup could refer to files below the working
 directory, and predictions would disclose their content."""
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading raises for a file that this lab did not write: it may come from a restored backup."""
 MISFITS = (states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.RuntimeException)
 """What onnxruntime raises for weights that do not fit the graph, and for an invalid graph."""
 

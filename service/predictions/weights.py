@@ -12,11 +12,10 @@ from models.spec.parse import load_model
 from models.store import Store, artifacts, experiments
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
+from service.predictions.session import UNREADABLE
 
 KINDS = {"best": ArtifactKind.WEIGHTS_BEST, "last": ArtifactKind.WEIGHTS_LAST}
 READ_ATTEMPTS = 5
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading raises for a file that this lab did not write: it may come from a restored backup."""
 
 
 @dataclass(frozen=True, slots=True)

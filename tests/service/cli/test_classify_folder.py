@@ -1,9 +1,13 @@
 """`epochal classify DIR --csv FILE`, against a lab that serves."""
 
 import csv
+import io
 import json
 import os
-from collections.abc import Callable, Iterator
+import signal
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +18,16 @@ from typer.testing import CliRunner
 from models.store import runs
 from models.store.states import Status
 from service.app import create_app
-from service.cli import classify_folder, options
-from service.cli.classify_folder import Limit, cell, images_below
-from service.cli.client import Client
+from service.cli import local_prediction, options
+from service.cli.classify_folder import images_below
+from service.cli.client import Client, Problem
 from service.cli.main import app
+from service.cli.prediction_table import Table, cell
+from service.export.served import FORM, pack, unpack
 from tests.service.lab_of_one import Filled, LiveServer, settings_in
 from tests.service.predictions.pictures import encode
-from tests.service.predictions.trained import Lab
+from tests.service.predictions.test_calibration import about, keep_outputs
+from tests.service.predictions.trained import Lab, with_nan
 
 Run = Callable[..., Any]
 COLORS = ("red", "blue", "green", "white", "black", "gray", "cyan")
@@ -33,8 +40,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     lab = Lab(filled.store, filled.settings)
     for seed in (0, 1):
         one = lab.train(seed=seed)
+        keep_outputs(lab, one, about(one))
         with filled.store.writing() as session:
             runs.settle(session, one.claim, Status.COMPLETED)
+    diverged = lab.train()
+    lab.save(with_nan(diverged))
     with LiveServer(create_app(filled.settings)) as server:
         yield server.url
     filled.store.dispose()
@@ -51,7 +61,7 @@ def run(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in a folder with `images`: seven pictures in it, and in folders in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(options, "connect", lambda *_: client)
-    monkeypatch.setattr(classify_folder, "BATCH_IMAGES", 3)
+    monkeypatch.setattr(local_prediction, "MOST_AT_ONCE", 3)
     for number, color in enumerate(COLORS):
         path = Path("images", *(["more", "below"] if number > 4 else []), f"{color}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,10 +93,13 @@ def test_each_image_has_a_row_that_says_what_a_request_for_it_says(run: Run, cli
     assert {row["by"] for row in rows} == {"experiment 1, best weights of epoch 3"}
     for row in rows:
         answer = client.post_images("/experiments/1/predictions", [Path("images", row["image"])], top_k=2)
-        first, second = answer["predictions"][0]["top"]
+        prediction = answer["predictions"][0]
+        first, second = prediction["top"]
         assert (row["label"], row["label_2"]) == (first["label"], second["label"])
-        assert float(row["probability"]) == pytest.approx(first["probability"], abs=1e-6)
-        assert float(row["probability_2"]) == pytest.approx(second["probability"], abs=1e-6)
+        assert row["probability"] == f"{first['probability']:.6f}"
+        assert row["probability_2"] == f"{second['probability']:.6f}"
+        assert row["calibrated_probability"] == f"{prediction['calibrated_probability']:.6f}"
+        assert row["known"] == str(prediction["known"]).lower()
 
 
 def test_one_broken_file_has_a_row_that_says_why_and_the_rest_are_classified(run: Run) -> None:
@@ -106,23 +119,77 @@ def test_one_broken_file_has_a_row_that_says_why_and_the_rest_are_classified(run
     assert Path("out.csv").read_bytes() == before, "a row is written once"
 
 
-def test_after_ctrl_c_the_same_command_goes_on(run: Run, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_ctrl_c_the_same_command_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("1", "images", "--csv", "whole.csv")
-    send, sent = client.post_form, list[bytes]()
+    append = Table.append
 
-    def interrupted(path: str, body: bytes, boundary: str, **params: Any) -> Any:
-        sent.append(body)
-        if body.count(b"filename") < 3:
+    def interrupted(table: Table, rows: Sequence[list[str]]) -> None:
+        if len(rows) < 3:
             raise KeyboardInterrupt
-        return send(path, body, boundary, **params)
+        append(table, rows)
 
-    monkeypatch.setattr(client, "post_form", interrupted)
+    monkeypatch.setattr(Table, "append", interrupted)
     stopped = run("1", "images", "--csv", "out.csv", expect=130)
     assert "stopped: 6 of 7 images are in out.csv" in stopped.stdout
     assert len(rows_of("out.csv")) == 6
-    monkeypatch.setattr(client, "post_form", send)
+    monkeypatch.setattr(Table, "append", append)
     assert "6 of 7 images are in out.csv already" in run("1", "images", "--csv", "out.csv").stdout
     assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+def test_a_file_that_ends_the_process_which_reads_it_has_a_row_that_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = local_prediction.read_file
+
+    def killed(path: str) -> bytes:
+        if path.endswith("green.png"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(path)
+
+    monkeypatch.setattr(local_prediction, "read_file", killed)
+    run("1", "images", "--csv", "out.csv", expect=1)
+    errors = {row["image"]: row["error"] for row in rows_of("out.csv") if row["error"]}
+    assert list(errors) == ["green.png"]
+    assert errors["green.png"].startswith("ends the process that decodes it")
+    assert len(rows_of("out.csv")) == 7
+
+
+def test_weights_that_give_no_finite_answer_are_refused_as_by_a_request(run: Run, client: Client) -> None:
+    with pytest.raises(Problem) as problem:
+        client.post_images("/experiments/3/predictions", [Path("images/red.png")])
+    assert problem.value.detail in run("3", "images", "--csv", "out.csv", expect=1).stderr
+    assert rows_of("out.csv") == []
+
+
+def test_a_lab_of_another_version_is_refused(run: Run, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    download = client.download
+    network, _ = unpack(download("/experiments/1/export", format="served")[1])
+
+    def refused(content: bytes | None) -> str:
+        def answer(path: str, **params: str) -> tuple[str, bytes]:
+            return download(path, **{**params, "format": "unknown"}) if content is None else ("a.zip", content)
+
+        monkeypatch.setattr(client, "download", answer)
+        shown: str = run("1", "images", "--csv", "out.csv", expect=1).stderr
+        assert "another version of Epochal" in shown
+        return shown
+
+    assert "sends no networks" in refused(None)
+    newer = refused(pack(replace(network, form=FORM + 1), b"", b""))
+    assert f"has the form {FORM + 1}, and this version of Epochal reads {FORM}" in newer
+    for content in (b"", b"PK", pack(network, b"graph", b"weights"), compressed(pack(network, b"", b""))):
+        refused(content)
+    assert rows_of("out.csv") == []
+
+
+def compressed(content: bytes) -> bytes:
+    """The same zip with members that are compressed, as no lab sends it."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("cut", [1, 30, 400])
@@ -151,17 +218,8 @@ def test_what_is_no_table_of_this_kind_is_left_alone(run: Run) -> None:
     assert not Path("a.csv").exists()
 
 
-def test_requests_carry_as_many_images_as_are_answered_in_half_a_second() -> None:
-    limit, carried = Limit(), list[int]()
-    for seconds_an_image in (*[0.001] * 4, *[0.01] * 2, *[1.0] * 2, 0.0):
-        carried.append(limit.images)
-        limit.learn(limit.images, seconds_an_image * limit.images)
-    assert carried == [32, 64, 128, 256, 256, 50, 50, 8, 8]
-    assert limit.images == 16
-
-
 def test_two_commands_do_not_write_one_table(run: Run) -> None:
-    with classify_folder.Table.open(Path("out.csv"), 3):
+    with Table.open(Path("out.csv"), 3):
         assert "being written by another" in run("1", "images", "--csv", "out.csv", expect=1).stderr
 
 

@@ -7,12 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from models.evaluation.calibration import Calibration, energy
+from models.evaluation.judging import Judged, judge
 from models.evaluation.outputs import AboutOutputs, Outputs
 from models.evaluation.unknown import fit_unknown_score, image_statistics
 from models.files import sha256_of
 from models.store import artifacts
 from models.store.states import ArtifactKind
-from service.predictions.calibration import Judged, find_calibration, judge
+from service.predictions.calibration import find_calibration
 from tests.service.predictions.trained import Lab, Trained
 
 FITTED = Calibration(
