@@ -45,10 +45,6 @@ async def read_document(request: Request) -> tuple[Any, bytes]:
     UnsupportedMedia.
     """
     parse, limit = _parser_for(request.headers.get("content-type"))
-    if (coding := request.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
-        raise UnsupportedMedia(
-            f"the Content-Encoding is '{coding[:SHOWN]}', and no coding is read", fix="send the body as it is"
-        )
     data = bytearray()
     async for chunk in request.stream():
         data += chunk

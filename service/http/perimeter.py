@@ -16,11 +16,12 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.errors import EpochalError, TooLarge
+from models.errors import EpochalError, TooLarge, UnsupportedMedia
 from service.http.admission import ConcurrencyLimiter, RoundRobin
 from service.http.body import MAX_BODY_BYTES
 from service.http.connections import client_network
-from service.http.errors import RequestTimeout, error_response, unexpected
+from service.http.documents import INFERENCE
+from service.http.errors import RequestTimeout, error_response, shown, unexpected
 from service.http.headers import SECURITY_HEADERS
 from service.http.origins import HostNames, check_origin
 from service.http.proxies import TrustedProxies
@@ -36,6 +37,7 @@ DATASET_PATHS = re.compile(r"(/api/v1)?/datasets(/[^/]+)?")
 UPLOAD_PATHS = re.compile(r"/api/v1/uploads(/[^/]+)?")
 FORM_BYTES = 100_000
 """What a form may have beside its file."""
+PLAIN, SEND_PLAIN = ("", "identity"), "send the body as it is, without Content-Encoding"
 LIVENESS, READINESS = "/healthz", "/readyz"
 
 
@@ -73,6 +75,7 @@ class Perimeter:
                 self.hosts.check(exchange.headers)
             check_origin(scope, exchange.headers)
             exchange.check_length()
+            exchange.check_coding()
             await self._admit(scope, exchange)
             await self.app(inner, exchange.receive, exchange.send)
         except EpochalError as error:
@@ -156,6 +159,13 @@ class Exchange:
         """Check Content-Length against the limit. Raises TooLarge."""
         if self._length is not None and self._length > self.max_body_bytes:
             raise self._too_large(self._length)
+
+    def check_coding(self) -> None:
+        """Refuse a compressed body, but for those below /v2, which are unpacked there. Raises UnsupportedMedia."""
+        coding = self.headers.get("content-encoding", "").strip().lower()
+        if coding in PLAIN or self._body_complete or self.scope["path"].startswith(f"{INFERENCE}/"):
+            return
+        raise UnsupportedMedia(f"the Content-Encoding is '{shown(coding)}', and no coding is read", fix=SEND_PLAIN)
 
     def inner_scope(self) -> Scope:
         """Return the application's scope: HEAD becomes GET, and Range is dropped (partial content is not supported)."""

@@ -275,11 +275,28 @@ def test_a_health_check_may_name_any_host(steady: TestClient, host: str) -> None
     assert steady.get("/readyz", headers={"Host": host}).status_code == 403
 
 
-def test_a_compressed_spec_is_said_to_be_compressed(steady: TestClient) -> None:
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    answer = steady.post(API, content=gzip.compress(b'{"model": "baseline"}'), headers=headers)
+@pytest.mark.parametrize(
+    ("address", "media_type"),
+    [
+        ("experiments", "application/json"),
+        ("experiments/1/predictions", "image/png"),
+        ("experiments/1/predictions", "multipart/form-data; boundary=cut"),
+        ("models/cats/predictions", "application/zip"),
+        ("experiments/1/timeline", "image/png"),
+        ("datasets?name=photos", "application/zip"),
+    ],
+)
+def test_a_compressed_body_is_said_to_be_compressed(steady: TestClient, address: str, media_type: str) -> None:
+    headers = {"Content-Type": media_type, "Content-Encoding": "GZIP"}
+    answer = steady.post(f"/api/v1/{address}", content=gzip.compress(b'{"model": "baseline"}'), headers=headers)
     assert answer.status_code == 415
     assert answer.json()["detail"] == "the Content-Encoding is 'gzip', and no coding is read"
+
+
+def test_a_coding_of_no_body_and_the_identity_are_no_coding(steady: TestClient) -> None:
+    assert steady.get(API, headers={"Content-Encoding": "gzip"}).status_code == 200
+    headers = {"Content-Type": "application/json", "Content-Encoding": "identity"}
+    assert steady.post(API, content=b"{}", headers=headers).status_code == 422
 
 
 def test_two_hosts_are_refused(steady: TestClient) -> None:
