@@ -164,7 +164,7 @@ class RobustnessResult(TypedDict):
 
 
 class ExplanationResult(TypedDict):
-    """A map (side, side) of 32-bit floats, or feature maps (maps, height, width) of 16-bit ones."""
+    """A map (side, side), or feature maps (maps, height, width), of 32-bit floats."""
 
     shape: list[int]
     values: str
@@ -174,7 +174,20 @@ class ExplanationResult(TypedDict):
     beside_a_run: NotRequired[bool]
 
 
+class ExplanationRefused(TypedDict):
+    """What is asked for does not exist in this network, and what to do."""
+
+    refused: str
+    fix: str | None
+
+
 MeasurementOptions = LearningRateRange | Question | StudyDryRun | CombinedQuestion | RobustnessQuestion
 MeasurementResult = (
-    LearningRateTestResult | PreflightResult | AugmentedPicture | ExplanationResult | CombinedResult | RobustnessResult
+    LearningRateTestResult
+    | PreflightResult
+    | AugmentedPicture
+    | ExplanationResult
+    | ExplanationRefused
+    | CombinedResult
+    | RobustnessResult
 )

@@ -6,6 +6,7 @@ Both are captum's.
 
 import base64
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from models.errors import CorruptFile, InvalidRequest
 from models.files import inside, verify
-from models.measurements import ExplanationResult, Question
+from models.measurements import ExplanationRefused, ExplanationResult, Question
 from models.networks.build import build_network
 from models.networks.inputs import network_input, resize
 from models.networks.layers import head_name
@@ -33,6 +34,8 @@ STEP_BYTES = 64 * 2**20
 """The most bytes of inputs that are run together."""
 SMALLEST_SIDE = 2
 """The smallest side of a feature map that Grad-CAM uses: a single pixel has no spatial information."""
+MAX_TOKENS_BEFORE = 8
+"""Tokens that belong to no patch: one for the class, and up to seven registers."""
 MAX_SIDE = 64
 MAX_MAPS = 256
 """A layer's outputs are sent as the first so many maps, averaged over blocks of pixels to at most this side."""
@@ -41,8 +44,15 @@ Attribute = Callable[[nn.Module, Tensor, int], Tensor]
 """Network, normalised images (1, C, H, H) and a class's number to a map (H, H)."""
 
 
-def explain(question: Question, settings: Settings) -> ExplanationResult:
+def explain(question: Question, settings: Settings) -> ExplanationResult | ExplanationRefused:
     """Answer one request. Raises CorruptFile if the weights are gone or damaged."""
+    try:
+        return _explain(question, settings)
+    except InvalidRequest as error:
+        return {"refused": error.detail, "fix": error.fix}
+
+
+def _explain(question: Question, settings: Settings) -> ExplanationResult:
     network, seen, mirrored = load_network(
         inside(settings.experiments_dir, question["weights"]), question["sha256"], settings.cache_dir
     )
@@ -52,7 +62,7 @@ def explain(question: Question, settings: Settings) -> ExplanationResult:
     whole = FromSource(network, seen).eval()
     if "layer" in question:
         maps = feature_maps(whole, images, question["layer"])
-        return {**_packed(shrunk(maps).half()), "full_shape": list(maps.shape)}
+        return {**_packed(shrunk(maps).float()), "full_shape": list(maps.shape)}
     attribute = METHODS[question["method"]]
     found = attribute(whole, images, question["target"])
     if mirrored:
@@ -158,20 +168,44 @@ def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
 
 @torch.no_grad()
 def feature_maps(network: FromSource, images: Tensor, layer: str) -> Tensor:
-    """A layer's outputs for one image: (C, H, W), or (C, 1, 1) for a layer without spatial dimensions."""
+    """A layer's outputs for one image: (C, H, W), or (C, 1, 1) for a layer without spatial dimensions.
+
+    Raises InvalidRequest where they have no such form.
+    """
     try:
         module = network.network.get_submodule(layer)
     except AttributeError:
         raise InvalidRequest(f"the network has no layer '{layer[:100]}'", fix="GET .../layers lists them") from None
-    seen: list[Tensor] = []
-    hook = module.register_forward_hook(lambda _, __, output: seen.append(output.detach().clone()))
+    seen: list[Tensor | None] = []
+    hook = module.register_forward_hook(lambda _, __, output: seen.append(as_maps(output)))
     try:
         network(images)
     finally:
         hook.remove()
-    if not seen or seen[0].ndim not in (2, 4):
-        raise InvalidRequest(f"the outputs of layer '{layer[:100]}' cannot be drawn", fix="choose another layer")
-    return seen[0][0] if seen[0].ndim == 4 else seen[0][0, :, None, None]
+    if not seen or seen[0] is None:
+        raise InvalidRequest(f"the outputs of layer '{layer[:100]}' are no maps", fix="choose another layer")
+    return seen[0]
+
+
+def as_maps(output: Any) -> Tensor | None:
+    """A copy of a layer's outputs for one image as (C, H, W); None where they have no such form.
+
+    Images are square, so of three dimensions the two that are alike are rows and columns: some networks (ConvNeXt,
+    Swin) have the channels last. Attention works on tokens (N, C): one a patch, after up to MAX_TOKENS_BEFORE others.
+    """
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    if not isinstance(first, Tensor) or first.ndim not in (2, 3, 4) or len(first) != 1:
+        return None
+    values = first.detach()[0].clone()
+    if values.ndim == 1:
+        return values[:, None, None]
+    if values.ndim == 3:
+        rows, columns, channels = values.shape
+        return values.movedim(2, 0) if rows == columns != channels else values
+    side = math.isqrt(len(values))
+    if len(values) - side**2 > MAX_TOKENS_BEFORE:
+        return None
+    return values[-(side**2) :].T.reshape(-1, side, side)
 
 
 def shrunk(maps: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from typing import Any, cast
+from typing import cast
 
 import anyio
 import numpy as np
@@ -10,8 +10,8 @@ from anyio import to_thread
 from celery import Celery
 from numpy.typing import NDArray
 
-from models.errors import Conflict, Unavailable
-from models.measurements import ExplanationResult, Question, Wanted
+from models.errors import Conflict, InvalidRequest, Unavailable
+from models.measurements import ExplanationRefused, ExplanationResult, Question, Wanted
 from models.spec.parse import load_spec
 from models.store import Store, experiments, measurements
 from models.store.states import MeasurementKind, MeasurementStatus
@@ -40,7 +40,8 @@ class Explainer:
     async def ask(self, looked: Looked, caller: Caller, wanted: Wanted) -> ExplanationResult:
         """The worker's answer about an image.
 
-        Raises Unavailable where no worker answers in time or it fails, Conflict where the weights have changed.
+        Raises Unavailable where no worker answers in time or it fails, Conflict where the weights have changed,
+        InvalidRequest where the network has nothing of the kind.
         """
         if not await to_thread.run_sync(live_worker_names, self._store, self._celery):
             raise Unavailable(
@@ -63,7 +64,10 @@ class Explainer:
         while time.monotonic() < ends:
             found = await to_thread.run_sync(self._read, number)
             if found.status is MeasurementStatus.COMPLETED:
-                return cast(ExplanationResult, found.result)
+                result = cast(ExplanationResult | ExplanationRefused, found.result)
+                if "refused" in result:
+                    raise InvalidRequest(result["refused"], fix=result["fix"])
+                return result
             if found.status is MeasurementStatus.FAILED:
                 raise Unavailable(f"the worker could not compute it: {found.reason}", fix="its log may say more")
             await anyio.sleep(POLL_SECONDS)
@@ -89,9 +93,9 @@ class Explainer:
             measurements.remove(session, number)
 
 
-def unpack(answer: ExplanationResult, kind: type[np.floating[Any]]) -> NDArray[np.float64]:
+def unpack(answer: ExplanationResult) -> NDArray[np.float64]:
     """Decode the numbers in a worker's answer. Raises Conflict if they are not finite."""
-    values = np.frombuffer(base64.b64decode(answer["values"]), kind).astype(np.float64).reshape(answer["shape"])
+    values = np.frombuffer(base64.b64decode(answer["values"]), np.float32).astype(np.float64).reshape(answer["shape"])
     if not np.isfinite(values).all():
         raise Conflict("the weights give no finite explanation", fix="ask the best weights")
     return values

@@ -99,7 +99,7 @@ async def explain(
         if method is Method.OCCLUSION:
             return Explained(looked, method, number, await _occlude(predictor, queue, whose, looked, number))
     answer = await explainer.ask(looked, caller, {"method": method.value, "target": number})
-    return Explained(looked, method, number, unpack(answer, np.float32))
+    return Explained(looked, method, number, unpack(answer))
 
 
 async def _occlude(

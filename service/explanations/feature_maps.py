@@ -45,7 +45,7 @@ async def compute_feature_maps(
     async with queue.pieces.request(whose):
         looked = await look_at(predictor, queue, whose, experiment_id, which, uploads)
     answer = await explainer.ask(looked, caller, {"layer": chosen})
-    return FeatureMaps(looked, chosen, tuple(answer["full_shape"]), unpack(answer, np.float16))
+    return FeatureMaps(looked, chosen, tuple(answer["full_shape"]), unpack(answer))
 
 
 def _find_layer(store: Store, experiment_id: int, given: str | None) -> str:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from models.store.states import ArtifactKind, Status
 from models.store.tables import Experiment, Measurement
 from tests.service.explanations.conftest import API, Planted
 from tests.service.explanations.planted import MODEL, rank_correlation, share_in_corner
-from worker.explain import explain, last_feature_map, load_network
+from worker.explain import as_maps, explain, last_feature_map, load_network
 
 METHODS = ("occlusion", "grad_cam", "integrated_gradients")
 
@@ -108,6 +109,50 @@ def test_feature_maps_are_the_layers_outputs(planted: Planted, worker: list[str]
     wrong = planted.post(f"{address}?layer=feature.0")
     assert wrong.status_code == 422
     assert wrong.json()["errors"][0]["nearest"] == "features.0"
+
+
+def test_outputs_above_what_16_bits_hold_are_drawn(planted: Planted, worker: list[str]) -> None:
+    large = planted.lab.train(MODEL, seed=5)
+    with torch.no_grad():
+        large.network.get_parameter("features.0.weight").mul_(1e6)
+    planted.lab.save(large)
+    with planted.lab.store.writing() as session:
+        session.get_one(Experiment, large.id).layers = [
+            {"name": name, "type": "Conv2d", "output_shape": [], "kernel_shape": None, "parameters": 0}
+            for name in ("features.0", "gone")
+        ]
+    answer = planted.post(f"{large.id}/feature_maps?layer=features.0")
+    assert answer.status_code == 200, answer.text
+    unknown = planted.post(f"{large.id}/feature_maps?layer=gone")
+    assert (unknown.status_code, "no layer 'gone'" in unknown.text) == (422, True), "what the worker refuses"
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ((1, 6, 4, 4), (6, 4, 4)),
+        ((1, 4, 4, 6), (6, 4, 4)),
+        ((1, 4, 4, 4), (4, 4, 4)),
+        ((1, 10), (10, 1, 1)),
+        ((1, 17, 6), (6, 4, 4)),
+        ((1, 21, 6), (6, 4, 4)),
+        ((1, 16, 6), (6, 4, 4)),
+        ((1, 111, 6), None),
+        ((4, 16, 6), None),
+        ((1, 2, 3, 4, 5), None),
+    ],
+)
+def test_channels_may_come_last_and_tokens_are_patches(
+    output: tuple[int, ...], expected: tuple[int, ...] | None
+) -> None:
+    values = torch.arange(math.prod(output)).reshape(output)
+    maps = as_maps(values)
+    assert (maps if maps is None else tuple(maps.shape)) == expected
+    assert as_maps("nothing") is None
+    if output == (1, 17, 6):
+        assert maps is not None
+        assert torch.equal(maps[2].flatten(), values[0, 1:, 2]), "the first token is of the class"
+        assert torch.equal(as_maps((values, None)), maps), "attention gives its weights too"
 
 
 def keep_epoch(planted: Planted, epoch: int, scale: float) -> None:
