@@ -3,6 +3,7 @@
 import io
 import json
 import platform
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -200,7 +201,7 @@ def _about(known: Known, weights: Weights) -> Iterator[str]:
     yield f"{known.status}; SHA-256 {weights.sha256}.\n"
     yield "## Network\n"
     yield f"`{weights.model.name}`. Images of {seen.source_size} x {seen.source_size} pixels, {seen.channels} channels,"
-    yield f"resized to {seen.input_size}. Classes: {', '.join(seen.class_names)}.\n"
+    yield f"resized to {seen.input_size}. Classes: {', '.join(map(_quoted, seen.class_names))}.\n"
     yield "## Data\n"
     try:
         info = get_dataset(spec.dataset.name)
@@ -212,6 +213,11 @@ def _about(known: Known, weights: Weights) -> Iterator[str]:
     yield f"Of the training images {percent(spec.dataset.val_fraction)} are held out for validation."
     if known.fingerprint:
         yield f"Fingerprint: {known.fingerprint}."
+
+
+def _quoted(name: str) -> str:
+    """A class's name as it stands in a list: in quotes if it has a comma, marks of Markdown, or line breaks."""
+    return name if re.fullmatch(r"[^\W_][\w .'()/-]*", name) else f"`{json.dumps(name, ensure_ascii=False)}`"
 
 
 def _measured(known: Known, weights: Weights, calibration: Calibration | None) -> Iterator[str]:

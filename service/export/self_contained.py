@@ -1,5 +1,6 @@
 """Builds one ONNX file that contains a network's weights."""
 
+import json
 from collections.abc import Iterator
 
 from service.predictions.session import read_tensors
@@ -17,7 +18,7 @@ def self_contained(graph: bytes, weights: Weights, data: bytes) -> Iterator[byte
     model = onnx.load_model_from_string(graph)
     del model.graph.initializer[:]
     about = {
-        "classes": "\n".join(weights.preprocessing.class_names),
+        "classes": json.dumps(weights.preprocessing.class_names, ensure_ascii=False),
         "experiment": str(weights.experiment_id),
         "weights": f"{weights.which}, epoch {weights.epoch}, sha256 {weights.sha256}",
     }

@@ -40,7 +40,7 @@ def test_the_onnx_file_needs_nothing_beside_it_and_gives_the_served_answers(
     path.write_bytes(answer.content)
     onnx.checker.check_model(path, full_check=True)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    classes = session.get_modelmeta().custom_metadata_map["classes"].split("\n")
+    classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
     images = random_images(4, trained.preprocessing)
     files = []
     for image in images:
