@@ -20,7 +20,7 @@ def test_labels_and_probabilities_agree_over_http(tmp_path: Path, monkeypatch: p
     store = Store(settings)
     store.migrate()
     trained = Lab(store, settings).train(MODEL)
-    monkeypatch.setattr(parity, "train", lambda lab, model: trained.id)
+    monkeypatch.setattr(parity, "train", lambda lab, model, num_images: trained.id)
     monkeypatch.setattr(parity, "PER_REQUEST", 12)
     images = load_dataset("cifar10", Settings()).test_images[:20]
     with LiveServer(create_app(settings)) as server, httpx.Client(base_url=f"{server.url}/api/v1", timeout=60) as lab:
