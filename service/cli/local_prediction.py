@@ -106,8 +106,8 @@ def read_file(path: str) -> bytes:
         raise OSError("it is no file")
     if found.st_size > MAX_FILE_BYTES:
         raise OSError(f"it has {found.st_size:,} bytes, of which at most {MAX_FILE_BYTES:,} are read")
-    with open(path, "rb") as file:
-        return file.read()
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def classify_files(network: LocalNetwork, folder: str, names: Sequence[str], top_k: int) -> Iterator[list[Row]]:
