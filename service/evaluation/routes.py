@@ -42,8 +42,8 @@ from service.http.routing import MAX_ID, Id, StrictRoute
 router = APIRouter(prefix="/experiments", tags=["evaluation"], route_class=StrictRoute)
 
 Split = Annotated[EvaluatedSplit, Query(description="validation, or test where the spec had it measured.")]
-LabelOf = Annotated[str | None, Query(max_length=200, description="Only images of this class: its name or number.")]
-TakenFor = Annotated[str | None, Query(max_length=200, description="Only images taken for this class.")]
+LabelOf = Annotated[str | None, Query(max_length=1000, description="Only images of this class: its name or number.")]
+TakenFor = Annotated[str | None, Query(max_length=1000, description="Only images taken for this class.")]
 PROBLEMS = problems(401, 404, 409, 422)
 FIGURES = {200: {"headers": ETAG}, **NOT_MODIFIED, **PROBLEMS}
 PICTURE = {**picture_responses(), **PROBLEMS}

@@ -54,7 +54,7 @@ AnyForm = Annotated[
     Form | None, Query(alias="format", description="png, svg or json; the Accept header's if left out.")
 ]
 PictureForm = Annotated[Picture | None, Query(alias="format", description="png or svg; the Accept header's.")]
-Target = Annotated[str | None, Query(max_length=200, description="A class, by name or number; the predicted one.")]
+Target = Annotated[str | None, Query(max_length=1000, description="A class, by name or number; the predicted one.")]
 Which = Annotated[Literal["best", "last"], Query(description="Weights of the best or the last epoch.")]
 
 

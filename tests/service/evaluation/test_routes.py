@@ -188,6 +188,8 @@ def test_what_there_is_not_is_refused(client: TestClient, trained: int, address:
 def test_a_misspelt_class_is_answered_with_the_nearest(client: TestClient, trained: int) -> None:
     (error,) = client.get(f"{API}/{trained}/mistakes?label=kat").json()["errors"]
     assert (error["field"], error["nearest"]) == ("label", "cat")
+    long = client.get(f"{API}/{trained}/mistakes?label={'cat' * 80}").json()["errors"][0]
+    assert long["message"].startswith("there is no class"), "names of folders may have 255 characters"
 
 
 ADDRESSES = ("confusion", "confusion.png", "roc", "roc.svg", "mistakes", "mistakes.png", "calibration")
