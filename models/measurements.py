@@ -1,6 +1,6 @@
 """Options and results of measurements that a client waits for: JSON objects shared by worker, store and service."""
 
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict, final
 
 
 class LearningRateRange(TypedDict):
@@ -163,6 +163,7 @@ class RobustnessResult(TypedDict):
     beside_a_run: NotRequired[bool]
 
 
+@final
 class ExplanationResult(TypedDict):
     """A map (side, side), or feature maps (maps, height, width), of 32-bit floats."""
 
@@ -174,11 +175,13 @@ class ExplanationResult(TypedDict):
     beside_a_run: NotRequired[bool]
 
 
+@final
 class ExplanationRefused(TypedDict):
     """What is asked for does not exist in this network, and what to do."""
 
     refused: str
     fix: str | None
+    beside_a_run: NotRequired[bool]
 
 
 MeasurementOptions = LearningRateRange | Question | StudyDryRun | CombinedQuestion | RobustnessQuestion
