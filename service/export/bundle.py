@@ -217,7 +217,10 @@ def _about(known: Known, weights: Weights) -> Iterator[str]:
 
 def _quoted(name: str) -> str:
     """A class's name as it stands in a list: in quotes if it has a comma, marks of Markdown, or line breaks."""
-    return name if re.fullmatch(r"[^\W_][\w .'()/-]*", name) else f"`{json.dumps(name, ensure_ascii=False)}`"
+    if re.fullmatch(r"[^\W_][\w .'()/-]*", name):
+        return name
+    fence = "``" if "`" in name else "`"
+    return f"{fence}{json.dumps(name, ensure_ascii=False)}{fence}"
 
 
 def _measured(known: Known, weights: Weights, calibration: Calibration | None) -> Iterator[str]:

@@ -180,6 +180,20 @@ def test_a_bundle_tells_what_is_known_of_the_network(client: TestClient, small: 
     assert found["curves.png"].startswith(b"\x89PNG")
 
 
+def test_names_of_classes_are_told_apart_whatever_is_in_them(
+    client: TestClient, filled: Filled, small: Trained
+) -> None:
+    names = ["a,b", "new\nline", "`tick`", "*", "caf\u00e9", *small.preprocessing.class_names[5:]]
+    seen = replace(small.preprocessing, class_names=tuple(names))
+    Lab(filled.store, filled.settings).save(replace(small, preprocessing=seen))
+    bundle = bundle_of(client, f"{API}/{small.id}/export")
+    found = {name.partition("/")[2]: bundle.read(name) for name in bundle.namelist()}
+    assert json.loads(found["labels.json"]) == names
+    assert 'Classes: `"a,b"`, `"new\\nline"`, ``"`tick`"``, `"*"`, caf\u00e9, dog,' in found["MODEL_CARD.md"].decode()
+    session = onnxruntime.InferenceSession(found["network.onnx"], providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == names
+
+
 def test_a_models_version_is_exported_by_its_name(client: TestClient, filled: Filled, small: Trained) -> None:
     filled.settle(small.claim)
     assert client.put("/api/v1/models/cats", json={"experiment_id": small.id}).status_code == 201
