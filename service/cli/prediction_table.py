@@ -13,7 +13,6 @@ from service.cli.output import visible
 FORMULA = ("=", "+", "-", "@", "'")
 """Spreadsheets take text that begins with one of these for a formula, unless a quote precedes it."""
 
-
 Row = list[str]
 """The cells of one image, in the order of `header_of`."""
 
@@ -75,6 +74,7 @@ class Table:
         return self
 
     def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # closing would not release it while a forked process lives
         self._file.close()
 
     def _read(self) -> None:
