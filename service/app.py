@@ -107,7 +107,7 @@ def create_app(
         routes=_routes(),
     )
     app.add_middleware(Compression)
-    app.add_middleware(Caching, routes=cached_routes(API, (experiments.router, curves.router)))
+    app.add_middleware(Caching, routes=cached_routes(API, (experiments.router, curves.router, studies.router)))
     app.add_middleware(
         Perimeter,
         hosts=HostNames(settings.allowed_hosts, any_address=keys_needed(settings)),

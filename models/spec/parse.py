@@ -27,6 +27,8 @@ TOP_ALIASES = {**ALIASES, "scheduler": "lr_scheduler"}
 SHORT_FORMS = ("dataset", "model", "optimizer", "lr_scheduler")
 NOT_OF_THE_NETWORK = {"input_size", "init_from"}
 """Fields of `model` by which one network does not differ from another."""
+KEPT_SPECS, KEPT_LENGTH = 256, 8000
+"""Stored specs that are kept as objects, and the length of the longest that is: most have 2,000 characters."""
 OPTIMIZER_KEYS = ("lr", "weight_decay", "momentum")
 """Fields that are also accepted at the top level."""
 
@@ -61,7 +63,14 @@ def load_spec(stored: JsonObject) -> ExperimentSpec:
 
     A spec without a version number is of version 1.
     """
-    return ExperimentSpec.model_validate_json(json.dumps({"spec_version": 1, **stored}))
+    text = json.dumps({"spec_version": 1, **stored})
+    return _known_spec(text) if len(text) <= KEPT_LENGTH else ExperimentSpec.model_validate_json(text)
+
+
+@lru_cache(KEPT_SPECS)
+def _known_spec(text: str) -> ExperimentSpec:
+    """A study of many rows is read again and again, and each of its specs takes longer to validate than to write."""
+    return ExperimentSpec.model_validate_json(text)
 
 
 def load_model(stored: JsonObject) -> NetworkSpec:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as defaulted
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
@@ -30,6 +31,8 @@ Body = JsonObject
 Entry = FieldError
 FIX = "docs/http.md describes a study; GET /api/v1/schema every field of an experiment"
 MOST_ENTRIES = 50
+KEPT_STUDIES, KEPT_LENGTH = 16, 100_000
+"""Stored studies that are kept as objects, and the length of the longest that is: the lab report has 20,000."""
 ALL_EPOCHS = 1_000_000
 """More epochs than any row has."""
 
@@ -100,7 +103,18 @@ def parse_study(body: Any) -> Parsed:
 
 def load_study(stored: Body) -> StudySpec:
     """Read a study's spec that was stored. `keeps_epochs` of earlier versions is min_epochs with all of them."""
-    stored = copy_plain(stored)
+    text = json.dumps(stored)
+    return _known_study(text) if len(text) <= KEPT_LENGTH else _load_study(text)
+
+
+@lru_cache(KEPT_STUDIES)
+def _known_study(text: str) -> StudySpec:
+    """Workers read a running study once a second, and pages poll it."""
+    return _load_study(text)
+
+
+def _load_study(text: str) -> StudySpec:
+    stored = copy_plain(json.loads(text))
     for variant in stored.get("variants", []):
         if variant.pop("keeps_epochs", False):
             variant["min_epochs"] = ALL_EPOCHS

@@ -1,11 +1,11 @@
 """Records of experiments' files: path and digest. Writing files is in models/files.py."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from models import files
@@ -16,6 +16,11 @@ from models.store.tables import Artifact, Experiment
 
 PLACE = re.compile(r"([0-9]{1,19})(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,2}")
 """The pattern of a recorded path: the experiment's folder, the attempt's folder, a file."""
+
+EACH = Artifact.__table__.c
+OF_SEVERAL = select(
+    EACH.experiment_id, EACH.kind, EACH.epoch, EACH.attempt, EACH.path, EACH.sha256, EACH.num_bytes
+).where(EACH.experiment_id.in_(bindparam("ids", expanding=True)), EACH.kind == bindparam("kind"), EACH.epoch == 0)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,12 @@ def find(session: Session, experiment_id: int, kind: ArtifactKind, epoch: int = 
     """One file's record."""
     row = session.get(Artifact, (experiment_id, ArtifactKind(kind), epoch), populate_existing=True)
     return None if row is None else _record(row)
+
+
+def find_many(session: Session, ids: Sequence[int], kind: ArtifactKind) -> dict[int, ArtifactRecord]:
+    """The records of the files of a kind that belong to no epoch, of several experiments, by one query."""
+    found = session.execute(OF_SEVERAL, {"ids": ids, "kind": ArtifactKind(kind)})
+    return {row.experiment_id: ArtifactRecord(**row._mapping) for row in found}
 
 
 def newest(session: Session, experiment_id: int, kind: ArtifactKind) -> ArtifactRecord | None:

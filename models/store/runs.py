@@ -4,10 +4,12 @@ A claim gets an attempt number. Every write of that attempt carries it and raise
 later attempt, so a worker that was suspended cannot overwrite anything.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models.environment import Environment
@@ -24,6 +26,15 @@ from models.store.columns import now
 from models.store.rows import Lease, add_event, check_lease, fenced, set_status, touch
 from models.store.states import EventKind, RunStatus, Status
 from models.store.tables import EpochRow, Event, Experiment, Run
+
+Span = tuple[datetime, datetime | None]
+"""When an attempt began, and when it ended."""
+EACH = Run.__table__.c
+SPANS = (
+    select(EACH.experiment_id, EACH.started_at, EACH.ended_at)
+    .where(EACH.experiment_id.in_(bindparam("ids", expanding=True)))
+    .order_by(EACH.experiment_id, EACH.attempt)
+)
 
 
 @dataclass(frozen=True)
@@ -174,6 +185,14 @@ def running(session: Session) -> list[RunningRun]:
 def list_for(session: Session, experiment_id: int) -> list[Run]:
     """The attempts at an experiment, the first one first."""
     return list(session.scalars(select(Run).where(Run.experiment_id == experiment_id).order_by(Run.attempt)))
+
+
+def spans_of(session: Session, ids: Sequence[int]) -> dict[int, list[Span]]:
+    """When the attempts at several experiments began and ended, by one query; an empty list for one without any."""
+    found: dict[int, list[Span]] = {identifier: [] for identifier in ids}
+    for identifier, began, ended in session.execute(SPANS, {"ids": ids}):
+        found[identifier].append((began, ended))
+    return found
 
 
 def set_verdict(session: Session, lease: Lease, verdict: VerdictJson) -> None:

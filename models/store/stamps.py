@@ -15,6 +15,14 @@ LIST = """
     SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'events'), (SELECT count(*) FROM experiments),
            (SELECT sum(revision) FROM experiments WHERE id IN (SELECT value FROM json_each(?)))
 """
+STUDY = """
+    SELECT revision,
+           (SELECT count(*) || ' ' || total(revision) FROM experiments
+            WHERE id IN (SELECT experiment_id FROM study_runs WHERE study_id = studies.id)),
+           (SELECT group_concat(status) FROM probes
+            WHERE id IN (SELECT measurement FROM study_additions WHERE study_id = studies.id))
+    FROM studies WHERE id = ?
+"""
 
 
 class Stamps:
@@ -35,6 +43,13 @@ class Stamps:
     def of_history(self, experiment_id: int) -> int | None:
         """Return the id of an experiment's last event (progress is none); 0 without one, None if it cannot be read."""
         return self._ask("SELECT coalesce(max(id), 0) FROM events WHERE experiment_id = ?", experiment_id)
+
+    def of_study(self, study_id: int) -> tuple[Any, ...] | None:
+        """Return what a study's document depends on; None if there is no such study or it cannot be read now.
+
+        Whatever gives a study another run changes its revision, and a run that is deleted changes their number.
+        """
+        return self._row(STUDY, study_id)
 
     def of_everything(self) -> int | None:
         """Return a number that any process's commit changes; None if it cannot be read now."""

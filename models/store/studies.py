@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer, lazyload, load_only
 
 from models.errors import Conflict, InvalidRequest, NotFound
 from models.findings import FindingJson
@@ -20,6 +20,9 @@ from models.store.rows import touch as touch_experiment
 from models.store.states import Status, StudyState
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.images import RowImages
+
+BRIEF = (Experiment.status, Experiment.progress, Experiment.reason)
+BRIEF_ROW = (StudyRow.key, StudyRow.repeats, StudyRow.reason)
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,11 @@ def list_page(
     return found[:limit], len(found) > limit, total
 
 
-def rows_of(session: Session, study_id: int) -> list[StudyRow]:
-    """A study's rows in order."""
-    return list(session.scalars(select(StudyRow).where(StudyRow.study_id == study_id).order_by(StudyRow.position)))
+def rows_of(session: Session, study_id: int, *, brief: bool = False) -> list[StudyRow]:
+    """A study's rows in order; `brief` for how many runs they have: other columns are read when asked for."""
+    columns = [load_only(*BRIEF_ROW)] if brief else [defer(StudyRow.layers), defer(StudyRow.warnings)]
+    query = select(StudyRow).where(StudyRow.study_id == study_id).order_by(StudyRow.position)
+    return list(session.scalars(query.options(*columns)))
 
 
 def runs_of(session: Session, study_id: int) -> list[StudyRun]:
@@ -137,10 +142,12 @@ def runs_of(session: Session, study_id: int) -> list[StudyRun]:
     return list(session.scalars(query))
 
 
-def experiments_of(session: Session, runs: Sequence[StudyRun]) -> dict[int, Experiment]:
-    """The experiments of runs, by id."""
+def experiments_of(session: Session, runs: Sequence[StudyRun], *, brief: bool = False) -> dict[int, Experiment]:
+    """The experiments of runs, by id; `brief` for status and progress alone: other columns are read when asked for."""
     ids = [run.experiment_id for run in runs if run.experiment_id is not None]
-    return {row.id: row for row in session.scalars(select(Experiment).where(Experiment.id.in_(ids)))}
+    columns = load_only(*BRIEF) if brief else defer(Experiment.layers)
+    query = select(Experiment).where(Experiment.id.in_(ids)).options(columns, lazyload(Experiment.tag_rows))
+    return {row.id: row for row in session.scalars(query)}
 
 
 def due_ids(session: Session, seconds: float) -> list[int]:

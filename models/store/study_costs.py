@@ -1,18 +1,17 @@
 """Estimates the cost of a study's rows: from dry runs at first, then from the runs that have ended."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
-from models.store import history, measurements
+from models.store import history, measurements, runs
 from models.store.states import Status
-from models.store.tables import Experiment, Measurement, Run, StudyRow
+from models.store.tables import Experiment, Measurement, StudyRow
 from models.studies.budget import Work
 from models.studies.images import split_sizes
 
@@ -117,5 +116,9 @@ def _learned(session: Session, rows: Sequence[StudyRow], of_row: OfRow) -> tuple
 
 def wall_seconds(session: Session, experiment_id: int) -> float:
     """Seconds that the attempts at an experiment took, of those that have ended."""
-    found = session.execute(select(Run.started_at, Run.ended_at).where(Run.experiment_id == experiment_id)).all()
-    return sum((ended - began).total_seconds() for began, ended in found if ended is not None)
+    return seconds_in(runs.spans_of(session, [experiment_id])[experiment_id])
+
+
+def seconds_in(attempts: Iterable[runs.Span]) -> float:
+    """Seconds of the attempts that have ended."""
+    return sum((ended - began).total_seconds() for began, ended in attempts if ended is not None)

@@ -6,7 +6,6 @@ a study continues after any restart.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -17,12 +16,12 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.spec.rows import load_study, with_seed
 from models.spec.study import MAX_SEEDS, StudySpec
-from models.store import experiments, measurements, studies, study_additions
+from models.store import experiments, measurements, runs, studies, study_additions
 from models.store.columns import now
 from models.store.rows import touch
 from models.store.states import MeasurementKind, MeasurementStatus, Status, StudyState
 from models.store.study_additions import RowRuns
-from models.store.study_costs import cost_key, measured_spec, wall_seconds, was_interrupted, works_of
+from models.store.study_costs import cost_key, measured_spec, seconds_in, wall_seconds, was_interrupted, works_of
 from models.store.study_scores import read_scores
 from models.store.study_search import advance_search, is_pruned, trials_left
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
@@ -40,7 +39,7 @@ from models.studies.budget import (
     shortened,
     val_limit_at,
 )
-from models.studies.comparison import Score, compare
+from models.studies.comparison import Score, compare_rows
 from models.studies.images import split_sizes
 from models.text import duration, plural
 
@@ -62,15 +61,15 @@ class Progress:
     experiments: dict[int, Experiment]
 
     @classmethod
-    def read(cls, session: Session, study: Study) -> "Progress":
-        """Read a study."""
+    def read(cls, session: Session, study: Study, *, brief: bool = False) -> "Progress":
+        """Read a study; `brief` for how far it is."""
         runs = studies.runs_of(session, study.id)
         return cls(
             study,
             load_study(study.spec),
-            studies.rows_of(session, study.id),
+            studies.rows_of(session, study.id, brief=brief),
             {(run.position, run.repeat): run for run in runs},
-            studies.experiments_of(session, runs),
+            studies.experiments_of(session, runs, brief=brief),
         )
 
     def experiment(self, position: int, repeat: int) -> Experiment | None:
@@ -99,11 +98,13 @@ class Progress:
 
     def scores(self, session: Session, experiments_dir: Path) -> dict[int, Score]:
         """The scores of its experiments, by id."""
-        images = {
-            one.id: split_sizes(load_spec(one.spec), row.images)[1] for row in self.rows for one in self.of_row(row)
-        }
+        images = {one.id: row.images for row in self.rows for one in self.of_row(row)}
         found = [one for one in self.experiments.values() if one.id in images]
-        return read_scores(session, experiments_dir, found, images)
+
+        def val_images(one: Experiment) -> int:
+            return split_sizes(load_spec(one.spec), images[one.id])[1]
+
+        return read_scores(session, experiments_dir, found, val_images)
 
     @property
     def unfinished(self) -> list[Experiment]:
@@ -348,15 +349,14 @@ def _more_seeds(session: Session, progress: Progress, experiments_dir: Path) -> 
     scores = progress.scores(session, experiments_dir)
     by_key = {row.key: row for row in progress.rows}
 
-    def of(row: StudyRow) -> list[Any]:
-        return [scores[one.id] for one in progress.of_row(row) if one.id in scores]
-
+    of_row = {row.key: [scores[one.id] for one in progress.of_row(row) if one.id in scores] for row in progress.rows}
+    differences = compare_rows(of_row, {row.key: row.baseline for row in progress.rows})
     more: set[str] = set()
     for row in progress.rows:
-        if row.baseline is None or row.baseline not in by_key or row.repeats >= wanted.max_seeds:
+        found = differences[row.key]
+        if row.baseline is None or found is None or row.repeats >= wanted.max_seeds:
             continue
-        found = compare(of(row), of(by_key[row.baseline]))
-        if found is not None and 100 * found.half_width > wanted.points:
+        if 100 * found.half_width > wanted.points:
             more |= {row.key, row.baseline}
     for key in more:
         row = by_key[key]
@@ -427,7 +427,7 @@ def seconds_left(session: Session, progress: Progress) -> float | None:
     ended = [one.id for one in progress.experiments.values() if one.status is Status.COMPLETED]
     if waiting and not ended:
         return None
-    each = [wall_seconds(session, number) for number in ended]
+    each = [seconds_in(spans) for spans in runs.spans_of(session, ended).values()]
     if not known and not each:
         return None
     return sum(float(value or 0) for value in known) + (waiting * sum(each) / len(each) if each else 0.0)

@@ -1,7 +1,7 @@
 """Reads the scores of runs for comparisons: the best accuracy, and which images the best weights classify correctly."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,38 +11,38 @@ from sqlalchemy.orm import Session
 
 from models.errors import CorruptFile
 from models.evaluation.outputs import read_outputs
+from models.spec.study import MAX_RUNS
 from models.store import artifacts, experiments
 from models.store.states import ArtifactKind, Status
 from models.store.tables import Experiment
-from models.studies.comparison import Bools, Score
+from models.studies.comparison import Score
 
-KEPT = 256
+KEPT = MAX_RUNS
+"""Scores that are kept, a byte for each validation image: those of the largest study."""
 COUNTED = (Status.COMPLETED, Status.DIVERGED, Status.CANCELLED)
 """A run that was cancelled or diverged has its best weights until then; one that failed is left out."""
 
 
 def read_scores(
-    session: Session, experiments_dir: Path, rows: Sequence[Experiment], val_images: Mapping[int, int]
+    session: Session, experiments_dir: Path, rows: Sequence[Experiment], val_images: Callable[[Experiment], int]
 ) -> dict[int, Score]:
     """The scores of experiments that have ended with at least one epoch, by id.
 
-    `val_images` says on how many images each was validated, for those whose answers were not kept.
+    `val_images` says on how many images one was validated whose answers were not kept. The score of a run is the same
+    object at each call, so that comparisons of the same scores are found in their cache.
     """
     ended = [row for row in rows if row.status in COUNTED]
-    summaries = experiments.summaries(session, [row.id for row in ended])
+    numbers = [row.id for row in ended]
+    summaries = experiments.summaries(session, numbers)
+    outputs = artifacts.find_many(session, numbers, ArtifactKind.OUTPUTS_VALIDATION)
     scores = {}
     for row in ended:
         best = summaries[row.id]["best"].get("val_accuracy")
         if best is None:
             continue
-        correct = _correct(session, experiments_dir, row)
-        scores[row.id] = Score(
-            seed=int(row.spec["seed"]),
-            accuracy=float(best["value"]) if correct is None else float(correct.mean()),
-            num_images=val_images[row.id] if correct is None else len(correct),
-            correct=correct,
-            images=images_of(row),
-        )
+        seed, images = int(row.spec["seed"]), images_of(row)
+        found = _score_of(outputs.get(row.id), experiments_dir, seed, images)
+        scores[row.id] = found or _score_of_epoch(float(best["value"]), val_images(row), seed, images)
     return scores
 
 
@@ -53,17 +53,23 @@ def images_of(row: Experiment) -> str:
     return json.dumps([row.dataset_fingerprint, row.spec.get("spec_version"), chosen], sort_keys=True)
 
 
-def _correct(session: Session, experiments_dir: Path, row: Experiment) -> Bools | None:
-    record = artifacts.find(session, row.id, ArtifactKind.OUTPUTS_VALIDATION)
+def _score_of(record: artifacts.ArtifactRecord | None, experiments_dir: Path, seed: int, images: str) -> Score | None:
+    """A score with its answers on each image; None where they were not kept or cannot be read."""
     if record is None:
         return None
     try:
-        return _read(record.file(experiments_dir), record.sha256)
+        return _score_of_file(record, experiments_dir, seed, images)
     except CorruptFile:
         return None
 
 
 @lru_cache(KEPT)
-def _read(path: Path, _sha256: str) -> Bools:
-    outputs = read_outputs(path)
-    return np.asarray(outputs.logits.argmax(axis=1) == outputs.labels)
+def _score_of_file(record: artifacts.ArtifactRecord, experiments_dir: Path, seed: int, images: str) -> Score:
+    outputs = read_outputs(record.file(experiments_dir))
+    correct = np.asarray(outputs.logits.argmax(axis=1) == outputs.labels)
+    return Score(seed, float(correct.mean()), len(correct), correct, images)
+
+
+@lru_cache(KEPT)
+def _score_of_epoch(accuracy: float, num_images: int, seed: int, images: str) -> Score:
+    return Score(seed, accuracy, num_images, None, images)

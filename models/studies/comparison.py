@@ -12,9 +12,10 @@ Pure functions of NumPy arrays. No torch.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 
 import numpy as np
@@ -32,6 +33,10 @@ USUAL_SEED_SD = 0.005
 Three seeds of each of two presets spread by 0.13 and 0.11 points (docs/benchmarks.md), small networks on few images by
 more. Where several seeds are run their spread is measured and not assumed.
 """
+KEPT_COMPARISONS, KEPT_VARIANCES = 1024, 64
+"""Results that are kept; those of the same scores are computed once."""
+NORMAL = 1e6
+"""With more degrees of freedom Student's distribution is the normal one."""
 Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 
 
@@ -127,7 +132,7 @@ def spread_of(accuracies: Sequence[float]) -> Spread | None:
     """Mean and spread of the seeds' accuracies; None of none."""
     if not accuracies:
         return None
-    deviation = stdev(accuracies) if len(accuracies) > 1 else None
+    deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
     return Spread(fmean(accuracies), deviation, min(accuracies), max(accuracies), len(accuracies))
 
 
@@ -136,6 +141,11 @@ def seed_variance(rows: Iterable[Sequence[Score]]) -> SeedVariance | None:
 
     Rows that share their runs count once. All rows are taken to vary alike.
     """
+    return _seed_variance(tuple(tuple(row) for row in rows))
+
+
+@lru_cache(KEPT_VARIANCES)
+def _seed_variance(rows: tuple[tuple[Score, ...], ...]) -> SeedVariance | None:
     groups = {tuple((score.images, score.seed, score.accuracy) for score in row): row for row in rows}
     total = own = 0.0
     freedom = 0
@@ -156,8 +166,12 @@ def compare(row: Sequence[Score], baseline: Sequence[Score], seeds: SeedVariance
 
     `seeds` is the variance between seeds in the whole study; without it, that of these two rows.
     """
-    if not row or not baseline:
-        return None
+    return _compare(tuple(row), tuple(baseline), seeds) if row and baseline else None
+
+
+@lru_cache(KEPT_COMPARISONS)
+def _compare(row: tuple[Score, ...], baseline: tuple[Score, ...], seeds: SeedVariance | None) -> Difference:
+    """A study is read far more often than it changes, and the scores of a run that has ended stay the same objects."""
     answers = _answers([*row, *baseline])
     seeds = seeds or (None if answers is None else seed_variance([row, baseline]))
     if seeds is not None:
@@ -170,6 +184,20 @@ def compare(row: Sequence[Score], baseline: Sequence[Score], seeds: SeedVariance
     if answers is not None:
         return _mcnemar(answers[0] > 0, answers[1] > 0)
     return _proportions(row, baseline)
+
+
+def compare_rows(
+    scores: Mapping[str, Sequence[Score]], baselines: Mapping[str, str | None]
+) -> dict[str, Difference | None]:
+    """The difference of each row of a study to its baseline, by key, with the variance between seeds of all rows.
+
+    None of a row without a baseline or where one of the two has no score. Not corrected for their number: see `holm`.
+    """
+    seeds = seed_variance(scores.values())
+    return {
+        key: None if baseline is None else compare(scores[key], scores.get(baseline, ()), seeds)
+        for key, baseline in baselines.items()
+    }
 
 
 def holm(differences: Sequence[Difference | None]) -> list[Difference | None]:
@@ -253,11 +281,16 @@ def _by_student(value: float, error: float, freedom: float, method: Method, num_
 
 def tail(t: float, freedom: float) -> float:
     """The probability that Student's t with so many degrees of freedom (or a normal variable) is above t."""
-    return 1 - NormalDist().cdf(t) if freedom > 1e6 else student_tail(t, max(1, math.floor(freedom)))
+    return 1 - NormalDist().cdf(t) if freedom > NORMAL else student_tail(t, max(1, math.floor(freedom)))
 
 
 def quantile(freedom: float) -> float:
     """The t that Student's distribution is below with a probability of 0.975; by bisection."""
+    return _quantile(math.inf if freedom > NORMAL else max(1, math.floor(freedom)))
+
+
+@lru_cache(KEPT_COMPARISONS)
+def _quantile(freedom: float) -> float:
     low, high = 0.0, 1000.0
     for _ in range(80):
         middle = (low + high) / 2

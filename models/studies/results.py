@@ -18,7 +18,7 @@ from models.studies.comparison import (
     Score,
     SeedVariance,
     Spread,
-    compare,
+    compare_rows,
     holm,
     seed_variance,
     spread_of,
@@ -162,12 +162,9 @@ def with_differences(rows: Sequence[RowResult]) -> list[RowResult]:
     Rows that were not shortened like their baseline are not judged, so the correction leaves them out.
     """
     by_key = {row.key: row for row in rows}
-    seeds = seed_variance(row.scores for row in rows)
+    compared = compare_rows({row.key: row.scores for row in rows}, {row.key: row.baseline for row in rows})
+    differences = [compared[row.key] for row in rows]
     baselines = [None if row.baseline is None else by_key.get(row.baseline) for row in rows]
-    differences = [
-        None if baseline is None else compare(row.scores, baseline.scores, seeds)
-        for row, baseline in zip(rows, baselines, strict=True)
-    ]
     judged = [
         found if baseline is not None and row.is_alike(baseline) else None
         for row, baseline, found in zip(rows, baselines, differences, strict=True)

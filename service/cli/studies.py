@@ -66,9 +66,10 @@ def run(
     body = study_body(study)
     body |= {"budget": budget} if budget else {}
     body |= {"seeds": seeds} if seeds else {}
-    with _lab(url, api_key, data_dir) as (client, is_own):
+    with _lab(url, api_key, data_dir) as (client, own_workers):
+        is_own = own_workers > 0
         if dry_run:
-            _show_plan(client, body)
+            _show_plan(client, body, own_workers)
             return
         key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
         headers = {"Idempotency-Key": f"study-{key}{os.urandom(4).hex() if again else ''}"}
@@ -214,8 +215,8 @@ def study_body(source: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterator[tuple["Client", bool]]:
-    """The running lab, or a new one started by this command if none runs; and whether it is new."""
+def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterator[tuple["Client", int]]:
+    """The running lab and 0, or a new one started by this command if none runs and the number of its workers."""
     from service.cli.client import Client
     from service.cli.running import stop_on_signals
     from service.lab.address import running_lab
@@ -223,7 +224,7 @@ def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterato
 
     settings = options.settings_for(data_dir, url=url, api_key=api_key)
     if options.names_a_lab(settings, url, data_dir) or running_lab(settings.data_dir):
-        yield options.connect(url, api_key, data_dir), False
+        yield options.connect(url, api_key, data_dir), 0
         return
     settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": _num_workers(settings)})
     lab = Lab(settings, say=lambda text: errors.print(f"[yellow]{shown(text)}[/]"))
@@ -231,7 +232,7 @@ def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterato
     try:
         lab.start()
         say(f"no lab was running; this command's own is at {lab.url} while it takes")
-        yield Client(lab.url, lab.first_key or settings.api_key), True
+        yield Client(lab.url, lab.first_key or settings.api_key), settings.workers
     except (LabStopped, KeyboardInterrupt):
         errors.print("stopped; the same command goes on from here")
         raise typer.Exit(130) from None
@@ -383,11 +384,11 @@ def row_cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _show_plan(client: "Client", body: dict[str, Any]) -> None:
+def _show_plan(client: "Client", body: dict[str, Any], own_workers: int) -> None:
     """Measure each kind of row once, and show the time that all rows take, in full or within the budget."""
     from service.cli.study_plan import measure_plan
 
-    plan = measure_plan(client, body)
+    plan = measure_plan(client, body, own_workers)
     if Mode.json:
         print_json(plan)
         return
@@ -409,6 +410,7 @@ def _show_plan(client: "Client", body: dict[str, Any]) -> None:
         from service.cli.study_search import show_space
 
         show_space(plan["search"])
-    say(f"{plan['runs']} runs, about {duration(plan['seconds'])} with one worker")
+    at_once = "one worker" if plan["workers"] == 1 else f"{plan['workers']} workers side by side"
+    say(f"{plan['runs']} runs, about {duration(plan['seconds'])} with {at_once}")
     if plan["problem"]:
         say(plan["problem"], style="bold red")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from models.studies.budget import MARGIN, Work, fit, seconds_of, shortened
+from models.studies.budget import MARGIN, Work, fit, seconds_of, shortened, total_seconds
 from models.text import duration
 from service.cli.output import Mode, console
 
@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 START_SECONDS = 5.0
 
 
-def measure_plan(client: "Client", body: dict[str, Any]) -> dict[str, Any]:
-    """Rows with epochs, images and seconds, shortened where the study has a budget."""
+def measure_plan(client: "Client", body: dict[str, Any], own_workers: int = 0) -> dict[str, Any]:
+    """Rows with epochs, images and seconds, shortened where the study has a budget.
+
+    As many runs go on at a time as the lab has workers; `own_workers` are those of a lab that was just started, which
+    may not all be there yet.
+    """
     from service.cli.client import Problem
 
     plan = client.post("/studies", body, dry_run="true")
+    parallel = max(plan["workers"], own_workers, 1)
     costs: dict[str, dict[str, Any]] = {}
     kinds: dict[str, dict[str, Any]] = {}
     for row in plan["rows"]:
@@ -31,19 +36,21 @@ def measure_plan(client: "Client", body: dict[str, Any]) -> dict[str, Any]:
     works = {row["key"]: work for row in plan["rows"] if (work := _work_of(row, costs[row["cost"]])) is not None}
     budget, problem_words, scale = plan["budget_seconds"], None, None
     if budget is not None and not plan.get("search"):
-        scale = fit(list(works.values()), MARGIN * budget)
+        scale = fit(list(works.values()), MARGIN * budget, parallel=parallel)
         if scale == 0.0:
-            least = sum(seconds_of(work, shortened(work, 1e-9)) * work.runs for work in works.values()) / MARGIN
+            least = total_seconds(list(works.values()), 1e-9, parallel) / MARGIN
             problem_words = f"the budget is too little for one epoch a row; they take about {duration(least)} here"
     rows = [_row(row, works.get(row["key"]), scale, costs[row["cost"]].get("reason")) for row in plan["rows"]]
     if budget is not None and plan.get("search"):
-        rows = [_within(row, budget) for row in rows]
-    known = [row["seconds"] for row in rows if row["seconds"] is not None]
+        rows = [_within(row, budget * parallel) for row in rows]
+    known = [row for row in rows if row["seconds"] is not None]
+    longest = max((row["seconds"] / row["runs"] for row in known), default=0.0)
     return {
         **plan,
         "rows": rows,
         "runs": sum(row["runs"] for row in rows),
-        "seconds": sum(known),
+        "workers": parallel,
+        "seconds": max(sum(row["seconds"] for row in known) / parallel, longest),
         "problem": problem_words,
     }
 
@@ -61,7 +68,7 @@ def _work_of(row: dict[str, Any], cost: dict[str, Any]) -> Work | None:
 
 
 def _within(row: dict[str, Any], budget: float) -> dict[str, Any]:
-    """The trials of a search that fit into its budget, one worker at work."""
+    """The trials of a search that fit into its budget: `budget` is the time of all workers together."""
     if not row["seconds"] or row["seconds"] <= budget:
         return row
     runs = max(1, int(budget * row["runs"] / row["seconds"]))

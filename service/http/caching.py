@@ -33,9 +33,12 @@ BYTES_BESIDE = 2_000
 
 Key = tuple[str, str, bytes, str | None, str]
 """Cache key: path prefix, path, query, Accept header, content coding."""
-Stamp = Callable[[Stamps, Mapping[str, str], QueryParams], int | None]
+Number = int | tuple[Any, ...]
+"""What an answer depends on: one number of the database, or several."""
+Stamp = Callable[[Stamps, Mapping[str, str], QueryParams], Number | None]
 """Reads the number that an answer depends on, by path and query parameters; None if it cannot be known."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+Found = TypeVar("Found")
 
 
 def cached_until(stamp: Stamp) -> Callable[[Endpoint], Endpoint]:
@@ -63,8 +66,13 @@ def history_changes(stamps: Stamps, path: Mapping[str, str], query: QueryParams)
     return _of(stamps.of_history, path)
 
 
-def _of(ask: Callable[[int], int | None], path: Mapping[str, str]) -> int | None:
-    number = path["experiment_id"]
+def study_changes(stamps: Stamps, path: Mapping[str, str], query: QueryParams) -> Number | None:
+    """Valid until the study or one of its runs changes, progress included."""
+    return _of(stamps.of_study, path, "study_id")
+
+
+def _of(ask: Callable[[int], Found], path: Mapping[str, str], parameter: str = "experiment_id") -> Found | None:
+    number = path[parameter]
     return ask(int(number)) if re.fullmatch(r"[1-9][0-9]{0,9}", number) else None
 
 
@@ -82,7 +90,7 @@ def cached_routes(root: str, routers: Iterable[APIRouter]) -> list[tuple[re.Patt
 class Answer:
     """A cached response of status 200, with the stamp that it is valid for."""
 
-    stamp: int
+    stamp: Number
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     route: Any
@@ -92,7 +100,7 @@ class Answer:
     list_stamp: tuple[Any, ...] | None = None
     """A list's own stamp: unaffected by changes that the list does not show."""
 
-    def is_good(self, stamp: int, stamps: Stamps) -> bool:
+    def is_good(self, stamp: Number, stamps: Stamps) -> bool:
         """Whether the answer is still valid. `stamp` is the number read for the present request."""
         if self.stamp == stamp:
             return True
@@ -155,7 +163,7 @@ class Caching:
                 return stamp, match.groupdict()
         return None
 
-    async def _make(self, key: Key, stamp: int, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _make(self, key: Key, stamp: Number, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, cache its answer, and only then send it: a slow client delays no other."""
         messages: list[Message] = []
 

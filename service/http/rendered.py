@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from cachetools import LRUCache
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -74,6 +75,15 @@ def etag(*parts: object) -> str:
     """
     digest = hashlib.sha256("\0".join(map(str, (VERSION, *parts))).encode()).hexdigest()
     return f'W/"{digest[:32]}"'
+
+
+def respond_with_tag(request: Request, document: BaseModel) -> Response:
+    """Serialise a document into a response with an ETag, or 304 if If-None-Match has it."""
+    body = document.model_dump_json()
+    headers = {"ETag": etag(body), "Cache-Control": "private, no-cache"}
+    if is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
 
 
 def is_known(request: Request, tag: str) -> bool:

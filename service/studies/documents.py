@@ -210,6 +210,7 @@ class StudyPlanDocument(Document):
     title: str
     rows: list[PlannedRow]
     runs: int
+    workers: int = Field(description="Workers that are there: as many runs go on at a time.")
     budget_seconds: float | None
     search: SearchPlanDocument | None = Field(description="Of a search: its only row stands for each of its trials.")
 

@@ -6,12 +6,14 @@ from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
+from models.curves.metrics import EpochMetrics
 from models.findings import VerdictJson
 from models.measurements import SweepResult
 from models.spec.parse import load_spec
 from models.spec.study import Published
 from models.store import Status, history, measurements, runs
 from models.store.states import MeasurementStatus
+from models.store.study_costs import seconds_in
 from models.store.study_progress import Progress, seconds_left
 from models.store.study_search import is_pruned, trials_left
 from models.store.tables import Experiment, Study, StudyRow
@@ -43,14 +45,19 @@ ORDER = (Status.RUNNING, Status.QUEUED, Status.FAILED, Status.CANCELLED, Status.
 
 def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyResult:
     """The study with its rows, runs, scores and differences."""
-    progress = Progress.read(session, study)
+    return _result_of(session, Progress.read(session, study), experiments_dir)
+
+
+def _result_of(session: Session, progress: Progress, experiments_dir: Path) -> StudyResult:
+    study = progress.study
     found = list(progress.experiments.values())
     scores = progress.scores(session, experiments_dir)
-    histories = history.read_many(session, [row.id for row in found])
+    numbers = [row.id for row in found]
+    histories, spans = history.read_many(session, numbers), runs.spans_of(session, numbers)
     rows = []
     for row in progress.rows:
         made = progress.of_row(row)
-        results = [_run(session, one, scores.get(one.id), histories[one.id]) for one in made]
+        results = [_run(one, scores.get(one.id), histories[one.id], spans[one.id]) for one in made]
         spec = made[0].spec if made else row.planned or row.spec
         rows.append(
             RowResult(
@@ -87,8 +94,12 @@ def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyR
     )
 
 
-def _run(session: Session, row: Experiment, score: Score | None, epochs: Sequence[Any]) -> RunResult:
-    attempts = [(run.started_at, run.ended_at) for run in runs.list_for(session, row.id)]
+def _run(
+    row: Experiment,
+    score: Score | None,
+    epochs: Sequence[EpochMetrics],
+    attempts: Sequence[runs.Span],
+) -> RunResult:
     environment = row.environment or {}
     test: dict[str, Any] = dict(row.test or {})
     return RunResult(
@@ -101,7 +112,7 @@ def _run(session: Session, row: Experiment, score: Score | None, epochs: Sequenc
         verdict=_verdict(row),
         score=score,
         test_accuracy=test.get("accuracy"),
-        seconds=sum((ended - began).total_seconds() for began, ended in attempts if ended is not None),
+        seconds=seconds_in(attempts),
         joules=joules if isinstance(joules := environment.get("joules"), int | float) else None,
         device=f"{environment['device']}, {environment.get('cores')} cores" if environment.get("device") else "",
     )
@@ -154,8 +165,8 @@ def status_of(study: Study, progress: Progress) -> str:
 def describe(session: Session, study: Study, experiments_dir: Path) -> StudyDocument:
     """The study's complete document."""
     session.flush()
-    result = read_result(session, study, experiments_dir)
     progress = Progress.read(session, study)
+    result = _result_of(session, progress, experiments_dir)
     return StudyDocument(
         **_item_members(session, study, progress),
         baseline=None if result.baseline is None else result.baseline.key,
@@ -168,7 +179,7 @@ def describe(session: Session, study: Study, experiments_dir: Path) -> StudyDocu
 
 def describe_item(session: Session, study: Study) -> StudyItem:
     """A study as lists show it."""
-    return StudyItem(**_item_members(session, study, Progress.read(session, study)))
+    return StudyItem(**_item_members(session, study, Progress.read(session, study, brief=True)))
 
 
 def _item_members(session: Session, study: Study, progress: Progress) -> dict[str, Any]:

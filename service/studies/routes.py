@@ -10,6 +10,7 @@ from models.errors import InvalidRequest, NotFound
 from models.store import studies as stored
 from models.store.states import StudyState
 from service.experiments.routes import IdempotencyKey
+from service.http.caching import cached_until, study_changes
 from service.http.dependencies import (
     BodyDep,
     CallerDep,
@@ -20,7 +21,6 @@ from service.http.dependencies import (
     WritePlace,
     WritesDep,
 )
-from service.http.documents import respond
 from service.http.errors import problems
 from service.http.pictures import (
     BINARY,
@@ -32,6 +32,7 @@ from service.http.pictures import (
     picture_headers,
     picture_responses,
 )
+from service.http.rendered import respond_with_tag
 from service.http.routing import Id, StrictRoute
 from service.http.schema import STUDY_CHANGES_REQUEST_BODY, STUDY_REQUEST_BODY
 from service.studies.documents import StudyDocument, StudyPage, StudyPlanDocument
@@ -116,11 +117,17 @@ def list_all_studies(
         return list_studies(session, status, cursor, limit)
 
 
-@router.get("/{study_id}", response_model=StudyDocument, responses=problems(401, 404))
-def get_study(study_id: Id, store: StoreDep, settings: SettingsDep) -> Response:
+@router.get(
+    "/{study_id}",
+    response_model=StudyDocument,
+    responses={200: {"headers": ETAG}, **NOT_MODIFIED, **problems(401, 404)},
+)
+@cached_until(study_changes)
+def get_study(study_id: Id, store: StoreDep, settings: SettingsDep, request: Request) -> Response:
     """Read a study: its status, progress, and rows with scores and differences."""
     with store.reading() as session:
-        return respond(describe(session, stored.get(session, study_id), settings.experiments_dir))
+        document = describe(session, stored.get(session, study_id), settings.experiments_dir)
+    return respond_with_tag(request, document)
 
 
 @router.delete("/{study_id}", status_code=204, responses=problems(401, 403, 404, 409, 422))

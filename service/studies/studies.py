@@ -15,7 +15,7 @@ from models.networks.memory import disk_use_of
 from models.settings import Settings
 from models.spec.rows import Parsed, cloned, parse_study, refuse, relocated
 from models.spec.search import num_trials
-from models.store import Store, artifacts, studies, study_progress
+from models.store import Store, artifacts, studies, study_progress, workers
 from models.store.states import StudyState
 from models.store.studies import NewRow
 from models.store.study_costs import cost_key
@@ -77,11 +77,14 @@ class Studies:
         search = None if parsed.spec.search is None else plan_of(parsed.spec.search)
         if search is not None:
             del rows[1:]  # a trial with any of its networks
+        with self.store.reading() as session:
+            num_workers = len(workers.live(session))
         planned = [_planned(new, search.trials if search else new.row.num_seeds) for new in rows]
         return StudyPlanDocument(
             title=parsed.spec.title,
             rows=planned,
             runs=sum(row.runs for row in planned),
+            workers=num_workers,
             budget_seconds=parsed.spec.budget_seconds,
             search=search,
         )

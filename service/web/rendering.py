@@ -21,6 +21,8 @@ from service.http.headers import PAGE_POLICY
 from service.http.prefix import prefix, with_prefix
 
 FOLDER = Path(__file__).parent
+KEPT_SPECS, KEPT_LENGTH = 64, 50_000
+"""Specs that are kept as YAML, and the characters of the longest that is, as JSON."""
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -122,7 +124,18 @@ def duration(seconds: float | None) -> str:
 
 def as_yaml(document: Any) -> str:
     """Format plain data as YAML that can be POSTed."""
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    text = json.dumps(document)
+    return _known_yaml(text) if len(text) <= KEPT_LENGTH else _as_yaml(text)
+
+
+@lru_cache(KEPT_SPECS)
+def _known_yaml(text: str) -> str:
+    """A page with a spec is read again while that runs, and YAML takes longer than the rest of it."""
+    return _as_yaml(text)
+
+
+def _as_yaml(text: str) -> str:
+    return yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True, width=100)
 
 
 def pretty(document: Any) -> str:

@@ -26,8 +26,8 @@ ROW = {
 class Lab:
     """Answers as a lab would: two rows of which an epoch takes equally long, and one whose dry run fails."""
 
-    def __init__(self, budget: float | None = None) -> None:
-        self.budget = budget
+    def __init__(self, budget: float | None = None, workers: int = 1) -> None:
+        self.budget, self.workers = budget, workers
         self.measured: list[str] = []
 
     def post(self, path: str, body: Any, **params: Any) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Lab:
             {**usual, "key": "b", "cost": "1", "spec": "fine too"},
             {**usual, "key": "c", "cost": "2", "spec": "broken"},
         ]
-        return {"title": "t", "rows": rows, "runs": 3, "budget_seconds": self.budget}
+        return {"title": "t", "rows": rows, "runs": 3, "workers": self.workers, "budget_seconds": self.budget}
 
 
 def test_rows_that_cost_the_same_are_measured_once() -> None:
@@ -61,6 +61,21 @@ def test_a_budget_shortens_what_is_shown() -> None:
     assert plan["rows"][0]["epochs"] < 100
     assert plan["seconds"] <= 600
     assert plan["problem"] is None
+
+
+def test_as_many_runs_are_planned_at_a_time_as_there_are_workers() -> None:
+    alone, beside = measure_plan(Lab(), {}), measure_plan(Lab(workers=2), {})  # type: ignore[arg-type]
+    assert (alone["workers"], beside["workers"]) == (1, 2)
+    assert beside["seconds"] == pytest.approx(alone["seconds"] / 2)
+    shorter, longer = measure_plan(Lab(600.0), {}), measure_plan(Lab(600.0, workers=2), {})  # type: ignore[arg-type]
+    work = [row["epochs"] * row["train_images"] for plan in (shorter, longer) for row in plan["rows"][:1]]
+    assert work[1] > 1.5 * work[0]
+    assert longer["seconds"] <= 600
+
+
+def test_a_lab_that_was_just_started_is_planned_with_the_workers_that_it_will_have() -> None:
+    assert measure_plan(Lab(workers=0), {}, own_workers=2)["workers"] == 2  # type: ignore[arg-type]
+    assert measure_plan(Lab(workers=0), {})["workers"] == 1  # type: ignore[arg-type]
 
 
 def test_a_budget_that_is_too_small_says_what_it_would_take() -> None:

@@ -253,6 +253,28 @@ def test_seeds_are_added_until_differences_are_known_well_enough(client: TestCli
     assert [row["seeds"] for row in found["rows"]] == [[0, 1, 2], [0, 1, 2]]
 
 
+def test_seeds_are_added_by_the_same_intervals_that_the_report_shows(client: TestClient, filled: Filled) -> None:
+    body = {**WIDTHS, "repeat_until": {"points": 20, "max_seeds": 4}}
+    study = post(client, body)
+    address = f"/api/v1/studies/{study['id']}"
+    seeds = {"base": [50, 50, 50, 50], "narrow": [40, 40, 40, 40], "wide": [90, 60, 88, 62]}  # one row varies widely
+    while begun := [
+        (row["key"], repeat, number)
+        for row in client.get(address).json()["rows"]
+        for repeat, number in enumerate(row["experiment_ids"])
+        if client.get(f"/api/v1/experiments/{number}").json()["status"] == "queued"
+    ]:
+        for key, repeat, number in begun:
+            train(filled, number, right=seeds[key][repeat])
+        advance(filled, study["id"])
+    found = client.get(address).json()
+    assert found["status"] == "completed"
+    for row in found["rows"][1:]:
+        low, high = row["difference"]["interval"]
+        assert high - low <= 2 * 20 or len(row["seeds"]) == 4, row["key"]
+    assert len(found["rows"][1]["seeds"]) > 2
+
+
 @pytest.mark.parametrize(("form", "start"), [("html", b"<!doctype html>"), ("md", b"# How wide?"), ("pdf", b"%PDF")])
 def test_a_report_is_self_contained_and_the_same_twice(
     client: TestClient, filled: Filled, form: str, start: bytes

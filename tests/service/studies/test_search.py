@@ -1,7 +1,6 @@
 """A search over HTTP: its trials drawn, ended early, resumed and reported; a lab without a worker."""
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,25 +10,22 @@ from starlette.testclient import TestClient
 from models.notices import NoticeCode
 from models.store import Status, experiments, runs, studies, study_progress
 from models.store.tables import Experiment
-from tests.service.lab_of_one import NAN, Filled, client_of, epoch, settings_in
+from tests.service.lab_of_one import NAN, Filled, epoch
 
 LR = {"log": [1e-4, 1e-1]}
 numbers = itertools.count(200)
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    """The store of one lab for all of these tests: building networks takes a process that imports torch."""
-    filled = Filled(settings_in(tmp_path_factory.mktemp("search")))
-    yield filled
-    filled.store.dispose()
+@pytest.fixture
+def filled(shared_filled: Filled) -> Filled:
+    """The store of a lab that other tests use too."""
+    return shared_filled
 
 
-@pytest.fixture(scope="module")
-def client(filled: Filled) -> Iterator[TestClient]:
+@pytest.fixture
+def client(shared_client: TestClient) -> TestClient:
     """Its client."""
-    with client_of(filled.settings) as client:
-        yield client
+    return shared_client
 
 
 def base() -> dict[str, Any]:
@@ -89,7 +85,7 @@ def ended(client: TestClient, filled: Filled, sent: Any = None, parallel: int = 
 
 
 @pytest.fixture(scope="module")
-def finished(client: TestClient, filled: Filled) -> dict[str, Any]:
+def finished(shared_client: TestClient, shared_filled: Filled) -> dict[str, Any]:
     """A search that was run to its end, over every kind of range; tests only read it."""
     space = {
         "optimizer.lr": LR,
@@ -97,7 +93,7 @@ def finished(client: TestClient, filled: Filled) -> dict[str, Any]:
         "batch_size": {"int": [8, 32], "log": True},
         "model": ["narrow", "baseline"],
     }
-    return ended(client, filled, body(trials=8, space=space))
+    return ended(shared_client, shared_filled, body(trials=8, space=space))
 
 
 def test_a_worker_draws_as_many_trials_as_there_are_workers(client: TestClient, filled: Filled) -> None:
