@@ -45,6 +45,8 @@ KINDS = {
     "model_type": "must be an object with keys",
     "model_attributes_type": "must be an object with keys",
     "dict_type": "must be an object with keys",
+    "greater_than": "must be greater than {gt:.10g}",
+    "less_than": "must be less than {lt:.10g}",
     "greater_than_equal": "must be at least {ge:.10g}",
     "less_than_equal": "must be at most {le:.10g}",
     "too_short": "needs at least {min_length} entries",

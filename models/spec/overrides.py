@@ -18,15 +18,26 @@ def spec_with(study: StudySpec, overrides: Mapping[str, Any], title: str) -> Exp
     of_lists = {field: value for field, value in overrides.items() if any(part.isdigit() for part in field.split("."))}
     for field, value in overrides.items():
         if field not in of_lists:
-            try:
-                put(nested, field, value)
-            except (TypeError, AttributeError, KeyError, ValueError, IndexError):
-                fail(field, "cannot be set beside the other overrides; write the part as one object")
+            one: JsonObject = {}
+            put(one, field, value)
+            _join(nested, one, field)
     body = merge(normalise(copy_plain(study.base)), normalise(nested))
     if "name" not in overrides:
         body["name"] = f"{study.title}: {title}"[:200]
     spec = parse_spec(body)
     return _with_entries(spec, of_lists) if of_lists else spec
+
+
+def _join(into: JsonObject, more: Mapping[str, Any], field: str) -> None:
+    """Add an override to the others, of which it may be a part. Raises SpecError where both set a value."""
+    for name, value in more.items():
+        known = into.get(name)
+        if name not in into:
+            into[name] = value
+        elif isinstance(known, dict) and isinstance(value, dict):
+            _join(known, value, field)
+        elif known != value:
+            fail(field, "cannot be set beside the other overrides, which set it too; write the part as one object")
 
 
 def _with_entries(spec: ExperimentSpec, changes: Mapping[str, Any]) -> ExperimentSpec:

@@ -5,6 +5,7 @@ All errors are reported together, each with its field: variants[2].overrides.opt
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +23,9 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.explain import KINDS, describe, nearest_word, shorten
 from models.spec.overrides import overlap, spec_with
 from models.spec.plain import copy_plain
-from models.spec.presets import model_presets, study_presets
+from models.spec.presets import experiment_presets, model_presets, study_presets
 from models.spec.search import SearchSpec
-from models.spec.study import BASE, MAX_ROWS, MAX_RUNS, Published, SectionSpec, StudySpec, VariantSpec
+from models.spec.study import BASE, MAX_KEY, MAX_ROWS, MAX_RUNS, Published, SectionSpec, StudySpec, VariantSpec
 from models.spec.trials import Probe, check_space
 
 Body = JsonObject
@@ -92,13 +93,24 @@ def parse_study(body: Any) -> Parsed:
         _refuse([{"field": "body", "message": f"a study is an object with keys, not {describe(body)}"}])
     body = _apply_preset(body)
     if isinstance(body.get("base"), str):
-        name = body["base"]
-        body["base"] = {"model": name} if name in model_presets() else {"preset": name}
+        body["base"] = _named(body["base"])
     try:
         spec = StudySpec.model_validate_json(json.dumps(body))
     except ValidationError as error:
-        _refuse([_explain(item) for item in error.errors(include_url=False)[:MOST_ENTRIES]])
+        found = [item for item in error.errors(include_url=False) if not _is_other_form(item)]
+        _refuse([_explain(item) for item in found[:MOST_ENTRIES]])
     return expand(spec)
+
+
+def _named(name: str) -> Body:
+    """The base spec that a name stands for: a network, or a whole experiment."""
+    if name in model_presets():
+        return {"model": name}
+    if name not in experiment_presets():
+        entry: Entry = {"field": "base", "message": f"there is no network and no preset {describe(name)}"}
+        nearest = nearest_word(name, [*model_presets(), *experiment_presets()])
+        _refuse([{**entry, "nearest": nearest} if nearest else entry])
+    return {"preset": name}
 
 
 def load_study(stored: Body) -> StudySpec:
@@ -127,6 +139,7 @@ def expand(spec: StudySpec) -> Parsed:
         probes, wrong = check_space(spec)
         refuse(wrong)
         return Parsed(spec, (), {}, tuple(probes))
+    refuse(list(_wrong_grid(spec)))
     variants = list(spec.variants) or list(_grid_rows(spec))
     place = "variants[{}]" if spec.variants else "grid"
     problems: list[Entry] = []
@@ -157,12 +170,12 @@ def expand(spec: StudySpec) -> Parsed:
             with_changes(row_spec, variant.when_shortened)
         except SpecError as error:
             problems += [{**entry, "field": f"{where}.when_shortened.{entry['field']}"} for entry in error.errors]
-    problems += _repeated(variants)
+    problems += _repeated(spec.variants)
     rows, more = _with_baseline(spec, rows)
     problems += more
     keys = {variant.key for variant in variants} | {row.key for row in rows}
     problems += list(_unknown_keys(spec, keys))
-    problems += list(_too_many(spec, rows))
+    problems += list(_too_many(rows))
     if problems:
         _refuse(_once(problems))
     overrides = {variant.key: variant.overrides for variant in variants}
@@ -216,14 +229,29 @@ def _apply_preset(body: Body) -> Body:
     return {**presets[name], **body}
 
 
+def _wrong_grid(spec: StudySpec) -> Iterator[Entry]:
+    """Values that are given twice, and more combinations than a study holds."""
+    for field, values in spec.grid.items():
+        words = [_word(value) for value in values]
+        if twice := next((word for word in words if words.count(word) > 1), None):
+            yield {"field": f"grid.{field}", "message": f"holds {shorten(twice)} twice"}
+    if (combinations := math.prod(len(values) for values in spec.grid.values())) > MAX_ROWS:
+        message = f"makes {combinations:,} rows, every combination of its values; a study holds {MAX_ROWS}"
+        yield {"field": "grid", "message": message}
+
+
 def _grid_rows(spec: StudySpec) -> Iterator[VariantSpec]:
     """Every combination of the grid's values, the last field changing first."""
     fields = list(spec.grid)
-    for values in itertools.islice(itertools.product(*spec.grid.values()), MAX_ROWS + 1):
+    known: set[str] = set()
+    for number, values in enumerate(itertools.product(*spec.grid.values()), start=1):
         changed = dict(zip(fields, values, strict=True))
         title = ", ".join(f"{field} {_word(value)}" for field, value in changed.items())
-        key = ",".join(f"{field}={_key_word(value)}" for field, value in changed.items())
-        yield VariantSpec(key=key[:200], title=title[:2000], overrides=changed)
+        key = ",".join(f"{field}={_key_word(value)}" for field, value in changed.items())[:MAX_KEY]
+        if key in known:  # values that a key cannot tell apart: long ones, or of other letters
+            key = f"{key[: MAX_KEY - 5]}-{number}"
+        known.add(key)
+        yield VariantSpec(key=key, title=title[:2000], overrides=changed)
 
 
 def _word(value: Any) -> str:
@@ -239,7 +267,7 @@ def _key_word(value: Any) -> str:
 def _with_baseline(spec: StudySpec, rows: list[Row]) -> tuple[list[Row], list[Entry]]:
     """The rows with the one that they are compared with, which is added in front if it is the base spec itself."""
     known = {row.key for row in rows}
-    wanted = spec.baseline
+    wanted = spec.baseline or (BASE if BASE in known else None)
     more: list[Entry] = []
     if wanted is None or (wanted == BASE and BASE not in known):
         try:
@@ -272,6 +300,12 @@ def _repeated(variants: Sequence[VariantSpec]) -> list[Entry]:
 def _unknown_keys(spec: StudySpec, keys: set[str]) -> Iterator[Entry]:
     places: list[tuple[str, str | None]] = [("baseline", None if spec.baseline == BASE else spec.baseline)]
     places += [(f"variants[{i}].baseline", variant.baseline) for i, variant in enumerate(spec.variants)]
+    for i, variant in enumerate(spec.variants):
+        if variant.baseline == variant.key:
+            yield {
+                "field": f"variants[{i}].baseline",
+                "message": "is the row itself; name another row, or leave it out",
+            }
     for i, section in enumerate(spec.sections):
         places += [(f"sections[{i}].rows[{j}]", key) for j, key in enumerate(section.rows)]
         places += [(f"sections[{i}].learning_rate_test", section.learning_rate_test)]
@@ -282,12 +316,9 @@ def _unknown_keys(spec: StudySpec, keys: set[str]) -> Iterator[Entry]:
             yield {**entry, "nearest": nearest} if nearest else entry
 
 
-def _too_many(spec: StudySpec, rows: Sequence[Row]) -> Iterator[Entry]:
+def _too_many(rows: Sequence[Row]) -> Iterator[Entry]:
     num_rows, runs = len(rows), sum(row.num_seeds for row in rows)
-    if num_rows > MAX_ROWS + 1:
-        field = "grid" if spec.grid else "variants"
-        yield {"field": field, "message": f"makes more than {MAX_ROWS} rows, which is what a study holds"}
-    elif runs > MAX_RUNS:
+    if runs > MAX_RUNS:
         message = f"makes {runs:,} runs of {num_rows} rows; a study holds {MAX_RUNS:,}"
         yield {"field": "seeds", "message": message, "nearest": max(1, MAX_RUNS // num_rows)}
 
@@ -313,6 +344,12 @@ PARTS: dict[str, type[BaseModel]] = {
 }
 
 
+def _is_other_form(item: ErrorDetails) -> bool:
+    """Whether an error is about the form of `seeds` that was not taken: a number, or a list."""
+    form = item["loc"][1:] if item["loc"][:1] == ("seeds",) else ()
+    return len(form) == 1 and (form == ("int",)) == isinstance(item["input"], list | tuple)
+
+
 def _explain(item: ErrorDetails) -> Entry:
     context, kind, value = item.get("ctx", {}), item["type"], item["input"]
     location = [part for part in item["loc"] if part != "int" and not str(part).startswith("tuple[")]
@@ -330,12 +367,19 @@ def _explain(item: ErrorDetails) -> Entry:
     message = KINDS.get(kind, item["msg"][:1].lower() + item["msg"][1:]).format(**context)
     if kind in ("enum", "literal_error"):
         message = f"must be {context['expected']}"
+    if location == ["seeds"] and kind in ("int_type", "int_from_float", "tuple_type"):
+        message = "must be how many seeds (3) or which ([0, 7])"
+    if kind == "too_short" and isinstance(value, str):
+        message = "needs at least {min_length} characters".format(**context)
+    if context.get("min_length") == 1:
+        message = message.replace("entries", "entry").replace("characters", "character")
     if kind == "string_pattern_mismatch":
         message = "must be letters, digits and any of . _ + , = -, and begin with a letter or digit"
     entry = {"field": _field(location), "message": message}
     if kind == "missing":
         return entry
-    entry["message"] += f", not {describe(value)}"
+    num_entries = kind in ("too_short", "too_long") and not isinstance(value, str)
+    entry["message"] += f", not {len(value) if num_entries else describe(value)}"
     limit = context.get("ge", context.get("le"))
     if kind == "enum":
         limit = nearest_word(value, re.findall(r"'([^']+)'", str(context["expected"])))

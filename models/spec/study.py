@@ -16,12 +16,13 @@ BASE = "base"
 MAX_ROWS = 200
 MAX_SEEDS = 50
 MAX_RUNS = 1000
+MAX_KEY = 200
 DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m(?:in)?)?(?:([0-9]+(?:\.[0-9]+)?)s)?")
 
 Key = Annotated[
     str,
     BeforeValidator(lambda value: str(value) if type(value) is int else value),  # in YAML `key: 2` is a number
-    StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+,=-]*$"),
+    StringConstraints(min_length=1, max_length=MAX_KEY, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+,=-]*$"),
 ]
 Text = Annotated[str, StringConstraints(max_length=2000)]
 

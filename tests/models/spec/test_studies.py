@@ -90,10 +90,51 @@ def test_a_mistake_of_the_base_is_said_once_however_many_rows_have_it() -> None:
         ({"sections": [{"title": "s", "rows": ["wid"]}]}, "sections[0].rows[0]"),
         ({"variants": [{"key": "a", "when_shortened": {"batch_size": 0}}]}, "variants[0].when_shortened.batch_size"),
         ({"variants": [{"key": "a", "overrides": {"optimizer": "sgd", "optimizer.lr": 1}}]}, "optimizer.lr"),
+        ({"variants": [{"key": "a", "overrides": {"optimizer": {"lr": 1}, "optimizer.lr": 0.1}}]}, "optimizer.lr"),
+        ({"variants": [{"key": "a", "overrides": {"optimizer.lr": 0.1, "optimizer": {"lr": 1}}}]}, "optimizer"),
+        ({"variants": [{"key": "a", "baseline": "a", "overrides": {"model": "wide"}}]}, "variants[0].baseline"),
+        ({"variants": [], "grid": {"epochs": list(range(1, 202))}}, "grid"),
+        ({"variants": [], "grid": {"epochs": list(range(1, 30)), "seed": list(range(30))}}, "grid"),
+        ({"variants": [], "grid": {"epochs": [3, 4, 3]}}, "grid.epochs"),
+        ({"base": "baselin"}, "base"),
     ],
 )
 def test_what_a_study_cannot_have_is_refused(change: dict[str, Any], field: str) -> None:
     assert any(place.endswith(field) for place in problems({**ONE, **change})), problems({**ONE, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"seeds": "3"}, "seeds", 'must be how many seeds (3) or which ([0, 7]), not "3"'),
+        ({"seeds": 2.5}, "seeds", "must be how many seeds (3) or which ([0, 7]), not 2.5"),
+        ({"seeds": [0, -1]}, "seeds[1]", "must be at least 0, not -1"),
+        ({"repeat_until": {"points": 0}}, "repeat_until.points", "must be greater than 0, not 0"),
+        ({"baseline": ""}, "baseline", 'needs at least 1 character, not ""'),
+        ({"variants": [{"key": str(n)} for n in range(201)]}, "variants", "may have at most 200 entries, not 201"),
+        ({"base": "baselin"}, "base", 'there is no network and no preset "baselin"'),
+    ],
+)
+def test_a_mistake_is_told_once_in_the_words_of_the_field(change: dict[str, Any], field: str, message: str) -> None:
+    assert problems({**ONE, **change}) == {field: message}
+
+
+def test_a_row_of_the_key_base_is_the_baseline() -> None:
+    body = {**ONE, "variants": [*ONE["variants"], {"key": "base", "overrides": {"batch_size": 8}}]}
+    assert [(row.key, row.baseline) for row in parse_study(body).rows] == [("wide", "base"), ("base", None)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_override_of_a_part_and_one_of_its_fields_add_up_in_any_order(order: int) -> None:
+    overrides = dict([("optimizer", {"momentum": 0.5}), ("optimizer.lr", 0.25)][::order])
+    optimizer = parse_study({**ONE, "variants": [{"key": "a", "overrides": overrides}]}).rows[1].spec.optimizer
+    assert (optimizer.lr, optimizer.momentum) == (0.25, 0.5)  # type: ignore[union-attr]
+
+
+def test_rows_of_a_grid_have_keys_of_their_own_whatever_their_values_are_written_with() -> None:
+    names = ["x" * 200, "x" * 199 + "y", "\u00e4", "\u00f6", "a b", "a_b"]
+    keys = [row.key for row in parse_study({"base": "baseline", "grid": {"name": names}}).rows]
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize(
