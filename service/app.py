@@ -61,6 +61,7 @@ from service.predictions.predictor import Predictor
 from service.registry import routes as registry
 from service.registry.models import Models
 from service.registry.predict import Versions
+from service.studies import of_experiments
 from service.studies import routes as studies
 from service.studies.studies import Studies
 from service.uploads import routes as uploads
@@ -152,6 +153,7 @@ def _api() -> APIRouter:
         export,
         registry,
         studies,
+        of_experiments,
         datasets,
         uploads,
         webhooks,

@@ -52,6 +52,16 @@ def additions_of(session: Session, study_id: int) -> list[StudyAddition]:
     return list(session.scalars(query))
 
 
+def newest_robustness(session: Session, experiment_id: int) -> StudyAddition | None:
+    """The newest addition in which an experiment was scored on corrupted images; None without one."""
+    query = select(StudyAddition).where(
+        StudyAddition.best_experiment == experiment_id,
+        StudyAddition.key.startswith(f"{ROBUSTNESS}:"),
+        StudyAddition.result.is_not(None),
+    )
+    return session.scalar(query.order_by(StudyAddition.study_id.desc(), StudyAddition.position).limit(1))
+
+
 def advance(
     session: Session,
     study: Study,

@@ -55,27 +55,25 @@ def read_combined(session: Session, progress: Progress, scores: Mapping[int, Sco
 
 def read_robustness(session: Session, progress: Progress) -> list[Robustness]:
     """The robustness of a study's rows."""
-    found = []
-    for addition in additions_of(session, progress.study.id):
-        kind, _, row = addition.key.partition(":")
-        if kind != ROBUSTNESS:
-            continue
-        result: dict[str, Any] = addition.result or {}
-        found.append(
-            Robustness(
-                row=row,
-                title=addition.title,
-                status=_status(session, addition),
-                experiment_id=addition.best_experiment,
-                reason=addition.reason,
-                num_images=result.get("num_images", 0),
-                clean=result.get("clean"),
-                accuracy=result.get("accuracy", {}),
-                parameters=result.get("parameters", {}),
-                parameters_of=result.get("parameters_of", ""),
-            )
-        )
-    return found
+    found = additions_of(session, progress.study.id)
+    return [robustness_of(session, addition) for addition in found if addition.key.startswith(f"{ROBUSTNESS}:")]
+
+
+def robustness_of(session: Session, addition: StudyAddition) -> Robustness:
+    """The robustness of one row."""
+    result: dict[str, Any] = addition.result or {}
+    return Robustness(
+        row=addition.key.partition(":")[2],
+        title=addition.title,
+        status=_status(session, addition),
+        experiment_id=addition.best_experiment,
+        reason=addition.reason,
+        num_images=result.get("num_images", 0),
+        clean=result.get("clean"),
+        accuracy=result.get("accuracy", {}),
+        parameters=result.get("parameters", {}),
+        parameters_of=result.get("parameters_of", ""),
+    )
 
 
 def _status(session: Session, addition: StudyAddition) -> str:

@@ -117,6 +117,11 @@ def test_weights_that_are_there_are_averaged_and_scored_on_corrupted_images(clie
 
 def check_robustness(client: TestClient, document: dict[str, Any]) -> None:
     base, narrow = document["robustness"]
+    alone = client.get(f"/api/v1/experiments/{base['experiment_id']}/robustness")
+    assert alone.json() == base
+    other = client.get(f"/api/v1/experiments/{document['rows'][1]['experiment_ids'][0]}/robustness")
+    assert (other.status_code, '"robustness": true' in other.json()["fix"]) == (404, True)
+    assert client.get("/api/v1/experiments/999/robustness").status_code == 404
     assert (base["row"], base["clean"], base["num_images"]) == ("base", 0.5, 100)
     assert base["accuracy"]["gaussian_noise"] == pytest.approx([0.3, 0.28, 0.26, 0.24, 0.22])
     assert base["mean"] == pytest.approx(0.335)
