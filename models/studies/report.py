@@ -4,6 +4,7 @@ The same results give the same report: nothing in it depends on when it is made.
 into HTML, Markdown and PDF, and draws the figures.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 from models.spec.study import SectionSpec, Shows
@@ -158,9 +159,13 @@ def _cost(study: StudyResult) -> Iterable[Block]:
 def _limits(study: StudyResult) -> Iterable[Block]:
     items = []
     if any(len(row.scores) == 1 for row in study.rows):
+        measured = study.seed_variance
         items.append(
             "Rows with one seed: another seed gives another score. The intervals allow half a point of standard "
             "deviation for it, which is assumed and not measured here; more seeds (seeds: 3) measure it."
+            if measured is None
+            else "Rows with one seed: another seed gives another score. The intervals allow the "
+            f"{100 * math.sqrt(measured.total):.1f} points of standard deviation that rows with several seeds show."
         )
     if any(row.shortened for row in study.rows):
         items.append(

@@ -1,6 +1,7 @@
 """The set-up of a study in words: what its rows have in common, and what each of them is."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
@@ -42,11 +43,16 @@ def _training(spec: ExperimentSpec) -> str:
     parts.append(f"batches of {spec.batch_size}")
     if schedule.name != "constant":
         parts.append(f"{schedule.name.replace('_', ' ')} schedule")
-    if spec.augmentation.model_dump(exclude_defaults=True):
-        parts.append("augmented")
+    if changed := spec.augmentation.model_dump(mode="json", exclude_defaults=True):
+        parts.append(f"augmented ({', '.join(_setting(field, value) for field, value in changed.items())})")
     if spec.clip_grad_norm:
         parts.append(f"gradient clipped at {spec.clip_grad_norm:g}")
     return ", ".join(parts)
+
+
+def _setting(field: str, value: Any) -> str:
+    name = field.replace("_", " ")
+    return f"{name} {value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else name
 
 
 def _network(spec: ExperimentSpec) -> str:

@@ -7,10 +7,12 @@ import numpy as np
 from models.curves.metrics import EpochMetrics
 from models.spec.parse import parse_spec
 from models.spec.study import StudySpec
+from models.studies.blocks import Bullets
 from models.studies.comparison import Score
 from models.studies.images import RowImages
 from models.studies.report import build_report
 from models.studies.results import RowResult, RunResult, StudyResult, difference_sentence, with_differences
+from models.studies.setup import setup_row
 
 IMAGES = RowImages(title="Some images", train=40_000, val=10_000, test=10_000, classes=10)
 
@@ -52,3 +54,32 @@ def _spec() -> StudySpec:
 def test_a_study_without_any_run_has_a_report() -> None:
     report = build_report(StudyResult(1, "t", "", "queued", _spec(), []))
     assert report.summary == ("No row has a score yet.",)
+
+
+def test_the_report_says_whether_the_spread_between_seeds_is_measured_or_assumed() -> None:
+    base, wide = row("base", 0.5, baseline=None), row("wide", 0.6)
+    again = RunResult(2, "completed", 1, 30, base.runs[0].history, score=score_of(0.54, seed=1), seconds=10.0)
+    several = RowResult(**{**vars(base), "runs": [*base.runs, again]})
+    assert "half a point of standard deviation for it, which is assumed" in limits(base, wide)
+    assert "the 2.8 points of standard deviation that rows with several seeds show" in limits(several, wide)
+    both = [RowResult(**{**vars(each), "runs": several.runs}) for each in (base, wide)]
+    assert "one seed" not in limits(*both)
+
+
+def score_of(accuracy: float, seed: int) -> Score:
+    return Score(seed, accuracy, 2000, np.arange(2000) < accuracy * 2000, "a")
+
+
+def limits(*rows: RowResult) -> str:
+    """What the report says that it does not show."""
+    report = build_report(StudyResult(1, "t", "", "completed", _spec(), with_differences(list(rows))))
+    [bullets] = [block for block in report.sections[-1].blocks if isinstance(block, Bullets)]
+    return " ".join(bullets.items)
+
+
+def test_the_set_up_names_what_images_are_augmented_by() -> None:
+    augmented = parse_spec(
+        {"model": "baseline", "augmentation": {"hflip": 0.5, "shift_pixels": 2, "color_jitter": {"hue": 0.1}}}
+    )
+    shown = setup_row(RowResult(**{**vars(row("base", 0.5)), "spec": augmented}))
+    assert "augmented (hflip 0.5, shift pixels 2, color jitter)" in shown[2]
