@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from models.curves.metrics import EMPTY, SERIES, EpochMetrics, Summary, summarise
 from models.store.rows import Lease, add_event, fenced, touch
 from models.store.states import EventKind
-from models.store.tables import EpochRow, Run, SummaryRow
+from models.store.tables import EpochRow, Experiment, Run, SummaryRow
 
 EPOCHS = EpochRow.__table__.c  # the table's columns and not the class's: rows come as they are, in half the time
 ROWS = select(EPOCHS.experiment_id, EPOCHS.epoch, *(EPOCHS[series] for series in SERIES)).order_by(
@@ -19,6 +19,8 @@ OF_ONE = ROWS.where(EPOCHS.experiment_id == bindparam("id"))
 OF_SEVERAL = ROWS.where(EPOCHS.experiment_id.in_(bindparam("ids", expanding=True)))
 GRAD_NORM = SERIES.index("grad_norm")
 NAN = float("nan")
+COPIED = 0
+"""The attempt of epochs that an experiment began with; its own attempts count from 1."""
 
 
 def append_epoch(
@@ -47,10 +49,15 @@ def append_epoch(
 def copy(session: Session, original: int, continuation: int, last_epoch: int) -> None:
     """Copy the epochs of another experiment, up to `last_epoch`, to one without epochs, which continues it."""
     names = ("epoch", *SERIES, "class_accuracy")
-    rows = select(literal(continuation), literal(0), *(EPOCHS[name] for name in names))
+    rows = select(literal(continuation), literal(COPIED), *(EPOCHS[name] for name in names))
     rows = rows.where(EPOCHS.experiment_id == original, EPOCHS.epoch <= last_epoch)
     session.execute(insert(EpochRow).from_select(["experiment_id", "attempt", *names], rows))
     _add_summaries(session, continuation, summarise(read(session, continuation)).items())
+
+
+def has_copied_epochs() -> ColumnElement[bool]:
+    """A condition of a query of experiments: whether one began with epochs of another, even if that was deleted."""
+    return exists().where(EpochRow.experiment_id == Experiment.id, EpochRow.attempt == COPIED)
 
 
 def rewind(session: Session, lease: Lease, last_epoch: int) -> None:

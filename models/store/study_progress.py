@@ -16,7 +16,7 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.spec.rows import load_study, with_seed
 from models.spec.study import MAX_SEEDS, StudySpec
-from models.store import experiments, measurements, runs, studies, study_additions
+from models.store import experiments, history, measurements, runs, studies, study_additions
 from models.store.columns import now
 from models.store.rows import touch
 from models.store.states import MeasurementKind, MeasurementStatus, Status, StudyState
@@ -327,9 +327,14 @@ def _start(
 
 
 def _find_shared(session: Session, spec: ExperimentSpec) -> Experiment | None:
-    """An experiment with the same spec that has run in full or diverged, runs or waits, in this order of preference."""
+    """An experiment with the same spec that has run in full or diverged, runs or waits, in this order of preference.
+
+    One that continues another began with fewer epochs in its spec, by which its schedule was another one.
+    """
     usable = (Status.COMPLETED, Status.DIVERGED, Status.RUNNING, Status.QUEUED)
-    query = select(Experiment).where(Experiment.spec_digest == spec.digest(), Experiment.status.in_(usable))
+    query = select(Experiment).where(
+        Experiment.spec_digest == spec.digest(), Experiment.status.in_(usable), ~history.has_copied_epochs()
+    )
     found = [
         row
         for row in session.scalars(query.order_by(Experiment.id))

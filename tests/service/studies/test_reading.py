@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from models.progress import Progress
 from models.spec.parse import parse_spec
-from models.store import measurements, runs, studies, study_progress
+from models.store import experiments, history, measurements, runs, studies, study_progress
 from models.store.states import MeasurementKind
 from models.store.tables import StudyAddition
 from service.http.caching import Caching
@@ -139,6 +139,29 @@ def test_reading_a_study_of_many_runs_takes_as_many_queries_as_one_of_few(
         counts.append(len(statements))
     assert counts[0] == counts[1]
     assert counts[0] < 16
+
+
+@pytest.mark.parametrize("original_is_deleted", [False, True])
+def test_a_run_that_continues_another_stands_for_no_row(
+    client: TestClient, filled: Filled, original_is_deleted: bool
+) -> None:
+    limit = next(limits)
+    spec = {"model": "baseline", "lr_scheduler": "cosine", "dataset": {"train_limit": limit, "val_limit": 100}}
+    first = filled.start(filled.add(**{**spec, "epochs": 1}))
+    filled.append(first, [epoch(1)])
+    filled.settle(first)
+    original = first.experiment_id
+    continuation = filled.start(filled.add(**{**spec, "epochs": 2}))
+    with filled.store.writing() as session:
+        experiments.get(session, continuation.experiment_id).continues = original
+        history.copy(session, original, continuation.experiment_id, 1)
+    filled.append(continuation, [epoch(2)])
+    filled.settle(continuation)
+    if original_is_deleted:
+        assert client.delete(f"/api/v1/experiments/{original}").status_code == 204
+    study = client.post("/api/v1/studies", json={"base": {**spec, "epochs": 2}, "variants": [{"key": "it"}]}).json()
+    assert study["rows"][0]["experiment_ids"] != [continuation.experiment_id]
+    assert study["rows"][0]["status"] == "queued"
 
 
 def test_scores_of_ended_runs_are_read_once(client: TestClient, filled: Filled) -> None:
