@@ -47,8 +47,11 @@ def works_of(
 ) -> list[Work]:
     """What the runs that have not begun cost, by the dry runs and by what ended runs took beside theirs."""
     counted: dict[int, int] = {}
-    for row, _ in missing:
-        counted[row.position] = counted.get(row.position, 0) + 1
+    known: set[tuple[str, int]] = set()
+    for row, repeat in missing:
+        run = (_identity(row), repeat)  # rows that ask for the same runs share them
+        counted[row.position] = counted.get(row.position, 0) + (run not in known)
+        known.add(run)
     slowest = _slowest(session, rows)
     factors, start = _learned(session, rows, of_row)
     typical = sorted(factors.values())[len(factors) // 2] if factors else 1.0
@@ -63,6 +66,24 @@ def works_of(
                         "val_seconds": work.val_seconds * factor})
             )  # fmt: skip
     return works
+
+
+def _identity(row: StudyRow) -> str:
+    """What a row's runs depend on: rows of the same identity are shortened alike, and share their runs."""
+    return json.dumps([load_spec(row.spec).digest(), row.share, row.min_epochs, row.when_shortened], sort_keys=True)
+
+
+def seconds_left_of(session: Session, experiment: Experiment, row: StudyRow, work: Work) -> float:
+    """What a run that has not ended still takes, by its row's work: at the pace of its middle epoch so far.
+
+    Its last epoch alone, which a run's own estimate goes by, may have been slow or fast by chance.
+    """
+    spec = load_spec(experiment.spec)
+    train, val, test = split_sizes(spec, row.images)
+    epochs = sorted(epoch.seconds for epoch in history.read(session, experiment.id) if epoch.seconds > 0)
+    each = epochs[len(epochs) // 2] if epochs else train * work.train_seconds + val * work.val_seconds
+    start = 0.0 if epochs else work.start_seconds
+    return start + (spec.epochs - len(epochs)) * each + (val + test) * work.val_seconds
 
 
 def _work_of(session: Session, row: StudyRow, runs: int, start: float, unmeasured: float) -> Work:
@@ -96,9 +117,11 @@ def _learned(session: Session, rows: Sequence[StudyRow], of_row: OfRow) -> tuple
     """By how much each kind of row is slower than its dry run, and the seconds at a run's start and end."""
     slower: dict[str, list[float]] = {}
     starts = []
+    numbers = [experiment.id for row in rows for experiment in of_row(row)]
+    histories, spans = history.read_many(session, numbers), runs.spans_of(session, numbers)
     for row in rows:
         for experiment in of_row(row):
-            epochs = [epoch for epoch in history.read(session, experiment.id) if epoch.seconds > 0]
+            epochs = [epoch for epoch in histories[experiment.id] if epoch.seconds > 0]
             if not epochs:
                 continue
             spec = load_spec(experiment.spec)
@@ -108,7 +131,7 @@ def _learned(session: Session, rows: Sequence[StudyRow], of_row: OfRow) -> tuple
             seconds = sorted(epoch.seconds for epoch in epochs)
             slower.setdefault(cost_key(measured_spec(row)), []).append(seconds[len(seconds) // 2] / expected)
             if experiment.status is Status.COMPLETED:
-                took = wall_seconds(session, experiment.id) - sum(seconds)
+                took = seconds_in(spans[experiment.id]) - sum(seconds)
                 starts.append(max(took - (val + test) * work.val_seconds, 0.5))
     factors = {key: sorted(values)[len(values) // 2] for key, values in slower.items()}
     return factors, sorted(starts)[len(starts) // 2] + 1.0 if starts else START_SECONDS

@@ -21,7 +21,15 @@ from models.store.columns import now
 from models.store.rows import touch
 from models.store.states import MeasurementKind, MeasurementStatus, Status, StudyState
 from models.store.study_additions import RowRuns
-from models.store.study_costs import cost_key, measured_spec, seconds_in, wall_seconds, was_interrupted, works_of
+from models.store.study_costs import (
+    cost_key,
+    measured_spec,
+    seconds_in,
+    seconds_left_of,
+    wall_seconds,
+    was_interrupted,
+    works_of,
+)
 from models.store.study_scores import read_scores
 from models.store.study_search import advance_search, is_pruned, trials_left
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
@@ -30,8 +38,9 @@ from models.studies.budget import (
     SPARE,
     Length,
     Work,
+    by_urgency,
     describe_shortening,
-    fit,
+    first_fit,
     full_length,
     refit,
     seconds_of,
@@ -130,6 +139,8 @@ def advance(session: Session, study_id: int, experiments_dir: Path, *, parallel:
             created = _begin(session, progress, parallel)
         elif _add(session, progress, experiments_dir):
             _complete(session, study, progress)
+    elif len(progress.unfinished) < parallel and not progress.missing() and _spend_rest(session, progress, parallel):
+        created += _begin(session, progress, parallel)
     return created
 
 
@@ -203,7 +214,7 @@ def _measure(session: Session, progress: Progress, parallel: int) -> bool:
     budget = progress.spec.budget_seconds
     assert budget is not None
     works = works_of(session, progress.rows, progress.of_row, progress.missing())
-    scale = fit(works, MARGIN * budget - study.spent_seconds, parallel=parallel)
+    scale = first_fit(works, budget, study.spent_seconds, parallel=parallel)
     if scale == 0.0:
         shortest = sum(seconds_of(work, shortened(work, 1e-9)) * work.runs for work in works) / parallel
         needed = study.spent_seconds + shortest / MARGIN
@@ -238,12 +249,11 @@ def _round_up(seconds: float) -> str:
 
 
 def _begin(session: Session, progress: Progress, parallel: int) -> list[int]:
-    """Begin runs: all of them without a budget, else as many as there are workers, the most expensive first."""
+    """Begin runs: all of them without a budget, else as many as there are workers."""
     missing = progress.missing()
     if progress.study.plan is None:
         return [made for row, repeat in missing if (made := _start(session, progress, row, repeat, None))]
     budget = float(progress.study.plan["budget_seconds"])
-    left = MARGIN * budget - progress.study.spent_seconds - _busy_seconds(progress) / parallel
     if progress.study.spent_seconds > OVERTIME * budget:
         _end_overtime(session, progress)
         missing = []
@@ -251,14 +261,17 @@ def _begin(session: Session, progress: Progress, parallel: int) -> list[int]:
         return []
     works = {work.key: work for work in works_of(session, progress.rows, progress.of_row, missing)}
     plan = progress.study.plan
-    scale = refit(list(works.values()), left, plan["scale"], parallel=parallel, val_limit=plan["val_limit"])
+    left = MARGIN * budget - progress.study.spent_seconds
+    shared = left - sum(min(each, left) for each in _busy_seconds(session, progress)) / parallel
+    most = plan.get("most", plan["scale"])
+    scale = refit(list(works.values()), shared, plan["scale"], most, parallel=parallel, val_limit=plan["val_limit"])
     if scale != plan["scale"]:
-        progress.study.plan = {**plan, "scale": scale}
-    missing.sort(key=lambda each: -seconds_of(works[each[0].key], shortened(works[each[0].key], scale)))
+        progress.study.plan = {**plan, "scale": scale, "most": most}
+    lengths = {key: shortened(work, scale, plan["val_limit"]) for key, work in works.items()}
+    lasting = [((row, repeat), seconds_of(works[row.key], lengths[row.key])) for row, repeat in missing]
     created = []
-    for row, repeat in missing[: parallel - len(progress.unfinished)]:
-        work = works[row.key]
-        length = shortened(work, scale, plan["val_limit"])
+    for row, repeat in by_urgency(lasting, left)[: parallel - len(progress.unfinished)]:
+        work, length = works[row.key], lengths[row.key]
         if repeat and row.planned is not None:  # seeds of a row are of one length
             length = _length_of(load_spec(row.planned), row)
         if made := _start(session, progress, row, repeat, (work, length)):
@@ -266,10 +279,17 @@ def _begin(session: Session, progress: Progress, parallel: int) -> list[int]:
     return created
 
 
-def _busy_seconds(progress: Progress) -> float:
-    """What runs that have begun and not ended still take, by their own estimates."""
-    going = [found.progress for found in progress.unfinished if found.progress is not None]
-    return sum(each["seconds_left"] or 0.0 for each in going)
+def _busy_seconds(session: Session, progress: Progress) -> list[float]:
+    """What each run that has begun and not ended still takes."""
+    rows = {row.position: row for row in progress.rows}
+    going = {
+        run.experiment_id: rows[run.position]
+        for run in progress.runs.values()
+        if (one := progress.experiment(run.position, run.repeat)) is not None and not one.status.terminal
+    }
+    pairs = [(row, 0) for row in going.values()]
+    works = {work.key: work for work in works_of(session, progress.rows, progress.of_row, pairs)}
+    return [seconds_left_of(session, one, going[one.id], works[going[one.id].key]) for one in progress.unfinished]
 
 
 def _length_of(spec: ExperimentSpec, row: StudyRow) -> Length:
@@ -371,12 +391,18 @@ def _more_seeds(session: Session, progress: Progress, experiments_dir: Path) -> 
 
 
 def _spend_rest(session: Session, progress: Progress, parallel: int) -> bool:
-    """Spend what is left of a budget on more seeds: rows with the fewest first, as long as they fit."""
+    """Spend what is left of a budget on more seeds: rows with the fewest first, as long as they fit.
+
+    Other runs may still go on: a worker that would wait for them runs a seed meanwhile.
+    """
     study = progress.study
     if study.plan is None:
         return False
     budget = float(study.plan["budget_seconds"])
-    left = (MARGIN * budget - study.spent_seconds) * parallel
+    until_end = MARGIN * budget - study.spent_seconds
+    if until_end * parallel < SPARE * budget:
+        return False
+    left = until_end * parallel - sum(min(each, until_end) for each in _busy_seconds(session, progress))
     if left < SPARE * budget:
         return False
     more = False
@@ -385,7 +411,7 @@ def _spend_rest(session: Session, progress: Progress, parallel: int) -> bool:
         if row.reason is not None or len(ended) < row.repeats or row.repeats >= MAX_SEEDS:
             continue
         seconds = max(wall_seconds(session, one.id) for one in ended) + 1.0
-        if seconds <= left:
+        if seconds <= min(left, until_end):
             left -= seconds
             row.repeats += 1
             more = True

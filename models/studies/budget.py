@@ -7,7 +7,7 @@ images. A row's cost is estimated from dry runs at first, then from the rows tha
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
@@ -20,10 +20,19 @@ FEWEST_VALIDATION = 2000
 """The fewest validation images: with fewer a difference of two points is noise, and validation is cheap anyway."""
 MARGIN = 0.97
 """The part of the budget that is planned; the rest is a reserve for estimation errors and the report."""
+AT_FIRST = 0.8
+"""The part that the first plan takes: if runs take longer than their dry runs let expect, the rows to come need not be
+shorter than those before. What is left over is spent on more seeds."""
+SMALLEST = 1e-9
+"""A scale at which every row is as short as it can be."""
+ALIKE = 1.5
+"""Rows of which one keeps more than so many times the other's part of its work are not judged by their scores."""
 NEAR = 0.08
 """A plan that exceeds the time by up to this part is kept, since equally shortened rows can be compared."""
 SPARE = 0.1
 """If at least this part of the budget is left, it is spent on more seeds."""
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -114,17 +123,42 @@ def fit(works: Sequence[Work], seconds: float, *, parallel: int = 1, val_limit: 
     return low
 
 
+def first_fit(works: Sequence[Work], budget: float, spent: float = 0.0, *, parallel: int = 1) -> float:
+    """The scale of a first plan, with a reserve where the budget allows for one; 0 if no rows are short enough."""
+    return fit(works, AT_FIRST * budget - spent, parallel=parallel) or fit(
+        works, MARGIN * budget - spent, parallel=parallel
+    )
+
+
 def refit(
-    works: Sequence[Work], seconds: float, scale: float, *, parallel: int = 1, val_limit: int | None = None
+    works: Sequence[Work],
+    seconds: float,
+    scale: float,
+    most: float,
+    *,
+    parallel: int = 1,
+    val_limit: int | None = None,
 ) -> float:
     """The scale of the rows that are left: the one so far, unless it ends well after the time that is left.
 
-    It never grows: rows that are shortened alike can be compared, and time that is left over is spent on more seeds.
+    Rows that are shortened alike can be compared, so it grows, up to `most`, only where it was that much too small:
+    after a time in which the machine was slow. Time that is left over is spent on more seeds.
     """
     expected = total_seconds(works, scale, parallel, val_limit)
-    if scale > 0 and expected <= (1 + NEAR) * max(seconds, 1.0):
+    fitting = min(most, fit(works, seconds, parallel=parallel, val_limit=val_limit)) or SMALLEST
+    if scale > 0 and expected <= (1 + NEAR) * max(seconds, 1.0) and fitting < ALIKE * scale:
         return scale
-    return min(scale, fit(works, seconds, parallel=parallel, val_limit=val_limit)) or 1e-9
+    return max(fitting, scale) if fitting >= ALIKE * scale else min(fitting, scale)
+
+
+def by_urgency(lasting: Sequence[tuple[Row, float]], seconds: float) -> list[Row]:
+    """The order in which rows begin, from pairs of a row and its seconds: as they are written.
+
+    One that takes more than half of the time that is left goes first: begun late it would end late.
+    """
+    urgent = [(row, each) for row, each in lasting if each > seconds / 2]
+    urgent.sort(key=lambda pair: -pair[1])
+    return [row for row, _ in urgent] + [row for row, each in lasting if each <= seconds / 2]
 
 
 def is_much_shorter(length: Length, full: Length) -> bool:

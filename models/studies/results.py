@@ -11,6 +11,7 @@ from models.plain import JsonObject
 from models.spec.experiment import ExperimentSpec
 from models.spec.study import Published, StudySpec
 from models.studies.additions import Combined, Robustness
+from models.studies.budget import ALIKE
 from models.studies.comparison import (
     Difference,
     Judgement,
@@ -26,9 +27,6 @@ from models.studies.comparison import (
 from models.studies.images import RowImages, split_sizes
 from models.studies.search_results import SearchResult
 from models.text import percent, plural
-
-ALIKE = 1.5
-"""Rows of which one keeps more than so many times the other's part of its work are not judged by their scores."""
 
 
 @dataclass(frozen=True, eq=False)

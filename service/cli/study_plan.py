@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from models.studies.budget import MARGIN, Work, fit, seconds_of, shortened, total_seconds
+from models.studies.budget import MARGIN, Work, first_fit, seconds_of, shortened, total_seconds
 from models.text import duration
 from service.cli.output import Mode, console
 
@@ -36,7 +36,7 @@ def measure_plan(client: "Client", body: dict[str, Any], own_workers: int = 0) -
     works = {row["key"]: work for row in plan["rows"] if (work := _work_of(row, costs[row["cost"]])) is not None}
     budget, problem_words, scale = plan["budget_seconds"], None, None
     if budget is not None and not plan.get("search"):
-        scale = fit(list(works.values()), MARGIN * budget, parallel=parallel)
+        scale = first_fit(list(works.values()), budget, parallel=parallel)
         if scale == 0.0:
             least = total_seconds(list(works.values()), 1e-9, parallel) / MARGIN
             problem_words = f"the budget is too little for one epoch a row; they take about {duration(least)} here"

@@ -11,7 +11,9 @@ from models.studies.budget import (
     FEWEST_IMAGES,
     Length,
     Work,
+    by_urgency,
     describe_shortening,
+    first_fit,
     fit,
     full_length,
     refit,
@@ -107,11 +109,36 @@ def test_a_time_in_which_everything_fits_shortens_nothing() -> None:
 
 def test_a_plan_that_is_nearly_right_is_kept_and_one_that_ends_too_late_is_mended() -> None:
     scale = fit([LARGE], 1000)
-    assert refit([LARGE], 960, scale) == scale
-    assert refit([LARGE], 5000, scale) == scale  # rows that are alike can be compared: time left over buys seeds
+    assert refit([LARGE], 960, scale, scale) == scale
+    assert refit([LARGE], 5000, scale, scale) == scale  # rows that are alike can be compared: time left over buys seeds
     slower = replace(LARGE, train_seconds=2 * LARGE.train_seconds)
-    mended = refit([slower], 1000, scale)
+    mended = refit([slower], 1000, scale, scale)
     assert seconds_of(slower, shortened(slower, mended)) <= 1000
+
+
+def test_a_plan_that_was_cut_while_the_machine_was_slow_grows_again_up_to_the_first_one() -> None:
+    first = fit([LARGE], 1000)
+    slower = replace(LARGE, train_seconds=4 * LARGE.train_seconds)
+    cut = refit([slower], 1000, first, first)
+    assert cut < first / 2
+    assert refit([LARGE], 1000, cut, first) == pytest.approx(first, rel=0.01)
+    assert refit([LARGE], 9000, cut, first) == first
+    a_little = replace(LARGE, train_seconds=3.5 * LARGE.train_seconds)
+    assert refit([a_little], 1000, cut, first) == cut  # rows that differ by so little are alike
+
+
+def test_the_first_plan_leaves_a_reserve_where_the_rows_are_not_as_short_as_they_can_be() -> None:
+    assert total_seconds([LARGE], first_fit([LARGE], 1000)) == pytest.approx(800, rel=0.02)
+    assert total_seconds([LARGE], first_fit([LARGE], 1000, spent=100)) == pytest.approx(700, rel=0.02)
+    least = total_seconds([LARGE], 1e-9)
+    assert first_fit([LARGE], least / 0.9) == pytest.approx(fit([LARGE], least / 0.9 * 0.97))
+    assert first_fit([LARGE], least / 2) == 0.0
+
+
+def test_rows_begin_as_they_are_written_but_one_that_takes_most_of_the_time_that_is_left_begins_first() -> None:
+    lasting = [("a", 10.0), ("long", 80.0), ("b", 20.0), ("longer", 90.0)]
+    assert by_urgency(lasting, 1000) == ["a", "long", "b", "longer"]
+    assert by_urgency(lasting, 100) == ["longer", "long", "a", "b"]
 
 
 @pytest.mark.parametrize(

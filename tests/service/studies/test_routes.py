@@ -1,5 +1,6 @@
 """Studies over HTTP: created, read, shared, cancelled, resumed, cloned and deleted; a lab without a worker."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -344,14 +345,60 @@ def test_runs_that_still_go_on_use_up_the_time_of_those_to_come(client: TestClie
     _measure(filled, images_per_second=1000.0)
     first, second = advance(filled, study["id"], parallel=2)  # a run for each of two workers
     claim = filled.start(first)
+    epochs = client.get(f"/api/v1/experiments/{first}").json()["spec"]["epochs"]
+    filled.append(claim, [replace(epoch(1), seconds=900.0 / (epochs - 1))])
+    train(filled, second)
+    (third,) = advance(filled, study["id"], parallel=2)
+    longer, shorter = (work_of(client, number) for number in (second, third))
+    assert shorter < longer / 2
+
+
+def work_of(client: TestClient, experiment_id: int) -> int:
+    """Images that an experiment trains on, all epochs together."""
+    spec = client.get(f"/api/v1/experiments/{experiment_id}").json()["spec"]
+    return int(spec["epochs"] * spec["dataset"]["train_limit"])
+
+
+def test_one_slow_epoch_of_a_run_does_not_shorten_those_to_come(client: TestClient, filled: Filled) -> None:
+    study = post(client, {**WIDTHS, "base": {"model": "baseline", "epochs": 100}, "budget": "10m"})
+    _measure(filled, images_per_second=1000.0)
+    first, second = advance(filled, study["id"], parallel=2)
+    claim = filled.start(first)
+    filled.append(claim, [replace(epoch(number), seconds=seconds) for number, seconds in enumerate((1, 1, 60), 1)])
     with filled.store.writing() as session:
-        left = Progress(epoch=1, epochs=2, step=1, steps=9, seconds_left=900.0, images_per_second=9.0, phase="training")
+        left = Progress(epoch=3, epochs=9, step=1, steps=9, seconds_left=900.0, images_per_second=9.0, phase="training")
         runs.renew(session, claim, left)
     train(filled, second)
     (third,) = advance(filled, study["id"], parallel=2)
-    longer, shorter = (client.get(f"/api/v1/experiments/{number}").json()["spec"] for number in (second, third))
-    work = [spec["epochs"] * spec["dataset"]["train_limit"] for spec in (longer, shorter)]
-    assert work[1] < work[0] / 2
+    assert work_of(client, third) == work_of(client, second)
+
+
+def test_a_worker_that_would_wait_for_a_long_run_runs_more_seeds_meanwhile(client: TestClient, filled: Filled) -> None:
+    study = post(client, {**WIDTHS, "budget": "10m"})
+    _measure(filled, images_per_second=1000.0)
+    first, second = advance(filled, study["id"], parallel=2)
+    filled.start(first)
+    train(filled, second)
+    (third,) = advance(filled, study["id"], parallel=2)
+    train(filled, third)
+    more = advance(filled, study["id"], parallel=2)
+    assert len(more) == 1
+    rows = client.get(f"/api/v1/studies/{study['id']}").json()["rows"]
+    assert sorted(len(row["experiment_ids"]) for row in rows) == [1, 1, 2]
+
+
+def test_rows_that_ask_for_the_same_runs_take_their_time_once(client: TestClient, filled: Filled) -> None:
+    base = {"model": "baseline", "epochs": 100}
+    same = [{"key": f"same{n}", "overrides": {"tags": [str(n)]}} for n in range(4)]
+    work = []
+    for variants in ([], same):
+        other = {"key": "wide", "overrides": {"model": "wide", "optimizer.lr": 0.02 + len(variants) / 1000}}
+        study = post(client, {"base": base, "variants": [other, *variants], "budget": "10m", "baseline": "wide"})
+        _measure(filled, images_per_second=1000.0)
+        (number,) = advance(filled, study["id"])
+        work.append(work_of(client, number))
+        client.post(f"/api/v1/studies/{study['id']}/cancel")
+    assert work[1] > work[0] / 3
 
 
 def test_time_that_a_budget_leaves_over_is_spent_on_more_seeds(client: TestClient, filled: Filled) -> None:
