@@ -102,6 +102,8 @@ def label_noise(evidence: Evidence) -> Finding | None:
     """
     if evidence.beginning.num_train_images < FEW_IMAGES * evidence.curves.num_classes:
         return None  # a network that has learned a few images by heart is sure of anything
+    if FindingCode.TOO_FEW_EPOCHS in evidence.symptoms:
+        return None  # one that has hardly begun is sure of little, and wrong about labels that are right
     found = [
         (doubts, noise) for doubts in evidence.case.doubts if (noise := _noise(doubts, evidence.curves.num_classes))
     ]

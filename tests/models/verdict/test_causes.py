@@ -137,6 +137,13 @@ def test_labels_that_the_network_finds_least_likely(accuracy: float, unlikely: f
     assert both == ["label-noise"] * named
 
 
+def test_a_network_that_has_seen_too_few_epochs_doubts_no_labels() -> None:
+    few = tuple(values[:2] for values in LEARNING)
+    doubts = {"accuracy": 0.6, "unlikely": 0.16}
+    assert causes(doubts=doubts) == ["label-noise"]
+    assert causes(course=few, doubts=doubts) == []
+
+
 def test_a_network_whose_training_failed_doubts_no_labels() -> None:
     doubts = {"accuracy": 0.68, "unlikely": 0.14}
     assert causes(doubts=doubts, beginning={"classes_per_batch": 1.0}) == ["not-shuffled"]
