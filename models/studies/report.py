@@ -126,9 +126,11 @@ def _shortened(study: StudyResult) -> Iterable[Block]:
 
 def _verdicts(study: StudyResult) -> Iterable[Block]:
     items = []
+    told: set[int] = set()  # rows that ask for the same run share it
     for row in study.rows:
         for run in row.runs:
-            if run.verdict:
+            if run.verdict and run.experiment_id not in told:
+                told.add(run.experiment_id)
                 seed = f", seed {run.seed}" if len(row.runs) > 1 else ""
                 items.append(f"{row.title} (experiment {run.experiment_id}{seed}): {run.verdict['summary']}")
     yield Bullets(tuple(items)) if items else Text("No run has a verdict yet.")
