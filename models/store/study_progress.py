@@ -263,7 +263,7 @@ def _begin(session: Session, progress: Progress, parallel: int) -> list[int]:
     plan = progress.study.plan
     left = MARGIN * budget - progress.study.spent_seconds
     shared = left - sum(min(each, left) for each in _busy_seconds(session, progress)) / parallel
-    most = plan.get("most", plan["scale"])
+    most = float(plan.get("most") or plan["scale"])
     scale = refit(list(works.values()), shared, plan["scale"], most, parallel=parallel, val_limit=plan["val_limit"])
     if scale != plan["scale"]:
         progress.study.plan = {**plan, "scale": scale, "most": most}
