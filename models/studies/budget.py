@@ -20,7 +20,7 @@ FEWEST_VALIDATION = 2000
 """The fewest validation images: with fewer a difference of two points is noise, and validation is cheap anyway."""
 MARGIN = 0.97
 """The part of the budget that is planned; the rest is a reserve for estimation errors and the report."""
-AT_FIRST = 0.8
+AT_FIRST = 0.9
 """The part that the first plan takes: if runs take longer than their dry runs let expect, the rows to come need not be
 shorter than those before. What is left over is spent on more seeds."""
 SMALLEST = 1e-9
