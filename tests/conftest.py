@@ -1,6 +1,8 @@
 """Fixtures of all tests: isolated from the environment's settings and from this user's own lab."""
 
 import os
+import shutil
+import tempfile
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,14 @@ from xdist.scheduler import LoadFileScheduling
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything imports onnxruntime, as service.predictions does
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before anything imports torch: several trainings share the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks wait for a second thread longer than it helps them
+
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+    # The lab flushes what it writes to the disk, thousands of times in all tests together: 4 ms each on a disk.
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None  # pytest has asked for it before
 
 # The same examples in every run; `--hypothesis-profile default` draws new ones.
 hypothesis.settings.register_profile("same-examples", derandomize=True, database=None)

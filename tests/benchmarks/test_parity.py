@@ -8,17 +8,16 @@ import pytest
 from benchmarks import parity
 from models.data.dataset import load_dataset
 from models.settings import Settings
-from models.store import Store
 from service.app import create_app
 from tests.service.explanations.planted import MODEL
 from tests.service.lab_of_one import LiveServer, settings_in
 from tests.service.predictions.trained import Lab
+from tests.stores import new_store
 
 
 def test_labels_and_probabilities_agree_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_in(tmp_path)
-    store = Store(settings)
-    store.migrate()
+    store = new_store(settings)
     trained = Lab(store, settings).train(MODEL)
     monkeypatch.setattr(parity, "train", lambda lab, model, num_images: trained.id)
     monkeypatch.setattr(parity, "PER_REQUEST", 12)

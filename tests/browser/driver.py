@@ -4,18 +4,25 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from tests.processes import wait_until
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-proxy-server", "--no-first-run", "--disable-dev-shm-usage"),
     *("--disable-background-networking", "--remote-debugging-pipe"),
 )
-SECONDS = 30.0
+SECONDS = 60.0
+IDLE = "networkAlmostIdle"
+"""The lifecycle event of a page that has had two connections or fewer for half a second: one is an open stream's."""
+
+
+class Refused(AssertionError):
+    """The browser did not do what it was told."""
 
 
 class Driver:
@@ -25,32 +32,38 @@ class Driver:
         self._commands, self._answers = commands, answers
         self._number = 0
         self._session: str | None = None
+        self._shown = ""
+        self._idle: set[str] = set()
         self.errors: list[str] = []
         """What scripts logged as errors, exceptions that nothing caught, and what the browser refused to load."""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self._call(f"{domain}.enable")
+        self._call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def open(self, address: str) -> None:
         """Go to a page and wait until it has been parsed."""
-        self._call("Page.navigate", url=address)
+        self._shown = self._call("Page.navigate", url=address)["loaderId"]
         self.wait(f"location.href === {json.dumps(address)} && document.readyState === 'complete'")
+
+    def wait_until_idle(self) -> None:
+        """Wait until what was opened has loaded everything and asks for nothing more; a stream may stay open."""
+        wait_until(lambda: self.read("true") and self._shown in self._idle, SECONDS, "an idle page")
 
     def wait(self, condition: str) -> Any:
         """Evaluate an expression of JavaScript until it is true; returns what it gave."""
-        until = time.monotonic() + SECONDS
-        while time.monotonic() < until:
-            if found := self.read(condition):
-                return found
-            time.sleep(0.05)
-        raise AssertionError(
-            f"not true within {SECONDS:g} s: {condition}; the page says {self.read('document.body.innerText')}"
-        )
+        try:
+            return wait_until(lambda: self.read(condition), SECONDS, condition)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the page says {self.read('document.body.innerText')}") from None
 
     def read(self, expression: str) -> Any:
-        """The value of an expression of JavaScript; None where it has none yet."""
-        return self._call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        """The value of an expression of JavaScript; None where it has none yet, and while one page follows another."""
+        try:
+            return self._call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        except Refused:
+            return None
 
     def choose_file(self, selector: str, file: Path) -> None:
         """Choose a file in an input, as a person does in the dialogue."""
@@ -75,7 +88,7 @@ class Driver:
             found = json.loads(self._read())
             if found.get("id") == self._number:
                 if "error" in found:
-                    raise AssertionError(f"{method}: {found['error']}")
+                    raise Refused(f"{method}: {found['error']}")
                 result: dict[str, Any] = found["result"]
                 return result
             self._note(found)
@@ -90,6 +103,8 @@ class Driver:
 
     def _note(self, event: dict[str, Any]) -> None:
         params = event.get("params", {})
+        if event.get("method") == "Page.lifecycleEvent" and params["name"] == IDLE:
+            self._idle.add(params["loaderId"])
         if event.get("method") == "Runtime.exceptionThrown":
             self.errors.append(json.dumps(params["exceptionDetails"]))
         if event.get("method") == "Runtime.consoleAPICalled" and params["type"] == "error":

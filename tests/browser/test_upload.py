@@ -1,6 +1,5 @@
 """The form for people's own images, in a real browser: chosen, sent in pieces, imported, ready to train on."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.app import create_app
-from tests.browser.driving import BROWSER, Browser
+from tests.browser.driver import BROWSER, browser
 from tests.service.datasets.photos import do_jobs, photos
 from tests.service.lab_of_one import Filled, LiveServer, settings_in
 
@@ -17,6 +16,9 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 PIECE = 8 << 20
+NAME, PROBLEM = "document.querySelector('[name=name]')", "document.querySelector('form.upload .problem')"
+SUBMIT = "document.querySelector('form.upload [type=submit]').click()"
+TEXT = "document.body.textContent"
 
 
 @pytest.fixture
@@ -50,42 +52,39 @@ def test_from_a_file_to_a_dataset_that_can_be_trained_on(filled: Filled, tmp_pat
     archive.write_bytes(photos(also={"notes/large.bin": bytes(2 * PIECE)}))
     served = Served(filled)
     served.away = True
-    with LiveServer(served) as server, Browser(tmp_path) as browser:
-        browser.open(f"{server.url}/datasets")
-        browser.choose_file("input[name=file]", archive)
-        browser.wait(lambda: browser.run("document.querySelector('[name=name]').value") == "my-photos-2-", "a name")
-        assert "my photos (2).zip, 16.8 MB" in browser.run("document.querySelector('.chosen').textContent")
-        browser.run("document.querySelector('[name=name]').value = 'shots'")
-        browser.run("document.querySelector('form.upload [type=submit]').click()")
-        browser.wait(lambda: browser.run("document.querySelector('form.upload .problem').hidden") is False, "a problem")
-        assert "8 of 17 MB sent" in browser.run("document.querySelector('[data-sent]').textContent")
-        browser.run("document.querySelector('form.upload [type=submit]').click()")
-        browser.wait(lambda: browser.run("location.pathname") == "/datasets/shots", "the dataset's page")
+    with LiveServer(served) as server, browser(tmp_path) as page:
+        page.open(f"{server.url}/datasets")
+        page.choose_file("input[name=file]", archive)
+        page.wait(f"{NAME}.value === 'my-photos-2-'")
+        assert "my photos (2).zip, 16.8 MB" in page.read("document.querySelector('.chosen').textContent")
+        page.read(f"{NAME}.value = 'shots'")
+        page.read(SUBMIT)
+        page.wait(f"{PROBLEM}.hidden === false")
+        assert "8 of 17 MB sent" in page.read("document.querySelector('[data-sent]').textContent")
+        assert [error for error in page.errors if "502" not in error] == []
+        page.errors.clear()
+        page.read(SUBMIT)
+        page.wait("location.pathname === '/datasets/shots'")
         assert served.offsets == [0, PIECE, PIECE, 2 * PIECE], "it went on where it had stopped"
-        browser.wait(lambda: "importing" in (browser.run("document.body.textContent") or ""), "the import's state")
+        page.wait(f"{TEXT}.includes('importing')")
         assert do_jobs(filled) == 1
-        browser.wait(lambda: "Train on it" in (browser.run("document.body.textContent") or ""), "the page to follow")
-        browser.wait(lambda: browser.run("document.querySelectorAll('.gallery img').length") == 20, "the images")
-        browser.wait(
-            lambda: browser.run("[...document.querySelectorAll('.gallery img')].every((one) => one.naturalWidth)"),
-            "the images to be drawn",
-        )
-        browser.run("document.querySelector('main a.button.primary').click()")
-        browser.wait(lambda: browser.run("location.pathname") == "/new", "the form")
-        spec = "document.querySelector('textarea')?.value"
-        browser.wait(lambda: re.search(r'"?name"?: "?shots', browser.run(spec) or ""), "its spec")
-        assert browser.problems == []
+        page.wait(f"{TEXT}.includes('Train on it')")
+        page.wait("document.querySelectorAll('.gallery img').length === 20")
+        page.wait("[...document.querySelectorAll('.gallery img')].every((one) => one.naturalWidth)")
+        page.read("document.querySelector('main a.button.primary').click()")
+        page.wait("location.pathname === '/new'")
+        page.wait('/"?name"?: "?shots/.test(document.querySelector(\'textarea\')?.value)')
+        assert page.errors == []
 
 
 def test_what_is_refused_is_said_in_the_form(filled: Filled, tmp_path: Path) -> None:
     archive = tmp_path / "photos.zip"
     archive.write_bytes(photos())
-    with LiveServer(create_app(filled.settings)) as server, Browser(tmp_path) as browser:
-        browser.open(f"{server.url}/datasets")
-        browser.choose_file("input[name=file]", archive)
-        browser.run("document.querySelector('[name=name]').value = 'cifar10'")
-        browser.run("document.querySelector('form.upload [type=submit]').click()")
-        problem = "document.querySelector('form.upload .problem')"
-        browser.wait(lambda: browser.run(f"{problem}.hidden") is False, "a problem")
-        assert "cifar10 is the name of a built-in dataset" in browser.run(f"{problem}.textContent")
-        assert "my-cifar10" in browser.run(f"{problem}.textContent")
+    with LiveServer(create_app(filled.settings)) as server, browser(tmp_path) as page:
+        page.open(f"{server.url}/datasets")
+        page.choose_file("input[name=file]", archive)
+        page.read(f"{NAME}.value = 'cifar10'")
+        page.read(SUBMIT)
+        page.wait(f"{PROBLEM}.hidden === false")
+        assert "cifar10 is the name of a built-in dataset" in page.read(f"{PROBLEM}.textContent")
+        assert "my-cifar10" in page.read(f"{PROBLEM}.textContent")

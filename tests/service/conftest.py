@@ -1,6 +1,5 @@
 """Fixtures of the API's tests."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,25 +7,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.settings import Settings
-from models.store import Store
 from tests.service.lab_of_one import Filled, client_of, settings_in
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with tables and nothing in them, made once."""
-    settings = settings_in(tmp_path_factory.mktemp("empty"))
-    store = Store(settings)
-    store.migrate()
-    store.dispose()
-    return settings.data_dir / "epochal.db"
+from tests.stores import make_tables
 
 
 @pytest.fixture
-def settings(tmp_path: Path, empty_database: Path) -> Settings:
+def settings(tmp_path: Path) -> Settings:
     """A lab of its own, on loopback, without keys and without a broker."""
-    shutil.copy(empty_database, tmp_path / "epochal.db")
-    return settings_in(tmp_path)
+    settings = settings_in(tmp_path)
+    make_tables(settings)
+    return settings
 
 
 @pytest.fixture

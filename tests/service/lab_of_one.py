@@ -18,11 +18,12 @@ from models.curves.metrics import EpochMetrics
 from models.files import sha256_of
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store import Status, Store, artifacts, experiments, history, runs
+from models.store import Status, artifacts, experiments, history, runs
 from models.store.runs import Claim
 from models.store.states import ArtifactKind
 from service.app import create_app
 from service.http.protocol import GuardedProtocol
+from tests.stores import new_store
 
 BASE_URL = "http://127.0.0.1"
 NAN = float("nan")
@@ -61,8 +62,7 @@ class Filled:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = Store(settings)
-        self.store.migrate()
+        self.store = new_store(settings)
 
     def add(self, **changes: Any) -> int:
         """A queued experiment."""

@@ -19,8 +19,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     url = new_database() if SERVER else None
     settings = Settings(data_dir=tmp_path_factory.mktemp("lab"), port=0, workers=1, lease_seconds=4.0, database_url=url)
     load_dataset("cifar10", settings)
-    # Tiny networks gain nothing from a second thread, and wait for it when the machine is busy.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     said: list[str] = []
     before = os.umask(0)  # whatever it is, what the lab makes is its user's alone
     with Lab(settings, say=said.append) as running:

@@ -17,7 +17,7 @@ from service.cli.client import Client
 from tests.postgres import MISSING, Postgres, new_database, programs
 from tests.system.experiments import small_spec, wait_until_ended
 from tests.system.foreign import EPOCHAL
-from tests.system.test_up import up
+from tests.system.test_up import exit_code, up
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(programs() is None, reason=MISSING)]
 
@@ -53,7 +53,7 @@ def test_a_worker_elsewhere_trains_with_broker_database_and_a_shared_folder(
         with subprocess.Popen(
             [*EPOCHAL, "worker", "--name", "elsewhere"],
             cwd=elsewhere,
-            env={**os.environ, **network, **own, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **network, **own},
             stderr=subprocess.DEVNULL,
         ) as worker:
             try:
@@ -64,4 +64,4 @@ def test_a_worker_elsewhere_trains_with_broker_database_and_a_shared_folder(
                     assert client.get_bytes(f"/experiments/{ended['id']}/kernels.png").startswith(b"\x89PNG")
             finally:
                 worker.send_signal(signal.SIGTERM)
-                assert worker.wait(20) == 0
+                assert exit_code(worker) == 0

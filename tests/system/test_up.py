@@ -10,13 +10,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 from PIL import Image
 
+from benchmarks.faults.waiting import patience
 from service.cli.client import Client
 from tests.processes import wait_until
 from tests.system.experiments import long_spec, small_spec, wait_until_ended
@@ -24,6 +27,7 @@ from tests.system.foreign import EPOCHAL, foreign_environment
 
 SECONDS = 60.0
 """For one answer: the first requests of a lab wait for imports, which take a busy machine longer than httpx waits."""
+get = partial(httpx.get, timeout=SECONDS)
 
 pytestmark = pytest.mark.timeout(300)  # a busy machine may take a minute to start a lab
 
@@ -65,7 +69,13 @@ def up(data_dir: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str]
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                process.wait(30)
+                exit_code(process)
+
+
+def exit_code(process: subprocess.Popen[Any]) -> int:
+    """What a lab or a worker exits with that was told to end."""
+    wait_until(lambda: process.poll() is not None, 30, "a process that was told to end")
+    return process.wait()
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -74,8 +84,8 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def test_other_packages_of_the_same_names_do_no_harm_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
-    with up(tmp_path / "lab", OMP_NUM_THREADS="1") as (process, url, children):
-        assert httpx.get(f"{url}/readyz").status_code == 200
+    with up(tmp_path / "lab") as (process, url, children):
+        assert get(f"{url}/readyz").status_code == 200
         assert len(children) >= 3, "broker, API and worker"
         with Client(url) as client:  # the worker forks a process that trains, the API starts one that decodes
             number = client.post("/experiments", small_spec(epochs=1))["id"]
@@ -88,7 +98,7 @@ def test_other_packages_of_the_same_names_do_no_harm_and_ctrl_c_stops_everything
         )
         assert predicted.status_code == 200, predicted.text
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
-        assert process.wait(30) == 0
+        assert exit_code(process) == 0
     assert gone(children)
     left = {path.name for path in (tmp_path / "lab").rglob("*") if path.is_socket()}
     assert not left
@@ -100,35 +110,35 @@ def test_a_lab_shows_its_first_key_once_and_when_killed_takes_its_processes_with
 ) -> None:
     """Each start of a lab takes seconds, so one lab with keys is used, killed, and started again."""
     data_dir = tmp_path / "lab"
-    with up(data_dir, EPOCHAL_AUTH="true", OMP_NUM_THREADS="1") as (process, url, children):
+    with up(data_dir, EPOCHAL_AUTH="true") as (process, url, children):
         found = re.search(r"epochal_\S{20,}", process.shown)  # type: ignore[attr-defined]
         assert found is not None
-        assert httpx.get(f"{url}/api/v1/experiments").status_code == 401
+        assert get(f"{url}/api/v1/experiments").status_code == 401
         headers = {"Authorization": f"Bearer {found.group()}"}
-        assert httpx.get(f"{url}/api/v1/experiments", headers=headers).status_code == 200
+        assert get(f"{url}/api/v1/experiments", headers=headers).status_code == 200
         log_out_while_the_cookie_is_kept(url, found.group())
         revoke_while_a_stream_is_open(url, headers, data_dir)
         process.kill()
-        process.wait(10)
+        process.wait()
         # All at once, but for the nursery, which notices when it has imported torch.
         wait_until(lambda: gone(children), what="the end of the lab's processes")
     with up(data_dir, EPOCHAL_AUTH="true", EPOCHAL_WORKERS="0") as (process, url, _):
         assert not re.search(r"epochal_\S{20,}", process.shown)  # type: ignore[attr-defined]
-        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert get(f"{url}/healthz").status_code == 200
         join_by_hand(url, headers, data_dir)
 
 
 def log_out_while_the_cookie_is_kept(url: str, key: str) -> None:
     """The session is over with the answer to the logout, for whoever kept its cookie as well."""
-    with httpx.Client(base_url=url, headers={"Origin": url}) as browser:
+    with httpx.Client(base_url=url, headers={"Origin": url}, timeout=SECONDS) as browser:
         token = re.search(r'name="token" value="([^"]+)"', browser.get("/login").text)
         assert token is not None
         assert browser.post("/login", data={"token": token[1], "key": key, "next": "/"}).status_code == 303
         kept = {"Cookie": f"epochal_session={browser.cookies['epochal_session']}"}
-        assert httpx.get(f"{url}/api/v1/presets", headers=kept).status_code == 200
+        assert get(f"{url}/api/v1/presets", headers=kept).status_code == 200
         assert browser.post("/logout").status_code == 303
-    assert httpx.get(f"{url}/api/v1/presets", headers=kept).status_code == 401
-    assert httpx.get(f"{url}/", headers=kept).headers["location"].startswith("/login")
+    assert get(f"{url}/api/v1/presets", headers=kept).status_code == 401
+    assert get(f"{url}/", headers=kept).headers["location"].startswith("/login")
 
 
 def revoke_while_a_stream_is_open(url: str, headers: dict[str, str], data_dir: Path) -> None:
@@ -148,7 +158,7 @@ def revoke_while_a_stream_is_open(url: str, headers: dict[str, str], data_dir: P
         assert stream.recv(65536).startswith(b"HTTP/1.1 200")
         subprocess.run([*EPOCHAL, "keys", "revoke", "leaving", *where], capture_output=True, check=True)
         received = b""
-        stream.settimeout(10)  # an idle connection would be left open for longer
+        stream.settimeout(patience(10))  # an idle connection would be left open for longer
         while piece := stream.recv(65536):
             received += piece
     assert received.endswith(b"0\r\n\r\n")
@@ -160,19 +170,19 @@ def join_by_hand(url: str, headers: dict[str, str], data_dir: Path) -> None:
 
     def seen() -> bool:
         # The worker that was killed with its lab passes for live for 15 seconds more.
-        return "by-hand" in httpx.get(f"{url}/readyz", headers=headers, timeout=SECONDS).text
+        return "by-hand" in get(f"{url}/readyz", headers=headers).text
 
     assert not seen()
     folder = data_dir.parent / "foreign"
     with subprocess.Popen(
         [*EPOCHAL, "worker", "--name", "by-hand", "--data-dir", str(data_dir)],
         cwd=folder,
-        env={**foreign_environment(folder), "OMP_NUM_THREADS": "1"},
+        env=foreign_environment(folder),
         stderr=subprocess.DEVNULL,
     ) as worker:
         wait_until(seen, what="the worker to be seen")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(15) == 0
+        assert exit_code(worker) == 0
 
 
 def test_a_worker_that_finds_no_lab_says_so(tmp_path: Path) -> None:

@@ -65,15 +65,15 @@ class WorkerProcess(ExtraWorker):
         super().kill()
         wait_until(lambda: not any(alive(pid) for pid in family), what=f"the family of {self.name} to end")
 
-    def stop(self, signum: int = signal.SIGTERM, seconds: float = 10.0) -> int:
-        """Ask the worker to end; its exit code. It has ten seconds."""
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """Ask the worker to end; its exit code. It promises to end within ten seconds, and to leave no process."""
         family = self.family()
         if self.process.poll() is None:
             self.process.send_signal(signum)
             self.process.send_signal(signal.SIGCONT)
-        code = self.process.wait(seconds)
-        assert not any(alive(pid) for pid in family[1:]), "orphans were left"
-        return code
+        wait_until(lambda: self.process.poll() is not None, 10, f"{self.name} to end")
+        wait_until(lambda: not any(alive(pid) for pid in family), 10, f"the family of {self.name} to end")
+        return self.process.wait()
 
 
 class Lab(StoredExperiments):

@@ -87,7 +87,8 @@ def test_a_worker_that_is_stopped_while_the_database_is_away_ends_in_time_and_it
     )
     family = leaving.family()
     leaving.process.terminate()
-    assert leaving.process.wait(30) == 0
+    wait_until(lambda: leaving.process.poll() is not None, 10, "the worker to end")
+    assert leaving.process.returncode == 0
     wait_until(lambda: not any(alive(pid) for pid in family), 20, "the worker's processes to end")
     postgres.start()
     wait_until(lambda: len(lab.runs(experiment_id)) == 2, 120, "the other worker to take the run up")

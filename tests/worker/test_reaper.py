@@ -11,6 +11,7 @@ from models.errors import Unavailable
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, experiments, runs
+from tests.stores import make_tables
 from worker import folders
 from worker.processes.nursery import Nursery
 from worker.reaper import PeriodicAction, Reaper, Silence
@@ -24,9 +25,8 @@ def runtime(tmp_path: Path) -> Runtime:
     settings = Settings(
         data_dir=tmp_path, lease_seconds=LEASE_SECONDS, broker_url=f"redis+socket://{tmp_path}/nobody-listens"
     )
-    runtime = Runtime(settings, "reaper@test", queue.make_celery(settings), Nursery())
-    runtime.store.migrate()
-    return runtime
+    make_tables(settings)
+    return Runtime(settings, "reaper@test", queue.make_celery(settings), Nursery())
 
 
 def claimed(runtime: Runtime) -> runs.Claim:

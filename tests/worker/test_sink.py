@@ -15,6 +15,7 @@ from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, Store, artifacts, experiments, history, runs
 from models.verdict import judge
+from tests.stores import new_store
 from worker import sink as sink_module
 from worker.folders import attempt_folder, sweep
 from worker.sink import Pace, StoreSink
@@ -25,8 +26,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(data_dir=folder)
-        self.store = Store(self.settings)
-        self.store.migrate()
+        self.store = new_store(self.settings)
         with self.store.writing() as session:
             self.experiment_id = experiments.create(
                 session, parse_spec({"model": "baseline", "epochs": 4}), layers=None, warnings=[]

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +13,7 @@ from models.errors import SpecError
 from models.spec.parse import parse_spec
 from service.catalogue.describe import describe_spec
 from service.catalogue.describing import Describing
+from tests.processes import wait_until
 
 CIFAR10 = get_dataset("cifar10")
 TOO_LARGE = {"model": {"blocks": [{"convs": [{"channels": 3, "kernel_size": 31}]}] * 3}}
@@ -40,10 +40,7 @@ def test_it_answers_as_this_process_would_is_replaced_when_killed_and_ends_when_
     os.kill(killed, signal.SIGKILL)
     assert describing.ask("architectures")
     assert describing.pid not in (None, killed)
-    deadline = time.monotonic() + 60
-    while describing.pid is not None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert describing.pid is None
+    wait_until(lambda: describing.pid is None, what="the idle process to end")
 
 
 def test_the_api_imports_no_torch() -> None:

@@ -23,6 +23,7 @@ from models.webhooks import CHOICES
 from service.cli.main import app
 from tests.service.datasets.photos import do_jobs, photos, picture
 from tests.service.lab_of_one import Filled
+from tests.stores import new_store
 
 FILE = "1/attempt-1/weights-best.safetensors"
 
@@ -31,8 +32,7 @@ FILE = "1/attempt-1/weights-best.safetensors"
 def lab(tmp_path: Path) -> Path:
     """A data directory with one running experiment and one artifact, and a file that no row names."""
     settings = Settings(data_dir=tmp_path / "lab")
-    store = Store(settings)
-    store.migrate()
+    store = new_store(settings)
     file = settings.experiments_dir / FILE
     file.parent.mkdir(parents=True)
     file.write_bytes(b"weights")

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from models.files import sha256_of
 from models.settings import Settings
 from models.spec.parse import parse_spec
-from models.store import Store, artifacts, experiments, runs
+from models.store import artifacts, experiments, runs
 from models.store.states import ArtifactKind
 from service.cli.main import app
+from tests.stores import new_store
 
 FILE = "1/attempt-1/weights-best.safetensors"
 MEMBER = f"experiments/{FILE}"
@@ -35,8 +36,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a sound backup of one experiment with one artifact holds."""
     folder = tmp_path_factory.mktemp("sound")
     lab = Settings(data_dir=folder / "lab")
-    store = Store(lab)
-    store.migrate()
+    store = new_store(lab)
     file = lab.experiments_dir / FILE
     file.parent.mkdir(parents=True)
     file.write_bytes(b"weights")

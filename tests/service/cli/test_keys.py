@@ -6,9 +6,10 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from models.settings import Settings
-from models.store import Store, keys
+from models.store import keys
 from service.cli.main import app
 from tests.service.lab_of_one import client_of
+from tests.stores import new_store
 
 
 def run(*arguments: str) -> str:
@@ -34,8 +35,7 @@ def test_a_key_is_shown_once_and_works_until_it_is_revoked(tmp_path: Path) -> No
 
 
 def test_the_first_key_is_made_once_and_again_when_all_are_revoked(tmp_path: Path) -> None:
-    store = Store(Settings(data_dir=tmp_path))
-    store.migrate()
+    store = new_store(Settings(data_dir=tmp_path))
     with store.writing() as session:
         assert keys.create_first(session)
         assert keys.create_first(session) is None

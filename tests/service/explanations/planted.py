@@ -9,10 +9,10 @@ from PIL import Image
 from torch.nn import functional
 
 from models.networks.inputs import network_input
-from models.store import Store
 from tests.service.lab_of_one import settings_in
 from tests.service.predictions.pictures import encode
 from tests.service.predictions.trained import Lab, Trained
+from tests.stores import new_store
 
 SIDE, CORNER = 32, 8
 LOOKED_AT = np.s_[: CORNER + 4, : CORNER + 4]
@@ -59,8 +59,7 @@ def train(lab: Lab, trained: Trained, steps: int = 40) -> None:
 def planted_lab(folder: Path) -> tuple[Lab, Trained, Trained]:
     """A lab with a network that looks at the corner, and one with random weights."""
     settings = settings_in(folder)
-    store = Store(settings)
-    store.migrate()
+    store = new_store(settings)
     lab = Lab(store, settings)
     trained = lab.train(MODEL)
     train(lab, trained)

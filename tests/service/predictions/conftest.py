@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 
 from models.settings import Settings
-from models.store import Store
 from tests.service.predictions.trained import Lab
+from tests.stores import new_store
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     """An empty lab of this test's own."""
     settings = Settings(data_dir=tmp_path / "lab")
-    store = Store(settings)
-    store.migrate()
+    store = new_store(settings)
     yield Lab(store, settings)
     store.dispose()

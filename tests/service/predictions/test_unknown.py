@@ -14,11 +14,12 @@ from starlette.testclient import TestClient
 from models.evaluation.outputs import read_about
 from models.evaluation.roc import roc_curve
 from models.files import sha256_of
-from models.store import Store, artifacts
+from models.store import artifacts
 from models.store.states import ArtifactKind
 from tests.service.explanations.planted import as_png
 from tests.service.lab_of_one import client_of, settings_in
 from tests.service.predictions.trained import Lab
+from tests.stores import new_store
 from tests.worker.training.tiny import PLAIN, images, spec
 from worker.training.engine import train
 from worker.training.sink import MemorySink
@@ -74,8 +75,7 @@ class Scored:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scored]:
     """A small network, trained on 300 images and measured on 300 others."""
     settings = settings_in(tmp_path_factory.mktemp("unknown"))
-    store = Store(settings)
-    store.migrate()
+    store = new_store(settings)
     half = {"name": "cifar10", "val_fraction": 0.5}
     claim = Lab(store, settings).add_experiment(PLAIN, epochs=2, batch_size=32)
     folder = settings.experiments_dir / f"{claim.experiment_id}"

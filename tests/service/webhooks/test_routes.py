@@ -1,7 +1,6 @@
 """Webhooks over HTTP: added, listed, changed, tested, deleted; their secret is shown once."""
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from service.cli import options
 from service.cli.client import Client
 from service.cli.main import app
 from service.webhooks.connect import Connector
+from tests.processes import wait_until
 from tests.service.lab_of_one import Filled, LiveServer, client_of, epoch, settings_in
 from tests.service.webhooks.receiver import Receiver
 
@@ -174,9 +174,7 @@ def test_webhooks_are_added_tested_and_told_by_a_running_lab_and_its_commands(
         assert "not delivered yet: 404" in run("test", "1", expect=1)
         assert "experiment.completed" in run("list")
         number = filled.trained([epoch(1)])
-        until = time.monotonic() + 60
-        while len(receiver.arrived) < 3 and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_until(lambda: len(receiver.arrived) == 3, what="the third message")
         assert json.loads(receiver.arrived[-1].body)["data"]["id"] == number
         assert "webhook.test" in run("show", "1")
         assert "deleted" in run("delete", "1")
