@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.faults.report import machine
+from benchmarks.faults.waiting import wait_until
 from benchmarks.requests import Traffic
 from benchmarks.rows import put_between
 from benchmarks.seeding import seed_store
@@ -191,7 +192,7 @@ def measure_under_load(lab: Lab, client: httpx.Client, num_experiments: int, sec
     traffic = Traffic(lab.url, number, num_experiments, NUM_STREAMS, REQUESTS_PER_SECOND)
     try:
         training = Training(store, number)
-        wait_until(lambda: training.place() > (1, 0), "the first epoch")
+        wait_until(lambda: training.place() > (1, 0), "the first epoch", 180)
         slowdowns = []
         with traffic:
             before = undisturbed(training, memory.process)
@@ -261,15 +262,6 @@ class Training:
         while (place := self.place()) == before:
             time.sleep(0.02)
         return place, time.monotonic()
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
-    """Return once the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.1)
 
 
 class Memory:

@@ -16,6 +16,7 @@ import httpx
 import psutil
 import uvloop
 
+from benchmarks.faults.waiting import wait_until
 from benchmarks.serving_networks import CASES, described, pictures, spec_of, weights_of
 from models.files import sha256_of, write
 from models.networks.export import export_described
@@ -133,12 +134,9 @@ def lab(folder: Path, workers: int = 1) -> Iterator[Lab]:
 
 def address_of(file: Path, key: str = "url") -> str:
     """The address that a server writes into a file when it listens."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if file.is_file() and (url := json.loads(file.read_text() or "{}").get(key)):
-            return str(url)
-        time.sleep(0.2)
-    raise SystemExit(f"{file} did not appear within two minutes")
+    return str(
+        wait_until(lambda: file.is_file() and json.loads(file.read_text() or "{}").get(key), f"{key} in {file}", 120)
+    )
 
 
 def form_of(case: str) -> bytes:

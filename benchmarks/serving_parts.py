@@ -15,7 +15,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from benchmarks.load import Training, wait_until
+from benchmarks.faults.waiting import wait_until
+from benchmarks.load import Training
 from benchmarks.serving_ceiling import ceiling
 from benchmarks.serving_lab import Answers, ask, form_of, lab, warm_up
 from models.settings import Settings
@@ -36,7 +37,7 @@ def beside_training() -> dict[str, Any]:
         number = int(api.post("/experiments", json={"model": CASE, "epochs": 1000}).raise_for_status().json()["id"])
         store = Store(Settings(data_dir=started.data_dir))
         training = Training(store, number)
-        wait_until(lambda: training.place() > (1, 0), "the first epoch")
+        wait_until(lambda: training.place() > (1, 0), "the first epoch", 180)
         alone, beside, busy = list[float](), list[float](), Answers()
         for _ in range(TURNS):
             alone.append(training.speed(SECONDS))

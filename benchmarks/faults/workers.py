@@ -1,13 +1,12 @@
 """Worker processes of a lab under test: ready ones, extra ones, and what trains below them."""
 
-import os
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
+from benchmarks.faults.waiting import Broken, wait_until
 from models.imports import module_command, own_packages_first
 from service.lab.tether import tethered
 
@@ -16,11 +15,10 @@ READY = b"worker ready to train"
 
 def wait_until_ready(log: Path, offset: int, seconds: float = 120.0) -> None:
     """Wait until a worker logs, after `offset`, that its nursery is warm."""
-    began = time.monotonic()
-    while READY not in log.read_bytes()[offset:]:
-        if time.monotonic() - began > seconds * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0))):
-            raise AssertionError(f"waited {seconds:g} s and more in vain for a worker; {log.name} ends: {tail(log)}")
-        time.sleep(0.05)
+    try:
+        wait_until(lambda: READY in log.read_bytes()[offset:], "a worker", seconds)
+    except Broken as error:
+        raise Broken(f"{error}; {log.name} ends: {tail(log)}") from None
 
 
 def tail(log: Path, num_lines: int = 5) -> str:

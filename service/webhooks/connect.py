@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -93,6 +94,12 @@ def _refusal(host: str, addresses: Sequence[Address]) -> str:
     return f"{host} is {named}, which is not on the public internet; {ALLOW}"
 
 
+@cache
+def _public_authorities() -> ssl.SSLContext:
+    """The certificate authorities that everybody trusts; read once a process, as that takes 40 ms."""
+    return httpx.create_ssl_context()
+
+
 @dataclass(frozen=True)
 class Connector:
     """Sends messages, each on a connection of its own."""
@@ -101,7 +108,7 @@ class Connector:
     resolve: Resolve = resolve_host
     connect_seconds: float = CONNECT_SECONDS
     total_seconds: float = TOTAL_SECONDS
-    ssl_context: ssl.SSLContext = field(default_factory=httpx.create_ssl_context)
+    ssl_context: ssl.SSLContext = field(default_factory=_public_authorities)
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         """POST a body, and read the beginning of the answer. Never raises for what the other side does."""

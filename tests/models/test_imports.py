@@ -4,20 +4,15 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from models.imports import HOME, module_command, own_packages_first
 
 
-@pytest.mark.parametrize("form", ["package", "module", "folder"])
-def test_a_module_of_ours_is_run_where_others_have_its_packages_names(tmp_path: Path, form: str) -> None:
-    for name in ("models", "service", "worker"):
-        if form == "module":
-            (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
-        else:
-            (tmp_path / name).mkdir()
-        if form == "package":
-            (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
+def test_a_module_of_ours_is_run_where_others_have_its_packages_names(tmp_path: Path) -> None:
+    """As a package, as a module, and as a folder without a file."""
+    for name in ("models", "worker"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    (tmp_path / "service.py").write_text("raise SystemExit('the wrong one')")
     environment = own_packages_first({**os.environ, "PYTHONPATH": str(tmp_path)})
     command = module_command("service.cli.main", "data", "--help")
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
