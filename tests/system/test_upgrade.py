@@ -16,6 +16,7 @@ from models.settings import Settings
 from service.cli.client import Client
 from service.lab.lab import Lab
 from tests.processes import wait_until
+from tests.system.experiments import wait_until_ended
 
 FOLDER = Path(__file__).parent / "data"
 KEY = (FOLDER / "lab-0.1.0.key").read_text().strip()
@@ -31,6 +32,23 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     load_dataset("cifar10", settings)
     with Lab(settings) as lab, Client(lab.url, KEY) as client:
         yield client
+
+
+def test_the_interrupted_run_goes_on_from_its_checkpoint(upgraded: Client) -> None:
+    """First, since the lab takes it up at once: the others would wait while it trains."""
+    before = json.loads((FOLDER / "lab-0.1.0.json").read_text())["interrupted_epochs"]
+
+    def further() -> bool:
+        return len(upgraded.get("/experiments/2/metrics")["epochs"]) > before + 1
+
+    wait_until(further, what="an epoch after the upgrade")
+    first, second = upgraded.get("/experiments/2")["runs"]
+    assert first["status"] == "handed_back"
+    assert second["start_epoch"] >= before - 1 > 0
+    epochs = [each["epoch"] for each in upgraded.get("/experiments/2/metrics")["epochs"]]
+    assert epochs == list(range(1, len(epochs) + 1))
+    upgraded.post("/experiments/2/cancel", {})
+    wait_until_ended(upgraded, 2)
 
 
 def test_what_was_stored_reads_as_it_did(upgraded: Client) -> None:
@@ -57,18 +75,3 @@ def test_its_weights_predict_and_its_pictures_are_drawn(upgraded: Client) -> Non
     for now, then in zip(answer["top"], before["top"], strict=True):
         assert now["label"] == then["label"]
         assert now["probability"] == pytest.approx(then["probability"], abs=1e-4)
-
-
-def test_the_interrupted_run_goes_on_from_its_checkpoint(upgraded: Client) -> None:
-    before = json.loads((FOLDER / "lab-0.1.0.json").read_text())["interrupted_epochs"]
-
-    def further() -> bool:
-        return len(upgraded.get("/experiments/2/metrics")["epochs"]) > before + 1
-
-    wait_until(further, what="an epoch after the upgrade")
-    first, second = upgraded.get("/experiments/2")["runs"]
-    assert first["status"] == "handed_back"
-    assert second["start_epoch"] >= before - 1 > 0
-    epochs = [each["epoch"] for each in upgraded.get("/experiments/2/metrics")["epochs"]]
-    assert epochs == list(range(1, len(epochs) + 1))
-    upgraded.post("/experiments/2/cancel", {})

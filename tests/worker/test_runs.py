@@ -102,19 +102,6 @@ def test_out_of_memory_fails_the_run_with_that_reason(lab: Lab) -> None:
     lab.wait_for(lab.submit(epochs=1), Status.COMPLETED)
 
 
-def test_a_run_without_progress_is_ended_by_the_watchdog(lab: Lab) -> None:
-    for worker in lab.workers:
-        worker.stop()
-    worker = lab.start_worker(stall_seconds=2.0, max_attempts=1)
-    experiment_id = lab.submit(**endless())
-    lab.wait_for_epoch(experiment_id, 1)
-    lab.put_to_sleep(lab.training_process(experiment_id))
-    experiment = lab.wait_for(experiment_id, Status.FAILED)
-    assert "no progress" in experiment.reason
-    assert worker.process.poll() is None
-    worker.stop()
-
-
 def test_cancelling_while_training_keeps_the_last_weights(lab: Lab) -> None:
     lab.worker()
     experiment_id = lab.submit(**endless())
@@ -203,3 +190,15 @@ def test_two_workers_share_the_queue_and_train_nothing_twice(lab: Lab) -> None:
     assert [len(lab.runs(experiment_id)) for experiment_id in ids] == [1] * 4
     with lab.store.reading() as session:
         assert runs.running(session) == []
+
+
+def test_a_run_without_progress_is_ended_by_the_watchdog(lab: Lab) -> None:
+    lab.stop_workers()
+    worker = lab.start_worker(stall_seconds=2.0, max_attempts=1)
+    experiment_id = lab.submit(**endless())
+    lab.wait_for_epoch(experiment_id, 1)
+    lab.put_to_sleep(lab.training_process(experiment_id))
+    experiment = lab.wait_for(experiment_id, Status.FAILED)
+    assert "no progress" in experiment.reason
+    assert worker.process.poll() is None
+    worker.stop()

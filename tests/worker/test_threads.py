@@ -32,20 +32,10 @@ def reproduction(lab: Lab, changes: list[tuple[int, int, int]]) -> int:
     return repeated
 
 
-def test_a_runs_threads_are_recorded(lab: Lab) -> None:
-    lab.worker()
-    experiment_id = lab.submit(epochs=1)
-    environment = lab.wait_for(experiment_id, Status.COMPLETED).environment
-    assert environment["thread_changes"] == [{"times_lowered": 0, "epoch": 1, "step": 0, "threads": 1}]
-    assert environment["threads"] == 1
-    assert environment["cores"] == usable_cores()
-
-
 @pytest.mark.skipif(usable_cores() < 2, reason="one core runs one thread")
 def test_a_reproduction_has_the_originals_threads_at_each_step(lab: Lab) -> None:
     """Steps are small here: of itself a run would take one thread throughout."""
-    for worker in lab.workers:
-        worker.stop()
+    lab.stop_workers()
     worker = lab.start_worker(omp_num_threads="2")
     changes = [(1, 0, 2), (1, 7, 1), (3, 0, 2)]
     repeated = reproduction(lab, changes)
@@ -53,6 +43,15 @@ def test_a_reproduction_has_the_originals_threads_at_each_step(lab: Lab) -> None
     assert [(each["epoch"], each["step"], each["threads"]) for each in recorded] == changes
     assert lab.notices(repeated) == ["threads-changed", "threads-changed"]
     worker.stop()
+
+
+def test_a_runs_threads_are_recorded(lab: Lab) -> None:
+    lab.worker()
+    experiment_id = lab.submit(epochs=1)
+    environment = lab.wait_for(experiment_id, Status.COMPLETED).environment
+    assert environment["thread_changes"] == [{"times_lowered": 0, "epoch": 1, "step": 0, "threads": 1}]
+    assert environment["threads"] == 1
+    assert environment["cores"] == usable_cores()
 
 
 def test_a_reproduction_that_may_not_have_as_many_threads_says_so(lab: Lab) -> None:
