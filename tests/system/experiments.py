@@ -8,21 +8,21 @@ from tests.processes import wait_until
 
 
 def small_spec(**changes: Any) -> dict[str, Any]:
-    """A real experiment that takes about a second: baseline on a small part of CIFAR-10."""
+    """A real experiment that takes about a second: baseline on a part of CIFAR-10."""
     spec = {
         "name": "small",
-        "dataset": {"name": "cifar10", "train_limit": 400, "val_limit": 200},
+        "dataset": {"name": "cifar10", "train_limit": 1000, "val_limit": 500},
         "model": "baseline",
         "optimizer": {"name": "sgd", "lr": 0.02, "momentum": 0.9},
         "epochs": 3,
-        "batch_size": 20,
+        "batch_size": 50,
         "seed": 1,
     }
     return {**spec, **changes}
 
 
 def long_spec(**changes: Any) -> dict[str, Any]:
-    """One that goes on until somebody cancels it, several epochs a second."""
+    """One that goes on until somebody cancels it, an epoch a second or so."""
     return small_spec(name="long", epochs=2000, **changes)
 
 

@@ -196,35 +196,26 @@ def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-ANOTHER = """
+SIDE_BY_SIDE = """
 import json, sys
 from pathlib import Path
-from tests.worker.training.test_resume import figures_with_two_threads
-print("ready", flush=True)
-sys.stdin.readline()
-print(json.dumps(figures_with_two_threads(Path(sys.argv[1]))))
+from tests.worker.training.tiny import figures, run
+from tests.worker.training.test_resume import EVERYTHING
+import torch
+torch.set_num_threads(2)
+_, sink = run(Path(sys.argv[1]), epochs=4, **EVERYTHING)
+print(json.dumps(figures(sink.epochs)))
 """
 
 
-def figures_with_two_threads(folder: Path) -> list[tuple[float | None, ...]]:
-    torch.set_num_threads(2)
-    _, sink = run(folder, epochs=4, **EVERYTHING)
-    return figures(sink.epochs)
-
-
 def test_two_runs_side_by_side_are_identical_to_the_bit(tmp_path: Path) -> None:
-    """One in this process and one in another, which begin when both have imported torch."""
-    command = [sys.executable, "-c", ANOTHER, str(tmp_path / "two")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as another:
-        assert another.stdout is not None
-        assert another.stdout.readline() == "ready\n"
-        assert another.stdin is not None
-        another.stdin.write("begin\n")
-        another.stdin.flush()
-        here = figures_with_two_threads(tmp_path / "one")
-        there = json.loads(another.communicate()[0])
-    assert another.returncode == 0
-    assert len(there) == 4
-    assert there == json.loads(json.dumps(here))
+    command = [sys.executable, "-c", SIDE_BY_SIDE]
+    runs = [
+        subprocess.Popen([*command, str(tmp_path / name)], stdout=subprocess.PIPE, text=True) for name in ("one", "two")
+    ]
+    histories = [json.loads(process.communicate()[0]) for process in runs]
+    assert [process.returncode for process in runs] == [0, 0]
+    assert histories[0] == histories[1]
+    assert len(histories[0]) == 4
     one, two = (load_file(tmp_path / name / "weights-last.safetensors") for name in ("one", "two"))
     assert same_tensors(one, two)
