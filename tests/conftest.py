@@ -37,6 +37,20 @@ TOGETHER = (
 )
 """Modules of tests/worker that one process runs one after the other: starting a worker takes eight seconds."""
 
+LONG = (
+    "service/predictions/test_predictor.py",
+    "service/http/test_openapi.py",
+    "service/studies/test_routes.py",
+    "worker/training/diagnosis/test_divergence.py",
+    "worker/training/batches/test_augmentation.py",
+    "worker/training/test_divergence_stops.py",
+    "service/http/test_prefix.py",
+    "service/cli/test_unpacking.py",
+    "service/predictions/test_routes.py",
+    "worker/training/test_engine.py",
+)
+"""The longest modules that compute: they begin first, as one that came last would leave the other cores idle."""
+
 KEPT = ("EPOCHAL_CACHE_DIR", "EPOCHAL_TEST_POSTGRES")
 
 
@@ -58,6 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         modules.setdefault(item.path, []).append(item)
     labs = sorted((path for path in modules if path.parent in LABS), key=lambda path: LABS.index(path.parent))
     others = [path for path in modules if path.parent not in LABS]
+    others.sort(key=lambda path: path not in {TESTS / name for name in LONG})
     order = [path for pair in zip_longest(labs, others) for path in pair if path is not None]
     items[:] = [item for path in order for item in modules[path]]
 
