@@ -61,13 +61,12 @@ def classify_folder(
         if num_before:
             say(f"{num_before:,} of {len(names):,} images are in {table} already")
         try:
-            if waiting:
-                network = download(client, address, weights)
-                rows.check_by(network.by)
-                with _Progress(len(names), num_before) as progress:
-                    for done in classify_files(network, str(folder), waiting, top_k):
-                        rows.append(done)
-                        progress.advance(len(done))
+            network = download(client, address, weights)
+            rows.check_by(network.by)
+            with _Progress(len(names), num_before) as progress:
+                for done in classify_files(network, str(folder), waiting, top_k):
+                    rows.append(done)
+                    progress.advance(len(done))
         except KeyboardInterrupt:
             say(f"stopped: {len(rows.names):,} of {len(names):,} images are in {table}; the same command goes on")
             raise typer.Exit(INTERRUPTED) from None

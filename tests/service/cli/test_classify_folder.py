@@ -205,7 +205,6 @@ def test_what_is_no_table_of_this_kind_is_left_alone(run: Run) -> None:
     run("1", "images", "--csv", "out.csv")
     before = Path("out.csv").read_bytes()
     assert "other columns" in run("1", "images", "--csv", "out.csv", "--top-k", "1", expect=1).stderr
-    Path("images/new.png").write_bytes(Path("images/red.png").read_bytes())
     assert "by experiment 1, best" in run("2", "images", "--csv", "out.csv", expect=1).stderr
     assert Path("out.csv").read_bytes() == before
     for content in (b"a,b\n1,2\n", b"notes", b"\xff\xfe\n"):
