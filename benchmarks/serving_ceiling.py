@@ -48,7 +48,8 @@ def _prepare(sessions: dict[str, tuple[bytes, bytes]]) -> None:
 def _count(case: str, seconds: float) -> int:
     session, wanted, picture = _ready[case]
     until, count = time.perf_counter() + seconds, 0
-    while time.perf_counter() < until:
+    while True:
         compute_logits(session, [decode_image(open_image(picture), wanted)])
+        if time.perf_counter() > until:
+            return count  # answers are counted in the same way: those that came within the time
         count += 1
-    return count

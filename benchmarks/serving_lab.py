@@ -1,20 +1,21 @@
 """A lab with a trained experiment of each case, started as `epochal up` does, and clients that ask in a closed loop."""
 
-import asyncio
 import json
 import os
+import re
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import psutil
-import uvloop
 
 from benchmarks.faults.waiting import wait_until
 from benchmarks.serving_networks import CASES, described, pictures, spec_of, weights_of
@@ -23,6 +24,8 @@ from models.networks.export import export_described
 from models.settings import Settings
 from models.store import Store, artifacts, experiments, runs
 from models.store.states import ArtifactKind, Status
+
+LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
 @dataclass
@@ -160,34 +163,65 @@ def warm_up(url: str, path: str, body: bytes) -> None:
 
 
 def ask(url: str, path: str, body: bytes, clients: int, seconds: float) -> Answers:
-    """Ask for so long, by clients that each keep one connection open and send on when they have their answer."""
-    return uvloop.run(_ask(url, path, body, clients, seconds))
+    """Ask for so long, by clients that each keep one connection open and send on when they have their answer.
 
-
-async def _ask(url: str, path: str, body: bytes, clients: int, seconds: float) -> Answers:
+    One thread and no more than its sockets need: clients share the cores with what they measure, and each
+    millisecond of theirs makes every server look slower, the fastest most.
+    """
     host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
     request = (
         f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: multipart/form-data; boundary=cut\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
     found, until = Answers(seconds), time.perf_counter() + seconds
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection(host, int(port))
-        while (began := time.perf_counter()) < until:
-            writer.write(request)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            status, headers = answer.split(b"\r\n", 1)
-            length = next(
-                int(line[15:]) for line in headers.split(b"\r\n") if line.lower().startswith(b"content-length:")
-            )
-            content = await reader.readexactly(length)
-            if b" 200 " not in status:
-                raise SystemExit(f"{url}{path}: {status.decode()} {content[:300].decode()}")
-            now = time.perf_counter()
-            found.times.append(now - began)
-            found.in_time += now <= until
-        writer.close()
-
-    await asyncio.gather(*(client() for _ in range(clients)))
+    with selectors.DefaultSelector() as waiting, ExitStack() as stack:
+        for _ in range(clients):
+            connection = stack.enter_context(socket.create_connection((host, int(port))))
+            client = Client(connection, request)
+            waiting.register(connection, selectors.EVENT_READ, client)
+            client.send()
+        while waiting.get_map():
+            for key, _ in waiting.select():
+                client = key.data
+                if not client.is_answered():
+                    continue
+                now = time.perf_counter()
+                found.times.append(now - client.began)
+                found.in_time += now <= until
+                if now < until:
+                    client.send()
+                else:
+                    waiting.unregister(client.connection)
     return found
+
+
+class Client:
+    """One connection with one request at a time, which is always the same."""
+
+    def __init__(self, connection: socket.socket, request: bytes) -> None:
+        self.connection = connection
+        self.began = 0.0
+        self._request = request
+        self._received = b""
+
+    def send(self) -> None:
+        """Send the request."""
+        self._received, self.began = b"", time.perf_counter()
+        self.connection.sendall(self._request)
+
+    def is_answered(self) -> bool:
+        """Read what has come; whether it completes the answer.
+
+        Raises EOFError if the connection was closed, SystemExit for an answer that is no success.
+        """
+        data = self.connection.recv(65_536)
+        if not data:
+            raise EOFError("the connection was closed before the answer was complete")
+        self._received += data
+        head, end, content = self._received.partition(b"\r\n\r\n")
+        length = LENGTH.search(head) if end else None
+        if length is None or len(content) < int(length[1]):
+            return False
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise SystemExit(f"{head.decode()}\n{content[:300].decode()}")
+        return True

@@ -132,16 +132,6 @@ def _routes() -> list[BaseRoute]:
     # the first routes are found first: of a small network's answer, looking through all of them took a third
     for first in (predictions.router, registry.predictions, explanations.router):
         router.include_router(first, prefix=API, dependencies=[Depends(authorise_viewer)])
-    router.include_router(_api())
-    for module in (health.router, open_inference.health, open_inference.router, sessions.router):
-        router.include_router(module)
-    router.include_router(dataset_pages.router)
-    router.include_router(pages.router)
-    return router.routes
-
-
-def _api() -> APIRouter:
-    api = APIRouter(prefix=API)
     for module in (
         experiments,
         curves,
@@ -157,10 +147,14 @@ def _api() -> APIRouter:
         datasets,
         uploads,
         webhooks,
-    ):
-        api.include_router(module.router, dependencies=[Depends(authorise)])
-    api.include_router(health.router, include_in_schema=False)
-    return api
+    ):  # in one level: FastAPI looks through each level's routers twice
+        router.include_router(module.router, prefix=API, dependencies=[Depends(authorise)])
+    router.include_router(health.router, prefix=API, include_in_schema=False)
+    for public in (health.router, open_inference.health, open_inference.router, sessions.router):
+        router.include_router(public)
+    router.include_router(dataset_pages.router)
+    router.include_router(pages.router)
+    return router.routes
 
 
 def _lifespan(

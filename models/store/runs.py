@@ -35,6 +35,7 @@ SPANS = (
     .where(EACH.experiment_id.in_(bindparam("ids", expanding=True)))
     .order_by(EACH.experiment_id, EACH.attempt)
 )
+OF_EXPERIMENT = select(Run).where(Run.experiment_id == bindparam("id")).order_by(Run.attempt)
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def running(session: Session) -> list[RunningRun]:
 
 def list_for(session: Session, experiment_id: int) -> list[Run]:
     """The attempts at an experiment, the first one first."""
-    return list(session.scalars(select(Run).where(Run.experiment_id == experiment_id).order_by(Run.attempt)))
+    return list(session.scalars(OF_EXPERIMENT, {"id": experiment_id}))
 
 
 def spans_of(session: Session, ids: Sequence[int]) -> dict[int, list[Span]]:

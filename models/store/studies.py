@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, defer, lazyload, load_only
 
 from models.errors import Conflict, InvalidRequest, NotFound
@@ -23,6 +23,13 @@ from models.studies.images import RowImages
 
 BRIEF = (Experiment.status, Experiment.progress, Experiment.reason)
 BRIEF_ROW = (StudyRow.key, StudyRow.repeats, StudyRow.reason)
+TITLES = (
+    select(Study.id, Study.title)
+    .join(StudyRun, StudyRun.study_id == Study.id)
+    .where(StudyRun.experiment_id == bindparam("id"))
+    .order_by(Study.id)
+    .distinct()
+)
 
 
 @dataclass(frozen=True)
@@ -178,9 +185,7 @@ def studies_with(session: Session, experiment_id: int) -> list[Study]:
 
 def titles_with(session: Session, experiment_id: int) -> list[tuple[int, str]]:
     """Ids and titles of the studies that an experiment is a run of."""
-    query = select(Study.id, Study.title).join(StudyRun, StudyRun.study_id == Study.id)
-    found = query.where(StudyRun.experiment_id == experiment_id).order_by(Study.id).distinct()
-    return [(number, title) for number, title in session.execute(found)]
+    return [(number, title) for number, title in session.execute(TITLES, {"id": experiment_id})]
 
 
 def touch(study: Study) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from models.errors import InvalidRequest
@@ -65,9 +66,12 @@ def png(pixels: NDArray[np.uint8], dpi: int) -> bytes:
 
 
 def _compressed(pixels: NDArray[np.uint8]) -> bytes:
-    """Yield rows in strips, each after its filter byte 0 (none). Strips reuse memory: fresh pages cost time."""
+    """Compress rows in strips, each after its filter byte 0 (none). Strips reuse memory: fresh pages cost time.
+
+    zlib's fastest level took a third of a picture's time for the same size; ISA-L takes a tenth of that.
+    """
     height, width, _ = pixels.shape
-    compressor = zlib.compressobj(1)
+    compressor = isal_zlib.compressobj(1)
     rows = np.zeros((min(height, STRIP_ROWS), 1 + 3 * width), np.uint8)
     parts = []
     for top in range(0, height, STRIP_ROWS):

@@ -73,7 +73,6 @@ class Sheet:
         self.boxes: list[tuple[Box, str]] = []
         """Bounding boxes of the texts, from descent to the top of capitals."""
         self._items: list[tuple[float, Callable[[Renderer], None]]] = []
-        self.area(Box(0, 0, width, height), color="white", level=-1)
 
     def line(
         self,
@@ -210,12 +209,14 @@ class Sheet:
         """Render the sheet as PNG. To be called inside `drawing`."""
         width, height = (round(side * dpi / 72) for side in (self.width, self.height))
         renderer = _pixels(width, height, dpi)
-        renderer.clear()
+        pixels = np.asarray(renderer.buffer_rgba())
+        pixels.fill(255)
         self._draw(renderer)
-        return png(np.asarray(renderer.buffer_rgba())[:, :, :3], dpi)
+        return png(pixels[:, :, :3], dpi)
 
     def svg(self, title: str) -> bytes:
         """Render the sheet as SVG."""
+        self.area(Box(0, 0, self.width, self.height), color="white", level=-1)
         file = io.StringIO()
         metadata: dict[str, Any] = {"Date": None, "Creator": "Epochal", "Title": clean(title)[:300]}
         renderer = Vectors(self.width, self.height, file, image_dpi=DPI, metadata=metadata)

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.store.stamps import Stamps
 from service.http.access import check_role
+from service.http.headers import header_of
 from service.http.negotiation import accepts_gzip
 from service.http.prefix import prefix
 from service.http.rendered import is_known
@@ -31,12 +33,17 @@ MAX_ANSWER_BYTES = 1_000_000
 BYTES_BESIDE = 2_000
 """Memory of a cached answer beside its body: headers and Python objects."""
 
+MAX_ADDRESSES, MAX_ADDRESS_LENGTH = 4096, 200
+"""Of paths and queries whose route is remembered; longer ones are looked at again each time."""
+
 Key = tuple[str, str, bytes, str | None, str]
 """Cache key: path prefix, path, query, Accept header, content coding."""
 Number = int | tuple[Any, ...]
 """What an answer depends on: one number of the database, or several."""
 Stamp = Callable[[Stamps, Mapping[str, str], QueryParams], Number | None]
 """Reads the number that an answer depends on, by path and query parameters; None if it cannot be known."""
+StampOfAddress = Callable[[Stamps], int | None]
+"""The same for one path and query."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Found = TypeVar("Found")
 
@@ -131,21 +138,21 @@ class Caching:
         self._routes = routes
         self._cached: LRUCache[Key, Answer] = LRUCache(MAX_BYTES, getsizeof=lambda answer: answer.num_bytes)
         self._making: dict[Key, asyncio.Future[None]] = {}
+        self._find_remembered = lru_cache(MAX_ADDRESSES)(self._find)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = self._find_route(scope)
-        if found is None:
+        stamp_of = self._find_route(scope)
+        if stamp_of is None:
             await self.app(scope, receive, send)
             return
         state, request = scope["app"].state, Request(scope)
         scope["caller"] = await state.authenticator.identify(request)
         check_role(scope["caller"], request)
-        coding = "gzip" if accepts_gzip(request.headers.get("accept-encoding")) else ""
-        key = (prefix(), scope["path"], scope["query_string"], request.headers.get("accept"), coding)
+        coding = "gzip" if accepts_gzip(header_of(scope, b"accept-encoding")) else ""
+        key = (prefix(), scope["path"], scope["query_string"], header_of(scope, b"accept"), coding)
         while (making := self._making.get(key)) is not None:
             await asyncio.shield(making)  # a client that disconnects must not cancel what others wait for
-        stamp_of, path = found
-        stamp = stamp_of(state.stamps, path, request.query_params)
+        stamp = stamp_of(state.stamps)
         answer = self._cached.get(key)
         if stamp is None:
             await self.app(scope, receive, send)
@@ -154,13 +161,18 @@ class Caching:
         else:
             await self._make(key, stamp, scope, receive, send)
 
-    def _find_route(self, scope: Scope) -> tuple[Stamp, Mapping[str, str]] | None:
-        """Find the stamp function of the request's route, and its path parameters."""
+    def _find_route(self, scope: Scope) -> StampOfAddress | None:
+        """Find what reads the stamp of a request's answer; None if its route's answers are not cached."""
         if scope["type"] != "http" or scope["method"] != "GET":
             return None
+        path, query = scope["path"], scope["query_string"]
+        find = self._find_remembered if len(path) + len(query) <= MAX_ADDRESS_LENGTH else self._find
+        return find(path, query)
+
+    def _find(self, path: str, query: bytes) -> StampOfAddress | None:
         for pattern, stamp in self._routes:
-            if (match := pattern.match(scope["path"])) is not None:
-                return stamp, match.groupdict()
+            if (match := pattern.match(path)) is not None:
+                return _of_address(stamp, match.groupdict(), QueryParams(query))
         return None
 
     async def _make(self, key: Key, stamp: Number, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,6 +195,10 @@ class Caching:
             done.set_result(None)
         for message in messages:
             await send(message)
+
+
+def _of_address(stamp: Stamp, path: Mapping[str, str], query: QueryParams) -> StampOfAddress:
+    return lambda stamps: stamp(stamps, path, query)
 
 
 def _stamp_list(answer: Answer, scope: Scope) -> None:

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.http.headers import header_of
 from service.http.negotiation import accepts_gzip
 
 MIN_BYTES = 1000
@@ -48,7 +49,7 @@ class Compression:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        wanted = accepts_gzip(Headers(scope=scope).get("accept-encoding"))
+        wanted = accepts_gzip(header_of(scope, b"accept-encoding"))
         held: Message | None = None
         """Head of a compressible answer, delayed until the size of its body is known."""
 

@@ -29,9 +29,10 @@ class HostNames:
 
         Raises Forbidden, and BadRequest for several Host headers, of which a proxy may have checked another one.
         """
-        if (count := len(headers.getlist("host"))) > 1:
-            raise BadRequest(f"the request has {count} Host headers", fix="send one")
-        host = _host_name(headers.get("host", ""))
+        given = headers.getlist("host")
+        if len(given) > 1:
+            raise BadRequest(f"the request has {len(given)} Host headers", fix="send one")
+        host = _host_name(given[0] if given else "")
         if "*" in self.allowed or host in self.allowed or self._is_own_address(host):
             return
         raise Forbidden(

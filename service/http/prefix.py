@@ -81,9 +81,9 @@ class StripPrefix:
 
     def _stated(self, scope: Scope) -> str:
         """Return the prefix that a trusted proxy states. Proxies in a chain each put theirs in front."""
-        values = Headers(scope=scope).getlist("x-forwarded-prefix")
-        if not values or not self._trusts(scope):
+        if not self._trusts(scope):
             return ""
+        values = Headers(scope=scope).getlist("x-forwarded-prefix")
         parts = [part.strip().rstrip("/") for value in values for part in value.split(",")]
         stated = "".join(part if part.startswith("/") else f"/{part}" for part in parts if part)
         return stated if len(stated) <= MAX_PREFIX and PREFIX.fullmatch(stated) else ""

@@ -55,6 +55,21 @@ def test_lists_are_kept_until_anything_changes(client: TestClient, filled: Fille
     assert client.get(API, params={"limit": 1}).json()["items"] == client.get(API).json()["items"][:1]
 
 
+def test_a_long_address_is_kept_and_followed_like_a_short_one(
+    client: TestClient, filled: Filled, made: list[str]
+) -> None:
+    word = "x" * caching.MAX_ADDRESS_LENGTH
+
+    def found() -> int:
+        total: int = client.get(API, params={"search": word}).json()["total"]
+        return total
+
+    assert found() == found() == 0
+    assert len(made) == 1
+    filled.add(name=word)
+    assert found() == 1
+
+
 def test_a_list_is_kept_while_only_experiments_beyond_its_page_make_progress(
     client: TestClient, filled: Filled, made: list[str]
 ) -> None:
