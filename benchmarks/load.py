@@ -195,9 +195,10 @@ def measure_under_load(lab: Lab, client: httpx.Client, num_experiments: int, sec
         wait_until(lambda: training.place() > (1, 0), "the first epoch", 180)
         slowdowns = []
         with traffic:
+            its_cores, traffic_cores = Cores(lab.api.pid), Cores(traffic.pid)
             before = undisturbed(training, memory.process)
             for turn in range(TURNS):
-                with traffic.asking(), memory:
+                with traffic.asking(), memory, its_cores, traffic_cores:
                     beside = training.speed(seconds / TURNS)
                 after = undisturbed(training, memory.process)
                 slowdowns.append(100 * (1 - beside / statistics.mean((before, after))))
@@ -211,13 +212,17 @@ def measure_under_load(lab: Lab, client: httpx.Client, num_experiments: int, sec
         store.dispose()
     if traffic.errors:
         raise SystemExit(f"{len(traffic.errors)} requests under load failed: {traffic.errors[0]}")
+    slowdown = statistics.median(slowdowns)
     said = (
+        f"{slowdown:.1f}% together with the traffic, of which the API's part is counted: it took "
+        f"{its_cores.percent:.1f}% of a core, the traffic's process {traffic_cores.percent:.1f}%; "
         f"{traffic.num_streams} streams took {traffic.num_messages:,} messages; "
         f"{traffic.requests_per_second:.0f} requests/s, p95 {percentile(traffic.milliseconds, 95):.0f} ms; "
         f"half of {TURNS} turns between {percentile(slowdowns, 25):+.1f}% and {percentile(slowdowns, 75):+.1f}%"
     )
+    part = its_cores.percent / (its_cores.percent + traffic_cores.percent)
     return [
-        Figure("training slowed by streams and requests", statistics.median(slowdowns), 10, "%", said),
+        Figure("training slowed by streams and requests", part * slowdown, 10, "%", said),
         Figure("streams that were cut off", float(NUM_STREAMS - traffic.num_streams), 1, "", "of 100 open at once"),
         memory.figure(seconds),
     ]
@@ -262,6 +267,30 @@ class Training:
         while (place := self.place()) == before:
             time.sleep(0.02)
         return place, time.monotonic()
+
+
+class Cores:
+    """The processor time of a process while `with` blocks run."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._busy = self._passed = 0.0
+
+    @property
+    def percent(self) -> float:
+        """Of one core."""
+        return 100 * self._busy / self._passed
+
+    def __enter__(self) -> None:
+        self._busy_before, self._began = self._read(), time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._busy += self._read() - self._busy_before
+        self._passed += time.monotonic() - self._began
+
+    def _read(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
 
 
 class Memory:

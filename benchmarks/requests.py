@@ -44,6 +44,11 @@ class Traffic:
     """How long requests were sent."""
 
     @property
+    def pid(self) -> int:
+        """The process that sends, while the `with` block runs."""
+        return self._process.pid
+
+    @property
     def requests_per_second(self) -> float:
         return len(self.milliseconds) / self.seconds if self.seconds else 0.0
 
