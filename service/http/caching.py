@@ -42,7 +42,7 @@ Number = int | tuple[Any, ...]
 """What an answer depends on: one number of the database, or several."""
 Stamp = Callable[[Stamps, Mapping[str, str], QueryParams], Number | None]
 """Reads the number that an answer depends on, by path and query parameters; None if it cannot be known."""
-StampOfAddress = Callable[[Stamps], int | None]
+StampOfAddress = Callable[[Stamps], Number | None]
 """The same for one path and query."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Found = TypeVar("Found")
