@@ -1,6 +1,7 @@
 """Routes of studies: create, list, get, cancel, resume, clone, delete; their curves and reports."""
 
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -9,6 +10,7 @@ from starlette.responses import JSONResponse
 from models.errors import InvalidRequest, NotFound
 from models.store import studies as stored
 from models.store.states import StudyState
+from models.studies.results import RowResult, StudyResult
 from service.experiments.routes import IdempotencyKey
 from service.http.caching import cached_until, study_changes
 from service.http.dependencies import (
@@ -25,11 +27,8 @@ from service.http.errors import problems
 from service.http.pictures import (
     BINARY,
     ETAG,
-    MEDIA_TYPES,
     NOT_MODIFIED,
     TEXT,
-    Picture,
-    picture_headers,
     picture_responses,
 )
 from service.http.rendered import respond_with_tag
@@ -38,7 +37,8 @@ from service.http.schema import STUDY_CHANGES_REQUEST_BODY, STUDY_REQUEST_BODY
 from service.studies.documents import StudyDocument, StudyPage, StudyPlanDocument
 from service.studies.draw import panels_of, render_panels
 from service.studies.html import POLICY
-from service.studies.read import describe, read_result
+from service.studies.pictures import PictureRequestDep
+from service.studies.read import describe
 from service.studies.report import read_report
 from service.studies.robustness import render_robustness
 from service.studies.search_draw import render_search
@@ -46,6 +46,7 @@ from service.studies.studies import Studies, list_studies
 
 router = APIRouter(prefix="/studies", tags=["studies"], route_class=StrictRoute)
 LOCATION = {"Location": {"description": "The study's address.", "schema": {"type": "string"}, "required": True}}
+PICTURE = {**picture_responses(), **problems(401, 404, 422)}
 
 
 class ReportFormat(StrEnum):
@@ -171,18 +172,9 @@ async def clone_study(
     return document
 
 
-@router.get(
-    "/{study_id}/curves.{picture}",
-    response_class=Response,
-    responses={**picture_responses(), **problems(401, 404, 422)},
-)
+@router.get("/{study_id}/curves.{picture}", response_class=Response, responses=PICTURE)
 def draw_study_curves(
-    study_id: Id,
-    picture: Picture,
-    store: StoreDep,
-    settings: SettingsDep,
-    renderings: RenderingsDep,
-    request: Request,
+    asked: PictureRequestDep,
     _: Annotated[None, DrawPlace],
     rows: Annotated[
         str | None,
@@ -190,83 +182,32 @@ def draw_study_curves(
     ] = None,
 ) -> Response:
     """Draw the rows side by side on one scale: evolution from left to right."""
-    with store.reading() as session:
-        result = read_result(session, stored.get(session, study_id), settings.experiments_dir)
-    chosen = list(result.rows)
-    if rows is not None:
-        keys = [key.strip() for key in rows.split(";" if ";" in rows else ",") if key.strip()]
-        known = {row.key: row for row in result.rows}
-        unknown = [key for key in keys if key not in known]
-        if unknown or not keys:
-            message = f"there is no row '{(unknown or [''])[0][:60]}'; there are {', '.join(known)}"
-            raise InvalidRequest(f"rows: {message}", errors=[{"field": "rows", "message": message}])
-        chosen = [known[key] for key in keys]
+    result = asked.read()
+    chosen = list(result.rows) if rows is None else _rows_of(result, rows)
     panels = panels_of(chosen)
-    return renderings.respond(
-        request,
-        ("study-curves", result.title, [(panel.title, panel.note) for panel in panels],
-         [[run.history for run in row.runs] for row in chosen]),
-        MEDIA_TYPES[picture],
-        lambda: render_panels(panels, title=result.title, format=picture.value),
-        picture_headers(picture),
-    )  # fmt: skip
+    titles = [(panel.title, panel.note) for panel in panels]
+    key = ("study-curves", result.title, titles, [[run.history for run in row.runs] for row in chosen])
+    return asked.respond(key, partial(render_panels, panels, title=result.title))
 
 
-@router.get(
-    "/{study_id}/robustness.{picture}",
-    response_class=Response,
-    responses={**picture_responses(), **problems(401, 404, 422)},
-)
-def draw_study_robustness(
-    study_id: Id,
-    picture: Picture,
-    store: StoreDep,
-    settings: SettingsDep,
-    renderings: RenderingsDep,
-    request: Request,
-    _: Annotated[None, DrawPlace],
-) -> Response:
+@router.get("/{study_id}/robustness.{picture}", response_class=Response, responses=PICTURE)
+def draw_study_robustness(asked: PictureRequestDep, _: Annotated[None, DrawPlace]) -> Response:
     """Draw each row's accuracy on corrupted images by strength, a panel for each corruption."""
-    with store.reading() as session:
-        result = read_result(session, stored.get(session, study_id), settings.experiments_dir)
+    result = asked.read()
     rows = result.robustness
-    return renderings.respond(
-        request,
-        ("study-robustness", result.title, [(row.row, row.title, row.clean, row.accuracy) for row in rows]),
-        MEDIA_TYPES[picture],
-        lambda: render_robustness(rows, title=result.title, format=picture.value),
-        picture_headers(picture),
-    )
+    key = ("study-robustness", result.title, [(row.row, row.title, row.clean, row.accuracy) for row in rows])
+    return asked.respond(key, partial(render_robustness, rows, title=result.title))
 
 
-@router.get(
-    "/{study_id}/search.{picture}",
-    response_class=Response,
-    responses={**picture_responses(), **problems(401, 404, 422)},
-)
-def draw_study_search(
-    study_id: Id,
-    picture: Picture,
-    store: StoreDep,
-    settings: SettingsDep,
-    renderings: RenderingsDep,
-    request: Request,
-    _: Annotated[None, DrawPlace],
-) -> Response:
+@router.get("/{study_id}/search.{picture}", response_class=Response, responses=PICTURE)
+def draw_study_search(asked: PictureRequestDep, _: Annotated[None, DrawPlace]) -> Response:
     """Draw a search: accuracy by trial with the best one so far, and by the value of each field."""
-    with store.reading() as session:
-        result = read_result(session, stored.get(session, study_id), settings.experiments_dir)
+    result = asked.read()
     if (found := result.search) is None:
-        raise NotFound(
-            f"study {study_id} is no search", fix=f"GET /api/v1/studies/{study_id}/curves.png draws its rows"
-        )
-    return renderings.respond(
-        request,
-        ("study-search", result.title, found.trials, found.importances, found.spec.model_dump_json()),
-        MEDIA_TYPES[picture],
-        lambda: render_search(found, title=result.title, format=picture.value),
-        picture_headers(picture),
-    )
+        curves = f"/api/v1/studies/{asked.study_id}/curves.png"
+        raise NotFound(f"study {asked.study_id} is no search", fix=f"GET {curves} draws its rows")
+    key = ("study-search", result.title, found.trials, found.importances, found.spec.model_dump_json())
+    return asked.respond(key, partial(render_search, found, title=result.title))
 
 
 @router.get(
@@ -302,3 +243,14 @@ def get_study_report(
         lambda: report.render(form.value),
         headers,
     )
+
+
+def _rows_of(result: StudyResult, keys: str) -> list[RowResult]:
+    """The rows named in `keys`, in that order. Separated by semicolons if it has one, else by commas."""
+    chosen = [key.strip() for key in keys.split(";" if ";" in keys else ",") if key.strip()]
+    known = {row.key: row for row in result.rows}
+    unknown = [key for key in chosen if key not in known]
+    if unknown or not chosen:
+        message = f"there is no row '{(unknown or [''])[0][:60]}'; there are {', '.join(known)}"
+        raise InvalidRequest(f"rows: {message}", errors=[{"field": "rows", "message": message}])
+    return [known[key] for key in chosen]
