@@ -92,7 +92,7 @@ class FindingCode(StrEnum):
     FROZEN_BODY = "frozen-body"
     """A cause: layers with random weights were not trained, though others were."""
     TOO_FEW_IMAGES = "too-few-images"
-    """A cause: so few training images that the network learned them by heart."""
+    """A cause: so few training images that the network memorised them."""
     DESTRUCTIVE_AUGMENTATION = "destructive-augmentation"
     """A cause: augmented images are much harder to classify than the images themselves."""
     DEAD_LAYER = "dead-layer"

@@ -142,7 +142,7 @@ def _head_warnings(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     elif (narrowest := min(hidden)) < info.num_classes:
         yield warning(
             WarningCode.NARROW_HEAD,
-            f"A hidden layer of {plural(narrowest, 'unit')} has to tell {info.num_classes} classes apart.",
+            f"A hidden layer of {plural(narrowest, 'unit')} has to distinguish {info.num_classes} classes.",
             {"hidden": list(hidden), "num_classes": info.num_classes},
             f"Give every layer in model.head.hidden at least {info.num_classes} units.",
             {"model.head.hidden": [max(units, info.num_classes + 1) for units in hidden]},

@@ -23,7 +23,7 @@ __all__ = ["spec_warnings", "split_sizes"]
 
 FEW_VAL_IMAGES = 1000
 UNEVEN, VERY_UNEVEN = 2, 10
-"""Images of the largest class for one of the smallest: what is worth a word, and what a warning."""
+"""Images of the largest class for one of the smallest: from the first on there is a note, from the second a warning."""
 
 
 def spec_warnings(spec: ExperimentSpec, info: DatasetInfo) -> list[Warned]:
@@ -134,7 +134,7 @@ def _class_counts(spec: ExperimentSpec, info: DatasetInfo) -> Iterator[Warned]:
     if spec.sampler == "balanced" and spec.class_weights == "balanced":
         yield warning(
             WarningCode.BALANCED_TWICE,
-            "sampler shows every class equally often, and class_weights then makes up for their sizes once more: rare "
+            "sampler shows every class equally often, and class_weights then compensates for their sizes again: rare "
             "classes count for more than the others.",
             {},
             "Leave class_weights out.",

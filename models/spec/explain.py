@@ -93,7 +93,7 @@ def explain(error: ValidationError, body: JsonObject) -> SpecError:
     if weights:
         entries.append(_explain_class_weights(body["class_weights"]))
     if more:
-        entries.append({"field": "body", "message": f"and {more} more of the kind"})
+        entries.append({"field": "body", "message": f"and {more} more errors"})
     return SpecError(entries, fix=SCHEMA)
 
 

@@ -23,8 +23,8 @@ def combined_blocks(study: StudyResult) -> Iterable[Block]:
             )
         )
     note = (
-        "The best run alone was chosen on the validation images that it is compared on, which flatters it a little. "
-        "The interval is that of McNemar\u2019s test, as for rows with one seed."
+        "The best run alone was chosen on the validation images that it is compared on, so its score is slightly "
+        "too high. The interval is that of McNemar\u2019s test, as for rows with one seed."
     )
     yield Table(("What", "Accuracy", "Best run alone", "Difference, points"), tuple(rows), texts=("What",), note=note)
     yield Bullets(tuple(combined_sentence(one) for one in study.combined))

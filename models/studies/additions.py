@@ -1,4 +1,4 @@
-"""Rows made of other rows' runs, and rows' scores on corrupted images: results, and what a report says of them."""
+"""Rows made of other rows' runs, and rows' scores on corrupted images: results, and sentences for a report."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from models.studies.comparison import Difference, Judgement, Score, compare
 
 STRENGTHS = (1, 2, 3, 4, 5)
 MUCH_WORSE = 0.05
-"""A mean of weights that loses more than this is none of the solutions that it is made of."""
+"""A mean of weights that loses more accuracy than this is not a solution, as the weights that it is made of are."""
 CORRUPTION_WORDS = {
     "gaussian_noise": "Noise",
     "gaussian_blur": "Blur",
@@ -68,7 +68,7 @@ class Robustness:
 
 
 def combined_sentence(one: Combined) -> str:
-    """What may be said of a combination beside the best of its runs."""
+    """A sentence that compares a combination with the best of its runs, with what the data do not show."""
     if one.score is None:
         return f"{one.title}: {one.reason or 'not measured yet'}."
     reached = f"{one.title} reaches {100 * one.score.accuracy:.1f}%"
@@ -82,21 +82,21 @@ def combined_sentence(one: Combined) -> str:
     interval = interval.replace("-", "\u2212")
     match found.judgement:
         case Judgement.NOISE:
-            words = f"{reached} and cannot be told from {beside}: {interval}, which chance may explain."
+            words = f"{reached} and is not distinguishable from {beside}: {interval}, which chance may explain."
         case Judgement.BETTER:
             words = f"{reached}, better than {beside}: {interval}."
         case Judgement.WORSE:
             words = f"{reached}, worse than {beside}: {interval}."
     if one.kind == "weights" and not one.shares_start and found.value < -MUCH_WORSE:
         words += (
-            " The runs started from different weights and found different solutions; the mean of two solutions is"
-            " none. Runs that share their start (model.init_from) average better."
+            " The runs started from different weights and found different solutions, whose mean is usually not a"
+            " solution itself. Runs that share their start (model.init_from) average better."
         )
     return f"{words} {one.reason[:1].upper()}{one.reason[1:]}." if one.reason else words
 
 
 def robustness_sentence(rows: Iterable[Robustness]) -> str:
-    """Which row is right most often on corrupted images; empty without two rows that were measured."""
+    """The rows with the highest and the lowest accuracy on corrupted images; empty unless two were measured."""
     found = [(one, one.mean, one.clean) for one in rows]
     scored = [(one, mean, clean) for one, mean, clean in found if mean is not None and clean is not None]
     if len(scored) < 2:
@@ -104,7 +104,7 @@ def robustness_sentence(rows: Iterable[Robustness]) -> str:
     by_mean = sorted(scored, key=lambda each: each[1], reverse=True)
     (most, mean, clean), (least, low, whole) = by_mean[0], by_mean[-1]
     return (
-        f"On the mean of all corruptions and strengths {most.title} is right most often, {100 * mean:.1f}% "
-        f"({100 * clean:.1f}% of the images as they are), and {least.title} least, {100 * low:.1f}% "
+        f"Over all corruptions and strengths {most.title} has the highest mean accuracy, {100 * mean:.1f}% "
+        f"({100 * clean:.1f}% on the images as they are), and {least.title} the lowest, {100 * low:.1f}% "
         f"({100 * whole:.1f}%)."
     )

@@ -309,7 +309,7 @@ def _frozen(
 
 
 def _distributions(space: Mapping[str, Dimension]) -> dict[str, "BaseDistribution"]:
-    """Choices are told by their places: a value may be an object, and 1 is not true."""
+    """Optuna's distributions. A choice is given by its index, since a value may be an object, and 1 is not true."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     found: dict[str, BaseDistribution] = {}

@@ -120,15 +120,15 @@ def _epochs(row: RowResult) -> str:
 
 def _importance(search: SearchResult) -> Iterable[Block]:
     if search.importances is None:
-        yield Text("The trials are too few, or too much alike, to say which field decides.")
+        yield Text("The trials are too few, or too similar, to say which field matters.")
         return
     rows = tuple((field, percent(part)) for field, part in search.importances.items())
     note = (
-        "How much the values of the best trials differ from those of all trials, field by field, in parts of the whole "
+        "How much the values of the best trials differ from those of all trials, as each field's share of the whole "
         "(PED-ANOVA: Watanabe, Bansal and Hutter, IJCAI 2023)."
     )
     yield Table(("Field", "Importance"), rows, note=note)
-    yield Text("It is rough with few trials, and says nothing about fields that were not in the space.")
+    yield Text("It is a rough estimate with few trials, and says nothing about fields that were not in the space.")
 
 
 def _best(best: RowResult | None, ranked: Sequence[RowResult], alike: Sequence[RowResult]) -> Iterable[Block]:
@@ -142,7 +142,7 @@ def _best(best: RowResult | None, ranked: Sequence[RowResult], alike: Sequence[R
     told = []
     if alike:
         names = ", ".join(row.key for row in alike[:10]) + (" and others" if len(alike) > 10 else "")
-        told.append(f"Not to be told from it by these validation images: {names}.")
+        told.append(f"Not distinguishable from it on these validation images: {names}.")
     first = best.first
     if first is not None and first.verdict:
         told.append(f"Its verdict: {first.verdict['summary']}")
@@ -151,16 +151,16 @@ def _best(best: RowResult | None, ranked: Sequence[RowResult], alike: Sequence[R
 
 
 def _limits(search: SearchResult, best: RowResult | None) -> Iterable[Block]:
-    flattered = (
+    too_high = (
         f"The best of {plural(search.num_ended, 'trial')} was chosen by the score that it is shown with, on the same "
-        "validation images, so its score is flattered; test images that chose nothing tell by how much "
-        "(dataset.evaluate_test)."
+        "validation images, so its score is too high on average; test images, which were not used to choose, show by "
+        "how much (dataset.evaluate_test)."
     )
-    items = [flattered]
+    items = [too_high]
     if best is not None:
         items.append("Each trial is one run. Another seed gives another score: repeat the best spec (seeds: 3).")
     if search.spec.pruner is not Pruner.NONE:
-        items.append("Trials that were ended early might have caught up: early leads favour what learns quickly.")
+        items.append("Trials that were ended early might have caught up: pruning favours what learns quickly.")
     yield Bullets(tuple(items))
 
 
@@ -174,11 +174,12 @@ def _summary(
     else:
         yield f"The best trial, {best.key}, reaches {score_text(best)} with {title_of(best.params or {})}."
     if alike:
-        yield f"{plural(len(alike), 'other trial')} cannot be told from it by these validation images."
+        are = "is" if len(alike) == 1 else "are"
+        yield f"{plural(len(alike), 'other trial')} {are} not distinguishable from it on these validation images."
     if search.importances:
         field, part = next(iter(search.importances.items()))
         if len(search.importances) > 1:
-            yield f"Of the fields, {field} decides most ({percent(part)} of the importance)."
+            yield f"Of the fields, {field} matters most ({percent(part)} of the importance)."
     pruned = sum(trial.ending is Ending.PRUNED for trial in search.trials)
     failed = sum(trial.ending is Ending.FAILED for trial in search.trials)
     diverged = sum(trial.diverged for trial in search.trials)

@@ -206,7 +206,7 @@ def _epochs_sentence(row: RowResult, by_accuracy: BestJson, by_loss: BestJson, n
     words = f"{sentence(row.title)}: the accuracy is highest at epoch {by_accuracy['epoch']}{alike}."
     if by_loss["stands_out"]:
         words += f" The loss is lowest at epoch {by_loss['epoch']} and rises after it: more epochs only overfit."
-        return f"{words} About {plural(max(first, by_loss['epoch']), 'epoch')} would have done."
+        return f"{words} About {plural(max(first, by_loss['epoch']), 'epoch')} would have been enough."
     if last >= num_epochs - 1:
         return f"{words} Neither curve has turned by the end: more epochs may still help."
     return f"{words} After epoch {last} nothing was gained beyond noise."
@@ -229,7 +229,7 @@ def _choice(run: Sequence[RowResult]) -> Iterable[Block]:
     if not gaps:
         yield Text("No row was measured on the test images (dataset.evaluate_test), so the effect cannot be measured.")
         return
-    columns = ("Row", "On the images that chose the epoch", "On the test images", "Flattered by, points")
+    columns = ("Row", "On the validation images, which chose the epoch", "On the test images", "Difference, points")
     yield Table(columns, tuple(rows), texts=("Row",), note="Both are of the weights of the epoch that was chosen.")
     mean, error = sum(gaps) / len(gaps), sum(errors) / len(errors)
     low, high = mean - 1.96 * error, mean + 1.96 * error
@@ -247,7 +247,7 @@ def _choice(run: Sequence[RowResult]) -> Iterable[Block]:
     )
     yield Text(
         f"{told}. Test and validation images are random samples of the same kind, so an epoch chosen on the test set, "
-        "as without a validation set, is flattered as much, and then no images are left that could show it.",
+        "as without a validation set, has a score that is too high by as much, and then no images are left to show it.",
         strong=True,
     )
 

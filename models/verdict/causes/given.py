@@ -25,12 +25,12 @@ MOST_NOISE = 0.5
 SURE_OF_RIGHT, LEARNED_LITTLE = 0.65, 0.5
 """Of the images whose labels are right, so many are classified correctly among those that the network is surest of, if
 it has learned a lot, or little. If it has learned less, it cannot tell a wrong label."""
-LEARNED_BY_HEART = 0.85
+MEMORISED = 0.85
 WIDE_GAP = 0.2
 FLOAT_STEP = 1e-6
 """A smaller step, as a part of the weights, may be lost in the rounding of 32-bit floats."""
 FEW_IMAGES = 100
-"""Training images a class: with fewer, a network learns them by heart before it learns the classes."""
+"""Training images a class: with fewer, a network memorises them before it learns the classes."""
 
 
 def not_shuffled(evidence: Evidence) -> Finding | None:
@@ -115,7 +115,7 @@ def label_noise(evidence: Evidence) -> Finding | None:
         Severity.WARNING,
         f"About {percent(noise)} of the labels seem to be wrong: of the {doubts.num_surest:,} {doubts.split} images "
         f"that the network is surest of, {percent(doubts.unlikely)} have a label in the half of the classes that it "
-        "finds least likely. Labels that are right hardly ever do, and half of those at random.",
+        "finds least likely. Hardly any right labels are there, and half of the labels that were drawn at random.",
         values={
             "noise": round(noise, 4),
             "unlikely": doubts.unlikely,
@@ -161,20 +161,20 @@ def frozen_body(evidence: Evidence) -> Finding | None:
 
 
 def too_few_images(evidence: Evidence) -> Finding | None:
-    """A small training split that was learned by heart."""
+    """A small training split that was memorised."""
     curves, images = evidence.curves, evidence.beginning.num_train_images
     if not len(curves.train_accuracy) or not len(curves.val_accuracy):
         return None
     train, val = level(curves.train_accuracy), level(curves.val_accuracy)
-    by_heart = train >= LEARNED_BY_HEART or FindingCode.OVERFITTING in evidence.symptoms
-    if images >= FEW_IMAGES * curves.num_classes or not by_heart or train - val < WIDE_GAP:
+    memorised = train >= MEMORISED or FindingCode.OVERFITTING in evidence.symptoms
+    if images >= FEW_IMAGES * curves.num_classes or not memorised or train - val < WIDE_GAP:
         return None
     return Finding(
         FindingCode.TOO_FEW_IMAGES,
         Severity.WARNING,
         f"{plural(images, 'training image')} ({images / curves.num_classes:.0f} a class) are too few: the network "
-        f"classifies {percent(train)} of them correctly and {percent(val)} of the validation images, so it learns "
-        "them by heart and not the classes.",
+        f"classifies {percent(train)} of them correctly and {percent(val)} of the validation images, so it memorises "
+        "them instead of learning the classes.",
         values={"images": images, "train_accuracy": train, "val_accuracy": val},
         suggestion="Use more images (a higher train_limit), augmentation, or a pretrained network.",
     )

@@ -83,7 +83,7 @@ def lr_too_high(evidence: Evidence) -> Finding | None:
         return None
     rate = evidence.spec.optimizer.lr
     how = (
-        "the loss left all bounds"
+        "the loss grew without bound"
         if evidence.broke
         else f"every ReLU of {silent[0]} has become zero for every image"
         if silent
@@ -131,7 +131,7 @@ def destructive_augmentation(evidence: Evidence) -> Finding | None:
     return Finding(
         FindingCode.DESTRUCTIVE_AUGMENTATION,
         Severity.WARNING,
-        "Augmentation destroys what the classes are told by: the network classifies "
+        "Augmentation destroys what distinguishes the classes: the network classifies "
         f"{percent(level(evidence.curves.train_accuracy))} of the augmented training images correctly, and "
         f"{percent(level(evidence.curves.val_accuracy))} of validation images, which it never saw.",
         values={"train_gain": round(train, 4), "val_gain": round(val, 4)},

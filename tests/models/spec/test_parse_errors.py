@@ -149,7 +149,7 @@ def test_every_mistake_is_named_at_once_up_to_fifty() -> None:
     assert {entry["field"] for entry in entries} == {"epochs", "batch_size", "optimizer.lr", "sed"}
     many = errors_of({"model": {"name": "cnn", "blocks": [{"convs": [{"channels": 0}] * 32}] * 32}})
     assert len(many) == 51
-    assert many[-1] == {"field": "body", "message": "and 974 more of the kind"}
+    assert many[-1] == {"field": "body", "message": "and 974 more errors"}
 
 
 @pytest.mark.parametrize(

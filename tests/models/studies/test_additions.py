@@ -16,7 +16,7 @@ def test_a_combination_is_compared_with_the_best_of_its_runs() -> None:
     assert combined_sentence(combined(0.6)).startswith(
         "The mean reaches 60.0%, better than the best of its runs alone (experiment 2, 50.0%): +10.0 points"
     )
-    assert "cannot be told from the best epoch alone" in combined_sentence(combined(0.5, "last_epochs"))
+    assert "is not distinguishable from the best epoch alone" in combined_sentence(combined(0.5, "last_epochs"))
 
 
 def test_a_mean_of_weights_that_is_no_solution_says_why_unless_its_runs_shared_their_start() -> None:
@@ -30,5 +30,5 @@ def test_rows_are_ranked_by_how_often_they_are_right_on_corrupted_images() -> No
         return Robustness(name, name, "completed", 1, None, 100, clean, {"brightness": [corrupted] * 5})
 
     said = robustness_sentence([row("chance", 0.1, 0.1), row("good", 0.8, 0.4)])
-    assert "good is right most often, 40.0% (80.0% of the images as they are), and chance least, 10.0%" in said
+    assert "good has the highest mean accuracy, 40.0% (80.0% on the images as they are), and chance the lowest" in said
     assert robustness_sentence([row("alone", 0.8, 0.4)]) == ""
