@@ -146,7 +146,7 @@ def inside(folder: Path, name: str) -> Path:
     parts = name.split("/")
     plain = all(part not in ("", ".", "..") and len(os.fsencode(part)) <= LONGEST_NAME for part in parts)
     if not plain or "\\" in name or not name.isprintable():
-        raise CorruptFile(f"the recorded path {name[:80]!r} is no path inside the data directory")
+        raise CorruptFile(f"the recorded path {name[:80]!r} is not a path inside the data directory")
     path = folder.joinpath(*parts)
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise CorruptFile(f"the recorded path {name[:80]!r} leads out of the data directory through a link")

@@ -16,7 +16,7 @@ class NoticeCode(StrEnum):
     LR_REDUCED = "lr-reduced"
     """The schedule has lowered the learning rate, because the validation loss has stopped improving."""
     LR_LOWERED = "lr-lowered"
-    """After a divergence training goes on from the last checkpoint with a tenth of the learning rate."""
+    """After a divergence training continues from the last checkpoint with a tenth of the learning rate."""
     THREADS_CHANGED = "threads-changed"
     """The run computes with another number of threads from a step on."""
     THREADS_NOT_REPLAYED = "threads-not-replayed"

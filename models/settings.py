@@ -281,7 +281,7 @@ def _read_host_name(text: str) -> str:
     except UnicodeError:
         name = ""
     if not HOST_NAME.fullmatch(name):
-        raise ValueError(f"host names without scheme and port, as lab.example,10.0.0.7 ({mask(text)!r} is none)")
+        raise ValueError(f"host names without scheme and port, as lab.example,10.0.0.7 ({mask(text)!r} is not one)")
     return name
 
 

@@ -117,7 +117,8 @@ def appending(folder: Path, note: UploadNote, offset: int) -> Iterator[IO[bytes]
         there = file.seek(0, os.SEEK_END)
         if there != offset:
             raise Conflict(
-                f"the upload has {there:,} bytes, and Upload-Offset is {offset:,}", fix="HEAD it, and go on from there"
+                f"the upload has {there:,} bytes, and Upload-Offset is {offset:,}",
+                fix="HEAD it, and continue from there",
             )
         yield file
 

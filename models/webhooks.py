@@ -1,4 +1,4 @@
-"""What webhooks tell, how messages are signed, when they are sent again: Standard Webhooks (standardwebhooks.com)."""
+"""Webhook messages: event types, signatures, and the times of retries: Standard Webhooks (standardwebhooks.com)."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ JITTER = 0.2
 
 
 class WebhookEvent(StrEnum):
-    """What a webhook may be told of."""
+    """The type of an event that a webhook may be subscribed to."""
 
     EXPERIMENT_COMPLETED = "experiment.completed"
     """An experiment was trained to its end."""
@@ -36,7 +36,7 @@ class WebhookEvent(StrEnum):
     STUDY_CANCELLED = "study.cancelled"
     """A study was cancelled."""
     TEST = "webhook.test"
-    """Somebody asked for a test; every webhook is told of it."""
+    """A requested test; every webhook gets it."""
 
 
 CHOICES = tuple(event for event in WebhookEvent if event is not WebhookEvent.TEST)

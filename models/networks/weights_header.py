@@ -30,4 +30,4 @@ def read_header(path: Path) -> WeightsHeader:
         shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         return WeightsHeader(shapes, tuple(about["preprocessing"]["class_names"]), about["model"])
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise CorruptFile(f"{path.name} is no weights file: {error}") from error
+        raise CorruptFile(f"{path.name} is not a weights file: {error}") from error

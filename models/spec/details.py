@@ -14,7 +14,7 @@ class Details(Spec):
     """Changes of an experiment's name, tags and notes; omitted fields stay. The spec itself never changes."""
 
     name: Annotated[str, StringConstraints(max_length=200)] | None = Field(
-        default=None, description="For people; any text."
+        default=None, description="A name for display; any text."
     )
     tags: tuple[Tag, ...] | None = Field(
         default=None, max_length=20, description="The complete list of tags; it replaces the present one."

@@ -67,7 +67,7 @@ class ExperimentSpec(Spec):
         "smaller without antialiasing, takes the images of train_limit and val_limit without regard to their classes, "
         "and has a cosine reach its bottom in the last step. All else is the same.",
     )
-    name: str = Field(default="", max_length=200, description="For people; any text.")
+    name: str = Field(default="", max_length=200, description="A name for display; any text.")
     tags: tuple[Tag, ...] = Field(default=(), max_length=20, description="For finding experiments again.")
     dataset: DatasetSpec = Field(default=DatasetSpec(), description="Which images, and how they are split.")
     model: ModelSpec = Field(description="Which network: a preset's name, or an object with a `name`.")

@@ -47,7 +47,7 @@ def _with_entries(spec: ExperimentSpec, changes: Mapping[str, Any]) -> Experimen
         try:
             put(body, field, value)
         except (TypeError, AttributeError, KeyError, ValueError, IndexError):
-            fail(field, "is no entry of a list that the spec has")
+            fail(field, "is not an entry of a list that the spec has")
     return parse_spec(body)
 
 

@@ -54,7 +54,7 @@ class Pruner(StrEnum):
     MEDIAN = "median"
     """Those below the median of the trials that were run in full, at the same epoch."""
     ASHA = "asha"
-    """Asynchronous successive halving: after each rung of epochs a third goes on."""
+    """Asynchronous successive halving: after each rung of epochs the best third continues."""
 
 
 NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
@@ -279,7 +279,7 @@ def _read_numbers(kind: str, written: Mapping[str, Any]) -> Numbers:
     if low >= high:
         rest = {key: each for key, each in written.items() if key != kind}
         turned = {kind: [high, low], **rest} if low > high else None
-        message = "one value is no range: set it in base" if low == high else "the lower end comes first"
+        message = "one value is not a range: set it in base" if low == high else "the lower end comes first"
         raise WrongDimension(
             f"{kind} must be [low, high] with low below high, not [{low:g}, {high:g}]; {message}", turned
         )

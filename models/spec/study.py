@@ -131,7 +131,7 @@ class StudySpec(Spec):
     baseline: Key | None = Field(
         default=None,
         description="Key of the row that others are compared with. `base` is the base spec itself, as a row of its "
-        "own; that is taken if nothing is given, or the first row where the base is no complete spec.",
+        "own; that is taken if nothing is given, or the first row where the base is not a complete spec.",
     )
     seeds: int | tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = Field(
         default=1, description="Seeds of each row: how many, or which."

@@ -26,7 +26,7 @@ REFUSED: Mapping[str, str] = {
         "decides which images a trial is validated on; trials are compared on the same images, so set it in base",
     ),
     "dataset": "is the images that trials are compared on; name a field of it that is not, as dataset.train_limit",
-    "seed": "is no field to search: the best of several seeds is luck; compare seeds by a study with seeds: 3",
+    "seed": "cannot be searched: the best of several seeds is luck; compare seeds by a study with seeds: 3",
     "name": "does not change how a spec is trained",
     "tags": "does not change how a spec is trained",
     "spec_version": "is what the spec's fields mean; set it in base",

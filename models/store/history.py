@@ -70,7 +70,7 @@ def rewind(session: Session, lease: Lease, last_epoch: int) -> None:
         return
     _drop_after(session, lease.experiment_id, last_epoch)
     touch(experiment)
-    text = f"training goes on from the end of epoch {last_epoch}; later epochs are made again"
+    text = f"training continues from the end of epoch {last_epoch}; later epochs are trained again"
     data = {"code": "rewound", "text": text, "data": {"last_epoch": last_epoch}}
     add_event(session, lease.experiment_id, EventKind.NOTICE, data)
 

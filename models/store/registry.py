@@ -71,9 +71,9 @@ def get_version(session: Session, name: str, version: int) -> ModelVersion:
     if found.withdrawn_at is not None:
         raise Conflict(
             f"version {version} of model '{name}' was withdrawn by a rollback; it serves version {serving.version}",
-            fix=f"ask version {serving.version}, or PUT experiment {found.experiment_id} again as the next version"
+            fix=f"use version {serving.version}, or PUT experiment {found.experiment_id} again as the next version"
             if found.experiment_id
-            else f"ask version {serving.version}",
+            else f"use version {serving.version}",
         )
     return found
 

@@ -143,7 +143,7 @@ def settle(
     """End the run and the experiment with a terminal status."""
     status = Status(status)
     if not status.terminal:
-        raise ValueError(f"{status} is no end; hand_back() queues a run again")
+        raise ValueError(f"{status} is not terminal; hand_back() queues a run again")
     experiment = fenced(session, lease)
     if test is not None:
         experiment.test = finite(test)

@@ -507,7 +507,7 @@ class PageSession(Base):
 
 
 class Webhook(Base):
-    """An address that is told of the ends of experiments and studies."""
+    """An address that is notified when experiments and studies end."""
 
     __tablename__ = "webhooks"
     __table_args__ = ({"sqlite_autoincrement": True},)

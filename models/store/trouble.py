@@ -18,7 +18,7 @@ AGAIN = "try again"
 PRIMARY = "have EPOCHAL_DATABASE_URL name the primary server (target_session_attrs=read-write finds it among several)"
 GRANT = "GRANT ALL ON SCHEMA public TO the user of EPOCHAL_DATABASE_URL, or make it the owner of the database"
 
-NO_POSTGRES = " is no PostgreSQL: something else answers at that host and port"
+NO_POSTGRES = " is not PostgreSQL: something else answers at that host and port"
 
 REASONS = (  # a refused connection has no SQLSTATE: libpq only has words for it
     ("password authentication failed", " refuses the user name or password", CORRECT),
@@ -29,7 +29,7 @@ REASONS = (  # a refused connection has no SQLSTATE: libpq only has words for it
     ("role * is not permitted to log in", " refuses this user", CORRECT),
     ("permission denied for database", " refuses this user", CORRECT),
     ("database * does not exist", " server has no database of that name", CORRECT),
-    ("not currently accepting connections", " takes no connections", AGAIN),
+    ("not currently accepting connections", " does not accept connections", AGAIN),
     ("too many", " has reached its limit of connections", AGAIN),
     ("remaining connection slots", " has reached its limit of connections", AGAIN),
     ("starting up", " is starting", AGAIN),
@@ -74,7 +74,9 @@ def translate(error: DBAPIError, *, only_reads: bool = False) -> EpochalError | 
         return Unavailable("the database has no tables yet", fix="start the lab with `epochal up`, which makes them")
     if sqlstate == "25006" and not only_reads:
         return Unavailable(
-            "the database takes no changes: it is a standby server, or read-only", fix=PRIMARY, retry_after_seconds=5
+            "the database does not accept changes: it is a standby server, or read-only",
+            fix=PRIMARY,
+            retry_after_seconds=5,
         )
     if sqlstate == "42501":
         return Unavailable("the database does not allow this user to create or change tables", fix=GRANT)

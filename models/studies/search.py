@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # its import takes half a second, which processes without a s
 ATTEMPTS = 50
 """How often a trial is drawn anew that was tried already, or whose spec cannot be run."""
 REDUCTION = 3
-"""Of the trials that reach a rung of successive halving one in so many goes on."""
+"""Of the trials that reach a rung of successive halving, one in this many continues."""
 FEWEST_IMPORTANT = 4
 """Trials with a value below which nothing is said about importance."""
 TOP_TRIALS = 5

@@ -35,7 +35,7 @@ SAMPLERS = {
 PRUNERS = {
     "none": "none",
     "median": "trials below the median of those run in full, at the same epoch",
-    "asha": "successive halving: after each rung of epochs the best third goes on",
+    "asha": "successive halving: after each rung of epochs the best third continues",
 }
 ENDED = {"pruned": "ended early", "completed": "in full", "skipped": "not run"}
 

@@ -36,7 +36,7 @@ def report_overfitting(
     than_train = ""
     if share is not None and len(curves.train_loss):
         falls = level(curves.train_loss) < curves.train_loss.around(by_loss.epoch) and not training_rises
-        than = "while the training loss goes on falling" if falls else "more than the training loss does"
+        than = "while the training loss keeps falling" if falls else "more than the training loss does"
         than_train = f", {than} ({_path(curves.train_loss, by_loss.epoch)})"
     suffers = falls_back(by_accuracy) or collapsed
     small = by_loss.after.amount < 0.05 * by_loss.after.low
@@ -71,7 +71,7 @@ def _accuracy_words(curves: Curves, by_accuracy: Best | None, *, suffers: bool) 
 
 
 def _by_accuracy_alone(curves: Curves, by_accuracy: Best | None) -> list[Finding]:
-    """Where no validation loss was measured: accuracy falls back while training goes on improving."""
+    """Where no validation loss was measured: accuracy falls back while training keeps improving."""
     if by_accuracy is None or not falls_back(by_accuracy):
         return []
     train = curves.train_loss if len(curves.train_loss) else curves.train_accuracy
@@ -86,7 +86,7 @@ def _by_accuracy_alone(curves: Curves, by_accuracy: Best | None) -> list[Finding
             Severity.WARNING,
             f"Overfitting begins at about epoch {by_accuracy.epoch}: validation accuracy falls from "
             f"{percent(by_accuracy.value)} to {percent(level(curves.val_accuracy))}, "
-            f"{how_sure(by_accuracy.after.confidence)}, while training goes on improving.",
+            f"{how_sure(by_accuracy.after.confidence)}, while training keeps improving.",
             epochs=[by_accuracy.epoch],
             values={
                 "onset": by_accuracy.epoch,

@@ -69,8 +69,8 @@ def backup(
     say(f"backed up to {file}: the database, {len(records)} artifacts{images_of}, {num_bytes:,} bytes")
     if names and not with_datasets:
         say(
-            f"not in it: the images of {some}, which a restored lab needs to train on them; --with-datasets includes "
-            f"them, or copy {settings.datasets_dir} to the restored data directory",
+            f"not included: the images of {some}, which a restored lab needs to train on them; --with-datasets "
+            f"includes them, or copy {settings.datasets_dir} to the restored data directory",
             style="yellow",
         )
 
@@ -115,14 +115,14 @@ def _restore(file: Path, target: Path) -> tuple[Unpacked, list[str]]:
     lock = lock_data_dir(target)
     try:
         if any(target.glob(f"{DATABASE}*")) or os.path.lexists(target / EXPERIMENTS):
-            raise BackupFailed(f"{target} holds a lab already", fix="Restore into another folder: --data-dir.")
+            raise BackupFailed(f"{target} already holds a lab", fix="Restore into another folder: --data-dir.")
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=target) as unpacked:
             held = unpack(file, Path(unpacked))
             keys = keys_in_use(Path(unpacked) / DATABASE)
             _disable_webhooks(Path(unpacked) / DATABASE)
             if held.datasets and os.path.lexists(target / DATASETS):
                 raise BackupFailed(
-                    f"{target / DATASETS} is there already, and the backup holds uploaded datasets",
+                    f"{target / DATASETS} exists already, and the backup holds uploaded datasets",
                     fix="Restore into another folder: --data-dir.",
                 )
             for name in (EXPERIMENTS, DATASETS, DATABASE):  # the database last: without it the folder holds no lab
@@ -134,7 +134,7 @@ def _restore(file: Path, target: Path) -> tuple[Unpacked, list[str]]:
 
 
 def _disable_webhooks(database: Path) -> None:
-    """A copy of a lab sends nothing to whom the lab tells of its experiments, nor one from elsewhere to anybody."""
+    """Disable the webhooks of a restored database, since a copy of a lab must not send messages for it."""
     from models.store.sqlite import dbapi
 
     with closing(dbapi.connect(str(database))) as connection, connection:
@@ -173,7 +173,7 @@ def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool
         original = record.file(settings.experiments_dir)
         staged = record.file(staging / EXPERIMENTS)
     except CorruptFile as error:
-        raise BackupFailed(f"{error.detail}; the database was changed by something else than a lab") from error
+        raise BackupFailed(f"{error.detail}; the database was changed by something other than a lab") from error
     try:
         if staged.exists():
             verify(staged, record.sha256)

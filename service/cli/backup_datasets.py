@@ -44,7 +44,7 @@ def list_files(data_dir: Path, versions: list[Version]) -> Iterator[tuple[str, P
     """The files of versions: their names in a backup, and where they are. A version's files never change."""
     for version in versions:
         if not FOLDER.fullmatch(version.folder):
-            continue  # a database that was changed by something else than a lab
+            continue  # a database that was changed by something other than a lab
         folder = data_dir / version.folder
         yield from ((f"{version.folder}/{name}", folder / name) for name in FILES if (folder / name).is_file())
 
@@ -79,6 +79,6 @@ def check_restored(folder: Path, versions: Mapping[str, Version]) -> None:
                 )
             )  # fmt: skip
         except (DataUnavailable, OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
-            raise CorruptFile(f"{path} is no whole dataset: {type(error).__name__}") from error
+            raise CorruptFile(f"{path} is not a complete dataset: {type(error).__name__}") from error
         if not whole:
             raise CorruptFile(f"{path} does not have the images that its database says, by their fingerprint")

@@ -50,14 +50,14 @@ def add(
         str | None, typer.Option(help="Keep images of one group in one split: column, or a regex on the path.")
     ] = None,
     test_fraction: Annotated[
-        float | None, typer.Option(min=0, max=0.9, help="Part for the test split, where the files give none.")
+        float | None, typer.Option(min=0, max=0.9, help="Fraction for the test split, if the files give none.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random test split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random test split.")] = 0,
     new_version: Annotated[
-        bool, typer.Option("--new-version", help="Make the next version of a dataset that there is.")
+        bool, typer.Option("--new-version", help="Make the next version of an existing dataset.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how the files would be understood; send nothing.")
+        bool, typer.Option("--dry-run", help="Show how the files would be interpreted; send nothing.")
     ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until the import has ended.")] = True,
     url: options.Url = None,
@@ -67,7 +67,7 @@ def add(
 ) -> None:
     """Upload images and have them imported: epochal data add photos/
 
-    After Ctrl-C or a broken connection the same command goes on where it stopped.
+    After Ctrl-C or a broken connection the same command continues where it stopped.
     """
     from models.data.uploaded import check_dataset_name
 
@@ -157,7 +157,7 @@ def show(
 def health(
     name: Name,
     version: VersionOption = None,
-    again: Annotated[bool, typer.Option("--again", help="Check once more what was checked.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Repeat a check that has ended.")] = False,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
@@ -169,7 +169,7 @@ def health(
     document = client.post(address, version=version) if again else client.get(address, version=version)
     said = ""
     while document["status"] == "checking":
-        phase = (document["progress"] or {}).get("phase") or "a worker is to check the images"
+        phase = (document["progress"] or {}).get("phase") or "waiting for a worker"
         if phase != said and not Mode.json:
             errors.print(f"{shown(phase)} ...", style="dim")
         said = phase
@@ -191,7 +191,7 @@ def health(
 @app.command()
 def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="The datasets' names.")],
-    version: Annotated[int | None, typer.Option("--version", min=1, help="Delete this version alone.")] = None,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Delete only this version.")] = None,
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
@@ -199,7 +199,7 @@ def remove(
 ) -> None:
     """Delete datasets with all their versions, or one version of a dataset."""
     if version is not None and len(names) > 1:
-        raise typer.BadParameter("is of one dataset; name that alone", param_hint="--version")
+        raise typer.BadParameter("needs exactly one dataset's name", param_hint="--version")
     client = options.connect(url, api_key, data_dir)
 
     def delete(name: str) -> dict[str, Any]:
@@ -241,8 +241,8 @@ def _check_taken(client: "Client", name: str, *, new_version: bool) -> None:
         raise
     if found["status"] != "failed":
         raise Conflict(
-            f"there is a dataset {name} already ({found['status']})",
-            fix="Give --new-version to make its next version, or --name to call it otherwise.",
+            f"a dataset {name} exists already ({found['status']})",
+            fix="Give --new-version to make its next version, or --name to choose another name.",
         )
 
 
@@ -271,7 +271,7 @@ def _upload(client: "Client", path: Path, name: str, asked: dict[str, Any], *, n
             upload_id = send(client, content, notes, progress)
     except KeyboardInterrupt:
         percent = 100 * sent // max(1, content.length)
-        errors.print(f"stopped at {percent} %; the same command goes on from there")
+        errors.print(f"stopped at {percent} %; the same command continues from there")
         raise typer.Exit(130) from None
     query = {**asked, "upload": upload_id}
     made: dict[str, Any] = (

@@ -108,7 +108,7 @@ def delete(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="The models' names.")],
     version: Annotated[
         int | None,
-        typer.Option("--version", min=1, help="Withdraw this earlier version alone, to free its experiment."),
+        typer.Option("--version", min=1, help="Withdraw only this earlier version, to free its experiment."),
     ] = None,
     url: options.Url = None,
     api_key: options.ApiKey = None,
@@ -117,7 +117,7 @@ def delete(
 ) -> None:
     """Delete models' names with their versions, or withdraw a version; experiments and their weights stay."""
     if version is not None and len(names) > 1:
-        raise typer.BadParameter("is of one model; name that alone", param_hint="--version")
+        raise typer.BadParameter("needs exactly one model's name", param_hint="--version")
     client = options.connect(url, api_key, data_dir)
 
     def remove(name: str) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def classify(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="[ID|MODEL] FILE...", help="Images; an experiment's number or a model's name first says by which."
+            metavar="[ID|MODEL] FILE...", help="Images, after the number of an experiment or the name of a model."
         ),
     ],
     table_path: Annotated[
@@ -74,7 +74,7 @@ def classify(
             "--csv",
             metavar="FILE",
             parser=options.read_path,
-            help="Write a folder's images, and those of folders in it, into a table; the same command again goes on.",
+            help="Write predictions for a folder's images, nested folders included, to a CSV file, or continue one.",
         ),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, max=1000, help="Labels an image.")] = 3,
@@ -90,7 +90,7 @@ def classify(
     if by is not None and not by.isdecimal() and weights is not None:
         raise typer.BadParameter("a model's version says which weights", param_hint="--weights")
     if table_path is not None and (len(names) != 1 or not Path(names[0]).is_dir()):
-        raise typer.BadParameter("is for the images of one folder; name that", param_hint="--csv")
+        raise typer.BadParameter("needs exactly one folder of images", param_hint="--csv")
     files = [] if table_path is not None else [file for name in names for file in _images_at(Path(name))]
     if not files and table_path is None:
         raise typer.BadParameter("name at least one image", param_hint="FILE")
@@ -203,7 +203,9 @@ def _batches(files: list[Path]) -> list[list[Path]]:
 
 def lr_test(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="A YAML or JSON file, or a preset's name.")],
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one thing.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field: optimizer.lr=0.1")
+    ] = None,
     lr_min: Annotated[float | None, typer.Option("--min", help="Lowest rate.")] = None,
     lr_max: Annotated[float | None, typer.Option("--max", help="Highest rate.")] = None,
     output: options.Output = None,

@@ -43,7 +43,7 @@ MOST_WORKERS = 4
 
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A YAML or JSON file, or a study of the package.")],
+    study: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A YAML or JSON file, or a built-in study's name.")],
     budget: Annotated[str | None, typer.Option(help="How long it may take: 30m, 1h30m. Rows are shortened.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, max=50, help="Seeds of each row.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait and show progress.")] = False,
@@ -59,8 +59,8 @@ def run(
 ) -> None:
     """Run a study or search: epochal study run lab-report --budget 30m --watch
 
-    Run again, the same command goes on with the same study. Where no lab runs, it starts one of its own for as long as
-    it takes; Ctrl-C stops that, and the next run goes on. In a lab that runs already, Ctrl-C leaves the study running.
+    The same command again continues the same study. If no lab runs, it starts one until the study ends; Ctrl-C stops
+    that lab, and the same command continues. In a lab that runs already, Ctrl-C leaves the study running.
     """
     path = None if report is None else report_path(report)
     body = study_body(study)
@@ -234,7 +234,7 @@ def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterato
         say(f"no lab was running; this command's own is at {lab.url} while it takes")
         yield Client(lab.url, lab.first_key or settings.api_key), settings.workers
     except (LabStopped, KeyboardInterrupt):
-        errors.print("stopped; the same command goes on from here")
+        errors.print("stopped; the same command continues from here")
         raise typer.Exit(130) from None
     finally:
         lab.stop()
@@ -270,7 +270,7 @@ def _watch(client: "Client", document: dict[str, Any], *, is_own: bool) -> dict[
         if is_own:
             raise
         number = document["id"]
-        errors.print(f"study {number} goes on in the lab; `epochal study cancel {number}` ends it")
+        errors.print(f"study {number} continues in the lab; `epochal study cancel {number}` ends it")
         raise typer.Exit(130) from None
     if not Mode.json:
         _show(document, client.url)

@@ -59,7 +59,7 @@ class Unpacked(NamedTuple):
 
 
 def unpack(file: Path, folder: Path) -> Unpacked:
-    """Unpack a backup into an empty folder. Raises BackupFailed if it is no whole backup of a lab."""
+    """Unpack a backup into an empty folder. Raises BackupFailed if it is not a complete backup of a lab."""
     from models.store.inspection import inspect
 
     try:

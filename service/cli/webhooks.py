@@ -1,4 +1,4 @@
-"""`epochal webhook`: addresses that are told when experiments and studies end."""
+"""`epochal webhook`: addresses that are notified when experiments and studies end."""
 
 import time
 from typing import Annotated, Any
@@ -14,22 +14,22 @@ WAITING = ("pending", "sending")
 TEST_SECONDS = 30
 """How long `test` waits for the outcome: a second until it is sent, ten until it is given up."""
 
-app = typer.Typer(no_args_is_help=True, help="Addresses that are told when experiments and studies end.")
+app = typer.Typer(no_args_is_help=True, help="Addresses that are notified when experiments and studies end.")
 
 
 @app.command()
 def add(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Where messages are POSTed: https://...")],
     event: Annotated[
-        list[str] | None, typer.Option(help=f"What it is told of, several times for several: {', '.join(CHOICES)}.")
+        list[str] | None, typer.Option(help=f"An event to subscribe to; may be repeated: {', '.join(CHOICES)}.")
     ] = None,
-    name: Annotated[str, typer.Option(help="For people; any text.")] = "",
+    name: Annotated[str, typer.Option(help="A name for display; any text.")] = "",
     url: options.Url = None,
     api_key: options.ApiKey = None,
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Add a webhook and show its secret, once; it is told of everything unless events are named."""
+    """Add a webhook and show its secret, once; it gets all events unless some are named."""
     body: dict[str, Any] = {"url": address, "name": name, **({"events": event} if event else {})}
     made = options.connect(url, api_key, data_dir).post("/webhooks", body)
     if Mode.json:
@@ -98,7 +98,7 @@ def send_test_message(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Send a test message and say what became of it; exit code 1 if it did not arrive."""
+    """Send a test message and show its result; exit code 1 if it did not arrive."""
     client = options.connect(url, api_key, data_dir)
     sent = client.post(f"/webhooks/{number}/test")
     until = time.monotonic() + TEST_SECONDS
@@ -123,7 +123,7 @@ def delete(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete a webhook, with what waits to be sent to it."""
+    """Delete a webhook, with the messages that wait to be sent to it."""
     options.connect(url, api_key, data_dir).delete(f"/webhooks/{number}")
     if Mode.json:
         print_json({"id": number, "deleted": True})

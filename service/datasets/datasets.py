@@ -264,7 +264,7 @@ def _read_labels(changes: Relabelling, info: DatasetInfo) -> list[tuple[int, int
 def _read_ids(ids: list[int], info: DatasetInfo) -> list[int]:
     most = info.num_train + info.num_test
     wrong: list[FieldError] = [
-        {"field": f"images.{place}", "message": f"{image} is no image; ids are 0 to {most - 1}"}
+        {"field": f"images.{place}", "message": f"{image} is not an image; ids are 0 to {most - 1}"}
         for place, image in enumerate(ids)
         if not 0 <= image < most
     ]

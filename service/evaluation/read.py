@@ -110,7 +110,7 @@ def _none_yet(row: Experiment, split: EvaluatedSplit) -> Conflict:
     return Conflict(
         f"{start}: a run that does not complete stores those of the validation split, and only if an epoch has ended "
         "and measuring takes seconds",
-        fix=f"POST /api/v1/experiments/{row.id}/resume goes on with it",
+        fix=f"POST /api/v1/experiments/{row.id}/resume continues it",
     )
 
 

@@ -97,5 +97,5 @@ def unpack(answer: ExplanationResult) -> NDArray[np.float64]:
     """Decode the numbers in a worker's answer. Raises Conflict if they are not finite."""
     values = np.frombuffer(base64.b64decode(answer["values"]), np.float32).astype(np.float64).reshape(answer["shape"])
     if not np.isfinite(values).all():
-        raise Conflict("the weights give no finite explanation", fix="ask the best weights")
+        raise Conflict("the weights give no finite explanation", fix="use weights=best")
     return values

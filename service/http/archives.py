@@ -79,14 +79,14 @@ def open_archive(data: bytes, *, max_members: int, max_bytes: int) -> Archive:
     try:
         opened = zipfile.ZipFile(io.BytesIO(data))
     except BROKEN as error:
-        raise BadRequest(f"the body is no zip that can be read: {_one_line(error)}", fix=FIX) from error
+        raise BadRequest(f"the body is not a zip that can be read: {_one_line(error)}", fix=FIX) from error
     members, seen, total = list[zipfile.ZipInfo](), set[str](), 0
     for index, member in enumerate(opened.infolist()):
         _check_member(index, member)
         if member.is_dir() or LEFT_BY_MACOS.match(member.filename):
             continue
         if member.filename in seen:
-            raise _refusal(index, member.filename, "is there twice")
+            raise _refusal(index, member.filename, "occurs twice")
         seen.add(member.filename)
         total += member.file_size
         if len(members) == max_members:
@@ -117,7 +117,7 @@ def _check_member(index: int, member: zipfile.ZipInfo) -> None:
         raise _refusal(index, name, "has a name that leads out of the zip")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise _refusal(index, name, "is a link" if kind == stat.S_IFLNK else "is no file")
+        raise _refusal(index, name, "is a link" if kind == stat.S_IFLNK else "is not a file")
     if member.is_dir() and member.file_size:
         raise _refusal(index, name, "is a folder with a content")
     if member.flag_bits & ENCRYPTED:

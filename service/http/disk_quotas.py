@@ -27,7 +27,7 @@ def check_num_uploads(settings: Settings, caller: Caller) -> None:
     if len(own) >= MAX_UPLOADS:
         raise TooManyRequests(
             f"{len(own)} uploads have been begun and not been used, of {MAX_UPLOADS} allowed",
-            fix="go on with one, or DELETE some; what nobody goes on with is removed after a week",
+            fix="continue one, or DELETE some; one without new bytes for a week is removed",
         )
 
 

@@ -8,7 +8,7 @@ class PdfUnavailable(EpochalError):
 
     code = "pdf-unavailable"
     status = 501
-    title = "This lab makes no PDFs"
+    title = "PDFs are not available in this lab"
 
 
 INSTALL = (

@@ -205,7 +205,7 @@ def draw_study_search(asked: PictureRequestDep, _: Annotated[None, DrawPlace]) -
     result = asked.read()
     if (found := result.search) is None:
         curves = f"/api/v1/studies/{asked.study_id}/curves.png"
-        raise NotFound(f"study {asked.study_id} is no search", fix=f"GET {curves} draws its rows")
+        raise NotFound(f"study {asked.study_id} is not a search", fix=f"GET {curves} draws its rows")
     key = ("study-search", result.title, found.trials, found.importances, found.spec.model_dump_json())
     return asked.respond(key, partial(render_search, found, title=result.title))
 

@@ -123,7 +123,7 @@ async def append_by_post(upload_id: UploadId, request: Request, caller: CallerDe
         return await append_to_upload(upload_id, request, caller, settings)
     if method == "DELETE":
         return await to_thread.run_sync(delete_upload, upload_id, request, caller, settings)
-    raise NotFound("an upload takes no POST", fix="send PATCH, or X-HTTP-Method-Override: PATCH")
+    raise NotFound("an upload does not accept POST", fix="send PATCH, or X-HTTP-Method-Override: PATCH")
 
 
 @router.delete("/{upload_id}", status_code=204, response_class=Response, responses=problems(401, 403, 404, 412, 422))

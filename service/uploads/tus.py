@@ -81,7 +81,7 @@ def metadata_in(request: Request) -> str:
             well = False
         if not well:
             raise InvalidRequest(
-                f"Upload-Metadata has {pair.strip()[:60]!r}, which is no key with a value in base64",
+                f"Upload-Metadata has {pair.strip()[:60]!r}, which is not a key with a value in base64",
                 errors=[{"field": "Upload-Metadata", "message": "must be keys with values in base64"}],
             )
     return given

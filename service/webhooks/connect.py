@@ -116,7 +116,7 @@ class Connector:
             async with asyncio.timeout(self.total_seconds):
                 return await self._post(url, headers, body)
         except TimeoutError:
-            return _failed(f"no whole answer within {self.total_seconds:g} s")
+            return _failed(f"no complete answer within {self.total_seconds:g} s")
         except httpcore.TimeoutException as error:
             what = "no connection" if isinstance(error, httpcore.ConnectTimeout) else "no answer"
             return _failed(f"{what} in time")

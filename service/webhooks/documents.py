@@ -16,7 +16,7 @@ from service.http.prefix import with_prefix
 
 
 class WebhookDocument(Document):
-    """An address that is told of the ends of experiments and studies."""
+    """An address that is notified when experiments and studies end."""
 
     id: int
     name: str

@@ -33,7 +33,7 @@ EXAMPLE = '{"url": "https://hooks.example/epochal", "events": ["experiment.compl
 
 
 class NewWebhook(BaseModel):
-    """What a webhook is to be."""
+    """The body that creates a webhook."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -41,20 +41,20 @@ class NewWebhook(BaseModel):
     events: list[str] = Field(
         default_factory=lambda: [event.value for event in CHOICES],
         max_length=len(WebhookEvent),
-        description=f"What it is told of: {', '.join(CHOICES)}; all of them if not given.",
+        description=f"Events it is subscribed to: {', '.join(CHOICES)}; all of them if not given.",
     )
-    name: Name = Field(default="", description="For people; any text.")
+    name: Name = Field(default="", description="A name for display; any text.")
 
 
 class WebhookChanges(BaseModel):
-    """What of a webhook is to change; what is left out stays."""
+    """The body that changes a webhook; omitted fields stay."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     url: Url | None = None
     events: list[str] | None = Field(default=None, max_length=len(WebhookEvent))
     name: Name | None = None
-    enabled: bool | None = Field(default=None, description="A webhook that is not enabled is told of nothing.")
+    enabled: bool | None = Field(default=None, description="A disabled webhook gets no messages.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class FolderSource:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise refusal(name, len(entries), self.kind, "has a name that is no UTF-8") from error
+            raise refusal(name, len(entries), self.kind, "has a name that is not UTF-8") from error
         parts_of(name, len(entries), self.kind)
         found = (self._folder / place).lstat()
         if stat.S_ISLNK(found.st_mode):

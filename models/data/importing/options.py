@@ -71,7 +71,7 @@ class ImportOptions(BaseModel):
             try:
                 re.compile(self.group)
             except (re.error, OverflowError, RecursionError) as error:
-                raise ValueError(f"{self.group!r} is no regular expression: {error}") from error
+                raise ValueError(f"{self.group!r} is not a regular expression: {error}") from error
         return self
 
     @property

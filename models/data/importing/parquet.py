@@ -139,7 +139,7 @@ class ParquetSource:
 
     def text(self, number: int) -> bytes:
         """See Source. There are none."""
-        raise ArchiveError(f"row {number} is no text")
+        raise ArchiveError(f"row {number} is not text")
 
     def copy(self, wanted: Mapping[int, Path]) -> None:
         """See Source."""

@@ -88,7 +88,7 @@ class Names:
     def add(self, name: str, index: int) -> None:
         """Raises ArchiveError for a name that was there, and past MAX_ENTRIES."""
         if name in self._seen:
-            raise refusal(name, index, self._kind, "is there twice")
+            raise refusal(name, index, self._kind, "occurs twice")
         if len(self._seen) == MAX_ENTRIES:
             raise too_many(self._kind)
         self._seen.add(name)
@@ -98,7 +98,7 @@ def too_many(kind: str) -> ArchiveError:
     """The error for an archive with more than MAX_ENTRIES files."""
     return ArchiveError(
         f"the {kind} holds more than {plural(MAX_ENTRIES, 'file')}, which is the most that is read",
-        fix="leave out what is no image of the dataset, or import a part of it",
+        fix="leave out what is not an image of the dataset, or import a part of it",
     )
 
 

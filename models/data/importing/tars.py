@@ -90,7 +90,7 @@ class TarSource:
         if member.issparse():
             raise refusal(member.name, index, self.kind, "is a sparse file", "pack it without tar's --sparse")
         if not member.isdir() and not member.isreg():
-            raise refusal(member.name, index, self.kind, "is no file")
+            raise refusal(member.name, index, self.kind, "is not a file")
         if not parts and not member.isdir():
             raise refusal(member.name, index, self.kind, "has no name")
         check_ratio(member.offset_data + member.size, self._packed, self.kind, member.name)

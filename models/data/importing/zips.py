@@ -202,7 +202,7 @@ def _unicode_path(extra: bytes, raw: bytes) -> str | None:
 def _check_member(member: zipfile.ZipInfo, name: str, index: int) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise refusal(name, index, "zip", "is a link" if kind == stat.S_IFLNK else "is no file")
+        raise refusal(name, index, "zip", "is a link" if kind == stat.S_IFLNK else "is not a file")
     if member.flag_bits & ENCRYPTED:
         raise refusal(name, index, "zip", "is encrypted", "pack the images without a password")
     if member.compress_type not in COMPRESSIONS:

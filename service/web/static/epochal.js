@@ -411,7 +411,7 @@ async function sendUpload(form) {
         headers: { ...TUS, "Upload-Offset": upload.offset, "Content-Type": "application/offset+octet-stream" } });
       upload.offset = Number(sent.headers.get("Upload-Offset"));
     }
-    if (stopping) said.textContent += "; Upload goes on from there";
+    if (stopping) said.textContent += "; Upload continues from there";
     else {
       const query = new URLSearchParams({ name: form.elements.name.value, fit: form.elements.fit.value, upload: upload.address.split("/").pop() });
       if (form.elements.image_size.value) query.set("image_size", form.elements.image_size.value);

@@ -148,7 +148,7 @@ def test_an_entry_of_a_list_may_be_searched() -> None:
     found = parsed({"model.blocks.0.convs.0.channels": {"int": [8, 32]}})
     channels = {probe.spec.as_json()["model"]["blocks"][0]["convs"][0]["channels"] for probe in found.probes}
     assert {8, 32} <= channels
-    assert "is no entry of a list" in problems(study({"model.blocks.99.convs.0.channels": [8]}))[
+    assert "is not an entry of a list" in problems(study({"model.blocks.99.convs.0.channels": [8]}))[
         "search.space.model.blocks.99.convs.0.channels"]["message"]  # fmt: skip
 
 

@@ -72,7 +72,7 @@ FULL = "the database has reached its limit of connections"
         ("postgres:{password}@{server}/ssl", NO_DATABASE, CORRECT),
         ("postgres:{password}@{server}/role%20timeout", NO_DATABASE, CORRECT),
         ("postgres:{password}@{server}/a%22ssl%22b", NO_DATABASE, CORRECT),
-        ("postgres:{password}@{server}/closed", "the database takes no connections", AGAIN),
+        ("postgres:{password}@{server}/closed", "the database does not accept connections", AGAIN),
         ("ada:pw@{server}/private", "the database refuses this user", CORRECT),
         ("postgres:{password}@{server}/forbidden", NO_ENTRY, CORRECT),
         ("nobody@{server}/unlocked", NO_USER, CORRECT),
@@ -109,7 +109,7 @@ def test_a_standby_or_read_only_server_is_said_to_take_no_changes(postgres: Post
     store = Store(Settings(database_url=address))
     with store.reading() as session:
         assert list(keys.list(session)) == []
-    refused = pytest.raises(Unavailable, match="takes no changes: it is a standby server, or read-only")
+    refused = pytest.raises(Unavailable, match="does not accept changes: it is a standby server, or read-only")
     with refused as caught, store.writing() as session:
         keys.create(session, "ann", Role.VIEWER)
     store.dispose()
@@ -134,7 +134,7 @@ def test_a_server_that_is_no_postgresql_is_said_to_be_none() -> None:
         for mode in ("prefer", "disable"):
             address = f"postgresql://127.0.0.1:{listener.getsockname()[1]}/lab?sslmode={mode}"
             found, advice = reason(address)
-            assert found == "the database is no PostgreSQL: something else answers at that host and port", mode
+            assert found == "the database is not PostgreSQL: something else answers at that host and port", mode
             assert CORRECT in advice
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(30)

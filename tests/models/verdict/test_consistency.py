@@ -55,7 +55,7 @@ def contradictions(verdict: Verdict, history: list[EpochMetrics], num_classes: i
         wrong.append("nothing went wrong, and a warning")
     if "Accuracy holds" in said and (lasting or "Accuracy falls" in said):
         wrong.append("accuracy holds, and it does not")
-    if "training loss goes on falling" in said and "training loss itself rises" in said:
+    if "training loss keeps falling" in said and "training loss itself rises" in said:
         wrong.append("the training loss falls and rises")
     if lasting and "still-improving" in found:
         wrong.append("collapsed, and improving")

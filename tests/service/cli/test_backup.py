@@ -143,7 +143,7 @@ def test_the_images_of_datasets_are_included_if_asked_for_and_can_be_trained_on_
     without, whole, copy = tmp_path / "without.tar", tmp_path / "whole.tar", tmp_path / "copy"
     code, output = run("backup", str(without), "--data-dir", str(photo_lab))
     assert code == 0
-    assert "not in it: the images of photos" in output
+    assert "not included: the images of photos" in output
     assert "--with-datasets" in output
     code, output = run("backup", str(whole), "--with-datasets", "--data-dir", str(photo_lab))
     assert code == 0
@@ -241,7 +241,7 @@ def test_a_restore_does_not_overwrite_a_lab(lab: Path, tmp_path: Path) -> None:
     assert run("backup", str(archive), "--data-dir", str(lab))[0] == 0
     code, output = run("restore", str(archive), "--data-dir", str(lab))
     assert code == 1
-    assert "holds a lab already" in output
+    assert "already holds a lab" in output
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/outside", "experiments/../../outside", "other.txt"])

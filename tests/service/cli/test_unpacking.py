@@ -258,7 +258,7 @@ def test_a_log_that_lies_in_the_folder_is_not_read_as_the_databases_own(archive:
     (tmp_path / "copy" / "epochal.db-wal").write_bytes(b"x")
     code, output = run("restore", str(archive), "--data-dir", str(tmp_path / "copy"))
     assert code == 1
-    assert "holds a lab already" in output
+    assert "already holds a lab" in output
 
 
 @pytest.mark.parametrize("place", ["../../outside", "/outside", "2/attempt-1/of-another"])

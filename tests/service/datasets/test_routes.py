@@ -108,7 +108,7 @@ def test_what_cannot_be_a_name_is_refused_before_the_body_is_read(
 
 def test_a_group_that_is_no_regular_expression_is_named_with_what_is_wrong_in_it(client: TestClient) -> None:
     answer = upload(client, group="(").json()
-    assert answer["detail"].startswith("group: '(' is no regular expression: ")
+    assert answer["detail"].startswith("group: '(' is not a regular expression: ")
     assert answer["errors"][0]["field"] == "group"
 
 

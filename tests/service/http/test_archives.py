@@ -64,8 +64,8 @@ def test_files_come_in_their_order_and_folders_and_what_macos_adds_are_passed_ov
         (("..", b"x"), "leads out"),
         ((with_mode("a/../b/", stat.S_IFDIR), b""), "leads out"),
         ((with_mode("link.png", stat.S_IFLNK | 0o777), b"/etc/passwd"), "is a link"),
-        ((with_mode("pipe.png", stat.S_IFIFO), b""), "is no file"),
-        ((with_mode("disk.png", stat.S_IFBLK), b""), "is no file"),
+        ((with_mode("pipe.png", stat.S_IFIFO), b""), "is not a file"),
+        ((with_mode("disk.png", stat.S_IFBLK), b""), "is not a file"),
         (("inner.zip", make_zip(("a.png", b"x"))), "is a zip itself"),
         (("empty.png", make_zip()), "is a zip itself"),
         (("n" * 1001, b"x"), "no name"),
@@ -122,7 +122,7 @@ def test_an_encrypted_member_is_named() -> None:
 def test_a_name_twice_and_a_zip_without_files_are_refused() -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         made = make_zip(("a.png", b"x"), ("a.png", b"y"))
-    with pytest.raises(InvalidRequest, match=r"member 2 of the zip, 'a.png', is there twice"):
+    with pytest.raises(InvalidRequest, match=r"member 2 of the zip, 'a.png', occurs twice"):
         unpack(made)
     for empty in (make_zip(), make_zip(("folder/", b"")), make_zip(("__MACOSX/._a", b"x"))):
         with pytest.raises(InvalidRequest, match="holds no files"):

@@ -1,4 +1,4 @@
-"""Predictions over HTTP; a file that is no image is named in the error."""
+"""Predictions over HTTP; a file that is not an image is named in the error."""
 
 import base64
 import errno

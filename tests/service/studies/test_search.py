@@ -323,7 +323,7 @@ def test_another_study_has_no_picture_of_a_search(client: TestClient) -> None:
     study = post(client, {"base": base(), "grid": {"batch_size": [16, 32]}})
     answer = client.get(f"/api/v1/studies/{study['id']}/search.png")
     assert answer.status_code == 404
-    assert "is no search" in answer.json()["detail"]
+    assert "is not a search" in answer.json()["detail"]
     assert study["search"] is None
     assert "search" not in study["links"]
 

@@ -158,7 +158,7 @@ def test_a_receiver_that_takes_too_long_has_failed(
     over.set()
     (delivery,) = deliveries(store)
     assert (delivery.status, delivery.last_status) == (DeliveryStatus.PENDING, None)
-    assert delivery.answer in ("no whole answer within 0.3 s", "no answer in time")
+    assert delivery.answer in ("no complete answer within 0.3 s", "no answer in time")
 
 
 def test_of_a_long_answer_only_the_beginning_is_read(store: Store, filled: Filled, receiver: Receiver) -> None:

@@ -69,7 +69,7 @@ def _splits_first(files: Files, root: Folder, inside: list[Candidate], splits: s
     for one in inside:
         split = split_of(one.parts[depth]) if one.parts[depth] in splits else None
         if split is None:
-            layout.left_out.append((one.name, f"'{shown(one.parts[depth])}' is no split beside {_list(splits)}"))
+            layout.left_out.append((one.name, f"'{shown(one.parts[depth])}' is not a split like {_list(splits)}"))
         elif len(one.parts) == depth + 2:
             layout.left_out.append((one.name, "is not in a class folder"))
         else:

@@ -67,7 +67,7 @@ def _list_what_is_no_image(layout: Layout, files: Files) -> None:
     numbers = {one.entry for one in layout.samples}
     folders = {one.parts[:-1] for one in files.images if one.number in numbers and len(one.parts) > 1}
     layout.left_out += [
-        (other.name, f"is no image by its name ({suffix})")
+        (other.name, f"is not an image by its name ({suffix})")
         for other in files.others
         if other.parts[:-1] in folders and (suffix := suffix_of(other.name)) and suffix not in NOTES
     ]

@@ -127,8 +127,8 @@ def test_what_lies_among_the_images_and_is_none_is_named(tmp_path: Path) -> None
     more = {"cat/clip.mp4": b"x", "dog/scan.pdf": b"x", "cat/notes.txt": b"x", "info.docx": b"x"}
     found = left_out(zipped(tmp_path, {**images("cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/2.jpg"), **more}))
     assert found == {
-        "cat/clip.mp4": "is no image by its name (.mp4)",
-        "dog/scan.pdf": "is no image by its name (.pdf)",
+        "cat/clip.mp4": "is not an image by its name (.mp4)",
+        "dog/scan.pdf": "is not an image by its name (.pdf)",
     }
 
 
