@@ -24,7 +24,7 @@ from models.logs import configure_logs
 from models.queue import make_celery
 from models.settings import exit_for, get_settings, settings_or_exit
 from worker.dataset_worker import DatasetWorker
-from worker.intake import take_only_our_own
+from worker.intake import install_transport
 from worker.measurer import Measurer
 from worker.processes.nursery import get_nursery
 from worker.reaper import Reaper
@@ -124,7 +124,7 @@ def _refuse_a_device_that_is_not_there(**_: Any) -> None:
         exit_for(error)
 
 
-take_only_our_own()
+install_transport()
 app = make_celery(settings_or_exit())
 app.conf.update(
     imports=("worker.tasks",),

@@ -21,14 +21,14 @@ from worker.training.tuning import choose_tuning
 
 COLUMNS, ROWS = 8, 5
 TILE_PIXELS = 96
-"""Side that a small image is enlarged to, by whole numbers; a larger one is shown as it is."""
+"""Side that a small image is enlarged to, by a whole factor; a larger one is shown as it is."""
 GAP_PIXELS = 2
 LARGEST_PIXELS = 224
 """Side that a larger image is reduced to."""
 
 
 def draw_augmented(body: JsonObject, settings: Settings) -> AugmentedPicture:
-    """The first training images of the first epoch, augmented, as a PNG in base64."""
+    """Draw the first training images of the first epoch, augmented: a PNG in base64."""
     spec = load_spec(body)
     dataset = open_here(spec.dataset, settings)
     tuning = choose_tuning(spec, dataset, settings.device, cuda_graphs=False)

@@ -1,7 +1,7 @@
-"""Scores runs as one: by the mean of their answers, or by the mean of their weights.
+"""Scores several runs as one classifier: by the mean of their probabilities (an ensemble), or of their weights.
 
 An ensemble averages probabilities (Lakshminarayanan et al. 2017, arXiv 1612.01474); weights are averaged as in
-stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407), with batch normalisation's statistics made anew.
+stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407), with batch normalisation's statistics recomputed.
 """
 
 import base64
@@ -32,7 +32,7 @@ from worker.training.outputs import SplitOutputs
 from worker.training.tuning import Tuning, choose_tuning
 
 BATCH_NORM_IMAGES = 10_000
-"""Training images that the statistics of batch normalisation are computed from, spread over all."""
+"""At most about this many training images, evenly spread, from which batch normalisation's statistics are computed."""
 BATCH = 250
 
 Bools = npt.NDArray[np.bool_]
@@ -60,14 +60,14 @@ def _result(right: Bools, batch_norm_images: int) -> CombinedResult:
 
 
 def score_ensemble(files: Sequence[Path]) -> Bools:
-    """On which images the mean of the runs' probabilities is right, (N,). Raises CorruptFile if they do not fit."""
+    """Whether the runs' mean probabilities are right, by image: (N,). Raises CorruptFile if files do not match."""
     first = read_outputs(files[0])
     total = softmax(first.logits)
     for path in files[1:]:
         other = read_outputs(path)
         same = other.about.class_names == first.about.class_names and np.array_equal(other.positions, first.positions)
         if not same or not np.array_equal(other.labels, first.labels):
-            raise CorruptFile("the runs' answers are of different images or classes")
+            raise CorruptFile("the runs' logits are of different images or classes")
         total += softmax(other.logits)
     return np.asarray(total.argmax(axis=1) == first.labels)
 
@@ -90,7 +90,7 @@ def _score_average(body: JsonObject, files: Sequence[Path], sha256: str, setting
 
 
 def mean_of_weights(files: Sequence[Path], network: nn.Module) -> dict[str, Tensor]:
-    """The mean of weights files in 64 bits; counters are the first file's. Raises CorruptFile if they do not fit."""
+    """Average weights files, in 64 bits; integers are the first file's. Raises CorruptFile for other tensors."""
     first = load_file(files[0])
     total = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in first.items()}
     for path in files[1:]:
@@ -109,7 +109,7 @@ def mean_of_weights(files: Sequence[Path], network: nn.Module) -> dict[str, Tens
 
 @torch.no_grad()
 def refresh_batch_norm(network: nn.Module, data: Data, tuning: Tuning) -> int:
-    """Compute the statistics of batch normalisation anew, as means over training images. Returns how many images."""
+    """Recompute batch normalisation's statistics as means over training images. Returns the number of images."""
     layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     layers = [module for module in layers if module.track_running_stats]
     if not layers:

@@ -1,7 +1,7 @@
-"""Corruptions of images at five strengths: those of ImageNet-C and CIFAR-10-C that need nothing but arithmetic.
+"""Corrupts images at five strengths, as ImageNet-C and CIFAR-10-C do: noise, blur, brightness and JPEG.
 
 Hendrycks and Dietterich 2019 (arXiv 1903.12261); the parameters are those of their published code, of CIFAR-10-C for
-images of up to 64 pixels and of ImageNet-C for larger ones. As there, results are cut to bytes and not rounded.
+images of up to 64 pixels and of ImageNet-C for larger ones. As there, results are truncated to bytes, not rounded.
 """
 
 import io
@@ -27,14 +27,14 @@ class Corruption(StrEnum):
     GAUSSIAN_BLUR = "gaussian_blur"
     """A Gaussian filter; the parameter is its standard deviation in pixels."""
     BRIGHTNESS = "brightness"
-    """Added to the value of HSV, from 0 to 1."""
+    """The parameter is added to the value of HSV, from 0 to 1."""
     JPEG_COMPRESSION = "jpeg_compression"
-    """Written and read as JPEG; the parameter is the quality."""
+    """Encoded and decoded as JPEG; the parameter is the quality."""
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What the strengths 1 to 5 are, by corruption."""
+    """The parameter of each corruption at the strengths 1 to 5, and the benchmark that it is from."""
 
     source: str
     values: dict[Corruption, tuple[float, ...]]
@@ -61,12 +61,12 @@ IMAGENET_C = Parameters(
 
 
 def parameters_for(side: int) -> Parameters:
-    """The benchmark whose parameters suit images of a side in pixels."""
+    """The parameters for images of this side in pixels: CIFAR-10-C's up to SMALL_SIDE, else ImageNet-C's."""
     return CIFAR_10_C if side <= SMALL_SIDE else IMAGENET_C
 
 
 def corrupt(images: Tensor, corruption: Corruption, parameter: float, generator: torch.Generator) -> Tensor:
-    """Images uint8 (N, C, H, W), C 1 or 3, corrupted. `generator` draws the noise."""
+    """Corrupt images uint8 (N, C, H, W), C 1 or 3. `generator` draws the noise."""
     return CORRUPT[corruption](images, parameter, generator)
 
 
@@ -80,7 +80,7 @@ def _add_noise(images: Tensor, deviation: float, generator: torch.Generator) -> 
 
 
 def _blur(images: Tensor, deviation: float, _: torch.Generator) -> Tensor:
-    """Separable, cut off at four deviations; pixels beyond the edge are the nearest ones inside."""
+    """Gaussian blur: separable, truncated at four standard deviations; the edge pixels are repeated beyond the edge."""
     radius = int(4 * deviation + 0.5)
     places = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (places / deviation) ** 2)
@@ -93,7 +93,7 @@ def _blur(images: Tensor, deviation: float, _: torch.Generator) -> Tensor:
 
 
 def _brighten(images: Tensor, added: float, _: torch.Generator) -> Tensor:
-    """The value of HSV is the largest channel; to raise it with hue and saturation kept is to scale all channels."""
+    """Raise the value of HSV, which is the largest channel: with hue and saturation kept, all channels are scaled."""
     values = images.double() / 255
     before = values.amax(dim=1, keepdim=True)
     after = (before + added).clamp(max=1)

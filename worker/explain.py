@@ -31,7 +31,7 @@ from models.spec.parse import load_model
 STEPS = 32
 """Points between the mean colour and the image at which gradients are taken."""
 STEP_BYTES = 64 * 2**20
-"""The most bytes of inputs that are run together."""
+"""Limit on the bytes of inputs that are run as one batch."""
 SMALLEST_SIDE = 2
 """The smallest side of a feature map that Grad-CAM uses: a single pixel has no spatial information."""
 MAX_TOKENS_BEFORE = 8
@@ -71,7 +71,7 @@ def _explain(question: Question, settings: Settings) -> ExplanationResult:
 
 
 class FromSource(nn.Module):
-    """A network that takes normalised images of the size that they are decoded to."""
+    """Wraps a network to take normalised images of the size that they are decoded to, and resizes them for it."""
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -79,12 +79,12 @@ class FromSource(nn.Module):
         self.size, self.antialias = preprocessing.input_size, preprocessing.antialias
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Logits (N, classes) of normalised images (N, C, source_size, source_size)."""
         return self.network(resize(images, self.size, antialias=self.antialias))  # type: ignore[no-any-return]
 
 
 def load_network(path: Path, sha256: str, cache_dir: Path) -> tuple[nn.Module, Preprocessing, bool]:
-    """The network of a weights file, what it wants an image to be, and whether it averages over mirror images.
+    """Load the network of a weights file, its preprocessing, and whether it averages over mirror images.
 
     Its activations do not work in place, since what a hook sees must stay as it is.
     """
@@ -144,18 +144,18 @@ def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
     found: list[nn.Module] = []
     reached = False
 
-    def reach(module: nn.Module, inputs: Any) -> None:
+    def before_head(module: nn.Module, inputs: Any) -> None:
         nonlocal reached
         reached = True
 
-    def see(module: nn.Module, inputs: Any, output: Any) -> None:
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
         if reached or isinstance(module, nn.AdaptiveAvgPool2d):  # which may enlarge a single pixel
             return
         if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) >= SMALLEST_SIDE:
             found.append(module)
 
-    hooks = [head.register_forward_pre_hook(reach)]
-    hooks += [module.register_forward_hook(see) for module in network.modules() if module is not network]
+    hooks = [head.register_forward_pre_hook(before_head)]
+    hooks += [module.register_forward_hook(record) for module in network.modules() if module is not network]
     try:
         network(images)
     finally:

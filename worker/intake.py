@@ -74,7 +74,7 @@ def message_for(experiment_id: int) -> JsonObject:
     }
 
 
-def take_only_our_own() -> None:
+def install_transport() -> None:
     """Make Celery in this process use this module's transport for Redis and Valkey."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"

@@ -58,8 +58,8 @@ class Silence:
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, tuple[int, float]] = {}
-        self._nowhere_to_count = False
-        self._excused: set[Hashable] = set()
+        self._outage = False
+        self._through_outage: set[Hashable] = set()
 
     def watch(self, counters: dict[H, int], elapsed: float) -> dict[H, float]:
         """Seconds of silence of each counter, after `elapsed` more of them. Counters no longer present are dropped."""
@@ -67,22 +67,22 @@ class Silence:
         for key, value in counters.items():
             before, seconds = self._seen.get(key, (None, 0.0))
             silent[key] = seconds + elapsed if value == before else 0.0
-            if before is not None and value != before:  # `forgive` drops the earlier values
-                self._excused.discard(key)
-        if self._nowhere_to_count:  # one that has changed may have done so before the outage
-            self._excused, self._nowhere_to_count = set(counters), False
+            if before is not None and value != before:  # `reset` drops the earlier values
+                self._through_outage.discard(key)
+        if self._outage:  # one that has changed may have done so before the outage
+            self._through_outage, self._outage = set(counters), False
         self._seen = {key: (value, silent[key]) for key, value in counters.items()}
         return silent
 
-    def excuse(self) -> None:
-        """Record that the database is unavailable: the counters found afterwards are excused until they change."""
-        self._nowhere_to_count = True
+    def mark_outage(self) -> None:
+        """Record that the database is unavailable. Counters seen next count as through an outage until they change."""
+        self._outage = True
 
-    def is_excused(self, key: Hashable) -> bool:
+    def had_outage(self, key: Hashable) -> bool:
         """Whether this counter has not changed since the database was unavailable."""
-        return key in self._excused
+        return key in self._through_outage
 
-    def forgive(self) -> None:
+    def reset(self) -> None:
         """Reset the silence of all counters to 0."""
         self._seen.clear()
 
@@ -134,7 +134,7 @@ class Reaper:
             PeriodicAction(MEASUREMENTS_SECONDS, self.reclaim_measurements),
             PeriodicAction(STUDIES_SECONDS, self.advance_studies),
             PeriodicAction(MEASUREMENTS_SECONDS, self.reclaim_dataset_jobs),
-            PeriodicAction(NURSERY_SECONDS, self.keep_nursery),
+            PeriodicAction(NURSERY_SECONDS, self.restart_nursery),
             PeriodicAction(PRUNE_SECONDS, self.prune),
         ]
 
@@ -159,7 +159,7 @@ class Reaper:
             locked = (missed or now - asked > LONGEST_WAIT_SECONDS) and now >= self._lenient_from
             if locked:
                 self._lenient_from = now + 2 * self._runtime.settings.lease_seconds
-                self._leases.forgive()
+                self._leases.reset()
             yield session, locked
 
     def beat(self, _: float) -> None:
@@ -168,7 +168,7 @@ class Reaper:
         with self._writing() as (session, _locked):
             workers.beat(session, runtime.name, host=runtime.host, pid=os.getpid(), device=runtime.device)
 
-    def keep_nursery(self, _: float) -> None:
+    def restart_nursery(self, _: float) -> None:
         """Start another nursery if the last one has ended."""
         self._runtime.nursery.start()
 
@@ -178,7 +178,7 @@ class Reaper:
             with self._store.reading() as session:
                 held = runs.running(session)
         except Unavailable:
-            self._leases.excuse()
+            self._leases.mark_outage()
             raise
         silent = self._leases.watch({(run.run_id, run.attempt): run.heartbeat for run in held}, elapsed)
         for run in held:
@@ -195,8 +195,8 @@ class Reaper:
                 if run not in runs.running(session):
                     return True
                 # A worker that ended while the database was unavailable could not hand its run back.
-                excused = self._leases.is_excused((run.run_id, run.attempt))
-                status = runs.hand_back(session, run, reason, counts=not excused)
+                outage = self._leases.had_outage((run.run_id, run.attempt))
+                status = runs.hand_back(session, run, reason, counts=not outage)
         except LeaseLost:
             return True
         log.warning("lease ran out", experiment=run.experiment_id, attempt=run.attempt, worker=run.worker, now=status)

@@ -19,15 +19,18 @@ from worker.training.build import build_data
 from worker.training.tuning import choose_tuning
 
 MOST_IMAGES, FEWEST_IMAGES = 2000, 100
-"""Of the validation images, spread over all; fewer where the network is slow."""
+"""Validation images that are used, evenly spread; fewer where the network is slow."""
 SECONDS = 90.0
-"""What all may take."""
+"""Time limit for all corruptions together."""
 BATCH = 100
 SEED = 0
 
 
 def measure_robustness(body: JsonObject, question: RobustnessQuestion, settings: Settings) -> RobustnessResult:
-    """Accuracy as they are and corrupted. Raises CorruptFile if the weights are gone or damaged."""
+    """Measure accuracy on validation images, as they are and corrupted.
+
+    Raises CorruptFile if the weights are gone or damaged.
+    """
     spec = load_spec(body)
     dataset = open_here(spec.dataset, settings)
     tuning = choose_tuning(spec, dataset, settings.device, cuda_graphs=False)
@@ -68,7 +71,7 @@ def measure_robustness(body: JsonObject, question: RobustnessQuestion, settings:
 
 
 class Scorer:
-    """Counts the images that a network is right on."""
+    """Counts the images that a network classifies correctly."""
 
     def __init__(self, network: nn.Module, input_format: InputFormat, test_time_augmentation: str) -> None:
         self._network = network
@@ -85,7 +88,7 @@ class Scorer:
 
     @torch.inference_mode()
     def count_right(self, images: Tensor, labels: Tensor) -> int:
-        """How many of the images uint8 (N, C, H, H) are right."""
+        """Count the correctly classified images among uint8 (N, C, H, H)."""
         right = 0
         for some, expected in zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True):
             logits = predict(self._network, self._format.prepare(some.to(self._format.device)), self._augmentation)

@@ -76,7 +76,7 @@ class Runtime:
             companion.run()
 
     def _prepare(self) -> None:
-        """Bring the database up to date, then ask the nursery for the device, which also warms it up."""
+        """Migrate the database, then resolve the device in a forked process, which waits for the nursery's imports."""
         while not self.shutdown.is_set():
             try:
                 self.store.migrate()

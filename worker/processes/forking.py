@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with(parent: int) -> None:
+def set_parent_death_signal(parent: int) -> None:
     """Have the kernel kill this process when `parent`, which forked it, ends; exit if it already has."""
     if sys.platform == "linux":
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -29,8 +29,8 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def live_on() -> None:
-    """Undo `die_with`."""
+def clear_parent_death_signal() -> None:
+    """Undo `set_parent_death_signal`."""
     if sys.platform == "linux":
         _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
@@ -41,13 +41,13 @@ def serve(control: socket.socket, entry: str, worker: int) -> NoReturn:
     A request is a byte with three descriptors: the job reads orders from the first, writes reports to the second, and
     this process writes its pid and later its exit code to the third.
     """
-    die_with(worker)  # during the imports it does not read the control socket
+    set_parent_death_signal(worker)  # during the imports it does not read the control socket
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     limit_spinning()
     module, _, function = entry.partition(":")
     run_job: Callable[[int, int], int] = getattr(importlib.import_module(module), function)
-    live_on()  # the kernel ties it to the thread that started it, which may end before the worker does
+    clear_parent_death_signal()  # it is tied to the thread that started this process, which may end before the worker
     status_of: dict[int, int] = {}
     nursery = os.getpid()
     requests = _requests(control, status_of)
@@ -61,7 +61,7 @@ def serve(control: socket.socket, entry: str, worker: int) -> NoReturn:
             requests.close()
             for fd in (control.fileno(), status, *status_of.values()):
                 os.close(fd)
-            _be_a_job(nursery, orders, reports, run_job)
+            _run_in_fork(nursery, orders, reports, run_job)
         for fd in (orders, reports):
             os.close(fd)
         if pid > 0:
@@ -113,7 +113,7 @@ def _reap(status_of: dict[int, int]) -> None:
             os.close(status)
 
 
-def _be_a_job(nursery: int, orders: int, reports: int, run_job: Callable[[int, int], int]) -> NoReturn:
+def _run_in_fork(nursery: int, orders: int, reports: int, run_job: Callable[[int, int], int]) -> NoReturn:
     """Run the job in a fork: own session, default signals, killed by the kernel when the nursery ends."""
     code = 1
     try:
@@ -121,7 +121,7 @@ def _be_a_job(nursery: int, orders: int, reports: int, run_job: Callable[[int, i
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(signum, signal.SIG_DFL)
         os.setsid()
-        die_with(nursery)
+        set_parent_death_signal(nursery)
         code = run_job(orders, reports)
     except BaseException:  # noqa: BLE001 - a fork must never return into the nursery's loop
         sys.excepthook(*sys.exc_info())

@@ -43,8 +43,8 @@ def own_checkpoints(folder: Path) -> list[Path]:
 def load_checkpoint(path: Path, run: dict[str, str]) -> dict[str, Any]:
     """Read a checkpoint's state into CPU tensors, in the present layout.
 
-    One of a run that differs in its number of epochs alone is read too: training continues from its end, and the wait
-    of early stopping starts anew. Raises CorruptFile if it is damaged or of another run.
+    One of a run that differs in its number of epochs alone is read too: training continues from its end, and early
+    stopping counts its patience from 0 again. Raises CorruptFile if it is damaged or of another run.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

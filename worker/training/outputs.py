@@ -13,7 +13,7 @@ from models.evaluation.unknown import image_statistics
 from worker.training.batches.loader import Split
 
 PART_BYTES = 8_000_000
-"""Of images whose statistics are computed together."""
+"""Bytes of images whose statistics are computed together."""
 
 
 class SplitOutputs:
@@ -44,7 +44,7 @@ class SplitOutputs:
         self.statistics = np.concatenate([image_statistics(part) for part in images])
 
     def collected(self, epoch: int, class_names: Sequence[str], weights_sha256: str) -> Outputs | None:
-        """All that were taken, with what was fitted to them if this is the validation split. None if one is not finite.
+        """The collected outputs, with a calibration if this is the validation split. None if a logit is not finite.
 
         `epoch` and `weights_sha256` say which weights computed them.
         """

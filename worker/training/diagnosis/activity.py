@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-CUTS = (nn.ReLU, nn.ReLU6)
-"""Activations that are exactly zero where a channel does not fire."""
-PASSES = (nn.BatchNorm2d, nn.Dropout2d, nn.Dropout, nn.Identity, nn.MaxPool2d)
+RECTIFIERS = (nn.ReLU, nn.ReLU6)
+"""Activations that are exactly zero where a channel is not active."""
+BEFORE_RECTIFIERS = (nn.BatchNorm2d, nn.Dropout2d, nn.Dropout, nn.Identity, nn.MaxPool2d)
 """Layers that may stand between a layer with weights and its activation."""
 
 
@@ -69,9 +69,9 @@ class _Watcher:
         for name, module in network.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 self._handles.append(module.register_forward_hook(partial(self._after_layer, name)))
-            elif isinstance(module, CUTS):
+            elif isinstance(module, RECTIFIERS):
                 self._handles.append(module.register_forward_hook(self._after_cut))
-            elif isinstance(module, PASSES):
+            elif isinstance(module, BEFORE_RECTIFIERS):
                 self._handles.append(module.register_forward_hook(self._after_pass))
 
     def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""Measures what a run began with: its splits, the order of the images, and the network before its first step."""
+"""Measures a run's starting conditions: its splits, the order of the images, and the network before its first step."""
 
 import itertools
 import math
@@ -16,12 +16,12 @@ from worker.training.diagnosis.activity import Activity, modes_kept, watching
 
 MOST_IMAGES = 64
 MOST_GRADIENT_IMAGES = 32
-"""At most half a batch, so that it takes no more memory than a step of training, in whatever number format."""
+"""At most half a batch is used, so that it takes no more memory than a training step in any number format."""
 MOST_BATCHES = 200
 COMPARED_PIXELS = 64
 """Pixels of an image that are compared first; only images that agree in all of them are compared in full."""
 MOST_COMPARED_BYTES = 4 * 2**30
-"""Of larger splits copies are not counted: reading them once more would take too long."""
+"""In larger splits copies are not counted: reading all pixels again would take too long."""
 
 
 def measure_beginning(network: nn.Module, data: Data, batches: EpochBatches, batch_size: int) -> Beginning | None:
@@ -64,7 +64,7 @@ def measure_beginning(network: nn.Module, data: Data, batches: EpochBatches, bat
 def layers_at_start(
     network: nn.Module, images: Tensor, labels: Tensor, activity: dict[str, Activity]
 ) -> dict[str, LayerStart]:
-    """Norms of weights and gradients of every convolution and linear layer, those included that are frozen."""
+    """Norms of the weights and gradients of every convolution and linear layer, frozen ones included."""
     modules = {name: one for name, one in network.named_modules() if isinstance(one, nn.Conv2d | nn.Linear)}
     weights = [module.weight for module in modules.values()]
     trained = [weight.requires_grad for weight in weights]

@@ -1,4 +1,4 @@
-"""Compares some training images' labels with what a trained network answers."""
+"""Compares the labels of some training images with a trained network's predictions."""
 
 import torch
 from torch import nn
@@ -8,14 +8,14 @@ from worker.training.batches.loader import InputFormat, Split, plain_batches
 
 MOST_IMAGES = 1000
 TRAINED_FOR_ONE = 200
-"""Images trained on, each epoch counted, for one whose label is looked at: it takes a few thousandths of the time."""
+"""Images trained on, over all epochs, per label that is compared: that takes some thousandths of the run's time."""
 
 
 @torch.inference_mode()
 def training_doubts(
     network: nn.Module, train: Split, input_format: InputFormat, *, num_epochs: int, batch_size: int
 ) -> LabelDoubts | None:
-    """The labels of the first training images that the network doubts; None if training was too short to look at any.
+    """Compare the first training images' labels with the predictions; None if training was too short for any.
 
     The network is left in evaluation mode.
     """

@@ -247,7 +247,11 @@ def suggest(sweep: Sweep) -> Suggestion:
     """
     usable = np.isfinite(sweep.losses)
     if usable.sum() < 5:
-        cause = "the loss was not finite at the smallest rates already" if sweep.complete else "time was up at once"
+        cause = (
+            "the loss was not finite even at the smallest rates"
+            if sweep.complete
+            else "the time limit was reached at once"
+        )
         return Suggestion(None, f"No rate can be suggested: {cause}.")
     rates, losses = sweep.rates[usable], smooth(sweep.rates, sweep.losses)[usable]
     start = float(np.median(losses[: max(3, len(losses) // 10)]))
@@ -265,7 +269,9 @@ def suggest(sweep: Sweep) -> Suggestion:
     edge = _first_rate(rates[lowest:], losses[lowest:] > losses[lowest] + 0.1 * fallen) or sweep.diverged_at
     if edge is None:
         slope = np.gradient(losses, np.log10(rates))
-        end = "the loss did not rise again within this range" if sweep.complete else "time was up before it rose again"
+        end = (
+            "the loss did not rise again within this range" if sweep.complete else "the time ended before it rose again"
+        )
         return Suggestion(float(rates[int(np.argmin(slope))]), f"The rate of the steepest fall; {end}.")
     lr = min(edge / BELOW_EDGE, float(rates[lowest]) / 3)
     return Suggestion(lr, f"{edge / lr:.1f} times below {edge:.2g}, where the loss began to rise again.")
