@@ -6,7 +6,7 @@ from models.plain import JsonObject
 
 
 class ThreadChange(TypedDict):
-    """From this place of a run on, so many threads."""
+    """A change of the number of threads at a place in a run."""
 
     times_lowered: int
     epoch: int

@@ -130,7 +130,7 @@ CAUSES = {
     FindingCode.LR_TOO_LOW: "the learning rate is too low",
     FindingCode.DESTRUCTIVE_AUGMENTATION: "augmented images are much harder than real ones",
 }
-"""The codes of causes, and how a summary puts each. The first one found follows the weightiest symptom."""
+"""The codes of causes, each with its words in a summary. The first one found follows the most serious symptom."""
 
 
 class WarningCode(StrEnum):

@@ -87,7 +87,7 @@ class AugmentedPicture(TypedDict):
 
 
 class Wanted(TypedDict, total=False):
-    """What is asked about one image: `method` with `target`, a class's number, or `layer`, a layer's name."""
+    """A request about one image: `method` with `target`, a class's number, or `layer`, a layer's name."""
 
     method: str
     target: int
@@ -95,7 +95,7 @@ class Wanted(TypedDict, total=False):
 
 
 class Question(Wanted):
-    """What is asked, of which weights, about which image."""
+    """A request about one image, with the image and the weights."""
 
     weights: str
     """The weights file, relative to the experiments folder."""
@@ -119,7 +119,7 @@ class StoredFile(TypedDict):
 
 
 class CombinedQuestion(TypedDict):
-    """Runs of a study whose answers or weights are averaged."""
+    """A request to average the probabilities or weights of a study's runs."""
 
     study: int
     """The study's id."""
@@ -130,19 +130,19 @@ class CombinedQuestion(TypedDict):
 
 
 class CombinedResult(TypedDict):
-    """What came of it, on the validation images."""
+    """The score of averaged runs on the validation images."""
 
     accuracy: float
     num_images: int
     right: str
     """Whether each image is right: a bit an image, the first one highest, in base64."""
     batch_norm_images: int
-    """Training images by which batch normalisation's statistics were computed anew; 0 where there is none."""
+    """Training images from which batch normalisation's statistics were recomputed; 0 for networks without it."""
     beside_a_run: NotRequired[bool]
 
 
 class RobustnessQuestion(TypedDict):
-    """Weights of a study's run that are scored on corrupted validation images."""
+    """A request to score the weights of a study's run on corrupted validation images."""
 
     study: int
     weights: StoredFile

@@ -26,7 +26,7 @@ class WebhookEvent(StrEnum):
     EXPERIMENT_FAILED = "experiment.failed"
     """An experiment ended with an error."""
     EXPERIMENT_DIVERGED = "experiment.diverged"
-    """An experiment was stopped since a loss, gradient or weight was no longer finite."""
+    """An experiment was stopped because a loss, gradient or weight was no longer finite."""
     EXPERIMENT_CANCELLED = "experiment.cancelled"
     """An experiment was cancelled."""
     STUDY_COMPLETED = "study.completed"

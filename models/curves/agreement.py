@@ -1,4 +1,4 @@
-"""Whether two histories of the same spec agree: to the bit, within noise, or not."""
+"""Compares two histories of the same spec: identical to the bit, within noise, or different."""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ Pairs = list[tuple[EpochMetrics, EpochMetrics]]
 
 
 class Agreement(StrEnum):
-    """How two histories agree."""
+    """The outcome of comparing two histories."""
 
     BIT_IDENTICAL = "bit-identical"
     """Every figure of every epoch is the same number."""

@@ -1,4 +1,4 @@
-"""What is measured in an epoch, and how a long history is thinned for drawing. Free of torch and SQLAlchemy."""
+"""The metrics of an epoch, their best and last values, and thinning of long histories. Free of torch and SQLAlchemy."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence

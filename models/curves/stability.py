@@ -1,4 +1,4 @@
-"""How stable an experiment's curves are, as a figure from 0 to 1 by which two experiments can be compared."""
+"""Measures the stability of validation curves, from 0 to 1, and compares that of two experiments."""
 
 import math
 from collections.abc import Sequence

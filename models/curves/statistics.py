@@ -1,4 +1,4 @@
-"""Statistics of one training curve: its shape, its noise, and how sure a rise or a trend in it is.
+"""Statistics of one training curve: its shape, its noise, and the confidence of a rise or a trend.
 
 The words used here: a *valley* is the best fit of a curve that first falls and then rises (each part may be empty),
 found by least squares without choosing a bandwidth. What it leaves over is the curve's *noise*: its size, and how much

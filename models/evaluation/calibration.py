@@ -1,4 +1,4 @@
-"""Calibration: the expected calibration error, temperature scaling, and a score that tells unknown images.
+"""Calibration: the expected calibration error, temperature scaling, and thresholds that detect unknown images.
 
 Expected calibration error and temperature scaling: Guo et al. 2017, On Calibration of Modern Neural Networks
 (arXiv 1706.04599). Energy score: Liu et al. 2020, Energy-based Out-of-distribution Detection (arXiv 2010.03759).
@@ -30,7 +30,7 @@ MAX_STEPS = 100
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted on a validation split, and how well probabilities fit before and after."""
+    """The temperature and thresholds fitted on a validation split, and the calibration errors before and after."""
 
     temperature: float
     """Logits are divided by it. Above 1 it lowers the highest probability, below 1 it raises it."""

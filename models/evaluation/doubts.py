@@ -1,4 +1,4 @@
-"""Labels that a network doubts: of the images that it is surest of, how many labels it finds unlikely."""
+"""An estimate of wrong labels: among the images with the highest confidence, the part whose label is unlikely."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MIN_IMAGES = 100
 
 @dataclass(frozen=True)
 class LabelDoubts:
-    """Of the quarter of a split's images with the highest confidence."""
+    """Accuracy and unlikely labels among the quarter of a split's images with the highest confidence."""
 
     split: Literal["validation", "training"]
     num_surest: int

@@ -1,4 +1,4 @@
-"""The best weights' logits on a split: a worker computes and stores them when a run ends."""
+"""A file of the best weights' logits on a split, which a worker stores when a run ends."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ HEADER_BYTES = 3000
 
 @dataclass(frozen=True)
 class AboutOutputs:
-    """Of which split and which weights they are; stands in the file's header, and is read without the rest."""
+    """The header of the file: split, weights and classes; it can be read without the logits."""
 
     split: SplitName
     epoch: int

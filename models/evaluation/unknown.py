@@ -1,4 +1,4 @@
-"""How unlike the validation images an image is: by its pixels, and by the network's energy.
+"""A score of how unlike the validation images an image is, from its pixels and the network's energy.
 
 The energy alone (Liu et al. 2020) does not tell clothes or noise from CIFAR-10 with a small network, nor does anything
 else that is computed from its logits: what sets such images apart is lost before them. It is plain in a few statistics
@@ -39,7 +39,7 @@ SHRINKAGE = 0.02
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation of a number over the validation images."""
+    """Mean and standard deviation of a quantity over the validation images."""
 
     mean: float
     deviation: float
@@ -52,7 +52,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class UnknownScore:
-    """What the score is computed with, and the score that most validation images do not exceed."""
+    """The parameters of the score, and the threshold that most validation images do not exceed."""
 
     means: tuple[float, ...]
     scales: tuple[float, ...]
@@ -92,7 +92,7 @@ class UnknownScore:
 
 
 def fit_unknown_score(statistics: Floats, energies: Floats, kept: float) -> UnknownScore:
-    """Fit to a validation split's statistics (N, 8) and energies (N,), a part `kept` of which shall be known."""
+    """Fit to a validation split's statistics (N, 8) and energies (N,); a part `kept` of its images is to be known."""
     means, scales = statistics.mean(axis=0), np.maximum(statistics.std(axis=0), LEAST_SCALE)
     scaled = (statistics - means) / scales
     correlation = (1 - SHRINKAGE) * scaled.T @ scaled / len(scaled) + SHRINKAGE * np.eye(STATISTICS)

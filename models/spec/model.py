@@ -38,7 +38,7 @@ class InitFromSpec(Spec):
 
 
 class NetworkSpec(Spec):
-    """A `model` part: what the specs of all families of networks have."""
+    """Base class of `model` parts: the fields that the specs of all families have."""
 
     network_module: ClassVar[str]
     """The module of the family's other half."""

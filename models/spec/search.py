@@ -140,7 +140,7 @@ Dimension = Numbers | Choices
 
 
 class WrongDimension(ValueError):
-    """What a field's values cannot be: a message, and the nearest form that would do."""
+    """Invalid values of a field: a message, and the nearest valid form."""
 
     def __init__(self, message: str, nearest: Any = None) -> None:
         super().__init__(message)
@@ -208,7 +208,7 @@ def values_of(dimension: Dimension) -> list[Any]:
 
 
 def in_words(dimension: Dimension) -> str:
-    """What a field may be, for people: 0.0001 to 0.1 on a log scale."""
+    """The values of a field in words: 0.0001 to 0.1 on a log scale."""
     if isinstance(dimension, Choices):
         return ", ".join(value_text(value) for value in dimension.values)
     kind = " on a log scale" if dimension.log else ""
@@ -228,7 +228,7 @@ def value_text(value: Any) -> str:
 
 
 def read_dimension(value: Any) -> Dimension:
-    """What a field may be, from what was written. Raises WrongDimension."""
+    """Parse the values of a field as written. Raises WrongDimension."""
     if isinstance(value, list | tuple):
         return _read_choices(value)
     if not isinstance(value, dict):

@@ -69,7 +69,7 @@ class RepeatUntil(Spec):
 
 
 class Shows(StrEnum):
-    """What a section of a report shows about its rows."""
+    """The kind of a report's section: what it shows about its rows."""
 
     COMPARISON = "comparison"
     """The rows side by side: scores, differences and stability."""
@@ -86,7 +86,7 @@ class Shows(StrEnum):
 
 
 class Combine(StrEnum):
-    """How several runs are made into one score, as a row of its own."""
+    """How several runs are combined to one score, as a row of its own."""
 
     ENSEMBLE = "ensemble"
     """The mean of the runs' probabilities: of each row's seeds, and of the best runs of all rows."""
@@ -178,7 +178,7 @@ class StudySpec(Spec):
         return self
 
     def _check_beside_search(self) -> None:
-        """What a search's rows, which are made while it runs, cannot have."""
+        """Refuse fields that do not fit a search, whose rows are made while it runs."""
         if self.num_seeds > 1 or self.repeat_until is not None:
             field = "seeds" if self.repeat_until is None else "repeat_until"
             message = "cannot be used together with search, of which each trial is one run; repeat the best spec by a "

@@ -99,7 +99,7 @@ def networks_of(probes: Iterable[Probe]) -> list[Probe]:
 
 
 def network_key(spec: ExperimentSpec) -> str:
-    """Equal for specs that train the same network."""
+    """A key that is equal for specs that train the same network."""
     return json.dumps(spec.as_json()["model"], sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""What a study asks for beside its rows, once they have ended: runs combined to one score, and robustness.
+"""Measures a study's additions once its rows have ended: runs combined to one score, and robustness.
 
 Workers measure each of them as they make dry runs. `advance` has that done, and keeps the results with the study.
 """
@@ -69,7 +69,7 @@ def advance(
     rows: Sequence[RowRuns],
     read_scores: Callable[[], Mapping[int, Score]],
 ) -> bool:
-    """Have measured what the study asks for, of rows that have ended. Returns whether all of it is there."""
+    """Request measurements of what the study asks for, and collect results. Returns whether all are there."""
     known = additions_of(session, study.id)
     if not known:
         planned = _Planner(session, study.id, read_scores()).plan(spec, rows)
@@ -106,7 +106,7 @@ def _begin(session: Session, study: Study, planned: Planned, position: int) -> S
 
 
 def _collect(session: Session, addition: StudyAddition) -> bool:
-    """Copy what was measured. Returns whether there is nothing more to wait for."""
+    """Copy finished measurements. Returns whether none is left to wait for."""
     if addition.measurement is None or addition.result is not None:
         return True
     try:
@@ -125,14 +125,14 @@ def _collect(session: Session, addition: StudyAddition) -> bool:
 
 @dataclass(frozen=True)
 class _Planner:
-    """Says what is to be measured."""
+    """Plans what is to be measured."""
 
     session: Session
     study_id: int
     scores: Mapping[int, Score]
 
     def plan(self, spec: StudySpec, rows: Sequence[RowRuns]) -> Iterator[Planned]:
-        """All that a study asks for."""
+        """Everything that the study asks for, planned or with the reason why it cannot be measured."""
         scored = [RowRuns(row, [one for one in found if one.id in self.scores]) for row, found in rows]
         for combine in dict.fromkeys(spec.combine):
             for row, runs in scored:

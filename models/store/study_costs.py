@@ -33,7 +33,7 @@ def measured_spec(row: StudyRow) -> ExperimentSpec:
 
 
 def cost_key(spec: ExperimentSpec) -> str:
-    """What a step of this spec costs depends on this much of it: rows of the same key share a dry run."""
+    """The part of a spec that decides the cost of a step, as text: rows of the same key share a dry run."""
     body = spec.as_json()
     for name in ("name", "tags", "seed", "epochs", "lr_scheduler", "early_stopping", "on_divergence", "clip_grad_norm"):
         body.pop(name, None)
@@ -45,7 +45,7 @@ def cost_key(spec: ExperimentSpec) -> str:
 def works_of(
     session: Session, rows: Sequence[StudyRow], of_row: OfRow, missing: Sequence[tuple[StudyRow, int]]
 ) -> list[Work]:
-    """What the runs that have not begun cost, by the dry runs and by what ended runs took beside theirs."""
+    """The work of the runs that have not begun, by dry runs, corrected by how long ended runs really took."""
     counted: dict[int, int] = {}
     known: set[tuple[str, int]] = set()
     for row, repeat in missing:

@@ -1,4 +1,4 @@
-"""Advances a study: dry runs, then its runs, then possibly more seeds. Workers call it periodically.
+"""Advances a study: dry runs, then its runs, then more seeds or additions. Workers call it periodically.
 
 A step reads the state from the database and does what is due in the same transaction, and any worker may repeat it. So
 a study continues after any restart.
@@ -170,7 +170,7 @@ def _tick(study: Study) -> None:
 
 
 def _add(session: Session, progress: Progress, experiments_dir: Path) -> bool:
-    """Have measured what the study asks for beside its rows. Returns whether all of it is there."""
+    """Measure the study's additions: combined runs, robustness. Returns whether all results are there."""
     if not progress.spec.combine and not progress.spec.robustness:
         return True
     rows = [RowRuns(row, progress.of_row(row)) for row in progress.rows]

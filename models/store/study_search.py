@@ -1,4 +1,4 @@
-"""A search's trials: drawn, begun, ended early, and what has been found out, kept with the study.
+"""Advances a search: draws trials, begins them, ends some early, and stores its findings with the study.
 
 A trial is a row of the study whose experiment is an ordinary one. What comes next follows from the rows and the
 histories of their experiments alone (models.studies.search), so any worker may go on with it, after any restart.
@@ -70,7 +70,7 @@ def read_trials(session: Session, progress: "Progress") -> list[Trial]:
 
 
 def ending_of(experiment: Experiment | None) -> Ending:
-    """How far a trial is; one without an experiment was deleted."""
+    """The state of a trial; one without an experiment was deleted."""
     if experiment is None:
         return Ending.FAILED
     if is_pruned(experiment):
@@ -146,7 +146,7 @@ def _draw(session: Session, progress: "Progress") -> StudyRow | None:
 
 
 def _prune(session: Session, progress: "Progress") -> None:
-    """Ask trials to end early that others are ahead of. Each is judged once an epoch."""
+    """Request trials that are behind the others to end early. Each is judged once an epoch."""
     search = search_of(progress)
     if search.pruner is Pruner.NONE:
         return
@@ -195,7 +195,7 @@ def _is_time_over(session: Session, progress: "Progress") -> bool:
 
 
 def _count(session: Session, progress: "Progress") -> None:
-    """Compute the fields' importances anew when another trial has ended."""
+    """Recompute the fields' importances when another trial has ended."""
     known = progress.study.search or {}
     ended = sum(experiment.status.terminal for experiment in progress.experiments.values())
     if known.get("counted", 0) != ended:
@@ -204,7 +204,7 @@ def _count(session: Session, progress: "Progress") -> None:
 
 
 def _note(progress: "Progress", **changes: Any) -> None:
-    """Keep what was found out. A column of JSON is seen to have changed only if it is another object."""
+    """Store members of `Study.search`, as a new object: SQLAlchemy does not notice changes inside a JSON value."""
     known: JsonObject = progress.study.search or {}
     progress.study.search = {**known, **changes}
     studies.touch(progress.study)

@@ -1,4 +1,4 @@
-"""What a report shows of runs combined to one score, and of rows on corrupted images."""
+"""Blocks of a report on runs combined to one score, and on rows' accuracy on corrupted images."""
 
 from collections.abc import Iterable
 

@@ -60,7 +60,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Length:
-    """How long a run is: epochs, images to train on, images to validate on."""
+    """The length of a run: epochs, images to train on, images to validate on."""
 
     epochs: int
     train_images: int
@@ -96,14 +96,14 @@ def shortened(work: Work, scale: float, val_limit: int | None = None) -> Length:
 
 
 def seconds_of(work: Work, length: Length) -> float:
-    """What one run of a row takes at a length: its epochs, and the outputs that are measured when it has ended."""
+    """Seconds of one run of a row at a length: its epochs, and the outputs that are measured when it has ended."""
     an_epoch = length.train_images * work.train_seconds + length.val_images * work.val_seconds
     end = (length.val_images + work.test_images) * work.val_seconds
     return work.start_seconds + length.epochs * an_epoch + end
 
 
 def total_seconds(works: Sequence[Work], scale: float, parallel: int = 1, val_limit: int | None = None) -> float:
-    """What all runs take that have not begun, on so many workers."""
+    """Seconds that all runs which have not begun take, on this many workers."""
     each = [seconds_of(work, shortened(work, scale, val_limit)) for work in works for _ in range(work.runs)]
     return max(sum(each) / max(parallel, 1), max(each, default=0.0))
 
@@ -213,7 +213,7 @@ def describe_shortening(
     full_seconds: float,
     when_shortened: Mapping[str, Any] | None = None,
 ) -> str:
-    """What was left out of a row, in words; empty if nothing was."""
+    """A sentence on what was left out of a row; empty if nothing was."""
     parts = []
     if length.epochs < full.epochs:
         parts.append(f"{length.epochs} of {plural(full.epochs, 'epoch')}")

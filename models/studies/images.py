@@ -1,4 +1,4 @@
-"""The sizes of a row's dataset, stored with the row since the dataset may be deleted before its study is read."""
+"""The sizes of a row's dataset, stored with the row because the dataset may be deleted before its study is read."""
 
 from typing import TypedDict
 

@@ -101,7 +101,7 @@ class RowResult:
 
     @property
     def seconds(self) -> float:
-        """What all of its runs took."""
+        """Seconds of all of its runs."""
         return sum(run.seconds for run in self.runs)
 
     @property
@@ -191,7 +191,7 @@ def points(value: float) -> str:
 
 
 def method_of(difference: Difference) -> str:
-    """How a difference was tested, in words."""
+    """The test of a difference, in words."""
     return METHOD_WORDS[difference.method].format(seeds=plural(difference.num_seeds, "seed"))
 
 

@@ -1,4 +1,4 @@
-"""What a search does next, from its trials so far: the next trial, trials to end early, which fields matter.
+"""Decisions of a search from its trials so far: the next trial, trials to end early, the fields' importances.
 
 Optuna's samplers and pruners decide, by ask and tell alone: its study is made anew in memory from the trials for each
 question, so nothing of it is stored, and equal trials give equal answers in any process. A trial's value at an epoch
@@ -51,7 +51,7 @@ MOST_LISTED = 10_000
 
 
 class Ending(StrEnum):
-    """How far a trial is."""
+    """The state of a trial."""
 
     WAITING = "waiting"
     """It waits or runs."""
@@ -77,7 +77,7 @@ class Trial:
 
     @property
     def value(self) -> float | None:
-        """What it reached; 0 of one that diverged, None of one without an epoch or that failed."""
+        """Its best validation accuracy; 0 if it diverged, None without an epoch or if it failed."""
         if self.diverged:
             return 0.0
         if self.ending in (Ending.FAILED, Ending.WAITING) or not self.values:
@@ -133,7 +133,7 @@ def _grid(search: SearchSpec, space: Mapping[str, Dimension]) -> Iterator[dict[s
 
 
 def _asked(search: SearchSpec, space: Mapping[str, Dimension], trials: Sequence[Trial]) -> Iterator[dict[str, Any]]:
-    """What Optuna's sampler draws, one after the other; each counts as the worst when the next is wanted.
+    """Yield what Optuna's sampler draws; each draw counts as the worst result when the next one is asked for.
 
     That turns TPE away from values that cannot be combined; this is forgotten with the study in memory.
     """

@@ -1,4 +1,4 @@
-"""A search's report as blocks: the space, the trials, which fields matter, the best trial, what to conclude and not."""
+"""A search's report as blocks: the space, the trials, the fields' importances, the best trial, the limits."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""What a search has found out: plain data, for documents, pictures and reports."""
+"""The results of a search: plain data, for documents, pictures and reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

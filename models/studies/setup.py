@@ -1,4 +1,4 @@
-"""The set-up of a study in words: what its rows have in common, and what each of them is."""
+"""The set-up of a study in words: what its rows have in common, and how each was trained."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ SETUP_COLUMNS = ("Row", "Network", "Training", "Images", "Epochs")
 
 
 def describe_setup(study: StudyResult) -> Iterator[tuple[str, str]]:
-    """What all rows have in common: pairs of what and how."""
+    """What all rows have in common: pairs of a name and its value in words."""
     titles = dict.fromkeys(row.images["title"] for row in study.rows)
     splits = sorted({row.spec.dataset.split_seed for row in study.rows})
     yield (
@@ -30,7 +30,7 @@ def describe_setup(study: StudyResult) -> Iterator[tuple[str, str]]:
 
 
 def setup_row(row: RowResult) -> tuple[str, ...]:
-    """What a row is, as it was run: under SETUP_COLUMNS."""
+    """The cells of a row as it was run, under SETUP_COLUMNS."""
     train, val, _ = split_sizes(row.spec, row.images)
     return (row.key, _network(row.spec), _training(row.spec), f"{train:,} + {val:,}", str(row.spec.epochs))
 

@@ -1,4 +1,4 @@
-"""What a run began with, as worker.training measures it for the last verdict."""
+"""A run's starting conditions, which worker.training measures for the last verdict."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The best epochs: which they are, which others are as good within noise, and what came after."""
+"""Findings on the best epochs, on others that are as good within noise, and on epochs without improvement."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Accuracy that falls back towards chance, for good or for a while."""
+"""Findings on collapses: accuracy that falls back towards chance, to the end of the run or for some epochs."""
 
 from dataclasses import dataclass
 

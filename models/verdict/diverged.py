@@ -1,4 +1,4 @@
-"""Losses that stopped being finite, and learning rates that were lowered because of it."""
+"""Findings on divergences: losses that stopped being finite, and learning rates that were lowered because of it."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from models.verdict.divergence import Divergence
 
 
 def report_divergence(curves: Curves, divergences: Sequence[Divergence], spec: ExperimentSpec) -> list[Finding]:
-    """The explained divergences; or what the curves alone tell of one."""
+    """Findings on the explained divergences, or on one that only the curves show."""
     findings: list[Finding] = []
     for divergence in divergences:
         findings.append(_explained(divergence, spec))

@@ -1,4 +1,4 @@
-"""How the run ended, and when there is nothing to complain of."""
+"""Findings on how the run ended: early stopping, missing figures, too few epochs, no problem."""
 
 from models.curves.stability import Stability
 from models.findings import Finding, FindingCode, Severity
@@ -90,7 +90,7 @@ def _missing(curves: Curves) -> Finding | None:
 def report_no_problem(
     curves: Curves, findings: list[Finding], stability: Stability | None, *, lost: bool, finished: bool
 ) -> list[Finding]:
-    """Said when nothing worse than a remark was found, all losses were finite and nothing learned was lost again.
+    """The finding that nothing went wrong: no warning or problem, finite losses, and nothing learned was lost again.
 
     `lost` tells whether the accuracy or the loss surely ended worse than it had been.
     """

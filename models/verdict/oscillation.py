@@ -1,4 +1,4 @@
-"""How much the validation curves wobble from one epoch to the next."""
+"""A finding on validation curves that fluctuate from one epoch to the next."""
 
 from models.curves.stability import Stability
 from models.findings import Finding, FindingCode, Severity
@@ -12,7 +12,7 @@ WARNED = (0.03, 0.10)
 
 
 def report_oscillation(curves: Curves, stability: Stability | None) -> list[Finding]:
-    """A wobble that makes single epochs' figures unreliable."""
+    """The finding: fluctuation that makes single epochs' figures unreliable."""
     if stability is None or curves.broken_from is not None:
         return []
     accuracy, loss = stability.wobble_accuracy or 0.0, stability.wobble_loss or 0.0

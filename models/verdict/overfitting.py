@@ -1,4 +1,4 @@
-"""Overfitting, a gap between training and validation, and a training loss that itself rises."""
+"""Findings on overfitting, a gap between training and validation, and a training loss that itself rises."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""When the first layer's kernels settled."""
+"""The epoch from which the first layer's kernels hardly change."""
 
 import itertools
 from collections.abc import Mapping

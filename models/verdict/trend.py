@@ -1,4 +1,4 @@
-"""Still improving at the end, and improving so slowly that the learning rate must be wrong."""
+"""Findings on runs that still improve at the end, or so slowly that the learning rate must be wrong."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ SURE_TREND = 0.975
 
 @dataclass(frozen=True)
 class Progress:
-    """What the last part of a run still gained: both curves' trends over it."""
+    """The trends of both validation curves over the last part of a run."""
 
     length: int
     loss: Trend | None
@@ -60,7 +60,7 @@ def _gains(curve: Curve, length: int, *, sign: int) -> bool:
 
 
 def report_progress(curves: Curves, progress: Progress, spec: ExperimentSpec, *, finished: bool) -> list[Finding]:
-    """Still improving, and whether that is a matter of more epochs or of a larger learning rate."""
+    """The finding that the run still improves, and whether more epochs or a larger learning rate would help."""
     if not progress.improving or curves.last_epoch >= MOST_EPOCHS:
         return []
     parts: list[str] = []

@@ -1,4 +1,4 @@
-"""Whether the mean probability is the accuracy (calibration)."""
+"""A finding on calibration: whether the mean probability equals the accuracy."""
 
 import math
 
