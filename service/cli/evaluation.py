@@ -1,4 +1,4 @@
-"""Commands about the best weights' predictions on a split: confusion, mistakes."""
+"""Commands that evaluate the best weights on a split: confusion, mistakes."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`epochal data fetch`: built-in datasets, fetched to this machine ahead of time."""
+"""`epochal data fetch`: fetches built-in datasets to this machine ahead of time."""
 
 from typing import TYPE_CHECKING, Annotated
 

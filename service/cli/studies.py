@@ -171,7 +171,7 @@ def resume(
     data_dir: options.DataDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with studies that were cancelled, or of which runs failed."""
+    """Resume studies that were cancelled, or of which runs failed."""
     client = options.connect(url, api_key, data_dir)
     each(study_ids, lambda number: _act(client, number, "resume"), noun="study")
 

@@ -1,4 +1,4 @@
-"""What the study commands show of a search."""
+"""Prints the results of a search, for the study commands."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from service.cli.output import duration, figure, pairs, say, shown, status_text,
 
 
 def show_found(search: dict[str, Any]) -> None:
-    """The best trial, which fields matter, and how far the search is."""
+    """Print the progress of a search, its best trial, and the fields' importances."""
     best, importance = search["best"], search["importance"]
     counts = [f"{search['ended']} of {search['trials']} have ended"]
     counts += [f"{search[name]} {words}" for name, words in ENDINGS.items() if search[name]]
@@ -28,7 +28,7 @@ STOPPED = {"budget": "the budget left no time for more", "space": "no other tria
 
 
 def show_trials(rows: list[dict[str, Any]]) -> None:
-    """A line for each trial."""
+    """Print a line for each trial."""
     cells = [
         (
             shown(row["key"]),
@@ -46,6 +46,6 @@ def show_trials(rows: list[dict[str, Any]]) -> None:
 
 
 def show_space(search: dict[str, Any]) -> None:
-    """What a dry run says of a search: how many trials, and what each field may be."""
+    """Print a dry run of a search: the number of trials, and the values of each field."""
     say(f"{search['trials']} trials at most, sampler {search['sampler']}, pruner {search['pruner']}")
     table(("field", "may be"), [(shown(field), shown(words)) for field, words in search["space"].items()], cut=True)

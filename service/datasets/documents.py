@@ -18,7 +18,7 @@ MOST_SKIPPED = 200
 
 
 class Progress(Document):
-    """How far an import is."""
+    """The progress of an import."""
 
     phase: str
     done: int
@@ -166,7 +166,7 @@ class HealthReportDocument(Document):
 
 
 class HealthDocument(Document):
-    """What is wrong with a dataset's images, in sentences with the images to look at."""
+    """The findings on a dataset's images, in sentences with the images concerned."""
 
     name: str
     version: int | None = Field(description="null for a built-in dataset.")

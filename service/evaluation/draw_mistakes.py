@@ -92,6 +92,6 @@ def whole_pixels(length: float) -> float:
 
 
 def percent(probability: float) -> str:
-    """Per cent, never rounded to a certainty that it is not."""
+    """Format a probability in per cent, never rounded up to 100% or down to 0%."""
     shown = f"{100 * probability:.0f}%"
     return ">99%" if shown == "100%" and probability < 1 else "<1%" if shown == "0%" else shown

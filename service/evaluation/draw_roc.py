@@ -66,7 +66,7 @@ def _draw(curves: list[RocCurve | None], macro: RocCurve | None, names: tuple[st
 
 
 class _Key:
-    """What each line is, with the area below it, from the top down."""
+    """The legend: each line's name with the area below it, from the top down."""
 
     def __init__(self, sheet: Sheet, left: float, top: float) -> None:
         self.sheet, self.left, self.y = sheet, left, top - 6
@@ -74,7 +74,7 @@ class _Key:
         sheet.words(self.right, self.y + 15, "area", size=8.5, color=MUTED, across="right", up="center")
 
     def add(self, color: str, width: float, name: str, low: float, high: float | None = None) -> None:
-        """A line of it."""
+        """Add an entry."""
         self.sheet.line([(self.left, self.y), (self.left + 16, self.y)], color=color, width=width)
         figure = f"{low:.3f}" if high is None or f"{high:.3f}" == f"{low:.3f}" else f"{low:.3f} \u2013 {high:.3f}"
         room = KEY_WIDTH - 22 - 6 - 5.0 * len(figure)
@@ -83,6 +83,6 @@ class _Key:
         self.y -= 15
 
     def say(self, text: str) -> None:
-        """A remark below it."""
+        """Write a remark below the entries."""
         self.sheet.words(self.left + 22, self.y, text, size=8.5, color=MUTED, up="center")
         self.y -= 15

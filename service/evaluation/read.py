@@ -39,7 +39,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class OutputsSource:
-    """Where the outputs of one experiment on one split are."""
+    """The location of one experiment's stored outputs on one split."""
 
     experiment_id: int
     name: str

@@ -1,4 +1,4 @@
-"""Continuing a completed experiment with more epochs, as a new experiment."""
+"""Continues a completed experiment with more epochs, as a new experiment."""
 
 from dataclasses import dataclass
 from typing import Any

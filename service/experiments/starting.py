@@ -1,4 +1,4 @@
-"""Experiments that start from another one's weights (model.init_from): found and checked before they are stored."""
+"""Finds and checks another experiment's weights, for specs that start from them (model.init_from)."""
 
 from dataclasses import replace
 from pathlib import Path

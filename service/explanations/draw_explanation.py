@@ -32,7 +32,7 @@ SAID = {
 
 
 def render_explanation(explained: Explained, *, name: str, format: str = "png") -> bytes:  # noqa: A002
-    """Draw it. `name` is the experiment's."""
+    """Draw an explanation. `name` is the experiment's."""
     title = f"{name}, {explained.looked.name}"
     with drawing():
         return _draw(explained, title).save(format, title=title)

@@ -23,7 +23,7 @@ RIGHT, WRONG = PALETTE[2], PALETTE[1]
 
 
 def render_timeline(timeline: Timeline, *, name: str, format: str = "png") -> bytes:  # noqa: A002
-    """Draw it. `name` is the experiment's."""
+    """Draw a timeline. `name` is the experiment's."""
     title = f"{name}, {timeline.looked.name}"
     with drawing():
         return _draw(timeline, title).save(format, title=title)

@@ -40,7 +40,7 @@ async def compute_feature_maps(
     uploads: Sequence[Upload],
     layer: str | None,
 ) -> FeatureMaps:
-    """Have a worker compute them. Raises as `explain` does, and InvalidRequest for an unknown layer."""
+    """Have a worker compute a layer's outputs. Raises as `explain` does, and InvalidRequest for an unknown layer."""
     chosen = await queue.threads.run(_find_layer, store, experiment_id, layer)
     async with queue.pieces.request(whose):
         looked = await look_at(predictor, queue, whose, experiment_id, which, uploads)

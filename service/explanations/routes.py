@@ -64,7 +64,7 @@ def _answers(**also: Any) -> Responses:
 
 
 async def get_explainer(request: Request) -> Explainer:
-    """Return what asks workers for explanations."""
+    """Return the service that requests explanations from workers."""
     explainer: Explainer = request.app.state.explainer
     return explainer
 

@@ -66,23 +66,23 @@ class Timeline:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """At which of the epochs the target is the most probable class."""
+        """Whether the target is the most probable class, by kept epoch."""
         return np.asarray(self.probabilities.argmax(axis=1) == self.target)
 
     @property
     def learned_at(self) -> int | None:
-        """The first epoch of these."""
+        """The first kept epoch that predicts the target; None if none does."""
         return next((epoch for epoch, is_right in zip(self.epochs, self.right, strict=True) if is_right), None)
 
     @property
     def forgotten_at(self) -> list[int]:
-        """Epochs that are not among these, where the one before is."""
+        """Kept epochs that do not predict the target, where the kept epoch before does."""
         pairs = itertools.pairwise(zip(self.epochs, self.right, strict=True))
         return [epoch for (_, before), (epoch, now) in pairs if before and not now]
 
     @property
     def kept_from(self) -> int | None:
-        """From which epoch on all are among these."""
+        """The epoch from which on every kept epoch predicts the target; None if the last does not."""
         found = None
         for epoch, is_right in zip(reversed(self.epochs), reversed(self.right), strict=True):
             if not is_right:

@@ -57,7 +57,7 @@ parity.json           how far network.onnx is from what the lab serves
 
 
 class Parity(TypedDict):
-    """parity.json: how far the exported network is from what the lab serves, and what it was compared with."""
+    """parity.json: the difference between the exported network and the served one, and how it was measured."""
 
     images_compared: int
     images: str
@@ -86,7 +86,7 @@ class Known:
 
 
 def make_bundle(store: Store, graphs: Graphs, weights: Weights, data: bytes, experiments_dir: Path) -> bytes:
-    """The zip. Raises Conflict where the network cannot be exported."""
+    """Build the zip. Raises Conflict where the network cannot be exported."""
     onnx = b"".join(self_contained(graphs.find(weights), weights, data))
     known = read_known(store, weights)
     calibration = find_calibration(store, weights.experiment_id, weights.sha256, experiments_dir)

@@ -1,4 +1,4 @@
-"""How much of the disk a key may use: its experiments' files, its datasets, its uploads."""
+"""Disk quotas of API keys: experiments' files, datasets and uploads together."""
 
 from sqlalchemy.orm import Session
 
@@ -32,7 +32,7 @@ def check_num_uploads(settings: Settings, caller: Caller) -> None:
 
 
 def check_disk_quota(session: Session, settings: Settings, caller: Caller, num_bytes: int) -> None:
-    """Raise DiskQuota if so many bytes more are more than the caller may keep."""
+    """Raise DiskQuota if this many more bytes exceed the caller's quota."""
     if caller.name is None:
         return
     kept = {

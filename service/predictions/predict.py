@@ -38,11 +38,11 @@ CLASSES_AT_ONCE = 2_000
 """Classes named in an answer that is put together in the event loop, in some milliseconds; longer ones in a thread."""
 AT_ONCE_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 AT_ONCE_BYTES, AT_ONCE_PIXELS, AT_ONCE_SECONDS = 32_000, 8_000, 0.0005
-"""What is decoded and predicted without a thread and without waiting: handing it to a thread would take as long."""
+"""Limits of a request that is decoded and predicted in the event loop: handing it to a thread would take as long."""
 
 
 class Likely(Document):
-    """One class and how probable it is."""
+    """One class and its probability."""
 
     label: str
     index: int

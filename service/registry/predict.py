@@ -1,4 +1,4 @@
-"""Predictions by a model's name: its version, and the prediction with that experiment's weights."""
+"""Predicts by a model's name: finds the version that it serves, and predicts with that experiment's weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

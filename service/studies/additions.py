@@ -1,4 +1,4 @@
-"""Reading what a study has beside its trained rows: combined runs as rows, and robustness."""
+"""Reads a study's additions to its trained rows: combined runs as rows, and robustness."""
 
 import base64
 import binascii
@@ -89,7 +89,7 @@ def _status(session: Session, addition: StudyAddition) -> str:
 
 
 def _score(addition: StudyAddition, best: Score | None) -> Score | None:
-    """Its score on the images of the best of its runs."""
+    """The score of a combination, on the images of the best of its runs."""
     result: dict[str, Any] | None = addition.result
     if result is None:
         return None

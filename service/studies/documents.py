@@ -37,7 +37,7 @@ class DifferenceDocument(Document):
 
 
 class RowKind(StrEnum):
-    """What a row is."""
+    """The kind of a row: trained, or made of other rows' runs."""
 
     TRAINED = "trained"
     """Experiments that were trained for it."""
@@ -126,7 +126,7 @@ class StudyItem(Document):
 
 
 class SearchPlanDocument(Document):
-    """What a search does."""
+    """The settings of a search."""
 
     sampler: str = Field(description="tpe, random or grid.")
     pruner: str = Field(description="none, median or asha.")
@@ -147,14 +147,14 @@ class BestTrialDocument(Document):
 
 
 class ImportanceDocument(Document):
-    """How much a field decides whether a trial is among the best."""
+    """The importance of a field: how much it decides whether a trial is among the best."""
 
     field: str
     importance: float = Field(description="Its part of the importance of all fields, from 0 to 1.")
 
 
 class SearchDocument(SearchPlanDocument):
-    """How far a search is, and what it has found."""
+    """The progress and the results of a search."""
 
     drawn: int = Field(description="Trials so far.")
     ended: int

@@ -1,4 +1,4 @@
-"""Pictures of studies: rows side by side on one scale, and differences with their intervals."""
+"""Draws studies: rows side by side on one scale, and differences with their intervals."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

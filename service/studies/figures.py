@@ -1,4 +1,4 @@
-"""A report's figures, drawn: each as the bytes of an SVG or PNG."""
+"""Draws a report's figures, each as the bytes of an SVG or PNG."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

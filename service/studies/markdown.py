@@ -1,4 +1,4 @@
-"""A report as one Markdown file, pictures inside as data."""
+"""Renders a report as one Markdown file, with pictures as data: URLs."""
 
 import base64
 

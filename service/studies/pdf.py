@@ -1,10 +1,10 @@
-"""A report as a PDF, set by WeasyPrint from the HTML page (the extra epochal[pdf])."""
+"""Renders a report's HTML page as a PDF, by WeasyPrint (the extra epochal[pdf])."""
 
 from models.errors import EpochalError
 
 
 class PdfUnavailable(EpochalError):
-    """PDFs are not set up on this machine."""
+    """WeasyPrint or a library that it needs is not installed."""
 
     code = "pdf-unavailable"
     status = 501

@@ -1,4 +1,4 @@
-"""Reading a study for JSON, pictures and its report: rows with runs, scores and differences."""
+"""Reads a study for JSON, pictures and its report: rows with runs, scores and differences."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A study's report: read from the store, then rendered in the form that was asked for."""
+"""A study's report: read from the store, then rendered in the requested format."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ class StudyReport:
         return self.report, histories, kernels, sorted(self.result.lr_tests)
 
     def render(self, form: str) -> bytes:
-        """As html, md or pdf."""
+        """Render the report as html, md or pdf."""
         draw = figure_drawer(self.result, self.kernel_files)
         if form == "md":
             return render_markdown(self.report, draw)

@@ -1,4 +1,4 @@
-"""A picture of accuracy by strength of corruption: a panel for each corruption, a line for each row."""
+"""Draws accuracy by strength of corruption: a panel for each corruption, a line for each row."""
 
 from collections.abc import Sequence
 
@@ -74,5 +74,5 @@ def _color(index: int) -> str:
 
 
 def _dash(index: int) -> tuple[float, ...]:
-    """Rows beyond the palette are told apart by dashes."""
+    """The dash pattern of a row's line: rows beyond the palette's size repeat its colours with dashes."""
     return ((), (4.0, 2.0), (1.0, 2.0))[index // len(PALETTE) % 3]

@@ -1,4 +1,4 @@
-"""Searches as studies: their space is checked when they are sent, and read for JSON, pictures and reports."""
+"""Searches as studies: checks a search's space at submission, and reads its results for JSON, pictures and reports."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from service.studies.images import images_of
 
 
 def accept_space(inspector: Inspector, parsed: Parsed) -> tuple[list[NewRow], list[FieldError]]:
-    """The networks of a search's space, each as a row that is not run, and what is wrong with them."""
+    """Check the networks of a search's space. Returns each as a row that is not run, and the errors."""
     found: list[NewRow] = []
     entries: list[FieldError] = []
     for probe in networks_of(parsed.probes):
@@ -43,7 +43,7 @@ def accept_space(inspector: Inspector, parsed: Parsed) -> tuple[list[NewRow], li
 
 
 def new_search(networks: Sequence[NewRow]) -> JsonObject:
-    """What a worker needs to make trials of: see models.store.study_search."""
+    """The data from which a worker makes trials: see models.store.study_search."""
     spec = networks[0].row.spec
     return {
         "dataset": spec.dataset.fingerprint,
@@ -53,7 +53,7 @@ def new_search(networks: Sequence[NewRow]) -> JsonObject:
 
 
 def plan_of(search: SearchSpec) -> SearchPlanDocument:
-    """What a search would do."""
+    """Describe a search that was not started."""
     return SearchPlanDocument(
         sampler=search.sampler.value,
         pruner=search.pruner.value,
@@ -64,7 +64,7 @@ def plan_of(search: SearchSpec) -> SearchPlanDocument:
 
 
 def read_search(session: Session, progress: Progress) -> SearchResult | None:
-    """How far a search is, and what it has found; None of a study that is none."""
+    """Read the progress and results of a search; None for a study that is not a search."""
     search = progress.spec.search
     if search is None:
         return None
@@ -79,7 +79,7 @@ def read_search(session: Session, progress: Progress) -> SearchResult | None:
 
 
 def describe_search(search: SearchResult | None, rows: Sequence[RowResult]) -> SearchDocument | None:
-    """Its document."""
+    """Build the document of a search; None for a study that is not a search."""
     if search is None:
         return None
     best = search.best

@@ -1,4 +1,4 @@
-"""Picture of a search: accuracy by trial with the best one so far, and accuracy by each field's value."""
+"""Draws a search: accuracy by trial with the best one so far, and accuracy by each field's value."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ def _subtitle(best: Trial | None) -> str:
 
 
 def _values(trials: Sequence[Trial]) -> dict[int, float]:
-    """What trials have reached, those that still run with what they have so far; without those that diverged."""
+    """The best accuracies of trials so far, running ones included, diverged ones left out."""
     return {
         trial.number: trial.values[max(trial.values)]
         for trial in trials

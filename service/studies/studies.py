@@ -72,7 +72,7 @@ class Studies:
         return parsed, rows
 
     def plan(self, body: Any) -> StudyPlanDocument:
-        """The runs of a study, without storing anything."""
+        """Describe the runs of a study, without storing anything."""
         parsed, rows = self.accept(body)
         search = None if parsed.spec.search is None else plan_of(parsed.spec.search)
         if search is not None:

@@ -1,4 +1,4 @@
-"""POSTing a message to an address from outside, so that it reaches the public internet and nothing else.
+"""POSTs messages to addresses that users gave, such that they reach the public internet and no private network.
 
 The name is resolved here, its addresses are checked, and the connection is made to such an address and not by the name
 again, which might resolve to another one by then (DNS rebinding). Host header, SNI and the certificate's check keep the
@@ -28,9 +28,9 @@ MAX_ANSWER_BYTES = 2000
 MAX_ANSWER = 500
 """Characters of an answer that are kept."""
 MOST_ADDRESSES = 4
-"""Of a name that has many, so many are tried."""
+"""The most addresses of a name that are tried."""
 TROUBLE = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError, ValueError)
-"""What else connecting, TLS and HTTP raise."""
+"""What connecting, TLS and HTTP raise."""
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 logging.getLogger("httpcore").setLevel(logging.WARNING)

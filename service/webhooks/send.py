@@ -1,4 +1,4 @@
-"""Sends what is due to webhooks, in the background of the API's process."""
+"""Sends webhook messages that are due, in the background of the API's process."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ USER_AGENT = f"Epochal/{metadata.version('epochal')}"
 
 
 class Sender:
-    """Claims deliveries that are due, sends them, and stores what became of them."""
+    """Claims deliveries that are due, sends them, and stores the outcomes."""
 
     def __init__(self, store: Store, connector: Connector, clock: Callable[[], datetime] = now) -> None:
         self._store = store
@@ -39,7 +39,7 @@ class Sender:
         self._queue = BoundedQueue("webhooks", places=2)  # a full thread pool, or a locked database, stops nothing else
 
     async def run(self) -> None:
-        """Send what is due, until cancelled; what is being sent then is sent again later."""
+        """Send messages that are due, until cancelled; those in transit then are sent again later."""
         try:
             while True:
                 try:
@@ -60,7 +60,7 @@ class Sender:
             await asyncio.sleep(POLL_SECONDS)
 
     async def start_due(self) -> list[asyncio.Task[None]]:
-        """Claim what is due and begin to send it. Returns a task for each message."""
+        """Claim deliveries that are due and begin to send them. Returns a task for each message."""
         room = AT_ONCE - sum(self._busy.values())
         if room <= 0:
             return []
