@@ -283,15 +283,6 @@ class Bench(StoredExperiments):
             worker.end()
         self.extra_workers.clear()
 
-    def restart_worker(self, *, command: list[str] | None = None, **variables: str) -> None:
-        """Have the lab's worker started again, with other variables or another command line."""
-        part = self.lab.workers[0]
-        part.environment = {**part.environment, **variables}
-        if command is not None:
-            part.command = lambda: command
-        with self.worker_comes_back():
-            part.terminate()
-
     @contextmanager
     def worker_comes_back(self, seconds: float = 120.0) -> Iterator[None]:
         """Within it the lab's worker is ended; returns once the lab has started it again and it is ready."""

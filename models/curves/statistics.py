@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 SIMULATIONS = 400
+SEED = 0
 MOST_POINTS = 1000
 """Epochs of a curve that is simulated as it is; a longer one is simulated as that many means at most."""
 ROUNDING = 1e-6
 """Changes below this part of a value are float32 rounding, not signal."""
+SPIKE = 4.0
 
 
 @dataclass(frozen=True)
@@ -247,8 +249,8 @@ def _windows(n: int, window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     return low, low + window
 
 
-def tame(values: Array, limit: float = 4.0) -> Array:
-    """The curve with single-epoch spikes cut down to `limit` times the noise around the median of five."""
+def tame(values: Array) -> Array:
+    """The curve with single-epoch spikes cut down to SPIKE times the noise around the median of five."""
     n = len(values)
     if n < 8:
         return values
@@ -257,7 +259,7 @@ def tame(values: Array, limit: float = 4.0) -> Array:
     middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
     middle[0], middle[-1] = np.median(values[:3]), np.median(values[-3:])
     off = np.abs(values - middle)
-    reach = limit * np.maximum(1.4826 * _moving_median(off, max(15, n // 4)), ROUNDING * np.abs(middle))
+    reach = SPIKE * np.maximum(1.4826 * _moving_median(off, max(15, n // 4)), ROUNDING * np.abs(middle))
     steep = np.maximum(np.abs(np.gradient(middle)), np.abs(np.gradient(values)) * (np.arange(n) < 3))
     return np.clip(values, middle - reach - steep, middle + reach + steep)
 
@@ -275,7 +277,7 @@ def coarsened(values: Array) -> tuple[Array, int]:
     return (np.append(means, values[whole:].mean()) if whole < len(values) else means), block
 
 
-def measure_rise(values: Array, *, seed: int = 0) -> Rise:
+def measure_rise(values: Array) -> Rise:
     """How sure it is that the end of the curve lies above its lowest stretch.
 
     The yardstick: the mean of the last w values less the lowest earlier mean of w values, over its noise, for the w
@@ -288,7 +290,7 @@ def measure_rise(values: Array, *, seed: int = 0) -> Rise:
     values, _ = coarsened(tame(values))
     n = len(values)
     noise = estimate_noise(values)
-    simulated = falling_fit(values) + _simulate(noise, n, seed)
+    simulated = falling_fit(values) + _simulate(noise, n)
     yardstick, low, late = _late_over_low(values[None], noise.sigma)
     others, _, _ = _late_over_low(simulated, noise.sigma)
     confidence = float(np.mean(others < yardstick[0])) if late[0] > low[0] else 0.0
@@ -317,9 +319,9 @@ def _widths(n: int) -> list[int]:
     return widths or [1]
 
 
-def _simulate(noise: Noise, n: int, seed: int) -> Array:
+def _simulate(noise: Noise, n: int) -> Array:
     """SIMULATIONS rows of noise like the curve's: same size, same carry-over, its size as uncertain as it is."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     shocks = rng.standard_normal((SIMULATIONS, n))
     if noise.shocks is not None:
         shocks = noise.shocks[rng.integers(0, len(noise.shocks), size=(SIMULATIONS, n))]
@@ -331,10 +333,10 @@ def _simulate(noise: Noise, n: int, seed: int) -> Array:
     return shocks * noise.sigma * np.minimum(doubt, 5.0)
 
 
-def locate_bottom(values: Array, *, share: float = 0.9, seed: int = 0) -> tuple[int, int, int]:
+def locate_bottom(values: Array) -> tuple[int, int, int]:
     """Index of the lowest point, and the earliest and latest index where it may as well lie.
 
-    The range holds `share` of the places where simulated curves, the valley with this curve's own noise, have theirs.
+    The range holds 90% of the places where simulated curves, the valley with this curve's own noise, have theirs.
     """
     n = len(values)
     if n < 4:
@@ -344,12 +346,11 @@ def locate_bottom(values: Array, *, share: float = 0.9, seed: int = 0) -> tuple[
     valley = fit_valley(calm)
     noise = estimate_noise(calm, valley)
     width = 1 if n < 8 else 3
-    curves = valley.fit + _simulate(noise, len(calm), seed)
+    curves = valley.fit + _simulate(noise, len(calm))
     smooth = np.lib.stride_tricks.sliding_window_view(curves, width, axis=1).mean(axis=2)
     places = np.argmin(smooth, axis=1) + width // 2
-    edge = (1 - share) / 2
     index = int(np.argmin(values))
-    low, high = (int(place) for place in np.quantile(places, [edge, 1 - edge], method="nearest"))
+    low, high = (int(place) for place in np.quantile(places, [0.05, 0.95], method="nearest"))
     return index, min(low * block, index), max(min((high + 1) * block, n) - 1, index)
 
 

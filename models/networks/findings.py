@@ -19,8 +19,6 @@ from models.spec.parse import model_label
 from models.spec.training import SgdSpec
 from models.text import plural
 
-__all__ = ["spec_warnings", "split_sizes"]
-
 FEW_VAL_IMAGES = 1000
 UNEVEN, VERY_UNEVEN = 2, 10
 """Images of the largest class for one of the smallest: from the first on there is a note, from the second a warning."""

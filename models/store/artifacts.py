@@ -66,9 +66,9 @@ def record(
     return before if before is not None and before.path != path else None
 
 
-def find(session: Session, experiment_id: int, kind: ArtifactKind, epoch: int = 0) -> ArtifactRecord | None:
-    """One file's record."""
-    row = session.get(Artifact, (experiment_id, ArtifactKind(kind), epoch), populate_existing=True)
+def find(session: Session, experiment_id: int, kind: ArtifactKind) -> ArtifactRecord | None:
+    """The record of a file that does not belong to an epoch."""
+    row = session.get(Artifact, (experiment_id, ArtifactKind(kind), 0), populate_existing=True)
     return None if row is None else _record(row)
 
 

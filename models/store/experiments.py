@@ -1,9 +1,8 @@
 """Queries of experiments: create, get, cancel, resume, delete. Leases are in runs.py, lists in listing.py."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from models.curves.metrics import Summaries
@@ -184,18 +183,10 @@ def mark_enqueued(session: Session, experiment_id: int) -> None:
     )
 
 
-def waiting(session: Session, *, again_after_seconds: float | None = None) -> list[int]:
-    """Queued experiments that have no message on the queue yet, oldest first.
-
-    With `again_after_seconds` also those whose message is older than that and may be lost. A time in the future counts
-    as old too: it was written by a clock that was wrong.
-    """
-    due: ColumnElement[bool] = Experiment.enqueued_at.is_(None)
-    if again_after_seconds is not None:
-        span = timedelta(seconds=again_after_seconds)
-        due = or_(due, Experiment.enqueued_at < now() - span, Experiment.enqueued_at > now() + span)
-    query = select(Experiment.id).where(Experiment.status == Status.QUEUED, due).order_by(Experiment.id)
-    return list(session.scalars(query))
+def waiting(session: Session) -> list[int]:
+    """Queued experiments for which no message was put on the queue yet, oldest first."""
+    due = (Experiment.status == Status.QUEUED, Experiment.enqueued_at.is_(None))
+    return list(session.scalars(select(Experiment.id).where(*due).order_by(Experiment.id)))
 
 
 def queued_ids(session: Session) -> list[int]:

@@ -7,6 +7,8 @@ from service.drawing.sheet import Box, Points
 from service.drawing.text import width_of
 
 LINE_HEIGHT = 1.15
+SPACING = 1.8
+"""Points between two samples along a curve."""
 
 
 def text_size(text: str, size: float, *, bold: bool = False) -> tuple[float, float]:
@@ -19,12 +21,12 @@ def along_curves(plot: Plot) -> Points:
     return np.concatenate([np.empty((0, 2)), *(_every_few(curve) for curve in plot.ink)])
 
 
-def _every_few(points: Points, step: float = 1.8) -> Points:
+def _every_few(points: Points) -> Points:
     if len(points) > 1:
         start, change = points[:-1], np.diff(points, axis=0)
         finite = np.isfinite(change).all(axis=1)
         start, change = start[finite], change[finite]
-        counts = 1 + np.minimum(np.hypot(change[:, 0], change[:, 1]) / step, 2000).astype(int)
+        counts = 1 + np.minimum(np.hypot(change[:, 0], change[:, 1]) / SPACING, 2000).astype(int)
         index = np.repeat(np.arange(len(counts)), counts)
         fraction = (np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)) / counts[index]
         between: Points = start[index] + change[index] * fraction[:, None]

@@ -36,6 +36,9 @@ DOT = Path.unit_circle()
 CROSS = Path([(-1, -1), (1, 1), (-1, 1), (1, -1)], [Path.MOVETO, Path.LINETO] * 2)
 
 
+PICTURE_LEVEL = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle."""
@@ -183,7 +186,7 @@ class Sheet:
 
         self._items.append((level, draw))
 
-    def picture(self, left: float, top: float, pixels: NDArray[np.uint8], *, level: float = 3) -> None:
+    def picture(self, left: float, top: float, pixels: NDArray[np.uint8]) -> None:
         """Draw an image (height, width, 3) without resampling: its pixels are the PNG's, and squares in the SVG.
 
         Its upper left corner is at (left, top), which should be whole pixels of the PNG.
@@ -199,7 +202,7 @@ class Sheet:
             x, y = (round(renderer.points_to_pixels(place)) for place in (left, bottom))
             renderer.draw_image(pen, x, y, opaque[::-1])
 
-        self._items.append((level, draw))
+        self._items.append((PICTURE_LEVEL, draw))
 
     def save(self, file_format: str, *, title: str) -> bytes:
         """Render the sheet as PNG or SVG; only the SVG contains the title."""

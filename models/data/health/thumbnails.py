@@ -15,9 +15,9 @@ COARSE, COARSE_COLOUR = 7, 3
 Floats = npt.NDArray[np.float32]
 
 
-def shrinking(size: int, side: int = SIDE, start: float = 0.0, stop: float = 1.0) -> Floats:
-    """The matrix (side, size) that averages the values from `start` to `stop` of `size` values into `side` means."""
-    edges = np.linspace(start * size, stop * size, side + 1)
+def shrinking(size: int, side: int = SIDE) -> Floats:
+    """The matrix (side, size) that averages `size` values into `side` means."""
+    edges = np.linspace(0, size, side + 1)
     pixels = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     weights = np.maximum(overlap, 0)

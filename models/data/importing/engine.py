@@ -48,14 +48,12 @@ class _Watched:
             raise
 
 
-def import_archive(
-    source: Path, destination: Path, options: ImportOptions, progress: Progress, *, resume: bool = True
-) -> ImportReport:
+def import_archive(source: Path, destination: Path, options: ImportOptions, progress: Progress) -> ImportReport:
     """Import a zip, a tar (gzip, bzip2, xz), a folder or parquet files as a dataset in `destination`.
 
     `destination` is created by a rename at the end. An import that was interrupted, by the end of its process or by
-    `progress`, continues when this is called again with the same arguments, unless `resume` is false; for a finished
-    one the report is returned again. Any error removes the unfinished files.
+    `progress`, continues when this is called again with the same arguments; for a finished one the report is returned
+    again. Any error removes the unfinished files.
 
     Raises ArchiveError for files that cannot become a dataset, StorageFull if the disk is full, Conflict if
     `destination` holds something else.
@@ -70,8 +68,6 @@ def import_archive(
             raise Conflict(
                 f"{destination} exists and is not a complete dataset", fix="remove it or choose another folder"
             )
-        if not resume:
-            remove_tree(work)
         make_folder(work)
         try:
             with storage_errors(f"the dataset cannot be kept in {destination.parent}"):
