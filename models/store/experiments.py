@@ -15,35 +15,10 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
 from models.store import registry
 from models.store.columns import now
-from models.store.listing import Page, filtered, list_page, load_listed, revisions
+from models.store.listing import filtered
 from models.store.rows import add_event, add_state_event, load, not_found, set_status, touch
 from models.store.states import EventKind, Status
 from models.store.tables import Experiment, ExperimentTag, IdempotencyKey, SummaryRow
-
-__all__ = [
-    "Page",
-    "count_by_status",
-    "count_queued",
-    "create",
-    "create_once",
-    "delete",
-    "deleted_among",
-    "describe",
-    "get",
-    "list_page",
-    "load_listed",
-    "mark_enqueued",
-    "original_of",
-    "queued_ids",
-    "request_cancel",
-    "request_resume",
-    "request_stop",
-    "require",
-    "revisions",
-    "summaries",
-    "unfinished",
-    "waiting",
-]
 
 MAX_KEY_LENGTH = 255
 EACH = SummaryRow.__table__.c

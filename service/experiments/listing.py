@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from models.curves.metrics import MAXIMISED, SERIES
 from models.store import experiments
-from models.store.listing import Page
+from models.store.listing import Page, list_page, load_listed, revisions
 from service.experiments.documents import ExperimentItem, ExperimentPage, experiment_item
 from service.http.prefix import prefix
 
@@ -42,12 +42,12 @@ class ListedItems:
     ) -> tuple[bytes, list[int]]:
         """Return a page as JSON, and the ids on it."""
         found = _find(session, sort, order, **asked)
-        revisions = experiments.revisions(session, found.ids)
-        items = {one: self._known(one, revisions[one]) for one in found.ids}
+        newest = revisions(session, found.ids)
+        items = {one: self._known(one, newest[one]) for one in found.ids}
         for fresh in _load(session, [one for one, item in items.items() if not item]):
             items[fresh.id] = fresh.model_dump_json().encode()
             with self._lock:
-                self._cached[prefix(), fresh.id] = revisions[fresh.id], items[fresh.id]
+                self._cached[prefix(), fresh.id] = newest[fresh.id], items[fresh.id]
         joined = b",".join(items[one] for one in found.ids)
         text = b'{"items":[%b],"next":%b,"total":%d}' % (joined, json.dumps(found.next_cursor).encode(), found.total)
         return text, found.ids
@@ -60,14 +60,14 @@ class ListedItems:
 
 def _find(session: Session, sort: str, order: str | None, **asked: Any) -> Page:
     name, descending = read_sort(sort, order)
-    return experiments.list_page(session, sort=name, descending=descending, **asked)
+    return list_page(session, sort=name, descending=descending, **asked)
 
 
 def _load(session: Session, ids: list[int]) -> list[ExperimentItem]:
     if not ids:
         return []
     summaries = experiments.summaries(session, ids)
-    return [experiment_item(row, summaries[row.id]) for row in experiments.load_listed(session, ids)]
+    return [experiment_item(row, summaries[row.id]) for row in load_listed(session, ids)]
 
 
 def read_sort(sort: str, order: str | None = None) -> tuple[str, bool]:

@@ -8,6 +8,7 @@ from models.errors import Conflict, InvalidRequest, NotFound
 from models.settings import Settings
 from models.store import Status, Store, artifacts, events, experiments, history, runs
 from models.store.columns import now
+from models.store.listing import list_page
 from models.store.tables import Base, Experiment
 from tests.models.store.helpers import (
     add_experiment,
@@ -92,7 +93,7 @@ def test_an_idempotency_key_makes_one_experiment(store: Store) -> None:
         with pytest.raises(InvalidRequest, match="characters"):
             post(bad, "body")
     with store.reading() as session:
-        assert experiments.list_page(session).total == 3
+        assert list_page(session).total == 3
 
 
 def test_a_key_whose_experiment_could_not_be_made_is_free_again(store: Store) -> None:
@@ -129,7 +130,7 @@ def test_posts_with_one_key_from_many_threads_and_processes_make_one_experiment(
     assert {identifier for identifier, _ in answers} == {1}
     assert [created for _, created in answers].count(True) == 1
     with store.reading() as session:
-        assert experiments.list_page(session).total == 1
+        assert list_page(session).total == 1
 
 
 def test_cancelling_what_is_queued_ends_it_at_once_and_again_changes_nothing(store: Store) -> None:

@@ -19,6 +19,7 @@ from models.errors import CorruptFile, NotFound, StorageFull, Unavailable
 from models.settings import Settings
 from models.store import Store, experiments, history, runs
 from models.store import store as store_module
+from models.store.listing import list_page
 from models.store.sqlite import dbapi, is_safe
 from tests.models.store.helpers import add_experiment, in_processes, make_metrics, sqlite_only, start
 
@@ -101,7 +102,7 @@ def test_while_the_database_is_locked_reads_go_on_and_a_write_waits(store: Store
     with somebody_writing(settings) as other, ThreadPoolExecutor(max_workers=30) as pool:
         waiting = [pool.submit(add_experiment, store) for _ in range(10)]
         with store.reading() as session:
-            assert experiments.list_page(session).total == 1
+            assert list_page(session).total == 1
         assert not any(future.done() for future in waiting)
         other.execute("COMMIT")
         assert sorted(future.result(60) for future in waiting) == list(range(2, 12))
@@ -188,13 +189,13 @@ def test_a_full_disk_is_storage_full_and_space_brings_it_back(small_disk: Path) 
             add_experiment(store, name="x" * 200)
     assert caught.value.status == 507
     with store.reading() as session:
-        stored = experiments.list_page(session).total
+        stored = list_page(session).total
         assert [metrics.epoch for metrics in history.read(session, claim.experiment_id)] == [1]
     ballast.unlink()
     add_experiment(store)
     with store.writing() as session:
         history.append_epoch(session, claim, make_metrics(2))
-        assert experiments.list_page(session).total == stored + 1
+        assert list_page(session).total == stored + 1
         assert session.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
     store.dispose()
 
