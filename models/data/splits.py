@@ -5,12 +5,25 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from models.data.dataset import ImageDataset
 from models.data.info import DatasetInfo
 from models.spec.data import DatasetSpec
+from models.spec.experiment import ExperimentSpec
 
 Indices = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
 How = Literal["random", "stratified", "grouped", "given"]
+
+
+def split_dataset(dataset: ImageDataset, spec: ExperimentSpec) -> tuple[Indices, Indices]:
+    """The training and the validation split of a dataset as a spec has them: see `split_indices`."""
+    return split_indices(
+        dataset.train_labels,
+        spec.dataset,
+        stratified=not spec.keeps_first_rules,
+        validation=dataset.validation,
+        groups=dataset.groups,
+    )
 
 
 def split_indices(

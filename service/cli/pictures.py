@@ -1,6 +1,7 @@
 """Commands that download pictures or upload images: curves, kernels, classify, lr-test; and lr-tests."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from service.cli import options
 from service.cli.classify_folder import IMAGE_SUFFIXES, classify_folder
 from service.cli.models import address_of
 from service.cli.output import Mode, age, console, figure, print_json, say, shown, table, visible
+from service.cli.retrying import with_retries
 
 if TYPE_CHECKING:
     from service.cli.client import Client
@@ -20,10 +22,9 @@ PICTURE_SUFFIXES = (".png", ".svg")
 POLL_SECONDS = 0.5
 TEST_SECONDS = 600.0
 BATCH_BYTES = 32_000_000
-TOO_LARGE, TRY_AGAIN = 413, (429, 503)
+TOO_LARGE = 413
 KNOWN = {True: "yes", False: "no", None: "-"}
 """Texts for whether an image is like the validation images; empty without a calibration."""
-PATIENCE, LONGEST_PAUSE_SECONDS = 10, 30.0
 
 
 def curves(
@@ -150,7 +151,7 @@ def _classify_all(client: "Client", address: str, files: list[Path], **params: A
     while waiting:
         batch = waiting.pop(0)
         try:
-            answered.append(_send_when_there_is_room(client, address, batch, **params))
+            answered.append(with_retries(partial(client.post_images, address, batch, **params)))
         except Problem as problem:
             if problem.status != TOO_LARGE or len(batch) == 1:
                 raise
@@ -167,22 +168,6 @@ def _classify_all(client: "Client", address: str, files: list[Path], **params: A
     for index, prediction in enumerate(predictions):
         prediction["index"] = index
     return {**answered[0], "predictions": predictions}
-
-
-def _send_when_there_is_room(client: "Client", address: str, batch: list[Path], **params: Any) -> dict[str, Any]:
-    """Send a batch, repeating it after a Retry-After."""
-    from service.cli.client import Problem
-
-    for attempt in range(PATIENCE):
-        try:
-            answer: dict[str, Any] = client.post_images(address, batch, **params)
-            return answer
-        except Problem as problem:
-            pause = problem.document.get("retry_after_seconds")
-            if problem.status not in TRY_AGAIN or not isinstance(pause, int | float) or attempt == PATIENCE - 1:
-                raise
-            time.sleep(min(max(pause, 0.1), LONGEST_PAUSE_SECONDS))
-    raise AssertionError("unreachable")
 
 
 def _batches(files: list[Path]) -> list[list[Path]]:

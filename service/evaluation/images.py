@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from models.data.dataset import ImageDataset
-from models.data.splits import split_indices
+from models.data.splits import split_dataset
 from models.data.uploaded import open_here
 from models.errors import Conflict, DataUnavailable, InvalidRequest, NotFound, SpecError
 from models.settings import Settings
@@ -56,13 +56,7 @@ def open_split(session: Session, experiment_id: int, split: ImageSplit, settings
         raise Conflict(f"experiment {row.id} was trained on another version of {spec.dataset.name} than is here now")
     if split is ImageSplit.TEST:
         return SplitImages(dataset.test_images, None)
-    train, validation = split_indices(
-        dataset.train_labels,
-        spec.dataset,
-        stratified=not spec.keeps_first_rules,
-        validation=dataset.validation,
-        groups=dataset.groups,
-    )
+    train, validation = split_dataset(dataset, spec)
     return SplitImages(dataset.train_images, train if split is ImageSplit.TRAIN else validation)
 
 

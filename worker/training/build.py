@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.data.dataset import ImageDataset
-from models.data.splits import split_indices
+from models.data.splits import split_dataset
 from models.networks.build import build_network, initialise
 from models.networks.inputs import preprocessing_for
 from models.networks.layers import head_of
@@ -50,13 +50,7 @@ def build_data(spec: ExperimentSpec, dataset: ImageDataset, tuning: Tuning, init
     `initial` is the file of weights that model.init_from names.
     """
     preprocessing = preprocessing_for(spec, dataset.info)
-    train, validation = split_indices(
-        dataset.train_labels,
-        spec.dataset,
-        stratified=not spec.keeps_first_rules,
-        validation=dataset.validation,
-        groups=dataset.groups,
-    )
+    train, validation = split_dataset(dataset, spec)
     images, labels = torch.from_numpy(dataset.train_images), torch.from_numpy(dataset.train_labels)
     test_images, test_labels = torch.from_numpy(dataset.test_images), torch.from_numpy(dataset.test_labels)
     if tuning.images_on_device:
