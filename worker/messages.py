@@ -3,6 +3,7 @@
 from typing import Literal, NotRequired, TypedDict
 
 from models.data.description import DatasetProgress, ImportReportJson, JobOptions
+from models.data.health.report import HealthReportJson
 from models.errors import ProblemJson
 from models.measurements import MeasurementOptions, MeasurementResult
 from models.plain import JsonObject
@@ -124,7 +125,7 @@ class Report(TypedDict, total=False):
     dataset_progress: DatasetProgress
     dataset_report: ImportReportJson
     """What an import or a change made; the last report of its process."""
-    health_report: JsonObject
-    """What a check found: a HealthReport as JSON; the last report of its process."""
+    health_report: HealthReportJson
+    """What a check found; the last report of its process."""
     problem: ProblemJson
     """Why the job of a dataset failed; the last report of its process."""

@@ -17,6 +17,7 @@ from models.store import experiments, study_additions, webhooks
 from models.store.columns import now
 from models.store.experiments import MAX_KEY_LENGTH
 from models.store.rows import touch as touch_experiment
+from models.store.search_state import SearchState
 from models.store.states import Status, StudyState
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.images import RowImages
@@ -48,7 +49,7 @@ def create(
     rows: Sequence[NewRow],
     *,
     owner: str | None = None,
-    search: JsonObject | None = None,
+    search: SearchState | None = None,
 ) -> Study:
     """Store a study and its rows; nothing is queued yet (see study_progress.advance).
 

@@ -3,29 +3,21 @@
 A trial is a row of the study whose experiment is an ordinary one. What comes next follows from the rows and the
 histories of their experiments alone (models.studies.search), so any worker may go on with it, after any restart.
 
-`Study.search` holds what cannot be read from the rows:
-
-dataset      fingerprint of an uploaded dataset's version, which all trials use
-images       of the dataset, as rows have them
-networks     {key, layers} of the networks that were built when it was sent
-judged       the epoch at which each running trial was judged for the last time, by number
-counted      how many trials had ended when `importances` were computed
-importances  of the fields, or None
-stopped      why no more trials are drawn, where that is not their number: "budget" or "space"
+What cannot be read from them is in `Study.search` (search_state.py).
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.errors import SpecError
 from models.notices import NoticeCode
-from models.plain import JsonObject
 from models.spec.search import Pruner, SearchSpec, num_trials
 from models.spec.trials import network_key, title_of, trial_spec
 from models.store import experiments, history, studies
+from models.store.search_state import SearchState
 from models.store.states import Status
 from models.store.study_costs import wall_seconds
 from models.store.tables import EpochRow, Experiment, StudyRow
@@ -40,6 +32,11 @@ Start = Callable[[StudyRow, int], int | None]
 """Begins a run of a row. Returns the id of an experiment that is new."""
 
 
+def state_of(progress: "Progress") -> SearchState:
+    """The stored state of a search; empty for a study that is not a search."""
+    return progress.study.search or {}
+
+
 def search_of(progress: "Progress") -> SearchSpec:
     """The search of a study that is one."""
     assert progress.spec.search is not None
@@ -48,7 +45,7 @@ def search_of(progress: "Progress") -> SearchSpec:
 
 def trials_left(progress: "Progress") -> int:
     """Trials that may still be drawn."""
-    if progress.spec.search is None or (progress.study.search or {}).get("stopped"):
+    if progress.spec.search is None or state_of(progress).get("stopped"):
         return 0
     return max(0, num_trials(progress.spec.search) - len(progress.rows))
 
@@ -110,7 +107,7 @@ def advance_search(session: Session, progress: "Progress", parallel: int, start:
 
 def _draw(session: Session, progress: "Progress") -> StudyRow | None:
     """Make the row of the next trial; None if no other one can be run."""
-    study, search = progress.study, progress.study.search or {}
+    search = state_of(progress)
 
     def can_run(params: Mapping[str, Any]) -> bool:
         try:
@@ -125,7 +122,7 @@ def _draw(session: Session, progress: "Progress") -> StudyRow | None:
     spec = trial_spec(progress.spec, params, search["dataset"])
     network = next((each for each in search["networks"] if each["key"] == network_key(spec)), None)
     row = StudyRow(
-        study_id=study.id,
+        study_id=progress.study.id,
         position=len(progress.rows),
         key=f"t{len(progress.rows) + 1}",
         baseline=None,
@@ -159,7 +156,7 @@ def _prune(session: Session, progress: "Progress") -> None:
         and progress.runs[row.position, 0].own
         and not studies.is_needed_by_others(session, progress.study.id, experiment.id)
     }
-    judged: dict[str, int] = (progress.study.search or {}).get("judged", {})
+    judged = state_of(progress).get("judged", {})
     reached = _epochs_of(session, [experiment.id for experiment in running.values()])
     due = {
         number: reached[experiment.id]
@@ -196,15 +193,13 @@ def _is_time_over(session: Session, progress: "Progress") -> bool:
 
 def _count(session: Session, progress: "Progress") -> None:
     """Recompute the fields' importances when another trial has ended."""
-    known = progress.study.search or {}
     ended = sum(experiment.status.terminal for experiment in progress.experiments.values())
-    if known.get("counted", 0) != ended:
+    if state_of(progress).get("counted", 0) != ended:
         found = importances(search_of(progress), read_trials(session, progress))
         _note(progress, counted=ended, importances=found)
 
 
 def _note(progress: "Progress", **changes: Any) -> None:
     """Store members of `Study.search`, as a new object: SQLAlchemy does not notice changes inside a JSON value."""
-    known: JsonObject = progress.study.search or {}
-    progress.study.search = {**known, **changes}
+    progress.study.search = cast(SearchState, {**state_of(progress), **changes})
     studies.touch(progress.study)

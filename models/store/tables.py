@@ -23,6 +23,7 @@ from models.networks.layer import Layer
 from models.plain import JsonObject
 from models.progress import Progress, TestResult
 from models.store.columns import JsonColumn, UtcDateTime, now, words
+from models.store.search_state import SearchState
 from models.store.states import (
     ArtifactKind,
     DatasetJobKind,
@@ -37,6 +38,7 @@ from models.store.states import (
     StudyState,
     WeightsChoice,
 )
+from models.studies.budget import BudgetPlan
 from models.studies.images import RowImages
 from models.webhooks import WebhookEvent
 
@@ -327,11 +329,11 @@ class Study(Base):
     spent_seconds: Mapped[float] = mapped_column(default=0.0)
     """Time in which something was measured or trained for it, pauses of the lab left out."""
     reason: Mapped[str | None] = mapped_column(Text)
-    plan: Mapped[JsonObject | None]
+    plan: Mapped[BudgetPlan | None] = mapped_column(JsonColumn)
     """How rows are shortened to fit the budget; None without a budget, and until the dry runs are made."""
     spec: Mapped[JsonObject]
-    search: Mapped[JsonObject | None]
-    """What a search has found out (see study_search.py); None for another study."""
+    search: Mapped[SearchState | None] = mapped_column(JsonColumn)
+    """The state of a search; None for another study."""
 
 
 class StudyRow(Base):

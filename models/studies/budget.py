@@ -35,6 +35,16 @@ SPARE = 0.1
 Row = TypeVar("Row")
 
 
+class BudgetPlan(TypedDict):
+    """How a study's rows are shortened to fit its budget, as it is stored."""
+
+    scale: float
+    """The part of every row's work that is kept, from 0 to 1."""
+    val_limit: int
+    """Validation images of every row."""
+    budget_seconds: float
+
+
 @dataclass(frozen=True)
 class Work:
     """The work of one full run of a row, and its cost on this machine."""

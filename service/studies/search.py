@@ -1,18 +1,17 @@
 """Searches as studies: checks a search's space at submission, and reads its results for JSON, pictures and reports."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from models.errors import FieldError, SpecError
-from models.plain import JsonObject
 from models.spec.rows import Parsed, Row
 from models.spec.search import SearchSpec, in_words, num_trials, space_of
 from models.spec.trials import located, network_key, networks_of, title_of
+from models.store.search_state import SearchState
 from models.store.studies import NewRow
 from models.store.study_progress import Progress
-from models.store.study_search import read_trials
+from models.store.study_search import read_trials, state_of
 from models.studies.results import RowResult
 from models.studies.search import Ending
 from models.studies.search_results import SearchResult
@@ -42,7 +41,7 @@ def accept_space(inspector: Inspector, parsed: Parsed) -> tuple[list[NewRow], li
     return found, entries
 
 
-def new_search(networks: Sequence[NewRow]) -> JsonObject:
+def new_search(networks: Sequence[NewRow]) -> SearchState:
     """The data from which a worker makes trials: see models.store.study_search."""
     spec = networks[0].row.spec
     return {
@@ -68,7 +67,7 @@ def read_search(session: Session, progress: Progress) -> SearchResult | None:
     search = progress.spec.search
     if search is None:
         return None
-    known: dict[str, Any] = progress.study.search or {}
+    known = state_of(progress)
     return SearchResult(
         spec=search,
         trials=read_trials(session, progress),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from models.plain import JsonObject
 from models.text import as_sentence
@@ -23,6 +23,26 @@ class Severity(StrEnum):
     """Look at it before you trust a result."""
     PROBLEM = "problem"
     """Results will be wrong: the test split is not what it says."""
+
+
+class FindingJson(TypedDict):
+    """A Finding as JSON."""
+
+    code: str
+    severity: str
+    sentence: str
+    image_ids: list[int]
+    num_images: int
+    figures: JsonObject
+
+
+class HealthReportJson(TypedDict):
+    """A HealthReport as a worker sends and stores it."""
+
+    fingerprint: str
+    num_images: int
+    findings: list[FindingJson]
+    features: str | None
 
 
 @dataclass(frozen=True)
@@ -50,15 +70,16 @@ class HealthReport:
     features: str | None
     """The features used for labels and the learning curve; None if those were not checked."""
 
-    def as_json(self) -> JsonObject:
+    def as_json(self) -> HealthReportJson:
         """As a worker sends and stores it."""
-        return asdict(self)
+        return cast(HealthReportJson, asdict(self))
 
     @classmethod
-    def from_json(cls, data: JsonObject) -> "HealthReport":
+    def from_json(cls, data: HealthReportJson) -> "HealthReport":
         """Read back what `as_json` gave, as JSON keeps it. Raises KeyError, TypeError or ValueError for other data."""
-        findings = [Finding(**{**one, "severity": Severity(one["severity"])}) for one in data["findings"]]
-        return cls(**{**data, "findings": findings})
+        found: list[JsonObject] = [{**one, "severity": Severity(one["severity"])} for one in data["findings"]]
+        members: JsonObject = {**data, "findings": [Finding(**one) for one in found]}
+        return cls(**members)
 
 
 def finding(code: str, severity: Severity, sentence: str, ids: list[int] | None = None, **figures: Any) -> Finding:
