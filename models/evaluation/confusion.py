@@ -15,7 +15,7 @@ class ClassFigures:
     num_images: int
     """Images of this class."""
     num_predicted: int
-    """Images that are taken for this class."""
+    """Images that are predicted as this class."""
     precision: float | None
     recall: float | None
     f1: float | None
@@ -23,7 +23,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Pair:
-    """Images of one class that are taken for another one."""
+    """Images of one class that are predicted as another one."""
 
     label: int
     predicted: int
@@ -33,7 +33,7 @@ class Pair:
 
 
 def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> Counts:
-    """Counts (K, K): a row is an image's class, a column the class that it is taken for."""
+    """Counts (K, K): a row is an image's class, a column its predicted class."""
     cells = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes).astype(np.int64)
 

@@ -11,7 +11,7 @@ def surest_mistakes(
 ) -> NDArray[np.int64]:
     """Rows of probabilities (N, K) whose highest one is not the label's, by falling confidence.
 
-    `label` and `predicted` leave only those of a class, or taken for one.
+    `label` and `predicted` keep only images of a class, or predicted as one.
     """
     chosen = probabilities.argmax(axis=1)
     wrong = chosen != labels

@@ -35,7 +35,7 @@ def confusion(
         (shown(pair["label"]), shown(pair["predicted"]), str(pair["count"]), f"{100 * pair['share']:.1f}%")
         for pair in found["most_confused"]
     ]
-    table(("class", "taken for", "images", "of the class"), rows, right=("images", "of the class"))
+    table(("class", "predicted as", "images", "of the class"), rows, right=("images", "of the class"))
 
 
 def mistakes(
@@ -43,7 +43,7 @@ def mistakes(
     output: options.Output = None,
     split: Split = "validation",
     label: Annotated[str | None, typer.Option(help="Only images of this class.")] = None,
-    predicted: Annotated[str | None, typer.Option(help="Only images taken for this class.")] = None,
+    predicted: Annotated[str | None, typer.Option(help="Only images predicted as this class.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=60, help="How many at most.")] = 24,
     url: options.Url = None,
     api_key: options.ApiKey = None,
@@ -66,4 +66,4 @@ def mistakes(
         (str(one["index"]), shown(one["label"]), shown(one["predicted"]), figure(one["probability"]))
         for one in found["mistakes"]
     ]
-    table(("image", "class", "taken for", "probability"), rows, right=("image", "probability"))
+    table(("image", "class", "predicted as", "probability"), rows, right=("image", "probability"))

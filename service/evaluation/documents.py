@@ -29,14 +29,14 @@ class ClassDocument(Document):
 
     label: str
     num_images: int
-    num_predicted: int = Field(description="Images that were taken for this class.")
+    num_predicted: int = Field(description="Images that are predicted as this class.")
     precision: float | None
     recall: float | None
     f1: float | None
 
 
 class PairDocument(Document):
-    """Images of one class that were taken for another."""
+    """Images of one class that are predicted as another."""
 
     label: str
     predicted: str
@@ -49,7 +49,7 @@ class ConfusionDocument(OfSplit):
 
     accuracy: float
     class_names: list[str]
-    matrix: list[list[int]] = Field(description="A row is an image's class, a column the class that it was taken for.")
+    matrix: list[list[int]] = Field(description="A row is an image's class, a column its predicted class.")
     classes: list[ClassDocument]
     macro_precision: float | None = Field(description="Means over the classes that have the figure.")
     macro_recall: float | None

@@ -59,7 +59,7 @@ def _draw(matrix: Counts, names: tuple[str, ...], title: str) -> Sheet:
         middle = (number + 0.5) * side
         sheet.words(left - 6, top - middle, labels[number], size=size, color=INK, across="right", up="center")
         sheet.words(left + middle, top + 6, labels[number], size=size, color=INK, up="center", turned=True)
-    sheet.words(left, top + room + 2, "taken for", size=9, color=MUTED, up="bottom")
+    sheet.words(left, top + room + 2, "predicted class", size=9, color=MUTED, up="bottom")
     sheet.words(
         MARGIN + 4,
         top - total / 2,

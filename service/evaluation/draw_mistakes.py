@@ -51,8 +51,10 @@ def _draw(
     top = sheet.height - MARGIN
     heading = fit(title, width - 2 * MARGIN, 12, bold=True, keep_end=KEPT_END)
     sheet.words(MARGIN, top, heading, size=12, color=INK, bold=True, up="top")
-    shown = f", the {len(mistakes)} surest of them here" if len(mistakes) < num_wrong else ", the surest first"
-    said = f"{plural(num_wrong, 'wrong image')}{shown}. In red what it was taken for, below it what it is."
+    shown = (
+        f", the {len(mistakes)} of the highest confidence" if len(mistakes) < num_wrong else ", by falling confidence"
+    )
+    said = f"{plural(num_wrong, 'wrong image')}{shown}. Red: the predicted class; below it: the true one."
     if not num_wrong:
         said = "No image is wrong."
     sheet.words(MARGIN, top - 19, said, size=8.5, color=MUTED, up="top")

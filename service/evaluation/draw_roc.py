@@ -42,7 +42,7 @@ def _draw(curves: list[RocCurve | None], macro: RocCurve | None, names: tuple[st
     ticks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     words = [f"{100 * tick:.0f}%" for tick in ticks]
     axis.rule_values(plot, ticks, words)
-    axis.rule_bottom(plot, ticks, words, "false positive rate: other images taken for the class")
+    axis.rule_bottom(plot, ticks, words, "false positive rate: other images predicted as the class")
     sheet.words(left, bottom + SIDE + 9, "true positive rate: images of the class that are found", size=9, color=MUTED)
     plot.curve(np.array([0.0, 1.0]), np.array([0.0, 1.0]), color=EDGE, width=0.8, dash=(4, 4), level=1)
     known = sorted(

@@ -132,7 +132,7 @@ def get_mistakes(
     renderings: RenderingsDep,
     request: Request,
     label: LabelOf = None,
-    predicted: TakenFor = None,
+    predicted: PredictedAs = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many are listed.")] = 50,
 ) -> Response:
     """Read the wrong predictions of the highest confidence, with the addresses of their images."""
@@ -157,7 +157,7 @@ def draw_mistakes(
     request: Request,
     _: Annotated[None, DrawPlace],
     label: LabelOf = None,
-    predicted: TakenFor = None,
+    predicted: PredictedAs = None,
     limit: Annotated[int, Query(ge=1, le=MAX_SHOWN, description="How many are drawn.")] = 24,
 ) -> Response:
     """Draw the wrong predictions of the highest confidence."""

@@ -58,7 +58,7 @@ def _draw(explained: Explained, title: str) -> Sheet:
         sheet.picture(whole_pixels(left), sheet.height - whole_pixels(sheet.height - top), pixels)
     base = top - side - 6
     best = looked.predicted
-    taken = f"taken for {looked.class_names[best]} {percent(float(looked.judged.probabilities[best]))}"
+    taken = f"predicted as {looked.class_names[best]} {percent(float(looked.judged.probabilities[best]))}"
     sheet.words(MARGIN, base, fit(taken, side, 8.5, keep_end=6), size=8.5, color=INK, up="top")
     _key(sheet, MARGIN + side + GAP, base, explained.map)
     return sheet

@@ -62,13 +62,13 @@ def describe(timeline: Timeline) -> str:
     """A sentence on when the image was learned and forgotten."""
     target, epochs = timeline.looked.class_names[timeline.target], timeline.epochs
     if timeline.learned_at is None:
-        return f"None of the {len(epochs)} kept epochs takes it for '{target}'."
-    parts = [f"first taken for '{target}' at epoch {timeline.learned_at}"]
+        return f"None of the {len(epochs)} kept epochs predicts '{target}'."
+    parts = [f"first predicted as '{target}' at epoch {timeline.learned_at}"]
     if forgotten := timeline.forgotten_at:
         shown = ", ".join(map(str, forgotten[:4])) + (" ..." if len(forgotten) > 4 else "")
         parts.append(f"forgotten at {shown}")
         if timeline.kept_from is not None:
-            parts.append(f"for good from epoch {timeline.kept_from} on")
+            parts.append(f"predicted in every kept epoch from {timeline.kept_from} on")
     last = epochs[-1]
     seen = f"{len(epochs)} epochs of {last} are kept." if len(epochs) < last else f"All {last} epochs are kept."
     text = ", ".join(parts)
@@ -95,7 +95,7 @@ def _strip(plot: Plot, timeline: Timeline) -> None:
         left, right = plot.across(start), plot.across(end)
         box = Box(left - EDGE * (first == 0), base, right + EDGE * (last == len(epochs) - 1), base + STRIP)
         plot.sheet.area(box, color=RIGHT if is_right else WRONG, alpha=0.85, level=1)
-    words = (("taken for it", RIGHT), ("taken for another", WRONG))
+    words = (("predicted", RIGHT), ("another class", WRONG))
     for number, (text, color) in enumerate(words):
         y = base + STRIP / 2 + 7 - 14 * number
         plot.sheet.words(plot.frame.left - 10, y, text, size=8, color=color, across="right", up="center")

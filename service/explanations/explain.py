@@ -37,7 +37,7 @@ class ExplanationDocument(Document):
     epoch: int | None
     image: str
     method: Method
-    label: str = Field(description="What the image is taken for.")
+    label: str = Field(description="The predicted class.")
     target: str = Field(description="The class that is explained.")
     target_index: int
     probability: float = Field(description="Of the target.")

@@ -13,7 +13,7 @@ from service.http.compression import MIN_BYTES, add_vary, compress, is_compressi
 from service.http.negotiation import accepts_gzip
 
 MAX_BYTES = 4_000_000
-VERSION = "4"
+VERSION = "5"
 """Part of every ETag; to be raised when pictures of the same data look different."""
 
 

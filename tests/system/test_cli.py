@@ -105,7 +105,7 @@ def test_pictures_are_saved_as_png_or_svg(epochal, completed: int, tmp_path: Pat
 
 @pytest.mark.parametrize("command", ["confusion", "mistakes"])
 def test_what_was_wrong_is_listed_or_drawn(epochal, completed: int, tmp_path: Path, command: str) -> None:  # type: ignore[no-untyped-def]
-    assert "taken for" in epochal(command, str(completed)).stdout
+    assert "predicted as" in epochal(command, str(completed)).stdout
     assert json.loads(epochal(command, str(completed), "--json").stdout)["split"] == "validation"
     epochal(command, str(completed), "-o", "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
