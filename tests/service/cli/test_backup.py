@@ -185,7 +185,7 @@ CHANGES: dict[str, tuple[str, Callable[[str, bytes], tuple[str, bytes] | None]]]
         lambda name, data: (name, data[:-3] + b"\0\0\0" if name.endswith("2/validation.npy") else data),
     ),
     "a file is missing": (
-        "no whole dataset",
+        "not a complete dataset",
         lambda name, data: None if name.endswith("test_labels.npy") else (name, data),
     ),
     "a version that there is not": (
@@ -197,7 +197,7 @@ CHANGES: dict[str, tuple[str, Callable[[str, bytes], tuple[str, bytes] | None]]]
         lambda name, data: (name.replace("files.jsonl", "x.py"), data),
     ),
     "a description of something else": (
-        "no whole dataset",
+        "not a complete dataset",
         lambda name, data: (name, b"[]" if name.endswith("dataset.json") else data),
     ),
 }

@@ -211,7 +211,7 @@ def test_what_is_no_table_of_this_kind_is_left_alone(run: Run) -> None:
         Path("other.csv").write_bytes(content)
         assert "other columns" in run("1", "images", "--csv", "other.csv", expect=1).stderr
         assert Path("other.csv").read_bytes() == content
-    assert "is for the images of one folder" in run("1", "images/red.png", "--csv", "a.csv", expect=2).stderr
+    assert "needs exactly one folder of images" in run("1", "images/red.png", "--csv", "a.csv", expect=2).stderr
     Path("empty").mkdir()
     assert "holds no images" in run("1", "empty", "--csv", "a.csv", expect=2).stderr
     assert not Path("a.csv").exists()

@@ -142,7 +142,7 @@ def test_a_damaged_member_is_named() -> None:
     ids=["empty", "two letters", "end record", "text", "cut off"],
 )
 def test_what_is_no_zip_is_a_broken_body(data: bytes) -> None:
-    with pytest.raises(BadRequest, match="no zip"):
+    with pytest.raises(BadRequest, match="not a zip"):
         unpack(data)
 
 
