@@ -6,18 +6,19 @@ from typing import Annotated, Any
 import typer
 
 from service.cli import options
+from service.cli.experiment_output import (
+    COLUMNS,
+    row_cells,
+    say_finding,
+    say_verdict,
+    show_dry_run,
+    show_experiment,
+    stability_text,
+)
 from service.cli.output import (
-    SEVERITY_STYLES,
     Mode,
-    age,
-    console,
-    duration,
-    figure,
-    pairs,
     print_json,
     say,
-    shown,
-    status_text,
     table,
     visible,
 )
@@ -59,14 +60,14 @@ def submit(
     if tags:
         body["tags"] = tags
     if dry_run:
-        _show_dry_run(client.post("/experiments", body, dry_run="true"))
+        show_dry_run(client.post("/experiments", body, dry_run="true"))
         return
     experiment = client.post("/experiments", body)
     if Mode.json and not watch:
         print_json(experiment)
     say(f"experiment {experiment['id']} is queued: {client.url}/experiments/{experiment['id']}")
     for warning in experiment.get("warnings") or ():
-        _say_finding(warning)
+        say_finding(warning)
     if watch:
         _watch(client, experiment["id"])
 
@@ -113,9 +114,8 @@ def list_experiments(
     if not items:
         say("no experiments; submit one with `epochal submit baseline`")
         return
-    columns = ("id", "status", "model", "dataset", "epoch", "best acc", "at", "loss", "created", "name")
     right = ("id", "epoch", "best acc", "at", "loss")
-    table(columns, [_row(item) for item in items], right=right, optional=OPTIONAL, cut=True)
+    table(COLUMNS, [row_cells(item) for item in items], right=right, optional=OPTIONAL, cut=True)
     if cursor:
         say(f"there are more; --limit {limit * 2} shows them")
 
@@ -145,7 +145,7 @@ def show(
     elif Mode.json:
         print_json(experiment)
     else:
-        _show(experiment, client.url)
+        show_experiment(experiment, client.url)
 
 
 def edit(
@@ -229,7 +229,7 @@ def continue_training(
         print_json(experiment)
     say(f"experiment {experiment['id']} continues experiment {experiment_id} and is queued")
     for warning in experiment.get("warnings") or ():
-        _say_finding(warning)
+        say_finding(warning)
     if watch:
         _watch(client, experiment["id"])
 
@@ -273,17 +273,7 @@ def stability(
     say(str(found["sentence"]), style="bold")
     for number, figures in zip((experiment_id, other_id), found["stability"], strict=True):
         if figures is not None:
-            say(f"  experiment {number}: {_wobble_of(figures)}")
-
-
-def _wobble_of(figures: dict[str, Any]) -> str:
-    parts = [f"stability {figures['score']:.2f}"]
-    if figures["wobble_accuracy"] is not None:
-        parts.append(f"accuracy fluctuates by {100 * figures['wobble_accuracy']:.1f} points")
-    if figures["wobble_loss"] is not None:
-        parts.append(f"loss by {100 * figures['wobble_loss']:.1f}%")
-    parts.append(f"{100 * figures['kept']:.0f}% of the best accuracy's gain kept to the end")
-    return ", ".join(parts)
+            say(f"  experiment {number}: {stability_text(figures)}")
 
 
 def delete(
@@ -316,14 +306,7 @@ def verdict(
     if Mode.json:
         print_json(found)
         return
-    _say_verdict(found)
-
-
-def _say_verdict(found: dict[str, Any]) -> None:
-    if found["summary"]:
-        say(str(found["summary"]), style="bold")
-    for finding in found["findings"] or ():
-        _say_finding(finding)
+    say_verdict(found)
 
 
 def _watch(client: Any, experiment_id: int) -> None:
@@ -332,7 +315,7 @@ def _watch(client: Any, experiment_id: int) -> None:
     experiment = watch(client, experiment_id)
     say_outcome(experiment)
     if not Mode.json:
-        _say_verdict(client.get(f"/experiments/{experiment_id}/verdict"))
+        say_verdict(client.get(f"/experiments/{experiment_id}/verdict"))
     if experiment["status"] != "completed":
         raise typer.Exit(1)
 
@@ -344,94 +327,3 @@ def _act(client: Any, experiment_id: int, verb: str) -> dict[str, Any]:
     else:
         say(f"experiment {experiment_id} is {experiment['status']}")
     return experiment
-
-
-def _row(item: dict[str, Any]) -> tuple[str, ...]:
-    best = (item.get("best") or {}).get("val_accuracy") or {}
-    progress = item.get("progress") or {}
-    epoch = f"{progress['epoch']}/{progress['epochs']}" if progress.get("epochs") else "-"
-    return (
-        str(item["id"]),
-        status_text(item["status"]),
-        shown(item["model"]),
-        shown(item["dataset"]),
-        epoch,
-        figure(best.get("value")),
-        str(best.get("epoch", "-")),
-        figure((item.get("last") or {}).get("val_loss")),
-        age(item["created_at"]),
-        shown(item["name"]),
-    )
-
-
-def _show(experiment: dict[str, Any], url: str) -> None:
-    progress, test = experiment.get("progress") or {}, experiment.get("test") or {}
-    rows = [
-        ("experiment", f"{experiment['id']} {shown(experiment['name'])}"),
-        ("status", status_text(experiment["status"])),
-        ("reason", shown(experiment.get("reason") or "")),
-        ("network", shown(experiment["model"])),
-        ("dataset", shown(experiment["dataset"])),
-        ("tags", shown(", ".join(experiment.get("tags") or ()))),
-        ("notes", shown(experiment.get("notes") or "")),
-        ("created", age(experiment["created_at"])),
-        ("epoch", f"{progress['epoch']} of {progress['epochs']}" if progress.get("epochs") else ""),
-        ("time left", duration(progress["seconds_left"]) if progress.get("seconds_left") is not None else ""),
-        ("test", f"accuracy {figure(test.get('accuracy'))}, loss {figure(test.get('loss'))}" if test else ""),
-        ("page", f"{url}/experiments/{experiment['id']}"),
-    ]
-    pairs((name, value) for name, value in rows if value)
-    best, last = experiment.get("best") or {}, experiment.get("last") or {}
-    if best:
-        console.print()
-        figures = [
-            (name, figure(found["value"]), str(found["epoch"]), figure(last.get(name))) for name, found in best.items()
-        ]
-        table(("metric", "best", "at epoch", "last"), figures, right=("best", "at epoch", "last"))
-    runs = experiment.get("runs") or ()
-    if runs:
-        console.print()
-        rows_of_runs = [
-            (
-                str(run["attempt"]),
-                shown(run["worker"]),
-                shown(run["status"]),
-                age(run.get("started_at")),
-                shown(run.get("reason") or ""),
-            )
-            for run in runs
-        ]
-        table(("run", "worker", "status", "started", "reason"), rows_of_runs, right=("run",))
-    for warning in experiment.get("warnings") or ():
-        _say_finding(warning)
-
-
-def _say_finding(finding: dict[str, Any]) -> None:
-    severity = str(finding.get("severity") or "warning")
-    text = finding.get("sentence") or finding.get("message") or finding.get("text") or finding.get("code") or ""
-    if Mode.json:
-        return
-    console.print(f"[{SEVERITY_STYLES.get(severity, 'yellow')}]{shown(severity):>8}[/]  {shown(text)}")
-    if finding.get("suggestion"):
-        console.print(f"{'try':>8}  {shown(finding['suggestion'])}", style="dim")
-
-
-def _show_dry_run(result: dict[str, Any]) -> None:
-    if Mode.json:
-        print_json(result)
-        return
-    pairs((shown(name.replace("_", " ")), shown(_plain(value))) for name, value in result.items() if name != "warnings")
-    for warning in result.get("warnings") or ():
-        _say_finding(warning)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    return str(value)

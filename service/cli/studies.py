@@ -14,11 +14,8 @@ from service.cli import options
 from service.cli.output import (
     Mode,
     age,
-    console,
     duration,
     errors,
-    figure,
-    pairs,
     print_json,
     say,
     shown,
@@ -27,6 +24,7 @@ from service.cli.output import (
     visible,
 )
 from service.cli.several import each
+from service.cli.study_output import show_study
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -133,7 +131,7 @@ def show(
     if Mode.json:
         print_json(document)
         return
-    _show(document, client.url)
+    show_study(document, client.url)
 
 
 @app.command()
@@ -273,7 +271,7 @@ def _watch(client: "Client", document: dict[str, Any], *, is_own: bool) -> dict[
         errors.print(f"study {number} continues in the lab; `epochal study cancel {number}` ends it")
         raise typer.Exit(130) from None
     if not Mode.json:
-        _show(document, client.url)
+        show_study(document, client.url)
     return document
 
 

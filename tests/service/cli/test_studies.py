@@ -7,7 +7,8 @@ import pytest
 import typer
 
 from service.cli.client import Problem
-from service.cli.studies import report_path, row_cells
+from service.cli.studies import report_path
+from service.cli.study_output import row_cells
 from service.cli.study_plan import measure_plan
 from service.cli.study_search import show_found, show_trials
 
