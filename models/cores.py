@@ -1,4 +1,4 @@
-"""How many cores this process may really use. Free of torch."""
+"""Counts the cores that this process may use. Free of torch."""
 
 import os
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def machine_cores() -> int:
 
 
 def thread_limit(environment: Environment = os.environ, proc: Path = PROC) -> int:
-    """How many threads a computation may have at most: the usable cores, or fewer by the user's OMP_NUM_THREADS."""
+    """The largest number of threads for a computation: the usable cores, or fewer by the user's OMP_NUM_THREADS."""
     cores = usable_cores(proc)
     wanted = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list has a number for each level
     return min(cores, int(wanted)) if wanted.isdecimal() and int(wanted) > 0 else cores

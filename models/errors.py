@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 
 class FieldError(TypedDict):
-    """What is wrong with one field of a spec or a request, as problem documents send it."""
+    """A problem with one field of a spec or a request, as problem documents send it."""
 
     field: str
     """Its place, with dots: model.blocks.0.convs."""

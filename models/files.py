@@ -23,7 +23,7 @@ UNWRITABLE = NO_SPACE | {
 }
 """Error numbers by which writing a file fails because of the disk, its permissions or the place named."""
 FREE_SPACE = "free some space, or make the data directory writable, and try again"
-"""What to do about a full disk, in an error's `fix`."""
+"""The `fix` of errors about a full disk."""
 FREE_CACHE = "free space there, or set EPOCHAL_CACHE_DIR to a writable folder"
 TEMPORARY_SUFFIX = ".partial"
 LONGEST_NAME = 255

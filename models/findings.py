@@ -205,7 +205,7 @@ class WarningCode(StrEnum):
 
 
 class Evidence(TypedDict):
-    """What a finding rests on: epochs (counted from 1; the first is where it begins) and figures by name."""
+    """The evidence of a finding: epochs (counted from 1; the first is where it begins) and figures by name."""
 
     epochs: list[int]
     values: JsonObject

@@ -15,7 +15,7 @@ UMASK = 0o077
 OF_OTHERS = 0o077
 PARTS = ("experiments", "broker", "logs")
 FILES = ("epochal.db", "lab.", ".lab.", "session.secret", ".session.secret", ".restore-")
-"""How the names of a lab's own files begin, beside its folders."""
+"""Prefixes of the names of a lab's own files, beside its folders."""
 
 
 def keep_private() -> None:

@@ -4,7 +4,7 @@ from typing import TypedDict
 
 
 class Progress(TypedDict):
-    """How far a run is at this moment."""
+    """The present progress of a run."""
 
     epoch: int
     """The epoch being trained, counted from 1; 0 before the first."""

@@ -27,7 +27,7 @@ DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 FOREVER_SECONDS = 365 * 24 * 3600
 """Visibility timeout: after it the broker would deliver a message again that is still being worked on."""
 LARGEST_ID = 2**63 - 1
-"""What a database's integer holds."""
+"""The largest integer of the database."""
 PATIENCE_SECONDS = 1.0
 """How long an HTTP request may wait for the broker."""
 

@@ -40,7 +40,7 @@ class WebhookEvent(StrEnum):
 
 
 CHOICES = tuple(event for event in WebhookEvent if event is not WebhookEvent.TEST)
-"""What a webhook can be subscribed to."""
+"""The event types that a webhook can be subscribed to."""
 
 
 def new_secret() -> str:

@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 def job_folder(datasets_dir: Path, job_id: int) -> Path:
-    """Where a job's files are made."""
+    """The folder in which a job's files are made."""
     return datasets_dir / JOBS / str(int(job_id))
 
 

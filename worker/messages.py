@@ -1,4 +1,4 @@
-"""What a worker and its forked processes send each other: one JSON object a line, first the job, then reports."""
+"""The messages between a worker and its forked processes: one JSON object a line, first the job, then reports."""
 
 from typing import Literal, NotRequired, TypedDict
 

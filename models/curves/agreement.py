@@ -13,16 +13,16 @@ from models.plain import finite
 from models.text import plural
 
 COMPARED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "grad_norm")
-"""What a reproduction must repeat; seconds and memory may differ."""
+"""The series that a reproduction must repeat; seconds and memory may differ."""
 JUDGED = ("val_accuracy", "val_loss", "train_loss", "train_accuracy")
-"""What decides whether runs that are not identical differ by chance only."""
+"""The series that decide whether runs that are not identical differ by chance only."""
 FLOOR_ACCURACY = 0.01
 """Runs that differ in their seed alone end a point of accuracy apart, whatever each one's own wobble."""
 FLOOR_LOSS = 0.03
-"""The same for a loss, as a part of it."""
+"""The same for a loss, as a fraction of it."""
 SIGMAS = 3.0
 FEWEST_EPOCHS = 6
-"""With fewer, a curve's noise cannot be distinguished from its shape."""
+"""The fewest epochs in which a curve's noise can be distinguished from its shape."""
 HEAD_START = 0.15
 """Part of a run by which another seed may be ahead or behind while a curve still moves."""
 SHARED = 0.5
@@ -74,7 +74,7 @@ class Comparison(TypedDict):
 
 
 class Chance(TypedDict):
-    """What chance explains of the difference between two curves: see SeriesComparison."""
+    """The part of the difference between two curves that chance explains: see SeriesComparison."""
 
     floor: float
     tolerance: float
@@ -114,7 +114,7 @@ def _pair(history_a: Sequence[EpochMetrics], history_b: Sequence[EpochMetrics]) 
 
 
 def _same(one: float | None, other: float | None) -> bool:
-    """The same number; missing and not-a-number count as one."""
+    """Whether two values are the same number; missing and NaN count as equal."""
     missing = [value is None or math.isnan(value) for value in (one, other)]
     return all(missing) or (not any(missing) and one == other)
 

@@ -15,7 +15,7 @@ WOBBLE_ACCURACY = 0.02
 WOBBLE_LOSS = 0.06
 """So does a loss that wobbles by 6%."""
 CLEAR = 0.975
-"""How sure a difference must be either way to be called one."""
+"""The confidence from which a difference is reported, in either direction."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _wobble_of(values: Array) -> float:
 
 
 def _kept(accuracies: Array, chance: float, wobble: float) -> tuple[float, float]:
-    """What was left at the end of the best level's gain over chance, and its standard error.
+    """The fraction of the best level's gain over chance that was left at the end, and its standard error.
 
     Both levels are read off the best rising-then-falling fit. Where the gain is too small to speak of, nothing could be
     lost.

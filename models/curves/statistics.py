@@ -37,7 +37,7 @@ class Valley:
 
 @dataclass(frozen=True)
 class Noise:
-    """What a valley leaves over: a standard deviation at each epoch, its lag-1 correlation, degrees of freedom.
+    """The residuals of a valley: a standard deviation at each epoch, their lag-1 correlation, degrees of freedom.
 
     `shocks` are the residuals at unit variance, heavy tail included; None where there are too few to draw from.
     """
@@ -55,7 +55,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Rise:
-    """How far a curve's end stands above its lowest stretch, and how sure it is that noise does not explain that."""
+    """The rise of a curve's end above its lowest stretch, with the confidence that noise does not explain it."""
 
     confidence: float
     amount: float
@@ -74,12 +74,12 @@ class Trend:
 
     @property
     def confidence_falling(self) -> float:
-        """How sure it is that the line falls, from 0 to 1."""
+        """The confidence that the line falls, from 0 to 1."""
         return 1 - student_tail(-self.slope / self.error, self.length - 2) if self.error > 0 else float(self.slope < 0)
 
     @property
     def confidence_rising(self) -> float:
-        """How sure it is that the line rises, from 0 to 1."""
+        """The confidence that the line rises, from 0 to 1."""
         return 1 - self.confidence_falling if self.error > 0 else float(self.slope > 0)
 
 
@@ -149,7 +149,7 @@ def estimate_noise(values: Array, valley: Valley | None = None) -> Noise:
 
 
 def bending_allowance(levels: float) -> float:
-    """What to multiply residuals' spread by, since the valley bends after the noise.
+    """The factor on the residuals' spread that corrects for the valley following the noise.
 
     `levels` are the fit's levels per epoch. On level noise of any carry-over the fit leaves 1 - 1.35 * levels of the
     variance (simulated, 10 to 400 epochs).
@@ -278,7 +278,7 @@ def coarsened(values: Array) -> tuple[Array, int]:
 
 
 def measure_rise(values: Array) -> Rise:
-    """How sure it is that the end of the curve lies above its lowest stretch.
+    """Measure the rise of the curve's end above its lowest stretch, and its confidence.
 
     The yardstick: the mean of the last w values less the lowest earlier mean of w values, over its noise, for the w
     that shows it best. The same is measured on simulated curves that follow the best fit that never rises, with this

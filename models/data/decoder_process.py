@@ -24,14 +24,14 @@ from models.errors import ImageError
 
 MODULE = "models.data.decoder_process"
 MAX_SECONDS = 30.0
-"""Of processor time for one image."""
+"""Limit on the processor time of one image."""
 MAX_ADDRESS_SPACE = 3_000_000_000
 """Bytes. The largest pictures that are read take 1.1 GB, and a file may have 0.26 GB itself."""
 REASON_BYTES = 300
 HEAD = struct.Struct("<IB")
-"""Of a batch: how many images, and the channels that the array files have at this time."""
+"""The header of a batch: the number of images, and the channels that the array files have at this time."""
 IMAGE = struct.Struct("<QBI")
-"""Of one image: its row, whether it is of the test split, the bytes of the file."""
+"""The header of one image: its row, whether it is of the test split, the bytes of the file."""
 ANSWER = struct.Struct("<BIIH")
 """The outcome, the picture's width and height, and the length in bytes of the reason that follows."""
 
@@ -57,7 +57,7 @@ class File(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a file."""
+    """The outcome of decoding a file."""
 
     answer: Answer
     width: int = 0

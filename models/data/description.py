@@ -88,7 +88,7 @@ class DatasetNote(TypedDict, total=False):
 
 
 class ImportChoices(TypedDict, total=False):
-    """What a client chose for an import; for what is missing ImportOptions has a default."""
+    """A client's choices for an import; ImportOptions has defaults for what is missing."""
 
     image_size: int | None
     fit: str
@@ -99,14 +99,14 @@ class ImportChoices(TypedDict, total=False):
 
 
 class VersionOptions(ImportChoices, total=False):
-    """How a version came to be: the choices for its import, and how many images were changed since."""
+    """The origin of a version: the choices for its import, and how many images were changed since."""
 
     relabelled: int
     dropped: int
 
 
 class DatasetProgress(TypedDict):
-    """How far an import, a change or a check is."""
+    """The progress of an import, a change or a check."""
 
     phase: str
     done: int

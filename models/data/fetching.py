@@ -165,7 +165,7 @@ def check(recipe: Recipe, arrays: Arrays) -> tuple[list[float], list[float]]:
 
 
 def dataset_folder(info: DatasetInfo, cache_dir: Path) -> Path:
-    """Where a dataset is kept."""
+    """The folder of a dataset in the cache."""
     return cache_dir / "datasets" / f"{info.name}-{LAYOUT}"
 
 

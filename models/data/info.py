@@ -8,10 +8,11 @@ from models.data.description import InfoJson
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a dataset holds. `mean` and `std` are those of the training images, per channel, with pixels from 0 to 1.
+    """The description of a dataset: its classes, images, pixels and source.
 
-    Of a dataset that is measured when it is fetched (`Recipe.measured`) they are rounded here, and exact in what
-    `load_dataset` returns.
+    `mean` and `std` are those of the training images, per channel, with pixels from 0 to 1. Of a dataset
+    that is measured when it is fetched (`Recipe.measured`) they are rounded here, and exact in what `load_dataset`
+    returns.
     """
 
     name: str

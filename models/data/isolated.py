@@ -24,7 +24,7 @@ from models.preprocessing import Preprocessing
 
 MODULE = "models.data.isolated"
 MAX_SECONDS = 30
-"""Of processor time: a busy machine makes no picture too large."""
+"""Limit on processor time, not on elapsed time, which depends on the machine's load."""
 MAX_ADDRESS_SPACE = 2_000_000_000
 """Bytes. The largest pictures that are read take 0.5 GB (PNG), 0.8 (WebP) and 1.1 (progressive JPEG), measured."""
 REFUSED = 3

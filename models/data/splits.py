@@ -75,7 +75,7 @@ def kind_of_split(spec: DatasetSpec, *, given: bool, grouped: bool) -> How:
 
 
 def split_counts(spec: DatasetSpec, info: DatasetInfo) -> tuple[int, int]:
-    """How many images are trained on and held out, before any limit; of whole groups, about so many."""
+    """The numbers of images that are trained on and held out, before any limit; approximate for whole groups."""
     how = kind_of_split(spec, given=info.num_validation is not None, grouped=info.num_groups is not None)
     given = info.num_validation if how == "given" else None
     num_val = num_validation(info.num_train, spec.val_fraction) if given is None else given
@@ -83,7 +83,7 @@ def split_counts(spec: DatasetSpec, info: DatasetInfo) -> tuple[int, int]:
 
 
 def num_validation(num_images: int, val_fraction: float) -> int:
-    """How many of the training images are held out, before any limit: at least one, and never all of them."""
+    """The number of training images that are held out, before any limit: at least one, and never all of them."""
     return min(max(1, round(val_fraction * num_images)), num_images - 1)
 
 

@@ -80,7 +80,7 @@ def check_dataset_name(name: str) -> None:
 
 
 def version_folder(datasets_dir: Path, name: str, version: int) -> Path:
-    """Where the files of a version are, or will be."""
+    """The folder of a version, which may not exist yet."""
     return datasets_dir / name / str(int(version))
 
 

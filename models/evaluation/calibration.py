@@ -16,9 +16,9 @@ from models.evaluation.unknown import UnknownScore, fit_unknown_score, lowest_ke
 from models.plain import JsonObject
 
 NUM_BINS = 15
-"""Of equal width, as in Guo et al."""
+"""Bins of equal width, as in Guo et al."""
 MIN_IMAGES = 100
-"""With fewer, a temperature would follow the images at hand and say little about others."""
+"""The fewest images for a temperature: with fewer it would be fitted to these images and say little about others."""
 LOWEST, HIGHEST = 0.05, 20.0
 """Temperatures that are tried. Where all images are classified correctly, the best one would be 0; where the logits
 tell nothing, infinity."""

@@ -10,7 +10,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well one class is distinguished from the others. A figure is None where it would be 0 divided by 0."""
+    """Precision, recall and F1 of one class, with counts. A figure is None where it would be 0 divided by 0."""
 
     num_images: int
     """Images of this class."""

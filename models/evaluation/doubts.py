@@ -12,7 +12,7 @@ from models.evaluation.probabilities import softmax
 SUREST = 0.25
 """Part of the images that counts as those with the highest confidence."""
 MIN_IMAGES = 100
-"""With fewer, a handful of labels would decide."""
+"""The fewest images for an estimate: with fewer a handful of labels would decide."""
 
 
 @dataclass(frozen=True)

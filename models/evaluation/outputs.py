@@ -17,7 +17,7 @@ from models.plain import JsonObject
 SplitName = Literal["validation", "test"]
 
 MAX_BYTES = 32_000_000
-"""Of a split's logits. Of a larger one every second, third, ... image is kept."""
+"""The most bytes of a split's logits. Of a larger split every second, third, ... image is kept."""
 FLOAT_BYTES = 4
 HEADER_BYTES = 3000
 """About how long the header is, most of it the numbers of the score of unknown images."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from models.evaluation.probabilities import Floats
 
 MAX_POINTS = 200
-"""Of a curve that is sent or drawn."""
+"""The most points of a curve that is sent or drawn."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ STATISTICS = 8
 LEAST_SCALE = 0.05
 """Taken for the standard deviation of a statistic that hardly varies among the validation images."""
 LEAST_SPREAD = 1e-3
-"""The same of the distances and of the energies."""
+"""The same for the distances and the energies."""
 SHRINKAGE = 0.02
 """Weight of the identity in the correlation matrix, which may be singular."""
 

@@ -21,7 +21,7 @@ def architectures(family: str = ALL) -> list[Architecture]:
 
 
 def libraries() -> list[Library]:
-    """Where networks come from, and how many there are."""
+    """The sources of networks, each with its number of networks."""
     own = sum(len(family.architectures()) for family in families()) - len(TORCHVISION)
     return [
         Library(OWN, "Networks of this project, presets and specs of your own", True, own),

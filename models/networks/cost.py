@@ -8,7 +8,7 @@ INDEX_BYTES = 8  # max pooling remembers where its maxima stood as 64-bit intege
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs: its parameters, and the bytes that training keeps of one image for the backward pass."""
+    """The cost of a network: its parameters, and the bytes that training keeps of one image for the backward pass."""
 
     num_parameters: int
     activation_bytes: int

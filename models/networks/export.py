@@ -40,10 +40,10 @@ BATCH = "batch"
 OPSET = 20
 """The first with Gelu."""
 WEIGHTS_FILE = "weights.safetensors"
-"""Where the graph says its initializers are. Nothing is read from there: whoever runs the graph supplies them."""
+"""The file that the graph names for its initializers. It is never read: a program that runs the graph supplies them."""
 NETWORK = "network."
 NORM_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""What batch normalisation keeps beside its weights."""
+"""The buffers of batch normalisation."""
 ANTIALIASED = "aten::_upsample_bilinear2d_aa"
 
 

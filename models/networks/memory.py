@@ -20,7 +20,7 @@ from models.spec.training import AdamSpec, AdamWSpec, RmspropSpec, SgdSpec
 USABLE = 0.9  # of the machine's memory: the system, the service and the images need the rest
 KEPT_CHECKPOINTS = 2
 EPOCH_BYTES = 500
-"""What an epoch's metrics and their event take in SQLite, measured; in a checkpoint, less than half."""
+"""Bytes of an epoch's metrics and their event in SQLite, measured; in a checkpoint, less than half."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 

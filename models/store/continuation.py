@@ -15,7 +15,7 @@ from models.store.states import ArtifactKind, Status
 from models.store.tables import Artifact, Experiment
 
 FOLDER = "attempt-0"
-"""Of an experiment that continues another: what it began with. Its own attempts count from 1."""
+"""Folder of the files that a continuation took over. Its own attempts count from 1."""
 NAMES = {
     ArtifactKind.WEIGHTS_BEST: "weights-best.safetensors",
     ArtifactKind.WEIGHTS_LAST: "weights-last.safetensors",

@@ -22,7 +22,7 @@ from models.store.tables import Dataset, DatasetJob, DatasetVersion, Experiment,
 MAX_VERSIONS = 1000
 """The most versions of one name."""
 BUILT_IN_VERSION = 0
-"""Of the one row that a built-in dataset gets once it is to be checked, so that a job can belong to it."""
+"""The version of a built-in dataset's row, which is made when it is checked, so that a job can belong to it."""
 MAX_ATTEMPTS = 3
 """The job fails when it has lost this many workers or processes."""
 

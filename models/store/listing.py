@@ -25,7 +25,7 @@ from models.store.tables import Experiment, ExperimentTag, SummaryRow
 MAX_LIMIT = 500
 FEW = 1000
 MAX_WORDS = 10
-"""Of a search."""
+"""The most words of a search."""
 COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
     "created": Experiment.created_at,
     "id": Experiment.id,

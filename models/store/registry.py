@@ -16,7 +16,7 @@ from models.store.states import WeightsChoice
 from models.store.tables import Model, ModelVersion
 
 MAX_VERSIONS = 10_000
-"""Of one name."""
+"""The most versions of one name."""
 
 
 def add_version(

@@ -64,7 +64,7 @@ class RunningRun(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """What is asked of a run."""
+    """Requests to a run: to cancel, or to stop early."""
 
     cancel: bool
     """To end after its current step."""

@@ -390,7 +390,7 @@ class StudyRun(Base):
 
 
 class StudyAddition(Base):
-    """What a study asks for beside its rows: runs combined to one score, or one run's score on corrupted images."""
+    """An addition to a study's rows: runs combined to one score, or one run's score on corrupted images."""
 
     __tablename__ = "study_additions"
 

@@ -27,7 +27,7 @@ from models.store.tables import Delivery, Experiment, Study, SummaryRow, Webhook
 from models.webhooks import JITTER, RETRY_SECONDS, WebhookEvent, new_secret, pause_after, write_body
 
 MAX_WEBHOOKS = 100
-"""Of a lab: every end of an experiment writes a row for each."""
+"""The most webhooks of a lab: every end of an experiment writes a row for each."""
 KEPT = 200
 """Deliveries of a webhook that are kept after they have ended."""
 CLAIM_SECONDS = 30
@@ -51,7 +51,7 @@ class Claimed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one attempt."""
+    """The outcome of one attempt."""
 
     delivered: bool
     status: int | None

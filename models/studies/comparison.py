@@ -79,7 +79,7 @@ class Score:
 
 @dataclass(frozen=True)
 class SeedVariance:
-    """How much the accuracy varies between seeds, from all rows with several of them."""
+    """The variance of the accuracy between seeds, from all rows with several of them."""
 
     total: float
     """Variance of the accuracies on the images measured, which the images' own noise is part of."""

@@ -69,7 +69,7 @@ def default_sections(study: StudyResult) -> tuple[SectionSpec, ...]:
 
 
 def _setup(study: StudyResult) -> Iterable[Block]:
-    """What was trained on what, with what."""
+    """Tables of what the rows have in common, and how each was trained."""
     yield Table(("What", "How"), tuple(describe_setup(study)), texts=("What", "How"))
     rows = tuple(setup_row(row) for row in study.rows)
     yield Table(SETUP_COLUMNS, rows, texts=("Network", "Training"), note="Images are training + validation images.")

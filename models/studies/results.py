@@ -91,7 +91,7 @@ class RowResult:
 
     @property
     def scores(self) -> list[Score]:
-        """Of the runs that have one."""
+        """The scores of the runs that have one."""
         return [run.score for run in self.runs if run.score is not None]
 
     @property
@@ -111,7 +111,7 @@ class RowResult:
 
     @property
     def stability(self) -> Stability | None:
-        """How stable its first run's curves are."""
+        """The stability of its first run's curves."""
         return None if self.first is None else measure_stability(self.first.history, self.images["classes"])
 
 

@@ -35,7 +35,7 @@ class Divergence:
 
     @property
     def what_happened(self) -> str:
-        """What stopped being finite, where: the one wording for the run's reason, its notices and its verdict."""
+        """A sentence on what stopped being finite and where, for the run's reason, its notices and its verdict."""
         kind = f" ({self.layer_type})" if self.layer_type else ""
         first = f", first in layer {self.layer}{kind}" if self.layer else ""
         return f"{WORDS[self.what]} stopped being finite at step {self.step} of epoch {self.epoch}{first}"

@@ -38,7 +38,7 @@ from models.verdict.trend import measure_progress, report_progress
 
 @dataclass(frozen=True)
 class Verdict:
-    """What happened in a run: one sentence, the best epochs, and findings, the most serious ones first."""
+    """The verdict on a run: one sentence, the best epochs, and findings, the most serious ones first."""
 
     summary: str
     best_by_loss: Best | None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SPEC_SUFFIXES = {".yaml", ".yml", ".json"}
 NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
-"""What presets and networks are called: lab-report/6e, resnet18, timm/resnet26d."""
+"""Names of presets and networks: lab-report/6e, resnet18, timm/resnet26d."""
 
 
 def read_body(source: str, changes: list[str], client: "Client") -> dict[str, Any]:

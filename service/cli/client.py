@@ -23,7 +23,7 @@ NAME_A_LAB = "Start a lab with `epochal up`, or name another with --url or EPOCH
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 Json = Any
 UNREACHABLE = (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError)
-"""What connecting and reading raise: a host name that cannot be written (UnicodeError), certificates, the network."""
+"""Errors of connecting and reading: a host name that cannot be encoded (UnicodeError), certificates, the network."""
 
 
 class Problem(EpochalError):

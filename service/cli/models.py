@@ -130,7 +130,7 @@ def delete(
 
 
 def address_of(name: str) -> str:
-    """Where a model is, below /api/v1."""
+    """The address of a model below /api/v1."""
     return f"/models/{quote(name, safe='', errors='surrogateescape')}"
 
 

@@ -36,7 +36,7 @@ Study = Annotated[int, typer.Argument(metavar="ID", min=1, help="Number of the s
 StudyIds = Annotated[list[int], typer.Argument(metavar="ID...", min=1, help="Numbers of the studies.")]
 REPORT_SUFFIXES = (".html", ".md", ".pdf")
 MOST_WORKERS = 4
-"""Of a lab that is started for one study: each takes about a gigabyte."""
+"""The most workers of a lab that is started for one study: each takes about a gigabyte."""
 
 
 @app.command()

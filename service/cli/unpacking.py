@@ -28,7 +28,7 @@ PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 MAX_MEMBERS = 1_000_000
 MAX_HEAD_BYTES = 1 << 20
 SPARE_BYTES = 64 << 20
-"""What has to stay free on the disk beside what is unpacked."""
+"""Bytes that must stay free on the disk after unpacking."""
 BROKEN = (
     tarfile.TarError, EOFError, OSError, ValueError, IndexError, OverflowError, MemoryError, RecursionError,
 )  # fmt: skip
@@ -51,7 +51,7 @@ class Member:
 
 
 class Unpacked(NamedTuple):
-    """What a backup held beside its database."""
+    """The content of a backup beside its database."""
 
     artifacts: int
     datasets: int

@@ -64,7 +64,7 @@ def _measure(session: Session, settings: Settings, row: Experiment) -> Stability
 
 
 def _num_classes(row: Experiment, settings: Settings) -> int:
-    """How many classes an experiment tells apart, also once its uploaded dataset was deleted."""
+    """The number of an experiment's classes, also once its uploaded dataset was deleted."""
     try:
         return find_dataset(load_spec(row.spec).dataset, settings).info.num_classes
     except SpecError:

@@ -178,7 +178,7 @@ class HealthDocument(Document):
 
 
 def address_of(name: str, version: int | None = None) -> str:
-    """Where a dataset, or one of its versions, is."""
+    """The address of a dataset, or of one of its versions."""
     root = f"{API}/datasets/{quote(name, safe='')}"
     return with_prefix(root if version is None else f"{root}/versions/{version}")
 

@@ -123,7 +123,7 @@ async def read_options(
     ] = None,
     seed: Annotated[int, Query(ge=0, le=2**31 - 1, description="Of the random test split.")] = 0,
 ) -> Options:
-    """How the files become a dataset."""
+    """The options of an import, from the query."""
     return Options.model_validate(
         {
             "image_size": image_size,

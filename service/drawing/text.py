@@ -113,7 +113,7 @@ def left_to_right(text: str) -> str:
 
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
-    """How wide a line of text is."""
+    """The width of a line of text."""
     return size * outline(text, bold).width
 
 

@@ -25,7 +25,7 @@ class OfSplit(Document):
 
 
 class ClassDocument(Document):
-    """How well one class is distinguished from the others; null where a figure would be 0 divided by 0."""
+    """Precision, recall and F1 of one class, with counts; null where a figure would be 0 divided by 0."""
 
     label: str
     num_images: int
@@ -103,7 +103,7 @@ class BinDocument(Document):
 
 
 class CalibrationDocument(OfSplit):
-    """How well probabilities agree with the accuracy."""
+    """Calibration on a split: how well probabilities agree with the accuracy."""
 
     accuracy: float
     confidence: float = Field(description="Mean of the highest probabilities.")

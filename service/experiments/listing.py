@@ -14,7 +14,7 @@ from service.experiments.documents import ExperimentItem, ExperimentPage, experi
 from service.http.prefix import prefix
 
 MAX_ITEMS = 4096
-"""Of some 1.5 kB each."""
+"""The most cached items, of some 1.5 kB each."""
 SORT_DESCRIPTION = (
     "created, id, name, or a metric's best or last value: val_accuracy.best, val_loss.last ... "
     f"(series: {', '.join(SERIES)}). A minus sign in front reverses the order."

@@ -57,7 +57,7 @@ class Explained:
     map: NDArray[np.float64]
 
     def document(self) -> ExplanationDocument:
-        """As JSON."""
+        """Build the JSON document."""
         looked, weights = self.looked, self.looked.served.weights
         return ExplanationDocument(
             experiment_id=weights.experiment_id,

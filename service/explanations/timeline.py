@@ -91,7 +91,7 @@ class Timeline:
         return found
 
     def document(self) -> TimelineDocument:
-        """As JSON."""
+        """Build the JSON document."""
         names = self.looked.class_names
         return TimelineDocument(
             experiment_id=self.looked.served.weights.experiment_id,

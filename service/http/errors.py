@@ -59,7 +59,7 @@ class NotAcceptable(EpochalError):
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field, parameter or part."""
+    """A problem with one field, parameter or part."""
 
     model_config = ConfigDict(extra="allow")
 

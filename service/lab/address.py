@@ -15,7 +15,7 @@ LOCK_FILE = "lab.lock"
 
 
 class LabAddress(TypedDict):
-    """Where the running lab of a data directory answers, and its process."""
+    """The address and the process of the running lab of a data directory."""
 
     url: str
     pid: int

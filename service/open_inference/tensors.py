@@ -31,7 +31,7 @@ PROBABILITIES, LABELS = "probabilities", "labels"
 CALIBRATED, KNOWN = "calibrated_probabilities", "known"
 OUTPUTS = (PROBABILITIES, LABELS)
 FITTED_OUTPUTS = (*OUTPUTS, CALIBRATED, KNOWN)
-"""Of weights that a temperature and a threshold were fitted for."""
+"""The outputs of weights that have a calibration."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_JSON_BYTES = 8_000_000
 """The most bytes of JSON: parsing blocks all Python threads, for 0.1 s at this size. Binary data does not count."""

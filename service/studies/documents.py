@@ -100,7 +100,7 @@ class RobustnessDocument(Document):
 
 
 class StudyProgress(Document):
-    """How far a study is."""
+    """The progress of a study."""
 
     runs: int = Field(description="Runs that it has, as far as is known.")
     ended: int
@@ -205,7 +205,7 @@ class PlannedRow(Document):
 
 
 class StudyPlanDocument(Document):
-    """What a study would run, in full."""
+    """The runs of a study before it is started, in full length."""
 
     title: str
     rows: list[PlannedRow]

@@ -1,4 +1,4 @@
-"""What the forked process does for a job of a dataset: import an archive, change a version, check one."""
+"""Does a dataset's job in the forked process: imports an archive, changes a version, or checks one."""
 
 import re
 import time

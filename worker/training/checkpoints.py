@@ -13,9 +13,9 @@ from models.files import write
 from worker.training.threads import START
 
 VERSION = 2
-"""Of the layout of `state`. Files of version 1, of release 0.1.0, are read as well."""
+"""Version of the layout of `state`. Files of version 1, of release 0.1.0, are read as well."""
 RESUME = "make room on the disk of the data directory, or make it writable, then resume the experiment"
-"""What to do when a file of a run cannot be written."""
+"""The `fix` of errors about a run's file that cannot be written."""
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest cannot be read."""
 

@@ -28,7 +28,7 @@ RIDGES = (0.03, 0.1, 0.3)
 SHARPNESSES = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 """Factors that are tried to turn the classifier's scores, which are near 0 and 1, into logits."""
 HIDDEN, NETWORK_BATCH, NETWORK_EPOCHS, MIN_STEPS, NETWORK_RATE = 256, 256, 10, 100, 4e-3
-"""Of the small network on features."""
+"""Hidden units, batch size, epochs, least steps and learning rate of the small network on features."""
 
 Floats = npt.NDArray[np.float32]
 Told = Callable[[int, int], None]

@@ -71,7 +71,7 @@ class HealthReport:
     """The features used for labels and the learning curve; None if those were not checked."""
 
     def as_json(self) -> HealthReportJson:
-        """As a worker sends and stores it."""
+        """The report as a worker sends and stores it."""
         return cast(HealthReportJson, asdict(self))
 
     @classmethod

@@ -33,7 +33,7 @@ class ImageFile:
 
     @property
     def num_bytes(self) -> int:
-        """Of the whole file."""
+        """Bytes of the whole file."""
         return len(self.header()) + self.rows * self.row_bytes
 
     def header(self, rows: int | None = None) -> bytes:

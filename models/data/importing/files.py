@@ -11,7 +11,7 @@ FILES = "files.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """Where one image came from."""
+    """The origin of one image: its row, file and split."""
 
     id: int
     """Its row: training images from 0 on, those of the test split behind them."""

@@ -124,5 +124,5 @@ class ImportReport(BaseModel):
     fingerprint: str
 
     def as_json(self) -> ImportReportJson:
-        """As it is stored and sent."""
+        """The report as it is stored and sent."""
         return cast(ImportReportJson, self.model_dump(mode="json"))

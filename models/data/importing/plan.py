@@ -18,7 +18,7 @@ from models.errors import ArchiveError
 from models.text import plural
 
 MAX_CLASSES = 50_000
-"""Of a dataset; the largest in use have half as many."""
+"""The most classes of a dataset; the largest in use have half as many."""
 TEST_FRACTION = 0.2
 """The part of the images that becomes the test split if the files give no split."""
 

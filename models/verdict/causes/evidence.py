@@ -1,4 +1,4 @@
-"""What the rules for causes look at, and the figures that several of them derive from it."""
+"""The evidence for causes, and the figures that several rules derive from it."""
 
 import math
 from collections.abc import Mapping
