@@ -1,4 +1,4 @@
-"""All that is worth knowing on a GPU, in one go of less than eight minutes: `make test-gpu`.
+"""Checks on a GPU, in less than eight minutes: `make test-gpu`.
 
     python -m benchmarks.gpu                 the checks, as a table
     python -m benchmarks.gpu --write         the table goes to docs/benchmarks.md as well

@@ -49,7 +49,7 @@ class Outcome:
 
 
 def main() -> int:
-    """Attack; 1 when a promise was not kept."""
+    """Run the requested attacks. Returns 1 if a guarantee did not hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attack", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", help="numbers and ranges: 1,5,7-9")
     parser.add_argument("--list", action="store_true", help="list the attacks and do nothing")
@@ -102,7 +102,7 @@ def run_all(chosen: list[Attack]) -> Iterator[Outcome]:
 
 
 def run_one(target: Target, each: Attack) -> Outcome:
-    """Do one attack while another client is watched."""
+    """Run one attack while another client is measured."""
     seen = Seen()
     began = time.monotonic()
     held = True

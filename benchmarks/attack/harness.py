@@ -32,7 +32,7 @@ __all__ = [
 
 SLOWEST_P99_SECONDS = 0.25
 MOST_GROWTH_MB = 64.0
-"""What the API may hold more after an attack than before, and still does after SETTLING_SECONDS."""
+"""The most by which the API's memory may have grown after an attack and SETTLING_SECONDS."""
 SETTLING_SECONDS = 5.0
 OTHER_ADDRESS = "127.0.0.2"
 
@@ -68,7 +68,7 @@ def attack(
 
 @dataclass
 class Seen:
-    """What the other client saw while an attack lasted."""
+    """Latencies, failures and memory that were measured during an attack."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     failed: int = 0
@@ -76,7 +76,7 @@ class Seen:
     peak_mb: float = 0.0
 
     def quantiles(self, name: str) -> tuple[float, float]:
-        """Half and 99 of 100 answers took no longer, in seconds."""
+        """The median and the 99th percentile of the latencies, in seconds."""
         values = self.seconds.get(name) or [0.0]
         if len(values) < 2:
             return values[0], values[0]
@@ -84,7 +84,7 @@ class Seen:
         return cuts[49], cuts[98]
 
     def complaints(self) -> list[str]:
-        """What it may rightly complain of."""
+        """The limits that were exceeded, in sentences."""
         found = [
             f"{name}'s p99 was {self.quantiles(name)[1] * 1000:.0f} ms"
             for name in self.seconds
@@ -137,7 +137,7 @@ class Target:
         return self._trained
 
     def at_once(self, count: int, action: Callable[[int], Any]) -> list[Any]:
-        """The same thing so many times at the same time."""
+        """Call a function this many times concurrently."""
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(action, range(count)))
 
@@ -152,7 +152,7 @@ class Target:
 
     @contextmanager
     def watched(self, seen: Seen) -> Iterator[None]:
-        """Have another client ask all the time, and see what the API's memory does."""
+        """Measure another client's latency and the API's memory within this block."""
         address = self.url.removeprefix("http://")
         command = [sys.executable, "-m", "benchmarks.attack.watching", address, self.other, OTHER_ADDRESS]
         self.get("/healthz")

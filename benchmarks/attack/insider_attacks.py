@@ -266,7 +266,7 @@ def kernels_of_every_epoch(lab: Target) -> str:
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """What the files below a folder take: one with two names (a stored file has the engine's, too) takes it once."""
+    """Bytes of the files below a folder; a file with two names (hard links) counts once."""
     found = [path.stat() for path in folder.rglob("*") if path.is_file()]
     return sum({(each.st_dev, each.st_ino): each.st_blocks * 512 for each in found}.values())
 

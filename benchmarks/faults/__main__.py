@@ -27,7 +27,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
 def main() -> int:
-    """Run the cases that were asked for; 1 when any is not as promised."""
+    """Run the requested cases. Returns 1 if one did not go as promised."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description="Do faults to a real lab.")
     parser.add_argument("--only", help="numbers and ranges: 1,5,26-40")
     parser.add_argument("--list", action="store_true", help="list the cases and do nothing")

@@ -156,7 +156,7 @@ class HealthzWatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Ask nothing: the API is away on purpose."""
+        """Send no requests within this block, because the API is stopped on purpose."""
         with self._asking:
             yield
 
@@ -190,7 +190,7 @@ class HealthzWatch:
 
 @dataclass
 class Bench(StoredExperiments):
-    """A lab in a temporary folder, and the ways to look at it and to do it harm."""
+    """A lab in a temporary folder, with methods to inspect it and to inject faults."""
 
     settings_changes: dict[str, Any]
     folder: Path = field(init=False)
@@ -285,7 +285,7 @@ class Bench(StoredExperiments):
 
     @contextmanager
     def worker_comes_back(self, seconds: float = 120.0) -> Iterator[None]:
-        """Within it the lab's worker is ended; returns once the lab has started it again and it is ready."""
+        """The lab's worker is to be ended within this block, which ends once the restarted worker is ready."""
         part = self.lab.workers[0]
         offset, restarts = part.log.stat().st_size, part.restarts
         yield
@@ -294,7 +294,7 @@ class Bench(StoredExperiments):
 
     @contextmanager
     def lab_worker_stopped(self) -> Iterator[None]:
-        """Only extra workers work meanwhile. What it held is finished first."""
+        """Within this block only extra workers run; the lab's own finishes its run first."""
         part = self.lab.workers[0]
         offset, restarts = part.log.stat().st_size, part.restarts
         with self.unattended():
@@ -306,7 +306,7 @@ class Bench(StoredExperiments):
 
     @contextmanager
     def unattended(self) -> Iterator[None]:
-        """Nothing that dies is started again meanwhile."""
+        """Within this block no process that ends is restarted."""
         with self.lab._supervising:
             yield
 

@@ -214,7 +214,7 @@ def database_locked(bench: Bench) -> str:
 
 @contextmanager
 def mounted(*arguments: str, at: Path) -> Iterator[None]:
-    """Something mounted there meanwhile; Skipped where that is not allowed."""
+    """Mount a file system within this block; raises Skipped where that is not allowed."""
     done = subprocess.run(["mount", *arguments, str(at)], capture_output=True, text=True)
     if done.returncode:
         raise Skipped(f"mount is not allowed: {done.stderr.strip()}")
@@ -226,7 +226,7 @@ def mounted(*arguments: str, at: Path) -> Iterator[None]:
 
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Not a byte is left on the file system meanwhile."""
+    """Fill the file system to the last byte within this block."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         for size in (1 << 20, 4096, 1):

@@ -54,7 +54,7 @@ FLOOD_BYTES = 250_000_000
 
 
 def kept_open(bench: Bench, what: str, start: bytes, drip: bytes = b"", every: float = 0.5) -> str:
-    """Send a beginning and then drop by drop; the lab must end it with a problem, in seconds."""
+    """Send the start of a request, then a byte at a time. Returns the seconds until the lab answers with a problem."""
     began = time.monotonic()
     with connect(bench) as connection:
         connection.sendall(start)
@@ -141,7 +141,7 @@ def endless_requests(bench: Bench) -> str:
 
 
 def _crowd(bench: Bench) -> str:
-    """Fifty clients that stop in the middle, and a quick one that is answered all the same."""
+    """Fifty clients that stop in the middle of a request, and one whose requests must be answered meanwhile."""
     slow = [connect(bench) for _ in range(50)]
     try:
         for connection in slow:

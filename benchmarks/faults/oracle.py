@@ -20,11 +20,11 @@ from worker.folders import STORED
 
 LONGEST_HEALTHZ_SECONDS = 1.0
 SETTLING_SECONDS = 30.0
-"""How long the lab has to come to rest once a case is over."""
+"""Time limit for a lab's rows, processes and files to settle after a case."""
 
 
 def inconsistencies(bench: Bench, allowed: frozenset[int]) -> list[str]:
-    """What does not hold, in sentences; none when all is well. `allowed` are the statuses above 499 that may be."""
+    """Violated invariants, in sentences. `allowed` are the statuses above 499 that the case may cause."""
     wrong = [
         f"{what} was answered {status}" for what, status in bench.client.seen if status >= 500 and status not in allowed
     ]
@@ -41,7 +41,7 @@ def inconsistencies(bench: Bench, allowed: frozenset[int]) -> list[str]:
 
 
 def leftovers(bench: Bench) -> list[str]:
-    """What a lab that has been stopped left behind."""
+    """Processes and files that a stopped lab has left."""
     left = [f"process {one.pid} ({' '.join(one.cmdline()[-3:])}) outlived the lab" for one in _processes(bench)]
     data = bench.settings.data_dir
     left += [f"{path.name} was left" for path in data.rglob("*") if path.is_socket()]
@@ -51,7 +51,7 @@ def leftovers(bench: Bench) -> list[str]:
 
 
 def _unrest(bench: Bench) -> list[str]:
-    """What may need a moment to end: rows, processes, temporary files."""
+    """Rows, processes and temporary files that may need some seconds to end."""
     return [*_unfinished(bench), *_strangers(bench), *_temporary(bench)]
 
 
@@ -72,7 +72,7 @@ def _unfinished(bench: Bench) -> list[str]:
 
 
 def _processes(bench: Bench) -> list[psutil.Process]:
-    """Every process that was started for this lab, wherever it hangs now: known by its environment."""
+    """Every process that was started for this lab, recognised by its environment, whatever its parent."""
     mark = str(bench.settings.data_dir)
     found = []
     for process in psutil.process_iter():

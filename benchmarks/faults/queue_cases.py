@@ -31,7 +31,7 @@ from models.store.tables import EpochRow
 
 
 def curve(bench: Bench, experiment_id: int) -> list[tuple[float | None, ...]]:
-    """What was measured, but for the times."""
+    """An experiment's metrics without times."""
     return [
         (each.train_loss, each.train_accuracy, each.val_loss, each.val_accuracy, each.lr, each.grad_norm)
         for each in bench.history(experiment_id)

@@ -45,7 +45,7 @@ def print_table(outcomes: list[Outcome]) -> None:
 
 
 def summary(outcomes: list[Outcome]) -> str:
-    """How many are as promised, and the slowest sign of life."""
+    """How many cases went as promised, and the slowest answer of /healthz."""
     counts = {word: sum(each.as_promised == word for each in outcomes) for word in ("yes", "no", "skipped")}
     slowest = max((each.healthz_seconds or 0.0 for each in outcomes), default=0.0)
     return (
@@ -55,7 +55,7 @@ def summary(outcomes: list[Outcome]) -> str:
 
 
 def machine() -> str:
-    """What the cases were run on, and how busy it was: figures of a machine with more work than cores are long."""
+    """The machine and its load, on which latencies depend."""
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GB of memory, {platform.system()} {platform.machine()}, "

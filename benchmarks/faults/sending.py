@@ -57,7 +57,7 @@ def connect(bench: Bench, timeout: float = 60.0) -> socket.socket:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """What comes until the server hangs up."""
+    """Read until the server closes the connection."""
     received = bytearray()
     with suppress(ConnectionError):
         while piece := connection.recv(65536):
@@ -76,13 +76,13 @@ def raw(bench: Bench, data: bytes, what: str) -> Answer:
 
 
 def get_raw(bench: Bench, target: str, method: str = "GET") -> Answer:
-    """Ask for a path exactly as it is written: clients tidy up what a browser's attacker would not."""
+    """GET a path exactly as it is written, which HTTP clients would normalise."""
     head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
     return raw(bench, head.encode("utf-8"), f"{method} {target[:60]}")
 
 
 def request_bytes(bench: Bench, method: str, path: str, **kwargs: Any) -> bytes:
-    """A whole request as bytes, to be answered uncompressed, after which the server hangs up."""
+    """A whole request as bytes, with `Connection: close` and without compression."""
     request = bench.client.http.build_request(method, path, **kwargs)
     request.headers.update({"Connection": "close", "Accept-Encoding": "identity"})
     content = request.read()
@@ -118,7 +118,7 @@ def at_once(bench: Bench, requests: Sequence[bytes], what: str) -> list[Answer]:
 
 
 def side_by_side(*actions: Callable[[], str]) -> list[str]:
-    """Run slow things at the same time; what each found. The first one's error is raised."""
+    """Run functions in threads. Returns their results, or raises the first one's error."""
     found: list[str] = [""] * len(actions)
     errors: list[BaseException] = []
 

@@ -62,11 +62,11 @@ class StoredExperiments:
         wait_until(reached, f"epoch {epoch} of experiment {experiment_id}", seconds)
 
     def put_to_sleep(self, *pids: int) -> None:
-        """SIGSTOP processes at a moment at which they do not hold the database's lock, which nobody could take then."""
+        """SIGSTOP processes while they do not hold the database's lock, which no other process could take then."""
         wait_until(lambda: stop_outside_transaction(self.store.url, *pids), "a moment without a transaction")
 
     def cancel_all(self) -> None:
-        """Leave nothing queued or running, as far as there is a worker that can act on it."""
+        """Cancel everything that is queued or running, as far as there is a worker to act on it."""
         with self.store.writing() as session:
             active = session.query(Experiment.id).filter(Experiment.status.in_([Status.QUEUED, Status.RUNNING]))
             for (experiment_id,) in active.all():

@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class Broken(AssertionError):
-    """What happened is not what was promised."""
+    """A guarantee did not hold."""
 
 
 def patience(seconds: float) -> float:
-    """So many seconds of a machine that has nothing else to do, as seconds of this one as busy as it is now.
+    """Scale seconds of an idle machine to the present load of this one.
 
     A deadline is a promise about the lab, and not about who else wants the cores.
     """

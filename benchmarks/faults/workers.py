@@ -27,7 +27,7 @@ def tail(log: Path, num_lines: int = 5) -> str:
 
 
 def jobs_of(worker_pid: int) -> list[int]:
-    """What was forked from a worker's nursery: the process that trains, and measurements."""
+    """The processes forked from a worker's nursery: the training process, and measurements."""
     try:
         nurseries = psutil.Process(worker_pid).children()
         return [child.pid for nursery in nurseries for child in nursery.children()]
@@ -65,12 +65,12 @@ class ExtraWorker:
         wait_until_ready(self.log, self._offset, seconds)
 
     def kill(self) -> None:
-        """kill -9 of the worker alone; what it leaves must go by itself."""
+        """kill -9 of the worker alone; its children must end without help."""
         self.process.kill()
         self.process.wait(10)
 
     def end(self) -> None:
-        """End it in good order, or else by force."""
+        """End it by SIGTERM, or by SIGKILL if it does not exit."""
         if self.process.poll() is None:
             self.process.terminate()
             self.process.send_signal(18)  # SIGCONT, should it be stopped

@@ -17,7 +17,7 @@ from tests.postgres import Postgres
 PAUSE_SECONDS = (1.0, 7.0)
 LOCKED_SECONDS = (0.5, 6.0)
 STOPPED_SECONDS = (0.5, 9.0)
-"""Beyond a lease now and then, so that a sleeper wakes up to a run that is another's."""
+"""Sometimes longer than a lease, so that a stopped worker continues after another one has taken its run."""
 AWAY_SECONDS = (0.2, 4.0)
 
 
@@ -80,7 +80,7 @@ class Breaker(threading.Thread):
     # API and broker
 
     def kill_api(self) -> str:
-        """Only one that answers: else most requests would meet an API that starts."""
+        """Kill the API, but only one that answers: otherwise most requests would meet an API that is starting."""
         if not answers(self.bench.lab.url, "/healthz"):
             return "the API was not back yet"
         kill(self.bench.lab.api.pid or 0 if self.bench.lab.api else 0)

@@ -14,7 +14,7 @@ from benchmarks.history.recording import MEASURED, History
 API = "/api/v1/experiments"
 TERMINAL = ("completed", "failed", "cancelled", "diverged")
 MOST_UNFINISHED = 10
-"""No more is submitted while so many are queued or run: the lab is to be broken, not to be full."""
+"""No more is submitted while this many are queued or run, so that faults and not a full queue are tested."""
 TAGS = ("a", "b", "later", "ü", "two words")
 ENDLESS = 10_000
 
@@ -38,7 +38,7 @@ class Submitted:
 
 @dataclass
 class Shared:
-    """What the clients know together."""
+    """The state that the clients share."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     sent: list[Submitted] = field(default_factory=list)

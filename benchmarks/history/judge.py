@@ -53,7 +53,7 @@ class Known:
 
 
 def judge(history: Sequence[Entry]) -> list[str]:
-    """Every finding in a history, in sentences; none when all that was promised was kept."""
+    """Every violated guarantee in a history, in sentences."""
     requests = sorted((entry for entry in history if entry["kind"] == "request"), key=lambda entry: entry["ended"])
     final = next((entry for entry in history if entry["kind"] == "final"), None)
     if final is None:
@@ -260,7 +260,7 @@ def _measured(known: dict[int, Known], stored: dict[int, Entry]) -> Iterator[str
 
 
 def _leases(history: Sequence[Entry], stored: dict[int, Entry]) -> Iterator[str]:
-    """Nobody writes for an attempt that another one has followed, and no two attempts overlap."""
+    """No epoch is written for an attempt that another one has followed, and no two attempts overlap."""
     attempts: dict[int, int] = {}
     written: dict[int, dict[int, int]] = defaultdict(dict)
     for entry in sorted((entry for entry in history if entry["kind"] == "snapshot"), key=lambda entry: entry["at"]):

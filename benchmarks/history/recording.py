@@ -16,7 +16,7 @@ from models.store.tables import EpochRow, Experiment
 Entry = dict[str, Any]
 
 MEASURED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "grad_norm")
-"""What comes out the same when an epoch is trained again."""
+"""The series that are equal when an epoch is trained again."""
 SNAPSHOT_SECONDS = 0.5
 
 
