@@ -23,7 +23,7 @@ def read_counters(folder: Path = POWERCAP) -> Counters:
     return found
 
 
-def joules_between(before: Counters, after: Counters) -> float | None:
+def joules_used(before: Counters, after: Counters) -> float | None:
     """Energy of all packages between two readings, whatever ran on them; None without counters."""
     spent = []
     for name, (later, most) in after.items():

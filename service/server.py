@@ -42,7 +42,7 @@ def serve(settings: Settings | None = None) -> None:
     settings = settings or get_settings()
     configure_logs()
     sys.setswitchinterval(SWITCH_SECONDS)
-    _give_memory_back()
+    _configure_malloc()
     _allow_many_connections()
     set_prefix(settings.root_path)  # for answers by the protocol, outside the application
     _prepare_store(settings)
@@ -64,11 +64,11 @@ def serve(settings: Settings | None = None) -> None:
 
 
 def _make_ready() -> None:
-    keep_what_is_loaded()
+    exempt_loaded_objects()
     shared_describing().start()
 
 
-def keep_what_is_loaded() -> None:
+def exempt_loaded_objects() -> None:
     """Exempt loaded objects from garbage collection (gc.freeze).
 
     With half a million objects less to traverse, a collection is fast and frees what rendering leaves behind.
@@ -85,7 +85,7 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _give_memory_back() -> None:
+def _configure_malloc() -> None:
     """Configure glibc's malloc to return large blocks to the system when freed, and to use few arenas.
 
     By default its mmap threshold grows with large blocks, which then stay in up to eight arenas per core. No effect

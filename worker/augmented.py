@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.data.uploaded import open_here
+from models.data.uploaded import open_local
 from models.measurements import AugmentedPicture
 from models.plain import JsonObject
 from models.preprocessing import Preprocessing
@@ -30,7 +30,7 @@ LARGEST_PIXELS = 224
 def draw_augmented(body: JsonObject, settings: Settings) -> AugmentedPicture:
     """Draw the first training images of the first epoch, augmented: a PNG in base64."""
     spec = load_spec(body)
-    dataset = open_here(spec.dataset, settings)
+    dataset = open_local(spec.dataset, settings)
     tuning = choose_tuning(spec, dataset, settings.device, cuda_graphs=False)
     with tuning.applied():
         data = build_data(spec, dataset, tuning)

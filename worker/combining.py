@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.data.uploaded import open_here
+from models.data.uploaded import open_local
 from models.errors import CorruptFile
 from models.evaluation.outputs import read_outputs
 from models.evaluation.probabilities import softmax
@@ -74,7 +74,7 @@ def score_ensemble(files: Sequence[Path]) -> Bools:
 
 def _score_average(body: JsonObject, files: Sequence[Path], sha256: str, settings: Settings) -> CombinedResult:
     spec = load_spec(body)
-    dataset = open_here(spec.dataset, settings)
+    dataset = open_local(spec.dataset, settings)
     tuning = choose_tuning(spec, dataset, settings.device, cuda_graphs=False)
     with tuning.applied():
         data = build_data(spec, dataset, tuning)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from models.data.uploaded import open_here
+from models.data.uploaded import open_local
 from models.measurements import DEFAULT_RANGE, LearningRateRange, LearningRateTestResult, PreflightResult
 from models.plain import JsonObject
 from models.settings import Settings
@@ -64,7 +64,7 @@ class Clock:
 def measure_spec(body: JsonObject, settings: Settings) -> PreflightResult:
     """Train a few real steps and measure a few validation batches on this worker's device."""
     spec = load_spec(body)
-    dataset = open_here(spec.dataset, settings)  # a measurement has a deadline and downloads nothing
+    dataset = open_local(spec.dataset, settings)  # a measurement has a deadline and downloads nothing
     tuning = choose_tuning(spec, dataset, settings.device, cuda_graphs=settings.cuda_graphs)
     with tuning.applied(), ThreadControl(Neighbours([settings.data_dir])) as thread_control:
         data = build_data(spec, dataset, tuning)
@@ -98,7 +98,7 @@ def measure_learning_rates(
     thread_control = ThreadControl(Neighbours([settings.data_dir]))
     return learning_rate_test(
         spec,
-        open_here(spec.dataset, settings),
+        open_local(spec.dataset, settings),
         **(options or DEFAULT_RANGE),
         device=settings.device,
         thread_control=thread_control,

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from models.data.uploaded import open_here
+from models.data.uploaded import open_local
 from models.files import inside
 from models.measurements import RobustnessQuestion, RobustnessResult
 from models.networks.predict import predict
@@ -32,7 +32,7 @@ def measure_robustness(body: JsonObject, question: RobustnessQuestion, settings:
     Raises CorruptFile if the weights are gone or damaged.
     """
     spec = load_spec(body)
-    dataset = open_here(spec.dataset, settings)
+    dataset = open_local(spec.dataset, settings)
     tuning = choose_tuning(spec, dataset, settings.device, cuda_graphs=False)
     weights = question["weights"]
     with tuning.applied():

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import structlog
 
-from models.energy import joules_between, read_counters
+from models.energy import joules_used, read_counters
 from models.errors import EpochalError, LeaseLost, StorageFull, Unavailable
 from models.queue import TRAIN_TASK, enqueue
 from models.store import Status, artifacts, experiments, runs
@@ -43,7 +43,7 @@ def train(experiment_id: int) -> None:
         with Lease(runtime.store, claim, runtime.settings.lease_seconds) as lease:
             before = read_counters()
             end = _supervise(runtime, lease)
-            if end.action != "leave" and (joules := joules_between(before, read_counters())) is not None:
+            if end.action != "leave" and (joules := joules_used(before, read_counters())) is not None:
                 lease.add_joules(joules)
             _write_end(runtime, lease, end)
     finally:

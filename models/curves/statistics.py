@@ -249,7 +249,7 @@ def _windows(n: int, window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     return low, low + window
 
 
-def tame(values: Array) -> Array:
+def clip_spikes(values: Array) -> Array:
     """The curve with single-epoch spikes cut down to SPIKE times the noise around the median of five."""
     n = len(values)
     if n < 8:
@@ -287,7 +287,7 @@ def measure_rise(values: Array) -> Rise:
     n = len(values)
     if n < 4:
         return Rise(0.0, 0.0, float("nan"), float("nan"))
-    values, _ = coarsened(tame(values))
+    values, _ = coarsened(clip_spikes(values))
     n = len(values)
     noise = estimate_noise(values)
     simulated = falling_fit(values) + _simulate(noise, n)
@@ -342,7 +342,7 @@ def locate_bottom(values: Array) -> tuple[int, int, int]:
     if n < 4:
         index = int(np.argmin(values))
         return index, index, index
-    calm, block = coarsened(tame(values))
+    calm, block = coarsened(clip_spikes(values))
     valley = fit_valley(calm)
     noise = estimate_noise(calm, valley)
     width = 1 if n < 8 else 3

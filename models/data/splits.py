@@ -20,7 +20,7 @@ def split_dataset(dataset: ImageDataset, spec: ExperimentSpec) -> tuple[Indices,
     return split_indices(
         dataset.train_labels,
         spec.dataset,
-        stratified=not spec.keeps_first_rules,
+        stratified=not spec.is_version_1,
         validation=dataset.validation,
         groups=dataset.groups,
     )

@@ -134,7 +134,7 @@ def open_dataset(dataset: DatasetSpec, settings: HasFolders, progress: Progress 
     return load_dataset(dataset.name, settings, progress) if found.folder is None else load_folder(found.folder)
 
 
-def open_here(dataset: DatasetSpec, settings: HasFolders) -> ImageDataset:
+def open_local(dataset: DatasetSpec, settings: HasFolders) -> ImageDataset:
     """As `open_dataset`, without downloading. Raises DataUnavailable if the dataset is not on this machine."""
     found = find_dataset(dataset, settings)
     if found.folder is None and not is_fetched(found.info, settings.cache_dir):

@@ -27,7 +27,7 @@ def preprocessing_for(spec: ExperimentSpec, info: DatasetInfo) -> Preprocessing:
         std=normalisation.std,
         class_names=info.class_names,
         grayscale=info.channels == 1,
-        antialias=not spec.keeps_first_rules,
+        antialias=not spec.is_version_1,
         fit=info.fit,
     )
 

@@ -135,7 +135,7 @@ class ExperimentSpec(Spec):
         return self
 
     @property
-    def keeps_first_rules(self) -> bool:
+    def is_version_1(self) -> bool:
         """Whether this spec was written for version 1 and must come out as it did then."""
         return self.spec_version == 1
 

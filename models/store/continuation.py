@@ -47,7 +47,9 @@ def last_checkpoint(session: Session, experiment_id: int) -> ArtifactRecord:
     return record
 
 
-def begin_with(session: Session, experiment: Experiment, checkpoint: ArtifactRecord, experiments_dir: Path) -> None:
+def copy_epochs_and_files(
+    session: Session, experiment: Experiment, checkpoint: ArtifactRecord, experiments_dir: Path
+) -> None:
     """Copy the epochs and files of the experiment with this checkpoint to a new one.
 
     Files are hard links, since files of experiments are never changed, only replaced: either experiment can be deleted.
@@ -69,7 +71,9 @@ def begin_with(session: Session, experiment: Experiment, checkpoint: ArtifactRec
                 _take(session, experiment, record, name, experiments_dir)
 
 
-def start_with(session: Session, experiment: Experiment, weights: ArtifactRecord, experiments_dir: Path) -> None:
+def link_initial_weights(
+    session: Session, experiment: Experiment, weights: ArtifactRecord, experiments_dir: Path
+) -> None:
     """Link another experiment's weights file into a new experiment that starts from them.
 
     Raises Conflict if that file is gone.

@@ -99,7 +99,7 @@ def add_job(session: Session, version: DatasetVersion, kind: DatasetJobKind, opt
     return job
 
 
-def ask_for_check(session: Session, name: str, version: int) -> DatasetJob:
+def request_check(session: Session, name: str, version: int) -> DatasetJob:
     """The job by which a worker checks a version's images: the one that waits or runs, or a new one."""
     job = find_job(session, name, version, DatasetJobKind.HEALTH)
     return job or add_job(session, get_version(session, name, version), DatasetJobKind.HEALTH, {})

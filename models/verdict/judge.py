@@ -31,7 +31,7 @@ from models.verdict.filters import FilterHealth
 from models.verdict.kernels import report_kernels
 from models.verdict.oscillation import report_oscillation
 from models.verdict.overfitting import report_gap, report_overfitting, report_rising_training_loss
-from models.verdict.questions import ask_all
+from models.verdict.questions import answer_questions
 from models.verdict.summary import summarise
 from models.verdict.trend import measure_progress, report_progress
 
@@ -125,7 +125,7 @@ def judge(
         *report_gap(curves, spec),
         *report_oscillation(curves, stability),
         *report_best(curves, by_loss, by_accuracy),
-        *ask_all(case),
+        *answer_questions(case),
         *report_ending(curves, spec, finished=finished),
         *report_kernels(kernels, filters, pretrained=spec.model.starts_pretrained),
     ]

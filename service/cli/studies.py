@@ -72,7 +72,7 @@ def run(
         key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
         headers = {"Idempotency-Key": f"study-{key}{os.urandom(4).hex() if again else ''}"}
         document = client.post("/studies", body, headers=headers)
-        document = _go_on(client, document)
+        document = _resume_if_cancelled(client, document)
         say(f"study {document['id']} is {document['status']}: {client.url}/studies/{document['id']}")
         if not (watch or is_own or path):
             if Mode.json:
@@ -251,7 +251,7 @@ def _num_workers(settings: "Settings") -> int:
     return min(usable_cores(), MOST_WORKERS) if trains_on_cpu(settings.device) else 1
 
 
-def _go_on(client: "Client", document: dict[str, Any]) -> dict[str, Any]:
+def _resume_if_cancelled(client: "Client", document: dict[str, Any]) -> dict[str, Any]:
     """Continue an existing study: a cancelled one is resumed."""
     if document["status"] == "cancelled":
         found: dict[str, Any] = client.post(f"/studies/{document['id']}/resume")

@@ -37,7 +37,7 @@ def check_again(store: Store, settings: Settings, datasets: Datasets, name: str,
     with store.writing() as session:
         if name in DATASETS:
             rows.keep_built_in(session, name)
-        options = rows.ask_for_check(session, name, number).options
+        options = rows.request_check(session, name, number).options
     return _document(name, number, read_check(health_folder(settings.datasets_dir, name, number)), options)
 
 

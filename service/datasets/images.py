@@ -8,7 +8,7 @@ import numpy.typing as npt
 from models.data.catalogue import DATASETS
 from models.data.dataset import ImageDataset
 from models.data.importing.files import ImageRecord, read_files
-from models.data.uploaded import find_dataset, open_here
+from models.data.uploaded import find_dataset, open_local
 from models.errors import Conflict, DataUnavailable, FieldError, InvalidRequest, NotFound, SpecError
 from models.settings import Settings
 from models.spec.data import DatasetSpec
@@ -27,7 +27,7 @@ def open_images(name: str, row: DatasetVersion | None, settings: Settings) -> Im
         raise Conflict(f"version {row.version} of dataset {name} is {row.status}, so it has no images to show")
     spec = DatasetSpec(name=name, fingerprint=None if row is None else row.fingerprint)
     try:
-        return open_here(spec, settings)
+        return open_local(spec, settings)
     except (SpecError, DataUnavailable) as error:
         raise Conflict(f"the images of {name} are not on the machine that answers", fix=error.fix) from error
 

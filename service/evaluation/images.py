@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from models.data.dataset import ImageDataset
 from models.data.splits import split_dataset
-from models.data.uploaded import open_here
+from models.data.uploaded import open_local
 from models.errors import Conflict, DataUnavailable, InvalidRequest, NotFound, SpecError
 from models.settings import Settings
 from models.spec.data import DatasetSpec
@@ -82,7 +82,7 @@ def enlarged(pixels: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
 def _load(dataset: DatasetSpec, settings: Settings) -> ImageDataset:
     try:
-        return open_here(dataset, settings)
+        return open_local(dataset, settings)
     except SpecError as error:
         raise Conflict(f"the images of {dataset.name} are not in this lab any more: {error.detail}") from error
     except DataUnavailable as error:

@@ -20,7 +20,7 @@ from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.store import Status, Store, artifacts, datasets, experiments, runs, studies
 from models.store.artifacts import ArtifactRecord
-from models.store.continuation import begin_with, last_checkpoint, start_with
+from models.store.continuation import copy_epochs_and_files, last_checkpoint, link_initial_weights
 from models.store.states import ArtifactKind
 from models.store.tables import Experiment
 from service.catalogue.accepted import Accepted
@@ -63,7 +63,7 @@ class Submissions:
                 session, accepted.spec, layers=accepted.layers, warnings=accepted.warnings, owner=caller.name
             )
             if weights is not None:
-                start_with(session, row, weights, self.settings.experiments_dir)
+                link_initial_weights(session, row, weights, self.settings.experiments_dir)
             return row
 
         with self.store.writing() as session:
@@ -95,7 +95,7 @@ class Submissions:
                 reproduces=original.id,
             )
             if (weights := artifacts.find(session, original.id, ArtifactKind.WEIGHTS_INITIAL)) is not None:
-                start_with(session, row, weights, self.settings.experiments_dir)
+                link_initial_weights(session, row, weights, self.settings.experiments_dir)
             document = describe(session, row)
         self._enqueue(document.id, alone=True)
         return document
@@ -121,7 +121,7 @@ class Submissions:
                 owner=caller.name,
                 dataset_fingerprint=original.dataset_fingerprint,
             )
-            begin_with(session, row, checkpoint, self.settings.experiments_dir)
+            copy_epochs_and_files(session, row, checkpoint, self.settings.experiments_dir)
             return row
 
         with self.store.writing() as session:

@@ -22,7 +22,7 @@ def test_a_server_exempts_what_is_loaded_from_garbage_collection_once_torch_is(t
 
     def on_start() -> None:
         loaded.append("torch" in sys.modules)
-        server.keep_what_is_loaded()
+        server.exempt_loaded_objects()
 
     try:
         with TestClient(create_app(Settings(data_dir=tmp_path), on_start=on_start), "http://127.0.0.1") as client:

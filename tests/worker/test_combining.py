@@ -43,7 +43,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dataset is the tiny one."""
     for module in (combining, robustness):
-        monkeypatch.setattr(module, "open_here", lambda *_: images())
+        monkeypatch.setattr(module, "open_local", lambda *_: images())
 
 
 def stored(settings: Settings, name: str, file: str) -> StoredFile:

@@ -138,7 +138,7 @@ def build_state(
             steps_per_epoch=steps_per_epoch,
             epochs=spec.epochs,
             base_lr=spec.optimizer.lr,
-            last_step_at_bottom=spec.keeps_first_rules,
+            last_step_at_bottom=spec.is_version_1,
             times_lowered=times_lowered,
         ),
         criterion=Criterion(spec, data.train, len(data.preprocessing.class_names), tuning.device),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from models.data.dataset import ImageDataset
 from models.data.health.counts import class_counts, picture_sizes
 from models.data.health.duplicates import Pair, exact_copies, near_copies
-from models.data.health.pixels import dull_images, measure
+from models.data.health.pixels import measure, quality_findings
 from models.data.health.report import Finding, HealthReport, Progress, Severity, finding
 from models.data.importing.files import ImageRecord
 from models.text import percent, plural
@@ -49,7 +49,7 @@ def health_report(
     splits = [split for split in (dataset.train_images, dataset.test_images) if len(split)]
     measures = [measure(split) for split in splits]
     deviation, bright, sharp = (np.concatenate(one) for one in zip(*measures, strict=True))
-    found += dull_images(deviation, bright, sharp, dataset.info.size)
+    found += quality_findings(deviation, bright, sharp, dataset.info.size)
     exact = exact_copies(*splits)
     near = near_copies(*splits, progress=lambda done, total: progress("searching for copies", done, total))
     found += copies(exact, near, labels, _split_numbers(dataset), dataset.info.class_names)
@@ -152,9 +152,9 @@ def _judge(
     found: list[Finding],
 ) -> str | None:
     """Add findings on labels and on the number of images. Returns the features used; None with too few images."""
-    from models.data.health.enough import learning_curve  # these need torch
     from models.data.health.features import features, probabilities, standardised
     from models.data.health.labels import suspects
+    from models.data.health.learning_curve import learning_curve  # these need torch
 
     names = dataset.info.class_names
     if len(labels) < MIN_PER_CLASS * len(names):

@@ -53,7 +53,7 @@ def _parts(images: npt.NDArray[np.uint8]) -> Iterator[tuple[int, Floats]]:
         yield start, images[start : start + step].astype(np.float32)
 
 
-def dull_images(deviation: Floats, bright: Floats, sharp: Floats, side: int) -> list[Finding]:
+def quality_findings(deviation: Floats, bright: Floats, sharp: Floats, side: int) -> list[Finding]:
     """Findings on constant, dark and blurred images; each image is in one of them at most."""
     constant = deviation < CONSTANT_STD
     dark = ~constant & (bright < DARK)

@@ -85,7 +85,7 @@ class ImageFile:
         return ImageFile(self.path, len(places), self.channels, self.side)
 
 
-def ask_disk(folder: Path, num_bytes: int, what: str) -> None:
+def check_free_space(folder: Path, num_bytes: int, what: str) -> None:
     """Raise StorageFull unless this many bytes and a reserve are free on the disk."""
     free = shutil.disk_usage(folder).free
     if num_bytes + SPARE_BYTES > free:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from models.data.importing import source as limits
-from models.data.importing.arrays import ask_disk
+from models.data.importing.arrays import check_free_space
 from models.data.importing.names import is_junk, shown
 from models.data.importing.source import Entry, Listing, Source, check_ratio, nested_archive, too_many
 from models.errors import ArchiveError
@@ -105,7 +105,9 @@ def archives_inside(outer: Source, packed: int, work: Path, open_archive: Open) 
         )
     remove_tree(work)
     make_folder(work)
-    ask_disk(work, sum(entry.size for _, entry in found), f"{plural(len(found), 'archive')} in the {outer.kind}")
+    check_free_space(
+        work, sum(entry.size for _, entry in found), f"{plural(len(found), 'archive')} in the {outer.kind}"
+    )
     copies = {number: work / str(number) for number, _ in found}
     with storage_errors("the archives inside cannot be copied"):
         outer.copy(copies)

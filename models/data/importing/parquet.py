@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from models.data.importing import source as limits
-from models.data.importing.arrays import ask_disk
+from models.data.importing.arrays import check_free_space
 from models.data.importing.layouts.tables import GROUP_COLUMNS, LABEL_COLUMNS
 from models.data.importing.names import class_name, shown, split_of
 from models.data.importing.source import MAX_IMAGE_BYTES, Entry, Listing, Source, too_many
@@ -164,7 +164,7 @@ def parquet_inside(outer: Source, work: Path, group_column: str | None) -> Parqu
     remove_tree(work)
     make_folder(work)
     entries = outer.listing.entries
-    ask_disk(work, sum(entries[number].size for number in numbers), f"the parquet files in the {outer.kind}")
+    check_free_space(work, sum(entries[number].size for number in numbers), f"the parquet files in the {outer.kind}")
     copies = {number: work / f"{number}{SUFFIX}" for number in numbers}
     with storage_errors("the parquet files cannot be unpacked"):
         outer.copy(copies)

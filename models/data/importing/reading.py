@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.decoder_process import Answer, Config, File, Outcome
-from models.data.importing.arrays import ImageFile, ask_disk
+from models.data.importing.arrays import ImageFile, check_free_space
 from models.data.importing.decoders import Decoders
 from models.data.importing.names import shown
 from models.data.importing.options import ImportOptions, OnBroken
@@ -63,7 +63,7 @@ class Reading:
 
     def run(self, decoders: Decoders, progress: Callable[[str, int, int], None]) -> None:
         """Read the images that have not been read. With `on_broken=refuse`, raises ArchiveError for a broken file."""
-        if not self._go_on():
+        if not self._load_record():
             self._begin()
         left = {int(self._plan.entries[place]) for place in np.flatnonzero(self.answers == TO_DO)}
         train, test = self.arrays
@@ -84,7 +84,9 @@ class Reading:
 
     def _begin(self) -> None:
         pixels = len(self._plan.entries) * self.size**2
-        ask_disk(self._work, pixels * self.channels, f"{len(self._plan.entries):,} images of {self.size} pixels")
+        check_free_space(
+            self._work, pixels * self.channels, f"{len(self._plan.entries):,} images of {self.size} pixels"
+        )
         for array in self.arrays:
             array.create()
 
@@ -132,7 +134,7 @@ class Reading:
         """Convert the array files from one channel to three."""
         written = self.written
         wide_bytes = 3 * len(self._plan.entries) * self.size**2
-        ask_disk(self._work, wide_bytes, f"{len(self._plan.entries):,} images of {self.size} pixels in colour")
+        check_free_space(self._work, wide_bytes, f"{len(self._plan.entries):,} images of {self.size} pixels in colour")
         num_train = self._plan.num_train
         for array, rows in zip(self.arrays, (written[:num_train], written[num_train:]), strict=True):
             wide = array.widened(array.path.with_suffix(".wide"), rows)
@@ -165,7 +167,7 @@ class Reading:
         """Remove the record: an import that is interrupted after this starts from the beginning."""
         (self._work / RECORD).unlink(missing_ok=True)
 
-    def _go_on(self) -> bool:
+    def _load_record(self) -> bool:
         """Load the record of an earlier call; False if there is none, or one of other files or options."""
         try:
             with np.load(self._work / RECORD) as record:

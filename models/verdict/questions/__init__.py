@@ -20,7 +20,7 @@ class Question(Protocol):
         """What there is to say about a history; nothing is an empty list."""
 
 
-def ask_all(case: Case) -> list[Finding]:
+def answer_questions(case: Case) -> list[Finding]:
     """The findings of every question."""
     return [finding for question in _questions() for finding in question.report(case)]
 

@@ -12,7 +12,7 @@ SMALLER: dict[str, Any] = {"model": {"name": "resnet18", "input_size": 16}, "dat
 
 def test_a_spec_that_is_written_now_is_of_the_present_version() -> None:
     assert parse_spec(SMALLER).spec_version == 2
-    assert not parse_spec(SMALLER).keeps_first_rules
+    assert not parse_spec(SMALLER).is_version_1
 
 
 @pytest.mark.parametrize("preset", sorted(experiment_presets()))
@@ -22,11 +22,11 @@ def test_presets_are_of_the_present_version(preset: str) -> None:
 
 def test_a_stored_spec_keeps_its_version_however_it_comes_back() -> None:
     stored = parse_spec({**SMALLER, "spec_version": 1}).as_json()
-    assert load_spec(stored).keeps_first_rules
-    assert parse_spec(stored).keeps_first_rules
-    assert parse_spec({**stored, "epochs": 3}).keeps_first_rules
+    assert load_spec(stored).is_version_1
+    assert parse_spec(stored).is_version_1
+    assert parse_spec({**stored, "epochs": 3}).is_version_1
     del stored["spec_version"]
-    assert load_spec(stored).keeps_first_rules
+    assert load_spec(stored).is_version_1
 
 
 def test_the_digest_of_a_first_version_is_what_its_checkpoints_say() -> None:

@@ -134,7 +134,7 @@ def test_a_built_in_dataset_is_checked_by_a_job_and_is_no_upload(store: Store) -
     for _ in range(2):
         with store.writing() as session:
             datasets.keep_built_in(session, "cifar10")
-            datasets.ask_for_check(session, "cifar10", datasets.BUILT_IN_VERSION)
+            datasets.request_check(session, "cifar10", datasets.BUILT_IN_VERSION)
     claimed = claim(store)
     assert (claimed.dataset, claimed.kind) == ("cifar10", DatasetJobKind.HEALTH)
     with store.writing() as session:

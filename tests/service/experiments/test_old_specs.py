@@ -49,5 +49,5 @@ def test_a_worker_that_resumes_a_record_without_a_version_takes_the_first(filled
     with filled.store.writing() as session:
         claim = runs.claim(session, old, "worker-2", 3)
         assert claim is not None
-        assert claim.spec.keeps_first_rules
+        assert claim.spec.is_version_1
         assert claim.spec.digest() == load_spec({**stored, "spec_version": 1}).digest()

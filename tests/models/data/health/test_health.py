@@ -14,8 +14,8 @@ from models.data.dataset import ImageDataset
 from models.data.health import Finding, Severity, health_report
 from models.data.health.check import families
 from models.data.health.duplicates import Pair, exact_copies, near_copies
-from models.data.health.enough import fit_power_law
 from models.data.health.labels import suspects
+from models.data.health.learning_curve import fit_power_law
 from models.data.importing import ImageRecord
 from models.data.info import DatasetInfo
 
