@@ -7,7 +7,7 @@ images. A row's cost is estimated from dry runs at first, then from the rows tha
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec

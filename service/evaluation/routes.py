@@ -43,7 +43,7 @@ router = APIRouter(prefix="/experiments", tags=["evaluation"], route_class=Stric
 
 Split = Annotated[EvaluatedSplit, Query(description="validation, or test where the spec had it measured.")]
 LabelOf = Annotated[str | None, Query(max_length=1000, description="Only images of this class: its name or number.")]
-TakenFor = Annotated[str | None, Query(max_length=1000, description="Only images taken for this class.")]
+PredictedAs = Annotated[str | None, Query(max_length=1000, description="Only images predicted as this class.")]
 PROBLEMS = problems(401, 404, 409, 422)
 FIGURES = {200: {"headers": ETAG}, **NOT_MODIFIED, **PROBLEMS}
 PICTURE = {**picture_responses(), **PROBLEMS}

@@ -101,7 +101,7 @@ def label_noise(evidence: Evidence) -> Finding | None:
     A wrong label drawn at random is in the less likely half of the classes half of the time, a right one hardly ever.
     """
     if evidence.beginning.num_train_images < FEW_IMAGES * evidence.curves.num_classes:
-        return None  # a network that has learned a few images by heart is sure of anything
+        return None  # a network that has memorised a few images is sure of anything
     if FindingCode.TOO_FEW_EPOCHS in evidence.symptoms:
         return None  # one that has hardly begun is sure of little, and wrong about labels that are right
     found = [
