@@ -7,7 +7,7 @@ images. A row's cost is estimated from dry runs at first, then from the rows tha
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
@@ -43,6 +43,8 @@ class BudgetPlan(TypedDict):
     val_limit: int
     """Validation images of every row."""
     budget_seconds: float
+    most: NotRequired[float]
+    """The scale of the first plan, which later ones do not exceed."""
 
 
 @dataclass(frozen=True)
