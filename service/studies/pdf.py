@@ -1,5 +1,7 @@
 """Renders a report's HTML page as a PDF, by WeasyPrint (the extra epochal[pdf])."""
 
+from PIL import ImageFile
+
 from models.errors import EpochalError
 
 
@@ -26,6 +28,7 @@ def render_pdf(page: bytes) -> bytes:
         raise PdfUnavailable(f"the extra epochal[pdf] is not installed: {error}", fix=INSTALL) from error
     except OSError as error:  # of cffi, which looks for pango
         raise PdfUnavailable(f"a library that PDFs need is missing: {error}", fix=INSTALL) from error
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # WeasyPrint sets it on import; uploads that are cut off have to be refused
     # Pictures are inside the page: nothing else is read, neither files nor addresses.
     fetcher = URLFetcher(allowed_protocols=["data"])
     document: bytes = HTML(string=page.decode(), url_fetcher=fetcher).write_pdf(pdf_identifier=b"epochal")

@@ -190,7 +190,7 @@ def test_settling_ends_run_and_experiment(store: Store, status: Status) -> None:
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
 def test_settling_with_what_is_no_end_is_refused(store: Store, status: Status) -> None:
     claimed = start(store)
-    with pytest.raises(ValueError, match="no end"), store.writing() as session:
+    with pytest.raises(ValueError, match="not terminal"), store.writing() as session:
         runs.settle(session, claimed, status)
 
 
