@@ -14,7 +14,7 @@ from tests.worker.training.tiny import NETWORK, PLAIN, figures, images, run, spe
 from worker.training import engine as engine_module
 from worker.training.engine import train
 from worker.training.guard import READ_EVERY, DeferredFiniteGuard, Diverged, FiniteGuard
-from worker.training.sink import MemorySink
+from worker.training.sink import MemorySink, Outcome
 from worker.training.step import clip_grad_norm
 
 DECAY = {"name": "sgd", "momentum": 0.0, "weight_decay": 10.0}
@@ -22,6 +22,15 @@ DECAY = {"name": "sgd", "momentum": 0.0, "weight_decay": 10.0}
 
 HOPELESS: dict[str, Any] = {"optimizer": {**DECAY, "lr": 100.0}, "model": PLAIN, "epochs": 4, "batch_size": 8}
 """Diverges within the first epoch."""
+
+LOWERED: dict[str, Any] = {**HOPELESS, "on_divergence": "lower_lr", "optimizer": {**DECAY, "lr": 1.0}}
+"""Diverges until its rate was lowered to 0.1."""
+
+
+@pytest.fixture(scope="module")
+def lowered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, MemorySink]:
+    """A whole run that lowered its rate."""
+    return run(tmp_path_factory.mktemp("lowered"), **LOWERED)
 
 
 def all_finite(path: Path) -> bool:
@@ -48,26 +57,24 @@ def test_a_divergence_of_batch_norm_leaves_finite_running_statistics(tmp_path: P
     assert all_finite(tmp_path / "weights-last.safetensors")
 
 
-def test_a_run_that_lowers_its_rate_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
-    changes = {**HOPELESS, "on_divergence": "lower_lr", "optimizer": {**DECAY, "lr": 1.0}}
-    outcome, sink = run(tmp_path, **changes)
+def test_a_run_that_lowers_its_rate_goes_on_from_the_last_checkpoint(lowered: tuple[Outcome, MemorySink]) -> None:
+    outcome, sink = lowered
     assert outcome.status == "completed"
-    lowered = [data for code, _, data in sink.notices if code == "lr-lowered"]
-    assert 1 <= len(lowered) <= 3
-    rate = 0.1 ** len(lowered)
-    assert lowered[-1]["lr"] == pytest.approx(rate)
+    notices = [data for code, _, data in sink.notices if code == "lr-lowered"]
+    assert 1 <= len(notices) <= 3
+    rate = 0.1 ** len(notices)
+    assert notices[-1]["lr"] == pytest.approx(rate)
     assert [metrics.epoch for metrics in sink.epochs] == [1, 2, 3, 4]
     assert sink.epochs[-1].lr == pytest.approx(rate)
     assert all(math.isfinite(metrics.train_loss) for metrics in sink.epochs)
     assert "lr-lowered" in [finding.code for finding in sink.verdicts[-1].findings]
 
 
-def test_a_run_that_lowered_its_rate_is_resumed_with_it(tmp_path: Path) -> None:
-    changes = {**HOPELESS, "on_divergence": "lower_lr", "optimizer": {**DECAY, "lr": 1.0}}
-    _, whole = run(tmp_path / "whole", **changes)
+def test_a_run_that_lowered_its_rate_is_resumed_with_it(tmp_path: Path, lowered: tuple[Outcome, MemorySink]) -> None:
+    _, whole = lowered
     first = MemorySink()
     train(
-        spec(**changes),
+        spec(**LOWERED),
         images(),
         first,
         tmp_path / "first",
@@ -75,7 +82,7 @@ def test_a_run_that_lowered_its_rate_is_resumed_with_it(tmp_path: Path) -> None:
         should_stop=lambda: "shutdown" if len(first.epochs) == 2 else None,
     )
     second = MemorySink()
-    train(spec(**changes), images(), second, tmp_path / "second", device="cpu", checkpoints=first.checkpoints())
+    train(spec(**LOWERED), images(), second, tmp_path / "second", device="cpu", checkpoints=first.checkpoints())
     assert figures(first.epochs + second.epochs) == figures(whole.epochs)
 
 
