@@ -13,7 +13,7 @@ print(torch.cuda.device_count() if torch.cuda.is_available() else 0, torch.versi
 
 
 def check_device(name: str) -> None:
-    """Raise InvalidSettings where `cuda` or `cuda:N` is no device of this machine; auto and cpu always are.
+    """Raise InvalidSettings where `cuda` or `cuda:N` is not a device of this machine; auto and cpu always are.
 
     PyTorch is called in a separate process: importing it takes seconds, and opening CUDA forbids a later fork.
     """

@@ -35,7 +35,7 @@ def find_parts(folder: Path, concat: str, owner: str) -> list[UploadNote]:
     parts = [find_upload(folder, one, owner) for one in ids]
     for note in parts:
         if note.concat != PARTIAL:
-            raise Conflict(f"the upload {note.id} is no partial one", fix="begin it with Upload-Concat: partial")
+            raise Conflict(f"the upload {note.id} is not a partial upload", fix="begin it with Upload-Concat: partial")
         if (there := offset_of(folder, note)) != note.length:
             raise Conflict(f"the upload {note.id} has {there:,} bytes of {note.length:,}", fix="send the rest first")
     return parts

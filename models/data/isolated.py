@@ -46,7 +46,7 @@ async def decode_isolated(image: ImageFile, preprocessing: Preprocessing) -> NDA
     if done.returncode == REFUSED:
         raise image.error(done.stderr.decode())
     if done.returncode == -signal.SIGXCPU:
-        raise image.error(f"takes more than {MAX_SECONDS} s to decode")
+        raise image.error(f"took more than {MAX_SECONDS} s to decode")
     if done.returncode != 0:
         raise image.error("is damaged, or needs more memory than is given to one picture")
     square = np.frombuffer(done.stdout, dtype=np.uint8)

@@ -143,7 +143,7 @@ class FastResNetFamily(Family[FastResNetSpec]):
         return 24
 
     def trace(self, network: nn.Module, in_channels: int, size: int, record: tracing.Record) -> None:
-        """Layer by layer. A residual sum is no layer, and is kept all the same."""
+        """Layer by layer. A residual sum is not a layer; its output is recorded too."""
         assert isinstance(network, FastResNet)
         tracing.follow(network, in_channels, size, record)
         for stage in range(len(network.stages)):

@@ -302,7 +302,7 @@ def _own_unfinished(session: Session, study_id: int) -> list[int]:
 
 
 def is_needed_by_others(session: Session, study_id: int, experiment_id: int) -> bool:
-    """Whether an experiment is a run of another study that goes on."""
+    """Whether an experiment is a run of another study that has not ended."""
     return any(other.state.active for other in studies_with(session, experiment_id) if other.id != study_id)
 
 

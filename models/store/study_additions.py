@@ -79,7 +79,7 @@ def advance(
 
 
 def forget(session: Session, study_id: int) -> None:
-    """Drop the additions of a study that goes on: they are measured again when its rows have ended."""
+    """Drop the additions of a study that continues: they are measured again when its rows have ended."""
     for addition in additions_of(session, study_id):
         session.delete(addition)
 

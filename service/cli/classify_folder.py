@@ -68,7 +68,7 @@ def classify_folder(
                     rows.append(done)
                     progress.advance(len(done))
         except KeyboardInterrupt:
-            say(f"stopped: {len(rows.names):,} of {len(names):,} images are in {table}; the same command goes on")
+            say(f"stopped: {len(rows.names):,} of {len(names):,} images are in {table}; the same command continues")
             raise typer.Exit(INTERRUPTED) from None
         _report(rows, len(waiting), time.monotonic() - began)
 

@@ -103,7 +103,7 @@ def read_file(path: str) -> bytes:
     """A file's content. Raises OSError for one that is none, or too large for any picture."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is no file")
+        raise OSError("it is not a regular file")
     if found.st_size > MAX_FILE_BYTES:
         raise OSError(f"it has {found.st_size:,} bytes, of which at most {MAX_FILE_BYTES:,} are read")
     with open(path, "rb", buffering=0) as file:

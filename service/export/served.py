@@ -1,4 +1,4 @@
-"""A network as the lab serves it, in one file: `epochal classify --csv` downloads it, to predict where the images are.
+"""A network as the lab serves it, in one file: `epochal classify --csv` downloads it and predicts on its own machine.
 
 The file is a zip of members that are not compressed: the graph and the weights as they are stored, and `about.json`.
 """

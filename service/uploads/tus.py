@@ -52,7 +52,7 @@ def check_version(request: Request) -> None:
 def length_in(request: Request) -> int:
     """The length of a new upload. Raises InvalidRequest where it is missing."""
     if "upload-defer-length" in request.headers:
-        message = "cannot come later; send Upload-Length with the creation, since room is kept for the whole upload"
+        message = "cannot be sent later; send Upload-Length with the creation: disk space is reserved for the whole"
         entry: FieldError = {"field": "Upload-Defer-Length", "message": f"the length {message}"}
         raise InvalidRequest(f"the length of an upload {message}", errors=[entry])
     return number_in(request, "Upload-Length")

@@ -120,7 +120,7 @@ class Decoders:
 def _fault(code: int) -> Outcome:
     """What came of a file that ended its decoder."""
     if code == -signal.SIGPROF:
-        return Outcome(Answer.BROKEN, reason=f"takes more than {MAX_SECONDS:.0f} s to decode")
+        return Outcome(Answer.BROKEN, reason=f"took more than {MAX_SECONDS:.0f} s to decode")
     return Outcome(Answer.BROKEN, reason="is damaged, or needs more memory than is given to one picture")
 
 
