@@ -35,6 +35,7 @@ from models.store.study_search import advance_search, is_pruned, trials_left
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.budget import (
     MARGIN,
+    SMALLEST,
     SPARE,
     Length,
     Work,
@@ -216,7 +217,7 @@ def _measure(session: Session, progress: Progress, parallel: int) -> bool:
     works = works_of(session, progress.rows, progress.of_row, progress.missing())
     scale = first_fit(works, budget, study.spent_seconds, parallel=parallel)
     if scale == 0.0:
-        shortest = sum(seconds_of(work, shortened(work, 1e-9)) * work.runs for work in works) / parallel
+        shortest = sum(seconds_of(work, shortened(work, SMALLEST)) * work.runs for work in works) / parallel
         needed = study.spent_seconds + shortest / MARGIN
         reason = (
             f"a budget of {duration(budget)} is too little for one epoch of a thousand images a row: "

@@ -122,7 +122,7 @@ def total_seconds(works: Sequence[Work], scale: float, parallel: int = 1, val_li
 
 def fit(works: Sequence[Work], seconds: float, *, parallel: int = 1, val_limit: int | None = None) -> float:
     """The largest scale at which all runs fit; 1 if all of them fit in full. 0 if not even the shortest do."""
-    least = min((1 / work.share for work in works), default=1.0) * 1e-9
+    least = min((1 / work.share for work in works), default=1.0) * SMALLEST
     most = max((1 / work.share for work in works), default=1.0)
     if total_seconds(works, least, parallel, val_limit) > seconds:
         return 0.0

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from models.studies.budget import MARGIN, Work, first_fit, seconds_of, shortened, total_seconds
+from models.studies.budget import MARGIN, SMALLEST, Work, first_fit, seconds_of, shortened, total_seconds
 from models.text import duration
 from service.cli.output import Mode, console
 
@@ -38,7 +38,7 @@ def measure_plan(client: "Client", body: dict[str, Any], own_workers: int = 0) -
     if budget is not None and not plan.get("search"):
         scale = first_fit(list(works.values()), budget, parallel=parallel)
         if scale == 0.0:
-            least = total_seconds(list(works.values()), 1e-9, parallel) / MARGIN
+            least = total_seconds(list(works.values()), SMALLEST, parallel) / MARGIN
             problem_words = f"the budget is too little for one epoch a row; they take about {duration(least)} here"
     rows = [_row(row, works.get(row["key"]), scale, costs[row["cost"]].get("reason")) for row in plan["rows"]]
     if budget is not None and plan.get("search"):
@@ -79,7 +79,7 @@ def _row(row: dict[str, Any], work: Work | None, scale: float | None, reason: st
     kept = {key: value for key, value in row.items() if key not in ("spec", "cost")}
     if work is None:
         return {**kept, "full_epochs": row["epochs"], "seconds": None, "reason": reason}
-    length = shortened(work, 1e9 if scale is None else scale or 1e-9)
+    length = shortened(work, 1e9 if scale is None else scale or SMALLEST)
     seconds = seconds_of(work, length) * row["runs"]
     found = {"epochs": length.epochs, "train_images": length.train_images, "val_images": length.val_images}
     return {**kept, **found, "full_epochs": row["epochs"], "seconds": round(seconds, 1), "reason": None}

@@ -64,7 +64,7 @@ def unpack(content: bytes) -> tuple[About, InferenceSession]:
         if num_logits != len(about.preprocessing.class_names):
             raise ValueError(f"{num_logits} logits are of {len(about.preprocessing.class_names)} classes")
     except (*UNREADABLE, OSError, NotImplementedError, StopIteration, zipfile.BadZipFile) as error:
-        raise CorruptFile(f"it is no network that can be read: {error}") from error
+        raise CorruptFile(f"it cannot be read as a network: {error}") from error
     return about, session
 
 
