@@ -7,7 +7,7 @@ What cannot be read from them is in `Study.search` (search_state.py).
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -20,11 +20,9 @@ from models.store import experiments, history, studies
 from models.store.search_state import SearchState
 from models.store.states import Status
 from models.store.study_costs import wall_seconds
+from models.store.study_state import Progress
 from models.store.tables import EpochRow, Experiment, StudyRow
 from models.studies.search import Ending, Trial, best_so_far, importances, next_params, why_stop
-
-if TYPE_CHECKING:
-    from models.store.study_progress import Progress
 
 AT_ONCE = 5
 """Trials drawn in one step beyond those that are begun: their experiments are there already."""
@@ -32,25 +30,25 @@ Start = Callable[[StudyRow, int], int | None]
 """Begins a run of a row. Returns the id of an experiment that is new."""
 
 
-def state_of(progress: "Progress") -> SearchState:
+def state_of(progress: Progress) -> SearchState:
     """The stored state of a search; empty for a study that is not a search."""
     return progress.study.search or {}
 
 
-def search_of(progress: "Progress") -> SearchSpec:
+def search_of(progress: Progress) -> SearchSpec:
     """The search of a study that is one."""
     assert progress.spec.search is not None
     return progress.spec.search
 
 
-def trials_left(progress: "Progress") -> int:
+def trials_left(progress: Progress) -> int:
     """Trials that may still be drawn."""
     if progress.spec.search is None or state_of(progress).get("stopped"):
         return 0
     return max(0, num_trials(progress.spec.search) - len(progress.rows))
 
 
-def read_trials(session: Session, progress: "Progress") -> list[Trial]:
+def read_trials(session: Session, progress: Progress) -> list[Trial]:
     """The trials so far, with their values by epoch."""
     found = history.read_many(session, list(progress.experiments))
     return [
@@ -82,7 +80,7 @@ def is_pruned(experiment: Experiment) -> bool:
     return experiment.status is Status.COMPLETED and experiment.reason is not None
 
 
-def advance_search(session: Session, progress: "Progress", parallel: int, start: Start) -> list[int]:
+def advance_search(session: Session, progress: Progress, parallel: int, start: Start) -> list[int]:
     """End trials early, and draw the next ones, as many as there are workers. Returns new experiments."""
     _prune(session, progress)
     created: list[int] = []
@@ -105,7 +103,7 @@ def advance_search(session: Session, progress: "Progress", parallel: int, start:
     return created
 
 
-def _draw(session: Session, progress: "Progress") -> StudyRow | None:
+def _draw(session: Session, progress: Progress) -> StudyRow | None:
     """Make the row of the next trial; None if no other one can be run."""
     search = state_of(progress)
 
@@ -142,7 +140,7 @@ def _draw(session: Session, progress: "Progress") -> StudyRow | None:
     return row
 
 
-def _prune(session: Session, progress: "Progress") -> None:
+def _prune(session: Session, progress: Progress) -> None:
     """Request trials that are behind the others to end early. Each is judged once an epoch."""
     search = search_of(progress)
     if search.pruner is Pruner.NONE:
@@ -180,7 +178,7 @@ def _epochs_of(session: Session, ids: list[int]) -> dict[int, int]:
     return dict(session.execute(query.group_by(EpochRow.experiment_id)).all())
 
 
-def _is_time_over(session: Session, progress: "Progress") -> bool:
+def _is_time_over(session: Session, progress: Progress) -> bool:
     """Whether another trial would probably end after the budget: it takes as long as the middle one so far."""
     budget = progress.spec.budget_seconds
     if budget is None:
@@ -191,7 +189,7 @@ def _is_time_over(session: Session, progress: "Progress") -> bool:
     return progress.study.spent_seconds + typical > budget
 
 
-def _count(session: Session, progress: "Progress") -> None:
+def _count(session: Session, progress: Progress) -> None:
     """Recompute the fields' importances when another trial has ended."""
     ended = sum(experiment.status.terminal for experiment in progress.experiments.values())
     if state_of(progress).get("counted", 0) != ended:
@@ -199,7 +197,7 @@ def _count(session: Session, progress: "Progress") -> None:
         _note(progress, counted=ended, importances=found)
 
 
-def _note(progress: "Progress", **changes: Any) -> None:
+def _note(progress: Progress, **changes: Any) -> None:
     """Store members of `Study.search`, as a new object: SQLAlchemy does not notice changes inside a JSON value."""
     progress.study.search = cast(SearchState, {**state_of(progress), **changes})
     studies.touch(progress.study)

@@ -14,7 +14,7 @@ from models.spec.study import Combine
 from models.store import measurements
 from models.store.states import MeasurementStatus
 from models.store.study_additions import ROBUSTNESS, additions_of
-from models.store.study_progress import Progress
+from models.store.study_state import Progress
 from models.store.tables import StudyAddition
 from models.studies.additions import Combined, Robustness, combined_sentence
 from models.studies.comparison import Bools, Judgement, Score

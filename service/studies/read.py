@@ -14,8 +14,9 @@ from models.spec.study import Published
 from models.store import Status, history, measurements, runs
 from models.store.states import MeasurementStatus
 from models.store.study_costs import seconds_in
-from models.store.study_progress import Progress, seconds_left
+from models.store.study_progress import seconds_left
 from models.store.study_search import is_pruned, trials_left
+from models.store.study_state import Progress
 from models.store.tables import Experiment, Study, StudyRow
 from models.studies.comparison import Judgement, Score
 from models.studies.results import (

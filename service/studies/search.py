@@ -10,8 +10,8 @@ from models.spec.search import SearchSpec, in_words, num_trials, space_of
 from models.spec.trials import located, network_key, networks_of, title_of
 from models.store.search_state import SearchState
 from models.store.studies import NewRow
-from models.store.study_progress import Progress
 from models.store.study_search import read_trials, state_of
+from models.store.study_state import Progress
 from models.studies.results import RowResult
 from models.studies.search import Ending
 from models.studies.search_results import SearchResult
