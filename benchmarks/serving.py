@@ -140,21 +140,22 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=list(CASES), help="one network alone; may be repeated")
     parser.add_argument("--beside-training", action="store_true", help="latency while a worker trains, and its speed")
     parser.add_argument("--soak", type=int, nargs="?", const=100_000, metavar="REQUESTS", help="memory over requests")
-    parser.add_argument("--folder", type=int, nargs="?", const=10_000, metavar="IMAGES", help="epochal classify")
+    parser.add_argument(
+        "--folder", type=int, nargs="?", const=10_000, metavar="IMAGES", help="epochal classify (of one --case)"
+    )
     arguments = parser.parse_args()
+    cases = arguments.case or list(CASES)
     parts = {
         "beside_training": serving_parts.beside_training if arguments.beside_training else None,
         "soak": (lambda: serving_parts.soak(arguments.soak)) if arguments.soak else None,
-        "folder": (lambda: serving_parts.folder(arguments.folder)) if arguments.folder else None,
+        "folder": (lambda: serving_parts.folder(arguments.folder, cases[0])) if arguments.folder else None,
     }
     chosen = {name: part() for name, part in parts.items() if part is not None}
     about = {"cpu": cpu_name(), "cores": usable_cores(), "load_average": os.getloadavg()[2]}
     if chosen:
         print(json.dumps({**about, **chosen}, indent=1))
         return
-    rows = measure(
-        rounds=2 if arguments.quick else 6, seconds=2.0 if arguments.quick else 5.0, cases=arguments.case or list(CASES)
-    )
+    rows = measure(rounds=2 if arguments.quick else 6, seconds=2.0 if arguments.quick else 5.0, cases=cases)
     if arguments.json:
         print(json.dumps({**about, "rows": rows}, indent=1))
     else:

@@ -22,6 +22,8 @@ CASES: dict[str, tuple[Any, str]] = {
     "squeezenet1_1 at 224": ({"name": "squeezenet1_1", "input_size": 224}, "jpeg"),
 }
 """By name: a spec's model, and the kind of image that it is asked for."""
+KINDS = {"png": (32, 32), "jpeg": (640, 480)}
+"""Kinds of images, and their sizes."""
 
 
 def spec_of(case: str) -> ExperimentSpec:
@@ -54,12 +56,14 @@ def weights_of(case: str, metadata: dict[str, str] | None = None) -> bytes:
 
 
 def pictures() -> dict[str, bytes]:
-    """A PNG of 32 x 32 and a JPEG of 640 x 480, of smooth noise, which compresses as photos do."""
+    """An image of each kind."""
     random = np.random.default_rng(0)
-    found = {}
-    for name, size, file_format in (("png", (32, 32), "PNG"), ("jpeg", (640, 480), "JPEG")):
-        small = Image.fromarray(random.integers(0, 256, (24, 32, 3), np.uint8))
-        out = io.BytesIO()
-        small.resize(size, Image.Resampling.BICUBIC).save(out, file_format)
-        found[name] = out.getvalue()
-    return found
+    return {kind: picture(kind, random) for kind in KINDS}
+
+
+def picture(kind: str, random: np.random.Generator) -> bytes:
+    """A PNG of 32 x 32 or a JPEG of 640 x 480, of smooth noise, which compresses as photos do."""
+    small = Image.fromarray(random.integers(0, 256, (24, 32, 3), np.uint8))
+    out = io.BytesIO()
+    small.resize(KINDS[kind], Image.Resampling.BICUBIC).save(out, kind.upper())
+    return out.getvalue()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from service.cli.client import Client
-    from service.cli.local_prediction import LocalNetwork
+    from service.cli.predicting import PredictingProcess
 
 IMAGE_SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib"),
@@ -33,6 +33,7 @@ TRY_AGAIN, UNKNOWN_FORMAT = (429, 503), 422
 REPORT_SECONDS, BAR_SECONDS = 10.0, 0.1
 """Between two reports of the progress: lines in a log, and a bar on a terminal."""
 INTERRUPTED = 130
+INSTALL = "Install the lab's version of Epochal on this machine."
 
 
 class OtherVersion(EpochalError):
@@ -43,15 +44,20 @@ class OtherVersion(EpochalError):
 
 
 def classify_folder(
-    client: "Client", address: str, folder: Path, table: Path, *, top_k: int, weights: str | None
+    client: "Client",
+    address: str,
+    predicting: "PredictingProcess",
+    folder: Path,
+    table: Path,
+    *,
+    top_k: int,
+    weights: str | None,
 ) -> None:
     """Classify the images in and below a folder into a CSV file, continuing an unfinished one.
 
-    Exits with 1 if some image could not be classified, with 130 after Ctrl-C. Raises TableTrouble, OtherVersion, and
-    Conflict for weights that give no finite answer.
+    Exits with 1 if some image could not be classified, with 130 after Ctrl-C. Raises TableTrouble, OtherVersion,
+    PredictingEnded, and Conflict for weights that give no finite answer.
     """
-    from service.cli.local_prediction import classify_files
-
     names = list(images_below(folder))
     if not names:
         raise typer.BadParameter(f"the folder {visible(folder)} holds no images", param_hint="FILE")
@@ -61,10 +67,9 @@ def classify_folder(
         if num_before:
             say(f"{num_before:,} of {len(names):,} images are in {table} already")
         try:
-            network = download(client, address, weights)
-            rows.check_by(network.by)
+            rows.check_by(load(predicting, client, address, weights))
             with _Progress(len(names), num_before) as progress:
-                for done in classify_files(network, str(folder), waiting, top_k):
+                for done in predicting.classify(str(folder), waiting, top_k):
                     rows.append(done)
                     progress.advance(len(done))
         except KeyboardInterrupt:
@@ -98,20 +103,25 @@ def images_below(folder: Path) -> Iterator[str]:
                 yield prefix + name
 
 
-def download(client: "Client", address: str, weights: str | None) -> "LocalNetwork":
-    """The network of an experiment or a model, ready to predict. Raises OtherVersion, or what the lab says."""
-    from service.cli.client import Problem
-    from service.cli.local_prediction import LocalNetwork
+def load(predicting: "PredictingProcess", client: "Client", address: str, weights: str | None) -> str:
+    """Have the network of an experiment or a model read; return its name. Raises OtherVersion, or what the lab says."""
+    content = download(client, address, weights)
+    try:
+        return predicting.load(content)
+    except CorruptFile as error:
+        raise OtherVersion(f"{client.url}: {error.detail}", fix=INSTALL) from error
 
-    fix = "Install the lab's version of Epochal on this machine."
+
+def download(client: "Client", address: str, weights: str | None) -> bytes:
+    """The network of an experiment or a model as a file. Raises OtherVersion, or what the lab says."""
+    from service.cli.client import Problem
+
     for attempt in range(PATIENCE):
         try:
-            return LocalNetwork(client.download(f"{address}/export", format="served", weights=weights)[1])
-        except CorruptFile as error:
-            raise OtherVersion(f"{client.url}: {error.detail}", fix=fix) from error
+            return client.download(f"{address}/export", format="served", weights=weights)[1]
         except Problem as problem:
             if problem.status == UNKNOWN_FORMAT and "format" in problem.detail:
-                raise OtherVersion(f"{client.url} sends no networks to predict with", fix=fix) from problem
+                raise OtherVersion(f"{client.url} sends no networks to predict with", fix=INSTALL) from problem
             pause = problem.document.get("retry_after_seconds")
             if problem.status not in TRY_AGAIN or not isinstance(pause, int | float) or attempt == PATIENCE - 1:
                 raise
@@ -131,7 +141,7 @@ class _Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-        bar = Progress(*columns, console=errors, transient=True, auto_refresh=False)  # its thread must not be forked
+        bar = Progress(*columns, console=errors, transient=True, auto_refresh=False)
         bar.add_task("", total=self._total, completed=self._done, rate="")
         return bar
 

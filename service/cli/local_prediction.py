@@ -1,10 +1,9 @@
 """Predicts images of this machine with a downloaded network, on all cores, by the functions that the lab predicts with.
 
 On processes, since threads would wait for Python's global interpreter lock. On Linux they are forked when the network
-is ready, and share its weights with this process.
+is ready, and share its weights with the process that forks them (service.cli.predicting).
 """
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -15,17 +14,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-import anyio
 import numpy as np
 from numpy.typing import NDArray
 
 from models.cores import usable_cores
 from models.data.decoding import decode_image, open_image
-from models.data.isolated import decode_isolated
 from models.errors import ImageError
 from models.evaluation.judging import Judged, check_finite, judge
 from service.cli.prediction_table import Row, cell, failed_row
 from service.export.served import About, unpack
+from service.lab.tether import end_with
 from service.predictions.session import compute_logits
 
 MAX_FILE_BYTES = 500_000_000
@@ -35,7 +33,6 @@ VALUES_AT_ONCE, MOST_AT_ONCE = 200_000, 64
 some tenths of a second, which is how often rows are written."""
 AHEAD = 8
 """Batches for each process that may be finished before an older one is."""
-PR_SET_PDEATHSIG = 1
 
 
 class LocalNetwork:
@@ -46,6 +43,7 @@ class LocalNetwork:
         self.content = content
         self.about, self._session = unpack(content)
         self.by = name_of(self.about)
+        self._labels = [cell(name) for name in self.about.preprocessing.class_names]
 
     @property
     def batch_size(self) -> int:
@@ -75,11 +73,17 @@ class LocalNetwork:
 
     def _decode(self, data: bytes) -> NDArray[np.uint8]:
         image, wanted = open_image(data), self.about.preprocessing
-        return anyio.run(decode_isolated, image, wanted) if image.isolated else decode_image(image, wanted)
+        if not image.isolated:
+            return decode_image(image, wanted)
+        import anyio
+
+        from models.data.isolated import decode_isolated
+
+        return anyio.run(decode_isolated, image, wanted)
 
     def _row(self, name: str, judged: Judged, top_k: int) -> Row:
         """The row of an image, with the cells of `header_of`."""
-        class_names, top = self.about.preprocessing.class_names, judged.top(top_k)
+        top = judged.top(top_k)
         calibrated = top[0][2]
         row = [
             cell(name),
@@ -88,7 +92,7 @@ class LocalNetwork:
             "" if judged.known is None else str(judged.known).lower(),
         ]
         for index, probability, _ in top:
-            row += cell(class_names[index]), f"{probability:.6f}"
+            row += self._labels[index], f"{probability:.6f}"
         return [*row, *[""] * (2 * (top_k - len(top))), ""]
 
 
@@ -165,10 +169,7 @@ def _start(parent: int, content: bytes) -> None:
     """Begin a process, which ends with its parent and leaves Ctrl-C to it."""
     global _network
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before
-            os._exit(1)
+    end_with(parent)
     _network = _network or LocalNetwork(content)
 
 

@@ -95,14 +95,16 @@ def classify(
     files = [] if table_path is not None else [file for name in names for file in _images_at(Path(name))]
     if not files and table_path is None:
         raise typer.BadParameter("name at least one image", param_hint="FILE")
-    client = options.connect(url, api_key, data_dir)
-    if by is None or by.isdecimal():
-        address = f"/experiments/{int(by) if by else _newest_completed(client)}"
-    else:
-        address = address_of(by)
     if table_path is not None:
-        classify_folder(client, address, Path(names[0]), table_path, top_k=top_k, weights=weights)
+        from service.cli.predicting import PredictingProcess
+
+        with PredictingProcess() as predicting:
+            client = options.connect(url, api_key, data_dir)
+            address = _weights_address(client, by)
+            classify_folder(client, address, predicting, Path(names[0]), table_path, top_k=top_k, weights=weights)
         return
+    client = options.connect(url, api_key, data_dir)
+    address = _weights_address(client, by)
     found = _classify_all(client, f"{address}/predictions", files, top_k=top_k, weights=weights)
     if Mode.json:
         print_json(found)
@@ -120,6 +122,13 @@ def classify(
     ]
     columns = ("image", "label", "probability", "calibrated", "known")
     table(columns, rows, right=("probability", "calibrated"))
+
+
+def _weights_address(client: "Client", by: str | None) -> str:
+    """The address of an experiment or a model; of the newest experiment that has completed where none is named."""
+    if by is not None and not by.isdecimal():
+        return address_of(by)
+    return f"/experiments/{int(by) if by else _newest_completed(client)}"
 
 
 def _names_weights(arguments: list[str]) -> bool:

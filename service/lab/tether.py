@@ -21,12 +21,17 @@ def tethered(command: list[str]) -> list[str]:
     return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid()), *command]
 
 
-def main() -> None:
-    parent, command = int(sys.argv[1]), sys.argv[2:]
+def end_with(parent: int) -> None:
+    """Have this process killed when the thread of its parent that started it ends; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before prctl
-            sys.exit(1)
+        if os.getppid() != parent:  # it ended before
+            os._exit(1)
+
+
+def main() -> None:
+    parent, command = int(sys.argv[1]), sys.argv[2:]
+    end_with(parent)
     os.execv(command[0], command)  # noqa: S606 (no shell is the point)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import signal
 import zipfile
@@ -153,6 +154,28 @@ def test_a_file_that_ends_the_process_which_reads_it_has_a_row_that_says_so(
     assert list(errors) == ["green.png"]
     assert errors["green.png"].startswith("ends the process that decodes it")
     assert len(rows_of("out.csv")) == 7
+
+
+def test_the_process_that_predicts_may_be_killed_and_ends_with_the_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(local_prediction, "unpack", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+        shown = run("1", "images", "--csv", "out.csv", expect=1).stderr
+        assert "The process that predicts has ended" in shown
+        assert "exit code -9" in shown
+    with monkeypatch.context() as patched:
+        patched.setattr(options, "connect", refuse)
+        assert "no lab runs here" in run("1", "images", "--csv", "out.csv", expect=1).stderr
+    assert multiprocessing.active_children() == []
+    assert rows_of("out.csv") == []
+    run("1", "images", "--csv", "out.csv")
+    assert multiprocessing.active_children() == []
+    assert len(rows_of("out.csv")) == 7
+
+
+def refuse(*_: object) -> Client:
+    raise options.LabNotRunning("no lab runs here")
 
 
 def test_weights_that_give_no_finite_answer_are_refused_as_by_a_request(run: Run, client: Client) -> None:

@@ -50,7 +50,12 @@ def test_it_says_of_which_weights_it_is(client: TestClient, filled: Filled) -> N
         unpack(client.get(f"{API}/{trained.id}/export?format=bundle").content)
 
 
-def test_predicting_with_it_needs_neither_torch_nor_the_database() -> None:
-    code = "import sys, service.cli.local_prediction; print({'torch', 'sqlalchemy', 'onnx'} & {*sys.modules})"
+def test_predicting_with_it_needs_neither_torch_nor_the_database_and_the_command_itself_no_arrays() -> None:
+    code = (
+        "import sys, service.cli.main, service.cli.predicting, service.cli.client, models.settings\n"
+        "print({'numpy', 'onnxruntime', 'PIL'} & {*sys.modules})\n"
+        "import service.cli.local_prediction\n"
+        "print({'torch', 'sqlalchemy', 'onnx', 'anyio'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.split() == ["set()", "set()"]
