@@ -1,7 +1,7 @@
 """Computes explanations of predictions and feature maps of layers, requested as measurements like pre-flights.
 
 Grad-CAM: Selvaraju et al. 2017 (arXiv 1610.02391). Integrated gradients: Sundararajan et al. 2017 (arXiv 1703.01365).
-Both are captum's.
+The second is captum's, whose Grad-CAM takes feature maps with the channels first alone.
 """
 
 import base64
@@ -114,12 +114,10 @@ def load_network(path: Path, sha256: str, cache_dir: Path) -> tuple[nn.Module, P
 
 def grad_cam(network: nn.Module, images: Tensor, target: int) -> Tensor:
     """Grad-CAM: where the last feature map supports the class, enlarged to the image: (H, H), at least 0."""
-    from captum.attr import LayerGradCam  # a second to import, and for few requests
-
-    layer = last_feature_map(network, images)
-    found = LayerGradCam(network, layer).attribute(images, target, relu_attributions=True)
-    enlarged = functional.interpolate(found.detach(), images.shape[2:], mode="bilinear", align_corners=False)
-    return enlarged[0].sum(dim=0)
+    maps, slopes = last_feature_map(network, images, target)
+    found = (slopes.mean(dim=(1, 2), keepdim=True) * maps).sum(dim=0).relu()
+    enlarged = functional.interpolate(found[None, None], images.shape[2:], mode="bilinear", align_corners=False)
+    return enlarged[0, 0]
 
 
 def integrated_gradients(network: nn.Module, images: Tensor, target: int) -> Tensor:
@@ -137,11 +135,15 @@ def integrated_gradients(network: nn.Module, images: Tensor, target: int) -> Ten
 METHODS: dict[str, Attribute] = {"grad_cam": grad_cam, "integrated_gradients": integrated_gradients}
 
 
-@torch.no_grad()
-def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
-    """The last module before the head whose output has a spatial size of at least 2 x 2."""
+def last_feature_map(network: nn.Module, images: Tensor, target: int) -> tuple[Tensor, Tensor]:
+    """The last outputs before the head that the class's logit depends on, place by place, and its gradient by them.
+
+    Both are (C, H, H) with H of at least 2, whatever the form that the network has them in (see `as_maps`). The head of
+    a vision transformer sees the class's token alone, on which the patches' tokens have no effect after the last
+    attention, so these are the patches' tokens before it. Raises InvalidRequest where there are none.
+    """
     head = network.get_submodule(head_name(network))
-    found: list[nn.Module] = []
+    outputs: list[Tensor] = []
     reached = False
 
     def before_head(module: nn.Module, inputs: Any) -> None:
@@ -151,19 +153,27 @@ def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
         if reached or isinstance(module, nn.AdaptiveAvgPool2d):  # which may enlarge a single pixel
             return
-        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) >= SMALLEST_SIDE:
-            found.append(module)
+        first = first_tensor(output)
+        maps = as_maps(first)
+        if first is not None and maps is not None and maps.shape[1] == maps.shape[2] >= SMALLEST_SIDE:
+            outputs.append(first)
 
     hooks = [head.register_forward_pre_hook(before_head)]
     hooks += [module.register_forward_hook(record) for module in network.modules() if module is not network]
     try:
-        network(images)
+        logit = network(images.detach().requires_grad_())[0, target]
     finally:
         for hook in hooks:
             hook.remove()
-    if not found:
+    if not outputs:
         raise InvalidRequest("the network has no feature map of more than one pixel", fix="use method=occlusion")
-    return found[-1]
+    slopes = torch.autograd.grad(logit, outputs, allow_unused=True, materialize_grads=True)
+    for output, slope in zip(reversed(outputs), reversed(slopes), strict=True):
+        maps, by_place = as_maps(output), as_maps(slope)
+        if maps is not None and by_place is not None and by_place.any():
+            return maps, by_place
+    nothing = torch.zeros(1, SMALLEST_SIDE, SMALLEST_SIDE)
+    return nothing, nothing
 
 
 @torch.no_grad()
@@ -193,8 +203,8 @@ def as_maps(output: Any) -> Tensor | None:
     Images are square, so of three dimensions the two that are alike are rows and columns: some networks (ConvNeXt,
     Swin) have the channels last. Attention works on tokens (N, C): one a patch, after up to MAX_TOKENS_BEFORE others.
     """
-    first = output[0] if isinstance(output, tuple | list) and output else output
-    if not isinstance(first, Tensor) or first.ndim not in (2, 3, 4) or len(first) != 1:
+    first = first_tensor(output)
+    if first is None or first.ndim not in (2, 3, 4) or len(first) != 1:
         return None
     values = first.detach()[0].clone()
     if values.ndim == 1:
@@ -206,6 +216,12 @@ def as_maps(output: Any) -> Tensor | None:
     if len(values) - side**2 > MAX_TOKENS_BEFORE:
         return None
     return values[-(side**2) :].T.reshape(-1, side, side)
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """A module's output, of which attention gives its weights too; None if it is no tensor."""
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    return first if isinstance(first, Tensor) else None
 
 
 def shrunk(maps: Tensor) -> Tensor:

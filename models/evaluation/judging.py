@@ -54,7 +54,7 @@ def judge(
 
 def check_finite(logits: Sequence[NDArray[np.floating]], which: str, experiment_id: int) -> None:
     """Refuse logits of weights that have diverged. Raises Conflict."""
-    if not all(np.isfinite(one).all() for one in logits):
+    if logits and not np.isfinite(np.stack(logits)).all():
         raise Conflict(
             f"the {which} weights of experiment {experiment_id} give no finite answer",
             fix="ask the best weights, or train at a lower learning rate",

@@ -6,7 +6,6 @@ Modules that take long to import (httpx, SQLAlchemy, torch) are imported where t
 import io
 import os
 import sys
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
@@ -92,6 +91,8 @@ app = typer.Typer(
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from importlib import metadata
+
         typer.echo(f"epochal {metadata.version('epochal')}")
         raise typer.Exit
 

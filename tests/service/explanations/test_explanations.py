@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save
+from torch import nn
 from torch.nn import functional
 
 from models.files import sha256_of
@@ -19,9 +21,10 @@ from models.networks.inputs import network_input
 from models.store import artifacts, runs
 from models.store.states import ArtifactKind, Status
 from models.store.tables import Experiment, Measurement
+from models.torchvision_compat import torchvision
 from tests.service.explanations.conftest import API, Planted
 from tests.service.explanations.planted import MODEL, rank_correlation, share_in_corner
-from worker.explain import as_maps, explain, last_feature_map, load_network
+from worker.explain import as_maps, explain, grad_cam, load_network
 
 METHODS = ("occlusion", "grad_cam", "integrated_gradients")
 
@@ -222,14 +225,14 @@ def test_weights_that_are_not_finite_are_a_conflict(planted: Planted, worker: li
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "last"),
     [
-        {"name": "squeezenet1_1", "input_size": 64, "pretrained": False},
-        {"name": "resnet18", "pretrained": False},
-        "fast_resnet",
+        ({"name": "squeezenet1_1", "input_size": 64, "pretrained": False}, "features"),
+        ({"name": "resnet18", "pretrained": False}, "layer3"),
+        ("fast_resnet", "stages"),
     ],
 )
-def test_gradients_are_right_on_other_families(planted: Planted, model: Any) -> None:
+def test_gradients_are_right_on_other_families(planted: Planted, model: Any, last: str) -> None:
     """Integrated gradients add up to the logit's change (Sundararajan et al. 2017, completeness); Grad-CAM by hand."""
     trained = planted.lab.train(model, seed=7)
     record = f"{trained.id}/weights-best.safetensors"
@@ -255,9 +258,64 @@ def test_gradients_are_right_on_other_families(planted: Planted, model: Any) -> 
 
     settings = planted.lab.settings
     network, _, _ = load_network(settings.experiments_dir / record, question["sha256"], settings.cache_dir)
-    maps: list[torch.Tensor] = []
-    last_feature_map(network, image).register_forward_hook(lambda _, __, output: maps.append(output))
-    (slope,) = torch.autograd.grad(network(image)[0, 3], maps)
-    by_hand = (slope.mean(dim=(2, 3), keepdim=True) * maps[0]).sum(dim=1, keepdim=True).relu()
-    expected = functional.interpolate(by_hand, (32, 32), mode="bilinear")[0, 0].detach().numpy()
-    assert np.allclose(explained("grad_cam"), expected, atol=1e-5 * max(1.0, float(expected.max())))
+    by_hand = enlarged(grad_cam_by_hand(network, image, 3, last, lambda output: output[0]), 32)
+    assert np.allclose(explained("grad_cam"), by_hand, atol=1e-5 * max(1.0, float(by_hand.max())))
+
+
+def grad_cam_by_hand(
+    network: nn.Module, images: torch.Tensor, target: int, layer: str, form: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Grad-CAM at a layer whose outputs `form` makes (C, h, w) of: (h, w)."""
+    seen: list[torch.Tensor] = []
+    hook = network.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    (slope,) = torch.autograd.grad(network(images)[0, target], seen)
+    hook.remove()
+    return (form(slope).mean(dim=(1, 2), keepdim=True) * form(seen[0])).sum(dim=0).relu().detach()
+
+
+def enlarged(maps: torch.Tensor, side: int) -> np.ndarray:
+    """(h, w) as (side, side)."""
+    return functional.interpolate(maps[None, None], (side, side), mode="bilinear")[0, 0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("network", "side", "last", "form"),
+    [
+        pytest.param(
+            lambda: torchvision.models.SwinTransformer([4, 4], 8, [1, 1], [1, 1], [4, 4], num_classes=2),
+            16,
+            "norm",
+            lambda output: output[0].movedim(2, 0),
+            id="channels last",
+        ),
+        pytest.param(
+            lambda: torchvision.models.SwinTransformer([4, 4], 8, [1, 1], [1, 1], [4, 4], num_classes=2),
+            8,
+            "features.1",
+            lambda output: output[0].movedim(2, 0),
+            id="channels last, then a single place",
+        ),
+        pytest.param(
+            lambda: torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=2),
+            32,
+            "encoder.layers.encoder_layer_1.ln_1",
+            lambda output: output[0, 1:].T.reshape(16, 4, 4),
+            id="the head sees one token",
+        ),
+    ],
+)
+def test_grad_cam_of_transformers_is_of_the_last_places_that_matter(
+    network: Callable[[], nn.Module], side: int, last: str, form: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    torch.manual_seed(1)
+    made = network().eval()
+    with torch.no_grad():
+        for weights in made.parameters():  # torchvision's heads begin at zero
+            weights += 0.1 * torch.randn_like(weights)
+    images = torch.randn(1, 3, side, side)
+    largest = 0.0
+    for target in (0, 1):
+        by_hand = enlarged(grad_cam_by_hand(made, images, target, last, form), side)
+        assert np.allclose(grad_cam(made, images, target).numpy(), by_hand, rtol=1e-4, atol=1e-7)
+        largest = max(largest, float(np.ptp(by_hand)))
+    assert largest > 0, "one of the classes is supported somewhere"
