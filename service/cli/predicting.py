@@ -27,7 +27,8 @@ class PredictingProcess:
     """Predicts files with one network. To be used as a context manager, which ends the process."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        start = "fork" if sys.platform == "linux" else "spawn"
+        context: Any = multiprocessing.get_context(start)  # typed without its Process
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_run, args=(other, self._connection, os.getpid()))
         self._process.start()
