@@ -6,6 +6,7 @@ message may be lost or delivered twice.
 
 import base64
 import json
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -28,12 +29,20 @@ FOREVER_SECONDS = 365 * 24 * 3600
 """Visibility timeout: after it the broker would deliver a message again that is still being worked on."""
 LARGEST_ID = 2**63 - 1
 """The largest integer of the database."""
+OF_OTHER_PROJECTS = (
+    *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"),
+    *("CELERY_LOADER", "CELERY_CONFIG_MODULE", "DJANGO_SETTINGS_MODULE"),
+    *("APP", "BROKER_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE", "SKIP_CHECKS"),
+)
+"""Variables that Celery and its command line prefer to what an application says, as they configure another project."""
 PATIENCE_SECONDS = 1.0
 """How long an HTTP request may wait for the broker."""
 
 
 def make_celery(settings: Settings) -> Celery:
-    """The Celery application of this lab; connects to nothing yet."""
+    """The Celery application of this lab; connects to nothing yet. Removes OF_OTHER_PROJECTS from the environment."""
+    for name in OF_OTHER_PROJECTS:
+        os.environ.pop(name, None)
     url = broker_url(settings.broker_url or DEFAULT_BROKER, settings.broker_password)
     app = Celery("epochal", broker=url, set_as_current=False)
     app.conf.update(

@@ -58,6 +58,7 @@ def serve(settings: Settings | None = None) -> None:
             access_log=False,
             server_header=False,
             proxy_headers=False,  # service.http.proxies trusts configured proxies only
+            workers=1,  # else WEB_CONCURRENCY, which other projects set, would be asked and more than 1 be refused
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )

@@ -33,6 +33,7 @@ STRIP_ROWS = 64
 
 STYLE: Any = {"font.family": [FONT], "svg.fonttype": "path", "svg.hashsalt": "epochal"}
 
+matplotlib.rcdefaults()  # not those of a matplotlibrc in the working directory or the user's configuration
 matplotlib.rcParams.update(STYLE)  # once: a context for each figure took a twentieth of its time
 
 _DRAWING = threading.Lock()
