@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from typing import Any
 
@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import State
 from starlette.routing import BaseRoute
 
+from models.plain import JsonObject
 from models.queue import make_celery
 from models.settings import Settings, get_settings
 from models.store import Store
@@ -50,7 +51,7 @@ from service.http.protocol import CLOSING, CONNECTIONS
 from service.http.proxies import TrustedProxies
 from service.http.queues import BoundedQueue
 from service.http.rendered import Renderings
-from service.http.schema import install_openapi
+from service.http.schema import openapi_document
 from service.kernels import routes as kernels
 from service.measurements import routes as measurements
 from service.measurements.preflights import Preflights
@@ -121,7 +122,7 @@ def create_app(
     app.add_middleware(StripPrefix, root_path=settings.root_path, trusts=proxies.sent, own=OWN_PATHS)
     install_handlers(app, render_page=render_problem)
     app.add_exception_handler(LoginNeeded, pages.send_to_login)
-    install_openapi(app)
+    app.openapi = partial(_openapi, app.title, app.version)  # type: ignore[method-assign]
     return app
 
 
@@ -155,6 +156,12 @@ def _routes() -> list[BaseRoute]:
     router.include_router(dataset_pages.router)
     router.include_router(pages.router)
     return router.routes
+
+
+@cache
+def _openapi(title: str, version: str) -> JsonObject:
+    """The document of all routes; building it takes a second."""
+    return openapi_document(title, version, _routes())
 
 
 def _lifespan(

@@ -7,8 +7,11 @@ written. So the schema has to be, text for text, the one that this version's mig
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -85,7 +88,8 @@ def _revision(connection: Any, schema: dict[tuple[str, str], str]) -> str:
     return str(rows[0][0])
 
 
-def _expected(revision: str) -> dict[tuple[str, str], str]:
+@cache
+def _expected(revision: str) -> Mapping[tuple[str, str], str]:
     """The schema that this version's migrations make, up to a revision."""
     engine = create_engine("sqlite://", module=dbapi)
     try:
@@ -99,12 +103,12 @@ def _expected(revision: str) -> dict[tuple[str, str], str]:
                     f"the database was written by another version of Epochal ({revision[:40]!r})",
                     fix="use that version",
                 ) from error
-            return _schema(connection.connection.cursor())
+            return MappingProxyType(_schema(connection.connection.cursor()))
     finally:
         engine.dispose()
 
 
-def _compare(found: dict[tuple[str, str], str], expected: dict[tuple[str, str], str]) -> None:
+def _compare(found: Mapping[tuple[str, str], str], expected: Mapping[tuple[str, str], str]) -> None:
     for kind, name in sorted(found.keys() - expected.keys()):
         raise CorruptFile(f"the database holds the {kind} {name[:60]!r}, which no lab's database has")
     for kind, name in sorted(expected.keys() - found.keys()):

@@ -1,11 +1,11 @@
 """The OpenAPI document, completed with what FastAPI cannot infer: request bodies and problem documents."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 from models.plain import JsonObject
 from models.spec.details import Details
@@ -172,21 +172,9 @@ def spec_schema() -> JsonObject:
     }
 
 
-def install_openapi(app: FastAPI, operations: Any = None) -> None:
-    """Complete app.openapi() with the spec's schemas, the problem document and the security schemes."""
-
-    def openapi() -> JsonObject:
-        if app.openapi_schema is None:
-            app.openapi_schema = _build(app)
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _build(app: FastAPI) -> JsonObject:
-    document = get_openapi(
-        title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=app.openapi_tags
-    )
+def openapi_document(title: str, version: str, routes: Sequence[BaseRoute]) -> JsonObject:
+    """Build the OpenAPI document of routes, with the spec's schemas, the problem document and the security schemes."""
+    document = get_openapi(title=title, version=version, description=DESCRIPTION, routes=routes)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for model in (ExperimentSpec, StudySpec, Details, Problem):
