@@ -42,7 +42,6 @@ def seeded(model: Any, given: Preprocessing) -> nn.Module:
         ("three_blocks_batch_norm", 32, 32, "mirror"),
         ("fast_resnet", 48, 20, "none"),
         ("squeezenet1_0", 20, 48, "mirror"),
-        ("mobilenet_v2", 32, 32, "none"),
         ("efficientnet_b0", 32, 32, "none"),
         ("densenet121", 32, 32, "none"),
         ("shufflenet_v2_x1_0", 48, 32, "none"),

@@ -44,6 +44,13 @@ def test_it_answers_as_this_process_would_is_replaced_when_killed_and_ends_when_
 
 
 def test_the_api_imports_no_torch() -> None:
-    code = "import sys, service.server; print('torch' in sys.modules, 'torchvision' in sys.modules)"
+    names = (
+        "service.predictions.predictor",
+        "service.predictions.weights",
+        "models.data.decoding",
+        "torch",
+        "torchvision",
+    )
+    code = f"import sys, service.server; print(*[name in sys.modules for name in {names}])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
+    assert found.stdout.split() == ["True", "True", "True", "False", "False"]

@@ -97,7 +97,7 @@ def send_what_fits_and_what_does_not(operation: Any) -> None:
 
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         @hypothesis.settings(
-            max_examples=5,
+            max_examples=3,
             derandomize=True,
             deadline=None,
             database=None,

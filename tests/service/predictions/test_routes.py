@@ -7,6 +7,7 @@ import itertools
 import json
 import threading
 from argparse import Namespace
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -38,7 +39,7 @@ from models.store.tables import Experiment
 from service.app import create_app
 from service.http import uploads
 from service.predictions import predict as predictions
-from tests.service.lab_of_one import SMALL, Filled, LiveServer, epoch
+from tests.service.lab_of_one import SMALL, Filled, LiveServer, client_of, epoch, settings_in
 from tests.service.predictions.trained import exported
 
 API = "/api/v1/experiments"
@@ -48,6 +49,16 @@ API = "/api/v1/experiments"
 def trained(filled: Filled) -> int:
     """An experiment with the weights of an untrained network, as the engine writes them."""
     return add_trained(filled)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, int]]:
+    """A client of a lab with one such experiment, and its number, for tests that change nothing."""
+    filled = Filled(settings_in(tmp_path_factory.mktemp("shared")))
+    trained = add_trained(filled)
+    with client_of(filled.settings) as client:
+        yield client, trained
+    filled.store.dispose()
 
 
 def add_trained(filled: Filled, tensors_of: str | None = None) -> int:
@@ -80,7 +91,8 @@ def post(client: TestClient, experiment_id: int, images: list[tuple[str, bytes]]
     return client.post(f"{API}/{experiment_id}/predictions{query}", files=files)
 
 
-def test_many_images_are_answered_in_order_and_as_one_by_one(client: TestClient, trained: int) -> None:
+def test_many_images_are_answered_in_order_and_as_one_by_one(shared: tuple[TestClient, int]) -> None:
+    client, trained = shared
     images = [(f"{color}.{kind.lower()}", picture(color, file_format=kind)) for color, kind in
               [("red", "PNG"), ("blue", "JPEG"), ("green", "WEBP"), ("white", "BMP"), ("black", "GIF")]]  # fmt: skip
     answer = post(client, trained, images, "?top_k=3")
@@ -154,7 +166,8 @@ def test_an_answer_too_long_for_the_event_loop_is_the_same(
 
 
 @pytest.mark.parametrize("broken", [b"", b"\x89PNG\r\n\x1a\n", b"<html>", picture()[:-30], b"\x00" * 1000])
-def test_the_broken_image_is_named(client: TestClient, trained: int, broken: bytes) -> None:
+def test_the_broken_image_is_named(shared: tuple[TestClient, int], broken: bytes) -> None:
+    client, trained = shared
     answer = post(client, trained, [("good.png", picture()), ("../bad\u202e.png", broken)])
     assert answer.status_code == 422, answer.text
     problem = answer.json()
@@ -187,7 +200,8 @@ def test_weights_that_do_not_fit_their_network_are_not_used(client: TestClient, 
     assert "weights=last" in answer.json()["fix"]
 
 
-def test_bodies_that_are_no_upload(client: TestClient, trained: int) -> None:
+def test_bodies_that_are_no_upload(shared: tuple[TestClient, int]) -> None:
+    client, trained = shared
     address = f"{API}/{trained}/predictions"
     assert client.post(address, json={}).status_code == 415
     form = "multipart/form-data; boundary=x"
@@ -204,7 +218,8 @@ def test_bodies_that_are_no_upload(client: TestClient, trained: int) -> None:
     assert client.post(f"{address}?weights=worst", files={"image": ("a.png", picture())}).status_code == 422
 
 
-def test_hundreds_of_parts_and_huge_fields_are_refused(client: TestClient, trained: int) -> None:
+def test_hundreds_of_parts_and_huge_fields_are_refused(shared: tuple[TestClient, int]) -> None:
+    client, trained = shared
     many = [("image", (f"{n}.png", b"x")) for n in range(uploads.MAX_IMAGES + 1)]
     assert client.post(f"{API}/{trained}/predictions", files=many).status_code == 413
     huge = {"image": (None, b"x" * (uploads.MAX_FIELD_BYTES + 1))}
@@ -348,8 +363,9 @@ def test_work_stops_when_the_client_has_gone(
     ],
 )
 def test_a_part_is_a_file_in_whatever_way_its_name_is_written(
-    client: TestClient, trained: int, parameters: str, name: str
+    shared: tuple[TestClient, int], parameters: str, name: str
 ) -> None:
+    client, trained = shared
     head = f'--x\r\nContent-Disposition: form-data; name="image"; {parameters}\r\n\r\n'.encode()
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = client.post(f"{API}/{trained}/predictions", content=head + picture() + b"\r\n--x--\r\n", headers=form)

@@ -1,5 +1,6 @@
 """What is served is what was measured: the graph sees the pixels that validation saw."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,18 @@ def gray() -> ImageDataset:
     return replace(whole, info=info, train_images=whole.train_images[:, :1], test_images=whole.test_images[:, :1])
 
 
-@pytest.mark.parametrize("dataset", [images, gray])
-@pytest.mark.parametrize("version", [1, 2])
+SMALL: list[dict[str, Any]] = [
+    {"name": "fast_resnet", "widths": [8, 8, 8], "input_size": 9},
+    {"name": "fast_resnet", "widths": [8, 8, 8]},
+    {"name": "fast_resnet", "widths": [8, 8, 8], "input_size": 24},
+    {"name": "cnn", "blocks": [{"convs": [{"channels": 4}]}], "input_size": 12},
+]
+LARGE: dict[str, Any] = {"name": "squeezenet1_1", "pretrained": True, "input_size": 33}
+
+
 @pytest.mark.parametrize(
-    "model",
-    [
-        {"name": "fast_resnet", "widths": [8, 8, 8], "input_size": 9},
-        {"name": "fast_resnet", "widths": [8, 8, 8]},
-        {"name": "fast_resnet", "widths": [8, 8, 8], "input_size": 24},
-        {"name": "cnn", "blocks": [{"convs": [{"channels": 4}]}], "input_size": 12},
-        {"name": "squeezenet1_1", "pretrained": True, "input_size": 33},
-    ],
+    ("model", "version", "dataset"),
+    [*itertools.product(SMALL, [1, 2], [images, gray]), (LARGE, 1, gray), (LARGE, 2, images)],
 )
 def test_a_served_answer_is_what_validation_gives(model: dict[str, Any], version: int, dataset: Any) -> None:
     spec = parse_spec({"model": model, "spec_version": version, "dataset": {"val_limit": 8}})

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.worker.training.tiny import no_rates_tried
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -20,3 +22,10 @@ def gpu() -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip("no GPU on this machine")
     return torch.device("cuda")
+
+
+@pytest.fixture(name="no_rates_tried")
+def _no_rates_tried() -> Iterator[None]:
+    """Divergences of this test are explained without a search for a rate that works."""
+    with no_rates_tried():
+        yield

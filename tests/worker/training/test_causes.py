@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from models.data.dataset import ImageDataset
 from models.findings import CAUSES
 from tests.worker.training.tiny import PLAIN, images, spec
@@ -29,6 +31,7 @@ def test_a_rate_that_leaves_the_weights_where_they_are(tmp_path: Path) -> None:
     assert causes(tmp_path, optimizer={"name": "sgd", "lr": 1e-6}) == ["lr-too-low"]
 
 
+@pytest.mark.usefixtures("no_rates_tried")
 def test_a_rate_at_which_the_loss_leaves_all_bounds(tmp_path: Path) -> None:
     assert causes(tmp_path, optimizer={"name": "sgd", "lr": 50.0}) == ["lr-too-high"]
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models.verdict.divergence import Divergence
-from tests.worker.training.tiny import NETWORK, PLAIN, figures, images, run, spec
+from tests.worker.training.tiny import NETWORK, PLAIN, figures, images, no_rates_tried, run, spec
 from worker.training import engine as engine_module
 from worker.training.engine import train
 from worker.training.guard import READ_EVERY, DeferredFiniteGuard, Diverged, FiniteGuard
@@ -30,7 +30,8 @@ LOWERED: dict[str, Any] = {**HOPELESS, "on_divergence": "lower_lr", "optimizer":
 @pytest.fixture(scope="module")
 def lowered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, MemorySink]:
     """A whole run that lowered its rate."""
-    return run(tmp_path_factory.mktemp("lowered"), **LOWERED)
+    with no_rates_tried():
+        return run(tmp_path_factory.mktemp("lowered"), **LOWERED)
 
 
 def all_finite(path: Path) -> bool:
@@ -50,6 +51,7 @@ def test_a_diverged_run_stops_within_the_step_and_keeps_finite_weights(tmp_path:
     assert found.sentence.startswith(f"Training diverged: {happened}."), "reason and verdict name the same thing"
 
 
+@pytest.mark.usefixtures("no_rates_tried")
 def test_a_divergence_of_batch_norm_leaves_finite_running_statistics(tmp_path: Path) -> None:
     body = {"name": "cnn", "blocks": [{"convs": [{"channels": 4, "batch_norm": True}]}], "head": {"hidden": [16, 16]}}
     outcome, _ = run(tmp_path, **{**HOPELESS, "model": body, "epochs": 50})
@@ -70,6 +72,7 @@ def test_a_run_that_lowers_its_rate_goes_on_from_the_last_checkpoint(lowered: tu
     assert "lr-lowered" in [finding.code for finding in sink.verdicts[-1].findings]
 
 
+@pytest.mark.usefixtures("no_rates_tried")
 def test_a_run_that_lowered_its_rate_is_resumed_with_it(tmp_path: Path, lowered: tuple[Outcome, MemorySink]) -> None:
     _, whole = lowered
     first = MemorySink()
@@ -176,6 +179,7 @@ def test_the_gradient_norm_is_torchs(largest: float | None) -> None:
         assert torch.allclose(one.grad, two.grad, atol=1e-6)
 
 
+@pytest.mark.usefixtures("no_rates_tried")
 def test_a_spoilt_weight_is_replaced_by_the_last_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should a weight overflow although its gradient was finite, the run ends with the last checkpoint's weights."""
     calls = 0

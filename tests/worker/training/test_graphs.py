@@ -105,6 +105,7 @@ def test_what_cannot_be_recorded_is_computed(
     assert figures(refused.epochs) == figures(plain.epochs)
 
 
+@pytest.mark.usefixtures("no_rates_tried")
 def test_a_divergence_in_recorded_steps_is_found(tmp_path: Path, graphed: list[GraphedSteps]) -> None:
     outcome, sink = run(tmp_path, optimizer={"name": "sgd", "lr": 100.0}, batch_size=8)
     assert outcome.status == "diverged"

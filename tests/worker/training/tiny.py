@@ -1,9 +1,12 @@
 """Small real images and small networks for the engine's tests."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ from models.data.dataset import ImageDataset, load_dataset
 from models.settings import Settings
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
+from worker.training.diagnosis import divergence
 from worker.training.engine import train
 from worker.training.sink import MemorySink, Outcome
 
@@ -57,6 +61,13 @@ def run(folder: Path, **changes: Any) -> tuple[Outcome, MemorySink]:
     """Train on the tiny images."""
     sink = MemorySink()
     return train(spec(**changes), images(), sink, folder, device="cpu"), sink
+
+
+@contextmanager
+def no_rates_tried() -> Iterator[None]:
+    """Divergences are explained without a search for a rate that works, which takes seconds and has its own tests."""
+    with mock.patch.object(divergence, "find_working_rate", return_value=(None, "No rate was tried.")):
+        yield
 
 
 TIMES = ("seconds", "images_per_second", "peak_memory_mb")

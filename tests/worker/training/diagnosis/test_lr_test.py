@@ -12,6 +12,7 @@ import pytest
 from models.data.dataset import ImageDataset, load_dataset
 from models.settings import Settings
 from models.spec.parse import parse_spec
+from tests.worker.training.tiny import images, spec
 from worker.training.diagnosis.lr_test import Plan, Sweep, learning_rate_test, make_plan, smooth, suggest, sweep_rates
 
 RATES = np.geomspace(1e-6, 10, 100)
@@ -146,17 +147,16 @@ def dataset(cache_dir: object) -> ImageDataset:
 
 
 def test_a_real_network_gets_a_rate_that_people_use(dataset: ImageDataset) -> None:
-    spec = parse_spec({"model": "narrow", "batch_size": 32, "dataset": {"train_limit": 2000, "val_limit": 100}})
-    found = learning_rate_test(spec, dataset, lr_min=1e-5, lr_max=3.0, steps=60, device="cpu", seconds=60)
+    narrow = parse_spec({"model": "narrow", "batch_size": 64, "dataset": {"train_limit": 2000, "val_limit": 100}})
+    found = learning_rate_test(narrow, dataset, lr_min=1e-5, lr_max=3.0, steps=40, device="cpu", seconds=60)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert [set(point) for point in found["points"]] == [{"lr", "loss", "smoothed"}] * len(found["points"])
     assert 0.001 <= found["suggestion"]["lr"] <= 0.1, found["suggestion"]
 
 
-def test_the_test_runs_on_one_rate_after_another_from_the_same_start_each_time(dataset: ImageDataset) -> None:
-    spec = parse_spec({"model": "narrow", "batch_size": 16, "dataset": {"train_limit": 400, "val_limit": 100}})
+def test_the_test_runs_on_one_rate_after_another_from_the_same_start_each_time() -> None:
     first, second = (
-        learning_rate_test(spec, dataset, lr_min=1e-5, lr_max=1.0, steps=10, device="cpu", seconds=1e6)
+        learning_rate_test(spec(), images(), lr_min=1e-5, lr_max=1.0, steps=10, device="cpu", seconds=1e6)
         for _ in range(2)
     )
     assert first["points"][0]["lr"] == pytest.approx(1e-5)
