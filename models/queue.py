@@ -96,16 +96,23 @@ def broker_url(url: str, password: str | None = None) -> str:
     return f"redis+socket://{credentials}{parts.path}" + (f"?virtual_host={database}" if database else "")
 
 
-def enqueue(celery: Celery, experiment_id: int) -> None:
-    """Put a message for an experiment on the queue. Raises Unavailable when the broker does not take it."""
+def enqueue(celery: Celery, *experiment_ids: int) -> None:
+    """Put a message for each experiment on the queue.
+
+    Raises Unavailable when the broker does not take one of them. Those before it are on the queue then; enqueueing them
+    again does no harm.
+    """
     try:
         # Checked first, since Celery's own connection takes seconds to detect an unreachable broker.
         _client(celery.conf.broker_url).ping()
-        celery.send_task(TRAIN_TASK, args=[experiment_id], queue=QUEUE, ignore_result=True, retry=False)
+        for experiment_id in experiment_ids:
+            celery.send_task(TRAIN_TASK, args=[experiment_id], queue=QUEUE, ignore_result=True, retry=False)
     except (OperationalError, redis.RedisError, OSError) as error:
         why = "is out of memory" if "maxmemory" in str(error) else explain(error).reason
+        first, more = experiment_ids[0], len(experiment_ids) - 1
+        which = f"experiments {first} and {more} more wait" if more else f"experiment {first} waits"
         raise Unavailable(
-            f"the broker {why}; experiment {experiment_id} waits",
+            f"the broker {why}; {which}",
             fix="it is enqueued automatically once the broker answers and has memory",
             retry_after_seconds=5,
         ) from error

@@ -8,7 +8,7 @@ was stopped itself, or waited for a locked database, does not count its own paus
 
 import os
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -49,6 +49,8 @@ MISSING_LOOKS = 2
 """Consecutive checks in which a message must be missing: one that is just being sent or taken is not lost."""
 
 ENQUEUE_AT_ONCE = 1000
+ENQUEUE_TOGETHER = 50
+"""Messages that one write to the database records; if the broker refuses one of them, all are sent again later."""
 
 H = TypeVar("H", bound=Hashable)
 
@@ -279,16 +281,17 @@ class Reaper:
             log.info("removing the folder of a deleted experiment", experiment=number)
             folders.remove_folder(directory, number)
 
-    def _enqueue(self, ids: Iterable[int]) -> None:
-        for experiment_id in ids:
+    def _enqueue(self, ids: Sequence[int]) -> None:
+        for first in range(0, len(ids), ENQUEUE_TOGETHER):
+            some = ids[first : first + ENQUEUE_TOGETHER]
             try:
-                queue.enqueue(self._runtime.celery, experiment_id)
+                queue.enqueue(self._runtime.celery, *some)
             except Unavailable as error:
                 if not self._refused:
-                    log.warning("an experiment cannot be enqueued yet", experiment=experiment_id, why=error.detail)
+                    log.warning("experiments cannot be enqueued yet", experiments=len(ids) - first, why=error.detail)
                 self._refused = True
                 return
             self._refused = False
             with self._store.writing() as session:
-                experiments.mark_enqueued(session, experiment_id)
-            log.info("enqueued", experiment=experiment_id)
+                experiments.mark_enqueued(session, *some)
+            log.info("enqueued", experiments=some)

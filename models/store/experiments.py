@@ -149,11 +149,11 @@ def summaries(session: Session, ids: Sequence[int]) -> dict[int, Summaries]:
     return found
 
 
-def mark_enqueued(session: Session, experiment_id: int) -> None:
-    """Record that a message for it is on the queue."""
+def mark_enqueued(session: Session, *experiment_ids: int) -> None:
+    """Record that messages for them are on the queue."""
     session.execute(
         update(Experiment)
-        .where(Experiment.id == experiment_id, Experiment.status == Status.QUEUED)
+        .where(Experiment.id.in_(experiment_ids), Experiment.status == Status.QUEUED)
         .values(enqueued_at=now())
     )
 

@@ -49,7 +49,7 @@ def read_scores(
 def images_of(row: Experiment) -> str:
     """Which images a run was validated on: equal for runs with the same."""
     dataset: dict[str, Any] = row.spec["dataset"]
-    chosen = {name: dataset.get(name) for name in ("name", "val_fraction", "split_seed", "val_limit")}
+    chosen = {name: dataset.get(name) for name in ("name", "split", "val_fraction", "split_seed", "val_limit")}
     return json.dumps([row.dataset_fingerprint, row.spec.get("spec_version"), chosen], sort_keys=True)
 
 

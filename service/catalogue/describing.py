@@ -12,7 +12,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import IO, Any
 
@@ -23,6 +23,8 @@ MODULE = "service.catalogue.describing"
 IDLE_SECONDS = 600
 MAX_SECONDS = 60
 """Time limit of an answer, including the start of the process; importing torch takes two seconds of it."""
+TOGETHER = 20
+"""Questions that are sent together, at most."""
 
 
 class Describing:
@@ -43,31 +45,42 @@ class Describing:
 
         Raises SpecError as that does; Unavailable if no answer comes.
         """
+        (found,) = self.ask_all(question, [arguments])
+        if isinstance(found, SpecError):
+            raise found
+        return found
+
+    def ask_all(self, question: str, several: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The results for several groups of arguments; a SpecError in the place of each that is refused.
+
+        They are sent together, since on a busy machine waiting for a turn takes longer than an answer. Other requests
+        have their turn after every TOGETHER of them.
+        """
+        answers = []
+        for first in range(0, len(several), TOGETHER):
+            answers += self._ask(question, several[first : first + TOGETHER])
+        return [_result(kind, answer) for kind, answer in answers]
+
+    def _ask(self, question: str, several: Sequence[tuple[Any, ...]]) -> list[tuple[str, Any]]:
         with self._lock:
             for _ in range(2):  # it may end, idle for long, just when it is asked
                 process = self._running()
-                late = threading.Timer(MAX_SECONDS, process.kill)
-                late.start()
                 try:
-                    pickle.dump((question, arguments), _stream(process.stdin))
-                    _stream(process.stdin).flush()
-                    kind, answer = pickle.load(_stream(process.stdout))  # noqa: S301 - our own process
-                    break
+                    with _deadline(process):
+                        pickle.dump((question, several), _stream(process.stdin))
+                        _stream(process.stdin).flush()
+                        answers = [_read(process)]
+                    for _ in several[1:]:
+                        with _deadline(process):
+                            answers.append(_read(process))
+                    return answers
                 except (OSError, EOFError, pickle.UnpicklingError):
                     self._end()
-                finally:
-                    late.cancel()
-            else:
-                raise Unavailable(
-                    "the process that describes networks ended without an answer",
-                    fix="send it again; the API's log says why it ended",
-                    retry_after_seconds=5,
-                )
-        if kind == "refused":
-            raise SpecError(answer["errors"], fix=answer["fix"])
-        if kind == "failed":
-            raise RuntimeError(f"describing a network failed: {answer}")
-        return answer
+        raise Unavailable(
+            "the process that describes networks ended without an answer",
+            fix="send it again; the API's log says why it ended",
+            retry_after_seconds=5,
+        )
 
     def close(self) -> None:
         """End the process."""
@@ -110,6 +123,28 @@ def shared_describing() -> Describing:
     return describing
 
 
+@contextlib.contextmanager
+def _deadline(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the process if the block takes longer than an answer may."""
+    late = threading.Timer(MAX_SECONDS, process.kill)
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
+
+
+def _read(process: subprocess.Popen[bytes]) -> tuple[str, Any]:
+    answer: tuple[str, Any] = pickle.load(_stream(process.stdout))  # noqa: S301 - our own process
+    return answer
+
+
+def _result(kind: str, answer: Any) -> Any:
+    if kind == "failed":
+        raise RuntimeError(f"describing a network failed: {answer}")
+    return SpecError(answer["errors"], fix=answer["fix"]) if kind == "refused" else answer
+
+
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None
     return stream
@@ -122,7 +157,7 @@ def main() -> None:
     from service.catalogue import describe  # imports torch
 
     known: dict[str, Callable[..., Any]] = {
-        "describe_spec": describe.describe_spec,
+        "describe_specs": describe.describe_specs,
         "architectures": describe.architectures,
         "check_start": describe.check_start,
         "libraries": describe.libraries,
@@ -136,11 +171,12 @@ def main() -> None:
             describe.warm_up()  # torchvision takes as long as torch; a question that is there already need not wait
             continue
         try:
-            question, arguments = pickle.load(questions)  # noqa: S301 - from the API
+            question, several = pickle.load(questions)  # noqa: S301 - from the API
         except EOFError:
             return
-        pickle.dump(_answer(known[question], arguments), answers)
-        answers.flush()
+        for arguments in several:
+            pickle.dump(_answer(known[question], arguments), answers)
+            answers.flush()
 
 
 def _answer(describe: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any]:

@@ -1,17 +1,20 @@
 """Validation of submitted specs: fields, dataset, and the network, built on the meta device in another process."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 from cachetools import LRUCache
 from fastapi import Depends, Request
 
-from models.data.uploaded import find_dataset, pinned
+from models.data.info import DatasetInfo
+from models.data.uploaded import FoundDataset, find_dataset, pinned
 from models.errors import Conflict, NotFound, SpecError
 from models.networks.dataset_findings import dataset_warnings
 from models.networks.weights_header import WeightsHeader
 from models.settings import Settings
+from models.spec.data import DatasetSpec
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 from models.store import Store, datasets
@@ -37,23 +40,53 @@ class Inspector:
 
         Raises SpecError, which names the invalid fields, and Conflict for a dataset that is still being imported.
         """
-        spec = parse_spec(document)
+        (found,) = self.accept_all([parse_spec(document)])
+        if isinstance(found, SpecError):
+            raise found
+        return found
+
+    def accept_all(self, specs: Sequence[ExperimentSpec]) -> list[Accepted | SpecError]:
+        """Validate parsed specs as `accept` does; a SpecError in the place of each that is refused.
+
+        Specs that differ in name and tags alone are described once. Raises Conflict for a dataset that is still being
+        imported.
+        """
+        found_datasets = {spec.dataset: self._find(spec.dataset) for spec in specs}
+        prepared: list[tuple[ExperimentSpec, FoundDataset, str] | SpecError] = []
+        for spec in specs:
+            found = found_datasets[spec.dataset]
+            if isinstance(found, SpecError):
+                prepared.append(found)
+            else:
+                named = pinned(spec, found)
+                prepared.append((named, found, named.digest()))
+        valid = [each for each in prepared if not isinstance(each, SpecError)]
+        described = self._describe({digest: (spec, found.info) for spec, found, digest in valid})
+        return [each if isinstance(each, SpecError) else _accepted(*each, described) for each in prepared]
+
+    def _describe(self, specs: dict[str, tuple[ExperimentSpec, DatasetInfo]]) -> dict[str, Accepted | SpecError]:
+        """Descriptions of specs by their digests, those that are not known asked for together."""
+        with self._lock:
+            described: dict[str, Accepted | SpecError] = {
+                digest: self._known[digest] for digest in specs if digest in self._known
+            }
+        unknown = [digest for digest in specs if digest not in described]
+        answers = self._describing.ask_all("describe_spec", [specs[digest] for digest in unknown])
+        described.update(zip(unknown, answers, strict=True))
+        with self._lock:
+            for digest, answer in zip(unknown, answers, strict=True):
+                if isinstance(answer, Accepted):
+                    self._known[digest] = answer
+        return described
+
+    def _find(self, dataset: DatasetSpec) -> FoundDataset | SpecError:
+        """The dataset of a spec, or why there is none. Raises Conflict for one that is still being imported."""
         try:
-            found_dataset = find_dataset(spec.dataset, self._settings)
+            return find_dataset(dataset, self._settings)
         except SpecError as error:
             if error.errors[0]["field"] == "dataset.name":
-                self._check_import(spec.dataset.name)
-            raise
-        spec = pinned(spec, found_dataset)
-        digest = spec.digest()
-        with self._lock:
-            found = self._known.get(digest)
-        if found is None:
-            found = self._describing.ask("describe_spec", spec, found_dataset.info)
-            with self._lock:
-                self._known[digest] = found
-        # the digest leaves out name and tags, and a check of the images may have ended since
-        return replace(found, spec=spec, warnings=[*found.warnings, *dataset_warnings(found_dataset)])
+                self._check_import(dataset.name)
+            return error
 
     def _check_import(self, name: str) -> None:
         """Raise Conflict for a dataset that cannot be trained on yet, or whose import has failed."""
@@ -76,6 +109,16 @@ class Inspector:
     def check_start(self, accepted: Accepted, header: WeightsHeader) -> None:
         """Raise SpecError, which names the layer, where the weights that a spec starts from do not fit its network."""
         self._describing.ask("check_start", accepted.spec, accepted.info, header)
+
+
+def _accepted(
+    spec: ExperimentSpec, found: FoundDataset, digest: str, described: dict[str, Accepted | SpecError]
+) -> Accepted | SpecError:
+    answer = described[digest]
+    if isinstance(answer, SpecError):
+        return answer
+    # the digest leaves out name and tags, and a check of the images may have ended since
+    return replace(answer, spec=spec, warnings=[*answer.warnings, *dataset_warnings(found)])
 
 
 def refuse_start(spec: ExperimentSpec, of: str) -> None:

@@ -172,9 +172,9 @@ class Submissions:
         self._check_disk(session, caller, num_bytes)
 
     def enqueue(self, experiment_ids: Iterable[int]) -> None:
-        """Enqueue stored experiments; what the broker does not take, a worker enqueues later."""
-        for experiment_id in experiment_ids:
-            self._enqueue(experiment_id, alone=False)
+        """Enqueue stored experiments, recorded by one write; what the broker does not take, a worker enqueues later."""
+        if ids := list(experiment_ids):
+            self._send(*ids)
 
     def _check_quota(self, session: Session, caller: Caller, count: int = 1) -> None:
         if caller.name is None:
@@ -246,19 +246,24 @@ class Submissions:
         If the broker is out of memory, which needs an operator, an experiment whose id no client has received yet
         (`alone`) is deleted again and refused.
         """
+        error = self._send(experiment_id)
+        if error is not None and alone and _broker_is_full(error) and self._take_back(experiment_id):
+            raise Unavailable(
+                "the broker is out of memory and takes no more experiments; this one was not kept",
+                fix="give the broker memory, or wait until the queue is shorter, and send it again",
+                retry_after_seconds=30,
+            ) from error
+
+    def _send(self, *experiment_ids: int) -> Unavailable | None:
+        """Enqueue experiments and record it. Returns why the broker did not take one, if so."""
         try:
-            queue.enqueue(self.celery, experiment_id)
+            queue.enqueue(self.celery, *experiment_ids)
         except Unavailable as error:
             logger.warning("%s", error.detail)
-            if alone and _broker_is_full(error) and self._take_back(experiment_id):
-                raise Unavailable(
-                    "the broker is out of memory and takes no more experiments; this one was not kept",
-                    fix="give the broker memory, or wait until the queue is shorter, and send it again",
-                    retry_after_seconds=30,
-                ) from error
-            return
+            return error
         with self.store.writing() as session:
-            experiments.mark_enqueued(session, experiment_id)
+            experiments.mark_enqueued(session, *experiment_ids)
+        return None
 
     def _take_back(self, experiment_id: int) -> bool:
         with self.store.writing() as session:

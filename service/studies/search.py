@@ -15,7 +15,8 @@ from models.store.study_state import Progress
 from models.studies.results import RowResult
 from models.studies.search import Ending
 from models.studies.search_results import SearchResult
-from service.catalogue.inspector import Inspector, refuse_start
+from service.catalogue.inspector import Inspector
+from service.studies.accept import accept_specs
 from service.studies.documents import (
     BestTrialDocument,
     ImportanceDocument,
@@ -29,12 +30,10 @@ def accept_space(inspector: Inspector, parsed: Parsed) -> tuple[list[NewRow], li
     """Check the networks of a search's space. Returns each as a row that is not run, and the errors."""
     found: list[NewRow] = []
     entries: list[FieldError] = []
-    for probe in networks_of(parsed.probes):
-        try:
-            accepted = inspector.accept(probe.spec.as_json())
-            refuse_start(accepted.spec, "of a study, whose experiments a worker creates")
-        except SpecError as error:
-            entries += [located(entry, probe.params) for entry in error.errors]
+    probes = list(networks_of(parsed.probes))
+    for probe, accepted in zip(probes, accept_specs(inspector, [probe.spec for probe in probes]), strict=True):
+        if isinstance(accepted, SpecError):
+            entries += [located(entry, probe.params) for entry in accepted.errors]
         else:
             row = Row("trial", title_of(probe.params), "", accepted.spec, None)
             found.append(NewRow(row, accepted.layers, accepted.warnings, images_of(accepted.spec, accepted.info)))

@@ -3,12 +3,12 @@
 import hashlib
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from models.data.info import DatasetInfo
 from models.data.uploaded import find_dataset
 from models.errors import FieldError, InvalidRequest, SpecError
 from models.networks.memory import disk_use_of
@@ -22,9 +22,10 @@ from models.store.study_costs import cost_key
 from models.store.tables import Study
 from models.studies.images import split_sizes
 from models.text import duration, plural
-from service.catalogue.inspector import Inspector, refuse_start
+from service.catalogue.inspector import Inspector
 from service.experiments.submit import Submissions
 from service.http.access import Caller
+from service.studies.accept import accept_specs
 from service.studies.documents import PlannedRow, StudyDocument, StudyPage, StudyPlanDocument
 from service.studies.images import images_of
 from service.studies.read import describe, describe_item
@@ -53,12 +54,10 @@ class Studies:
         parsed = parse_study(body)
         entries: list[FieldError] = []
         rows = []
-        for row in parsed.rows:
-            try:
-                accepted = self.inspector.accept(row.spec.as_json())
-                refuse_start(accepted.spec, "of a study, whose experiments a worker creates")
-            except SpecError as error:
-                entries += relocated(error, row.place, row.key, parsed.overrides.get(row.key, {}))
+        specs = accept_specs(self.inspector, [row.spec for row in parsed.rows])
+        for row, accepted in zip(parsed.rows, specs, strict=True):
+            if isinstance(accepted, SpecError):
+                entries += relocated(accepted, row.place, row.key, parsed.overrides.get(row.key, {}))
             else:
                 # of an uploaded dataset every run uses the version that is there now
                 named = replace(row, spec=accepted.spec) if accepted.spec.dataset.fingerprint else row
@@ -92,9 +91,9 @@ class Studies:
     def create(self, body: Any, caller: Caller, key: str | None = None, raw: bytes = b"") -> tuple[StudyDocument, bool]:
         """Store a study and begin it, or find that of the Idempotency-Key. Returns it and whether it is new."""
         parsed, rows = self.accept(body)
+        files = self._files_of(rows)  # before the transaction, during which nobody else writes
 
         def make() -> Study:
-            files = [disk_use_of(new.row.spec, self._dataset_of(new), new.layers).files for new in rows]
             if parsed.spec.search is not None:
                 self.submissions.check_quotas(session, caller, 1, max(files) * num_trials(parsed.spec.search))
                 return studies.create(session, parsed, [], owner=caller.name, search=new_search(rows))
@@ -115,8 +114,10 @@ class Studies:
         self.submissions.enqueue(begun)
         return document, created
 
-    def _dataset_of(self, new: NewRow) -> DatasetInfo:
-        return find_dataset(new.row.spec.dataset, self.settings).info
+    def _files_of(self, rows: Sequence[NewRow]) -> list[int]:
+        """The bytes on disk that each row's run will take."""
+        infos = {new.row.spec.dataset: find_dataset(new.row.spec.dataset, self.settings).info for new in rows}
+        return [disk_use_of(new.row.spec, infos[new.row.spec.dataset], new.layers).files for new in rows]
 
     def clone(self, study_id: int, changes: Any, caller: Caller) -> StudyDocument:
         """A study like another one, with other values for some of its keys. Raises as `create` does."""

@@ -135,6 +135,14 @@ def test_the_numbers_on_the_queue_are_known(broker: Broker, celery: Celery) -> N
     assert queue.queued_messages(celery) is None
 
 
+def test_several_are_enqueued_together(broker: Broker, celery: Celery) -> None:
+    queue.enqueue(celery, *range(1, 41))
+    assert queue.queued_messages(celery) == set(range(1, 41))
+    broker.stop()
+    with pytest.raises(Unavailable, match="experiments 41 and 2 more wait"):
+        queue.enqueue(celery, 41, 42, 43)
+
+
 def test_a_broker_without_workers_answers_and_lists_none(celery: Celery) -> None:
     assert queue.ping(celery)
     assert queue.queue_length(celery) == 0

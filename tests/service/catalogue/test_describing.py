@@ -35,6 +35,10 @@ def test_it_answers_as_this_process_would_is_replaced_when_killed_and_ends_when_
     with pytest.raises(SpecError) as there:
         describing.ask("describe_spec", parse_spec(TOO_LARGE), CIFAR10)
     assert (there.value.errors, there.value.fix) == (here.value.errors, here.value.fix)
+    several = [(parse_spec(body), CIFAR10) for body in ({"model": "narrow"}, TOO_LARGE, {"model": "wide"})] * 8
+    found = describing.ask_all("describe_spec", several)
+    assert [isinstance(one, SpecError) for one in found] == [False, True, False] * 8, "each in its place"
+    assert [one.spec for one in found if not isinstance(one, SpecError)] == [several[0][0], several[2][0]] * 8
     killed = describing.pid
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
