@@ -22,6 +22,7 @@ from models.store.states import Status, StudyState
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.images import RowImages
 
+ACTIVE = tuple(state for state in StudyState if state.active)
 BRIEF = (Experiment.status, Experiment.progress, Experiment.reason)
 BRIEF_ROW = (StudyRow.key, StudyRow.repeats, StudyRow.reason)
 TITLES = (
@@ -163,7 +164,7 @@ def due_ids(session: Session, seconds: float) -> list[int]:
 
     A time in the future counts as old: it was written by a clock that was wrong.
     """
-    query = select(Study.id, Study.ticked_at).where(Study.state.in_([state for state in StudyState if state.active]))
+    query = select(Study.id, Study.ticked_at).where(Study.state.in_(ACTIVE))
     moment = now()
     return [
         study_id
@@ -174,14 +175,8 @@ def due_ids(session: Session, seconds: float) -> list[int]:
 
 def is_search_active(session: Session) -> bool:
     """Whether one of them is a search."""
-    query = select(Study.id).where(Study.state.in_([state for state in StudyState if state.active]))
+    query = select(Study.id).where(Study.state.in_(ACTIVE))
     return session.scalar(query.where(Study.search.is_not(None)).limit(1)) is not None
-
-
-def studies_with(session: Session, experiment_id: int) -> list[Study]:
-    """The studies that an experiment is a run of."""
-    query = select(Study).join(StudyRun, StudyRun.study_id == Study.id).where(StudyRun.experiment_id == experiment_id)
-    return list(session.scalars(query.order_by(Study.id).distinct()))
 
 
 def titles_with(session: Session, experiment_id: int) -> list[tuple[int, str]]:
@@ -203,7 +198,8 @@ def end(session: Session, study: Study, state: StudyState, reason: str | None = 
 
 
 def request_cancel(session: Session, study_id: int) -> Study:
-    """Cancel a study: nothing more is begun, and its own runs that no other study waits for are cancelled. Idempotent.
+    """Cancel a study: nothing more is begun, and runs that were made for studies, of which no other one waits for them,
+    are cancelled; experiments that were submitted by themselves go on. Idempotent.
 
     Raises Conflict for one that has ended.
     """
@@ -214,8 +210,9 @@ def request_cancel(session: Session, study_id: int) -> Study:
         raise Conflict(f"study {study_id} is {study.state}; there is nothing to cancel")
     end(session, study, StudyState.CANCELLED)
     session.flush()
-    for experiment_id in _own_unfinished(session, study_id):
-        if not is_needed_by_others(session, study_id, experiment_id):
+    needed = needed_by_others(session, study_id)
+    for experiment_id in _made_unfinished(session, study_id):
+        if experiment_id not in needed:
             experiments.request_cancel(session, experiment_id)
     return study
 
@@ -223,8 +220,8 @@ def request_cancel(session: Session, study_id: int) -> Study:
 def request_resume(session: Session, study_id: int) -> tuple[Study, list[int]]:
     """Resume a study: rows that were not run are run, and runs that failed or were cancelled are resumed.
 
-    Returns it and the experiments to enqueue. Raises Conflict for a study that is running, and for one whose rows are
-    all completed.
+    A run that it shared, whose experiment is not its own to resume, is made again. Returns it and the experiments to
+    enqueue. Raises Conflict for a study that is running, and for one whose rows are all completed.
     """
     study = get(session, study_id)
     if study.state.active:
@@ -237,9 +234,16 @@ def request_resume(session: Session, study_id: int) -> tuple[Study, list[int]]:
         if row.status in (Status.FAILED, Status.CANCELLED)
         and any(run.own and run.experiment_id == row.id for run in runs)
     ]
+    lost = [
+        run
+        for run in runs
+        if not run.own
+        and run.experiment_id is not None
+        and found[run.experiment_id].status in (Status.FAILED, Status.CANCELLED)
+    ]
     missing = [row for row in rows_of(session, study_id) if row.reason is not None]
     whole = sum(row.repeats for row in rows_of(session, study_id)) <= sum(run.experiment_id is not None for run in runs)
-    if not again and not missing and whole and study.state is not StudyState.CANCELLED:
+    if not again and not lost and not missing and whole and study.state is not StudyState.CANCELLED:
         raise Conflict(
             f"study {study_id} is {study.state}, and none of its runs failed or was cancelled",
             fix=f"POST /api/v1/studies/{study_id}/clone runs it again with changes",
@@ -249,7 +253,7 @@ def request_resume(session: Session, study_id: int) -> tuple[Study, list[int]]:
     for row in missing:
         row.reason = None
     for run in runs:
-        if run.experiment_id is None:  # deleted since: it is made again
+        if run.experiment_id is None or run in lost:  # deleted since, or another's that was ended: it is made again
             session.delete(run)
     measured = study.plan is not None or not needs_plan(load_study(study.spec))
     study.state = StudyState.RUNNING if measured else StudyState.MEASURING
@@ -271,15 +275,16 @@ def delete(session: Session, study_id: int, *, with_experiments: bool) -> list[i
     if study.state.active:
         raise Conflict(f"study {study_id} is {study.state}", fix="cancel it first, then delete it")
     removed = []
-    for experiment in experiments_of(session, runs_of(session, study_id)).values():
+    runs = runs_of(session, study_id)
+    found = experiments_of(session, runs)
+    for experiment in found.values():
         touch_experiment(experiment)  # its document names its studies
-    if with_experiments:
-        own = [run.experiment_id for run in runs_of(session, study_id) if run.own and run.experiment_id is not None]
-        found = experiments_of(session, runs_of(session, study_id))
-        for experiment_id in dict.fromkeys(own):
-            others = [other for other in studies_with(session, experiment_id) if other.id != study_id]
-            if others or found[experiment_id].status is Status.RUNNING:
-                continue
+    own = list(dict.fromkeys(run.experiment_id for run in runs if run.own and run.experiment_id is not None))
+    shared = _shared_with(session, study_id)
+    for experiment_id in own:
+        if experiment_id in shared:
+            shared[experiment_id].own = True  # made for a study, and no longer for this one
+        elif with_experiments and found[experiment_id].status is not Status.RUNNING:
             experiments.delete(session, experiment_id)
             removed.append(experiment_id)
     session.execute(delete_rows(StudyRun).where(StudyRun.study_id == study_id))
@@ -288,22 +293,39 @@ def delete(session: Session, study_id: int, *, with_experiments: bool) -> list[i
     return removed
 
 
-def _own_unfinished(session: Session, study_id: int) -> list[int]:
+def _made_unfinished(session: Session, study_id: int) -> list[int]:
+    """Unfinished experiments of a study that it made, or that another study made and this one shares."""
+    made = select(StudyRun.experiment_id).where(StudyRun.own.is_(True), StudyRun.experiment_id.is_not(None))
     query = (
         select(Experiment.id)
         .join(StudyRun, StudyRun.experiment_id == Experiment.id)
         .where(
             StudyRun.study_id == study_id,
-            StudyRun.own.is_(True),
+            Experiment.id.in_(made),
             or_(Experiment.status == Status.QUEUED, Experiment.status == Status.RUNNING),
         )
     )
     return list(session.scalars(query.distinct()))
 
 
-def is_needed_by_others(session: Session, study_id: int, experiment_id: int) -> bool:
-    """Whether an experiment is a run of another study that has not ended."""
-    return any(other.state.active for other in studies_with(session, experiment_id) if other.id != study_id)
+def needed_by_others(session: Session, study_id: int) -> set[int]:
+    """The experiments that are runs of other studies that have not ended."""
+    query = (
+        select(StudyRun.experiment_id)
+        .join(Study, Study.id == StudyRun.study_id)
+        .where(Study.id != study_id, Study.state.in_(ACTIVE), StudyRun.experiment_id.is_not(None))
+    )
+    return set(session.scalars(query))
+
+
+def _shared_with(session: Session, study_id: int) -> dict[int, StudyRun]:
+    """Runs of other studies by their experiments, of those that this study has too: the oldest study's of each."""
+    mine = select(StudyRun.experiment_id).where(StudyRun.study_id == study_id)
+    query = select(StudyRun).where(StudyRun.study_id != study_id, StudyRun.experiment_id.in_(mine))
+    found: dict[int, StudyRun] = {}
+    for run in session.scalars(query.order_by(StudyRun.study_id)):
+        found.setdefault(run.experiment_id, run)
+    return found
 
 
 def as_body(study: Study) -> JsonObject:

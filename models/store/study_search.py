@@ -145,6 +145,7 @@ def _prune(session: Session, progress: Progress) -> None:
     search = search_of(progress)
     if search.pruner is Pruner.NONE:
         return
+    needed = studies.needed_by_others(session, progress.study.id)
     running = {
         row.position: experiment
         for row in progress.rows
@@ -152,7 +153,7 @@ def _prune(session: Session, progress: Progress) -> None:
         and experiment.status is Status.RUNNING
         and experiment.stop_requested is None
         and progress.runs[row.position, 0].own
-        and not studies.is_needed_by_others(session, progress.study.id, experiment.id)
+        and experiment.id not in needed
     }
     judged = state_of(progress).get("judged", {})
     reached = _epochs_of(session, [experiment.id for experiment in running.values()])

@@ -134,12 +134,13 @@ class Studies:
             return describe(session, study, self.settings.experiments_dir)
 
     def resume(self, study_id: int, caller: Caller) -> StudyDocument:
-        """Resume a study that was cancelled or whose rows failed."""
+        """Resume a study that was cancelled or whose rows failed. Raises as `create` does."""
         with self.store.writing() as session:
             study, again = studies.request_resume(session, study_id)
             session.flush()
             if study.search is None:
                 again += study_progress.advance(session, study.id, self.settings.experiments_dir)
+            self.submissions.check_quotas(session, caller, 0, 0)  # its runs are queued now, and counted
             document = describe(session, study, self.settings.experiments_dir)
         self.submissions.enqueue(again)
         return document

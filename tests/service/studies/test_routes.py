@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from models.data.catalogue import get_dataset
 from models.evaluation.outputs import AboutOutputs, Outputs
 from models.progress import Progress
 from models.settings import Settings
+from models.spec.parse import parse_spec
 from models.store import Status, runs, study_progress
 from models.store.states import ArtifactKind
+from models.studies.images import split_sizes
+from service.studies.images import images_of
 from tests.service.lab_of_one import Filled, epoch
 
 BASE = {"model": "baseline", "epochs": 2, "dataset": {"train_limit": 200, "val_limit": 100}}
@@ -87,6 +91,25 @@ def test_scores_differences_and_noise_are_told_when_the_runs_have_ended(client: 
     assert wide["difference"]["interval"][0] < 40 < wide["difference"]["interval"][1]
     assert narrow["difference"]["is_noise"]
     assert "chance may explain" in narrow["difference"]["sentence"]
+
+
+@pytest.mark.parametrize("change", [{"split": "stratified"}, {"split_seed": 1}, {"val_fraction": 0.3}])
+def test_rows_that_were_validated_on_different_images_are_not_compared_image_by_image(
+    client: TestClient, filled: Filled, change: dict[str, Any]
+) -> None:
+    (field, value), *_ = change.items()
+    body = {"base": BASE, "variants": [{"key": "other", "overrides": {f"dataset.{field}": value}}]}
+    _, other = ended(client, filled, body, rights=(50, 90))["rows"]
+    assert other["difference"]["method"] == "proportions"
+
+
+def test_the_sizes_of_a_row_are_those_of_the_split_that_its_dataset_gives() -> None:
+    spec = parse_spec({"model": "baseline", "dataset": {"val_limit": 8000}})
+    given = replace(get_dataset("cifar10"), num_validation=7000)
+    assert images_of(spec, given)["train"] == 43_000
+    assert split_sizes(spec, images_of(spec, given))[1] == 7000
+    random = spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"split": "random"})})
+    assert split_sizes(random, images_of(random, given))[1] == 8000
 
 
 def test_several_seeds_are_runs_of_one_row(client: TestClient, filled: Filled) -> None:
