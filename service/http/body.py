@@ -37,6 +37,8 @@ FIX = "GET /api/v1/schema describes a spec; docs/http.md shows examples"
 TEXTS = {"name"}
 LISTS_OF_TEXTS = {"tags"}
 """Top-level fields of a spec that are text even where YAML would read a number."""
+LABELS = {"key", "title", "question", "baseline", "rows", "learning_rate_test"}
+"""Fields of a study and its parts that are text, or lists of text, in the same way: `key: 0.010`, `title: 2024`."""
 TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
@@ -185,6 +187,9 @@ class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
         keys = [str(key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if (repeated := _repeated(keys)) is not None:
             _refuse(_shorten(repeated), "is given twice; leave one out")
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in LABELS:
+                _keep_text(value)
         return dict(super().construct_mapping(node, deep=deep))
 
 
@@ -197,6 +202,13 @@ for _tag, _pattern, _first in (
     ("float", r"^[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)$", list("-+.")),
 ):
     _PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def _keep_text(value: yaml.Node) -> None:
+    """Have a label, or each of a list of them, read as it was written, whatever it looks like; null stays null."""
+    for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+        if isinstance(one, yaml.ScalarNode) and one.tag != NULL:
+            one.tag = TEXT
 
 
 def _as_text(field: yaml.Node, value: yaml.Node) -> yaml.Node:

@@ -112,6 +112,28 @@ def test_tags_in_yaml_that_are_words_of_yaml_and_tags_that_are_none() -> None:
     assert parse_yaml(b"[name, 1]") == ["name", 1]
 
 
+def test_the_labels_of_a_study_in_yaml_are_text_as_it_was_written() -> None:
+    text = """
+        title: 2024
+        question: 1e-3
+        baseline: 0.010
+        variants:
+        - {key: 0.010, title: true, baseline: null, overrides: {epochs: 3}}
+        - {key: yes, title: }
+        sections: [{title: 1, rows: [0.010, yes]}]
+    """
+    assert parse_yaml(text.encode()) == {
+        "title": "2024",
+        "question": "1e-3",
+        "baseline": "0.010",
+        "variants": [
+            {"key": "0.010", "title": "true", "baseline": None, "overrides": {"epochs": 3}},
+            {"key": "yes", "title": None},
+        ],
+        "sections": [{"title": "1", "rows": ["0.010", "yes"]}],
+    }
+
+
 def test_json_says_itself_what_is_text() -> None:
     assert parse_json(b'{"name": 2024, "tags": [1, null]}') == {"name": 2024, "tags": [1, None]}
 
