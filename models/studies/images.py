@@ -1,6 +1,6 @@
 """The sizes of a row's dataset, stored with the row because the dataset may be deleted before its study is read."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from models.spec.experiment import ExperimentSpec
 
@@ -14,6 +14,8 @@ class RowImages(TypedDict):
     val: int
     test: int
     classes: int
+    split: NotRequired[str]
+    """How the validation images were chosen: random, stratified, grouped or given; rows of earlier versions lack it."""
 
 
 def split_sizes(spec: ExperimentSpec, images: RowImages) -> tuple[int, int, int]:

@@ -5,21 +5,25 @@ from typing import Any
 
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import model_label
+from models.studies.blocks import DASH
 from models.studies.images import split_sizes
 from models.studies.results import RowResult, StudyResult
 from models.text import duration, plural
 
+SPLITS = {
+    "random": "validation images are split off at random (seed {seed})",
+    "stratified": "validation images are split off at random, as many of each class as its share (seed {seed})",
+    "grouped": "validation images are whole groups, chosen at random (seed {seed})",
+    "given": "validation images are those that the dataset names",
+}
 SETUP_COLUMNS = ("Row", "Network", "Training", "Images", "Epochs")
 
 
 def describe_setup(study: StudyResult) -> Iterator[tuple[str, str]]:
     """What all rows have in common: pairs of a name and its value in words."""
     titles = dict.fromkeys(row.images["title"] for row in study.rows)
-    splits = sorted({row.spec.dataset.split_seed for row in study.rows})
-    yield (
-        "Images",
-        f"{', '.join(titles)}; validation images are split off at random (seed {', '.join(map(str, splits))})",
-    )
+    splits = dict.fromkeys(_split(row) for row in study.rows)
+    yield "Images", f"{', '.join(titles)}; {' or '.join(splits)}" if splits else DASH
     yield "Seeds", _seeds(study)
     yield "Measured", "loss and accuracy as means per image, on one scale; dropout and augmentation only while training"
     devices = dict.fromkeys(run.device for row in study.rows for run in row.runs if run.device)
@@ -27,6 +31,12 @@ def describe_setup(study: StudyResult) -> Iterator[tuple[str, str]]:
         yield "Machine", "; ".join(devices)
     if study.budget_seconds:
         yield "Budget", f"{duration(study.budget_seconds)}; rows are shortened to fit it"
+
+
+def _split(row: RowResult) -> str:
+    dataset = row.spec.dataset
+    how = SPLITS[row.images.get("split", dataset.split or "random")]
+    return how.format(seed=dataset.split_seed)
 
 
 def setup_row(row: RowResult) -> tuple[str, ...]:
@@ -47,7 +57,29 @@ def _training(spec: ExperimentSpec) -> str:
         parts.append(f"augmented ({', '.join(_setting(field, value) for field, value in changed.items())})")
     if spec.clip_grad_norm:
         parts.append(f"gradient clipped at {spec.clip_grad_norm:g}")
-    return ", ".join(parts)
+    return ", ".join(parts + list(_others(spec)))
+
+
+def _others(spec: ExperimentSpec) -> Iterator[str]:
+    """What else differs from a plain training."""
+    if decay := getattr(spec.optimizer, "weight_decay", 0):
+        yield f"weight decay {decay:g}"
+    if spec.accumulate_batches > 1:
+        yield f"{spec.accumulate_batches} batches a step"
+    if spec.label_smoothing:
+        yield f"labels smoothed by {spec.label_smoothing:g}"
+    if spec.class_weights is not None:
+        yield "balanced class weights" if spec.class_weights == "balanced" else "class weights"
+    if spec.sampler == "balanced":
+        yield "classes sampled equally"
+    if spec.ema_decay is not None:
+        yield f"weights averaged with a decay of {spec.ema_decay:g}"
+    if spec.progressive_resizing:
+        yield "input size growing"
+    if spec.early_stopping is not None:
+        yield "early stopping"
+    if spec.test_time_augmentation == "mirror":
+        yield "mirror images averaged when measured"
 
 
 def _setting(field: str, value: Any) -> str:

@@ -1,5 +1,6 @@
 """What is said of a row beside its baseline: better, worse, noise, or that they were not shortened alike."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from models.studies.comparison import Score
 from models.studies.images import RowImages
 from models.studies.report import build_report
 from models.studies.results import RowResult, RunResult, StudyResult, difference_sentence, with_differences
-from models.studies.setup import setup_row
+from models.studies.setup import describe_setup, setup_row
 
 IMAGES = RowImages(title="Some images", train=40_000, val=10_000, test=10_000, classes=10)
 
@@ -49,6 +50,36 @@ def test_rows_that_were_not_shortened_alike_are_not_judged() -> None:
 
 def _spec() -> StudySpec:
     return StudySpec.model_validate({"variants": ({"key": "short"},)})
+
+
+def test_the_set_up_says_how_validation_images_were_chosen() -> None:
+    def said_of(split: str | None) -> str:
+        images = IMAGES if split is None else RowImages(**{**IMAGES, "split": split})
+        return dict(
+            describe_setup(StudyResult(1, "t", "", "completed", _spec(), [replace(row("a", 0.5), images=images)]))
+        )["Images"]
+
+    assert said_of(None) == said_of("random") == "Some images; validation images are split off at random (seed 0)"
+    assert said_of("given") == "Some images; validation images are those that the dataset names"
+    assert "whole groups" in said_of("grouped")
+    assert "of each class" in said_of("stratified")
+
+
+def test_the_set_up_names_every_setting_by_which_trainings_differ() -> None:
+    plain = setup_row(row("a", 0.5))[2]
+    for changes, words in (
+        ({"optimizer": {"weight_decay": 0.001}}, "weight decay 0.001"),
+        ({"label_smoothing": 0.1}, "labels smoothed by 0.1"),
+        ({"accumulate_batches": 4}, "4 batches a step"),
+        ({"class_weights": "balanced"}, "balanced class weights"),
+        ({"sampler": "balanced"}, "classes sampled equally"),
+        ({"ema_decay": 0.99}, "weights averaged with a decay of 0.99"),
+        ({"early_stopping": {"patience": 3}}, "early stopping"),
+        ({"progressive_resizing": [{"from_epoch": 1, "input_size": 24}]}, "input size growing"),
+        ({"test_time_augmentation": "mirror"}, "mirror images averaged when measured"),
+    ):
+        spec = parse_spec({"model": "baseline", **changes})
+        assert setup_row(replace(row("a", 0.5), spec=spec))[2] == f"{plain}, {words}"
 
 
 def test_a_study_without_any_run_has_a_report() -> None:
