@@ -153,6 +153,23 @@ class StudyState(StrEnum):
         return self in (StudyState.MEASURING, StudyState.RUNNING)
 
 
+class StudyStatus(StrEnum):
+    """Status of a study as it is shown and filtered by: its state, where one whose runs all wait is queued."""
+
+    MEASURING = "measuring"
+    """Dry runs are made, by which its rows are fitted into the budget."""
+    QUEUED = "queued"
+    """None of its runs has begun."""
+    RUNNING = "running"
+    """Its rows are run."""
+    COMPLETED = "completed"
+    """All of its runs have ended, well or not."""
+    CANCELLED = "cancelled"
+    """Ended by a request to cancel."""
+    FAILED = "failed"
+    """None of its rows could be run."""
+
+
 class DatasetStatus(StrEnum):
     """Status of a version of an uploaded dataset."""
 

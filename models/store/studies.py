@@ -1,9 +1,9 @@
 """Queries of studies: create, get, list, cancel, resume, delete. What a worker does for one is in study_progress.py."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import ColumnElement, bindparam, func, or_, select
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session, defer, lazyload, load_only
 
@@ -18,7 +18,7 @@ from models.store.columns import now
 from models.store.experiments import MAX_KEY_LENGTH
 from models.store.rows import touch as touch_experiment
 from models.store.search_state import SearchState
-from models.store.states import Status, StudyState
+from models.store.states import Status, StudyState, StudyStatus
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.images import RowImages
 
@@ -128,14 +128,29 @@ def get(session: Session, study_id: int) -> Study:
 
 
 def list_page(
-    session: Session, *, state: StudyState | None, before: int | None, limit: int
+    session: Session, *, status: StudyStatus | None, before: int | None, limit: int
 ) -> tuple[list[Study], bool, int]:
     """Studies, the newest first, from below an id on; whether there are more; and how many in all."""
-    wanted = [] if state is None else [Study.state == state]
+    wanted = [] if status is None else list(_with_status(status))
     total = session.scalar(select(func.count()).select_from(Study).where(*wanted)) or 0
     query = select(Study).where(*wanted).order_by(Study.id.desc()).limit(limit + 1)
     found = list(session.scalars(query if before is None else query.where(Study.id < before)))
     return found[:limit], len(found) > limit, total
+
+
+def _with_status(status: StudyStatus) -> Iterator[ColumnElement[bool]]:
+    """The conditions for a status, as `service.studies.read.status_of` tells it of one study."""
+    begun = (
+        select(StudyRun.repeat)
+        .join(Experiment, Experiment.id == StudyRun.experiment_id)
+        .where(StudyRun.study_id == Study.id, Experiment.status != Status.QUEUED)
+        .exists()
+    )
+    yield Study.state == (StudyState.RUNNING if status is StudyStatus.QUEUED else StudyState(status.value))
+    if status is StudyStatus.QUEUED:
+        yield ~begun
+    elif status is StudyStatus.RUNNING:
+        yield begun
 
 
 def rows_of(session: Session, study_id: int, *, brief: bool = False) -> list[StudyRow]:

@@ -12,7 +12,7 @@ from models.measurements import SweepResult
 from models.spec.parse import load_spec
 from models.spec.study import Published
 from models.store import Status, history, measurements, runs
-from models.store.states import MeasurementStatus
+from models.store.states import MeasurementStatus, StudyState, StudyStatus
 from models.store.study_costs import seconds_in
 from models.store.study_progress import seconds_left
 from models.store.study_search import is_pruned, trials_left
@@ -82,7 +82,7 @@ def _result_of(session: Session, progress: Progress, experiments_dir: Path) -> S
         id=study.id,
         title=study.title,
         question=progress.spec.question,
-        status=status_of(study, progress),
+        status=status_of(study, progress).value,
         spec=progress.spec,
         rows=with_differences(rows),
         reason=study.reason,
@@ -155,12 +155,12 @@ def status_of_row(row: StudyRow, made: Sequence[Experiment], *, is_deleted: bool
     return min((one.status for one in made), key=ORDER.index).value if made else WAITING
 
 
-def status_of(study: Study, progress: Progress) -> str:
+def status_of(study: Study, progress: Progress) -> StudyStatus:
     """The study's status: a running one that has only queued runs is queued."""
-    if study.state.value != "running":
-        return study.state.value
+    if study.state is not StudyState.RUNNING:
+        return StudyStatus(study.state.value)
     begun = any(one.status is not Status.QUEUED for one in progress.experiments.values())
-    return "running" if begun else "queued"
+    return StudyStatus.RUNNING if begun else StudyStatus.QUEUED
 
 
 def describe(session: Session, study: Study, experiments_dir: Path) -> StudyDocument:
@@ -188,7 +188,7 @@ def _item_members(session: Session, study: Study, progress: Progress) -> dict[st
         "id": study.id,
         "title": study.title,
         "question": progress.spec.question,
-        "status": status_of(study, progress),
+        "status": status_of(study, progress).value,
         "reason": study.reason,
         "created_at": study.created_at,
         "finished_at": study.finished_at,

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 
 from models.errors import InvalidRequest, NotFound
 from models.store import studies as stored
-from models.store.states import StudyState
+from models.store.states import StudyStatus
 from models.studies.results import RowResult, StudyResult
 from service.experiments.routes import IdempotencyKey
 from service.http.caching import cached_until, study_changes
@@ -109,7 +109,7 @@ async def create_study(
 @router.get("", responses=problems(401, 422))
 def list_all_studies(
     store: StoreDep,
-    status: Annotated[StudyState | None, Query(description="Only studies of this status.")] = None,
+    status: Annotated[StudyStatus | None, Query(description="Only studies of this status.")] = None,
     cursor: Annotated[str | None, Query(max_length=2000, description="`next` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Studies on a page.")] = 50,
 ) -> StudyPage:

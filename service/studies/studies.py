@@ -16,7 +16,7 @@ from models.settings import Settings
 from models.spec.rows import Parsed, cloned, parse_study, refuse, relocated
 from models.spec.search import num_trials
 from models.store import Store, artifacts, studies, study_progress, workers
-from models.store.states import StudyState
+from models.store.states import StudyStatus
 from models.store.studies import NewRow
 from models.store.study_costs import cost_key
 from models.store.tables import Study
@@ -156,12 +156,12 @@ class Studies:
                 logger.warning("the folder of experiment %d could not be removed yet: %s", experiment_id, error)
 
 
-def list_studies(session: Session, state: StudyState | None, cursor: str | None, limit: int) -> StudyPage:
+def list_studies(session: Session, status: StudyStatus | None, cursor: str | None, limit: int) -> StudyPage:
     """Studies, the newest first, a page at a time."""
     if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
         raise InvalidRequest("the cursor is damaged", fix="use `next` unchanged, or get the first page")
     before = None if cursor is None else int(cursor)
-    found, more, total = studies.list_page(session, state=state, before=before, limit=limit)
+    found, more, total = studies.list_page(session, status=status, before=before, limit=limit)
     items = [describe_item(session, study) for study in found]
     return StudyPage(items=items, next=str(found[-1].id) if more else None, total=total)
 

@@ -83,7 +83,7 @@ def test_experiments_from_before_there_were_studies_are_kept(store: Store) -> No
     store.migrate()
     with store.reading() as session:
         assert experiments.get(session, number).id == number
-        assert studies.list_page(session, state=None, before=None, limit=10) == ([], False, 0)
+        assert studies.list_page(session, status=None, before=None, limit=10) == ([], False, 0)
 
 
 def test_experiments_from_before_there_were_webhooks_are_kept_and_end_as_before(store: Store) -> None:

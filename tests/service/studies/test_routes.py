@@ -206,6 +206,20 @@ def test_a_dry_run_lists_the_rows_and_stores_nothing(client: TestClient) -> None
     assert client.get("/api/v1/studies").json()["total"] == 0
 
 
+def test_studies_are_listed_by_the_status_that_they_show(client: TestClient, filled: Filled) -> None:
+    waiting = post(client)
+    going = post(client, {**WIDTHS, "seeds": [7]})
+    filled.start(going["rows"][1]["experiment_ids"][0])
+    gone = post(client, {**WIDTHS, "seeds": [8]})
+    client.post(f"/api/v1/studies/{gone['id']}/cancel")
+    for study, status in ((waiting, "queued"), (going, "running"), (gone, "cancelled")):
+        page = client.get("/api/v1/studies", params={"status": status}).json()
+        assert [(item["id"], item["status"]) for item in page["items"]] == [(study["id"], status)]
+        assert page["total"] == 1
+    assert client.get("/api/v1/studies?status=completed").json()["items"] == []
+    assert client.get("/api/v1/studies?status=done").status_code == 422
+
+
 def test_a_cancelled_study_ends_its_own_runs_and_goes_on_when_it_is_resumed(client: TestClient, filled: Filled) -> None:
     study = post(client)
     first = study["rows"][0]["experiment_ids"][0]
