@@ -157,7 +157,7 @@ def main() -> None:
     from service.catalogue import describe  # imports torch
 
     known: dict[str, Callable[..., Any]] = {
-        "describe_specs": describe.describe_specs,
+        "describe_spec": describe.describe_spec,
         "architectures": describe.architectures,
         "check_start": describe.check_start,
         "libraries": describe.libraries,
