@@ -11,7 +11,7 @@ MAX_NOTES = 20_000
 
 
 class Details(Spec):
-    """Changes of an experiment's name, tags and notes; omitted fields stay. The spec itself never changes."""
+    """Changes of an experiment's name, tags and notes: null empties one, omitted ones stay. The spec never changes."""
 
     name: Annotated[str, StringConstraints(max_length=200)] | None = Field(
         default=None, description="A name for display; any text."

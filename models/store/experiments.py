@@ -64,16 +64,16 @@ def _tag_rows(tags: Sequence[str]) -> list[ExperimentTag]:
 
 
 def describe(session: Session, experiment_id: int, details: Details) -> Experiment:
-    """Change an experiment's name, tags or notes, in any status; what is None stays. Raises NotFound."""
+    """Change an experiment's name, tags or notes, in any status; None empties one, the others stay. Raises NotFound."""
     experiment = load(session, experiment_id)
-    if details.name is not None:
-        experiment.name = details.name
-    if details.notes is not None:
+    if "name" in details.model_fields_set:
+        experiment.name = details.name or ""
+    if "notes" in details.model_fields_set:
         experiment.notes = details.notes or None
-    if details.tags is not None:
+    if "tags" in details.model_fields_set:
         experiment.tag_rows.clear()
         session.flush()  # a tag that stays is deleted before it is inserted again
-        experiment.tag_rows.extend(_tag_rows(details.tags))
+        experiment.tag_rows.extend(_tag_rows(details.tags or ()))
     touch(experiment)
     add_state_event(session, experiment)  # a name moves it in lists, whose caches go by events
     return experiment

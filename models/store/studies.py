@@ -339,7 +339,8 @@ def _shared_with(session: Session, study_id: int) -> dict[int, StudyRun]:
     query = select(StudyRun).where(StudyRun.study_id != study_id, StudyRun.experiment_id.in_(mine))
     found: dict[int, StudyRun] = {}
     for run in session.scalars(query.order_by(StudyRun.study_id)):
-        found.setdefault(run.experiment_id, run)
+        if run.experiment_id is not None:
+            found.setdefault(run.experiment_id, run)
     return found
 
 

@@ -125,6 +125,10 @@ class Studies:
             body = studies.as_body(studies.get(session, study_id))
         if not isinstance(changes, dict):
             refuse([{"field": "body", "message": "changes are an object with keys of a study"}])
+        if "preset" in changes:
+            refuse(
+                [{"field": "preset", "message": "is not a change of a study; POST /api/v1/studies begins one of it"}]
+            )
         return self.create(cloned(body, changes), caller)[0]
 
     def cancel(self, study_id: int) -> StudyDocument:
@@ -190,8 +194,8 @@ def _too_short(parsed: Parsed) -> list[FieldError]:
     if budget is None or budget >= (least := runs * LEAST_SECONDS):
         return []
     message = (
-        f"of {duration(budget)} is too little for one epoch a row: {plural(runs, 'run')} take {duration(least)} to "
-        "begin and end alone"
+        f"of {duration(budget)} is too little for one epoch a row: {plural(runs, 'run')} take{'s' * (runs == 1)} "
+        f"{duration(least)} to begin and end alone"
     )
     return [
         {"field": "budget", "message": message, "value": parsed.spec.budget, "nearest": f"{-(-int(least * 4) // 60)}m"}

@@ -25,6 +25,9 @@ MOST_NOISE = 0.5
 SURE_OF_RIGHT, LEARNED_LITTLE = 0.65, 0.5
 """Of the images whose labels are right, so many are classified correctly among those that the network is surest of, if
 it has learned a lot, or little. If it has learned less, it cannot tell a wrong label."""
+MISTAKES_UNLIKELY = 0.22
+"""Of the mistakes that a network makes about clean labels, less than this part is of a label in the less likely half,
+however little it has learned; of mistakes about labels at random it is about half."""
 MEMORISED = 0.85
 WIDE_GAP = 0.2
 FLOAT_STEP = 1e-6
@@ -130,6 +133,8 @@ def label_noise(evidence: Evidence) -> Finding | None:
 def _noise(doubts: LabelDoubts, num_classes: int) -> float | None:
     """The part of the labels that is wrong; None if it may be too small to matter, or cannot be told."""
     if num_classes < FEWEST_CLASSES:
+        return None
+    if doubts.unlikely <= MISTAKES_UNLIKELY * (1 - doubts.accuracy):
         return None
     half = (num_classes // 2) / num_classes
     noise = min(1.0, doubts.unlikely / half)

@@ -144,6 +144,28 @@ def test_a_network_that_has_seen_too_few_epochs_doubts_no_labels() -> None:
     assert causes(course=few, doubts=doubts) == []
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "unlikely", "num_surest", "named"),
+    [  # as measured: `narrow` after five epochs of 1,000 to 2,000 images, and others that had learned as little
+        (0.42, 0.12, 2500, False),
+        (0.44, 0.12, 2500, False),
+        (0.38, 0.103, 2500, False),
+        (0.47, 0.085, 2500, False),
+        (0.37, 0.167, 150, True),  # the same with 30% of the labels shuffled
+        (0.39, 0.18, 150, True),
+        (0.39, 0.14, 2500, True),
+        (0.41, 0.213, 150, True),
+    ],
+)
+def test_mistakes_of_a_network_that_has_learned_little_are_no_wrong_labels(
+    accuracy: float, unlikely: float, num_surest: int, named: bool
+) -> None:
+    loss = [2.30, 2.22, 2.13, 2.08, 2.03]
+    course = (loss, [0.11, 0.18, 0.22, 0.25, 0.27])
+    doubts = {"accuracy": accuracy, "unlikely": unlikely, "num_surest": num_surest}
+    assert causes(course=course, doubts=doubts) == ["label-noise"] * named
+
+
 def test_a_network_whose_training_failed_doubts_no_labels() -> None:
     doubts = {"accuracy": 0.68, "unlikely": 0.14}
     assert causes(doubts=doubts, beginning={"classes_per_batch": 1.0}) == ["not-shuffled"]

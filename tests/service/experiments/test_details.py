@@ -76,6 +76,14 @@ def test_what_cannot_be_changed_is_named_and_nothing_changes(
     assert client.get(f"{API}/{number}").json()["name"] == "kept"
 
 
+def test_null_empties_a_field_and_one_that_is_left_out_stays(client: TestClient, filled: Filled) -> None:
+    number = filled.add(name="first", tags=["a"])
+    client.patch(f"{API}/{number}", json={"notes": "slow"})
+    emptied = client.patch(f"{API}/{number}", json={"name": None, "notes": None}).json()
+    assert (emptied["name"], emptied["notes"], emptied["tags"]) == ("", None, ["a"])
+    assert client.patch(f"{API}/{number}", json={"tags": None}).json()["tags"] == []
+
+
 def test_no_such_experiment_is_not_found(client: TestClient) -> None:
     assert client.patch(f"{API}/99", json={"name": "x"}).status_code == 404
 

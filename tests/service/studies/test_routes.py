@@ -273,6 +273,26 @@ def test_a_clone_with_more_seeds_trains_only_what_is_new(client: TestClient, fil
     assert client.get("/api/v1/experiments").json()["total"] == 6
 
 
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"sedes": 3}, "sedes"),
+        ({"baseline": "widest"}, "baseline"),
+        ({"seeds": 0}, "seeds"),
+        ({"variants": None}, "variants"),
+        ({"preset": "lab-report"}, "preset"),
+    ],
+)
+def test_changes_of_a_clone_that_make_no_study_are_named(
+    client: TestClient, changes: dict[str, Any], field: str
+) -> None:
+    study = post(client)
+    answer = client.post(f"/api/v1/studies/{study['id']}/clone", json=changes)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert client.get("/api/v1/studies").json()["total"] == 1
+
+
 def test_seeds_are_added_until_differences_are_known_well_enough(client: TestClient, filled: Filled) -> None:
     body = {**WIDTHS, "repeat_until": {"points": 20, "max_seeds": 3}, "variants": WIDTHS["variants"][1:]}
     study = post(client, body)
