@@ -293,8 +293,6 @@ def _check_text(text: str, place: Place) -> None:
     if not is_unicode(text):
         where = _written(place).encode("ascii", "replace").decode()
         _refuse(where, "holds half of a surrogate pair, which is not text")
-    if "\0" in text:  # PostgreSQL has no such text
-        _refuse(_written(place).replace("\0", ""), "holds the character NUL (\\u0000), which is not text")
 
 
 def _refuse(field: str, message: str) -> NoReturn:

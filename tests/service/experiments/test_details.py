@@ -80,7 +80,7 @@ def test_null_empties_a_field_and_one_that_is_left_out_stays(client: TestClient,
     number = filled.add(name="first", tags=["a"])
     client.patch(f"{API}/{number}", json={"notes": "slow"})
     emptied = client.patch(f"{API}/{number}", json={"name": None, "notes": None}).json()
-    assert (emptied["name"], emptied["notes"], emptied["tags"]) == ("", None, ["a"])
+    assert (emptied["name"], emptied["notes"], emptied["tags"]) == ("", "", ["a"])
     assert client.patch(f"{API}/{number}", json={"tags": None}).json()["tags"] == []
 
 
