@@ -235,7 +235,8 @@ def bench_leakage(num_images: int) -> dict[str, Any]:
 def bench_labels(num_images: int) -> dict[str, Any]:
     """One in twenty labels changed to another class at random: recall and precision of what is named."""
     from models.data.health.check import MIN_MARGIN, MOST_MIRRORED
-    from models.data.health.features import features, probabilities, standardised
+    from models.data.health.classifiers import probabilities
+    from models.data.health.features import features
     from models.data.health.labels import suspects
     from models.networks.pretrained import load_pretrained
 
@@ -250,7 +251,7 @@ def bench_labels(num_images: int) -> dict[str, Any]:
     weights = partial(load_pretrained, ZooName.SQUEEZENET1_1, get_settings().cache_dir)
     values, made_by = features(parts, weights, lambda done, total: None, mirrored=len(labels) <= MOST_MIRRORED)
     seen = time.process_time() - started
-    judged = probabilities(standardised(values), given, 10)
+    judged = probabilities(values, given, 10)
     doubted = suspects(judged, given)
     named = [one for one in doubted if one.margin >= MIN_MARGIN]
     hits = int(sum(wrong[one.image] for one in named))

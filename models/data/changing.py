@@ -4,12 +4,13 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics, version_fingerprint
+from models.data.contents import ARRAY_NAMES, measure, version_fingerprint
 from models.data.dataset import ImageDataset, load_folder
 from models.data.description import ClassCountJson, DatasetNote, ImportReportJson
 from models.data.fetching import read_note
@@ -141,8 +142,7 @@ def _describe(
     train, test = arrays["train_labels"], arrays["test_labels"]
     validation = np.load(work / "validation.npy") if (work / "validation.npy").exists() else np.zeros(len(train), bool)
     groups = np.load(work / "groups.npy") if (work / "groups.npy").exists() else None
-    progress("measuring the pixels", 0, 0)
-    mean, std = pixel_statistics(arrays["train_images"])
+    mean, std, content = measure(replace(before, **arrays), partial(progress, "measuring the pixels"))
     info = replace(
         before.info,
         num_classes=len(class_names),
@@ -157,10 +157,7 @@ def _describe(
         num_validation=int(validation.sum()) or None,
         num_groups=None if groups is None else len(np.unique(groups)),
     )
-    progress("computing the fingerprint", 0, 0)
-    changed = replace(before, info=info, **arrays)
     note = read_note(source)
-    content = fingerprint(changed)
     digest = version_fingerprint(content, class_names, info.fit, validation, groups)
     said = f"{plural(num_relabelled, 'image')} relabelled and {num_dropped:,} dropped since the version before"
     report: ImportReportJson = {

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,15 +47,35 @@ def pixel_statistics(
     return mean, np.sqrt(weights @ values**2 - mean**2)
 
 
-def fingerprint(arrays: HasArrays) -> str:
-    """SHA-256 of the arrays: their names, shapes and bytes, whatever source or file they came from."""
+def fingerprint(arrays: HasArrays, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
+    """SHA-256 of the arrays: their names, shapes and bytes, whatever source or file they came from.
+
+    `progress` is called with the images and labels that are done, and all of them.
+    """
     digest = hashlib.sha256()
+    total, done = sum(len(getattr(arrays, name)) for name in ARRAY_NAMES), 0
     for name in ARRAY_NAMES:
         array = getattr(arrays, name)
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         for start, end in _chunks(array):
-            digest.update(np.ascontiguousarray(array[start:end]).data)
+            part = np.ascontiguousarray(array[start:end])
+            digest.update(part.data)
+            done += len(part)
+            progress(done, total)
     return digest.hexdigest()
+
+
+def measure(
+    arrays: HasArrays, progress: Callable[[int, int], None]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], str]:
+    """The training images' mean and standard deviation, and the fingerprint of all arrays.
+
+    Both read every pixel, on two cores where there are two: one takes 0.9 ns for a pixel, the other 0.7.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="statistics") as pool:
+        statistics = pool.submit(pixel_statistics, arrays.train_images)
+        content = fingerprint(arrays, progress)
+        return *statistics.result(), content
 
 
 def version_fingerprint(

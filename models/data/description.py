@@ -112,6 +112,8 @@ class DatasetProgress(TypedDict):
     done: int
     total: int
     """0 while it is not known."""
+    seconds_left: NotRequired[float | None]
+    """An estimate for this phase."""
 
 
 JobOptions = TypedDict(

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -10,7 +11,19 @@ import typer
 
 from models.errors import EpochalError
 from service.cli import fetching, options
-from service.cli.output import SEVERITY_STYLES, Mode, age, errors, pairs, print_json, say, shown, table, visible
+from service.cli.output import (
+    SEVERITY_STYLES,
+    Mode,
+    age,
+    duration,
+    errors,
+    pairs,
+    print_json,
+    say,
+    shown,
+    table,
+    visible,
+)
 from service.cli.several import each
 
 if TYPE_CHECKING:
@@ -90,7 +103,8 @@ def add(
     _check_taken(client, called, new_version=new_version)
     document = _upload(client, path, called, asked, new_version=new_version)
     if wait:
-        document = _follow(client, called, int(document["version"]))
+        made = int(document["version"])
+        document = _wait(document, "importing", lambda: client.get(_address(called), version=made))
     if Mode.json:
         print_json(document)
     if document["status"] == "failed":
@@ -167,14 +181,7 @@ def health(
     client = options.connect(url, api_key, data_dir)
     address = f"{_address(name)}/health"
     document = client.post(address, version=version) if again else client.get(address, version=version)
-    said = ""
-    while document["status"] == "checking":
-        phase = (document["progress"] or {}).get("phase") or "waiting for a worker"
-        if phase != said and not Mode.json:
-            errors.print(f"{shown(phase)} ...", style="dim")
-        said = phase
-        time.sleep(POLL_SECONDS)
-        document = client.get(address, version=version)
+    document = _wait(document, "checking", lambda: client.get(address, version=version))
     if Mode.json:
         print_json(document)
     if document["status"] == "failed":
@@ -281,22 +288,27 @@ def _upload(client: "Client", path: Path, name: str, asked: dict[str, Any], *, n
     return made
 
 
-def _follow(client: "Client", name: str, version: int) -> dict[str, Any]:
-    """Show the progress of an import until it has ended."""
+def _wait(document: dict[str, Any], status: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Show the progress of a worker's job for as long as the document has this status; the last document."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    said = ""
     with Progress(*columns, console=errors, disable=Mode.json or not errors.is_terminal) as bar:
-        task = bar.add_task("waiting for a worker", total=None)
-        while True:
-            document: dict[str, Any] = client.get(_address(name), version=version)
-            if document["status"] != "importing":
-                return document
+        task = bar.add_task("waiting for a worker", total=None, left="")
+        while document["status"] == status:
             if found := document["progress"]:
+                phase, left = shown(found["phase"]), found.get("seconds_left")
                 bar.update(
-                    task, description=shown(found["phase"]), completed=found["done"], total=found["total"] or None
-                )
+                    task, description=phase, completed=found["done"], total=found["total"] or None,
+                    left="" if left is None else f"about {duration(left)} left",
+                )  # fmt: skip
+                if phase != said and not Mode.json and not errors.is_terminal:
+                    errors.print(f"{phase} ...")
+                said = phase
             time.sleep(POLL_SECONDS)
+            document = read()
+    return document
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -18,11 +18,12 @@ MOST_SKIPPED = 200
 
 
 class Progress(Document):
-    """The progress of an import."""
+    """The progress of an import, a change or a check: a phase of it."""
 
     phase: str
-    done: int
+    done: int = Field(description="Of `total`; it grows with the time that the phase takes.")
     total: int = Field(description="0 while it is not known.")
+    seconds_left: float | None = Field(default=None, description="An estimate for this phase; null without one.")
 
 
 class ClassDocument(Document):

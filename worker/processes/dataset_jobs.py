@@ -26,6 +26,8 @@ from worker.processes.channel import Channel
 log = structlog.get_logger(__name__)
 
 REPORT_SECONDS = 0.25
+ESTIMATE_SECONDS = 1.0
+"""Seconds of a phase after which its speed is known well enough for an estimate."""
 
 
 def run_dataset_job(channel: Channel, settings: Settings, payload: DatasetJob) -> None:
@@ -44,18 +46,33 @@ def run_dataset_job(channel: Channel, settings: Settings, payload: DatasetJob) -
 
 
 class _Reporter:
-    """Passes progress on to the supervisor, a few times a second."""
+    """Passes progress on to the supervisor, a few times a second, with an estimate of the rest of the phase."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._next = 0.0
+        self._next = self._began = 0.0
+        self._first = 0
         self._phase = ""
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now >= self._next or phase != self._phase:
-            self._next, self._phase = now + REPORT_SECONDS, phase
-            self._channel.report({"dataset_progress": {"phase": phase, "done": done, "total": total}})
+        if phase != self._phase:
+            self._phase, self._began, self._first = phase, now, done
+        elif now < self._next:
+            return
+        self._next = now + REPORT_SECONDS
+        left = seconds_left(now - self._began, done - self._first, total - done)
+        self._channel.report({"dataset_progress": {"phase": phase, "done": done, "total": total, "seconds_left": left}})
+
+
+def seconds_left(elapsed: float, done: int, left: int) -> float | None:
+    """The rest of a phase at its speed so far, in seconds; None before there is one.
+
+    `done` counts what was done in the `elapsed` seconds, without what an earlier attempt had done.
+    """
+    if elapsed < ESTIMATE_SECONDS or done <= 0 or left < 0:
+        return None
+    return round(elapsed * left / done, 1)
 
 
 def _do(channel: Channel, settings: Settings, payload: DatasetJob) -> Report:

@@ -1,6 +1,7 @@
 """The check of a whole dataset: counts, sizes, pixels, copies, labels, and whether there are enough images."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,13 +46,11 @@ def health_report(
     labels = np.concatenate([dataset.train_labels, dataset.test_labels])
     found = class_counts(dataset.info, dataset.train_labels, dataset.test_labels)
     found += picture_sizes(dataset.info, records)
-    progress("looking at the pixels", 0, len(labels))
     splits = [split for split in (dataset.train_images, dataset.test_images) if len(split)]
-    measures = [measure(split) for split in splits]
-    deviation, bright, sharp = (np.concatenate(one) for one in zip(*measures, strict=True))
-    found += quality_findings(deviation, bright, sharp, dataset.info.size)
-    exact = exact_copies(*splits)
-    near = near_copies(*splits, progress=lambda done, total: progress("searching for copies", done, total))
+    measures = measure(*splits, progress=partial(progress, "looking at the pixels"))
+    found += quality_findings(*measures, dataset.info.size)
+    exact = exact_copies(*splits, progress=partial(progress, "searching for equal images"))
+    near = near_copies(*splits, progress=progress)
     found += copies(exact, near, labels, _split_numbers(dataset), dataset.info.class_names)
     features = None
     if deep:
@@ -152,7 +151,8 @@ def _judge(
     found: list[Finding],
 ) -> str | None:
     """Add findings on labels and on the number of images. Returns the features used; None with too few images."""
-    from models.data.health.features import features, probabilities, standardised
+    from models.data.health.classifiers import probabilities
+    from models.data.health.features import features
     from models.data.health.labels import suspects
     from models.data.health.learning_curve import learning_curve  # these need torch
 
@@ -168,15 +168,17 @@ def _judge(
     values, made_by = features(
         [(images, places) for images, places in parts if len(places)],
         load_weights,
-        lambda done, total: progress("computing features of the images", done, total),
+        partial(progress, "computing features of the images"),
         mirrored=dataset.info.can_be_mirrored and len(chosen) <= MOST_MIRRORED,
     )
-    values = standardised(values)
-    progress("judging labels", 0, 0)
     own, own_groups = labels[chosen], groups[chosen]
-    doubted = [
-        one for one in suspects(probabilities(values, own, len(names), own_groups), own) if one.margin >= MIN_MARGIN
-    ]
+
+    def told(what: str, share: float) -> None:
+        progress(what, round(share * len(own)), len(own))
+
+    told("judging labels", 0)
+    judged = probabilities(values, own, len(names), own_groups, partial(told, "judging labels"))
+    doubted = [one for one in suspects(judged, own) if one.margin >= MIN_MARGIN]
     if doubted:
         worst = doubted[0]
         sentence = (
@@ -195,8 +197,8 @@ def _judge(
         ]
         images = [int(chosen[one.image]) for one in doubted]
         found.append(finding("labels.suspects", Severity.WARNING, sentence, images, suspects=details))
-    progress("measuring the learning curve", 0, 0)
-    curve = learning_curve(values, own, len(names))
+    told("measuring the learning curve", 0)
+    curve = learning_curve(values, own, len(names), partial(told, "measuring the learning curve"))
     if curve is not None:
         low, high = (100 * gain for gain in curve.gain)
         much = curve.gain[1] >= WORTH_MORE_IMAGES

@@ -9,12 +9,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain, product
 
 import numpy as np
 import numpy.typing as npt
 
+from models.data.health.report import Progress
 from models.data.health.thumbnails import SIDE, Floats, cosines, describe, mirrored, thumbnails
 
 MIN_COARSE = 0.85
@@ -33,8 +34,10 @@ MIN_SHARE = 0.15
 """The same as a part of the thumbnail's standard deviation: a smooth sky is not compared either."""
 CROPS = (0.0, 0.05, 0.1)
 """Parts of a side that may be cropped, both ends together."""
-ROWS = 512
+ROWS, BLOCK = 512, 1 << 25
+"""Images that are compared with all others at once: so many, or as many as give so many pairs."""
 PAIRS = 2048
+REPORTED = 100
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,23 @@ class Pair:
     """1 for equal pixels, else the correlation of high frequencies."""
 
 
-def exact_copies(*splits: npt.NDArray[np.uint8]) -> list[list[int]]:
+def exact_copies(
+    *splits: npt.NDArray[np.uint8], progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[list[int]]:
     """Groups of two or more images with equal pixels, as image numbers counted through all splits."""
     found: dict[bytes, list[int]] = defaultdict(list)
+    total = sum(map(len, splits))
     for number, image in enumerate(chain.from_iterable(splits)):
         found[hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()].append(number)
+        if number % REPORTED == 0:
+            progress(number, total)
     return [group for group in found.values() if len(group) > 1]
 
 
 def near_copies(
     *splits: npt.NDArray[np.uint8],
     within: bool = True,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> list[Pair]:
     """Pairs of images that differ only by mirroring, cropping, brightness or compression.
 
@@ -66,13 +74,14 @@ def near_copies(
     below `second`, the most similar first. Without `within` only pairs of the last split with earlier ones are
     searched, which is faster.
     """
-    made = [thumbnails(images) for images in splits]
-    gray, differences = (np.concatenate(parts) for parts in zip(*made, strict=True))
+    gray, differences = thumbnails(*splits, progress=partial(progress, "reducing the images"))
     own, mirror = describe(gray, differences), describe(*mirrored(gray, differences))
-    last = len(gray) - len(splits[-1])
+    total = len(gray)
+    last = total - len(splits[-1])
     best: dict[tuple[int, int], float] = {}
-    for start in range(0 if within else last, len(gray), ROWS):
-        rows = own[start : start + ROWS]
+    step = max(1, min(ROWS, BLOCK // max(1, total)))
+    for start in range(0 if within else last, total, step):
+        rows = own[start : start + step]
         for flip, other in ((False, own), (True, mirror)):
             if within:
                 first, second = _coarse(rows, other[start:], later=True)
@@ -82,7 +91,8 @@ def near_copies(
                 second += start
             for at in range(0, len(first), PAIRS):
                 _close(gray, first[at : at + PAIRS], second[at : at + PAIRS], flip, best)
-        progress(min(start + ROWS, len(gray)), len(gray))
+        left = max(0, total - start - step)  # images are compared with later ones: the last take the least time
+        progress("searching for copies", round(total - left**2 / total) if within else total - left, total)
     pairs = [Pair(*pair, likeness) for pair, likeness in best.items()]
     return sorted(pairs, key=lambda pair: (-pair.likeness, pair.first, pair.second))
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.data.health.features import fit, predict
+from models.data.health.classifiers import Products, Told, scores
+from models.data.health.parallel import in_parallel
 
 FRACTIONS = (0.1, 0.2, 0.4, 0.7, 1.0)
 REPEATS = 3
@@ -18,6 +19,8 @@ HELD_OUT = 0.25
 EXPONENTS = np.linspace(0.1, 1.0, 19)
 DRAWS = 200
 MIN_IMAGES = 100
+RIDGE = 0.1
+"""Penalty relative to the number of images."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -32,20 +35,29 @@ class Curve:
     """Gain in accuracy from twice as many images: the 10th and the 90th percentile."""
 
 
-def learning_curve(values: Floats, labels: npt.NDArray[np.int64], num_classes: int) -> Curve | None:
-    """Measure and extrapolate the learning curve; None for too few images."""
+def learning_curve(
+    values: Floats, labels: npt.NDArray[np.int64], num_classes: int, progress: Told = lambda share: None
+) -> Curve | None:
+    """Measure and extrapolate the learning curve; None for too few images. Does not change the features (N, D)."""
     if len(labels) < MIN_IMAGES:
         return None
     num_test = int(HELD_OUT * len(labels))
     sizes = [max(num_classes, int(fraction * (len(labels) - num_test))) for fraction in FRACTIONS]
-    errors = np.empty((REPEATS, len(sizes)))
-    for repeat in range(REPEATS):
+
+    def measure(repeat: int) -> list[float]:
         order = np.argsort(np.random.PCG64(repeat).random_raw(len(labels)), kind="stable")
         test, train = order[:num_test], order[num_test:]
-        for place, size in enumerate(sizes):
-            own = train[:size]
-            predicted = predict(fit(values[own], labels[own], num_classes), values[test]).argmax(axis=1)
-            errors[repeat, place] = (predicted != labels[test]).mean()
+        products, measured = Products(values.shape[1], num_classes), list[float]()
+        for size in sizes:  # each with the images of those before
+            products.add(values, labels, train[products.count : size])
+            predicted = scores(products.solve(RIDGE), values, test).argmax(axis=1)
+            measured.append(float((predicted != labels[test]).mean()))
+        return measured
+
+    errors = np.empty((REPEATS, len(sizes)))
+    for repeat, measured in enumerate(in_parallel(measure, range(REPEATS))):
+        errors[repeat] = measured
+        progress((repeat + 1) / REPEATS)
     mean = errors.mean(axis=0)
     # of the mean of the repeats, and never less than counting so many test images allows
     spread = np.maximum(errors.std(axis=0, ddof=1), np.sqrt(mean * (1 - mean) / num_test)) / np.sqrt(REPEATS)

@@ -6,7 +6,8 @@ perceived brightness, blurred by the variance of an edge filter. Here the varian
 the other images of the set, since it depends on what the pictures show and on their size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +32,17 @@ CHUNK_BYTES = 16 << 20
 Floats = npt.NDArray[np.float32]
 
 
-def measure(images: npt.NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
-    """Standard deviation (of 255), 99th percentile of brightness (of 1) and sharpness of each image (N, C, S, S)."""
-    deviation, bright, sharp = (np.zeros(len(images), dtype=np.float32) for _ in range(3))
-    for start, part in _parts(images):
-        rows = slice(start, start + len(part))
+def measure(
+    *splits: npt.NDArray[np.uint8], progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[Floats, Floats, Floats]:
+    """Standard deviation (of 255), 99th percentile of brightness (of 1) and sharpness of each image.
+
+    Each split is uint8 (N, C, S, S), and images are numbered through all of them.
+    """
+    total, done = sum(map(len, splits)), 0
+    deviation, bright, sharp = (np.zeros(total, dtype=np.float32) for _ in range(3))
+    for part in chain.from_iterable(map(_parts, splits)):
+        rows = slice(done, done + len(part))
         light = np.tensordot(LUMA, part, (0, 1)) if part.shape[1] == 3 else part[:, 0]
         deviation[rows] = part.std(axis=(2, 3)).max(axis=1)
         bright[rows] = np.percentile(light.reshape(len(light), -1), 99, axis=1) / 255
@@ -44,13 +51,15 @@ def measure(images: npt.NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
         if inner.size:
             edges = np.maximum(laplacian.var(axis=(1, 2)) - ROUNDING, 0)
             sharp[rows] = edges / np.maximum(light.var(axis=(1, 2)), 1e-3)
+        done += len(part)
+        progress(done, total)
     return deviation, bright, sharp
 
 
-def _parts(images: npt.NDArray[np.uint8]) -> Iterator[tuple[int, Floats]]:
+def _parts(images: npt.NDArray[np.uint8]) -> Iterator[Floats]:
     step = max(1, CHUNK_BYTES // 4 // max(1, images[:1].size))
     for start in range(0, len(images), step):
-        yield start, images[start : start + step].astype(np.float32)
+        yield images[start : start + step].astype(np.float32)
 
 
 def quality_findings(deviation: Floats, bright: Floats, sharp: Floats, side: int) -> list[Finding]:

@@ -1,6 +1,7 @@
 """Thumbnails of images and their low frequencies, by which copies are found."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -24,25 +25,33 @@ def shrinking(size: int, side: int = SIDE) -> Floats:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def thumbnails(images: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
-    """Brightness (N, SIDE, SIDE) and colour differences (N, 2, COARSE_COLOUR, COARSE_COLOUR) of uint8 (N, C, S, S)."""
-    size = images.shape[2]
+def thumbnails(
+    *splits: npt.NDArray[np.uint8], progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[Floats, Floats]:
+    """Brightness (N, SIDE, SIDE) and colour differences (N, 2, COARSE_COLOUR, COARSE_COLOUR) of all images.
+
+    Each split is uint8 (M, C, S, S), and images are numbered through all of them.
+    """
+    size, total, done = splits[0].shape[2], sum(map(len, splits)), 0
     shrink, colour = shrinking(size), shrinking(size, COARSE_COLOUR)
-    gray = np.empty((len(images), SIDE, SIDE), dtype=np.float32)
-    differences = np.zeros((len(images), 2, COARSE_COLOUR, COARSE_COLOUR), dtype=np.float32)
-    for start, part in _parts(images):
+    gray = np.empty((total, SIDE, SIDE), dtype=np.float32)
+    differences = np.zeros((total, 2, COARSE_COLOUR, COARSE_COLOUR), dtype=np.float32)
+    for part in chain.from_iterable(map(_parts, splits)):
+        rows = slice(done, done + len(part))
         light = np.tensordot(LUMA, part, (0, 1)) if part.shape[1] == 3 else part[:, 0]
-        gray[start : start + len(part)] = shrink @ light @ shrink.T
+        gray[rows] = shrink @ light @ shrink.T
         if part.shape[1] == 3:
             for index, channel in enumerate((0, 2)):
-                differences[start : start + len(part), index] = colour @ (part[:, channel] - light) @ colour.T
+                differences[rows, index] = colour @ (part[:, channel] - light) @ colour.T
+        done += len(part)
+        progress(done, total)
     return gray, differences
 
 
-def _parts(images: npt.NDArray[np.uint8]) -> Iterator[tuple[int, Floats]]:
+def _parts(images: npt.NDArray[np.uint8]) -> Iterator[Floats]:
     step = max(1, CHUNK * 3 * 32 * 32 // max(1, images[:1].size))
     for start in range(0, len(images), step):
-        yield start, images[start : start + step].astype(np.float32)
+        yield images[start : start + step].astype(np.float32)
 
 
 def cosines(count: int, side: int = SIDE) -> Floats:

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics, version_fingerprint
+from models.data.contents import ARRAY_NAMES, measure, version_fingerprint
 from models.data.description import DatasetNote
 from models.data.fetching import LAYOUT
 from models.data.importing.files import FILES, ImageRecord, write_files
@@ -75,10 +76,7 @@ def finish(
         work / FILES,
         (_record(number, int(place), num_train, plan, names, reading) for number, place in enumerate(places)),
     )
-    progress("measuring the pixels", 0, 0)
-    mean, std = pixel_statistics(contents.train_images)
-    progress("computing the fingerprint", 0, 0)
-    content = fingerprint(contents)
+    mean, std, content = measure(contents, partial(progress, "measuring the pixels"))
     digest = version_fingerprint(content, class_names, options.fit.value, validation, groups)
     info = DatasetInfo(
         name=options.name,

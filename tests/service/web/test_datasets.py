@@ -9,7 +9,7 @@ from models.data.health.report import Finding, HealthReport, Severity
 from models.data.health.stored import StoredCheck, write_check
 from models.errors import ProblemJson
 from models.settings import Settings
-from models.store import keys
+from models.store import datasets, keys
 from models.store.states import Role
 from tests.service.datasets.photos import do_jobs, photos
 from tests.service.lab_of_one import BASE_URL, Filled, client_of, settings_in
@@ -62,6 +62,22 @@ def test_what_a_check_found_is_shown_with_the_images_to_look_at(shown: tuple[Tes
     problem: ProblemJson = {"title": "The check was given up", "detail": "the process was lost 3 times"}
     write_check(folder, StoredCheck(problem=problem))
     assert "the process was lost 3 times" in client.get("/datasets/photos").text
+
+
+def test_how_far_a_check_is_and_how_long_its_step_takes_are_shown(shown: tuple[TestClient, Filled]) -> None:
+    client, filled = shown
+    do_jobs(filled)
+    assert client.post("/api/v1/datasets/photos/health").status_code == 202
+    assert "waiting for a worker" in client.get("/datasets/photos").text
+    with filled.store.writing() as session:
+        claim = datasets.claim_next(session, "worker-1")
+        assert claim is not None
+        datasets.beat(session, claim, {"phase": "judging labels", "done": 3000, "total": 60000, "seconds_left": 120.0})
+    page = client.get("/datasets/photos").text
+    assert "judging labels, 3,000 of 60,000, about 2 min left of this step" in page
+    assert client.get("/api/v1/datasets/photos/health").json()["progress"]["seconds_left"] == 120
+    with filled.store.writing() as session:
+        datasets.end_check(session, claim)
 
 
 def test_a_failed_import_says_on_its_page_why(shown: tuple[TestClient, Filled]) -> None:

@@ -70,3 +70,11 @@ def test_a_built_in_dataset_that_cannot_be_fetched_is_a_problem_with_what_to_do(
     problem = check("tiny", tmp_path).outcome["problem"]
     assert "could be fetched from none of its sources" in problem["detail"]
     assert problem["fix"]
+
+
+def test_the_rest_of_a_phase_is_estimated_by_its_speed_in_this_attempt() -> None:
+    assert dataset_jobs.seconds_left(elapsed=10.0, done=100, left=300) == 30
+    assert dataset_jobs.seconds_left(elapsed=10.0, done=100, left=0) == 0
+    assert dataset_jobs.seconds_left(elapsed=0.2, done=100, left=300) is None
+    assert dataset_jobs.seconds_left(elapsed=10.0, done=0, left=300) is None
+    assert dataset_jobs.seconds_left(elapsed=10.0, done=7, left=-7) is None  # the total is not known

@@ -13,6 +13,7 @@ from PIL import Image
 from models.data.dataset import ImageDataset
 from models.data.health import Finding, Severity, health_report
 from models.data.health.check import families
+from models.data.health.classifiers import probabilities
 from models.data.health.duplicates import Pair, exact_copies, near_copies
 from models.data.health.labels import suspects
 from models.data.health.learning_curve import fit_power_law
@@ -197,8 +198,15 @@ def test_confident_learning_names_what_is_confidently_another_class() -> None:
     assert found[0].margin == pytest.approx(0.8)
 
 
-def test_wrong_labels_are_found_and_the_learning_curve_is_told() -> None:
-    """Three classes of pictures that are easy to tell apart, by the images' own patches: no weights are needed."""
+Progress = list[tuple[str, int, int]]
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[dict[str, Finding], set[int], Progress]:
+    """Three classes of pictures that are easy to tell apart, by the images' own patches: no weights are needed.
+
+    The findings, the images whose labels are wrong, and the progress that was told.
+    """
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 180)
     directions = np.array([(1, 0), (0, 1), (1, 1)])[labels]
@@ -209,11 +217,51 @@ def test_wrong_labels_are_found_and_the_learning_curve_is_told() -> None:
     given = labels.copy()
     given[wrong] = (labels[wrong] + 1) % 3
     pixels = images.astype(np.uint8)
-    found = checked(dataset_of(pixels[:150], pixels[150:], given[:150].tolist(), given[150:].tolist()), deep=True)
+    dataset = dataset_of(pixels[:150], pixels[150:], given[:150].tolist(), given[150:].tolist())
+    told: Progress = []
+    report = health_report(dataset, [], lambda what, done, total: told.append((what, done, total)))
+    return {one.code: one for one in report.findings}, set(wrong.tolist()), told
+
+
+def test_wrong_labels_are_found_and_the_learning_curve_is_told(
+    judged: tuple[dict[str, Finding], set[int], Progress],
+) -> None:
+    found, wrong, _ = judged
     suspected = set(found["labels.suspects"].image_ids)
-    assert len(suspected & set(wrong.tolist())) >= 5
-    assert len(suspected - set(wrong.tolist())) <= 2
+    assert len(suspected & wrong) >= 5
+    assert len(suspected - wrong) <= 2
     assert "Twice as many images would bring" in found["enough.curve"].sentence
+
+
+def test_progress_grows_to_the_total_in_every_stage(judged: tuple[dict[str, Finding], set[int], Progress]) -> None:
+    stages = {what: [(done, total) for name, done, total in judged[2] if name == what] for what, _, _ in judged[2]}
+    assert {"looking at the pixels", "computing features of the images", "judging labels"} < set(stages)
+    for what, told in stages.items():
+        assert {total for _, total in told} == {180}, what
+        assert [done for done, _ in told] == sorted(done for done, _ in told), what
+        assert told[-1][0] == 180, what
+    assert len({done for done, _ in stages["judging labels"]}) > 10
+
+
+def test_labels_are_judged_alike_on_one_core_and_on_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    values = random.normal(labels[:, None], 1, (40, 6)).astype(np.float32)
+    found = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(probabilities(values, labels, 2))
+    assert (found[0] == found[1]).all()
+    assert (found[0].argmax(axis=1) == labels).mean() > 0.8
+
+
+def test_an_image_is_judged_without_its_copies() -> None:
+    """Labels by chance, and each image ten times: a classifier that has seen a copy knows the label."""
+    random = np.random.default_rng(0)
+    values = np.repeat(random.normal(0, 1, (20, 30)), 10, axis=0).astype(np.float32)
+    labels, groups = np.repeat(random.integers(0, 2, 20), 10), np.repeat(np.arange(20), 10)
+    assert (probabilities(values, labels, 2).argmax(axis=1) == labels).mean() > 0.9
+    assert (probabilities(values, labels, 2, groups).argmax(axis=1) == labels).mean() < 0.8
 
 
 def test_the_power_law_of_errors_is_found_again() -> None:
