@@ -4,9 +4,10 @@
     python -m benchmarks.data copies       planted copies of CIFAR-10's images: recall and precision
     python -m benchmarks.data leakage      CIFAR-10's own near copies between training and test images
     python -m benchmarks.data labels       5% planted label errors on CIFAR-10: recall and precision
+    python -m benchmarks.data health       the whole check of CIFAR-10: seconds of each stage and the peak of memory
     python -m benchmarks.data memory       the peaks of an import and of an epoch on it, 5,000 images at 224 pixels
 
-`--images` takes fewer images of CIFAR-10. Each prints a line of JSON.
+`--images` takes fewer images. Each prints a line of JSON.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,11 +134,11 @@ def bench_import(folder: Path) -> dict[str, Any]:
     return found
 
 
-def bench_memory(folder: Path) -> dict[str, Any]:
-    """5,000 JPEGs at 224 pixels: the peaks of the import's own process and of its decoders, and of training on them."""
+def bench_memory(folder: Path, num_images: int) -> dict[str, Any]:
+    """JPEGs at 224 pixels: the peaks of the import's own process and of its decoders, and of training on them."""
     cifar = load_dataset("cifar10", get_settings())
     random = np.random.default_rng(0)
-    make_archive(folder / "a.zip", 5_000, lambda n: photo(random, cifar.train_images, 640, 480), "JPEG")
+    make_archive(folder / "a.zip", num_images, lambda n: photo(random, cifar.train_images, 640, 480), "JPEG")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     options = ImportOptions(name="photos", image_size=224)
@@ -147,6 +149,7 @@ def bench_memory(folder: Path) -> dict[str, Any]:
     trained = subprocess.run(command, check=True, capture_output=True, text=True)
     return {
         "cpu": cpu(),
+        "images": num_images,
         "training": trained.stdout.splitlines(),
         "seconds": round(seconds, 1),
         "own_peak_mb": own // 1024,
@@ -271,19 +274,65 @@ def bench_labels(num_images: int) -> dict[str, Any]:
     }
 
 
+# The whole check
+
+
+def bench_health(num_images: int) -> dict[str, Any]:
+    """The check of so many training images and a fifth as many test images, as a worker makes it."""
+    from benchmarks.large_images import Peak
+    from models.data.health import health_report
+    from models.networks.pretrained import load_pretrained
+
+    whole = load_dataset("cifar10", get_settings())
+    num_test = min(num_images // 5, len(whole.test_labels))
+    dataset = replace(
+        whole,
+        info=replace(whole.info, num_train=num_images, num_test=num_test),
+        train_images=whole.train_images[:num_images],
+        train_labels=whole.train_labels[:num_images],
+        test_images=whole.test_images[:num_test],
+        test_labels=whole.test_labels[:num_test],
+    )
+    stages: dict[str, float] = {}
+    last, now = "", time.perf_counter()
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal last, now
+        before, now = now, time.perf_counter()
+        stages[last] = stages.get(last, 0.0) + now - before
+        last = what
+
+    began, before = time.perf_counter(), processor_seconds()
+    with Peak() as peak:
+        weights = partial(load_pretrained, ZooName.SQUEEZENET1_1, get_settings().cache_dir)
+        report = health_report(dataset, (), progress, load_weights=weights)
+        progress("", 0, 0)
+    return {
+        "cpu": cpu(),
+        "images": num_images + num_test,
+        "seconds": round(time.perf_counter() - began, 1),
+        "processor_seconds": round(processor_seconds() - before, 1),
+        "stages": {what: round(seconds, 1) for what, seconds in stages.items() if what},
+        "own_peak_mb": peak.own,
+        "resident_peak_mb": peak.resident,
+        "findings": [one.code for one in report.findings],
+    }
+
+
 def main() -> int:
     """Run one of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["import", "memory", "copies", "leakage", "labels"])
-    parser.add_argument("--images", type=int, default=50_000, help="images of CIFAR-10's training split")
+    parser.add_argument("what", choices=["import", "memory", "copies", "leakage", "labels", "health"])
+    parser.add_argument("--images", type=int, default=50_000, help="of CIFAR-10's training split, or to import")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = {
             "import": lambda: bench_import(Path(folder)),
-            "memory": lambda: bench_memory(Path(folder)),
+            "memory": lambda: bench_memory(Path(folder), min(options.images, 5_000)),
             "copies": lambda: bench_copies(options.images),
             "leakage": lambda: bench_leakage(options.images),
             "labels": lambda: bench_labels(options.images),
+            "health": lambda: bench_health(options.images),
         }[options.what]()
     print(json.dumps({options.what: found}))
     return 0

@@ -65,8 +65,10 @@ def _change(
     stays[list(dropped)] = False
     class_names, labels = _classes_left(before, labels, stays)
     train_stays, test_stays = stays[:num_train], stays[num_train:]
-    if not train_stays.any():
-        raise Conflict("no image of the training split would be left", fix="leave some in")
+    if len(set(labels[:num_train][train_stays].tolist())) < 2:
+        raise Conflict(
+            "the training split would have images of fewer than two classes", fix="drop or relabel fewer images"
+        )
     new_train, new_test = labels[:num_train][train_stays], labels[num_train:][test_stays]
     np.save(work / "train_labels.npy", new_train)
     np.save(work / "test_labels.npy", new_test)

@@ -68,3 +68,12 @@ def test_a_class_without_images_is_gone_and_one_class_alone_is_refused(version: 
     with pytest.raises(Conflict, match="only 'cat' would have images left"):
         change_version(version, tmp_path / "3", dict.fromkeys(dogs, 0), emus, quiet)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2"]
+
+
+def test_a_training_split_of_one_class_is_refused_whatever_the_test_split_has(version: Path, tmp_path: Path) -> None:
+    labels = load_folder(version).train_labels
+    others = np.flatnonzero(labels != 0).tolist()
+    for relabelled, dropped in ((dict.fromkeys(others, 0), []), ({}, others), ({}, list(range(len(labels))))):
+        with pytest.raises(Conflict, match="training split would have images of fewer than two classes"):
+            change_version(version, tmp_path / "2", relabelled, dropped, quiet)
+    assert not list(tmp_path.iterdir())
