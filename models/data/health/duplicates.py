@@ -58,8 +58,8 @@ def exact_copies(
     total = sum(map(len, splits))
     for number, image in enumerate(chain.from_iterable(splits)):
         found[hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()].append(number)
-        if number % REPORTED == 0:
-            progress(number, total)
+        if (number + 1) % REPORTED == 0 or number + 1 == total:
+            progress(number + 1, total)
     return [group for group in found.values() if len(group) > 1]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from models.data.importing import source as limits
 from models.data.importing.arrays import check_free_space
-from models.data.importing.layouts.tables import GROUP_COLUMNS, LABEL_COLUMNS
+from models.data.importing.layouts.tables import FILE_COLUMNS, GROUP_COLUMNS, LABEL_COLUMNS
 from models.data.importing.names import class_name, shown, split_of
 from models.data.importing.source import MAX_IMAGE_BYTES, Entry, Listing, Source, too_many
 from models.errors import ArchiveError, DataUnavailable
@@ -16,6 +16,8 @@ from models.files import make_folder, remove_tree, storage_errors
 SUFFIX, MAGIC = ".parquet", b"PAR1"
 IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo", "jpg", "png", "pixel_values")
 MORE_LABEL_COLUMNS = (*LABEL_COLUMNS, "fine_label", "labels_fine", "cls")
+INDEX = "__index_level_0__"
+"""What pandas calls a table's index that has no name."""
 ROWS_AT_ONCE = 64
 FIX = "save the dataset with its images inside (datasets: Dataset.to_parquet), and one column of labels"
 
@@ -51,13 +53,11 @@ class ParquetSource:
             for batch in self._batches(opened, name, columns):
                 for record in batch.to_pylist():
                     shown_path = (record[image] or {}).get("path") if has_path else None
-                    value = record[label]
-                    text = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value
                     self.listing.entries.append(
                         Entry(
                             f"{name}#{row}" + (f" {shown_path}" if shown_path else ""),
                             0,
-                            label=None if text is None or text == -1 else class_name(str(text)),
+                            label=_label(record[label], names),
                             split=split,
                             group=None if group is None or record[group] is None else str(record[group]),
                         )
@@ -79,6 +79,9 @@ class ParquetSource:
         features = _features(schema)
         named = {column: feature["names"] for column, feature in features.items() if "names" in feature}
         likely = [column for column in schema.names if column.casefold() in MORE_LABEL_COLUMNS]
+        others = [column for column in schema.names if column not in (*held, INDEX)]
+        if len(others) == 1 and others[0].casefold() not in FILE_COLUMNS:
+            likely = others  # whatever it is called
         labels = sorted({*named, *likely} & set(schema.names), key=lambda one: _rank(one, MORE_LABEL_COLUMNS))
         if not labels:
             raise ArchiveError(
@@ -181,6 +184,24 @@ def _pyarrow() -> Any:
             fix="pip install 'epochal[data]' where the worker runs, or save the images as files in folders",
         ) from error
     return parquet
+
+
+def _label(value: Any, names: list[str] | None) -> str | None:
+    """The class of a row's value: a name, a number of one in `names`, or a list of one such; None without a class.
+
+    pandas writes whole numbers as floats where some are missing.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        return _label(value[0], names)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if not isinstance(value, str | int) or value == -1:
+        return None
+    if names and isinstance(value, int) and 0 <= value < len(names):
+        value = names[value]
+    return class_name(str(value)) or None
 
 
 def _features(schema: Any) -> dict[str, Any]:

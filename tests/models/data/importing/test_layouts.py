@@ -297,6 +297,27 @@ def test_one_parquet_file_of_one_split(tmp_path: Path) -> None:
     assert set(labels_of(tmp_path / "x.parquet").values()) == {"a", "b"}
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "classes", "left_out"),
+    [
+        ("animal", ["ant", "bee", None, "ant"], {"ant", "bee"}, 1),  # the only other column
+        ("label", [0.0, 1.0, float("nan"), 0.0], {"0", "1"}, 1),  # pandas' numbers where one is missing
+        ("labels", [["ant"], ["bee"], ["ant", "bee"], []], {"ant", "bee"}, 2),
+        ("label", [b"ant", b"bee", b"", b"ant"], {"ant", "bee"}, 1),
+        ("label", ["ant", "bee", " ", "ant"], {"ant", "bee"}, 1),
+    ],
+)
+def test_parquet_without_a_description_of_its_columns(
+    tmp_path: Path, column: str, values: list[Any], classes: set[str], left_out: int
+) -> None:
+    count = len(values)
+    table = pa.table({"image": [png(n) for n in range(count)], column: values, "__index_level_0__": range(count)})
+    pq.write_table(table, tmp_path / "x.parquet")
+    layout, _, _ = understand(tmp_path / "x.parquet")
+    assert {one.label for one in layout.samples} == classes
+    assert [why for _, why in layout.left_out] == ["has no label in its row"] * left_out
+
+
 def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(pa.table({"img": [png()], "label": ["a"]}), tmp_path / "x.parquet")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
