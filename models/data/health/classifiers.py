@@ -213,7 +213,7 @@ def _train(
     inputs, targets = torch.from_numpy(values), torch.from_numpy(labels)
 
     def layer(num_inputs: int, num_outputs: int) -> nn.Linear:
-        made = nn.utils.skip_init(nn.Linear, num_inputs, num_outputs)
+        made: nn.Linear = nn.utils.skip_init(nn.Linear, num_inputs, num_outputs)  # type: ignore[no-untyped-call]
         bound = num_inputs**-0.5
         with torch.no_grad():
             for parameter in made.parameters():

@@ -74,7 +74,7 @@ def test_how_far_a_check_is_and_how_long_its_step_takes_are_shown(shown: tuple[T
         assert claim is not None
         datasets.beat(session, claim, {"phase": "judging labels", "done": 3000, "total": 60000, "seconds_left": 120.0})
     page = client.get("/datasets/photos").text
-    assert "judging labels, 3,000 of 60,000, about 2 min left of this step" in page
+    assert "judging labels, 3\u202f000 of 60\u202f000, about 2 min left of this step" in page
     assert client.get("/api/v1/datasets/photos/health").json()["progress"]["seconds_left"] == 120
     with filled.store.writing() as session:
         datasets.end_check(session, claim)
