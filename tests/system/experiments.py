@@ -8,10 +8,10 @@ from tests.processes import wait_until
 
 
 def small_spec(**changes: Any) -> dict[str, Any]:
-    """A real experiment that takes about a second: baseline on a part of CIFAR-10."""
+    """A real experiment of 24 steps: baseline on a part of CIFAR-10."""
     spec = {
         "name": "small",
-        "dataset": {"name": "cifar10", "train_limit": 1000, "val_limit": 500},
+        "dataset": {"name": "cifar10", "train_limit": 400, "val_limit": 100},
         "model": "baseline",
         "optimizer": {"name": "sgd", "lr": 0.02, "momentum": 0.9},
         "epochs": 3,
@@ -23,7 +23,8 @@ def small_spec(**changes: Any) -> dict[str, Any]:
 
 def long_spec(**changes: Any) -> dict[str, Any]:
     """One that goes on until somebody cancels it, an epoch a second or so."""
-    return small_spec(name="long", epochs=2000, **changes)
+    images = {"name": "cifar10", "train_limit": 1000, "val_limit": 500}
+    return small_spec(name="long", epochs=2000, dataset=images, **changes)
 
 
 def epochs_done(client: Client, experiment_id: int) -> int:

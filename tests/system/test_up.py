@@ -17,13 +17,13 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import yaml
 from PIL import Image
 
 from benchmarks.faults.waiting import patience
-from service.cli.client import Client
 from tests.processes import wait_until
-from tests.system.experiments import long_spec, small_spec, wait_until_ended
-from tests.system.foreign import EPOCHAL, foreign_environment
+from tests.system.experiments import long_spec, small_spec
+from tests.system.foreign import EPOCHAL, foreign_environment, run_commands
 
 SECONDS = 60.0
 """For one answer: the first requests of a lab wait for imports, which take a busy machine longer than httpx waits."""
@@ -87,14 +87,27 @@ def test_other_packages_of_the_same_names_do_no_harm_and_ctrl_c_stops_everything
     with up(tmp_path / "lab") as (process, url, children):
         assert get(f"{url}/readyz").status_code == 200
         assert len(children) >= 3, "broker, API and worker"
-        with Client(url) as client:  # the worker forks a process that trains, the API starts one that decodes
-            number = client.post("/experiments", small_spec(epochs=1))["id"]
-            ended = wait_until_ended(client, number)
-            assert ended["status"] == "completed", ended["reason"]
+        folder = tmp_path / "foreign"
+        (folder / "spec.yaml").write_text(yaml.safe_dump(small_spec(epochs=1)))
+        write_photos(folder / "photos")
+        commands = [  # the worker forks processes that train and import, the API starts one that describes networks
+            "submit spec.yaml --watch",
+            "watch 1",
+            "show 1",
+            "curves 1",
+            "kernels 1",
+            "data add photos",
+            "classify 1 photos/a/0.png",
+            "classify 1 photos --csv labels.csv",
+        ]
+        said = run_commands(folder, [[*command.split(), "--url", url] for command in commands])
+        assert "completed; best validation accuracy" in said
+        assert (folder / "curves-1.png").read_bytes().startswith(b"\x89PNG")
+        assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 8
         large = io.BytesIO()
-        Image.new("RGB", (3000, 3000)).save(large, "png")
+        Image.new("RGB", (3000, 3000)).save(large, "png")  # the API starts a process that decodes it
         predicted = httpx.post(
-            f"{url}/api/v1/experiments/{number}/predictions", files={"image": large.getvalue()}, timeout=SECONDS
+            f"{url}/api/v1/experiments/1/predictions", files={"image": large.getvalue()}, timeout=SECONDS
         )
         assert predicted.status_code == 200, predicted.text
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
@@ -103,6 +116,14 @@ def test_other_packages_of_the_same_names_do_no_harm_and_ctrl_c_stops_everything
     left = {path.name for path in (tmp_path / "lab").rglob("*") if path.is_socket()}
     assert not left
     assert not (tmp_path / "lab" / "lab.json").exists()
+
+
+def write_photos(folder: Path) -> None:
+    """Eight pictures of two classes."""
+    for number, name in enumerate(("a", "b")):
+        (folder / name).mkdir(parents=True)
+        for shade in range(4):
+            Image.new("RGB", (12, 12), (90 * number, 60 * shade, 30)).save(folder / name / f"{shade}.png")
 
 
 def test_a_lab_shows_its_first_key_once_and_when_killed_takes_its_processes_with_it_and_starts_again(

@@ -277,7 +277,7 @@ def test_a_backup_does_not_follow_a_record_that_leads_out(
 bytes_at = strategies.tuples(strategies.integers(0, 1 << 20), strategies.binary(min_size=1, max_size=16))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=strategies.lists(bytes_at, min_size=1, max_size=4), cut=strategies.integers(0, 4096))
 def test_whatever_is_changed_in_a_backup_it_is_restored_whole_or_refused(
     changes: list[tuple[int, bytes]],
@@ -307,7 +307,7 @@ names = strategies.text(min_size=0, max_size=40) | strategies.lists(
 ).map("/".join)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=names, kind=strategies.sampled_from([*b"01234567SLKxgV\0"]), size=strategies.integers(0, 2000))
 def test_whatever_is_added_to_a_backup_it_is_refused(
     name: str, kind: int, size: int, contents: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
