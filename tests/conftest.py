@@ -38,16 +38,18 @@ TOGETHER = (
 """Modules of tests/worker that one process runs one after the other: starting a worker takes eight seconds."""
 
 LONG = (
-    "service/predictions/test_predictor.py",
     "service/http/test_openapi.py",
-    "service/studies/test_routes.py",
-    "worker/training/diagnosis/test_divergence.py",
-    "worker/training/batches/test_augmentation.py",
-    "worker/training/test_divergence_stops.py",
-    "service/http/test_prefix.py",
-    "service/cli/test_unpacking.py",
-    "service/predictions/test_routes.py",
+    "models/test_queue.py",
     "worker/training/test_engine.py",
+    "worker/training/batches/test_accumulation.py",
+    "service/http/test_perimeter.py",
+    "service/datasets/test_routes.py",
+    "models/verdict/test_consistency.py",
+    "models/networks/test_describe.py",
+    "models/networks/test_export.py",
+    "service/studies/test_routes.py",
+    "service/catalogue/test_describing.py",
+    "service/cli/test_unpacking.py",
 )
 """The longest modules that compute: they begin first, as one that came last would leave the other cores idle."""
 
