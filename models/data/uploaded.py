@@ -12,6 +12,7 @@ import difflib
 import json
 import re
 import secrets
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -65,10 +66,16 @@ class FoundDataset:
     """Of an uploaded version."""
 
 
+def nearest_name(text: str) -> str:
+    """A valid name like a folder's or a file's: `my photos` as `my-photos`, `Köln` as `Koln`; empty without one."""
+    ascii_alone = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_alone).lstrip("0123456789.-_")[:64].rstrip("-._")
+
+
 def check_dataset_name(name: str) -> None:
     """Raise InvalidRequest, with the nearest valid name, unless an uploaded dataset may be called that."""
     if not NAME.fullmatch(name):
-        nearest = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._").lstrip("0123456789.-_")[:64]
+        nearest = nearest_name(name)
         entry = {"field": "name", "message": RULE, "value": name[:100], **({"nearest": nearest} if nearest else {})}
         fix = f"call it {nearest}" if nearest else "call it photos, for instance"
         raise InvalidRequest(f"{RULE}; {name[:100]!r} is not of that form", fix=fix, errors=[entry])

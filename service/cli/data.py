@@ -51,9 +51,7 @@ class ImportFailed(EpochalError):
 @app.command()
 def add(
     path: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A folder of images, or a zip, tar or tar.gz.")],
-    name: Annotated[
-        str | None, typer.Option(help="What specs call it; the folder's or file's name if left out.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="What specs call it; like the folder or file if left out.")] = None,
     image_size: Annotated[
         int | None, typer.Option(min=8, max=1024, help="Side of the stored images; by their own sizes if left out.")
     ] = None,
@@ -82,7 +80,7 @@ def add(
 
     After Ctrl-C or a broken connection the same command continues where it stopped.
     """
-    from models.data.uploaded import check_dataset_name
+    from models.data.uploaded import check_dataset_name, nearest_name
 
     if not path.exists():
         raise typer.BadParameter(f"there is no file or folder {visible(path)}", param_hint="DIR|FILE")
@@ -94,7 +92,7 @@ def add(
         "test_fraction": test_fraction,
         "seed": seed,
     }
-    called = name or _name_of(path)
+    called = name or nearest_name(_name_of(path)) or _name_of(path)
     check_dataset_name(called)
     if dry_run:
         _show_plan(path, called, asked)

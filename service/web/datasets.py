@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from models.data.description import ImportChoices
 from models.data.importing.options import Fit, OnBroken
-from models.data.uploaded import check_dataset_name
+from models.data.uploaded import check_dataset_name, nearest_name
 from models.errors import EpochalError, InvalidRequest
 from models.store.states import DatasetStatus
 from service.datasets.datasets import Datasets
@@ -149,7 +149,8 @@ def _read_fields(received: Received) -> tuple[str, ImportChoices]:
 
 
 def _name_of(filename: str) -> str:
-    return filename.rpartition("/")[2].partition(".")[0].replace(" ", "-")
+    stem = filename.rpartition("/")[2].partition(".")[0]
+    return nearest_name(stem) or stem
 
 
 def _remove(path: Path) -> None:

@@ -50,7 +50,8 @@ def health_report(
     measures = measure(*splits, progress=partial(progress, "looking at the pixels"))
     found += quality_findings(*measures, dataset.info.size)
     exact = exact_copies(*splits, progress=partial(progress, "searching for equal images"))
-    near = near_copies(*splits, progress=progress)
+    others = [image for group in exact for image in group[1:]]
+    near = near_copies(*splits, without=others, progress=progress)
     found += copies(exact, near, labels, _split_numbers(dataset), dataset.info.class_names)
     features = None
     if deep:
@@ -78,15 +79,22 @@ def copies(
     splits: npt.NDArray[np.int64],
     class_names: Sequence[str],
 ) -> list[Finding]:
-    """Findings on copies: those across splits, those with different labels, exact ones, near ones."""
+    """Findings on copies: those across splits, those with different labels, exact ones, near ones.
+
+    `near` has pairs of different pixels alone: of images with equal ones it names the first.
+    """
     pairs = [(group[0], other) for group in exact for other in group[1:]]
-    same = {frozenset(pair) for pair in pairs}
-    alike = [(pair.first, pair.second) for pair in near if frozenset((pair.first, pair.second)) not in same]
+    alike = [(pair.first, pair.second) for pair in near]
     both = [*pairs, *alike]
     across = [(a, b) for a, b in both if splits[a] != splits[b]]
+    equal = {group[0]: group for group in exact}
+    alike_groups = [*exact, *([*equal.get(a, [a]), *equal.get(b, [b])] for a, b in alike)]
+    earliest = [min(splits[image] for image in group) for group in alike_groups]
+    later = sorted(
+        {image for group, first in zip(alike_groups, earliest, strict=True) for image in group if splits[image] > first}
+    )
     found = []
-    if across:
-        later = sorted({a if splits[a] > splits[b] else b for a, b in across})
+    if later:
         of_test = [image for image in later if splits[image] == 2]
         total = int((splits == 2).sum())
         part = f"{len(of_test):,} of {total:,} test images ({percent(len(of_test) / max(1, total))})"
@@ -153,7 +161,7 @@ def _judge(
     """Add findings on labels and on the number of images. Returns the features used; None with too few images."""
     from models.data.health.classifiers import probabilities
     from models.data.health.features import features
-    from models.data.health.labels import suspects
+    from models.data.health.labels import better_than_guessing, suspects
     from models.data.health.learning_curve import learning_curve  # these need torch
 
     names = dataset.info.class_names
@@ -178,7 +186,9 @@ def _judge(
 
     told("judging labels", 0)
     judged = probabilities(values, own, len(names), own_groups, partial(told, "judging labels"))
-    doubted = [one for one in suspects(judged, own) if one.margin >= MIN_MARGIN]
+    doubted = []
+    if better_than_guessing(judged, own):
+        doubted = [one for one in suspects(judged, own) if one.margin >= MIN_MARGIN]
     if doubted:
         worst = doubted[0]
         sentence = (

@@ -7,7 +7,7 @@ and studio backgrounds have similar low frequencies without being copies.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain, product
@@ -66,16 +66,18 @@ def exact_copies(
 def near_copies(
     *splits: npt.NDArray[np.uint8],
     within: bool = True,
+    without: Sequence[int] = (),
     progress: Progress = lambda what, done, total: None,
 ) -> list[Pair]:
     """Pairs of images that differ only by mirroring, cropping, brightness or compression.
 
     Each split is uint8 (N, C, S, S), and images are numbered through all of them. Each pair occurs once, with `first`
     below `second`, the most similar first. Without `within` only pairs of the last split with earlier ones are
-    searched, which is faster.
+    searched, which is faster. The images `without` are left out: of a thousand exact copies each pair would be found.
     """
     gray, differences = thumbnails(*splits, progress=partial(progress, "reducing the images"))
     own, mirror = describe(gray, differences), describe(*mirrored(gray, differences))
+    own[list(without)] = mirror[list(without)] = 0  # which correlates with nothing
     total = len(gray)
     last = total - len(splits[-1])
     best: dict[tuple[int, int], float] = {}

@@ -24,6 +24,16 @@ class Suspect:
     """By how much the likely class is more probable than the label's, from 0 to 1."""
 
 
+def better_than_guessing(probabilities: Floats, labels: npt.NDArray[np.int64]) -> bool:
+    """Whether out-of-fold predictions agree with the labels more often than always naming the largest class would.
+
+    By more than two standard errors. Otherwise, as with a handful of images, what they say of a label is chance.
+    """
+    share = float(np.bincount(labels).max()) / len(labels)
+    agreed = float((probabilities.argmax(axis=1) == labels).mean())
+    return agreed - share > 2 * np.sqrt(share * (1 - share) / len(labels))
+
+
 def suspects(probabilities: Floats, labels: npt.NDArray[np.int64]) -> list[Suspect]:
     """The images whose label is probably wrong, those with the largest margin first.
 

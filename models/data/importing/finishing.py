@@ -120,9 +120,15 @@ def _classes_left(
     if lost:
         warnings.append("none of their images can be read, so not among the classes: " + ", ".join(map(repr, lost)))
     in_train = np.bincount(plan.labels[: plan.num_train][kept[: plan.num_train]], minlength=len(plan.class_names))
-    only_test = [shown(plan.class_names[number]) for number in left if not in_train[number]]
-    if only_test:
-        warnings.append("only in the test split, so nothing is learned of them: " + ", ".join(map(repr, only_test)))
+    trained = kept[: plan.num_train] & ~plan.validation
+    learned = np.bincount(plan.labels[: plan.num_train][trained], minlength=len(plan.class_names))
+    for what, unseen in (
+        ("only in the test split", [number for number in left if not in_train[number]]),
+        ("not among the images to train on", [number for number in left if in_train[number] and not learned[number]]),
+    ):
+        if unseen:
+            listed = ", ".join(f"'{shown(plan.class_names[number])}'" for number in unseen)
+            warnings.append(f"{what}, so nothing is learned of them: {listed}")
     if (in_train > 0).sum() < 2:
         raise ArchiveError(
             "of the training split, images of fewer than two classes can be read",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.data.fetching import read_note
-from models.data.uploaded import find_dataset
+from models.data.uploaded import check_dataset_name, find_dataset, nearest_name
 from models.errors import SpecError
 from models.spec.data import DatasetSpec
 from tests.models.data.importing.archives import classes, make_zip, run
@@ -39,3 +39,21 @@ def test_a_fingerprint_from_before_names_were_part_of_it_is_still_found(folders:
     assert found.folder == folders.datasets_dir / "photos" / "2", "the newest of those that it may mean"
     with pytest.raises(SpecError):
         find_dataset(DatasetSpec(name="photos", fingerprint="0" * 64), folders)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("photos", "photos"),
+        ("my photos", "my-photos"),
+        ("2024, K\u00f6ln (b\u00e4ume)", "Koln-baume"),
+        ("a" * 80, "a" * 64),
+        ("a" * 63 + " b", "a" * 63),
+        ("\u72ac\u732b", ""),
+        ("17", ""),
+    ],
+)
+def test_a_folder_gives_its_dataset_a_valid_name_like_its_own(folder: str, name: str) -> None:
+    assert nearest_name(folder) == name
+    if name:
+        check_dataset_name(name)

@@ -136,8 +136,17 @@ def _list(names: set[str], most: int = 4) -> str:
 
 
 def merge_only_split(layout: Layout) -> None:
-    """Treat a single split that holds all images as no split, so that a test split is made."""
+    """Treat a single split that holds all images as no split, so that a test split is made.
+
+    With validation and test images alone, the validation images are those to train on.
+    """
     splits = {one.split for one in layout.samples}
+    if splits == {Split.VALIDATION, Split.TEST}:
+        layout.samples = [
+            Sample(one.entry, one.label, None if one.split is Split.VALIDATION else one.split, one.group)
+            for one in layout.samples
+        ]
+        layout.warnings.append("there is no training split, so the images of the validation split are trained on")
     if len(splits) == 1 and splits != {None}:
         (only,) = splits
         layout.samples = [Sample(one.entry, one.label, None, one.group) for one in layout.samples]

@@ -20,8 +20,10 @@ class Finder:
     As they are written first; if that finds none, whatever the capitals and the way in which accents are composed.
     """
 
-    def __init__(self, images: Iterable[Candidate]) -> None:
+    def __init__(self, images: Iterable[Candidate], *, before: "Finder | None" = None) -> None:
+        """`before` is asked first; these images are where a name alone is meant that it has several times."""
         self._images = list(images)
+        self._before = before
         self._exact = _Index((one.parts, one.number) for one in self._images)
 
     @cached_property
@@ -33,6 +35,10 @@ class Finder:
 
         None for none, or for more than one.
         """
+        if self._before is not None:
+            found = self._before.find(written, folder)
+            if found is not None or "/" in written or "\\" in written:
+                return found
         name = written.strip().replace("\\", "/").removeprefix("./")
         if "://" in name:
             name = unquote(urlsplit(name).path)

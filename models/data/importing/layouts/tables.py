@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from models.data.importing.layouts.finder import Finder
-from models.data.importing.layouts.layout import Files, Layout, Sample, sample
+from models.data.importing.layouts.layout import Candidate, Files, Layout, Sample, sample
 from models.data.importing.layouts.table_files import Table, read_tables
 from models.data.importing.names import Split, shown, split_of
 from models.data.importing.options import ImportOptions
@@ -49,13 +49,17 @@ def recognise(files: Files, options: ImportOptions, *, surely: bool) -> Layout |
     if not found:
         return None
     finder = Finder(files.images)
+    of_splits: dict[Split, Finder] = {}
     layout = Layout("", [])
     named: dict[int, str] = {}
     used = []
     for table in found:
-        if _take(table, finder, layout, named, options, files, surely):
+        split = _split_of_table(table) or Split.TRAIN
+        if split not in of_splits:
+            of_splits[split] = Finder((one for one in files.images if _is_of(one, split)), before=finder)
+        if _take(table, of_splits[split], layout, named, options, files, surely):
             used.append(table.name)
-    if not used or len(named) < MIN_COVERED * len(files.images) or (surely and not layout.samples):
+    if not used or len(named) < MIN_COVERED * _num_labelled(files, named) or (surely and not layout.samples):
         return None
     what = ", ".join(f"'{shown(name)}'" for name in used[:3]) + (" and more" if len(used) > 3 else "")
     layout.name = f"images with a table of labels ({what})"
@@ -63,6 +67,17 @@ def recognise(files: Files, options: ImportOptions, *, surely: bool) -> Layout |
         if one.number not in named:
             layout.left_out.append((one.name, f"no row of {what} names it"))
     return layout
+
+
+def _is_of(one: Candidate, split: Split) -> bool:
+    """Whether an image is in a folder of this split."""
+    return any(split_of(part) is split for part in one.parts[:-1])
+
+
+def _num_labelled(files: Files, named: Collection[int]) -> int:
+    """The images that may have labels: without those of a test split of which none has one, as Kaggle gives them."""
+    tests = [one.number for one in files.images if _is_of(one, Split.TEST)]
+    return len(files.images) - (0 if any(number in named for number in tests) else len(tests))
 
 
 def groups_beside(files: Files, options: ImportOptions) -> dict[int, str]:

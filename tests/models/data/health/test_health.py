@@ -15,7 +15,7 @@ from models.data.health import Finding, Severity, health_report
 from models.data.health.check import families
 from models.data.health.classifiers import probabilities
 from models.data.health.duplicates import Pair, exact_copies, near_copies
-from models.data.health.labels import suspects
+from models.data.health.labels import better_than_guessing, suspects
 from models.data.health.learning_curve import fit_power_law
 from models.data.importing import ImageRecord
 from models.data.info import DatasetInfo
@@ -174,6 +174,17 @@ def test_copies_across_splits_and_with_different_labels_are_told_apart() -> None
     assert found["duplicates.labels"].image_ids == [11, 30]
 
 
+def test_of_many_equal_images_each_is_counted_once_and_leaks_by_a_copy_of_any() -> None:
+    train, test = scenes(60), scenes(21, seed=1)
+    train[:20] = train[0]
+    test[3] = test[8] = train[20][:, :, ::-1]  # of two equal test images, both are near copies of a training image
+    found = checked(dataset_of(train, test, [0, 1, 2] * 20, [0, 1, 2] * 7))
+    assert found["duplicates.exact"].figures["groups"] == [list(range(20)), [63, 68]]
+    assert "20 images have the same pixels as another" in found["duplicates.exact"].sentence
+    assert found["duplicates.near"].figures["pairs"] == [(20, 63)]
+    assert found["duplicates.leakage"].image_ids == [63, 68]
+
+
 def test_a_given_validation_split_leaks_too() -> None:
     train = scenes(60)
     train[50] = train[0]
@@ -196,6 +207,14 @@ def test_confident_learning_names_what_is_confidently_another_class() -> None:
     found = suspects(sure, labels)
     assert [(one.image, one.label, one.likely) for one in found] == [(2, 0, 1)]
     assert found[0].margin == pytest.approx(0.8)
+
+
+def test_labels_are_not_doubted_by_what_does_not_know_better_than_guessing() -> None:
+    labels = np.array([0, 1] * 8)
+    right = np.eye(2, dtype=np.float32)[labels]
+    assert better_than_guessing(right, labels)
+    assert not better_than_guessing(right, np.array([0, 1, 1, 0] * 4))
+    assert not better_than_guessing(np.eye(2, dtype=np.float32)[[0] * 16], np.array([0] * 13 + [1] * 3))
 
 
 Progress = list[tuple[str, int, int]]

@@ -152,3 +152,11 @@ def test_the_fingerprint_names_all_that_a_dataset_is(tmp_path: Path) -> None:
     assert len({fingerprint(load_folder(tmp_path / str(number))) for number in range(7)}) == 1, "the same arrays"
     again = run(make_zip(tmp_path / "7.zip", held_out), tmp_path / "7")
     assert again.fingerprint == found["validation"].fingerprint
+
+
+def test_classes_that_are_never_trained_on_are_named(tmp_path: Path) -> None:
+    contents = {**classes("cat", "dog", above="train/"), **classes("cat", "emu", above="val/")}
+    contents |= classes("dog", "fox", above="test/")
+    report = run(make_zip(tmp_path / "a.zip", contents), tmp_path / "1")
+    assert "only in the test split, so nothing is learned of them: 'fox'" in report.warnings
+    assert "not among the images to train on, so nothing is learned of them: 'emu'" in report.warnings

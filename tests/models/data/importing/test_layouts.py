@@ -318,6 +318,13 @@ def test_parquet_without_a_description_of_its_columns(
     assert [why for _, why in layout.left_out] == ["has no label in its row"] * left_out
 
 
+def test_validation_and_test_images_alone_are_trained_on_and_tested_with(tmp_path: Path) -> None:
+    path = zipped(tmp_path, images(*(f"{split}/{k}/{n}.jpg" for split in ("val", "test") for k in "ab" for n in "12")))
+    _, plan, _ = understand(path)
+    assert (plan.num_train, len(plan.entries), plan.validation.any()) == (4, 8, False)
+    assert "no training split" in plan.warnings[0]
+
+
 def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(pa.table({"img": [png()], "label": ["a"]}), tmp_path / "x.parquet")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)

@@ -163,3 +163,26 @@ def test_more_classes_than_any_dataset_has_are_refused(tmp_path: Path, monkeypat
     with pytest.raises(ArchiveError, match="8 classes for 8 images, and at most 6") as caught:
         understand(archive(tmp_path, csv(rows)))
     assert "captions" in str(caught.value.fix)
+
+
+def test_names_that_training_and_test_images_share_are_those_of_the_tables_split(tmp_path: Path) -> None:
+    files = images(*(f"{split}/{n}.jpg" for split in ("train", "test") for n in range(8)))
+    train, test = (
+        csv([(str(n), label) for n, (_, label) in enumerate(ROWS)], "id,label"),
+        csv([("3", "emu")], "id,label"),
+    )
+    one = zipped(tmp_path, {**files, "labels.csv": train.encode()})
+    assert labels_of(one) == {f"train/{n}.jpg": label for n, (_, label) in enumerate(ROWS)}
+    both = zipped(tmp_path, {**files, "train.csv": train.encode(), "test.csv": test.encode()})
+    assert labels_of(both) == {f"train/{n}.jpg": label for n, (_, label) in enumerate(ROWS)} | {"test/3.jpg": "emu"}
+
+
+def test_images_to_predict_do_not_count_against_a_table_however_many(tmp_path: Path) -> None:
+    """Kaggle's Dog Breed Identification has 10,222 labelled images in train and 10,357 others in test."""
+    files = images(*(f"train/{n:x}.jpg" for n in range(8)), *(f"test/{n:x}.jpg" for n in range(100, 140)))
+    path = zipped(
+        tmp_path,
+        {**files, "labels.csv": csv([(f"{n:x}", label) for n, (_, label) in enumerate(ROWS)], "id,breed").encode()},
+    )
+    assert len(labels_of(path)) == 8
+    assert len(left_out(path)) == 40
