@@ -31,7 +31,7 @@ def better_than_guessing(probabilities: Floats, labels: npt.NDArray[np.int64]) -
     """
     share = float(np.bincount(labels).max()) / len(labels)
     agreed = float((probabilities.argmax(axis=1) == labels).mean())
-    return agreed - share > 2 * np.sqrt(share * (1 - share) / len(labels))
+    return agreed - share > 2 * float(np.sqrt(share * (1 - share) / len(labels)))
 
 
 def suspects(probabilities: Floats, labels: npt.NDArray[np.int64]) -> list[Suspect]:
