@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from models.spec.overrides import overlap
 from models.spec.search import Pruner, in_words, space_of, value_text
 from models.spec.trials import title_of
 from models.studies.blocks import (
@@ -21,7 +22,7 @@ from models.studies.comparison import Judgement, compare, holm
 from models.studies.results import RowResult, StudyResult
 from models.studies.search import Ending, num_startup
 from models.studies.search_results import SearchResult
-from models.studies.setup import describe_setup
+from models.studies.setup import describe_setup, setup_row
 from models.text import duration, percent, plural
 
 MOST_PANELS = 5
@@ -75,6 +76,7 @@ def _alike(best: RowResult | None, ranked: Sequence[RowResult]) -> list[RowResul
 def _setup(study: StudyResult, search: SearchResult) -> Iterable[Block]:
     how = SAMPLERS[search.spec.sampler.value].format(startup=plural(num_startup(search.num_trials), "trial"))
     rows = [(what, words) for what, words in describe_setup(study) if what not in ("Seeds", "Budget")]
+    rows += list(_in_common(study, search))
     rows += [
         ("Trials", f"{plural(search.num_trials, 'trial')} at most, each one run; seed {search.spec.seed}"),
         ("Drawn", how),
@@ -85,6 +87,20 @@ def _setup(study: StudyResult, search: SearchResult) -> Iterable[Block]:
     yield Table(("What", "How"), tuple(rows), texts=("What", "How"))
     space = tuple((field, in_words(dimension)) for field, dimension in space_of(search.spec).items())
     yield Table(("Field", "May be"), space, texts=("Field", "May be"))
+
+
+def _in_common(study: StudyResult, search: SearchResult) -> Iterable[tuple[str, str]]:
+    """What every trial is: the fields of the spec that are not looked for."""
+    if not study.rows:
+        return
+    _, network, _, images, epochs = setup_row(study.rows[0])
+    for what, words, fields in (
+        ("Network", network, ("model",)),
+        ("Images of a trial", f"{images} (training + validation)", ("dataset",)),
+        ("Epochs", epochs, ("epochs",)),
+    ):
+        if not any(overlap(field, known) for field in fields for known in space_of(search.spec)):
+            yield what, words
 
 
 def _trials(study: StudyResult, search: SearchResult) -> Iterable[Block]:
