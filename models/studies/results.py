@@ -75,8 +75,8 @@ class RowResult:
 
     @property
     def label(self) -> str:
-        """Key and title, for tables and pictures."""
-        return self.key if self.title == self.key else f"{self.key}  {self.title}"
+        """Key and title, for tables and pictures; the title alone where it says no more than the key."""
+        return self.title if self.title.casefold() == self.key.casefold() else f"{self.key}  {self.title}"
 
     @property
     def kept(self) -> float:

@@ -82,6 +82,12 @@ def test_the_set_up_names_every_setting_by_which_trainings_differ() -> None:
         assert setup_row(replace(row("a", 0.5), spec=spec))[2] == f"{plain}, {words}"
 
 
+def test_a_title_that_says_no_more_than_the_key_stands_alone() -> None:
+    assert row("wide", 0.5).label == "wide"
+    assert replace(row("wide", 0.5), title="Wide").label == "Wide"
+    assert replace(row("wide", 0.5), title="More channels").label == "wide  More channels"
+
+
 def test_a_study_without_any_run_has_a_report() -> None:
     report = build_report(StudyResult(1, "t", "", "queued", _spec(), []))
     assert report.summary == ("No row has a score yet.",)

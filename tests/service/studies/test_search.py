@@ -336,7 +336,14 @@ def test_the_report_of_a_search_names_the_best_trial_and_the_fields_that_matter(
     first = client.get(f"/api/v1/studies/{study['id']}/report.{form}").text
     client.app.state.renderings._cached.clear()  # type: ignore[attr-defined]
     assert client.get(f"/api/v1/studies/{study['id']}/report.{form}").text == first
-    for words in ("Which rate?", "Which fields matter", "matters most", "8 of 8 trials have ended", "0.0001 to 0.1"):
+    for words in (
+        "Which rate?",
+        "Which fields matter",
+        "matters most",
+        "8 of 8 trials have ended",
+        "0.0001 to 0.1",
+        "Images of a trial",
+    ):
         assert words in first
     assert f"The best trial, {study['search']['best']['key']}, reaches" in first
     assert "data:image/svg+xml;base64," in first
