@@ -162,6 +162,10 @@ def _describe(
     note = read_note(source)
     digest = version_fingerprint(content, class_names, info.fit, validation, groups)
     said = f"{plural(num_relabelled, 'image')} relabelled and {num_dropped:,} dropped since the version before"
+    learned = np.bincount(train[~validation], minlength=len(class_names))
+    unseen = ", ".join(f"'{name}'" for name, count in zip(class_names, learned, strict=True) if not count)
+    if unseen:
+        said += f"; not among the images to train on, so that nothing is learned of them: {unseen}"
     report: ImportReportJson = {
         **note.get("report", {}),
         "classes": _counts(class_names, train, validation, test),

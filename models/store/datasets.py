@@ -352,6 +352,14 @@ def archives_waiting(session: Session) -> set[str]:
     return {str(options["archive"]) for options in session.scalars(select(DatasetJob.options)) if "archive" in options}
 
 
+def unclaimed_archives(session: Session, name: str, version: int | None = None) -> list[str]:
+    """The uploaded files that wait for an import of a name, or of one version. No worker has begun to read them."""
+    query = select(DatasetJob.options).where(DatasetJob.dataset == name, DatasetJob.claimed_by.is_(None))
+    if version is not None:
+        query = query.where(DatasetJob.version == version)
+    return [str(options["archive"]) for options in session.scalars(query) if "archive" in options]
+
+
 def _end(session: Session, job: DatasetJob, status: DatasetStatus, **values: Any) -> DatasetVersion:
     version = session.get_one(DatasetVersion, (job.dataset, job.version), populate_existing=True)
     session.delete(job)

@@ -164,7 +164,10 @@ class Datasets:
         """
         self._check_uploaded(name, "deleted")
         with self.store.writing() as session:
+            archives = datasets.unclaimed_archives(session, name, version)
             gone = datasets.delete(session, name, version)
+        for archive in archives:  # that of an import which has begun is removed by its worker
+            (self.settings.uploads_dir / archive).unlink(missing_ok=True)
         for number in gone:
             remove_version(self.settings.datasets_dir, name, number)
 

@@ -77,3 +77,9 @@ def test_a_training_split_of_one_class_is_refused_whatever_the_test_split_has(ve
         with pytest.raises(Conflict, match="training split would have images of fewer than two classes"):
             change_version(version, tmp_path / "2", relabelled, dropped, quiet)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_class_that_is_left_in_the_test_split_alone_is_named(version: Path, tmp_path: Path) -> None:
+    emus = np.flatnonzero(load_folder(version).train_labels == 2).tolist()
+    report = change_version(version, tmp_path / "2", {}, emus, quiet)
+    assert "nothing is learned of them: 'emu'" in report["warnings"][-1]

@@ -317,6 +317,16 @@ def test_deleting_while_it_is_imported_takes_the_job_away(client: TestClient, fi
     assert upload(client).json()["version"] == 1
 
 
+def test_deleting_before_its_import_begins_leaves_no_archive(client: TestClient, filled: Filled) -> None:
+    before = set(filled.settings.uploads_dir.glob("*"))
+    upload(client)
+    upload(client, "others")
+    assert len(set(filled.settings.uploads_dir.glob("*")) - before) == 2
+    assert client.delete(f"{API}/datasets/photos/versions/1").status_code == 204
+    assert client.delete(f"{API}/datasets/others").status_code == 204
+    assert set(filled.settings.uploads_dir.glob("*")) == before
+
+
 def test_images_are_listed_by_class_and_split_in_pages(photo_lab: tuple[TestClient, Filled]) -> None:
     client, _ = photo_lab
     everything = client.get(f"{API}/datasets/photos/images?limit=7").json()
