@@ -129,7 +129,7 @@ def beginnings(draw: st.DrawFn) -> tuple[Beginning, FilterHealth]:
     return beginning, FilterHealth(filters, movement, num_images=200)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(courses(), st.booleans(), beginnings())
 def test_no_course_of_training_gets_a_verdict_that_contradicts_itself(
     course: tuple[list[EpochMetrics], int], finished: bool, begun: tuple[Beginning, FilterHealth]

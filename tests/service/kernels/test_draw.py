@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -111,6 +111,7 @@ def test_huge_layers_are_cut_and_say_so() -> None:
     assert len(grid.images) == tiles.MAX_KERNELS
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 1024))
 def test_a_grid_has_room_for_every_kernel_and_no_empty_row(count: int) -> None:
     grid = tiles.lay_out(np.zeros((count, 1, 1, 1)), "layer")
