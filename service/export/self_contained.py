@@ -16,7 +16,9 @@ def self_contained(graph: bytes, weights: Weights, data: bytes) -> Iterator[byte
     import onnx  # not at the top: the API needs it for nothing else
 
     model = onnx.load_model_from_string(graph)
+    constants = [one for one in model.graph.initializer if one.data_location != onnx.TensorProto.EXTERNAL]
     del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)  # such as the indices of Swin's windows, which are no weights
     about = {
         "classes": json.dumps(weights.preprocessing.class_names, ensure_ascii=False),
         "experiment": str(weights.experiment_id),
