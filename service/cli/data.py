@@ -34,6 +34,8 @@ VersionOption = Annotated[
     int | None, typer.Option("--version", min=1, help="A version; the newest that is ready if left out.")
 ]
 POLL_SECONDS = 0.5
+FEW_IMAGES = 2_000
+"""Fewer images than this are hardly enough to train a network from nothing."""
 SHOWN_CLASSES = 30
 SHOWN_SKIPPED = 10
 SHOWN_IDS = 10
@@ -110,6 +112,9 @@ def add(
     _show(document)
     if document["status"] == "ready":
         say(f"train on it: epochal submit baseline --set dataset.name={called} --watch")
+        if int(document["num_images"]) < FEW_IMAGES:
+            tuned = f"epochal submit fine_tune_squeezenet --set dataset.name={called} --set epochs=10 --watch"
+            say(f"with so few images a network learns more if it was trained on ImageNet before: {tuned}")
 
 
 @app.command("list")
