@@ -5,6 +5,7 @@ started in, would otherwise take their place, here and in every process that a l
 command does not start in `epochal.py`: a clone of this project in the working directory is a folder of that name.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,14 @@ def main() -> None:
 
     os.environ.update(own_packages_first(os.environ))
 
-    from service.cli.main import app
+    # What is imported stays until the end: looking through it for garbage takes a quarter of a short command's time.
+    gc.disable()
+    from service.cli.main import app, build_only
 
-    app(prog_name="epochal")
+    build_only(sys.argv[1] if len(sys.argv) > 1 else "")
+    gc.freeze()
+    gc.enable()
+    try:
+        app(prog_name="epochal")
+    finally:
+        gc.freeze()

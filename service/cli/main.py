@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer import _click as click
 from typer.core import TyperGroup
+from typer.main import get_command_name
 
 from models.errors import EpochalError, InvalidSettings
 from service.cli import (
@@ -139,6 +140,19 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="model")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(keys.app, name="keys")
+
+
+def build_only(name: str) -> None:
+    """Leave out all commands but this one, if there is one of this name: building all takes 0.1 s."""
+    commands = [one for one in app.registered_commands if name == (one.name or _name_of(one.callback))]
+    groups = [one for one in app.registered_groups if one.name == name]
+    if commands or groups:
+        app.registered_commands, app.registered_groups = commands, groups
+
+
+def _name_of(command: Any) -> str:
+    return get_command_name(command.__name__)
+
 
 if __name__ == "__main__":
     app()
