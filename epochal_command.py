@@ -21,9 +21,9 @@ def main() -> None:
 
     # What is imported stays until the end: looking through it for garbage takes a quarter of a short command's time.
     gc.disable()
-    from service.cli.main import app, build_only
+    from service.cli.main import app_for
 
-    build_only(sys.argv[1] if len(sys.argv) > 1 else "")
+    app = app_for(sys.argv[1] if len(sys.argv) > 1 else "")
     gc.freeze()
     gc.enable()
     try:
