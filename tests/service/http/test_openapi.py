@@ -81,6 +81,11 @@ def described(address: str) -> Any:
         "health",
         "datasets",
         "uploads",
+        "studies",
+        "evaluation",
+        "export",
+        "explanations",
+        "webhooks",
     ],
 )
 def test_every_answer_conforms(described: Any, tag: str) -> None:
