@@ -26,8 +26,8 @@ SURE_OF_RIGHT, LEARNED_LITTLE = 0.65, 0.5
 """Of the images whose labels are right, so many are classified correctly among those that the network is surest of, if
 it has learned a lot, or little. If it has learned less, it cannot tell a wrong label."""
 MISTAKES_UNLIKELY = 0.22
-"""Of the mistakes that a network makes about clean labels, less than this part is of a label in the less likely half,
-however little it has learned; of mistakes about labels at random it is about half."""
+"""Of the mistakes that a network makes about clean labels, about a fifth is of a label in the less likely half, however
+little it has learned; of those about labels at random half. It has to be more than this by a standard error."""
 MEMORISED = 0.85
 WIDE_GAP = 0.2
 FLOAT_STEP = 1e-6
@@ -134,7 +134,11 @@ def _noise(doubts: LabelDoubts, num_classes: int) -> float | None:
     """The part of the labels that is wrong; None if it may be too small to matter, or cannot be told."""
     if num_classes < FEWEST_CLASSES:
         return None
-    if doubts.unlikely <= MISTAKES_UNLIKELY * (1 - doubts.accuracy):
+    mistakes = round((1 - doubts.accuracy) * doubts.num_surest)
+    if mistakes == 0:
+        return None
+    among = doubts.unlikely * doubts.num_surest / mistakes
+    if among - math.sqrt(max(0.0, among * (1 - among)) / mistakes) <= MISTAKES_UNLIKELY:
         return None
     half = (num_classes // 2) / num_classes
     noise = min(1.0, doubts.unlikely / half)
