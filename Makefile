@@ -38,7 +38,7 @@ lint: $(VENV)/.installed-dev ## Style, types, import rules, known advisories
 
 test: $(VENV)/.installed-dev ## The whole suite, a real broker and worker included
 	@$(BIN)/epochal data fetch cifar10
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-gpu: $(VENV)/.installed-dev ## Checks on a GPU, in eight minutes; writes its table to docs/benchmarks.md
 	@$(BIN)/epochal data fetch cifar10

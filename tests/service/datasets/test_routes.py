@@ -481,7 +481,7 @@ def test_a_check_that_failed_can_be_asked_for_once_more(client: TestClient, fill
         assert (claim.kind, claim.dataset, claim.version) == ("health", "photos", 1)
         assert datasets.beat(session, claim, {"phase": "looking for copies", "done": 5, "total": 20})
     waiting = client.get(f"{API}/datasets/photos/health").json()
-    assert waiting["progress"] == {"phase": "looking for copies", "done": 5, "total": 20}
+    assert waiting["progress"] == {"phase": "looking for copies", "done": 5, "total": 20, "seconds_left": None}
     assert client.get(f"{API}/datasets/photos").json()["progress"] is None
 
 
