@@ -110,14 +110,14 @@ def show_reference(request: Request, caller: PageCaller) -> Response:
 
 
 @router.get("/openapi.json")
-async def show_openapi(request: Request, caller: CallerDep) -> Response:
-    """Return the OpenAPI document."""
+def show_openapi(request: Request, caller: CallerDep) -> Response:
+    """Return the OpenAPI document. In a thread: it takes a second to make, once."""
     return Response(_openapi_text(request.app, prefix() or "/"), media_type="application/json")
 
 
 @lru_cache(maxsize=8)
 def _openapi_text(app: FastAPI, address: str) -> bytes:
-    """Return the serialised document, cached: serialising 200 kB per request would block the event loop."""
+    """Return the serialised document; cached, since it has 200 kB."""
     return with_prefix_in(json.dumps({**app.openapi(), "servers": [{"url": address}]})).encode()
 
 
