@@ -62,9 +62,10 @@ def measure(session: Session, progress: Progress, parallel: int) -> bool:
     if scale == 0.0:
         shortest = sum(seconds_of(work, shortened(work, SMALLEST)) * work.runs for work in works) / parallel
         needed = study.spent_seconds + shortest / MARGIN
+        runs = sum(work.runs for work in works)
         reason = (
             f"a budget of {duration(budget)} is too little for one epoch of a thousand images a row: "
-            f"{plural(sum(work.runs for work in works), 'run')} take about {duration(needed)} here; "
+            f"{plural(runs, 'run')} take{'s' * (runs == 1)} about {duration(needed)} here; "
             f"give at least {_round_up(needed)}"
         )
         studies.end(session, study, StudyState.FAILED, reason)
