@@ -19,6 +19,7 @@ from models.errors import CorruptFile, StorageFull
 from models.private import close_to_others, private
 from models.text import plural
 from service.cli import backup_datasets, options
+from service.cli.backup_database import list_records
 from service.cli.backup_datasets import DATASETS
 from service.cli.output import Mode, errors, print_json, say, shown
 from service.cli.unpacking import DATABASE, EXPERIMENTS, BackupFailed, Unpacked, unpack
@@ -189,23 +190,6 @@ def _have(record: "ArtifactRecord", settings: "Settings", staging: Path) -> bool
     except OSError as error:
         raise StorageFull(f"{staged.name} cannot be copied: {error.strerror}", fix="Choose another place.") from error
     return True
-
-
-def list_records(folder: Path) -> list["ArtifactRecord"]:
-    """List the artifacts recorded in the database of a folder."""
-    from sqlalchemy import select
-
-    from models.settings import Settings
-    from models.store import Store, artifacts
-    from models.store.tables import Experiment
-
-    store = Store(Settings(data_dir=folder).model_copy(update={"database_url": None}))
-    try:
-        with store.reading() as session:
-            numbers = session.scalars(select(Experiment.id)).all()
-            return [record for number in numbers for record in artifacts.list_for(session, number)]
-    finally:
-        store.dispose()
 
 
 def _drop_unnamed(folder: Path, named: set[str]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from service.cli.backup_database import reading
+
 DATASETS = "datasets"
 FILES = (
     *("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy", "validation.npy", "groups.npy"),
@@ -29,15 +31,10 @@ class Version(NamedTuple):
 
 def list_versions(folder: Path) -> list[Version]:
     """The versions that are ready by the database in a folder."""
-    from models.settings import Settings
-    from models.store import Store, datasets
+    from models.store import datasets
 
-    store = Store(Settings(data_dir=folder).model_copy(update={"database_url": None}))
-    try:
-        with store.reading() as session:
-            return [Version(*found) for found in datasets.list_ready(session)]
-    finally:
-        store.dispose()
+    with reading(folder) as session:
+        return [Version(*found) for found in datasets.list_ready(session)]
 
 
 def list_files(data_dir: Path, versions: list[Version]) -> Iterator[tuple[str, Path]]:

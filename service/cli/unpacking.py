@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from models.errors import Conflict, CorruptFile, EpochalError
 from models.files import compare_digests
 from service.cli import backup_datasets
+from service.cli.backup_database import list_records
 from service.cli.backup_datasets import DATASETS
 
 if TYPE_CHECKING:
@@ -145,8 +146,6 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 
 def _places(folder: Path, members: dict[str, Member]) -> list[tuple["ArtifactRecord", Member]]:
     """Match the database's artifacts with the archive's members; neither may have more than the other."""
-    from service.cli.backup import list_records
-
     left = dict(members)
     places = []
     for record in list_records(folder):
