@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -116,11 +116,18 @@ class Filled:
 
 
 class LiveServer:
-    """The application behind uvicorn, on a free port of loopback, in a thread of this process."""
+    """The application behind uvicorn, on a free port of loopback, in a thread of this process.
 
-    def __init__(self, app: Any, *, http: type[GuardedProtocol] = GuardedProtocol) -> None:
+    Connections may be made before it is entered: they wait to be accepted. `run` is asyncio's or uvloop's.
+    """
+
+    def __init__(
+        self, app: Any, *, http: type[GuardedProtocol] = GuardedProtocol, run: Callable[..., None] = asyncio.run
+    ) -> None:
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen(128)
+        self._run_loop = run
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._started = threading.Event()
@@ -145,7 +152,7 @@ class LiveServer:
             self._started.set()
             await task
 
-        asyncio.run(serve())
+        self._run_loop(serve())
 
     def __enter__(self) -> Self:
         self._thread.start()

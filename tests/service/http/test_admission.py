@@ -1,10 +1,16 @@
 """Admission control: requests start a few per iteration of the event loop, round robin between clients."""
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
+import uvloop
+from starlette.types import Message, Receive, Scope, Send
 
+from models.settings import Settings
+from service.app import create_app
 from service.http.admission import STARTS_PER_ITERATION, ConcurrencyLimiter, RoundRobin
+from tests.service.lab_of_one import LiveServer
 
 
 async def rounds_until(task: "asyncio.Task[None]") -> int:
@@ -69,9 +75,36 @@ def test_clients_take_turns_however_many_requests_each_has() -> None:
         tasks += [asyncio.create_task(visit("other", number)) for number in range(3)]
         await asyncio.wait_for(asyncio.gather(*tasks), 30)
         assert [number for client, number in inside if client == "crowd"] == list(range(500))
-        assert max(place for place, (client, _) in enumerate(inside) if client == "other") < 2 * STARTS_PER_ITERATION
+        last = max(place for place, (client, _) in enumerate(inside) if client == "other")
+        assert last < 2 * (3 + STARTS_PER_ITERATION), "three each, and what began together before them"
 
     asyncio.run(crowd())
+
+
+def test_a_new_connection_does_not_wait_while_others_send_one_request_after_the_other(settings: Settings) -> None:
+    num_connections, requests_each = 48, 16
+    app, answered = create_app(settings), list[int]()
+
+    async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+        async def note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answered.append(scope["client"][1])
+            await send(message)
+
+        await app(scope, receive, note)
+
+    server = LiveServer(noted, run=uvloop.run)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(server.connect()) for _ in range(num_connections)]
+        for connection in connections:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * requests_each)
+        stack.enter_context(server)
+        for connection in connections:
+            received = b""
+            while received.count(b"HTTP/1.1 200") < requests_each:
+                received += connection.recv(65536)
+    assert len(answered) == num_connections * requests_each
+    assert max(answered.index(port) for port in set(answered)) < 3 * num_connections
 
 
 def test_a_clients_concurrency_is_limited_and_its_waiting_requests_start_in_order() -> None:
