@@ -63,6 +63,7 @@ def kernels(
 
 
 def classify(
+    context: typer.Context,
     arguments: Annotated[
         list[str],
         typer.Argument(
@@ -98,7 +99,7 @@ def classify(
     if table_path is not None:
         from service.cli.predicting import PredictingProcess
 
-        with PredictingProcess() as predicting:
+        with context.obj or PredictingProcess() as predicting:  # epochal_command.py has started one
             client = options.connect(url, api_key, data_dir)
             address = _weights_address(client, by)
             classify_folder(client, address, predicting, Path(names[0]), table_path, top_k=top_k, weights=weights)

@@ -4,16 +4,19 @@ It imports numpy, onnxruntime and Pillow while the command imports what it needs
 and downloads the network. What it runs is in `service.cli.local_prediction`.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from models.errors import EpochalError
-from service.cli.prediction_table import Row
+
+if TYPE_CHECKING:
+    from service.cli.prediction_table import Row
 
 
 class PredictingEnded(EpochalError):
@@ -38,6 +41,10 @@ class PredictingProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End it; nothing happens if it has ended."""
         self._connection.close()  # at which it ends, and first the processes that it has started
         if sys.platform == "linux":
             self._process.terminate()  # they end with it in any case
@@ -51,7 +58,7 @@ class PredictingProcess:
         self._connection.send_bytes(content)
         return str(self._receive())
 
-    def classify(self, folder: str, names: Sequence[str], top_k: int) -> Iterator[list[Row]]:
+    def classify(self, folder: str, names: Sequence[str], top_k: int) -> Iterator[list["Row"]]:
         """Yield the rows of files in a folder, some at a time, in order; see `local_prediction.classify_files`.
 
         Raises Conflict if the weights give no finite answer, PredictingEnded.
@@ -80,10 +87,14 @@ def _run(connection: Connection, other: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
     other.close()
 
-    from service.cli.local_prediction import LocalNetwork, classify_files
     from service.lab.tether import end_with
 
     end_with(parent)
+    gc.disable()
+    from service.cli.local_prediction import LocalNetwork, classify_files
+
+    gc.freeze()
+    gc.enable()
     try:
         network = LocalNetwork(connection.recv_bytes())
         connection.send(network.by)

@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -176,6 +178,13 @@ def test_the_process_that_predicts_may_be_killed_and_ends_with_the_command(
 
 def refuse(*_: object) -> Client:
     raise options.LabNotRunning("no lab runs here")
+
+
+def test_a_command_that_is_not_understood_ends_the_process_that_was_started_for_it() -> None:
+    command = [sys.executable, "-m", "epochal", "classify", "--csv"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2, "and its output has been closed by all"
+    assert "'--csv' requires an argument" in done.stderr
 
 
 def test_weights_that_give_no_finite_answer_are_refused_as_by_a_request(run: Run, client: Client) -> None:
