@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from models.data.dataset import ImageDataset, load_folder
 from models.data.description import ClassCountJson, DatasetNote, ImportReportJson
 from models.data.fetching import read_note
 from models.data.importing.files import FILES, read_files, write_files
+from models.data.importing.names import shown
 from models.errors import Conflict
 from models.files import flush, link, make_folder, remove_tree, storage_errors
 from models.text import plural
@@ -22,8 +23,42 @@ from models.text import plural
 CHUNK = 4096
 """Images that are copied at once."""
 SMALLEST_STD = 1 / 255
+FIX = "drop or relabel fewer images"
 Progress = Callable[[str, int, int], None]
 Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a version becomes, before anything is written."""
+
+    class_names: tuple[str, ...]
+    """The classes that still have images."""
+    labels: Labels
+    """The new label of every image, also of those that are dropped."""
+    stays: npt.NDArray[np.bool_]
+
+
+def plan_change(before: ImageDataset, relabelled: Mapping[int, int], dropped: Sequence[int]) -> Change:
+    """The classes and labels that a change would leave. Raises Conflict as `change_version` does."""
+    num_train = before.info.num_train
+    labels = np.concatenate([before.train_labels, before.test_labels])
+    for image, label in relabelled.items():
+        labels[image] = label
+    stays = np.ones(len(labels), dtype=np.bool_)
+    stays[list(dropped)] = False
+    class_names, renumbered = _classes_left(before, labels, stays)
+    in_train = labels[:num_train][stays[:num_train]]
+    if len(set(in_train.tolist())) < 2:
+        left = _counted(before.info.class_names, in_train)
+        raise Conflict(f"the training split would have images of fewer than two classes: {left}", fix=FIX)
+    if before.validation is not None and not (stays[:num_train] & ~before.validation).any():
+        raise Conflict(
+            f"no image to train on would be left: the {plural(len(in_train), 'image')} left in the training split are "
+            "those that are held out for validation",
+            fix=FIX,
+        )
+    return Change(class_names, renumbered, stays)
 
 
 def change_version(
@@ -33,7 +68,8 @@ def change_version(
 
     Images are named by their ids: the rows of the training split, followed by those of the test split. Labels are
     class numbers. Classes without any image left are removed. `destination` is created by a rename. Returns the new
-    version's report. Raises Conflict if fewer than two classes, or no training image, would be left; StorageFull.
+    version's report. Raises Conflict if fewer than two classes, in all or in the training split, or no image to train
+    on would be left; StorageFull.
     """
     work = destination.parent / f".{destination.name}.changing"
     remove_tree(work)
@@ -58,17 +94,8 @@ def _change(
     progress: Progress,
 ) -> ImportReportJson:
     num_train = before.info.num_train
-    labels = np.concatenate([before.train_labels, before.test_labels])
-    for image, label in relabelled.items():
-        labels[image] = label
-    stays = np.ones(len(labels), dtype=np.bool_)
-    stays[list(dropped)] = False
-    class_names, labels = _classes_left(before, labels, stays)
-    train_stays, test_stays = stays[:num_train], stays[num_train:]
-    if len(set(labels[:num_train][train_stays].tolist())) < 2:
-        raise Conflict(
-            "the training split would have images of fewer than two classes", fix="drop or relabel fewer images"
-        )
+    change = plan_change(before, relabelled, dropped)
+    labels, train_stays, test_stays = change.labels, change.stays[:num_train], change.stays[num_train:]
     new_train, new_test = labels[:num_train][train_stays], labels[num_train:][test_stays]
     np.save(work / "train_labels.npy", new_train)
     np.save(work / "test_labels.npy", new_test)
@@ -79,9 +106,11 @@ def _change(
         _keep_images(source / f"{name}.npy", work / f"{name}.npy", images, kept, progress)
     for name in ("validation", "groups"):
         if (path := source / f"{name}.npy").exists():
-            np.save(work / path.name, np.load(path)[train_stays])
-    _write_list(source, work, stays)
-    return _describe(before, source, work, class_names, len(relabelled), len(dropped), progress)
+            kept = np.load(path)[train_stays]
+            if name == "groups" or kept.any():  # without a validation image left there is no such split any more
+                np.save(work / path.name, kept)
+    _write_list(source, work, change.stays)
+    return _describe(before, source, work, change.class_names, len(relabelled), len(dropped), progress)
 
 
 def _classes_left(before: ImageDataset, labels: Labels, stays: npt.NDArray[np.bool_]) -> tuple[tuple[str, ...], Labels]:
@@ -89,15 +118,26 @@ def _classes_left(before: ImageDataset, labels: Labels, stays: npt.NDArray[np.bo
     counts = np.bincount(labels[stays], minlength=before.info.num_classes)
     left = np.flatnonzero(counts)
     if len(left) < 2:
-        names = ", ".join(f"'{before.info.class_names[number]}'" for number in left) or "none"
-        raise Conflict(
-            f"of {before.info.num_classes} classes only {names} would have images left; a classifier needs two at "
-            "least",
-            fix="drop or relabel fewer images",
+        what = f"of {before.info.num_classes} classes only {_counted(before.info.class_names, labels[stays])}"
+        what = (
+            f"{what} would have images left"
+            if len(left)
+            else f"none of the {plural(len(labels), 'image')} would be left"
         )
+        raise Conflict(f"{what}; a classifier needs two classes at least", fix=FIX)
     numbers = np.zeros(before.info.num_classes, dtype=np.int64)
     numbers[left] = np.arange(len(left))
     return tuple(before.info.class_names[number] for number in left), numbers[labels]
+
+
+def _counted(class_names: Sequence[str], labels: Labels) -> str:
+    """The classes of these labels with their numbers of images: `'cat' (6 images)`."""
+    numbers, counts = np.unique(labels, return_counts=True)
+    each = (
+        f"'{shown(class_names[int(number)])}' ({plural(int(count), 'image')})"
+        for number, count in zip(numbers, counts, strict=True)
+    )
+    return ", ".join(each) or "none"
 
 
 def _keep_images(

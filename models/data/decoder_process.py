@@ -14,12 +14,16 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import IO, NamedTuple
 
-from models.data.decoding import decode_upright, open_image
+import numpy as np
+import numpy.typing as npt
+
+from models.data.decoding import decode_upright, open_image, to_channels
+from models.data.small_png import decode_together
 from models.errors import ImageError
 
 MODULE = "models.data.decoder_process"
@@ -91,10 +95,15 @@ def send(stream: IO[bytes], files: Sequence[File], channels: int) -> None:
 
 
 def receive(stream: IO[bytes]) -> tuple[list[File], int]:
-    """Read a batch and the channels to write it in; empty at the end of the stream."""
-    count, channels = HEAD.unpack(stream.read(HEAD.size) or HEAD.pack(0, 0))
-    heads = [IMAGE.unpack(stream.read(IMAGE.size)) for _ in range(count)]
-    return [File(row, bool(test), "", stream.read(size)) for row, test, size in heads], channels
+    """Read a batch and the channels to write it in; empty at the end of the stream, even within a batch."""
+    if len(head := stream.read(HEAD.size)) < HEAD.size:
+        return [], 0
+    count, channels = HEAD.unpack(head)
+    if len(heads := stream.read(count * IMAGE.size)) < count * IMAGE.size:
+        return [], 0
+    files = [File(row, bool(test), "", stream.read(size)) for row, test, size in IMAGE.iter_unpack(heads)]
+    is_whole = all(len(file.data) == size for file, (_, _, size) in zip(files, IMAGE.iter_unpack(heads), strict=True))
+    return (files, channels) if is_whole else ([], 0)
 
 
 def answer(outcomes: Sequence[Outcome]) -> bytes:
@@ -137,6 +146,14 @@ class Decoder:
             self._channels = channels
             self._coloured = False
 
+    def decode_all(self, files: Sequence[File]) -> Iterator[Outcome]:
+        """Decode files and write their rows; small ones are decoded together. Each has MAX_SECONDS."""
+        signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
+        ready = decode_together([file.data for file in files], self._config.side)
+        for place, file in enumerate(files):
+            signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
+            yield self._write(file, ready[place], self._square) if place in ready else self.decode(file)
+
     def decode(self, file: File) -> Outcome:
         """Decode one file and write its row."""
         if self._coloured:
@@ -148,40 +165,47 @@ class Decoder:
             )
         except ImageError as error:
             return Outcome(Answer.BROKEN, reason=error.detail.removeprefix("image 1 "))
-        width, height = image.upright_size
-        if pixels.ndim == 3:
-            if self._channels == 1:
-                if (pixels != pixels[..., :1]).any():
-                    self._coloured = True
-                    return Outcome(Answer.COLOURED, width, height)
-                pixels = pixels[..., 0]
-            else:
-                pixels = pixels.transpose(2, 0, 1)
+        return self._write(file, pixels, image.upright_size)
+
+    @property
+    def _square(self) -> tuple[int, int]:
+        return self._config.side, self._config.side
+
+    def _write(self, file: File, pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> Outcome:
+        """Write a decoded picture, (side, side) or (side, side, 3), of a file with this width and height."""
+        if self._coloured:
+            return Outcome(Answer.COLOURED)
+        if self._channels == 1 and pixels.ndim == 3:
+            if (pixels != pixels[..., :1]).any():
+                self._coloured = True
+                return Outcome(Answer.COLOURED, *size)
+            pixels = pixels[..., 0]
+        row = pixels.tobytes() if self._channels == 1 else to_channels(pixels, self._channels).tobytes()
         try:
-            done = os.pwrite(self._files[file.test], pixels.tobytes(), self._config.offset + file.row * pixels.size)
+            done = os.pwrite(self._files[file.test], row, self._config.offset + file.row * len(row))
         except OSError as error:
             return Outcome(Answer.UNWRITTEN, reason=str(error.errno))
-        if done < pixels.size:
+        if done < len(row):
             return Outcome(Answer.UNWRITTEN, reason=str(errno.ENOSPC))
-        return Outcome(Answer.WRITTEN, width, height)
+        return Outcome(Answer.WRITTEN, *size)
 
 
 def main() -> int:
-    """Decode batches until the standard input ends."""
+    """Decode batches until the standard input ends, or the process at its other end does."""
     # ended by the system's default action, even inside a decoder: a handler in Python would wait for it to return
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the import, which then ends this
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # nobody is left to read an answer: end at once, without a message
     with contextlib.suppress(ValueError, OSError):  # macOS does not take it
         resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
-    if not (line := sys.stdin.buffer.readline()):
+    if not (line := sys.stdin.buffer.readline()).endswith(b"\n"):
         return 0  # started ahead, and not needed
     decoder = Decoder(Config(**json.loads(line)))
     while (batch := receive(sys.stdin.buffer))[0]:
         files, channels = batch
         decoder.use(channels)
-        for file in files:
-            signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
-            sys.stdout.buffer.write(answer([decoder.decode(file)]))
+        for outcome in decoder.decode_all(files):
+            sys.stdout.buffer.write(answer([outcome]))
         sys.stdout.buffer.flush()
     return 0
 

@@ -8,12 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from models.data.catalogue import DATASETS, get_dataset, list_datasets
+from models.data.changing import plan_change
 from models.data.dataset import is_fetched
 from models.data.description import ImportChoices, JobOptions, VersionOptions
 from models.data.fetching import dataset_folder
+from models.data.importing.names import class_name
 from models.data.info import DatasetInfo
 from models.data.uploaded import check_dataset_name, remove_version
-from models.errors import Conflict, FieldError, InvalidRequest, NotFound, TooManyRequests, Unavailable
+from models.errors import Conflict, FieldError, NotFound, TooManyRequests, Unavailable
 from models.settings import Settings
 from models.store import Store, datasets
 from models.store.states import DatasetJobKind, DatasetStatus
@@ -27,6 +29,7 @@ from service.datasets.documents import (
     list_item,
     version_document,
 )
+from service.datasets.images import open_images
 from service.http.access import Caller
 from service.http.disk_quotas import check_disk_quota
 from service.http.errors import invalid_fields
@@ -174,23 +177,28 @@ class Datasets:
     def change(
         self, name: str, version: int | None, changes: Relabelling | Dropping, caller: Caller
     ) -> DatasetDocument:
-        """Make the next version of one that is ready, with images relabelled or dropped; a worker writes it."""
+        """Make the next version of one that is ready, with images relabelled or dropped; a worker writes it.
+
+        Raises NotFound, InvalidRequest for what is no image or no class, and Conflict if there are no images yet, or if
+        too little would be left.
+        """
         self._check_uploaded(name, "changed")
-        with self.store.writing() as session:
+        with self.store.reading() as session:
             source = self.find(session, name, version)
-            if source.status is not DatasetStatus.READY or source.info is None:
-                raise Conflict(f"version {source.version} of dataset {name} is {source.status}, so it has no images")
+        images = open_images(name, source, self.settings)
+        job: JobOptions = {"made_of": source.version, "relabel": [], "drop": []}
+        options: VersionOptions = {**source.options}
+        if isinstance(changes, Relabelling):
+            job["relabel"] = _read_labels(changes, images.info)
+            options["relabelled"] = len(changes.images)
+        else:
+            job["drop"] = _read_ids(changes.images, images.info)
+            options["dropped"] = len(changes.images)
+        plan_change(images, dict(job["relabel"]), job["drop"])
+        with self.store.writing() as session:
+            source = self.find(session, name, source.version)
             self._check_limits(session, caller)
             check_disk_quota(session, self.settings, caller, source.num_bytes)
-            info = DatasetInfo.from_json(source.info)
-            job: JobOptions = {"made_of": source.version, "relabel": [], "drop": []}
-            options: VersionOptions = {**source.options}
-            if isinstance(changes, Relabelling):
-                job["relabel"] = _read_labels(changes, info)
-                options["relabelled"] = len(changes.images)
-            else:
-                job["drop"] = _read_ids(changes.images, info)
-                options["dropped"] = len(changes.images)
             row = datasets.create_version(
                 session,
                 name,
@@ -254,25 +262,29 @@ def _read_labels(changes: Relabelling, info: DatasetInfo) -> list[tuple[int, int
     numbers = {name: number for number, name in enumerate(info.class_names)}
     wrong: list[FieldError] = []
     for place, image in enumerate(changes.images):
-        if image.label not in numbers:
+        if class_name(image.label) not in numbers:
             near = get_close_matches(image.label, info.class_names, n=1, cutoff=0)
             message = f"there is no class {image.label[:100]!r}"
             wrong.append({"field": f"images.{place}.label", "message": message, "nearest": near[0]})
     if wrong:
         raise invalid_fields(wrong)
-    ids = _read_ids([image.id for image in changes.images], info)
-    return [(image, numbers[one.label]) for image, one in zip(ids, changes.images, strict=True)]
+    ids = _read_ids([image.id for image in changes.images], info, member=".id")
+    return [(image, numbers[class_name(one.label)]) for image, one in zip(ids, changes.images, strict=True)]
 
 
-def _read_ids(ids: list[int], info: DatasetInfo) -> list[int]:
+def _read_ids(ids: list[int], info: DatasetInfo, *, member: str = "") -> list[int]:
+    """The ids, checked. Raises InvalidRequest that names each one that is no image's, or there twice."""
     most = info.num_train + info.num_test
-    wrong: list[FieldError] = [
-        {"field": f"images.{place}", "message": f"{image} is not an image; ids are 0 to {most - 1}"}
-        for place, image in enumerate(ids)
-        if not 0 <= image < most
-    ]
+    first: dict[int, int] = {}
+    wrong: list[FieldError] = []
+    for place, image in enumerate(ids):
+        if not 0 <= image < most:
+            message = f"{image} is not an image; ids are 0 to {most - 1}"
+        elif first.setdefault(image, place) != place:
+            message = f"image {image} is named twice, first in images.{first[image]}; name each image once"
+        else:
+            continue
+        wrong.append({"field": f"images.{place}{member}", "message": message, "value": image})
     if wrong:
         raise invalid_fields(wrong)
-    if len(set(ids)) < len(ids):
-        raise InvalidRequest("an image is named twice", fix="name each image once")
     return ids

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from models.data.catalogue import DATASETS
 from models.data.dataset import ImageDataset
 from models.data.importing.files import ImageRecord, read_files
+from models.data.importing.names import class_name
 from models.data.uploaded import find_dataset, open_local
 from models.errors import Conflict, DataUnavailable, FieldError, InvalidRequest, NotFound, SpecError
 from models.settings import Settings
@@ -24,7 +25,7 @@ MAX_SIDE = 2048
 def open_images(name: str, row: DatasetVersion | None, settings: Settings) -> ImageDataset:
     """The arrays of a dataset; `row` is None for a built-in one. Raises Conflict if they are not on this machine."""
     if row is not None and row.status is not DatasetStatus.READY:
-        raise Conflict(f"version {row.version} of dataset {name} is {row.status}, so it has no images to show")
+        raise Conflict(f"version {row.version} of dataset {name} is {row.status}, so it has no images")
     spec = DatasetSpec(name=name, fingerprint=None if row is None else row.fingerprint)
     try:
         return open_local(spec, settings)
@@ -45,6 +46,7 @@ def list_images(
 ) -> ImagePage:
     """One page of a dataset's images, in the order of their ids. Raises InvalidRequest for a class that is none."""
     names = dataset.info.class_names
+    label = None if label is None else class_name(label)
     if label is not None and label not in names:
         message = f"there is no class {label[:100]!r}"
         entry: FieldError = {"field": "class", "message": message, "choices": list(names[:50])}

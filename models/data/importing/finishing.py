@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,7 +77,10 @@ def finish(
         work / FILES,
         (_record(number, int(place), num_train, plan, names, reading) for number, place in enumerate(places)),
     )
-    mean, std, content = measure(contents, partial(progress, "measuring the pixels"))
+    with ThreadPoolExecutor(1, thread_name_prefix="flush") as pool:  # the disk and the cores at the same time
+        flushed = pool.map(flush, [train.path, test.path])
+        mean, std, content = measure(contents, partial(progress, "measuring the pixels"))
+        list(flushed)
     digest = version_fingerprint(content, class_names, options.fit.value, validation, groups)
     info = DatasetInfo(
         name=options.name,
@@ -132,6 +136,12 @@ def _classes_left(
     if (in_train > 0).sum() < 2:
         raise ArchiveError(
             "of the training split, images of fewer than two classes can be read",
+            fix="replace the broken files",
+            file=shown(names[next(iter(reading.reasons), 0)]),
+        )
+    if not trained.any():
+        raise ArchiveError(
+            "none of the images to train on can be read, only those that are held out for validation",
             fix="replace the broken files",
             file=shown(names[next(iter(reading.reasons), 0)]),
         )

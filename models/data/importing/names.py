@@ -96,7 +96,12 @@ def refusal(name: str, index: int, what: str, problem: str, fix: str | None = No
 
 def is_junk(parts: tuple[str, ...]) -> bool:
     """Whether a path is hidden or left by an operating system or a tool, so neither a class nor an image."""
-    return any(part.startswith(".") or part.casefold() in JUNK for part in parts)
+    return any(map(_is_junk_part, parts[:-1])) or parts[-1].startswith(".") or parts[-1].casefold() in JUNK
+
+
+@lru_cache(maxsize=10_000)
+def _is_junk_part(part: str) -> bool:
+    return part.startswith(".") or part.casefold() in JUNK
 
 
 def suffix_of(name: str) -> str:

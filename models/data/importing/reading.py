@@ -26,7 +26,8 @@ PROGRESS_SECONDS = 0.2
 BATCH_IMAGES, FEWEST_IMAGES = 256, 16
 """Images that a decoder gets at once: as many as make handing them over cheap, and as few as keep all decoders busy."""
 BATCHES_A_DECODER = 8
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 1 << 20
+"""Bytes that a decoder gets at once: a dozen photos, so that all decoders have work until the end."""
 TO_DO = 255
 
 
@@ -80,7 +81,6 @@ class Reading:
                 self._widen()
             self._tell(progress)
         self._tell(progress, last=True)
-        self._record()
 
     def _begin(self) -> None:
         pixels = len(self._plan.entries) * self.size**2

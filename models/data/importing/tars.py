@@ -54,9 +54,12 @@ class TarSource:
         self._numbers: dict[int, int] = {}
         """The entry's number by the member's place in the tar."""
         names, texts = Names(self.kind), 0
+        stated = set[str]()
         for index, (tar, member) in enumerate(self._members()):
             parts = self._check(member, index)
             name = "/".join(parts)
+            if "path" in member.pax_headers:
+                stated.add(name)
             if member.isdir():
                 if parts:
                     self.listing.folders.add(name)
@@ -67,14 +70,17 @@ class TarSource:
             if is_text(name, member.size) and texts + member.size <= MAX_TEXTS_BYTES:
                 self._texts[number] = self._read(tar, member, name)
                 texts += member.size
-        self._decode_names()
+        self._decode_names(stated)
 
-    def _decode_names(self) -> None:
-        """Decode names that are not in UTF-8, which tarfile gives as surrogates for their bytes."""
+    def _decode_names(self, stated: set[str]) -> None:
+        """Decode names that are not in UTF-8, which tarfile gives as surrogates for their bytes.
+
+        If there is one, others that could be in UTF-8 are not either, but for those `stated` in the format's own way.
+        """
         names = [entry.name for entry in self.listing.entries] + sorted(self.listing.folders)
-        unsure = [name for name in names if not is_unicode(name)]
-        if not unsure:
+        if all(map(is_unicode, names)):
             return
+        unsure = [name for name in names if not name.isascii() and name not in stated]
         raw = [name.encode(errors="surrogateescape") for name in unsure]
         decoded, self.listing.warnings = decode_names(raw, self.kind)
         renamed = dict(zip(unsure, decoded, strict=True))

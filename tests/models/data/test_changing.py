@@ -10,7 +10,9 @@ from models.data.dataset import load_folder
 from models.data.importing.engine import import_archive
 from models.data.importing.files import read_files
 from models.data.importing.options import ImportOptions
+from models.data.splits import split_indices
 from models.errors import Conflict
+from models.spec.data import DatasetSpec
 from tests.service.datasets.photos import photos
 
 
@@ -65,8 +67,10 @@ def test_a_class_without_images_is_gone_and_one_class_alone_is_refused(version: 
     emus, dogs = np.flatnonzero(labels == 2).tolist(), np.flatnonzero(labels == 1).tolist()
     change_version(version, tmp_path / "2", {}, emus, quiet)
     assert load_folder(tmp_path / "2").info.class_names == ("cat", "dog")
-    with pytest.raises(Conflict, match="only 'cat' would have images left"):
+    with pytest.raises(Conflict, match=r"only 'cat' \(11 images\) would have images left"):
         change_version(version, tmp_path / "3", dict.fromkeys(dogs, 0), emus, quiet)
+    with pytest.raises(Conflict, match="none of the 14 images would be left"):
+        change_version(version, tmp_path / "3", {}, list(range(14)), quiet)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2"]
 
 
@@ -83,3 +87,33 @@ def test_a_class_that_is_left_in_the_test_split_alone_is_named(version: Path, tm
     emus = np.flatnonzero(load_folder(version).train_labels == 2).tolist()
     report = change_version(version, tmp_path / "2", {}, emus, quiet)
     assert "nothing is learned of them: 'emu'" in report["warnings"][-1]
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version whose files say the images of the validation split: ids 0 to 7, of which 3 to 5 and 7 are held out."""
+    folder = tmp_path_factory.mktemp("held-out")
+    archive = folder / "photos.zip"
+    archive.write_bytes(photos({"train/cat": 3, "val/cat": 3, "train/dog": 1, "val/dog": 1}))
+    import_archive(archive, folder / "1", ImportOptions(name="photos", threads=1), quiet)
+    return folder / "1"
+
+
+def test_a_training_split_of_held_out_images_alone_is_refused(held_out: Path, tmp_path: Path) -> None:
+    validation = load_folder(held_out).validation
+    assert validation is not None
+    with pytest.raises(Conflict, match="the 4 images left in the training split are those that are held out"):
+        change_version(held_out, tmp_path / "2", {}, np.flatnonzero(~validation).tolist(), quiet)
+
+
+def test_without_its_validation_images_a_version_is_split_as_one_that_never_had_any(
+    held_out: Path, tmp_path: Path
+) -> None:
+    validation = load_folder(held_out).validation
+    assert validation is not None
+    change_version(held_out, tmp_path / "2", {}, np.flatnonzero(validation).tolist(), quiet)
+    after = load_folder(tmp_path / "2")
+    assert after.validation is None
+    train, val = split_indices(after.train_labels, DatasetSpec(name="photos"), validation=after.validation)
+    assert len(train) + len(val) == 4
+    assert len(val)

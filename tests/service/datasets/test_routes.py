@@ -432,8 +432,11 @@ def test_relabelled_and_dropped_images_are_refused_by_their_ids(photo_lab: tuple
     client, _ = photo_lab
     for where, body, field in (
         ("relabel", {"images": [{"id": 0, "label": "cow"}]}, "images.0.label"),
-        ("relabel", {"images": [{"id": 20, "label": "cat"}]}, "images.0"),
+        ("relabel", {"images": [{"id": 20, "label": "cat"}]}, "images.0.id"),
+        ("relabel", {"images": [{"id": 3, "label": "dog"}, {"id": 3, "label": "cat"}]}, "images.1.id"),
         ("drop", {"images": [0, 20]}, "images.1"),
+        ("drop", {"images": [-1]}, "images.0"),
+        ("drop", {"images": [4, 5, 4]}, "images.2"),
         ("drop", {"images": []}, "images"),
         ("drop", {"pictures": [1]}, "images"),
     ):
@@ -441,6 +444,27 @@ def test_relabelled_and_dropped_images_are_refused_by_their_ids(photo_lab: tuple
         assert answer.status_code == 422, (body, answer.text)
         assert answer.json()["errors"][0]["field"] == field
     assert client.post(f"{API}/datasets/cifar10/drop", json={"images": [1]}).status_code == 409
+
+
+def test_what_would_leave_too_little_is_refused_at_once_with_what_would_be_left(
+    photo_lab: tuple[TestClient, Filled],
+) -> None:
+    client, _ = photo_lab
+    ids: dict[str, list[int]] = {"cat": [], "dog": [], "train": [], "test": []}
+    for one in client.get(f"{API}/datasets/photos/images").json()["items"]:
+        ids[one["label"]].append(one["id"])
+        ids[one["split"]].append(one["id"])
+    for where, images, left in (
+        ("drop", list(range(20)), "none of the 20 images would be left"),
+        ("drop", ids["dog"], "only 'cat' (12 images) would have images left"),
+        ("drop", ids["train"], "the training split would have images of fewer than two classes: none"),
+        ("relabel", [{"id": one, "label": "dog"} for one in ids["cat"]], "only 'dog' (20 images)"),
+    ):
+        answer = client.post(f"{API}/datasets/photos/{where}", json={"images": images})
+        assert answer.status_code == 409, (where, answer.text)
+        assert left in answer.json()["detail"]
+        assert answer.json()["fix"]
+    assert [one["version"] for one in client.get(f"{API}/datasets/photos").json()["versions"]] == [1]
 
 
 def test_health_is_being_checked_until_a_worker_has_done_it(client: TestClient, filled: Filled) -> None:

@@ -24,7 +24,10 @@ class Finder:
         """`before` is asked first; these images are where a name alone is meant that it has several times."""
         self._images = list(images)
         self._before = before
-        self._exact = _Index((one.parts, one.number) for one in self._images)
+
+    @cached_property
+    def _exact(self) -> "_Index":
+        return _Index((one.parts, one.number) for one in self._images)
 
     @cached_property
     def _folded(self) -> "_Index":

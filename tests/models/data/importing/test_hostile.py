@@ -231,6 +231,13 @@ def test_when_too_little_can_be_read_nothing_is_made(tmp_path: Path) -> None:
     assert "only those of 'dog' can be read" in refused(tmp_path, make_zip(tmp_path / "a.zip", contents)).detail
 
 
+def test_when_nothing_to_train_on_can_be_read_nothing_is_made(tmp_path: Path) -> None:
+    held_out = {f"val/{name}": data for name, data in GOOD.items()}
+    contents = {**held_out, "train/cat/1.png": b"x", "train/dog/1.png": b"y"}
+    error = refused(tmp_path, make_zip(tmp_path / "a.zip", contents))
+    assert "none of the images to train on can be read, only those that are held out for validation" in error.detail
+
+
 def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage:
         free = 1000

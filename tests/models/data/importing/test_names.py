@@ -69,7 +69,17 @@ WRITTEN = {
     "german": ("cp437", ("Äpfel", "Käse", "dog"), "code page 437"),
     "portuguese": ("cp850", ("maçã", "pão"), "code page 850"),
     "german of windows": ("cp1252", ("Äpfel", "Käse"), "Windows-1252"),
+    "french of linux": ("latin-1", ("café", "maïs", "pêche"), "Windows-1252"),
     "macos": ("utf-8", ("Käse", "猫"), None),
+    "two letters of russian": ("cp866", ("ёж", "як"), "code page 866"),
+    "two letters of russian on windows": ("cp1251", ("уж", "Як"), "Windows-1251"),
+    "one character of traditional chinese": ("big5", ("狗", "女"), "Big5"),
+    "one character of simplified chinese": ("gbk", ("猫", "狗"), "GBK"),
+    "one character of japanese": ("cp932", ("馬", "船"), "Shift-JIS"),
+    "one syllable of korean": ("cp949", ("개", "말"), "EUC-KR"),
+    "one accent of spanish": ("cp1252", ("león", "oso"), "Windows-1252"),
+    "one accent of french": ("cp850", ("château", "maison"), "code page 437"),
+    "a class beside a letter": ("gbk", ("类型A", "类型B"), "GBK"),
 }
 
 
