@@ -38,7 +38,7 @@ MISPLACED = 6.0
 WESTERN = {
     **dict.fromkeys("éäüö", 2.6), **dict.fromkeys("èáóíàñçãß", 3.2), **dict.fromkeys("êúôåøâæ", 4.2),
     **dict.fromkeys("îïëõûùìòœ", 5.8), "ý": 7.0,
-    **dict.fromkeys("°º²³½×–’“”", 7.0),
+    **dict.fromkeys("°º²³½", 7.0),
 }  # fmt: skip
 """Letters with accents in Western Europe's languages together, and signs."""
 CYRILLIC = {

@@ -47,9 +47,16 @@ SPLIT_NAMES = {
 }  # fmt: skip
 
 
+IMAGES_OF = re.compile(r"(?:images?|imgs?|pictures|photos|data|dataset|folder)")
+
+
+@lru_cache(maxsize=10_000)
 def split_of(name: str) -> Split | None:
-    """The split that a folder or column name stands for: `train`, `Training_Set`, `valid`, `val-set`, `TEST`."""
-    return SPLIT_NAMES.get(re.sub(r"[\s_.-]+", "", name).casefold())
+    """The split that a folder or column name stands for: `train`, `Training_Set`, `valid`, `val-set`, `test_images`."""
+    words = re.split(r"[\s_.-]+", name.casefold())
+    if len(words) > 1:  # a word before or behind it says that there are images inside
+        words = words[bool(IMAGES_OF.fullmatch(words[0])) : len(words) - bool(IMAGES_OF.fullmatch(words[-1]))]
+    return SPLIT_NAMES.get("".join(words))
 
 
 def parts_of(name: str, index: int, what: str) -> tuple[str, ...]:

@@ -189,6 +189,11 @@ def _counts_worth_a_word(counts: Counter[str], empty: Sequence[str]) -> list[str
         warnings.append(
             f"fewer than 2 images, so that one split has none: {_listed(single)}; add images or leave these out"
         )
+    spelled: dict[str, list[str]] = defaultdict(list)
+    for name in counts:
+        spelled[" ".join(name.casefold().split())].append(name)
+    if twins := sorted(name for names in spelled.values() if len(names) > 1 for name in names):
+        warnings.append(f"{_listed(twins)} differ in capitals or blanks alone, and each is a class of its own")
     return warnings
 
 

@@ -66,21 +66,45 @@ def _splits_first(files: Files, root: Folder, inside: list[Candidate], splits: s
     """train/cat/1.png."""
     depth = len(root)
     layout = Layout("class folders inside split folders", [])
+    around = _folders_around({name: [one for one in inside if one.parts[depth] == name] for name in splits}, root)
     for one in inside:
         split = split_of(one.parts[depth]) if one.parts[depth] in splits else None
+        classes_at = len(around.get(one.parts[depth], ()))
         if split is None:
             layout.left_out.append((one.name, f"'{shown(one.parts[depth])}' is not a split like {_list(splits)}"))
-        elif len(one.parts) == depth + 2:
+        elif len(one.parts) <= classes_at + 1:
             layout.left_out.append((one.name, "is not in a class folder"))
         else:
-            layout.samples.append(sample(one.number, one.parts[depth + 1], split))
+            layout.samples.append(sample(one.number, one.parts[classes_at], split))
     known = {one.label for one in layout.samples}
     for folder in files.folders:
         parts = tuple(folder.split("/"))
-        if len(parts) == depth + 2 and parts[:depth] == root and parts[depth] in splits:
-            _note_empty(layout, parts[depth + 1], known)
-    _note_deeper(layout, inside, depth + 1)
+        if parts[:-1] in around.values():
+            _note_empty(layout, parts[-1], known)
+    _note_deeper(layout, inside, max(map(len, around.values())))
     return layout
+
+
+def _folders_around(images: dict[str, list[Candidate]], root: Folder) -> dict[str, Folder]:
+    """For each split's folder, by its name, the one in which its classes are: itself, or the only folder in it.
+
+    As train/images/cat beside test/images/cat, where these hold folders alone; or train.zip with a folder train in it.
+    """
+    depth = len(root) + 1
+    below = {
+        name: {one.parts[depth] for one in inside if len(one.parts) > depth + 1} for name, inside in images.items()
+    }
+    loose = any(len(one.parts) <= depth + 2 for inside in images.values() for one in inside)
+    if not loose and all(len(folders) == 1 for folders in below.values()):
+        return {name: (*root, name, *folders) for name, folders in below.items()}
+    around: dict[str, Folder] = {}
+    for name, folders in below.items():
+        again = {folder for folder in folders if split_of(folder) is split_of(name)}
+        elsewhere = any(again & others for other, others in below.items() if other != name)  # then it is a class
+        around[name] = (
+            (*root, name, *folders) if folders == again and len(again) == 1 and not elsewhere else (*root, name)
+        )
+    return around
 
 
 def _classes_first(files: Files, root: Folder, inside: list[Candidate]) -> Layout:

@@ -4,12 +4,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
+from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from models.data.importing.layouts.layout import Candidate
 from models.data.importing.names import IMAGE_SUFFIXES, suffix_of
 
 AMBIGUOUS = -1
+MOST_DIGITS = 20
+Key = TypeVar("Key", str, int)
 UPLOADED = re.compile(r"(?:^|/)[0-9a-f]{8}-([^/]+)$")
 """Label Studio puts eight hexadecimal digits and a dash before the name of an uploaded file."""
 
@@ -33,6 +36,16 @@ class Finder:
     def _folded(self) -> "_Index":
         return _Index((tuple(map(_fold, one.parts)), one.number) for one in self._images)
 
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        """Images by their names, where these are numbers."""
+        numbers: dict[int, int] = {}
+        for one in self._images:
+            stem = one.parts[-1].rpartition(".")[0] or one.parts[-1]
+            if stem.isdecimal() and len(stem) <= MOST_DIGITS:
+                _note(numbers, int(stem), one.number)
+        return numbers
+
     def find(self, written: str, folder: tuple[str, ...] = ()) -> int | None:
         """The number of the image that a table in `folder` means by a path, a name, or a name without suffix.
 
@@ -50,6 +63,11 @@ class Finder:
         found = self._exact.find(name, folder)
         if found is None:
             found = self._folded.find(_fold(name), tuple(map(_fold, folder)))
+        if (
+            found is None and name.isdecimal() and len(name) <= MOST_DIGITS
+        ):  # a spreadsheet has taken the zeros before a number
+            found = self._numbers.get(int(name))
+            found = None if found == AMBIGUOUS else found
         if found is None and (uploaded := UPLOADED.search(name)) is not None:
             return self.find(uploaded[1])
         return found
@@ -99,5 +117,5 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _note(index: dict[str, int], key: str, number: int) -> None:
+def _note(index: dict[Key, int], key: Key, number: int) -> None:
     index[key] = AMBIGUOUS if key in index else number

@@ -115,6 +115,9 @@ def _read_json(other: Candidate, text: str) -> Table | None:
         read = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    if isinstance(read, dict) and len(lists := [value for value in read.values() if isinstance(value, list)]) == 1:
+        records = [record for record in lists[0] if isinstance(record, dict)]
+        read = records or read  # {"version": 1, "images": [...]}
     if isinstance(read, list):
         return _of_records(other, (record for record in read if isinstance(record, dict)))
     if isinstance(read, dict) and read and all(map(_is_text, read.values())):

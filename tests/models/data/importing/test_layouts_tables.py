@@ -40,6 +40,10 @@ TABLES: dict[str, tuple[str, str | bytes]] = {
         "train.csv",
         "id,cat,dog\n" + "".join(f"{a},{b == 'cat'},{b == 'dog'}\n" for a, b in ROWS),
     ),
+    "records inside of an object": (
+        "labels.json",
+        json.dumps({"version": 1, "items": [{"file": a, "label": b} for a, b in ROWS]}),
+    ),
     "lists of one label": ("metadata.jsonl", "".join(json.dumps({"file": a, "labels": [b]}) + "\n" for a, b in ROWS)),
 }
 
@@ -186,3 +190,20 @@ def test_images_to_predict_do_not_count_against_a_table_however_many(tmp_path: P
     )
     assert len(labels_of(path)) == 8
     assert len(left_out(path)) == 40
+
+
+def test_a_table_without_the_zeros_before_its_numbers(tmp_path: Path) -> None:
+    """As a spreadsheet saves it."""
+    files = [f"img/{n:05d}.jpg" for n in range(8)]
+    rows = [(str(n), label) for n, (_, label) in enumerate(ROWS)]
+    assert labels_of(archive(tmp_path, csv(rows, "id,label"), files=files)) == {
+        name: label for name, (_, label) in zip(files, ROWS, strict=True)
+    }
+
+
+def test_numbers_that_two_files_have_name_none(tmp_path: Path) -> None:
+    files = [*FILES[1:], "img/01.jpg", "img/001.jpg", "img/0.jpg"]
+    table = csv([(str(n), label) for n, (_, label) in enumerate(ROWS)], "id,label")
+    named = labels_of(archive(tmp_path, table, files=files))
+    assert "img/1.jpg" in named
+    assert not {"img/01.jpg", "img/001.jpg"} & set(named)
