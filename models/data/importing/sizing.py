@@ -40,7 +40,7 @@ def choose_size(source: Source, entries: Sequence[int]) -> tuple[int, str]:
         return sizes[0][0], f"all images are {sizes[0][0]} x {sizes[0][1]} ({looked})"
     median = int(np.median(shorts))
     side = max((side for side in SIDES if side <= median), default=SIDES[0])
-    reason = f"half of the images have a short side of {median:,} pixels or more ({looked})"
+    reason = f"half of the images have a short side of {plural(median, 'pixel')} or more ({looked})"
     if side == SIDES[-1]:
         reason += "; 224 is what networks for photos are made for"
     return side, reason
