@@ -11,9 +11,9 @@ from sqlalchemy import select
 from benchmarks.faults.harness import Bench, patience
 from models.errors import CorruptFile
 from models.files import verify
-from models.store import Status, artifacts, history
+from models.store import Status, artifacts, history, measurements
 from models.store.artifacts import ArtifactRecord
-from models.store.states import ArtifactKind, MeasurementStatus, RunStatus
+from models.store.states import UNFINISHED, ArtifactKind, RunStatus
 from models.store.tables import Experiment, Measurement, Run
 from service.predictions.session import start_session
 from worker.folders import STORED
@@ -57,12 +57,11 @@ def _unrest(bench: Bench) -> list[str]:
 
 def _unfinished(bench: Bench) -> list[str]:
     with bench.store.reading() as session:
-        active = session.scalars(select(Experiment).where(Experiment.status.in_([Status.QUEUED, Status.RUNNING]))).all()
+        active = session.scalars(select(Experiment).where(Experiment.status.in_(UNFINISHED))).all()
         open_runs = session.scalars(select(Run).where(Run.status == RunStatus.RUNNING)).all()
         ended = session.scalars(select(Run).where(Run.status != RunStatus.RUNNING, Run.ended_at.is_(None))).all()
-        open_measurements = session.scalars(
-            select(Measurement).where(Measurement.status.in_([MeasurementStatus.QUEUED, MeasurementStatus.RUNNING]))
-        ).all()
+        unfinished = select(Measurement).where(Measurement.status.in_(measurements.UNFINISHED))
+        open_measurements = session.scalars(unfinished).all()
     return [
         *(f"experiment {one.id} is still {one.status}" for one in active),
         *(f"run {one.id} of experiment {one.experiment_id} is still open" for one in open_runs),

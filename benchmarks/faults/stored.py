@@ -6,6 +6,7 @@ from benchmarks.faults.stopping import stop_outside_transaction
 from benchmarks.faults.waiting import Broken, wait_until
 from models.curves.metrics import EpochMetrics
 from models.store import Status, Store, experiments, history, runs
+from models.store.states import UNFINISHED
 from models.store.tables import Event, Experiment, Run
 
 
@@ -68,7 +69,7 @@ class StoredExperiments:
     def cancel_all(self) -> None:
         """Cancel everything that is queued or running, as far as there is a worker to act on it."""
         with self.store.writing() as session:
-            active = session.query(Experiment.id).filter(Experiment.status.in_([Status.QUEUED, Status.RUNNING]))
+            active = session.query(Experiment.id).filter(Experiment.status.in_(UNFINISHED))
             for (experiment_id,) in active.all():
                 experiments.request_cancel(session, experiment_id)
 

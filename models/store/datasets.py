@@ -16,7 +16,7 @@ from models.errors import Conflict, NotFound, ProblemJson
 from models.plain import finite
 from models.spec.data import DatasetSpec
 from models.store.columns import now
-from models.store.states import DatasetJobKind, DatasetStatus, Status, StudyState
+from models.store.states import UNFINISHED, DatasetJobKind, DatasetStatus, StudyState
 from models.store.tables import Dataset, DatasetJob, DatasetVersion, Experiment, Study, StudyRow
 
 MAX_VERSIONS = 1000
@@ -208,9 +208,7 @@ def check_there(session: Session, dataset: DatasetSpec) -> None:
 
 def _check_unused(session: Session, name: str, versions: Sequence[DatasetVersion]) -> None:
     fingerprints = {found.fingerprint for found in versions if found.fingerprint is not None}
-    query = select(Experiment.id, Experiment.spec).where(
-        Experiment.dataset == name, Experiment.status.in_((Status.QUEUED, Status.RUNNING))
-    )
+    query = select(Experiment.id, Experiment.spec).where(Experiment.dataset == name, Experiment.status.in_(UNFINISHED))
     users = [number for number, spec in session.execute(query) if spec["dataset"].get("fingerprint") in fingerprints]
     if users:
         named = ", ".join(str(number) for number in users[:10]) + (" ..." if len(users) > 10 else "")

@@ -17,7 +17,7 @@ from models.store import registry
 from models.store.columns import now
 from models.store.listing import filtered
 from models.store.rows import add_event, add_state_event, load, not_found, set_status, touch
-from models.store.states import EventKind, Status
+from models.store.states import UNFINISHED, EventKind, Status
 from models.store.tables import Experiment, ExperimentTag, IdempotencyKey, SummaryRow
 
 MAX_KEY_LENGTH = 255
@@ -104,7 +104,7 @@ def create_once(
 
 def unfinished(session: Session, owner: str) -> list[Experiment]:
     """List an owner's experiments that are queued or running."""
-    query = select(Experiment).where(Experiment.owner == owner, Experiment.status.in_((Status.QUEUED, Status.RUNNING)))
+    query = select(Experiment).where(Experiment.owner == owner, Experiment.status.in_(UNFINISHED))
     return list(session.scalars(query))
 
 

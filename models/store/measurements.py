@@ -16,6 +16,7 @@ from models.store.tables import Measurement
 
 KEPT = 500
 """The most ended measurements of a kind that are kept for one owner. A result has up to 2,000 points (120 kB)."""
+UNFINISHED = (MeasurementStatus.QUEUED, MeasurementStatus.RUNNING)
 ENDED = (MeasurementStatus.COMPLETED, MeasurementStatus.FAILED)
 LEFT_OVER = timedelta(days=1)
 """Age at which a measurement is deleted whose request should have deleted it."""
@@ -82,11 +83,8 @@ def count_waiting(session: Session, kind: MeasurementKind) -> int:
 
 def count_unfinished(session: Session, kind: MeasurementKind, owner: str) -> int:
     """Count an owner's unfinished measurements of a kind, for quotas."""
-    unfinished = Measurement.status.in_([MeasurementStatus.QUEUED, MeasurementStatus.RUNNING])
-    return (
-        session.scalar(select(func.count()).where(Measurement.kind == kind, Measurement.owner == owner, unfinished))
-        or 0
-    )
+    unfinished = (Measurement.kind == kind, Measurement.owner == owner, Measurement.status.in_(UNFINISHED))
+    return session.scalar(select(func.count()).where(*unfinished)) or 0
 
 
 def any_waiting(session: Session) -> bool:

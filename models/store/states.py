@@ -22,7 +22,11 @@ class Status(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether the experiment has ended, unless it is resumed."""
-        return self not in (Status.QUEUED, Status.RUNNING)
+        return self not in UNFINISHED
+
+
+UNFINISHED = (Status.QUEUED, Status.RUNNING)
+"""Statuses of an experiment that has not ended."""
 
 
 class RunStatus(StrEnum):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session, defer, lazyload, load_only
 
@@ -18,7 +18,7 @@ from models.store.columns import now
 from models.store.experiments import MAX_KEY_LENGTH
 from models.store.rows import touch as touch_experiment
 from models.store.search_state import SearchState
-from models.store.states import Status, StudyState, StudyStatus
+from models.store.states import UNFINISHED, Status, StudyState, StudyStatus
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.images import RowImages
 
@@ -317,7 +317,7 @@ def _made_unfinished(session: Session, study_id: int) -> list[int]:
         .where(
             StudyRun.study_id == study_id,
             Experiment.id.in_(made),
-            or_(Experiment.status == Status.QUEUED, Experiment.status == Status.RUNNING),
+            Experiment.status.in_(UNFINISHED),
         )
     )
     return list(session.scalars(query.distinct()))

@@ -10,7 +10,7 @@ from models.store.states import MeasurementKind, MeasurementStatus, Status, Stud
 from models.store.study_costs import cost_key, measured_spec, seconds_left_of, wall_seconds, was_interrupted, works_of
 from models.store.study_lr_tests import tests_wait
 from models.store.study_runs import start_run
-from models.store.study_state import WAITING, Progress
+from models.store.study_snapshot import StudySnapshot
 from models.store.tables import Study, StudyRow
 from models.studies.budget import (
     MARGIN,
@@ -36,11 +36,11 @@ def is_over(study: Study, budget: float) -> bool:
     return study.spent_seconds > OVERTIME * budget
 
 
-def measure(session: Session, progress: Progress, parallel: int) -> bool:
+def measure(session: Session, snapshot: StudySnapshot, parallel: int) -> bool:
     """Request dry runs, one for each kind of row. Returns whether all have ended and the plan is made."""
-    study = progress.study
+    study = snapshot.study
     known: dict[str, int] = {}
-    for row in progress.rows:
+    for row in snapshot.rows:
         spec = measured_spec(row)
         key = cost_key(spec)
         if row.measurement is None:
@@ -52,12 +52,12 @@ def measure(session: Session, progress: Progress, parallel: int) -> bool:
             )
         known[key] = row.measurement
     found = [measurements.get(session, number) for number in dict.fromkeys(known.values())]
-    if any(one.status in WAITING for one in found) or tests_wait(session, progress):
+    if any(one.status in measurements.UNFINISHED for one in found) or tests_wait(session, snapshot):
         return False
-    _leave_out(session, progress)
-    budget = progress.spec.budget_seconds
+    _leave_out(session, snapshot)
+    budget = snapshot.spec.budget_seconds
     assert budget is not None
-    works = works_of(session, progress.rows, progress.of_row, progress.missing())
+    works = works_of(session, snapshot.rows, snapshot.of_row, snapshot.missing())
     scale = first_fit(works, budget, study.spent_seconds, parallel=parallel)
     if scale == 0.0:
         shortest = sum(seconds_of(work, shortened(work, SMALLEST)) * work.runs for work in works) / parallel
@@ -77,9 +77,9 @@ def measure(session: Session, progress: Progress, parallel: int) -> bool:
     return True
 
 
-def _leave_out(session: Session, progress: Progress) -> None:
+def _leave_out(session: Session, snapshot: StudySnapshot) -> None:
     """Mark rows whose dry run failed as not to be run, since the run would fail in the same way."""
-    for row in progress.rows:
+    for row in snapshot.rows:
         found = None if row.measurement is None else measurements.get(session, row.measurement)
         if found is not None and found.status is MeasurementStatus.FAILED and not was_interrupted(found):
             row.reason = found.reason
@@ -90,48 +90,48 @@ def _round_up(seconds: float) -> str:
     return f"{minutes}m"
 
 
-def begin(session: Session, progress: Progress, parallel: int) -> list[int]:
+def begin(session: Session, snapshot: StudySnapshot, parallel: int) -> list[int]:
     """Begin runs: all of them without a budget, else as many as there are workers."""
-    missing = progress.missing()
-    if progress.study.plan is None:
-        return [made for row, repeat in missing if (made := start_run(session, progress, row, repeat, None))]
-    budget = float(progress.study.plan["budget_seconds"])
-    if is_over(progress.study, budget):
-        end_overtime(session, progress)
+    missing = snapshot.missing()
+    if snapshot.study.plan is None:
+        return [made for row, repeat in missing if (made := start_run(session, snapshot, row, repeat, None))]
+    budget = float(snapshot.study.plan["budget_seconds"])
+    if is_over(snapshot.study, budget):
+        end_overtime(session, snapshot)
         missing = []
-    if not missing or len(progress.unfinished) >= parallel:
+    if not missing or len(snapshot.unfinished) >= parallel:
         return []
-    works = {work.key: work for work in works_of(session, progress.rows, progress.of_row, missing)}
-    plan = progress.study.plan
-    left = MARGIN * budget - progress.study.spent_seconds
-    shared = left - sum(min(each, left) for each in _busy_seconds(session, progress)) / parallel
+    works = {work.key: work for work in works_of(session, snapshot.rows, snapshot.of_row, missing)}
+    plan = snapshot.study.plan
+    left = MARGIN * budget - snapshot.study.spent_seconds
+    shared = left - sum(min(each, left) for each in _busy_seconds(session, snapshot)) / parallel
     most = float(plan.get("most") or plan["scale"])
     scale = refit(list(works.values()), shared, plan["scale"], most, parallel=parallel, val_limit=plan["val_limit"])
     if scale != plan["scale"]:
-        progress.study.plan = {**plan, "scale": scale, "most": most}
+        snapshot.study.plan = {**plan, "scale": scale, "most": most}
     lengths = {key: shortened(work, scale, plan["val_limit"]) for key, work in works.items()}
     lasting = [((row, repeat), seconds_of(works[row.key], lengths[row.key])) for row, repeat in missing]
     created = []
-    for row, repeat in by_urgency(lasting, left)[: parallel - len(progress.unfinished)]:
+    for row, repeat in by_urgency(lasting, left)[: parallel - len(snapshot.unfinished)]:
         work, length = works[row.key], lengths[row.key]
         if repeat and row.planned is not None:  # seeds of a row are of one length
             length = _length_of(load_spec(row.planned), row)
-        if made := start_run(session, progress, row, repeat, (work, length)):
+        if made := start_run(session, snapshot, row, repeat, (work, length)):
             created.append(made)
     return created
 
 
-def _busy_seconds(session: Session, progress: Progress) -> list[float]:
+def _busy_seconds(session: Session, snapshot: StudySnapshot) -> list[float]:
     """What each run that has begun and not ended still takes."""
-    rows = {row.position: row for row in progress.rows}
+    rows = {row.position: row for row in snapshot.rows}
     going = {
         run.experiment_id: rows[run.position]
-        for run in progress.runs.values()
-        if (one := progress.experiment(run.position, run.repeat)) is not None and not one.status.terminal
+        for run in snapshot.runs.values()
+        if (one := snapshot.experiment(run.position, run.repeat)) is not None and not one.status.terminal
     }
     pairs = [(row, 0) for row in going.values()]
-    works = {work.key: work for work in works_of(session, progress.rows, progress.of_row, pairs)}
-    return [seconds_left_of(session, one, going[one.id], works[going[one.id].key]) for one in progress.unfinished]
+    works = {work.key: work for work in works_of(session, snapshot.rows, snapshot.of_row, pairs)}
+    return [seconds_left_of(session, one, going[one.id], works[going[one.id].key]) for one in snapshot.unfinished]
 
 
 def _length_of(spec: ExperimentSpec, row: StudyRow) -> Length:
@@ -139,37 +139,37 @@ def _length_of(spec: ExperimentSpec, row: StudyRow) -> Length:
     return Length(spec.epochs, train, val)
 
 
-def end_overtime(session: Session, progress: Progress) -> None:
+def end_overtime(session: Session, snapshot: StudySnapshot) -> None:
     """End a study whose time is over: its runs are stopped with their results so far, rows without a run are marked."""
-    for experiment in progress.unfinished:
-        run = next(run for run in progress.runs.values() if run.experiment_id == experiment.id)
+    for experiment in snapshot.unfinished:
+        run = next(run for run in snapshot.runs.values() if run.experiment_id == experiment.id)
         if run.own and not experiment.cancel_requested:
             experiments.request_cancel(session, experiment.id)
-    for row, _ in progress.missing():
-        if not progress.of_row(row):
+    for row, _ in snapshot.missing():
+        if not snapshot.of_row(row):
             row.reason = "the budget was used up before it could begin"
         else:
-            row.repeats = len(progress.of_row(row))
+            row.repeats = len(snapshot.of_row(row))
 
 
-def spend_rest(session: Session, progress: Progress, parallel: int) -> bool:
+def spend_rest(session: Session, snapshot: StudySnapshot, parallel: int) -> bool:
     """Spend what is left of a budget on more seeds: rows with the fewest first, as long as they fit.
 
     Other runs may still go on: a worker that would wait for them runs a seed meanwhile.
     """
-    study = progress.study
+    study = snapshot.study
     if study.plan is None:
         return False
     budget = float(study.plan["budget_seconds"])
     until_end = MARGIN * budget - study.spent_seconds
     if until_end * parallel < SPARE * budget:
         return False
-    left = until_end * parallel - sum(min(each, until_end) for each in _busy_seconds(session, progress))
+    left = until_end * parallel - sum(min(each, until_end) for each in _busy_seconds(session, snapshot))
     if left < SPARE * budget:
         return False
     more = False
-    for row in sorted(progress.rows, key=lambda row: (row.repeats, row.position)):
-        ended = [one for one in progress.of_row(row) if one.status is Status.COMPLETED]
+    for row in sorted(snapshot.rows, key=lambda row: (row.repeats, row.position)):
+        ended = [one for one in snapshot.of_row(row) if one.status is Status.COMPLETED]
         if row.reason is not None or len(ended) < row.repeats or row.repeats >= MAX_SEEDS:
             continue
         seconds = max(wall_seconds(session, one.id) for one in ended) + 1.0

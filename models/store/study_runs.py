@@ -11,13 +11,13 @@ from models.store import experiments, history, studies
 from models.store.rows import touch
 from models.store.states import Status
 from models.store.study_search import is_pruned
-from models.store.study_state import Progress
+from models.store.study_snapshot import StudySnapshot
 from models.store.tables import Experiment, StudyRow, StudyRun
 from models.studies.budget import Length, Work, describe_shortening, full_length, seconds_of, shorten
 
 
 def start_run(
-    session: Session, progress: Progress, row: StudyRow, repeat: int, plan: tuple[Work, Length] | None
+    session: Session, snapshot: StudySnapshot, row: StudyRow, repeat: int, plan: tuple[Work, Length] | None
 ) -> int | None:
     """Begin one run: find an experiment with the same spec, or make one. Returns the id of one that is new."""
     spec = load_spec(row.spec)
@@ -32,7 +32,7 @@ def start_run(
                     or None
                 )
                 row.planned = spec.as_json()
-        spec = with_seed(spec, progress.spec.seed_of(spec.seed, repeat))
+        spec = with_seed(spec, snapshot.spec.seed_of(spec.seed, repeat))
     except EpochalError as error:
         row.reason = error.detail
         return None
@@ -41,14 +41,14 @@ def start_run(
     if shared is not None:
         touch(shared)  # its document names its studies
     experiment = shared or experiments.create(
-        session, spec, layers=row.layers, warnings=row.warnings, owner=progress.study.owner
+        session, spec, layers=row.layers, warnings=row.warnings, owner=snapshot.study.owner
     )
     run = StudyRun(study_id=row.study_id, position=row.position, repeat=repeat, experiment_id=experiment.id, own=own)
     session.add(run)
     session.flush()
-    progress.runs[row.position, repeat] = run
-    progress.experiments[experiment.id] = experiment
-    studies.touch(progress.study)
+    snapshot.runs[row.position, repeat] = run
+    snapshot.experiments[experiment.id] = experiment
+    studies.touch(snapshot.study)
     return experiment.id if own else None
 
 

@@ -14,7 +14,7 @@ from models.spec.study import Combine
 from models.store import measurements
 from models.store.states import MeasurementStatus
 from models.store.study_additions import ROBUSTNESS, additions_of
-from models.store.study_state import Progress
+from models.store.study_snapshot import StudySnapshot
 from models.store.tables import StudyAddition
 from models.studies.additions import Combined, Robustness, combined_sentence
 from models.studies.comparison import Bools, Judgement, Score
@@ -23,17 +23,17 @@ from service.studies.documents import DifferenceDocument, RobustnessDocument, Ro
 WAITING, RUNNING, COMPLETED, FAILED, UNAVAILABLE = "waiting", "running", "completed", "failed", "unavailable"
 
 
-def read_combined(session: Session, progress: Progress, scores: Mapping[int, Score]) -> list[Combined]:
+def read_combined(session: Session, snapshot: StudySnapshot, scores: Mapping[int, Score]) -> list[Combined]:
     """The combinations of a study whose rows have ended."""
-    keys = {row.position: row.key for row in progress.rows}
-    rows = {run.experiment_id: keys[run.position] for run in progress.runs.values()}
+    keys = {row.position: row.key for row in snapshot.rows}
+    rows = {run.experiment_id: keys[run.position] for run in snapshot.runs.values()}
     found = []
-    for addition in additions_of(session, progress.study.id):
+    for addition in additions_of(session, snapshot.study.id):
         kind = addition.key.partition(":")[0]
         if kind not in list(Combine):
             continue
         best = scores.get(addition.best_experiment or 0)
-        known = [progress.experiments[number] for number in addition.experiment_ids if number in progress.experiments]
+        known = [snapshot.experiments[number] for number in addition.experiment_ids if number in snapshot.experiments]
         found.append(
             Combined(
                 key=addition.key,
@@ -53,9 +53,9 @@ def read_combined(session: Session, progress: Progress, scores: Mapping[int, Sco
     return found
 
 
-def read_robustness(session: Session, progress: Progress) -> list[Robustness]:
+def read_robustness(session: Session, snapshot: StudySnapshot) -> list[Robustness]:
     """The robustness of a study's rows."""
-    found = additions_of(session, progress.study.id)
+    found = additions_of(session, snapshot.study.id)
     return [robustness_of(session, addition) for addition in found if addition.key.startswith(f"{ROBUSTNESS}:")]
 
 

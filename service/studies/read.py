@@ -16,7 +16,7 @@ from models.store.states import MeasurementStatus, StudyState, StudyStatus
 from models.store.study_costs import seconds_in
 from models.store.study_progress import seconds_left
 from models.store.study_search import is_pruned, trials_left
-from models.store.study_state import Progress
+from models.store.study_snapshot import StudySnapshot
 from models.store.tables import Experiment, Study, StudyRow
 from models.studies.comparison import Judgement, Score
 from models.studies.results import (
@@ -46,18 +46,18 @@ ORDER = (Status.RUNNING, Status.QUEUED, Status.FAILED, Status.CANCELLED, Status.
 
 def read_result(session: Session, study: Study, experiments_dir: Path) -> StudyResult:
     """The study with its rows, runs, scores and differences."""
-    return _result_of(session, Progress.read(session, study), experiments_dir)
+    return _result_of(session, StudySnapshot.read(session, study), experiments_dir)
 
 
-def _result_of(session: Session, progress: Progress, experiments_dir: Path) -> StudyResult:
-    study = progress.study
-    found = list(progress.experiments.values())
-    scores = progress.scores(session, experiments_dir)
+def _result_of(session: Session, snapshot: StudySnapshot, experiments_dir: Path) -> StudyResult:
+    study = snapshot.study
+    found = list(snapshot.experiments.values())
+    scores = snapshot.scores(session, experiments_dir)
     numbers = [row.id for row in found]
     histories, spans = history.read_many(session, numbers), runs.spans_of(session, numbers)
     rows = []
-    for row in progress.rows:
-        made = progress.of_row(row)
+    for row in snapshot.rows:
+        made = snapshot.of_row(row)
         results = [_run(one, scores.get(one.id), histories[one.id], spans[one.id]) for one in made]
         spec = made[0].spec if made else row.planned or row.spec
         rows.append(
@@ -69,7 +69,7 @@ def _result_of(session: Session, progress: Progress, experiments_dir: Path) -> S
                 spec=load_spec(spec),
                 full=load_spec(row.spec),
                 runs=results,
-                status=status_of_row(row, made, is_deleted=progress.is_deleted(row)),
+                status=status_of_row(row, made, is_deleted=snapshot.is_deleted(row)),
                 reason=row.reason,
                 published=None if row.published is None else Published(**row.published),
                 shortened=row.shortened or "",
@@ -81,17 +81,17 @@ def _result_of(session: Session, progress: Progress, experiments_dir: Path) -> S
     return StudyResult(
         id=study.id,
         title=study.title,
-        question=progress.spec.question,
-        status=status_of(study, progress).value,
-        spec=progress.spec,
+        question=snapshot.spec.question,
+        status=status_of(study, snapshot).value,
+        spec=snapshot.spec,
         rows=with_differences(rows),
         reason=study.reason,
-        budget_seconds=progress.spec.budget_seconds,
+        budget_seconds=snapshot.spec.budget_seconds,
         spent_seconds=study.spent_seconds,
-        lr_tests=_lr_tests(session, progress.rows),
-        combined=read_combined(session, progress, scores),
-        robustness=read_robustness(session, progress),
-        search=read_search(session, progress),
+        lr_tests=_lr_tests(session, snapshot.rows),
+        combined=read_combined(session, snapshot, scores),
+        robustness=read_robustness(session, snapshot),
+        search=read_search(session, snapshot),
     )
 
 
@@ -155,21 +155,21 @@ def status_of_row(row: StudyRow, made: Sequence[Experiment], *, is_deleted: bool
     return min((one.status for one in made), key=ORDER.index).value if made else WAITING
 
 
-def status_of(study: Study, progress: Progress) -> StudyStatus:
+def status_of(study: Study, snapshot: StudySnapshot) -> StudyStatus:
     """The study's status: a running one that has only queued runs is queued."""
     if study.state is not StudyState.RUNNING:
         return StudyStatus(study.state.value)
-    begun = any(one.status is not Status.QUEUED for one in progress.experiments.values())
+    begun = any(one.status is not Status.QUEUED for one in snapshot.experiments.values())
     return StudyStatus.RUNNING if begun else StudyStatus.QUEUED
 
 
 def describe(session: Session, study: Study, experiments_dir: Path) -> StudyDocument:
     """The study's complete document."""
     session.flush()
-    progress = Progress.read(session, study)
-    result = _result_of(session, progress, experiments_dir)
+    snapshot = StudySnapshot.read(session, study)
+    result = _result_of(session, snapshot, experiments_dir)
     return StudyDocument(
-        **_item_members(session, study, progress),
+        **_item_members(session, study, snapshot),
         baseline=None if result.baseline is None else result.baseline.key,
         rows=[_row_document(row, result) for row in result.rows] + [combined_row(one) for one in result.combined],
         robustness=[robustness_document(one) for one in result.robustness],
@@ -180,29 +180,29 @@ def describe(session: Session, study: Study, experiments_dir: Path) -> StudyDocu
 
 def describe_item(session: Session, study: Study) -> StudyItem:
     """A study as lists show it."""
-    return StudyItem(**_item_members(session, study, Progress.read(session, study, brief=True)))
+    return StudyItem(**_item_members(session, study, StudySnapshot.read(session, study, brief=True)))
 
 
-def _item_members(session: Session, study: Study, progress: Progress) -> dict[str, Any]:
+def _item_members(session: Session, study: Study, snapshot: StudySnapshot) -> dict[str, Any]:
     return {
         "id": study.id,
         "title": study.title,
-        "question": progress.spec.question,
-        "status": status_of(study, progress).value,
+        "question": snapshot.spec.question,
+        "status": status_of(study, snapshot).value,
         "reason": study.reason,
         "created_at": study.created_at,
         "finished_at": study.finished_at,
-        "budget_seconds": progress.spec.budget_seconds,
+        "budget_seconds": snapshot.spec.budget_seconds,
         "spent_seconds": round(study.spent_seconds, 1),
-        "progress": _progress(session, progress),
-        "links": links_of(study.id, is_search=progress.spec.search is not None),
+        "progress": _progress(session, snapshot),
+        "links": links_of(study.id, is_search=snapshot.spec.search is not None),
     }
 
 
-def _progress(session: Session, progress: Progress) -> StudyProgress:
-    total = sum(row.repeats for row in progress.rows if row.reason is None or progress.of_row(row))
-    total += trials_left(progress) if progress.study.state.active else 0
-    made = [one for row in progress.rows for one in progress.of_row(row)]
+def _progress(session: Session, snapshot: StudySnapshot) -> StudyProgress:
+    total = sum(row.repeats for row in snapshot.rows if row.reason is None or snapshot.of_row(row))
+    total += trials_left(snapshot) if snapshot.study.state.active else 0
+    made = [one for row in snapshot.rows for one in snapshot.of_row(row)]
     ended = sum(one.status.terminal for one in made)
     done = 0.0
     for one in made:
@@ -211,7 +211,7 @@ def _progress(session: Session, progress: Progress) -> StudyProgress:
         elif one.status is Status.RUNNING and one.progress and one.progress.get("epochs"):
             within = (one.progress["step"] or 0) / one.progress["steps"] if one.progress["steps"] else 0.0
             done += max(0.0, min(1.0, (max(one.progress["epoch"], 1) - 1 + within) / one.progress["epochs"]))
-    left = seconds_left(session, progress)
+    left = seconds_left(session, snapshot)
     return StudyProgress(
         runs=total,
         ended=ended,

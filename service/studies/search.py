@@ -11,7 +11,7 @@ from models.spec.trials import located, network_key, networks_of, title_of
 from models.store.search_state import SearchState
 from models.store.studies import NewRow
 from models.store.study_search import read_trials, state_of
-from models.store.study_state import Progress
+from models.store.study_snapshot import StudySnapshot
 from models.studies.results import RowResult
 from models.studies.search import Ending
 from models.studies.search_results import SearchResult
@@ -61,15 +61,15 @@ def plan_of(search: SearchSpec) -> SearchPlanDocument:
     )
 
 
-def read_search(session: Session, progress: Progress) -> SearchResult | None:
+def read_search(session: Session, snapshot: StudySnapshot) -> SearchResult | None:
     """Read the progress and results of a search; None for a study that is not a search."""
-    search = progress.spec.search
+    search = snapshot.spec.search
     if search is None:
         return None
-    known = state_of(progress)
+    known = state_of(snapshot)
     return SearchResult(
         spec=search,
-        trials=read_trials(session, progress),
+        trials=read_trials(session, snapshot),
         num_trials=num_trials(search),
         importances=known.get("importances"),
         stopped=known.get("stopped"),

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from models.progress import Progress
 from models.spec.parse import parse_spec
-from models.store import experiments, history, measurements, runs, studies, study_state
+from models.store import experiments, history, measurements, runs, studies, study_snapshot
 from models.store.states import MeasurementKind
 from models.store.tables import StudyAddition
 from service.http.caching import Caching
@@ -172,7 +172,7 @@ def test_scores_of_ended_runs_are_read_once(client: TestClient, filled: Filled) 
 
     def scores() -> list[Any]:
         with filled.store.reading() as session:
-            progress = study_state.Progress.read(session, studies.get(session, number_of(address)))
-            return list(progress.scores(session, folder).values())
+            snapshot = study_snapshot.StudySnapshot.read(session, studies.get(session, number_of(address)))
+            return list(snapshot.scores(session, folder).values())
 
     assert all(one is other for one, other in zip(scores(), scores(), strict=True))

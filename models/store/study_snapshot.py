@@ -9,18 +9,14 @@ from models.spec.parse import load_spec
 from models.spec.rows import load_study
 from models.spec.study import StudySpec
 from models.store import studies
-from models.store.states import MeasurementStatus
 from models.store.study_scores import read_scores
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.comparison import Score
 from models.studies.images import split_sizes
 
-WAITING = (MeasurementStatus.QUEUED, MeasurementStatus.RUNNING)
-"""A measurement that has not ended."""
-
 
 @dataclass
-class Progress:
+class StudySnapshot:
     """A study with its rows, runs and experiments, as read in this transaction."""
 
     study: Study
@@ -30,7 +26,7 @@ class Progress:
     experiments: dict[int, Experiment]
 
     @classmethod
-    def read(cls, session: Session, study: Study, *, brief: bool = False) -> "Progress":
+    def read(cls, session: Session, study: Study, *, brief: bool = False) -> "StudySnapshot":
         """Read a study; `brief` for how far it is."""
         runs = studies.runs_of(session, study.id)
         return cls(
