@@ -1,9 +1,14 @@
-"""The progress of a run and its test result: JSON objects shared by worker, store and service."""
+"""The progress of work on a dataset and of a run, and a run's test result: shared by worker, store and service."""
 
+from collections.abc import Callable
 from typing import TypedDict
 
+ReportProgress = Callable[[str, int, int], None]
+"""progress(what, done, total): called while a dataset is imported, changed or checked; it may raise to stop the work,
+which an import can continue later."""
 
-class Progress(TypedDict):
+
+class RunProgress(TypedDict):
     """The present progress of a run."""
 
     epoch: int

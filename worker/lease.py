@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from models.errors import EpochalError, LeaseLost
-from models.progress import Progress, TestResult
+from models.progress import RunProgress, TestResult
 from models.spec.parse import load_spec
 from models.store import Status, Store, runs
 from models.store.artifacts import ArtifactRecord
@@ -33,7 +33,7 @@ class Lease:
 
     def __init__(self, store: Store, claim: runs.Claim, lease_seconds: float) -> None:
         self.claim = claim
-        self.progress: Progress | None = None
+        self.progress: RunProgress | None = None
         self.cancel_requested = False
         self.stop_requested = False
         self.lost = False

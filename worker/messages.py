@@ -7,7 +7,7 @@ from models.data.health.report import HealthReportJson
 from models.errors import ProblemJson
 from models.measurements import MeasurementOptions, MeasurementResult
 from models.plain import JsonObject
-from models.progress import Progress, TestResult
+from models.progress import RunProgress, TestResult
 
 
 class CheckpointJson(TypedDict):
@@ -113,7 +113,7 @@ OutcomeJson = SettleOutcome | HandedBackOutcome | RetryOutcome | LostOutcome
 class Report(TypedDict, total=False):
     """One line from a process to its worker, with one member, or none."""
 
-    progress: Progress
+    progress: RunProgress
     waiting: str
     """Why the run waits: the database is unavailable."""
     outcome: OutcomeJson

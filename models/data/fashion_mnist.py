@@ -6,7 +6,7 @@ from pathlib import Path
 from models.data.fetching import Recipe
 from models.data.idx import put_values, read_idx
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source, SourceFailed, download, run_client
+from models.data.sources import Arrays, ReportBytes, Source, SourceFailed, download, run_client
 
 FASHION_MNIST = DatasetInfo(
     name="fashion-mnist",
@@ -50,14 +50,14 @@ DEBIAN_BYTES = 30_900_652
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 
 
-def fetch_from_torchvision(work: Path, arrays: Arrays, progress: Progress) -> None:
+def fetch_from_torchvision(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
     """The four files from torchvision's address."""
     for name, md5 in FILES.values():
         download(MIRROR + name, work / name, digest=("md5", md5), progress=progress)
     read_files(work, arrays)
 
 
-def fetch_from_debian(work: Path, arrays: Arrays, progress: Progress) -> None:
+def fetch_from_debian(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
     """Debian's package: as installed, or downloaded and unpacked beside, which needs no root."""
     if (INSTALLED / FILES["train_images"][0]).is_file():
         read_files(INSTALLED, arrays)

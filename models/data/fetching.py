@@ -14,7 +14,7 @@ from models.data.contents import ARRAY_NAMES, fingerprint, pixel_statistics
 from models.data.description import DatasetNote
 from models.data.info import DatasetInfo
 from models.data.locking import file_lock
-from models.data.sources import Arrays, Progress, Source, SourceFailed
+from models.data.sources import Arrays, ReportBytes, Source, SourceFailed
 from models.errors import DataUnavailable
 from models.files import FREE_CACHE, flush, storage_errors
 
@@ -36,7 +36,7 @@ class Recipe:
     """
 
 
-def ensure_dataset(recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:
+def ensure_dataset(recipe: Recipe, cache_dir: Path, progress: ReportBytes) -> Path:
     """The folder of a dataset, fetched from the first source that works if it is not in the cache.
 
     Raises DataUnavailable, which names every source and why it failed, and StorageFull.
@@ -58,7 +58,7 @@ def ensure_dataset(recipe: Recipe, cache_dir: Path, progress: Progress) -> Path:
     return folder
 
 
-def _fetch(recipe: Recipe, folder: Path, progress: Progress) -> None:
+def _fetch(recipe: Recipe, folder: Path, progress: ReportBytes) -> None:
     info = recipe.info
     prefix = f".{info.name}.fetching-"
     for leftover in folder.parent.glob(f"{prefix}*"):
@@ -86,7 +86,7 @@ def _fetch(recipe: Recipe, folder: Path, progress: Progress) -> None:
     )
 
 
-def _fetch_from(source: Source, recipe: Recipe, work: Path, progress: Progress) -> None:
+def _fetch_from(source: Source, recipe: Recipe, work: Path, progress: ReportBytes) -> None:
     """Fill work/dataset from one source, check it, and flush it to the disk."""
     info = recipe.info
     downloads, target = work / "downloads", work / "dataset"

@@ -5,7 +5,7 @@ from typing import Any
 
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source
+from models.data.sources import Arrays, ReportBytes, Source
 from models.data.torchvision_sets import (
     RemoteFile,
     dataset_class,
@@ -54,7 +54,7 @@ FLOWERS102 = DatasetInfo(
 )
 
 
-def fetch(work: Path, arrays: Arrays, progress: Progress, cls: Any = None) -> None:
+def fetch(work: Path, arrays: Arrays, progress: ReportBytes, cls: Any = None) -> None:
     """The images and two MATLAB files, read by torchvision, which needs scipy for it.
 
     The training images are followed by those of the published validation split.

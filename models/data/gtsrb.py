@@ -6,7 +6,7 @@ from typing import Any
 
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source, SourceFailed
+from models.data.sources import Arrays, ReportBytes, Source, SourceFailed
 from models.data.torchvision_sets import (
     RemoteFile,
     dataset_class,
@@ -88,7 +88,7 @@ FILES = (
 )
 
 
-def fetch(work: Path, arrays: Arrays, progress: Progress) -> None:
+def fetch(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
     """The three archives, read by torchvision."""
     download_files([RemoteFile([HOST + name], f"gtsrb/{name}", md5) for name, md5 in FILES], work, progress)
     try:

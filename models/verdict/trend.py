@@ -18,7 +18,7 @@ SURE_TREND = 0.975
 
 
 @dataclass(frozen=True)
-class Progress:
+class LateTrends:
     """The trends of both validation curves over the last part of a run."""
 
     length: int
@@ -27,7 +27,7 @@ class Progress:
     improving: bool
 
 
-def measure_progress(curves: Curves, by_loss: Best | None) -> Progress:
+def measure_late_trends(curves: Curves, by_loss: Best | None) -> LateTrends:
     """The trend of both validation curves over the last third of the run (at least five epochs).
 
     Improving: one of them surely gets better, by an amount that matters and still does so in the second half of that
@@ -40,7 +40,7 @@ def measure_progress(curves: Curves, by_loss: Best | None) -> Progress:
     worse = (loss is not None and loss.confidence_rising > 0.9) or (
         accuracy is not None and accuracy.confidence_falling > 0.9
     )
-    return Progress(length, loss, accuracy, better and not worse and not turned and curves.broken_from is None)
+    return LateTrends(length, loss, accuracy, better and not worse and not turned and curves.broken_from is None)
 
 
 def _trend(curve: Curve, length: int) -> Trend | None:
@@ -59,21 +59,21 @@ def _gains(curve: Curve, length: int, *, sign: int) -> bool:
     return whole.confidence_rising >= SURE_TREND and half.confidence_rising >= 0.8 and half.slope * length >= matters
 
 
-def report_progress(curves: Curves, progress: Progress, spec: ExperimentSpec, *, finished: bool) -> list[Finding]:
+def report_improvement(curves: Curves, late: LateTrends, spec: ExperimentSpec, *, finished: bool) -> list[Finding]:
     """The finding that the run still improves, and whether more epochs or a larger learning rate would help."""
-    if not progress.improving or curves.last_epoch >= MOST_EPOCHS:
+    if not late.improving or curves.last_epoch >= MOST_EPOCHS:
         return []
     parts: list[str] = []
-    values: dict[str, float] = {"epochs_considered": progress.length}
-    if progress.loss:
-        values["val_loss_change"] = progress.loss.change
-        values["confidence_by_loss"] = round(progress.loss.confidence_falling, 4)
-        parts.append(f"the validation loss changed by {_signed(progress.loss.change)}")
-    if progress.accuracy:
-        values["val_accuracy_change"] = progress.accuracy.change
-        values["confidence_by_accuracy"] = round(progress.accuracy.confidence_rising, 4)
-        parts.append(f"accuracy by {100 * progress.accuracy.change:+.1f} points")
-    slow = _slow_epochs(curves, progress)
+    values: dict[str, float] = {"epochs_considered": late.length}
+    if late.loss:
+        values["val_loss_change"] = late.loss.change
+        values["confidence_by_loss"] = round(late.loss.confidence_falling, 4)
+        parts.append(f"the validation loss changed by {_signed(late.loss.change)}")
+    if late.accuracy:
+        values["val_accuracy_change"] = late.accuracy.change
+        values["confidence_by_accuracy"] = round(late.accuracy.confidence_rising, 4)
+        parts.append(f"accuracy by {100 * late.accuracy.change:+.1f} points")
+    slow = _slow_epochs(curves, late)
     if slow is not None:
         suggestion = "More epochs alone will not be enough: see slow-learning."
     else:
@@ -83,8 +83,8 @@ def report_progress(curves: Curves, progress: Progress, spec: ExperimentSpec, *,
         Finding(
             FindingCode.STILL_IMPROVING,
             Severity.INFO,
-            f"The network {state}: over the last {plural(progress.length, 'epoch')} {' and '.join(parts)}.",
-            epochs=[max(1, curves.last_epoch - progress.length + 1), curves.last_epoch],
+            f"The network {state}: over the last {plural(late.length, 'epoch')} {' and '.join(parts)}.",
+            epochs=[max(1, curves.last_epoch - late.length + 1), curves.last_epoch],
             values=values,
             suggestion=suggestion,
         )
@@ -106,17 +106,17 @@ def _suggest_longer(curves: Curves) -> str:
     return f"Train longer: {length}."
 
 
-def _slow_epochs(curves: Curves, progress: Progress) -> float | None:
+def _slow_epochs(curves: Curves, late: LateTrends) -> float | None:
     """Epochs that it would take to get half of the way from guessing to perfect at this pace, if that is hopeless."""
     accuracy, loss = curves.val_accuracy, curves.val_loss
     if curves.num_epochs < 5:
         return None
-    if len(accuracy) and progress.accuracy:
-        target, now, pace = (1 + curves.chance) / 2, float(accuracy.values.max()), progress.accuracy.slope
+    if len(accuracy) and late.accuracy:
+        target, now, pace = (1 + curves.chance) / 2, float(accuracy.values.max()), late.accuracy.slope
         if now > curves.chance + 0.25 * (1 - curves.chance):
             return None
-    elif len(loss) and progress.loss:
-        target, now, pace = -curves.guessing_loss / 2, -float(loss.values.min()), -progress.loss.slope
+    elif len(loss) and late.loss:
+        target, now, pace = -curves.guessing_loss / 2, -float(loss.values.min()), -late.loss.slope
         if now > 0.8 * -curves.guessing_loss:
             return None
     else:

@@ -17,7 +17,7 @@ MOST_SKIPPED = 200
 """The most skipped files that a document lists."""
 
 
-class Progress(Document):
+class DatasetProgressDocument(Document):
     """The progress of an import, a change or a check: a phase of it."""
 
     phase: str
@@ -62,7 +62,7 @@ class DatasetDocument(Document):
     built_in: bool
     version: int | None = Field(description="null for a built-in dataset.")
     status: DatasetStatus
-    progress: Progress | None = Field(description="While it is imported.")
+    progress: DatasetProgressDocument | None = Field(description="While it is imported.")
     reason: JsonObject | None = Field(description="Why it failed, with the members of a problem document.")
     classes: list[ClassDocument] = Field(description="In the order of their labels.")
     num_images: int | None
@@ -112,7 +112,7 @@ class DatasetItem(Document):
     known: list[str] = Field(default=[], description="What others have found to be wrong with a published dataset.")
     version: int | None = Field(default=None, description="This and all below of an uploaded dataset alone.")
     status: DatasetStatus | None = None
-    progress: Progress | None = Field(default=None, description="While it is imported.")
+    progress: DatasetProgressDocument | None = Field(default=None, description="While it is imported.")
     num_images: int | None = None
     fingerprint: str | None = None
     created_at: datetime | None = None
@@ -172,7 +172,7 @@ class HealthDocument(Document):
     name: str
     version: int | None = Field(description="null for a built-in dataset.")
     status: str = Field(description="checking, ready or failed.")
-    progress: Progress | None = Field(description="While a worker checks it.")
+    progress: DatasetProgressDocument | None = Field(description="While a worker checks it.")
     reason: JsonObject | None = Field(description="Why the check failed, with the members of a problem document.")
     report: HealthReportDocument | None = Field(description="Of the last check; null before the first has ended.")
     links: dict[str, str]
@@ -200,7 +200,7 @@ def version_document(row: DatasetVersion, versions: list[DatasetVersion]) -> Dat
         built_in=False,
         version=row.version,
         status=row.status,
-        progress=None if row.progress is None else Progress(**row.progress),
+        progress=None if row.progress is None else DatasetProgressDocument(**row.progress),
         reason=None if row.reason is None else {**row.reason},
         classes=[ClassDocument(**counted) for counted in report.get("classes", [])],
         num_images=report.get("num_images"),
@@ -281,7 +281,7 @@ def list_item(row: DatasetVersion) -> DatasetItem:
         built_in=False,
         version=row.version,
         status=row.status,
-        progress=None if row.progress is None else Progress(**row.progress),
+        progress=None if row.progress is None else DatasetProgressDocument(**row.progress),
         num_images=(row.report or {}).get("num_images"),
         fingerprint=row.fingerprint,
         created_at=row.created_at,

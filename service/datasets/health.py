@@ -10,7 +10,7 @@ from models.store import Store
 from models.store import datasets as rows
 from models.store.states import DatasetJobKind, DatasetStatus
 from service.datasets.datasets import Datasets
-from service.datasets.documents import HealthDocument, HealthReportDocument, Progress, links_of
+from service.datasets.documents import DatasetProgressDocument, HealthDocument, HealthReportDocument, links_of
 
 
 def read_health(
@@ -64,7 +64,7 @@ def _document(name: str, version: int, check: StoredCheck | None, job: JobOption
         name=name,
         version=number,
         status="checking" if job is not None else "failed" if problem else "ready",
-        progress=None if progress is None else Progress(**progress),
+        progress=None if progress is None else DatasetProgressDocument(**progress),
         reason=None if problem is None else {**problem},
         report=None if report is None else HealthReportDocument.model_validate(report, from_attributes=True),
         links=links_of(name, number),

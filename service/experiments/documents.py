@@ -21,8 +21,8 @@ class Best(Document):
     epoch: int = Field(description="The first epoch that had it, counted from 1.")
 
 
-class Progress(BaseModel):
-    """Progress of training."""
+class RunProgressDocument(BaseModel):
+    """RunProgressDocument of training."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -67,7 +67,7 @@ class ExperimentItem(Document):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    progress: Progress | None
+    progress: RunProgressDocument | None
     best: dict[str, Best] = Field(description="By series; losses are best when low, accuracies when high.")
     last: dict[str, float | None] = Field(description="By series; null where it was not finite.")
     test: JsonObject | None = Field(description="The best weights measured on the test split, if asked for.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import EpochalError, TooManyRequests, Unavailable
-from models.progress import Progress
+from models.progress import RunProgress
 from models.store import Store, events
 from models.store.stamps import Stamps
 from models.store.states import EventKind
@@ -98,7 +98,7 @@ class LiveEvents:
         self._closed = False
         self._last_id = 0
         self._seen: set[int] = set()
-        self._progress: dict[int, Progress] = {}
+        self._progress: dict[int, RunProgress] = {}
         self._queue = BoundedQueue("reads of events", places=4)  # a full thread pool must not stop the streams
 
     @property
@@ -282,7 +282,7 @@ def _message(row: Event) -> Message:
     return Message(row.id, encoded, names_addresses=row.kind == EventKind.VERDICT)
 
 
-def _progress(progress: Progress) -> Message:
+def _progress(progress: RunProgress) -> Message:
     return Message(None, encode("progress", progress))
 
 

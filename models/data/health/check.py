@@ -11,8 +11,9 @@ from models.data.dataset import ImageDataset
 from models.data.health.counts import class_counts, picture_sizes
 from models.data.health.duplicates import Pair, exact_copies, near_copies
 from models.data.health.pixels import measure, quality_findings
-from models.data.health.report import Finding, HealthReport, Progress, Severity, finding
+from models.data.health.report import Finding, HealthReport, Severity, finding
 from models.data.importing.files import ImageRecord
+from models.progress import ReportProgress
 from models.text import percent, plural
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ WORTH_MORE_IMAGES = 0.02
 def health_report(
     dataset: ImageDataset,
     files: Iterable[ImageRecord],
-    progress: Progress,
+    progress: ReportProgress,
     *,
     load_weights: "LoadWeights | None" = None,
     deep: bool = True,
@@ -155,7 +156,7 @@ def _judge(
     labels: npt.NDArray[np.int64],
     groups: npt.NDArray[np.int64],
     load_weights: "LoadWeights | None",
-    progress: Progress,
+    progress: ReportProgress,
     found: list[Finding],
 ) -> str | None:
     """Add findings on labels and on the number of images. Returns the features used; None with too few images."""

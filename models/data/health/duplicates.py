@@ -15,8 +15,8 @@ from itertools import chain, product
 import numpy as np
 import numpy.typing as npt
 
-from models.data.health.report import Progress
 from models.data.health.thumbnails import SIDE, Floats, cosines, describe, mirrored, thumbnails
+from models.progress import ReportProgress
 
 MIN_COARSE = 0.85
 """Correlation of low frequencies from which a pair is compared in detail."""
@@ -67,7 +67,7 @@ def near_copies(
     *splits: npt.NDArray[np.uint8],
     within: bool = True,
     without: Sequence[int] = (),
-    progress: Progress = lambda what, done, total: None,
+    progress: ReportProgress = lambda what, done, total: None,
 ) -> list[Pair]:
     """Pairs of images that differ only by mirroring, cropping, brightness or compression.
 

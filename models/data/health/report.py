@@ -1,6 +1,5 @@
 """The report of a dataset's check: findings as sentences, with the images concerned."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, TypedDict, cast
@@ -10,8 +9,6 @@ from models.text import as_sentence
 
 MOST_IDS = 1_000
 """The most images that a finding lists; `num_images` counts all of them."""
-
-Progress = Callable[[str, int, int], None]
 
 
 class Severity(StrEnum):

@@ -1,6 +1,6 @@
 """Datasets from people's own files: `import_archive`, its options and its report."""
 
-from models.data.importing.engine import Progress, finished, import_archive
+from models.data.importing.engine import finished, import_archive
 from models.data.importing.files import ImageRecord, read_files
 from models.data.importing.options import ClassCount, Fit, ImportOptions, ImportReport, OnBroken, Skipped
 
@@ -11,7 +11,6 @@ __all__ = [
     "ImportOptions",
     "ImportReport",
     "OnBroken",
-    "Progress",
     "Skipped",
     "finished",
     "import_archive",

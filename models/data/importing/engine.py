@@ -8,7 +8,6 @@ destination/                     appears by a rename
 .NAME.importing/                 beside it during the import; an interrupted import continues from here
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,18 +24,16 @@ from models.data.importing.sizing import choose_size
 from models.data.locking import file_lock
 from models.errors import Conflict
 from models.files import make_folder, remove_tree, storage_errors
+from models.progress import ReportProgress
 
 LARGE_BYTES = 4 << 20
 """Of an archive, for each of the decoders that are started while it is still listed: they take a fifth of a second."""
-
-Progress = Callable[[str, int, int], None]
-"""progress(what, done, total), a few times a second; it may raise to stop the import, which can then go on later."""
 
 
 class _Watched:
     """Passes progress on, and records whether the callback stopped the import."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: ReportProgress) -> None:
         self._progress = progress
         self.stopped = False
 
@@ -48,7 +45,7 @@ class _Watched:
             raise
 
 
-def import_archive(source: Path, destination: Path, options: ImportOptions, progress: Progress) -> ImportReport:
+def import_archive(source: Path, destination: Path, options: ImportOptions, progress: ReportProgress) -> ImportReport:
     """Import a zip, a tar (gzip, bzip2, xz), a folder or parquet files as a dataset in `destination`.
 
     `destination` is created by a rename at the end. An import that was interrupted, by the end of its process or by
@@ -91,7 +88,7 @@ def finished(destination: Path) -> ImportReport | None:
     return ImportReport.model_validate(note["report"]) if "report" in note else None
 
 
-def _import(source: Path, work: Path, options: ImportOptions, progress: Progress) -> ImportReport:
+def _import(source: Path, work: Path, options: ImportOptions, progress: ReportProgress) -> ImportReport:
     progress("listing the files", 0, 0)
     ahead = source.stat().st_size // LARGE_BYTES if source.is_file() else 0
     with (

@@ -1,7 +1,7 @@
 """The last part of an import: removes unused rows, writes labels, image list and description, and flushes the files."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,14 +23,13 @@ from models.data.importing.source import Entry
 from models.data.info import DatasetInfo
 from models.errors import ArchiveError
 from models.files import flush
+from models.progress import ReportProgress
 from models.text import plural
 
 MOST_SKIPPED = 1_000
 """Files that the report lists by name."""
 SMALLEST_STD = 1 / 255
 """The standard deviation used for a constant channel in place of 0, since pixels are divided by it."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def finish(
     options: ImportOptions,
     reading: Reading,
     reason: str,
-    progress: Progress,
+    progress: ReportProgress,
 ) -> ImportReport:
     """Complete the dataset in the folder `work`. Returns its report. Raises ArchiveError if too little was readable."""
     kept = reading.written

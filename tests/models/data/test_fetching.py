@@ -12,7 +12,7 @@ import pytest
 
 from models.data.contents import fingerprint
 from models.data.fetching import Recipe, dataset_folder, ensure_dataset, is_whole, read_note
-from models.data.sources import Arrays, Progress, SourceFailed
+from models.data.sources import Arrays, ReportBytes, SourceFailed
 from models.errors import DataUnavailable, StorageFull
 from tests.models.data.tiny import IMAGES, INFO, fill, quiet, recipe
 from tests.processes import wait_until
@@ -22,7 +22,7 @@ def fetch(cache_dir: Path, wanted: Recipe) -> Path:
     return ensure_dataset(wanted, cache_dir, quiet)
 
 
-def refuse(work: Path, arrays: Arrays, progress: Progress) -> None:
+def refuse(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
     raise SourceFailed("the host does not answer")
 
 
@@ -33,7 +33,7 @@ def files_in(cache_dir: Path) -> list[str]:
 def test_it_is_fetched_once_and_then_found(tmp_path: Path) -> None:
     calls = []
 
-    def counting(work: Path, arrays: Arrays, progress: Progress) -> None:
+    def counting(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
         calls.append(1)
         fill(work, arrays, progress)
 
@@ -45,7 +45,7 @@ def test_it_is_fetched_once_and_then_found(tmp_path: Path) -> None:
 
 
 def test_the_next_source_is_asked_when_one_fails_and_its_half_done_work_is_thrown_away(tmp_path: Path) -> None:
-    def half(work: Path, arrays: Arrays, progress: Progress) -> None:
+    def half(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
         arrays.train_images[:] = 255
         raise SourceFailed("the connection was lost")
 
@@ -65,7 +65,7 @@ def test_when_all_sources_fail_the_error_names_each_and_what_came_of_it(tmp_path
 
 @pytest.mark.parametrize("wrong", ["images", "labels", "order"])
 def test_what_is_not_the_dataset_is_refused(tmp_path: Path, wrong: str) -> None:
-    def corrupt(work: Path, arrays: Arrays, progress: Progress) -> None:
+    def corrupt(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
         fill(work, arrays, progress)
         if wrong == "images":
             arrays.train_images[0] = 0
@@ -80,7 +80,7 @@ def test_what_is_not_the_dataset_is_refused(tmp_path: Path, wrong: str) -> None:
 
 
 def test_an_interrupted_fetch_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
-    def interrupted(work: Path, arrays: Arrays, progress: Progress) -> None:
+    def interrupted(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
         arrays.train_images[:10] = IMAGES[:10]
         raise KeyboardInterrupt
 
@@ -108,7 +108,7 @@ def test_a_file_that_was_cut_short_later_is_fetched_again(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
-    def full(work: Path, arrays: Arrays, progress: Progress) -> None:
+    def full(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
         Path("/dev/full").write_bytes(b"x")
 
     with pytest.raises(StorageFull, match="No space left"):
@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
 
 
 def test_other_failures_of_the_system_are_not_hidden(tmp_path: Path) -> None:
-    def broken(work: Path, arrays: Arrays, progress: Progress) -> None:
+    def broken(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
         raise OSError(errno.ENODEV, "no such device")
 
     with pytest.raises(OSError, match="no such device"):
@@ -182,7 +182,7 @@ def test_a_killed_fetch_is_never_taken_for_data_and_its_leavings_are_cleared(tmp
 
 
 def test_the_fingerprint_is_of_the_content_whatever_the_source(tmp_path: Path) -> None:
-    def slowly(work: Path, arrays: Arrays, progress: Progress) -> None:
+    def slowly(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
         for place in reversed(range(len(arrays.train_images))):
             arrays.train_images[place] = IMAGES[place]
         fill(work, arrays, progress)

@@ -8,7 +8,7 @@ import numpy as np
 from models.data.contents import pixel_statistics
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
-from models.data.sources import Arrays, Progress, Source
+from models.data.sources import Arrays, ReportBytes, Source
 
 NUM_TRAIN, NUM_TEST = 40, 8
 
@@ -34,10 +34,10 @@ INFO = DatasetInfo(
     can_be_mirrored=False,
 )
 
-Fetch = Callable[[Path, Arrays, Progress], None]
+Fetch = Callable[[Path, Arrays, ReportBytes], None]
 
 
-def fill(work: Path, arrays: Arrays, progress: Progress) -> None:
+def fill(work: Path, arrays: Arrays, progress: ReportBytes) -> None:
     """What a good source does."""
     progress("filling", 1, 2)
     arrays.train_images[:] = IMAGES

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
-from models.progress import Progress
+from models.progress import RunProgress
 from models.spec.parse import parse_spec
 from models.store import experiments, history, measurements, runs, studies, study_snapshot
 from models.store.states import MeasurementKind
@@ -80,7 +80,9 @@ def test_a_change_of_one_of_its_runs_is_seen_at_once(client: TestClient, filled:
     claim = filled.start(first)
     assert read()["status"] == "running"
     with filled.store.writing() as session:
-        half = Progress(epoch=1, epochs=2, step=1, steps=2, seconds_left=9.0, images_per_second=9.0, phase="training")
+        half = RunProgress(
+            epoch=1, epochs=2, step=1, steps=2, seconds_left=9.0, images_per_second=9.0, phase="training"
+        )
         runs.renew(session, claim, half)
     assert read()["progress"]["fraction"] == 0.125
     filled.append(claim, [epoch(1)])

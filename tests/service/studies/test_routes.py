@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from models.data.catalogue import get_dataset
 from models.evaluation.outputs import AboutOutputs, Outputs
-from models.progress import Progress
+from models.progress import RunProgress
 from models.settings import Settings
 from models.spec.parse import parse_spec
 from models.store import Status, runs, study_progress
@@ -423,7 +423,9 @@ def test_one_slow_epoch_of_a_run_does_not_shorten_those_to_come(client: TestClie
     claim = filled.start(first)
     filled.append(claim, [replace(epoch(number), seconds=seconds) for number, seconds in enumerate((1, 1, 60), 1)])
     with filled.store.writing() as session:
-        left = Progress(epoch=3, epochs=9, step=1, steps=9, seconds_left=900.0, images_per_second=9.0, phase="training")
+        left = RunProgress(
+            epoch=3, epochs=9, step=1, steps=9, seconds_left=900.0, images_per_second=9.0, phase="training"
+        )
         runs.renew(session, claim, left)
     train(filled, second)
     (third,) = advance(filled, study["id"], parallel=2)
