@@ -8,9 +8,9 @@ step.py         forward_backward and optimizer_step
 state.py        all that changes while training
 
 Modules they use: build.py (all of it), criterion.py, optimizers.py, schedules.py, precision.py, averaging.py;
-guard.py, meters.py, stopping.py, watch.py, graphs.py on the loop; checkpoints.py, recorder.py, outputs.py,
-history.py, verdicts.py, environment.py for what is written; tuning.py, thread_control.py, trial.py, neighbours.py for
-how the machine is used.
+guard.py, meters.py, stopping.py, watch.py, graphs.py on the loop; evaluator.py for what is measured with its weights;
+checkpoints.py, recorder.py, outputs.py, history.py, verdicts.py, environment.py for what is written; tuning.py,
+thread_control.py, trial.py, neighbours.py for how the machine is used.
 
 batches/        the network's inputs
 diagnosis/      why a run diverged, which learning rate works, how it began, how its filters are
@@ -24,29 +24,23 @@ from typing import Any, Literal
 
 from models.curves.metrics import EpochMetrics
 from models.data.dataset import ImageDataset
-from models.evaluation.calibration import Calibration
-from models.evaluation.doubts import LabelDoubts, doubts_of
 from models.notices import NoticeCode, NoticeData
 from models.preprocessing import WeightsDescription
 from models.progress import TestResult
 from models.spec.experiment import ExperimentSpec, OnDivergence
 from models.verdict.divergence import Divergence
 from worker.training.batches.accumulation import micro_batches
-from worker.training.batches.loader import Split, first_images, plain_batches
 from worker.training.build import build_batches, build_data, build_graphs, build_state, input_size_in
 from worker.training.checkpoints import first_usable, own_checkpoints, save_checkpoint
 from worker.training.diagnosis.aftermath import explain_divergence, restore_finite_weights
-from worker.training.diagnosis.beginning import measure_beginning
-from worker.training.diagnosis.doubts import training_doubts
-from worker.training.diagnosis.filters import filter_health
 from worker.training.environment import describe_environment, peak_memory_mb
+from worker.training.evaluator import BestValidation, Evaluator
 from worker.training.graphs import GraphedSteps
 from worker.training.guard import Diverged
 from worker.training.history import RunHistory
 from worker.training.kernels import KernelHistory
-from worker.training.loop import evaluate, train_epoch
+from worker.training.loop import train_epoch
 from worker.training.meters import ClassCounts
-from worker.training.outputs import SplitOutputs
 from worker.training.recorder import Recorder
 from worker.training.sink import MetricSink, Outcome
 from worker.training.state import TrainingState
@@ -60,8 +54,6 @@ from worker.training.watch import Interrupted, Watch
 
 MAX_LOWERED = 3
 """How often `on_divergence: lower_lr` restarts a run."""
-FILTER_IMAGES = 256
-"""Validation images on which the filters are measured for the last verdict."""
 QUICK_SECONDS = 3.0
 """A run that was cancelled or diverged measures its best weights once more only if validation takes no longer."""
 
@@ -107,6 +99,7 @@ class _Run:
     graphs: GraphedSteps | None
     recorder: Recorder
     verdicts: Verdicts
+    evaluator: Evaluator
 
     def __init__(
         self,
@@ -192,8 +185,8 @@ class _Run:
                 if self.spec.on_divergence != OnDivergence.LOWER_LR or self.state.schedule.times_lowered >= MAX_LOWERED:
                     return self._end_diverged(diverged)
                 self._go_back_with_lower_lr(diverged)
-        self._judge_finished(*self._validate_best(self.should_stop))
-        return Outcome("completed", None, self._test() if self.spec.dataset.evaluate_test else None)
+        self._judge_finished(self._validate_best(self.should_stop))
+        return Outcome("completed", None, self._test())
 
     def _run_epoch(self) -> None:
         """Train, validate, append the metrics, save, in this order. Raises Diverged and Interrupted."""
@@ -208,7 +201,7 @@ class _Run:
             watch.begin_phase("validating")
             classes = ClassCounts(len(self.data.preprocessing.class_names))
             with state.measured_weights():
-                val_loss, val_accuracy = self._evaluate(self.data.validation, watch, classes=classes)
+                val_loss, val_accuracy = self.evaluator.evaluate(self.data.validation, watch, classes=classes)
         self.validation_seconds = time.perf_counter() - began
         state.finite_guard.check_validation(val_loss, state.epoch, state.step)
         means = state.meters.means()
@@ -239,15 +232,6 @@ class _Run:
             train_epoch(state, rest, watch.after_step, self.graphs)
             self.thread_control.end_training()
 
-    def _evaluate(
-        self, split: Split, watch: Watch, outputs: SplitOutputs | None = None, classes: ClassCounts | None = None
-    ) -> tuple[float, float]:
-        """Loss and accuracy of the network on a split; `outputs` collects its logits, `classes` counts by class."""
-        batches = plain_batches(split, self.data.input_format, self.tuning.eval_batch)
-        return evaluate(
-            self.state.network, batches, self.spec.test_time_augmentation, watch.after_measuring, outputs, classes
-        )
-
     def _end_epoch(self, metrics: EpochMetrics, class_accuracy: list[float | None]) -> None:
         """Append the metrics, save weights, kernels and a checkpoint, give a verdict.
 
@@ -272,43 +256,12 @@ class _Run:
         self.verdicts.judge_if_due(self.recorder.kernels.by_epoch)
 
     def _test(self) -> TestResult | None:
-        """Evaluate the best weights once on the test split, and store their logits; None if there are none."""
-        if not self.state.best.epoch:
-            return None
-        best, epoch = self.recorder.load_weights("best")
-        outputs = SplitOutputs("test", len(self.data.test), len(self.data.preprocessing.class_names))
-        watch = Watch(self.state, self.batches, self.sink, self.should_stop, self._save_checkpoint)
-        watch.begin_phase("testing")
-        with self.timer.phase("testing"), self.state.weights_of(best):
-            loss, accuracy = self._evaluate(self.data.test, watch, outputs)
-        self.recorder.save_outputs(outputs, epoch)
-        return {"loss": loss, "accuracy": accuracy, "epoch": epoch}
+        return self.evaluator.test_best(self.should_stop) if self.spec.dataset.evaluate_test else None
 
-    def _validate_best(self, should_stop: Stop) -> tuple[Calibration | None, list[LabelDoubts]]:
-        """Store the logits of the best weights on the validation split. Returns their calibration and doubts."""
-        if not self.state.best.epoch:
-            return None, []
-        best, epoch = self.recorder.load_weights("best")
-        outputs = SplitOutputs("validation", len(self.data.validation), len(self.data.preprocessing.class_names))
-        watch = Watch(self.state, self.batches, self.sink, should_stop, self._save_checkpoint)
-        watch.begin_phase("validating")
-        with self.timer.phase("validating"), self.state.weights_of(best):
-            self._evaluate(self.data.validation, watch, outputs)
-            outputs.add_statistics(self.data.validation)
-            of_training = training_doubts(
-                self.state.network,
-                self.data.train,
-                self.data.input_format,
-                num_epochs=len(self.history.epochs),
-                batch_size=self.tuning.eval_batch,
-            )
-        saved = self.recorder.save_outputs(outputs, epoch)
-        if saved is None:
-            return None, []
-        doubts = (doubts_of("validation", saved.logits, saved.labels), of_training)
-        return saved.about.calibration, [one for one in doubts if one is not None]
+    def _validate_best(self, should_stop: Stop) -> BestValidation:
+        return self.evaluator.validate_best(should_stop, num_epochs=len(self.history.epochs))
 
-    def _validate_best_if_quick(self) -> tuple[Calibration | None, list[LabelDoubts]]:
+    def _validate_best_if_quick(self) -> BestValidation:
         """As `_validate_best`, but only if it is quick: a cancelled run is killed after some seconds."""
         return self._validate_best(lambda: None) if self.validation_seconds <= QUICK_SECONDS else (None, [])
 
@@ -322,7 +275,7 @@ class _Run:
         calibration, _ = self._validate_best(self.should_stop)
         self.recorder.write_kernels()
         self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters=None, calibration=calibration)
-        return Outcome("completed", STOPPED, self._test() if self.spec.dataset.evaluate_test else None)
+        return Outcome("completed", STOPPED, self._test())
 
     def _end_interrupted(self, asked: str) -> Outcome:
         """Save a checkpoint for another worker, or the weights of a cancelled run."""
@@ -369,7 +322,7 @@ class _Run:
             )
         )
         found = self._explain(diverged, lowered_to=None)
-        self._judge_finished(*self._validate_best_if_quick())
+        self._judge_finished(self._validate_best_if_quick())
         advice = f"; a learning rate of {found.suggested_lr:.2g} works" if found.suggested_lr else ""
         return Outcome("diverged", f"{found.what_happened}{advice}")
 
@@ -416,6 +369,16 @@ class _Run:
         self.graphs = build_graphs(self.spec, self.state, self.tuning)
         self.recorder = Recorder(self.folder, self.sink, about, kernels)
         self.verdicts = Verdicts(self.spec, len(preprocessing.class_names), self.history, self.sink)
+        self.evaluator = Evaluator(
+            self.spec,
+            self.data,
+            self.batches,
+            self.tuning.eval_batch,
+            self.state,
+            self.recorder,
+            self.timer,
+            lambda should_stop: Watch(self.state, self.batches, self.sink, should_stop, self._save_checkpoint),
+        )
 
     def _last_saved(self) -> dict[str, Any] | None:
         """The newest usable checkpoint's content, of this attempt or an earlier one."""
@@ -433,12 +396,9 @@ class _Run:
         self.history.epochs.append(metrics)
         self.sink.append_epoch(metrics, class_accuracy)
 
-    def _judge_finished(self, calibration: Calibration | None, doubts: Sequence[LabelDoubts]) -> None:
-        with self.timer.phase("judging"), self.state.measured_weights():
-            images = first_images(self.data.validation, self.data.input_format, FILTER_IMAGES)
-            filters = filter_health(self.state.network, self.state.initial_weights, images=images)
-        with self.timer.phase("judging"), self.state.weights_of(self.state.initial_weights):
-            beginning = measure_beginning(self.state.network, self.data, self.batches, self.spec.batch_size)
+    def _judge_finished(self, best: BestValidation) -> None:
+        calibration, doubts = best
+        filters, beginning = self.evaluator.filters_and_beginning()
         self.recorder.write_kernels()
         self.verdicts.judge_finished(self.recorder.kernels.by_epoch(), filters, calibration, doubts, beginning)
 
