@@ -27,13 +27,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
 from benchmarks.unknown_scores import feature_scores
 from models.curves.metrics import EpochMetrics
-from models.data.dataset import load_dataset
+from models.data.dataset import ImageDataset, load_dataset
 from models.data.splits import split_indices
 from models.evaluation.calibration import KEPT, energy, expected_calibration_error
-from models.evaluation.outputs import read_outputs
+from models.evaluation.outputs import Outputs, read_outputs
 from models.evaluation.probabilities import softmax
 from models.evaluation.roc import roc_curve
 from models.evaluation.unknown import fit_unknown_score, image_statistics
@@ -42,6 +43,7 @@ from models.networks.export import Exported
 from models.networks.inputs import preprocessing_for
 from models.networks.layers import head_of
 from models.settings import get_settings
+from models.spec.experiment import ExperimentSpec
 from models.spec.parse import parse_spec
 from worker.training.engine import train
 from worker.training.sink import MemorySink
@@ -60,22 +62,13 @@ def measure(
     model: Any, epochs: int, seed: int, train_images: int | None = None, count: int = NUM_IMAGES
 ) -> dict[str, Any]:
     """Train, calibrate, and score what the network was not trained on: at most `count` images of each kind."""
-    settings = get_settings()
-    dataset = load_dataset("cifar10", settings)
+    dataset = load_dataset("cifar10", get_settings())
     part = {"evaluate_test": True, "train_limit": train_images}
     spec = parse_spec({"model": model, "epochs": epochs, "seed": seed, "dataset": part})
-    with tempfile.TemporaryDirectory() as folder:
-        train(spec, dataset, _Progress(), Path(folder), cache_dir=settings.cache_dir)
-        validation = read_outputs(Path(folder) / "outputs-validation.safetensors")
-        test = read_outputs(Path(folder) / "outputs-test.safetensors")
-        weights = load_file(Path(folder) / "weights-best.safetensors")
+    network, validation, test = _train(spec, dataset)
     fitted = validation.about.calibration
     assert fitted is not None
-    seen = preprocessing_for(spec, dataset.info)
-    network = build_network(spec.model, num_classes=10, in_channels=3, size=seen.input_size).eval()
-    network.load_state_dict(weights)
-
-    exported = Exported(network, seen, "none").eval()
+    exported = Exported(network, preprocessing_for(spec, dataset.info), "none").eval()
 
     def look(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Logits, and the features before the head."""
@@ -131,6 +124,19 @@ def measure(
             },
         },
     }
+
+
+def _train(spec: ExperimentSpec, dataset: ImageDataset) -> tuple[nn.Module, Outputs, Outputs]:
+    """The network with its best weights, and its outputs on the validation and test splits."""
+    with tempfile.TemporaryDirectory() as folder:
+        train(spec, dataset, _Progress(), Path(folder), cache_dir=get_settings().cache_dir)
+        validation = read_outputs(Path(folder) / "outputs-validation.safetensors")
+        test = read_outputs(Path(folder) / "outputs-test.safetensors")
+        weights = load_file(Path(folder) / "weights-best.safetensors")
+    seen = preprocessing_for(spec, dataset.info)
+    network = build_network(spec.model, num_classes=10, in_channels=3, size=seen.input_size).eval()
+    network.load_state_dict(weights)
+    return network, validation, test
 
 
 def statistics_of(images: NDArray[np.uint8]) -> NDArray[np.float64]:

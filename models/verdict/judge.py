@@ -103,32 +103,7 @@ def judge(
         doubts=doubts,
         beginning=beginning,
     )
-    late = measure_late_trends(curves, by_loss)
-    collapses = find_collapses(curves)
-    collapsed = any(collapse.recovered is None for collapse in collapses)
-    stuck = report_stuck(curves, spec)
-    exploded = report_exploded(curves, spec)
-    rising = report_rising_training_loss(curves, spec)
-    improving = late.improving and not (stuck or collapsed or exploded)
-    lost = collapsed or rises(by_loss) or falls_back(by_accuracy)
-    findings: list[Finding] = [
-        *report_divergence(curves, divergences, spec),
-        *report_collapses(curves, collapses, spec),
-        *stuck,
-        *exploded,
-        *report_worse_than_guessing(curves, exploded=bool(exploded)),
-        *report_below_chance(curves),
-        *report_overfitting(curves, by_loss, by_accuracy, collapsed=collapsed, training_rises=bool(rising)),
-        *rising,
-        *report_wasted(curves, by_loss, by_accuracy, improving=improving),
-        *(report_improvement(curves, late, spec, finished=finished) if improving else []),
-        *report_gap(curves, spec),
-        *report_oscillation(curves, stability),
-        *report_best(curves, by_loss, by_accuracy),
-        *answer_questions(case),
-        *report_ending(curves, spec, finished=finished),
-        *report_kernels(kernels, filters, pretrained=spec.model.starts_pretrained),
-    ]
+    findings, lost = _read_history(case)
     causes = report_causes(case, findings)
     findings = [*causes, *refer_to_causes(case, findings, causes)]
     findings += report_no_problem(curves, findings, stability, lost=lost, finished=finished)
@@ -141,3 +116,35 @@ def judge(
         finished=finished,
         findings=tuple(findings),
     )
+
+
+def _read_history(case: Case) -> tuple[list[Finding], bool]:
+    """What the history itself shows, without causes; and whether what was learned was lost again."""
+    curves, spec, by_loss, by_accuracy = case.curves, case.spec, case.by_loss, case.by_accuracy
+    late = measure_late_trends(curves, by_loss)
+    collapses = find_collapses(curves)
+    collapsed = any(collapse.recovered is None for collapse in collapses)
+    stuck = report_stuck(curves, spec)
+    exploded = report_exploded(curves, spec)
+    rising = report_rising_training_loss(curves, spec)
+    improving = late.improving and not (stuck or collapsed or exploded)
+    lost = collapsed or rises(by_loss) or falls_back(by_accuracy)
+    findings = [
+        *report_divergence(curves, case.divergences, spec),
+        *report_collapses(curves, collapses, spec),
+        *stuck,
+        *exploded,
+        *report_worse_than_guessing(curves, exploded=bool(exploded)),
+        *report_below_chance(curves),
+        *report_overfitting(curves, by_loss, by_accuracy, collapsed=collapsed, training_rises=bool(rising)),
+        *rising,
+        *report_wasted(curves, by_loss, by_accuracy, improving=improving),
+        *(report_improvement(curves, late, spec, finished=case.finished) if improving else []),
+        *report_gap(curves, spec),
+        *report_oscillation(curves, case.stability),
+        *report_best(curves, by_loss, by_accuracy),
+        *answer_questions(case),
+        *report_ending(curves, spec, finished=case.finished),
+        *report_kernels(case.kernels, case.filters, pretrained=spec.model.starts_pretrained),
+    ]
+    return findings, lost

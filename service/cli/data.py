@@ -110,6 +110,10 @@ def add(
     if document["status"] == "failed":
         raise ImportFailed(str(document["reason"].get("detail", "no reason given")), fix=document["reason"].get("fix"))
     _show(document)
+    _suggest_training(document, called)
+
+
+def _suggest_training(document: dict[str, Any], called: str) -> None:
     if document["status"] == "ready":
         say(f"train on it: epochal submit baseline --set dataset.name={called} --watch")
         if int(document["num_images"]) < FEW_IMAGES:

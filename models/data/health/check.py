@@ -18,6 +18,8 @@ from models.text import percent, plural
 
 if TYPE_CHECKING:
     from models.data.health.features import LoadWeights
+    from models.data.health.labels import Suspect
+    from models.data.health.learning_curve import Curve
 
 MOST_JUDGED = 60_000
 """The most images whose labels are judged: all their features are in memory."""
@@ -191,42 +193,49 @@ def _judge(
     if better_than_guessing(judged, own):
         doubted = [one for one in suspects(judged, own) if one.margin >= MIN_MARGIN]
     if doubted:
-        worst = doubted[0]
-        sentence = (
-            f"{plural(len(doubted), 'label')} {'is' if len(doubted) == 1 else 'are'} probably wrong, the most "
-            "certain first: "
-            f"image {chosen[worst.image]} is labelled '{names[worst.label]}' and looks like '{names[worst.likely]}'"
-        )
-        details = [
-            {
-                "image": int(chosen[one.image]),
-                "label": names[one.label],
-                "likely": names[one.likely],
-                "margin": round(one.margin, 3),
-            }
-            for one in doubted[:1000]
-        ]
-        images = [int(chosen[one.image]) for one in doubted]
-        found.append(finding("labels.suspects", Severity.WARNING, sentence, images, suspects=details))
+        found.append(_wrong_labels(doubted, chosen, names))
     told("measuring the learning curve", 0)
     curve = learning_curve(values, own, len(names), partial(told, "measuring the learning curve"))
     if curve is not None:
-        low, high = (100 * gain for gain in curve.gain)
-        much = curve.gain[1] >= WORTH_MORE_IMAGES
-        sentence = (
-            f"about twice as many images would bring {low:.0f} to {high:.0f} points of accuracy"
-            if much
-            else f"twice as many images would bring less than {100 * WORTH_MORE_IMAGES:.0f} points of accuracy"
-        )
-        sentence += f" (by a linear classifier on features, which has {percent(curve.accuracies[-1])} now)"
-        found.append(
-            finding(
-                "enough.curve",
-                Severity.INFO,
-                sentence,
-                num_images=curve.num_images,
-                accuracies=curve.accuracies,
-                gain=list(curve.gain),
-            )
-        )
+        found.append(_more_images(curve))
     return made_by
+
+
+def _wrong_labels(doubted: "Sequence[Suspect]", chosen: npt.NDArray[np.int64], names: Sequence[str]) -> Finding:
+    """The finding on labels that are probably wrong; `chosen` are the numbers in the dataset of the judged images."""
+    worst = doubted[0]
+    sentence = (
+        f"{plural(len(doubted), 'label')} {'is' if len(doubted) == 1 else 'are'} probably wrong, the most "
+        "certain first: "
+        f"image {chosen[worst.image]} is labelled '{names[worst.label]}' and looks like '{names[worst.likely]}'"
+    )
+    details = [
+        {
+            "image": int(chosen[one.image]),
+            "label": names[one.label],
+            "likely": names[one.likely],
+            "margin": round(one.margin, 3),
+        }
+        for one in doubted[:1000]
+    ]
+    images = [int(chosen[one.image]) for one in doubted]
+    return finding("labels.suspects", Severity.WARNING, sentence, images, suspects=details)
+
+
+def _more_images(curve: "Curve") -> Finding:
+    """The finding on what twice as many images would bring."""
+    low, high = (100 * gain for gain in curve.gain)
+    sentence = (
+        f"about twice as many images would bring {low:.0f} to {high:.0f} points of accuracy"
+        if curve.gain[1] >= WORTH_MORE_IMAGES
+        else f"twice as many images would bring less than {100 * WORTH_MORE_IMAGES:.0f} points of accuracy"
+    )
+    sentence += f" (by a linear classifier on features, which has {percent(curve.accuracies[-1])} now)"
+    return finding(
+        "enough.curve",
+        Severity.INFO,
+        sentence,
+        num_images=curve.num_images,
+        accuracies=curve.accuracies,
+        gain=list(curve.gain),
+    )
