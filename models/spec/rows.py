@@ -26,7 +26,7 @@ from models.spec.plain import copy_plain
 from models.spec.presets import experiment_presets, model_presets, study_presets
 from models.spec.search import SearchSpec
 from models.spec.study import BASE, MAX_KEY, MAX_ROWS, MAX_RUNS, Published, SectionSpec, StudySpec, VariantSpec
-from models.spec.trials import Probe, check_space
+from models.spec.trials import SpacePoint, check_space
 
 Body = JsonObject
 Entry = FieldError
@@ -79,7 +79,7 @@ class Parsed:
     rows: tuple[Row, ...]
     overrides: Mapping[str, Mapping[str, Any]]
     """The changes of each row, by its key; later errors refer to them."""
-    probes: tuple[Probe, ...] = ()
+    points: tuple[SpacePoint, ...] = ()
     """Points of a search's space, whose networks are to be built before it is accepted."""
 
 
@@ -136,9 +136,9 @@ def _load_study(text: str) -> StudySpec:
 def expand(spec: StudySpec) -> Parsed:
     """Make the rows of a study; a search has none yet. Raises SpecError with every field that cannot be run."""
     if spec.search is not None:
-        probes, wrong = check_space(spec)
+        points, wrong = check_space(spec)
         refuse(wrong)
-        return Parsed(spec, (), {}, tuple(probes))
+        return Parsed(spec, (), {}, tuple(points))
     refuse(list(_wrong_grid(spec)))
     variants = list(spec.variants) or list(_grid_rows(spec))
     place = "variants[{}]" if spec.variants else "grid"

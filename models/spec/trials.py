@@ -36,36 +36,36 @@ REFUSED: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Probe:
+class SpacePoint:
     """A point of a search's space that was tried out when it was sent."""
 
     params: Mapping[str, Any]
     spec: ExperimentSpec
 
 
-def check_space(study: StudySpec) -> tuple[list[Probe], list[FieldError]]:
+def check_space(study: StudySpec) -> tuple[list[SpacePoint], list[FieldError]]:
     """Points of the space, each with its spec, and an entry for everything that is wrong with it."""
     assert study.search is not None
     space, problems = read_space(study.search)
     problems += _refused_fields(study.search.space)
     if problems:
         return [], problems
-    first = {field: probed_values(dimension)[0] for field, dimension in space.items()}
-    probes: list[Probe] = []
+    first = {field: values_to_try(dimension)[0] for field, dimension in space.items()}
+    points: list[SpacePoint] = []
     usual: Mapping[str, Any] = {}
     try:
         trial_spec(study, usual)
     except SpecError:  # a base that is complete only with a value of the space, such as a network
         usual = first
     try:
-        probes.append(Probe(usual, trial_spec(study, usual)))
+        points.append(SpacePoint(usual, trial_spec(study, usual)))
     except SpecError as error:
         return [], [located(entry, first) for entry in error.errors]
     for field, dimension in space.items():
-        problems += _wrong_values(study, field, dimension, usual, probes)
+        problems += _wrong_values(study, field, dimension, usual, points)
     if not problems:
-        problems += _wrong_combinations(study, space, probes)
-    return probes, problems
+        problems += _wrong_combinations(study, space, points)
+    return points, problems
 
 
 def trial_spec(study: StudySpec, params: Mapping[str, Any], fingerprint: str | None = None) -> ExperimentSpec:
@@ -90,11 +90,11 @@ def located(entry: FieldError, fields: Iterable[str]) -> FieldError:
     return {**entry, "field": f"base.{name}"} if found is None else _of_field(entry, found)
 
 
-def networks_of(probes: Iterable[Probe]) -> list[Probe]:
-    """The probes that differ in their network, the first ones of many."""
-    found: dict[str, Probe] = {}
-    for probe in probes:
-        found.setdefault(network_key(probe.spec), probe)
+def networks_of(points: Iterable[SpacePoint]) -> list[SpacePoint]:
+    """The points that differ in their network, the first ones of many."""
+    found: dict[str, SpacePoint] = {}
+    for point in points:
+        found.setdefault(network_key(point.spec), point)
     return list(found.values())[:MOST_NETWORKS]
 
 
@@ -103,7 +103,7 @@ def network_key(spec: ExperimentSpec) -> str:
     return json.dumps(spec.as_json()["model"], sort_keys=True)
 
 
-def probed_values(dimension: Dimension) -> list[Any]:
+def values_to_try(dimension: Dimension) -> list[Any]:
     """The values of a field that are tried out when the search is sent: both ends of a range, or all of a choice."""
     if isinstance(dimension, Choices):
         return list(dimension.values)
@@ -124,14 +124,14 @@ def _refused_fields(space: Mapping[str, Any]) -> Iterator[FieldError]:
 
 
 def _wrong_values(
-    study: StudySpec, field: str, dimension: Dimension, usual: Mapping[str, Any], probes: list[Probe]
+    study: StudySpec, field: str, dimension: Dimension, usual: Mapping[str, Any], points: list[SpacePoint]
 ) -> Iterator[FieldError]:
     """Try each value of one field beside usual values of the others; the first problem of each kind."""
     known: set[str] = set()
-    for value in probed_values(dimension):
+    for value in values_to_try(dimension):
         params = {**usual, field: value}
         try:
-            probes.append(Probe(params, trial_spec(study, params)))
+            points.append(SpacePoint(params, trial_spec(study, params)))
         except SpecError as error:
             for entry in error.errors:
                 problem = _of_value(entry, field, dimension, value)
@@ -182,14 +182,16 @@ def _of_field(entry: FieldError, field: str) -> FieldError:
     return problem
 
 
-def _wrong_combinations(study: StudySpec, space: Mapping[str, Dimension], probes: list[Probe]) -> Iterator[FieldError]:
+def _wrong_combinations(
+    study: StudySpec, space: Mapping[str, Dimension], points: list[SpacePoint]
+) -> Iterator[FieldError]:
     """Try combinations of the ends and values of all fields: all of few, else some that are drawn at random."""
-    values = [probed_values(dimension) for dimension in space.values()]
+    values = [values_to_try(dimension) for dimension in space.values()]
     known: set[tuple[str, str]] = set()
     for combination in _combinations(values):
         params: JsonObject = dict(zip(space, combination, strict=True))
         try:
-            probes.append(Probe(params, trial_spec(study, params)))
+            points.append(SpacePoint(params, trial_spec(study, params)))
         except SpecError as error:
             for entry in error.errors:
                 problem = located(entry, space)

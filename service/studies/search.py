@@ -30,12 +30,12 @@ def accept_space(inspector: Inspector, parsed: Parsed) -> tuple[list[NewRow], li
     """Check the networks of a search's space. Returns each as a row that is not run, and the errors."""
     found: list[NewRow] = []
     entries: list[FieldError] = []
-    probes = list(networks_of(parsed.probes))
-    for probe, accepted in zip(probes, accept_specs(inspector, [probe.spec for probe in probes]), strict=True):
+    points = list(networks_of(parsed.points))
+    for point, accepted in zip(points, accept_specs(inspector, [point.spec for point in points]), strict=True):
         if isinstance(accepted, SpecError):
-            entries += [located(entry, probe.params) for entry in accepted.errors]
+            entries += [located(entry, point.params) for entry in accepted.errors]
         else:
-            row = Row("trial", title_of(probe.params), "", accepted.spec, None)
+            row = Row("trial", title_of(point.params), "", accepted.spec, None)
             found.append(NewRow(row, accepted.layers, accepted.warnings, images_of(accepted.spec, accepted.info)))
     return found, entries
 

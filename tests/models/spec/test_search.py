@@ -136,7 +136,7 @@ def test_any_field_of_the_spec_may_be_searched_by_its_dotted_path() -> None:
     }
     found = parsed(space)
     assert found.rows == ()
-    networks = [network.spec.model.name for network in networks_of(found.probes)]
+    networks = [network.spec.model.name for network in networks_of(found.points)]
     assert networks == ["cnn", "cnn", "cnn"]  # the base's own, narrow, and the third
     spec = trial_spec(found.spec, {"lr": 0.02, "model": "narrow", "batch_size": 64, "early_stopping.patience": 5})
     assert (spec.optimizer.lr, spec.batch_size) == (0.02, 64)
@@ -146,7 +146,7 @@ def test_any_field_of_the_spec_may_be_searched_by_its_dotted_path() -> None:
 
 def test_an_entry_of_a_list_may_be_searched() -> None:
     found = parsed({"model.blocks.0.convs.0.channels": {"int": [8, 32]}})
-    channels = {probe.spec.as_json()["model"]["blocks"][0]["convs"][0]["channels"] for probe in found.probes}
+    channels = {point.spec.as_json()["model"]["blocks"][0]["convs"][0]["channels"] for point in found.points}
     assert {8, 32} <= channels
     assert "is not an entry of a list" in problems(study({"model.blocks.99.convs.0.channels": [8]}))[
         "search.space.model.blocks.99.convs.0.channels"]["message"]  # fmt: skip
@@ -197,7 +197,7 @@ def test_all_mistakes_are_said_at_once_and_those_of_the_base_as_the_base_s() -> 
 
 def test_a_network_may_come_from_the_space_alone() -> None:
     body = {**study({"model": ["narrow", "wide"]}), "base": {"epochs": 2}}
-    assert len(networks_of(parse_study(body).probes)) == 2
+    assert len(networks_of(parse_study(body).points)) == 2
 
 
 @pytest.mark.parametrize(
