@@ -56,6 +56,6 @@ def check_finite(logits: Sequence[NDArray[np.floating]], which: str, experiment_
     """Refuse logits of weights that have diverged. Raises Conflict."""
     if logits and not np.isfinite(np.stack(logits)).all():
         raise Conflict(
-            f"the {which} weights of experiment {experiment_id} give no finite answer",
+            f"the {which} weights of experiment {experiment_id} give no finite prediction",
             fix="ask the best weights, or train at a lower learning rate",
         )

@@ -174,7 +174,7 @@ def _trace(exported: Exported, preprocessing: Preprocessing) -> onnx.ModelProto:
 def _antialiased_resize(graph: Any, images: Any, size: Any, *_: Any, source: int, target: int) -> Any:
     """aten::_upsample_bilinear2d_aa as two matrix products: torch's own weights, which onnxruntime's Resize misses.
 
-    Their answers differ by 2e-4, onnxruntime 1.32 against torch 2.13, 96 pixels made 32.
+    Their outputs differ by 2e-4, onnxruntime 1.32 against torch 2.13, 96 pixels made 32.
     """
     rows = functional.interpolate(torch.eye(source)[None, None], (target, source), mode="bilinear", antialias=True)
     down, across = (graph.op("Constant", value_t=matrix) for matrix in (rows[0, 0], rows[0, 0].T.contiguous()))

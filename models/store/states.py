@@ -92,11 +92,11 @@ class MeasurementKind(StrEnum):
     LR_TEST = "lr-test"
     """A learning-rate test."""
     EXPLANATION = "explanation"
-    """Which pixels an answer rests on, or a layer's outputs for an image."""
+    """Which pixels a prediction depends on, or a layer's outputs for an image."""
     AUGMENTED = "augmented"
     """A picture of training images as a spec's augmentation makes them."""
     COMBINED = "combined"
-    """The score of several runs whose answers or weights are averaged."""
+    """The score of several runs whose probabilities or weights are averaged."""
     ROBUSTNESS = "robustness"
     """The score of weights on corrupted images."""
 

@@ -177,7 +177,9 @@ class _Planner:
         found = [(run, artifacts.find(self.session, run.id, kind)) for run in runs]
         files = [_file(record) for _, record in found if record is not None]
         usable = [run for run, record in found if record is not None]
-        what = "no answers on the validation images are kept of them" if ensemble else "no weights are kept of them"
+        what = (
+            "their predictions on the validation images are not stored" if ensemble else "their weights are not stored"
+        )
         notes = [note, _left_out(what, [run for run, record in found if record is None])]
         if len(usable) < 2:
             notes.insert(0, f"it takes two runs, and there {'is one' if usable else 'is none'}")

@@ -28,7 +28,7 @@ def read_scores(
 ) -> dict[int, Score]:
     """The scores of experiments that have ended with at least one epoch, by id.
 
-    `val_images` says on how many images one was validated whose answers were not kept. The score of a run is the same
+    `val_images` says on how many images one was validated whose predictions were not stored. The score of a run is the same
     object at each call, so that comparisons of the same scores are found in their cache.
     """
     ended = [row for row in rows if row.status in COUNTED]
@@ -54,7 +54,7 @@ def images_of(row: Experiment) -> str:
 
 
 def _score_of(record: artifacts.ArtifactRecord | None, experiments_dir: Path, seed: int, images: str) -> Score | None:
-    """A score with its answers on each image; None where they were not kept or cannot be read."""
+    """A score with its predictions on each image; None where they were not stored or cannot be read."""
     if record is None:
         return None
     try:

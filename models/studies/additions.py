@@ -18,7 +18,7 @@ CORRUPTION_WORDS = {
 
 @dataclass(frozen=True, eq=False)
 class Combined:
-    """Several runs as one: their answers, or their weights, averaged."""
+    """Several runs as one: their probabilities, or their weights, averaged."""
 
     key: str
     kind: str

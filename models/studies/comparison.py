@@ -50,7 +50,7 @@ class Method(StrEnum):
     MCNEMAR = "McNemar"
     """Shared images, and one seed of every row of the study: McNemar's exact test."""
     PROPORTIONS = "proportions"
-    """Different images, or answers that were not kept: two proportions, with the variance between seeds."""
+    """Different images, or predictions that were not stored: two proportions, with the variance between seeds."""
 
 
 class Judgement(StrEnum):
@@ -72,7 +72,7 @@ class Score:
     accuracy: float
     num_images: int
     correct: Bools | None = None
-    """Right or wrong on each image, (N,); None where its answers were not kept."""
+    """Right or wrong on each image, (N,); None where its predictions were not stored."""
     images: str = ""
     """Which images: equal for runs that were measured on the same ones."""
 
@@ -150,11 +150,11 @@ def _seed_variance(rows: tuple[tuple[Score, ...], ...]) -> SeedVariance | None:
     total = own = 0.0
     freedom = 0
     for row in groups.values():
-        if len(row) < 2 or (answers := _answers(row)) is None:
+        if len(row) < 2 or (correct := _correct(row)) is None:
             continue
-        beyond, num_images = len(answers) - 1, answers.shape[1]
-        by_seed, by_image = answers.mean(axis=1), answers.mean(axis=0)
-        rest = answers - by_seed[:, None] - by_image[None, :] + answers.mean()
+        beyond, num_images = len(correct) - 1, correct.shape[1]
+        by_seed, by_image = correct.mean(axis=1), correct.mean(axis=0)
+        rest = correct - by_seed[:, None] - by_image[None, :] + correct.mean()
         variance = float(np.var(by_seed, ddof=1))
         noise = float(np.sum(rest**2)) / (beyond * max(num_images - 1, 1)) / num_images
         total, own, freedom = total + beyond * variance, own + beyond * (variance - noise), freedom + beyond
@@ -172,17 +172,17 @@ def compare(row: Sequence[Score], baseline: Sequence[Score], seeds: SeedVariance
 @lru_cache(KEPT_COMPARISONS)
 def _compare(row: tuple[Score, ...], baseline: tuple[Score, ...], seeds: SeedVariance | None) -> Difference:
     """A study is read far more often than it changes, and the scores of a run that has ended stay the same objects."""
-    answers = _answers([*row, *baseline])
-    seeds = seeds or (None if answers is None else seed_variance([row, baseline]))
+    correct = _correct([*row, *baseline])
+    seeds = seeds or (None if correct is None else seed_variance([row, baseline]))
     if seeds is not None:
-        if answers is None:
+        if correct is None:
             return _by_parts(row, baseline, _binomial(row) + _binomial(baseline), seeds, Method.PROPORTIONS)
-        gains = answers[: len(row)].mean(axis=0) - answers[len(row) :].mean(axis=0)
+        gains = correct[: len(row)].mean(axis=0) - correct[len(row) :].mean(axis=0)
         return _by_parts(row, baseline, float(np.var(gains, ddof=1)) / len(gains), seeds, Method.CROSSED)
     if len(row) >= 2 and len(baseline) >= 2:
         return _welch([score.accuracy for score in row], [score.accuracy for score in baseline])
-    if answers is not None:
-        return _mcnemar(answers[0] > 0, answers[1] > 0)
+    if correct is not None:
+        return _mcnemar(correct[0] > 0, correct[1] > 0)
     return _proportions(row, baseline)
 
 
@@ -213,7 +213,7 @@ def holm(differences: Sequence[Difference | None]) -> list[Difference | None]:
     return corrected
 
 
-def _answers(scores: Sequence[Score]) -> NDArray[np.float64] | None:
+def _correct(scores: Sequence[Score]) -> NDArray[np.float64] | None:
     """Right (1) or wrong (0) by run and image, (runs, N); None unless all were measured on the same images."""
     found = [score.correct for score in scores if score.correct is not None]
     alike = len({score.images for score in scores}) == 1 and len({len(each) for each in found}) == 1

@@ -180,7 +180,7 @@ METHOD_WORDS = {
     Method.CROSSED: "analysis of variance over seeds and shared images, the spread between seeds pooled over all rows",
     Method.SEEDS: "Welch's t-test over {seeds} each",
     Method.MCNEMAR: "McNemar's test on shared images, one seed; the interval allows for another seed",
-    Method.PROPORTIONS: "two proportions, without answers on shared images; the interval allows for another seed",
+    Method.PROPORTIONS: "two proportions, without predictions on shared images; the interval allows for another seed",
 }
 
 

@@ -133,7 +133,7 @@ def _cause_and_suggestion(curves: Curves, loss: Curve, spec: ExperimentSpec) -> 
         return cause, RAISE
     if last > 1.2 * curves.guessing_loss:
         cause = (
-            f"The loss, {number(last)}, is above the {guessing} of guessing: the network is sure of wrong answers, as "
+            f"The loss, {number(last)}, is above the {guessing} of guessing: the network is sure of wrong predictions, as "
             "after a step far too large."
         )
         return cause, "Lower the learning rate ten times and clip the gradient."
@@ -186,7 +186,7 @@ def report_worse_than_guessing(curves: Curves, *, exploded: bool) -> list[Findin
         return []
     top = float(curves.val_accuracy.values.max()) if len(curves.val_accuracy) else 0.0
     though = (
-        f" Answers are right more often than that, up to {percent(top)}: the wrong ones have far too high "
+        f" Predictions are right more often than that, up to {percent(top)}: the wrong ones have far too high "
         "probabilities."
         if top > curves.chance + 3 * chance_band(curves)
         else ""
@@ -210,7 +210,7 @@ def report_worse_than_guessing(curves: Curves, *, exploded: bool) -> list[Findin
 
 
 def report_below_chance(curves: Curves) -> list[Finding]:
-    """Accuracy far below what guessing gives, which takes answers that cannot be right."""
+    """Accuracy far below what guessing gives, which takes predictions that cannot be right."""
     accuracy = curves.val_accuracy
     if not len(accuracy):
         return []

@@ -56,7 +56,7 @@ def classify_folder(
     """Classify the images in and below a folder into a CSV file, continuing an unfinished one.
 
     Exits with 1 if some image could not be classified, with 130 after Ctrl-C. Raises TableTrouble, OtherVersion,
-    PredictingEnded, and Conflict for weights that give no finite answer.
+    PredictingEnded, and Conflict for weights that give no finite prediction.
     """
     names = list(images_below(folder))
     if not names:

@@ -54,7 +54,7 @@ class LocalNetwork:
     def classify(self, folder: str, names: Sequence[str], top_k: int) -> list[Row]:
         """The rows of files in a folder; one that cannot be read has a row that says why.
 
-        Raises Conflict if the weights give no finite answer.
+        Raises Conflict if the weights give no finite prediction.
         """
         rows, images = dict[str, Row](), dict[str, NDArray[np.uint8]]()
         for name in names:

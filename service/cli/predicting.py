@@ -61,7 +61,7 @@ class PredictingProcess:
     def classify(self, folder: str, names: Sequence[str], top_k: int) -> Iterator[list["Row"]]:
         """Yield the rows of files in a folder, some at a time, in order; see `local_prediction.classify_files`.
 
-        Raises Conflict if the weights give no finite answer, PredictingEnded.
+        Raises Conflict if the weights give no finite prediction, PredictingEnded.
         """
         self._connection.send((folder, names, top_k))
         while rows := self._receive():

@@ -174,7 +174,7 @@ def _score(graphs: Graphs, looked: Looked, record: ArtifactRecord, settings: Set
         raise Conflict(f"{record.path}: {error.detail}", fix="reproduce the experiment") from error
     [logits] = compute_logits(session, [looked.pixels])
     if not np.isfinite(logits).all():
-        raise Conflict(f"the weights of epoch {epoch} give no finite answer", fix="train at a lower learning rate")
+        raise Conflict(f"the weights of epoch {epoch} give no finite prediction", fix="train at a lower learning rate")
     return None if epoch is None else (int(epoch), softmax(logits[None])[0])
 
 

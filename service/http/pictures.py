@@ -20,7 +20,7 @@ MEDIA_TYPES = {Picture.PNG: "image/png", Picture.SVG: "image/svg+xml"}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 TEXT = {"schema": {"type": "string"}}
 NOT_MODIFIED: Responses = {304: {"description": "Not modified: the ETag in If-None-Match is current."}}
-ETAG = {"ETag": {"description": "Changes when the answer does.", "schema": {"type": "string"}}}
+ETAG = {"ETag": {"description": "Changes with the content.", "schema": {"type": "string"}}}
 
 
 def picture_responses(**also: JsonObject) -> Responses:

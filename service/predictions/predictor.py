@@ -46,7 +46,7 @@ class Served:
     def judge(self, images: Sequence[NDArray[np.uint8]]) -> list[Judged]:
         """Predict images (channels, source_size, source_size). Thread-safe.
 
-        Raises CorruptFile if the weights are not of their network, Conflict if they give no finite answer.
+        Raises CorruptFile if the weights are not of their network, Conflict if they give no finite prediction.
         """
         session, began = self._session or self._start(), time.perf_counter()
         answers = compute_logits(session, images)

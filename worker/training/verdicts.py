@@ -64,7 +64,7 @@ class Verdicts:
         doubts: Sequence[LabelDoubts] = (),
         beginning: Beginning | None = None,
     ) -> None:
-        """Give the last verdict, with what is known of the network's filters, answers and beginning."""
+        """Give the last verdict, with what is known of the network's filters, calibration, labels and beginning."""
         self._judge(kernels, filters, calibration, doubts, beginning, finished=True)
 
     def _judge(

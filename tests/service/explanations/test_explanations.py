@@ -216,12 +216,12 @@ def test_weights_that_are_not_finite_are_a_conflict(planted: Planted, worker: li
     addresses = [f"{API}/{broken.id}/{name}" for name in ("predictions", *methods, "feature_maps", "timeline")]
     for address in (*addresses, "/api/v1/models/broken/predictions"):
         answer = planted.client.post(address, files={"image": ("a.png", planted.file)})
-        assert (answer.status_code, "no finite answer" in answer.text) == (409, True), address
+        assert (answer.status_code, "no finite prediction" in answer.text) == (409, True), address
         assert answer.headers["content-type"] == "application/problem+json"
     tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 3, 32, 32], "data": planted.pixels.ravel().tolist()}
     inferred = planted.client.post("/v2/models/broken/infer", json={"inputs": [tensor]})
     assert (inferred.status_code, list(inferred.json())) == (409, ["error"])
-    assert "no finite answer" in inferred.json()["error"]
+    assert "no finite prediction" in inferred.json()["error"]
 
 
 @pytest.mark.parametrize(

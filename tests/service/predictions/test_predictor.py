@@ -215,7 +215,7 @@ def test_a_file_that_is_not_of_its_network_is_refused(lab: Lab, predictor: Predi
 def test_weights_that_give_nan_say_so(lab: Lab, predictor: Predictor) -> None:
     trained = with_nan(lab.train())
     lab.save(trained)
-    with pytest.raises(Conflict, match="no finite answer"):
+    with pytest.raises(Conflict, match="no finite prediction"):
         probabilities_of(predictor, predictor.find(trained.id), random_images(1, trained.preprocessing))
 
 
