@@ -177,9 +177,7 @@ class _Planner:
         found = [(run, artifacts.find(self.session, run.id, kind)) for run in runs]
         files = [_file(record) for _, record in found if record is not None]
         usable = [run for run, record in found if record is not None]
-        what = (
-            "their predictions on the validation images are not stored" if ensemble else "their weights are not stored"
-        )
+        what = "their predictions are not stored" if ensemble else "their weights are not stored"
         notes = [note, _left_out(what, [run for run, record in found if record is None])]
         if len(usable) < 2:
             notes.insert(0, f"it takes two runs, and there {'is one' if usable else 'is none'}")
@@ -212,7 +210,7 @@ class _Planner:
         best = self._best(runs)
         record = artifacts.find(self.session, best.id, ArtifactKind.WEIGHTS_BEST)
         if record is None:
-            return Planned(key, row.title, [best], best, reason=f"no weights are kept of experiment {best.id}")
+            return Planned(key, row.title, [best], best, reason=f"the weights of experiment {best.id} are not stored")
         question: RobustnessQuestion = {"study": self.study_id, "weights": _file(record)}
         return Planned(key, row.title, [best], best, question)
 

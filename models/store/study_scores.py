@@ -28,8 +28,8 @@ def read_scores(
 ) -> dict[int, Score]:
     """The scores of experiments that have ended with at least one epoch, by id.
 
-    `val_images` says on how many images one was validated whose predictions were not stored. The score of a run is the same
-    object at each call, so that comparisons of the same scores are found in their cache.
+    `val_images` says on how many images one was validated whose predictions were not stored. The score of a run is the
+    same object at each call, so that comparisons of the same scores are found in their cache.
     """
     ended = [row for row in rows if row.status in COUNTED]
     numbers = [row.id for row in ended]

@@ -133,8 +133,8 @@ def _cause_and_suggestion(curves: Curves, loss: Curve, spec: ExperimentSpec) -> 
         return cause, RAISE
     if last > 1.2 * curves.guessing_loss:
         cause = (
-            f"The loss, {number(last)}, is above the {guessing} of guessing: the network is sure of wrong predictions, as "
-            "after a step far too large."
+            f"The loss, {number(last)}, is above the {guessing} of guessing: the network is sure of wrong predictions, "
+            "as after a step far too large."
         )
         return cause, "Lower the learning rate ten times and clip the gradient."
     return (

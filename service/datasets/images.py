@@ -30,7 +30,7 @@ def open_images(name: str, row: DatasetVersion | None, settings: Settings) -> Im
     try:
         return open_local(spec, settings)
     except (SpecError, DataUnavailable) as error:
-        raise Conflict(f"the images of {name} are not on the machine that the API runs on", fix=error.fix) from error
+        raise Conflict(f"the images of {name} are not on the machine of the API", fix=error.fix) from error
 
 
 def list_images(

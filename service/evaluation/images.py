@@ -86,6 +86,4 @@ def _load(dataset: DatasetSpec, settings: Settings) -> ImageDataset:
     except SpecError as error:
         raise Conflict(f"the images of {dataset.name} are not in this lab any more: {error.detail}") from error
     except DataUnavailable as error:
-        raise Conflict(
-            f"the images of {dataset.name} are not on the machine that the API runs on", fix=error.fix
-        ) from error
+        raise Conflict(f"the images of {dataset.name} are not on the machine of the API", fix=error.fix) from error

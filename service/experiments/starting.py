@@ -52,10 +52,10 @@ def _find(store: Store, wanted: InitFromSpec) -> ArtifactRecord:
             fix="wait until an epoch of it has ended",
         )
     if wanted.sha256 not in (None, record.sha256):
-        text = f"the {wanted.weights} weights of experiment {wanted.experiment} are others by now"
+        text = f"the {wanted.weights} weights of experiment {wanted.experiment} have another digest"
         _refuse(
             {"field": f"{FIELD}.sha256", "message": text, "value": wanted.sha256, "nearest": record.sha256},
-            fix="leave sha256 out to start from those that are there; an experiment that has been stored keeps its own",
+            fix="leave sha256 out to start from the present ones; an experiment that has been stored keeps its own",
         )
     return record
 

@@ -73,7 +73,7 @@ def test_seeds_and_the_best_runs_of_rows_are_rows_of_their_own_once_all_have_end
     assert {combined(document)[key]["status"] for key in keys} == {"waiting"}
     weights = combined(document)["weights:wide"]  # whose runs have kept none here
     assert weights["status"] == "unavailable"
-    assert weights["reason"].startswith("it takes two runs, and there is none; left out, since no weights are kept")
+    assert weights["reason"].startswith("it takes two runs, and there is none; left out, since their weights")
     assert len(measure(filled)) == 4
     advance(filled, study["id"])
     document = read(client, study)
@@ -127,7 +127,7 @@ def check_robustness(client: TestClient, document: dict[str, Any]) -> None:
     assert base["mean"] == pytest.approx(0.335)
     assert base["experiment_id"] in document["rows"][0]["experiment_ids"]
     assert (base["status"], narrow["status"]) == ("completed", "unavailable")
-    assert "no weights are kept" in narrow["reason"]
+    assert "are not stored" in narrow["reason"]
     root = document["links"]["self"]
     assert client.get(f"{root}/robustness.svg").headers["content-type"] == "image/svg+xml"
     report = client.get(f"{root}/report.md").text
