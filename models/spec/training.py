@@ -1,7 +1,7 @@
 """The `optimizer`, `lr_scheduler`, `fine_tuning` and `early_stopping` parts of a spec."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -63,13 +63,27 @@ class RmspropSpec(Spec):
 OptimizerSpec = Annotated[SgdSpec | AdamSpec | AdamWSpec | RmspropSpec, Field(discriminator="name")]
 
 
-class WarmupSpec(Spec):
+class ScheduleSpec(Spec):
+    """A learning-rate schedule."""
+
+    spans_training: ClassVar[bool] = False
+    """Whether the rate of an epoch depends on how many epochs are trained: with more, the schedule is stretched."""
+
+    def for_part(self, part: float) -> dict[str, Any]:
+        """The fields to change so that a training of this part of the epochs goes through the same rates."""
+        return {}
+
+
+class WarmupSpec(ScheduleSpec):
     """A linear warm-up that a schedule can start with, counted in steps, so that part of an epoch works too."""
 
     warmup_epochs: float = Field(default=0.0, ge=0, le=1000, description="Epochs of linear warm-up; 0 for none.")
     warmup_start_factor: float = Field(
         default=0.01, ge=0, le=1, description="Fraction of the learning rate that the warm-up starts from."
     )
+
+    def for_part(self, part: float) -> dict[str, Any]:
+        return {"warmup_epochs": self.warmup_epochs * part} if self.warmup_epochs else {}
 
 
 class ConstantSpec(WarmupSpec):
@@ -84,6 +98,9 @@ class ExponentialSpec(WarmupSpec):
     name: Literal["exponential"] = "exponential"
     gamma: float = Field(default=0.95, ge=1e-6, le=1, description="Factor an epoch.")
 
+    def for_part(self, part: float) -> dict[str, Any]:
+        return {"gamma": max(1e-6, self.gamma ** (1 / part)), **super().for_part(part)}
+
 
 class StepSpec(WarmupSpec):
     """Multiplied by gamma every `step_size` epochs (torch StepLR)."""
@@ -91,6 +108,9 @@ class StepSpec(WarmupSpec):
     name: Literal["step"] = "step"
     step_size: int = Field(default=10, ge=1, le=10_000, description="Epochs between reductions.")
     gamma: float = Field(default=0.1, ge=1e-6, le=1, description="Factor at each reduction.")
+
+    def for_part(self, part: float) -> dict[str, Any]:
+        return {"step_size": max(1, round(self.step_size * part)), **super().for_part(part)}
 
 
 class MultiStepSpec(WarmupSpec):
@@ -101,6 +121,10 @@ class MultiStepSpec(WarmupSpec):
         min_length=1, max_length=100, description="Epochs after which the rate is reduced, ascending."
     )
     gamma: float = Field(default=0.1, ge=1e-6, le=1, description="Factor at each milestone.")
+
+    def for_part(self, part: float) -> dict[str, Any]:
+        milestones = sorted({max(1, round(epoch * part)) for epoch in self.milestones})
+        return {"milestones": milestones, **super().for_part(part)}
 
     @model_validator(mode="after")
     def _milestones_ascend(self) -> "MultiStepSpec":
@@ -116,6 +140,8 @@ class CosineSpec(WarmupSpec):
     `eta_min` is reached when the last step is done, so that this step, too, trains.
     """
 
+    spans_training: ClassVar[bool] = True
+
     name: Literal["cosine"] = "cosine"
     eta_min: float = Field(
         default=0.0,
@@ -125,12 +151,14 @@ class CosineSpec(WarmupSpec):
     )
 
 
-class OneCycleSpec(Spec):
+class OneCycleSpec(ScheduleSpec):
     """Up to the optimizer's rate and down again over the whole training (torch OneCycleLR; Smith and Topin 2018).
 
     The rates are torch's, in two phases. The momentum stays what the optimizer says: torch also moves it against the
     rate unless `cycle_momentum=False` is given.
     """
+
+    spans_training: ClassVar[bool] = True
 
     name: Literal["one_cycle"] = "one_cycle"
     pct_start: float = Field(default=0.3, ge=0.01, le=0.99, description="Part of training spent going up.")

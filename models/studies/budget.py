@@ -198,17 +198,7 @@ def shorten(
 
 
 def _schedule(spec: ExperimentSpec, part: float) -> dict[str, Any]:
-    schedule = spec.lr_scheduler.model_dump(mode="json")
-    changes: dict[str, Any] = {}
-    if schedule["name"] == "exponential":
-        changes["lr_scheduler.gamma"] = max(1e-6, schedule["gamma"] ** (1 / part))
-    if schedule["name"] == "step":
-        changes["lr_scheduler.step_size"] = max(1, round(schedule["step_size"] * part))
-    if schedule["name"] == "multistep":
-        milestones = sorted({max(1, round(epoch * part)) for epoch in schedule["milestones"]})
-        changes["lr_scheduler.milestones"] = milestones
-    if schedule.get("warmup_epochs"):
-        changes["lr_scheduler.warmup_epochs"] = schedule["warmup_epochs"] * part
+    changes = {f"lr_scheduler.{field}": value for field, value in spec.lr_scheduler.for_part(part).items()}
     if spec.progressive_resizing:
         first = {phase.input_size: max(1, round(phase.from_epoch * part)) for phase in spec.progressive_resizing}
         phases = {epoch: size for size, epoch in first.items()}

@@ -14,8 +14,6 @@ from service.http.errors import invalid_fields
 from service.http.fields import read_fields
 
 MAX_EPOCHS = 10_000
-STRETCHED = ("cosine", "one_cycle")
-"""Schedules whose rates depend on the number of epochs."""
 
 
 class Continuation(BaseModel):
@@ -56,14 +54,13 @@ def continued(original: Experiment, done: int, asked: Continuation) -> Continued
 
 
 def _stretched(spec: ExperimentSpec, done: int) -> list[FindingJson]:
-    kind = spec.lr_scheduler.name
-    if kind not in STRETCHED:
+    if not spec.lr_scheduler.spans_training:
         return []
     return [
         warning(
             WarningCode.SCHEDULE_STRETCHED,
-            f"The {kind} schedule spans all epochs: over {spec.epochs:,} instead of {done:,} it is stretched, and the "
-            f"learning rate of epoch {done + 1:,} is higher than that of epoch {done:,}.",
+            f"The {spec.lr_scheduler.name} schedule spans all epochs: over {spec.epochs:,} instead of {done:,} it is "
+            f"stretched, and the learning rate of epoch {done + 1:,} is higher than that of epoch {done:,}.",
             {"epochs": spec.epochs, "done": done},
             "Train it from the start with more epochs, if one descent of the rate is wanted.",
             severity=Severity.INFO,
