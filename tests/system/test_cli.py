@@ -83,7 +83,8 @@ def test_a_preset_is_submitted_by_name_with_changes(epochal, client: Client) -> 
 def test_list_show_and_verdict_for_people_and_for_scripts(epochal, completed: int) -> None:  # type: ignore[no-untyped-def]
     assert "completed" in epochal("list", "--tag", "shared").stdout
     items = json.loads(epochal("list", "--tag", "shared", "--json").stdout)["items"]
-    assert [item["id"] for item in items] == [completed]
+    assert completed in [item["id"] for item in items]  # other tests continue and reproduce it, tags and all
+    assert all("shared" in item["tags"] for item in items)
     assert "val_accuracy" in epochal("show", str(completed)).stdout
     assert json.loads(epochal("show", str(completed), "--json").stdout)["id"] == completed
     spec = yaml.safe_load(epochal("show", str(completed), "--spec").stdout)
