@@ -233,12 +233,12 @@ def _moving_mean(values: Array, window: int) -> Array:
 
 
 def _moving_median(values: Array, window: int) -> Array:
-    low, high = _windows(len(values), window)
+    low, _ = _windows(len(values), window)
     if len(values) <= window:
         return np.full(len(values), np.median(values))
     stride = max(1, window // 8)  # the spread changes slowly: every value would cost O(n * window)
     picks = np.arange(0, len(values), stride)
-    medians = [float(np.median(values[low[i] : high[i]])) for i in picks]
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(values, window)[low[picks]], axis=1)
     return np.interp(np.arange(len(values)), picks, medians)
 
 
