@@ -36,6 +36,7 @@ from models.data.health.duplicates import near_copies
 from models.data.importing import ImportOptions, import_archive
 from models.settings import get_settings
 from models.spec.torchvision_names import ZooName
+from worker.training.environment import peak_resident_mb
 
 Images = npt.NDArray[np.uint8]
 KINDS = ("mirrored", "cropped", "compressed", "brightened")
@@ -139,12 +140,12 @@ def bench_memory(folder: Path, num_images: int) -> dict[str, Any]:
     cifar = load_dataset("cifar10", get_settings())
     random = np.random.default_rng(0)
     make_archive(folder / "a.zip", num_images, lambda n: photo(random, cifar.train_images, 640, 480), "JPEG")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_resident_mb()
     started = time.perf_counter()
     options = ImportOptions(name="photos", image_size=224)
     import_archive(folder / "a.zip", folder / "1", options, lambda what, done, total: None)
     seconds = time.perf_counter() - started
-    own, decoders = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, decoders = peak_resident_mb(), peak_resident_mb(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "benchmarks.large_images", "--dataset", str(folder / "1")]
     trained = subprocess.run(command, check=True, capture_output=True, text=True)
     return {
@@ -152,9 +153,9 @@ def bench_memory(folder: Path, num_images: int) -> dict[str, Any]:
         "images": num_images,
         "training": trained.stdout.splitlines(),
         "seconds": round(seconds, 1),
-        "own_peak_mb": own // 1024,
-        "own_before_mb": before // 1024,
-        "decoder_peak_mb": decoders // 1024,
+        "own_peak_mb": round(own),
+        "own_before_mb": round(before),
+        "decoder_peak_mb": round(decoders),
         "arrays_mb": load_folder(folder / "1").train_images.nbytes // 2**20,
     }
 

@@ -43,7 +43,12 @@ def peak_memory_mb(device: torch.device) -> float:
     """Peak memory of this process in MB: on the GPU, or its resident set with shared pages."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_resident_mb()
+
+
+def peak_resident_mb(who: int = resource.RUSAGE_SELF) -> float:
+    """Peak resident set in MB of this process, or of the largest child that has ended (resource.RUSAGE_CHILDREN)."""
+    peak = resource.getrusage(who).ru_maxrss  # bytes on macOS, kilobytes elsewhere
     return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
