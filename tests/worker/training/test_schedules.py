@@ -144,6 +144,17 @@ def test_every_schedule_that_a_spec_can_name_gives_a_rate_in_a_single_step_too(n
         assert 0 < ours.lr_at(0) <= LR
 
 
+@pytest.mark.parametrize("name", PARTS["lr_scheduler"])
+def test_every_schedule_says_whether_its_rates_depend_on_the_number_of_epochs(name: str) -> None:
+    wanted = {"name": name, **({"milestones": [1]} if name == "multistep" else {})}
+    spec = parse_spec({"model": "baseline", "lr_scheduler": wanted}).lr_scheduler
+    short, long = (
+        Schedule(spec, optimizer(), steps_per_epoch=STEPS, epochs=epochs, base_lr=LR) for epochs in (EPOCHS, 2 * EPOCHS)
+    )
+    same = [short.lr_at(step) for step in range(STEPS * EPOCHS)] == [long.lr_at(step) for step in range(STEPS * EPOCHS)]
+    assert spec.spans_training is not same
+
+
 class TriangleSpec(WarmupSpec):
     """A schedule that a spec could name, and that nobody has wired up."""
 
