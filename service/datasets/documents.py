@@ -26,7 +26,7 @@ class DatasetProgressDocument(Document):
     seconds_left: float | None = Field(default=None, description="An estimate for this phase; null without one.")
 
 
-class ClassDocument(Document):
+class ClassSizeDocument(Document):
     """One class, and how many images of it each split has."""
 
     name: str
@@ -64,7 +64,7 @@ class DatasetDocument(Document):
     status: DatasetStatus
     progress: DatasetProgressDocument | None = Field(description="While it is imported.")
     reason: JsonObject | None = Field(description="Why it failed, with the members of a problem document.")
-    classes: list[ClassDocument] = Field(description="In the order of their labels.")
+    classes: list[ClassSizeDocument] = Field(description="In the order of their labels.")
     num_images: int | None
     num_train: int | None
     num_test: int | None
@@ -202,7 +202,7 @@ def version_document(row: DatasetVersion, versions: list[DatasetVersion]) -> Dat
         status=row.status,
         progress=None if row.progress is None else DatasetProgressDocument(**row.progress),
         reason=None if row.reason is None else {**row.reason},
-        classes=[ClassDocument(**counted) for counted in report.get("classes", [])],
+        classes=[ClassSizeDocument(**counted) for counted in report.get("classes", [])],
         num_images=report.get("num_images"),
         num_train=report.get("num_train"),
         num_test=report.get("num_test"),
@@ -249,7 +249,7 @@ def built_in_document(info: DatasetInfo, counts: list[tuple[int, int]] | None) -
         progress=None,
         reason=None,
         classes=[
-            ClassDocument(name=name, train=train, validation=None, test=test)
+            ClassSizeDocument(name=name, train=train, validation=None, test=test)
             for name, (train, test) in zip(info.class_names, each, strict=True)
         ],
         num_images=info.num_train + info.num_test,

@@ -24,7 +24,7 @@ class OfSplit(Document):
     num_images: int = Field(description="Images that the figures were measured on.")
 
 
-class ClassDocument(Document):
+class ClassScoresDocument(Document):
     """Precision, recall and F1 of one class, with counts; null where a figure would be 0 divided by 0."""
 
     label: str
@@ -50,7 +50,7 @@ class ConfusionDocument(OfSplit):
     accuracy: float
     class_names: list[str]
     matrix: list[list[int]] = Field(description="A row is an image's class, a column its predicted class.")
-    classes: list[ClassDocument]
+    classes: list[ClassScoresDocument]
     macro_precision: float | None = Field(description="Means over the classes that have the figure.")
     macro_recall: float | None
     macro_f1: float | None
@@ -128,7 +128,7 @@ def confusion_document(source: OutputsSource, about: AboutOutputs, matrix: Count
         accuracy=float(matrix.trace() / matrix.sum()),
         class_names=list(names),
         matrix=matrix.tolist(),
-        classes=[ClassDocument(label=name, **asdict(one)) for name, one in zip(names, figures, strict=True)],
+        classes=[ClassScoresDocument(label=name, **asdict(one)) for name, one in zip(names, figures, strict=True)],
         macro_precision=macro_average([one.precision for one in figures]),
         macro_recall=macro_average([one.recall for one in figures]),
         macro_f1=macro_average([one.f1 for one in figures]),

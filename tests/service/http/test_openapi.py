@@ -5,6 +5,7 @@ A short, repeatable run of schemathesis; the long one is `schemathesis run URL/o
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,6 +27,7 @@ from models.store.states import ArtifactKind, MeasurementKind
 from service.app import create_app
 from tests.service.lab_of_one import SMALL, Filled, LiveServer, epoch, settings_in
 
+HTTP_PAGE = Path(__file__).parents[3] / "docs" / "http.md"
 load_all_checks()
 CHECKS = [
     status_code_conformance,
@@ -126,6 +128,7 @@ def test_the_document_is_valid_and_describes_every_route(address: str) -> None:
     for reference in {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}:
         assert reference in schemas, reference
     assert "ExperimentSpec" in schemas
+    assert [name for name in schemas if "__" in name] == [], "two documents of one name have their modules in it"
     names = [operation["operationId"] for found in document["paths"].values() for operation in found.values()]
     assert len(names) == len(set(names))
     for path, operations in document["paths"].items():
@@ -134,3 +137,14 @@ def test_the_document_is_valid_and_describes_every_route(address: str) -> None:
             assert operation["responses"]["default"]["content"] == {
                 "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
             }, path
+
+
+def test_docs_have_a_line_for_every_route(address: str) -> None:
+    rows = [line for line in HTTP_PAGE.read_text().splitlines() if line.startswith("| `")]
+    missing = []
+    for path in httpx.get(f"{address}/openapi.json").json()["paths"]:
+        words = [part.partition(".{")[0] for part in path.removeprefix("/api/v1").split("/")]
+        names = [word for word in words if word and not word.startswith("{")]
+        if not any(all(name in row for name in names) for row in rows):
+            missing.append(path)
+    assert missing == []
