@@ -105,13 +105,7 @@ def measure(
         "epochs": epochs,
         "test_accuracy": float((test.logits.argmax(1) == test.labels).mean()),
         "temperature": fitted.temperature,
-        "ece": {
-            name: {
-                "before": expected_calibration_error(softmax(outputs.logits), outputs.labels),
-                "after": expected_calibration_error(softmax(outputs.logits, fitted.temperature), outputs.labels),
-            }
-            for name, outputs in (("validation", validation), ("test", test))
-        },
+        "ece": {"validation": _ece(validation, fitted.temperature), "test": _ece(test, fitted.temperature)},
         "called_unknown": {
             name: float((values > served.threshold).mean()) for name, values in {"test": own, **by_served}.items()
         },
@@ -137,6 +131,14 @@ def _train(spec: ExperimentSpec, dataset: ImageDataset) -> tuple[nn.Module, Outp
     network = build_network(spec.model, num_classes=10, in_channels=3, size=seen.input_size).eval()
     network.load_state_dict(weights)
     return network, validation, test
+
+
+def _ece(outputs: Outputs, temperature: float) -> dict[str, float]:
+    """The expected calibration error of logits as they are, and divided by the temperature."""
+    return {
+        "before": expected_calibration_error(softmax(outputs.logits), outputs.labels),
+        "after": expected_calibration_error(softmax(outputs.logits, temperature), outputs.labels),
+    }
 
 
 def statistics_of(images: NDArray[np.uint8]) -> NDArray[np.float64]:
