@@ -7,11 +7,15 @@ image, whatever their number: see NETWORK_IMAGES.
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from models.data.health.parallel import in_parallel, one_thread
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NUM_FOLDS = 4
 CHUNK = 4096
@@ -206,26 +210,16 @@ def _train(
     time that torch's dropout takes.
     """
     import torch
-    from torch import nn
     from torch.nn import functional as F
 
     random = np.random.default_rng(seed)
     inputs, targets = torch.from_numpy(values), torch.from_numpy(labels)
 
-    def layer(num_inputs: int, num_outputs: int) -> nn.Linear:
-        made: nn.Linear = nn.utils.skip_init(nn.Linear, num_inputs, num_outputs)  # type: ignore[no-untyped-call]
-        bound = num_inputs**-0.5
-        with torch.no_grad():
-            for parameter in made.parameters():
-                drawn = random.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
-                parameter.copy_(torch.from_numpy(drawn))
-        return made
-
     def dropout(values: torch.Tensor, probability: float) -> torch.Tensor:
         kept = random.integers(0, 256, tuple(values.shape), dtype=np.uint8) >= round(256 * probability)
         return values * torch.from_numpy(kept) / (1 - probability)
 
-    first, last = layer(values.shape[1], HIDDEN), layer(HIDDEN, num_classes)
+    first, last = _layer(values.shape[1], HIDDEN, random), _layer(HIDDEN, num_classes, random)
     optimizer = torch.optim.AdamW(
         [*first.parameters(), *last.parameters()], lr=NETWORK_RATE, weight_decay=NETWORK_DECAY, fused=True
     )
@@ -252,3 +246,17 @@ def _train(
             return np.asarray(torch.cat(outputs).numpy(), np.float32)
 
     return predict
+
+
+def _layer(num_inputs: int, num_outputs: int, random: np.random.Generator) -> "nn.Linear":
+    """A linear layer with torch's usual initial distribution, drawn from NumPy's generator."""
+    import torch
+    from torch import nn
+
+    made: nn.Linear = nn.utils.skip_init(nn.Linear, num_inputs, num_outputs)  # type: ignore[no-untyped-call]
+    bound = num_inputs**-0.5
+    with torch.no_grad():
+        for parameter in made.parameters():
+            drawn = random.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
+            parameter.copy_(torch.from_numpy(drawn))
+    return made
