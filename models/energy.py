@@ -10,7 +10,7 @@ Counters = Mapping[str, tuple[int, int]]
 
 
 def read_counters(folder: Path = POWERCAP) -> Counters:
-    """The counters of all processor packages; empty where the machine tells nothing."""
+    """The counters of all processor packages; empty where the machine has none that can be read."""
     found = {}
     for package in sorted(folder.glob("intel-rapl:*")):  # AMD's have the same name; 0:1 is a part of 0
         if package.name.count(":") != 1:

@@ -169,7 +169,7 @@ def list_versions(
 
 
 def count_versions(session: Session, owner: str) -> int:
-    """How many versions somebody has made, for quotas."""
+    """How many versions a key has made, for quotas."""
     return session.scalar(select(func.count()).where(ModelVersion.owner == owner)) or 0
 
 

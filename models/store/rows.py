@@ -76,7 +76,7 @@ def add_event(session: Session, experiment_id: int, kind: EventKind, data: JsonO
 
 
 def set_status(session: Session, experiment: Experiment, status: Status, reason: str | None = None) -> datetime:
-    """Change the experiment's status, add an event, and tell webhooks of its end; returns the time."""
+    """Change the experiment's status, add an event, and notify webhooks of its end; returns the time."""
     experiment.status = status
     experiment.reason = reason
     experiment.cancel_requested = False

@@ -206,7 +206,7 @@ def touch(study: Study) -> None:
 
 
 def end(session: Session, study: Study, state: StudyState, reason: str | None = None) -> None:
-    """End a study, and tell webhooks of it."""
+    """End a study, and notify webhooks."""
     study.state, study.reason, study.finished_at = state, reason, now()
     touch(study)
     webhooks.announce_study(session, study)

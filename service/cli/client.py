@@ -219,7 +219,7 @@ class Client:
 
 
 def _certificates(url: str) -> ssl.SSLContext:
-    """Whom to trust at an address that is reached directly; without TLS nobody, since reading the list takes 50 ms."""
+    """Trusted certificates for an address that is reached directly; none without TLS, as reading them takes 50 ms."""
     return httpx.create_ssl_context() if url.startswith("https") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

@@ -186,7 +186,7 @@ def _installed_with(char: str) -> str | None:
 
 
 _missing: set[tuple[str, int]] = set()
-"""Blocks of 256 characters of which one was looked for in every font, in vain."""
+"""Blocks of 256 characters of which one was looked for in every font and not found."""
 _advised: set[str] = set()
 """Packages that the log has named."""
 

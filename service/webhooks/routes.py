@@ -45,7 +45,7 @@ WebhooksDep = Annotated[Webhooks, Depends(get_webhooks)]
 async def create_webhook(
     body: BodyDep, caller: CallerDep, webhooks: WebhooksDep, writes: WritesDep, response: Response
 ) -> NewWebhookDocument:
-    """Add an address that is told when experiments and studies end, by signed POSTs (Standard Webhooks)."""
+    """Add an address that is notified when experiments and studies end, by signed POSTs (Standard Webhooks)."""
     document = await writes.run(webhooks.create, body.document, caller)
     response.headers["Location"] = document.links["self"]
     return document

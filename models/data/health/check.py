@@ -184,18 +184,18 @@ def _judge(
     )
     own, own_groups = labels[chosen], groups[chosen]
 
-    def told(what: str, share: float) -> None:
+    def report(what: str, share: float) -> None:
         progress(what, round(share * len(own)), len(own))
 
-    told("judging labels", 0)
-    judged = probabilities(values, own, len(names), own_groups, partial(told, "judging labels"))
+    report("judging labels", 0)
+    judged = probabilities(values, own, len(names), own_groups, partial(report, "judging labels"))
     doubted = []
     if better_than_guessing(judged, own):
         doubted = [one for one in suspects(judged, own) if one.margin >= MIN_MARGIN]
     if doubted:
         found.append(_wrong_labels(doubted, chosen, names))
-    told("measuring the learning curve", 0)
-    curve = learning_curve(values, own, len(names), partial(told, "measuring the learning curve"))
+    report("measuring the learning curve", 0)
+    curve = learning_curve(values, own, len(names), partial(report, "measuring the learning curve"))
     if curve is not None:
         found.append(_more_images(curve))
     return made_by

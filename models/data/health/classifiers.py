@@ -34,8 +34,8 @@ LINEAR_SHARE = 0.1
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-Told = Callable[[float], None]
-"""told(share) with the part that is done, from 0 to 1."""
+ReportShare = Callable[[float], None]
+"""report(share), called with the part that is done, from 0 to 1."""
 
 
 def probabilities(
@@ -43,7 +43,7 @@ def probabilities(
     labels: Labels,
     num_classes: int,
     groups: Labels | None = None,
-    progress: Told = lambda share: None,
+    progress: ReportShare = lambda share: None,
 ) -> Floats:
     """Probabilities (N, num_classes) of images with the features (N, D): the means of both classifiers.
 
@@ -123,7 +123,7 @@ def scores(weights: Floats, values: Floats, rows: Labels) -> Floats:
     return np.concatenate([_with_one(values[part]) @ weights for part in parts])
 
 
-def by_ridge(values: Floats, labels: Labels, num_classes: int, folds: Labels, progress: Told) -> Floats:
+def by_ridge(values: Floats, labels: Labels, num_classes: int, folds: Labels, progress: ReportShare) -> Floats:
     """Probabilities by ridge regression. Penalty and sharpness are those with the highest likelihood of the labels."""
     sides = _sides(folds)
     found = {ridge: np.zeros((len(labels), num_classes), dtype=np.float32) for ridge in RIDGES}
@@ -167,14 +167,14 @@ def _loss(logits: Floats, labels: Labels) -> float:
 # A small network
 
 
-def by_network(values: Floats, labels: Labels, num_classes: int, folds: Labels, progress: Told) -> Floats:
+def by_network(values: Floats, labels: Labels, num_classes: int, folds: Labels, progress: ReportShare) -> Floats:
     """Probabilities by a network with one hidden layer and dropout. The same on every call and for any threads."""
     sides = _sides(folds)
     found = np.full((len(labels), num_classes), 1 / num_classes, dtype=np.float32)
     plans = [_num_steps(len(others)) for _, others in sides]
     lock, done = threading.Lock(), 0
 
-    def told(steps: int) -> None:
+    def report(steps: int) -> None:
         nonlocal done
         with lock:
             done += steps
@@ -182,7 +182,7 @@ def by_network(values: Floats, labels: Labels, num_classes: int, folds: Labels, 
 
     def judge(number: int) -> None:
         own, others = sides[number]
-        found[own] = _train(values, labels, num_classes, others, plans[number], number, told)(own)
+        found[own] = _train(values, labels, num_classes, others, plans[number], number, report)(own)
 
     with one_thread():
         for _ in in_parallel(judge, range(len(sides))):
@@ -202,7 +202,7 @@ def _train(
     rows: Labels,
     steps: int,
     seed: int,
-    told: Callable[[int], None],
+    report: Callable[[int], None],
 ) -> Callable[[Labels], Floats]:
     """Train a network on these rows. Returns a function that gives probabilities for row numbers.
 
@@ -237,7 +237,7 @@ def _train(
         optimizer.step()
         schedule.step()
         if step % STEPS_A_REPORT == 0 or step == steps:
-            told(step % STEPS_A_REPORT or STEPS_A_REPORT)
+            report(step % STEPS_A_REPORT or STEPS_A_REPORT)
 
     def predict(own: Labels) -> Floats:
         parts = [own[start : start + CHUNK] for start in range(0, len(own), CHUNK)]

@@ -26,7 +26,7 @@ CHUNK = 4096
 PATCH, NUM_PATCHES, PATCH_SIDE = 6, 120, 32
 
 Floats = npt.NDArray[np.float32]
-Told = Callable[[int, int], None]
+ReportCount = Callable[[int, int], None]
 See = Callable[[npt.NDArray[np.uint8]], Floats]
 Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 LoadWeights = Callable[[], "dict[str, Tensor]"]
@@ -34,7 +34,7 @@ LoadWeights = Callable[[], "dict[str, Tensor]"]
 
 
 def features(
-    parts: Sequence[Part], load_weights: LoadWeights | None, progress: Told, *, mirrored: bool = False
+    parts: Sequence[Part], load_weights: LoadWeights | None, progress: ReportCount, *, mirrored: bool = False
 ) -> tuple[Floats, str]:
     """Standardised features (N, D) of images, and what made them.
 

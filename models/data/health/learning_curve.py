@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.data.health.classifiers import Products, Told, scores
+from models.data.health.classifiers import Products, ReportShare, scores
 from models.data.health.parallel import in_parallel
 
 FRACTIONS = (0.1, 0.2, 0.4, 0.7, 1.0)
@@ -36,7 +36,7 @@ class Curve:
 
 
 def learning_curve(
-    values: Floats, labels: npt.NDArray[np.int64], num_classes: int, progress: Told = lambda share: None
+    values: Floats, labels: npt.NDArray[np.int64], num_classes: int, progress: ReportShare = lambda share: None
 ) -> Curve | None:
     """Measure and extrapolate the learning curve; None for too few images. Does not change the features (N, D)."""
     if len(labels) < MIN_IMAGES:
