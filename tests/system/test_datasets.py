@@ -55,7 +55,7 @@ def photos(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
 def trained(photos: dict[str, Any], client: Client) -> dict[str, Any]:
     spec = {
         "model": {"blocks": [{"convs": [{"channels": 4}]}], "head": {"hidden": [8]}},
-        "dataset": {"name": "shades", "evaluate_test": True},
+        "dataset": {"name": "shades", "fingerprint": photos["fingerprint"][:12], "evaluate_test": True},
         "optimizer": {"name": "adam", "lr": 0.01},
         "epochs": 12,
         "batch_size": 8,
@@ -107,7 +107,7 @@ def test_what_training_sees_is_drawn_by_a_worker(photos: dict[str, Any], client:
 
 
 def test_a_worker_checks_the_images_and_says_what_it_found(photos: dict[str, Any], lab: Lab) -> None:
-    found = run(lab, "data", "health", "shades")
+    found = run(lab, "data", "health", "shades", "--version", str(photos["version"]))
     assert found["status"] == "ready", found["reason"]
     assert found["report"]["num_images"] == 48
     assert all(one["sentence"] and one["code"] for one in found["report"]["findings"])

@@ -203,19 +203,21 @@ from tests.worker.training.tiny import figures, run
 from tests.worker.training.test_resume import EVERYTHING
 import torch
 torch.set_num_threads(2)
+print("ready", flush=True)
 _, sink = run(Path(sys.argv[1]), epochs=4, **EVERYTHING)
 print(json.dumps(figures(sink.epochs)))
 """
 
 
 def test_two_runs_side_by_side_are_identical_to_the_bit(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SIDE_BY_SIDE]
-    runs = [
-        subprocess.Popen([*command, str(tmp_path / name)], stdout=subprocess.PIPE, text=True) for name in ("one", "two")
-    ]
-    histories = [json.loads(process.communicate()[0]) for process in runs]
-    assert [process.returncode for process in runs] == [0, 0]
-    assert histories[0] == histories[1]
-    assert len(histories[0]) == 4
+    command = [sys.executable, "-c", SIDE_BY_SIDE, str(tmp_path / "one")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        _, sink = run(tmp_path / "two", epochs=4, **EVERYTHING)
+        history = json.loads(other.communicate()[0])
+    assert other.returncode == 0
+    assert history == json.loads(json.dumps(figures(sink.epochs)))
+    assert len(history) == 4
     one, two = (load_file(tmp_path / name / "weights-last.safetensors") for name in ("one", "two"))
     assert same_tensors(one, two)

@@ -22,13 +22,15 @@ KEEPING = """
 import os
 from pathlib import Path
 import torch
-from tests.worker.training.tiny import images, spec
+from models.data.dataset import load_dataset
+from models.settings import Settings
+from models.spec.parse import parse_spec
 from worker.training.tuning import choose_tuning
 
 def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-with choose_tuning(spec(), images(), "cpu").applied():
+with choose_tuning(parse_spec({"model": "baseline"}), load_dataset("cifar10", Settings()), "cpu").applied():
     before = resident_mb()
     torch.ones(50_000_000).sum()
     print(resident_mb() - before)
