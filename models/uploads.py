@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from models.errors import Conflict, NotFound, StorageFull
+from models.errors import Conflict, InvalidRequest, NotFound, StorageFull
 from models.files import FREE_SPACE, flush, make_folder, storage_errors, write
 
 ID = re.compile(r"[0-9a-f]{32}")
@@ -132,12 +132,15 @@ def remove_upload(folder: Path, note: UploadNote) -> None:
 def take_archive(folder: Path, note: UploadNote) -> str:
     """Turn a complete upload into the archive of a job; returns the archive's name.
 
-    Raises Conflict for an incomplete upload. Of two concurrent requests one takes it, the other gets NotFound.
+    Raises Conflict for an incomplete upload, InvalidRequest for an empty one. Of two concurrent requests one takes it,
+    the other gets NotFound.
     """
     if (there := offset_of(folder, note)) != note.length:
         raise Conflict(
             f"the upload has {there:,} bytes of {note.length:,}", fix="send the rest, then name it here again"
         )
+    if not note.length:
+        raise InvalidRequest("the upload is empty", fix="begin another one, of the archive's length")
     name = f"{note.id}.archive"
     try:
         os.utime(folder / f"{note.id}.part")  # the age of an archive is counted from here

@@ -201,7 +201,7 @@ def _describe(
     )
     note = read_note(source)
     digest = version_fingerprint(content, class_names, info.fit, validation, groups)
-    said = f"{plural(num_relabelled, 'image')} relabelled and {num_dropped:,} dropped since the version before"
+    said = f"{plural(num_relabelled, 'image')} relabelled and {num_dropped:,} dropped since version {source.name}"
     learned = np.bincount(train[~validation], minlength=len(class_names))
     unseen = ", ".join(f"'{name}'" for name, count in zip(class_names, learned, strict=True) if not count)
     if unseen:

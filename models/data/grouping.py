@@ -27,7 +27,9 @@ MAX_ADDRESS_SPACE = 2_000_000_000
 
 
 def find_groups(paths: Sequence[str], pattern: str) -> list[str | None]:
-    """The group of each path: the first parenthesis of a regular expression in it, or the whole match; None for none.
+    """The group of each path: the first parenthesis of a regular expression in it, or the whole match.
+
+    None where that is not found, or empty.
 
     Raises ArchiveError for an expression that takes too long.
     """
@@ -59,7 +61,7 @@ def main() -> int:
     expression = re.compile(pattern)
     number = min(1, expression.groups)
     found = (expression.search(path) for path in paths)
-    json.dump([None if match is None else match.group(number) for match in found], sys.stdout)
+    json.dump([None if match is None else match.group(number) or None for match in found], sys.stdout)
     return 0
 
 

@@ -66,7 +66,10 @@ def create_version(
     """
     taken = session.scalar(select(Dataset.name).where(func.lower(Dataset.name) == name.lower(), Dataset.name != name))
     if taken is not None:
-        raise Conflict(f"there is a dataset {taken} already, and names must differ in more than capitals")
+        raise Conflict(
+            f"there is a dataset {taken} already, and names must differ in more than capitals",
+            fix=f"PUT /api/v1/datasets/{taken} makes its next version; or take another name",
+        )
     if session.get(Dataset, name) is None:
         session.add(Dataset(name=name))
         session.flush()

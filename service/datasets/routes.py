@@ -2,7 +2,7 @@
 
 import base64
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -113,6 +113,7 @@ async def read_options(
     group: Annotated[
         str | None,
         Query(
+            min_length=1,
             max_length=500,
             description="Images of one group stay in one split: `column`, `column:NAME`, or a regular expression on "
             "the path.",
@@ -280,7 +281,7 @@ async def draw_augmented_images(
     if not isinstance(document, dict):
         raise InvalidRequest("spec must be an object", errors=[{"field": "spec", "message": "must be an object"}])
     part = _dataset_part(document, name)
-    pinned = {} if row is None else {"fingerprint": row.fingerprint}
+    pinned = {} if row is None else {"fingerprint": _fingerprint_of(row, version, part.get("fingerprint"))}
     document = {"model": "baseline", **document, "dataset": {**part, "name": name, **pinned}}
     accepted = await writes.run(inspector.accept, document)
     tag = etag("augmented", accepted.spec.digest())
@@ -385,6 +386,20 @@ def _dataset_part(document: JsonObject, name: str) -> JsonObject:
         message = f"must be left out, or be {name} as in the address"
         raise InvalidRequest(f"spec: dataset {message}", errors=[{"field": "spec.dataset.name", "message": message}])
     return part
+
+
+def _fingerprint_of(row: DatasetVersion, version: int | None, given: Any) -> Any:
+    """The version that images are drawn of: the spec's fingerprint if it has one, or the row's.
+
+    Raises InvalidRequest if a spec's is another than that of the version in the address.
+    """
+    if given is None:
+        return row.fingerprint
+    if version is not None and not (isinstance(given, str) and (row.fingerprint or "").startswith(given)):
+        message = f"must be left out, or be that of version {version} as in the address"
+        where = "spec.dataset.fingerprint"
+        raise InvalidRequest(f"{where} {message}", errors=[{"field": where, "message": message}])
+    return given
 
 
 def find_row(datasets: Datasets, name: str, version: int | None) -> DatasetVersion | None:

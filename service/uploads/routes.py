@@ -18,10 +18,9 @@ from service.http.disk_quotas import check_disk_quota, check_num_uploads, check_
 from service.http.documents import API
 from service.http.errors import problems
 from service.http.prefix import with_prefix
-from service.http.routing import StrictRoute
 from service.uploads import tus
 
-router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=StrictRoute)
+router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=tus.TusRoute)
 
 UploadId = Annotated[str, Path(description="The id at the end of the upload's address.", max_length=100)]
 HEADERS: JsonObject = {

@@ -7,10 +7,10 @@ docs/decisions/tus.md says why it is written here.
 import base64
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from email.utils import formatdate
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
@@ -20,6 +20,8 @@ from models import uploads
 from models.errors import EpochalError, FieldError, Forbidden, InvalidRequest, TooLarge, UnsupportedMedia
 from models.joined_uploads import FINAL
 from models.uploads import UploadNote
+from service.http.errors import problem_response
+from service.http.routing import StrictRoute
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,termination,concatenation"
@@ -36,6 +38,22 @@ class WrongVersion(EpochalError):
     code = "wrong-tus-version"
     status = 412
     title = "Another version of the upload protocol"
+
+
+class TusRoute(StrictRoute):
+    """A route whose errors have the headers that the protocol wants in every answer."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def with_headers(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except EpochalError as error:
+                supported = {"Tus-Version": VERSION} if isinstance(error, WrongVersion) else {}
+                return problem_response(error, {"Tus-Resumable": VERSION, **supported})
+
+        return with_headers
 
 
 def check_version(request: Request) -> None:

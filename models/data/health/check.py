@@ -13,6 +13,7 @@ from models.data.health.duplicates import Pair, exact_copies, near_copies
 from models.data.health.pixels import measure, quality_findings
 from models.data.health.report import Finding, HealthReport, Severity, finding
 from models.data.importing.files import ImageRecord
+from models.data.importing.names import shown
 from models.progress import ReportProgress
 from models.text import percent, plural
 
@@ -100,12 +101,14 @@ def copies(
     if later:
         of_test = [image for image in later if splits[image] == 2]
         total = int((splits == 2).sum())
-        part = f"{len(of_test):,} of {total:,} test images ({percent(len(of_test) / max(1, total))})"
         held_out = len(later) - len(of_test)
-        more = f" and {plural(held_out, 'validation image')}" if held_out else ""
+        parts = [plural(held_out, "validation image")] if held_out else []
+        if of_test:
+            parts.insert(0, f"{len(of_test):,} of {total:,} test images ({percent(len(of_test) / total)})")
+        are = "is a copy of an image" if len(later) == 1 else "are copies of images"
         sentence = (
-            f"{part}{more} are copies of images of an earlier split, so that accuracy on them is too high: drop them, "
-            "or group the images so that copies stay together"
+            f"{' and '.join(parts)} {are} of an earlier split, so that accuracy is measured too high: drop them, or "
+            "group the images so that copies stay together"
         )
         figures = {"pairs": across[:1000], "test_images": len(of_test), "test_share": len(of_test) / max(1, total)}
         found.append(finding("duplicates.leakage", Severity.PROBLEM, sentence, later, **figures))
@@ -114,7 +117,7 @@ def copies(
         a, b = differ[0]
         sentence = (
             f"{plural(len(differ), 'pair')} of copies {'has' if len(differ) == 1 else 'have'} different labels: "
-            f"image {a} is '{class_names[labels[a]]}' and its copy {b} '{class_names[labels[b]]}'"
+            f"image {a} is '{shown(class_names[labels[a]])}' and its copy {b} '{shown(class_names[labels[b]])}'"
         )
         images = sorted({image for pair in differ for image in pair})
         found.append(finding("duplicates.labels", Severity.WARNING, sentence, images, pairs=differ[:1000]))
@@ -204,10 +207,12 @@ def _judge(
 def _wrong_labels(doubted: "Sequence[Suspect]", chosen: npt.NDArray[np.int64], names: Sequence[str]) -> Finding:
     """The finding on labels that are probably wrong; `chosen` are the numbers in the dataset of the judged images."""
     worst = doubted[0]
+    are = "1 label is probably wrong"
+    if len(doubted) > 1:
+        are = f"{len(doubted):,} labels are probably wrong, the most certain first"
     sentence = (
-        f"{plural(len(doubted), 'label')} {'is' if len(doubted) == 1 else 'are'} probably wrong, the most "
-        "certain first: "
-        f"image {chosen[worst.image]} is labelled '{names[worst.label]}' and looks like '{names[worst.likely]}'"
+        f"{are}: image {chosen[worst.image]} is labelled '{shown(names[worst.label])}' and looks like "
+        f"'{shown(names[worst.likely])}'"
     )
     details = [
         {
@@ -225,8 +230,9 @@ def _wrong_labels(doubted: "Sequence[Suspect]", chosen: npt.NDArray[np.int64], n
 def _more_images(curve: "Curve") -> Finding:
     """The finding on what twice as many images would bring."""
     low, high = (100 * gain for gain in curve.gain)
+    points = f"{low:.0f} to {high:.0f}" if f"{low:.0f}" != f"{high:.0f}" else f"about {high:.0f}"
     sentence = (
-        f"about twice as many images would bring {low:.0f} to {high:.0f} points of accuracy"
+        f"about twice as many images would bring {points} points of accuracy"
         if curve.gain[1] >= WORTH_MORE_IMAGES
         else f"twice as many images would bring less than {100 * WORTH_MORE_IMAGES:.0f} points of accuracy"
     )

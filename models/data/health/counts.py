@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from models.data.health.report import Finding, Severity, finding
 from models.data.importing.files import ImageRecord
+from models.data.importing.names import shown
 from models.data.info import DatasetInfo
 from models.text import percent, plural
 
@@ -23,27 +24,30 @@ def class_counts(info: DatasetInfo, train: npt.NDArray[np.int64], test: npt.NDAr
     counts = np.bincount(train, minlength=info.num_classes)
     in_test = np.bincount(test, minlength=info.num_classes)
     figures = {"train": counts.tolist(), "test": in_test.tolist(), "classes": list(info.class_names)}
+    class_names = [shown(name) for name in info.class_names]
     found = []
     largest, smallest = int(counts.argmax()), int(counts.argmin())
     ratio = counts[largest] / max(1, counts[smallest])
     if ratio >= IMBALANCE:
         severity = Severity.WARNING if ratio >= STRONG_IMBALANCE else Severity.INFO
-        always, most = counts[largest] / counts.sum(), info.class_names[largest]
+        always, most = counts[largest] / counts.sum(), class_names[largest]
         sentence = (
-            f"'{most}' has {plural(int(counts[largest]), 'training image')} and '{info.class_names[smallest]}' "
+            f"'{most}' has {plural(int(counts[largest]), 'training image')} and '{class_names[smallest]}' "
             f"{counts[smallest]:,}, {ratio:.0f} times fewer: a network that always answers '{most}' is right in "
             f"{percent(always)}. Look at the accuracy of each class, and use class weights or a balanced sampler"
         )
         found.append(finding("classes.imbalance", severity, sentence, ratio=float(ratio), **figures))
     few = [number for number in np.argsort(counts, kind="stable") if counts[number] < FEW_IMAGES]
     if few:
-        names = ", ".join(f"'{info.class_names[number]}' ({counts[number]:,})" for number in few[:SHOWN_CLASSES])
+        names = ", ".join(f"'{class_names[number]}' ({counts[number]:,})" for number in few[:SHOWN_CLASSES])
         more = f" and {len(few) - SHOWN_CLASSES:,} more" if len(few) > SHOWN_CLASSES else ""
-        sentence = f"{plural(len(few), 'class', 'classes')} with fewer than {FEW_IMAGES} training images: {names}{more}"
+        have = "has" if len(few) == 1 else "have"
+        classes = plural(len(few), "class", "classes")
+        sentence = f"{classes} {have} fewer than {FEW_IMAGES} training images: {names}{more}"
         found.append(finding("classes.few", Severity.WARNING, sentence, **figures))
     absent = [info.class_names[number] for number in range(info.num_classes) if len(test) and not in_test[number]]
     if absent:
-        names = ", ".join(f"'{name}'" for name in absent[:SHOWN_CLASSES])
+        names = ", ".join(f"'{shown(name)}'" for name in absent[:SHOWN_CLASSES])
         sentence = f"the test split has no image of {plural(len(absent), 'class', 'classes')}: {names}"
         found.append(finding("classes.untested", Severity.WARNING, sentence, classes=absent))
     return found or [finding("classes.counts", Severity.INFO, _balanced(counts), **figures)]

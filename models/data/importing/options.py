@@ -46,6 +46,7 @@ class ImportOptions(BaseModel):
     on_broken: OnBroken = Field(default=OnBroken.SKIP, description="Whether a broken file is left out or refused.")
     group: str | None = Field(
         default=None,
+        min_length=1,
         max_length=500,
         description="Images of one group never fall on both sides of a split: `column` (or `column:NAME`) takes the "
         "group from the table of labels, anything else is a regular expression that is searched in the file's path, "

@@ -158,7 +158,12 @@ def _check_groups(groups: Sequence[str | None], asked: str) -> list[str]:
         )
     warnings = []
     if without:
-        warnings.append(f"{plural(without, 'image')} of {len(groups):,} have no group, so each is a group of its own")
+        have = "has" if without == 1 else "have"
+        warnings.append(f"{without:,} of {plural(len(groups), 'image')} {have} no group, so each is a group of its own")
+    if len(set(groups)) == 1:
+        warnings.append(
+            f"all images are of one group, '{shown(str(groups[0]))}', so that no split can keep groups together"
+        )
     if len(set(groups) - {None}) == len(groups):
         warnings.append("every image is a group of its own, so that group changes nothing")
     return warnings

@@ -110,6 +110,7 @@ def test_a_group_that_is_no_regular_expression_is_named_with_what_is_wrong_in_it
     answer = upload(client, group="(").json()
     assert answer["detail"].startswith("group: '(' is not a regular expression: ")
     assert answer["errors"][0]["field"] == "group"
+    assert upload(client, group="").json()["errors"][0]["field"] == "group"
 
 
 @pytest.mark.parametrize("given", [1, ["cifar10"], "fashion-mnist", {"name": "fashion-mnist"}, None])
@@ -118,6 +119,15 @@ def test_what_training_sees_is_of_the_dataset_that_the_address_names(client: Tes
     answer = client.get(f"{API}/datasets/cifar10/augmented.png", params={"spec": spec})
     assert answer.status_code == 422
     assert "cifar10 as in the address" in answer.json()["detail"]
+
+
+def test_what_training_sees_is_of_the_version_that_the_spec_names(photo_lab: tuple[TestClient, Filled]) -> None:
+    client, _ = photo_lab
+    spec = json.dumps({"dataset": {"fingerprint": "abcdef0123"}})
+    unknown = client.get(f"{API}/datasets/photos/augmented.png", params={"spec": spec})
+    assert (unknown.status_code, unknown.json()["errors"][0]["field"]) == (422, "dataset.fingerprint")
+    other = client.get(f"{API}/datasets/photos/augmented.png", params={"spec": spec, "version": 1})
+    assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "spec.dataset.fingerprint")
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,9 @@ def test_what_arrived_before_a_connection_broke_stays(served: tuple[str, Filled]
 def test_what_cannot_be_begun_is_refused_and_leaves_nothing(
     client: TestClient, settings: Settings, headers: dict[str, str], status: int
 ) -> None:
-    assert client.post(f"{API}/uploads", headers=headers).status_code == status
+    answer = client.post(f"{API}/uploads", headers=headers)
+    assert (answer.status_code, answer.headers["Tus-Resumable"]) == (status, "1.0.0")
+    assert answer.headers.get("Tus-Version") == ("1.0.0" if status == 412 else None)
     assert not list(settings.uploads_dir.glob("*"))
 
 
@@ -194,6 +196,13 @@ def test_an_upload_that_is_not_whole_is_no_dataset(client: TestClient, filled: F
     assert client.post(f"{API}/datasets", params=query).status_code == 202
     assert client.post(f"{API}/datasets", params={**query, "name": "other"}).status_code == 404
     assert do_jobs(filled) == 1
+
+
+def test_an_empty_upload_is_no_dataset(client: TestClient, filled: Filled) -> None:
+    address = begin(client, 0)
+    answer = client.post(f"{API}/datasets", params={"name": "photos", "upload": address.rpartition("/")[2]})
+    assert (answer.status_code, answer.json()["detail"]) == (422, "the upload is empty")
+    assert do_jobs(filled) == 0
 
 
 def test_parts_that_are_sent_side_by_side_become_one_upload(client: TestClient, settings: Settings) -> None:

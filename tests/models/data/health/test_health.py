@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,15 @@ def test_imbalance_and_small_classes_are_told_with_what_they_mean() -> None:
     assert "90.9%" in found["classes.imbalance"].sentence
     assert "'b' (9)" in found["classes.few"].sentence
     assert "'b'" in found["classes.untested"].sentence
+    assert found["classes.few"].sentence == "1 class has fewer than 20 training images: 'b' (9)"
+
+
+def test_a_class_with_a_line_break_in_its_name_is_told_on_one_line() -> None:
+    dataset = dataset_of(scenes(30), scenes(1, 1), [0] * 29 + [1], [0])
+    dataset = replace(dataset, info=replace(dataset.info, class_names=("a\nb", "c\td", "e")))
+    said = [one.sentence for one in checked(dataset).values()]
+    assert any("'a\\nb'" in sentence for sentence in said)
+    assert not any("\n" in sentence or "\t" in sentence for sentence in said)
 
 
 def test_constant_dark_and_blurred_images_are_named() -> None:
@@ -190,7 +200,9 @@ def test_a_given_validation_split_leaks_too() -> None:
     train[50] = train[0]
     held_out = np.arange(60) >= 40
     dataset = dataset_of(train, scenes(3, 1), [0, 1, 2] * 20, [0, 1, 2], validation=held_out)
-    assert checked(dataset)["duplicates.leakage"].image_ids == [50]
+    leak = checked(dataset)["duplicates.leakage"]
+    assert leak.image_ids == [50]
+    assert leak.sentence.startswith("1 validation image is a copy of an image of an earlier split, so that")
 
 
 def test_copies_of_copies_are_one_family() -> None:

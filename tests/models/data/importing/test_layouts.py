@@ -533,6 +533,15 @@ def test_a_group_that_no_image_has_is_refused(tmp_path: Path) -> None:
         understand(zipped(tmp_path, images("cat/1.jpg", "dog/1.jpg")), group="patient[0-9]+")
 
 
+def test_one_group_of_all_images_and_empty_groups_are_told(tmp_path: Path) -> None:
+    path = zipped(tmp_path, images("cat/p1_1.jpg", "cat/p1_2.jpg", "dog/p1_3.jpg", "dog/x.jpg"))
+    _, plan, _ = understand(path, group="(p[0-9])?")
+    assert plan.groups.count(None) == 1
+    assert "1 of 4 images has no group" in plan.warnings[0]
+    _, plan, _ = understand(path, group="jpg")
+    assert "all images are of one group, 'jpg', so that no split can keep groups together" in plan.warnings
+
+
 def test_an_expression_that_takes_for_ever_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouping, "MAX_SECONDS", 1)
     path = zipped(tmp_path, images(f"cat/{'a' * 100}.jpg", "dog/1.jpg"))
