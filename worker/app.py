@@ -23,6 +23,7 @@ from models.errors import InvalidSettings
 from models.logs import configure_logs
 from models.queue import make_celery
 from models.settings import exit_for, get_settings, settings_or_exit
+from models.store.datasets import ANY_KIND, CHECKS
 from worker.dataset_worker import DatasetWorker
 from worker.intake import install_transport
 from worker.measurer import Measurer
@@ -53,7 +54,8 @@ class LabStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Open the store, start the companion threads, replace the signal handlers."""
         global _runtime
         _runtime = Runtime(get_settings(), parent.hostname, app, get_nursery())
-        _runtime.start(Reaper(_runtime), Measurer(_runtime), DatasetWorker(_runtime))
+        importer, checker = DatasetWorker(_runtime, ANY_KIND - CHECKS), DatasetWorker(_runtime, CHECKS)
+        _runtime.start(Reaper(_runtime), Measurer(_runtime), importer, checker)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(signum, _stopper(_runtime))
         if state.should_stop is not None:  # asked to stop while it started

@@ -7,7 +7,7 @@ version's folder is always complete, and the files of deleted or lost jobs are f
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import structlog
@@ -33,10 +33,14 @@ BEAT_SECONDS = 1.0
 
 
 class DatasetWorker:
-    """One worker's thread that polls the database for jobs of datasets."""
+    """One worker's thread that polls the database for jobs of datasets.
 
-    def __init__(self, runtime: Runtime) -> None:
+    A worker has two: one makes versions and one checks them, so that an import does not wait for a check of minutes.
+    """
+
+    def __init__(self, runtime: Runtime, kinds: Collection[DatasetJobKind]) -> None:
         self._runtime = runtime
+        self._kinds = kinds
 
     def run(self) -> None:
         """Run jobs, one at a time, until the worker shuts down."""
@@ -49,10 +53,10 @@ class DatasetWorker:
 
     def _claim(self) -> datasets.Claim | None:
         with self._runtime.store.reading() as session:
-            if not datasets.any_waiting(session):
+            if not datasets.any_waiting(session, self._kinds):
                 return None
         with self._runtime.store.writing() as session:
-            return datasets.claim_next(session, self._runtime.name)
+            return datasets.claim_next(session, self._runtime.name, self._kinds)
 
     def _do(self, claim: datasets.Claim) -> None:
         began = time.monotonic()

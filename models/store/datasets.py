@@ -5,7 +5,7 @@ like measurements: a worker claims one with an attempt number and renews a heart
 heartbeats to the queue. Deleting a version deletes its job; the worker notices at its next heartbeat and stops.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
@@ -23,6 +23,8 @@ MAX_VERSIONS = 1000
 """The most versions of one name."""
 BUILT_IN_VERSION = 0
 """The version of a built-in dataset's row, which is made when it is checked, so that a job can belong to it."""
+ANY_KIND = frozenset(DatasetJobKind)
+CHECKS = frozenset({DatasetJobKind.HEALTH})
 MAX_ATTEMPTS = 3
 """The job fails when it has lost this many workers or processes."""
 
@@ -238,14 +240,15 @@ def _check_unused(session: Session, name: str, versions: Sequence[DatasetVersion
         )
 
 
-def any_waiting(session: Session) -> bool:
-    """Whether a job waits. Called often, so it takes no write lock."""
-    return session.scalar(select(DatasetJob.id).where(DatasetJob.claimed_by.is_(None)).limit(1)) is not None
+def any_waiting(session: Session, kinds: Collection[DatasetJobKind] = ANY_KIND) -> bool:
+    """Whether a job of these kinds waits. Called often, so it takes no write lock."""
+    waiting = select(DatasetJob.id).where(DatasetJob.claimed_by.is_(None), DatasetJob.kind.in_(kinds))
+    return session.scalar(waiting.limit(1)) is not None
 
 
-def claim_next(session: Session, worker: str) -> Claim | None:
-    """Take the oldest job that waits, imports before checks; None when none does."""
-    waiting = select(DatasetJob).where(DatasetJob.claimed_by.is_(None))
+def claim_next(session: Session, worker: str, kinds: Collection[DatasetJobKind] = ANY_KIND) -> Claim | None:
+    """Take the oldest job of these kinds that waits, imports before checks; None when none does."""
+    waiting = select(DatasetJob).where(DatasetJob.claimed_by.is_(None), DatasetJob.kind.in_(kinds))
     is_check = DatasetJob.kind == DatasetJobKind.HEALTH
     job = session.scalar(waiting.order_by(is_check, DatasetJob.id).limit(1).execution_options(populate_existing=True))
     if job is None:

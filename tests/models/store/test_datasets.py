@@ -73,6 +73,25 @@ def test_a_job_that_loses_its_process_again_and_again_fails(store: Store) -> Non
         assert datasets.job_ids(session) == set()
 
 
+def test_a_worker_takes_the_jobs_of_the_kinds_that_it_asks_for_alone(store: Store) -> None:
+    create(store)
+    version = finish(store, claim(store))
+    assert version is not None
+    making = datasets.ANY_KIND - datasets.CHECKS
+    with store.writing() as session:
+        datasets.request_check(session, "photos", 1)
+        assert not datasets.any_waiting(session, making)
+        assert datasets.claim_next(session, "w1", making) is None
+    create(store, "others")
+    with store.writing() as session:
+        assert datasets.any_waiting(session, datasets.CHECKS)
+        checked = datasets.claim_next(session, "w1", datasets.CHECKS)
+        made = datasets.claim_next(session, "w1", making)
+    assert checked is not None
+    assert made is not None
+    assert (checked.dataset, made.dataset) == ("photos", "others")
+
+
 def test_one_version_is_imported_at_a_time_and_numbers_go_on(store: Store) -> None:
     assert create(store) == 1
     with pytest.raises(Conflict, match="is being imported"):
