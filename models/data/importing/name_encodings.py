@@ -154,31 +154,39 @@ def _by_level(encoding: str, usual: frozenset[str], levels: Callable[[int], floa
 
 
 def _japanese(code: int) -> float:
-    """Hiragana, katakana, kanji of the first level and the second, half-width katakana."""
+    """Hiragana, katakana, kanji of the first level and the second, half-width katakana, signs of full width."""
     if 0x829F <= code <= 0x82F1 or 0x8340 <= code <= 0x8396 or code in (0x8158, 0x815B):
         return 4.8
     if 0x889F <= code <= 0x9872:
         return 8.2
-    return 11.0 if 0x989F <= code <= 0xEAA4 else 8.0 if 0xA1 <= code <= 0xDF else NONE
+    if 0xA1 <= code <= 0xDF:
+        return 8.0
+    return 11.0 if 0x989F <= code <= 0xEAA4 else RARE if 0x8140 <= code <= 0x829A else NONE
 
 
 def _korean(code: int) -> float:
-    """The other syllables of KS X 1001, and Chinese characters in it."""
-    if 0xB0A1 <= code <= 0xC8FE and code & 0xFF >= 0xA1:
+    """The other syllables of KS X 1001, and Chinese characters and signs in it."""
+    if code & 0xFF < 0xA1:
+        return NONE
+    if 0xB0A1 <= code <= 0xC8FE:
         return 8.2
-    return 12.0 if code >= 0xCAA1 and code & 0xFF >= 0xA1 else NONE
+    return 12.0 if code >= 0xCAA1 else RARE if 0xA1A1 <= code <= 0xA3FE else NONE
 
 
 def _simplified(code: int) -> float:
-    """Characters of the first level of GB 2312 and of the second."""
-    if code & 0xFF < 0xA1 or not 0xB0A1 <= code <= 0xF7FE:
+    """Characters of the first level of GB 2312, of the second, and signs."""
+    if code & 0xFF < 0xA1 or code > 0xF7FE:
         return NONE
-    return 8.2 if code <= 0xD7F9 else 11.0
+    if code >= 0xB0A1:
+        return 8.2 if code <= 0xD7F9 else 11.0
+    return RARE if 0xA1A1 <= code <= 0xA3FE else NONE
 
 
 def _traditional(code: int) -> float:
-    """Characters of Big5's first level and of the second."""
-    return 8.2 if 0xA440 <= code <= 0xC67E else 11.0 if 0xC940 <= code <= 0xF9D5 else NONE
+    """Characters of Big5's first level, of the second, and signs."""
+    if 0xA440 <= code <= 0xC67E:
+        return 8.2
+    return 11.0 if 0xC940 <= code <= 0xF9D5 else RARE if 0xA140 <= code <= 0xA3FE else NONE
 
 
 _COSTS: dict[str, Callable[[str], float]] = {

@@ -535,7 +535,7 @@ def test_a_group_that_no_image_has_is_refused(tmp_path: Path) -> None:
 
 def test_one_group_of_all_images_and_empty_groups_are_told(tmp_path: Path) -> None:
     path = zipped(tmp_path, images("cat/p1_1.jpg", "cat/p1_2.jpg", "dog/p1_3.jpg", "dog/x.jpg"))
-    _, plan, _ = understand(path, group="(p[0-9])?")
+    _, plan, _ = understand(path, group="/(p?)")
     assert plan.groups.count(None) == 1
     assert "1 of 4 images has no group" in plan.warnings[0]
     _, plan, _ = understand(path, group="jpg")

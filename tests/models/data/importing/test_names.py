@@ -80,6 +80,7 @@ WRITTEN = {
     "one accent of spanish": ("cp1252", ("león", "oso"), "Windows-1252"),
     "one accent of french": ("cp850", ("château", "maison"), "code page 437"),
     "a class beside a letter": ("gbk", ("类型A", "类型B"), "GBK"),
+    "signs of full width": ("gbk", ("《照片》、一", "《照片》、二"), "GBK"),
 }
 
 
