@@ -1,8 +1,13 @@
 """Opens a path as a source of the right kind, determined by its content."""
 
-from collections.abc import Iterator
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import IO
 
 from models.data.importing.folders import FolderSource
 from models.data.importing.names import shown
@@ -15,7 +20,12 @@ from models.data.importing.zips import ZipSource
 from models.errors import ArchiveError
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
-COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
+COMPRESSED: dict[bytes, Callable[[Path], IO[bytes]]] = {
+    b"\x1f\x8b": gzip.open,  # type: ignore[dict-item]  # for reading bytes, which is how it is called
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 TAR_MAGIC_PLACE, TAR_MAGIC = 257, b"ustar"
 OTHERS = ((b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"), (b"\x28\xb5\x2f\xfd", "compressed by Zstandard"))
 UNPACKED = "unpacked"
@@ -58,10 +68,25 @@ def open_source(path: Path, options: ImportOptions, name: str | None = None) -> 
         return ZipSource(path)
     if start.startswith(MAGIC):
         return ParquetSource([(path.name, path)], options.group_column)
-    if start.startswith(COMPRESSED) or start[TAR_MAGIC_PLACE:].startswith(TAR_MAGIC) or _is_old_tar(start):
+    unpacked = _unpacked(path, start)
+    if unpacked is None or unpacked[TAR_MAGIC_PLACE:].startswith(TAR_MAGIC) or _is_old_tar(unpacked):
         return TarSource(path)
+    if unpacked is not start:
+        raise ArchiveError(f"{name} is a compressed file, and what is compressed in it is no tar", fix=FIX)
     kind = next((kind for magic, kind in OTHERS if start.startswith(magic)), "neither a zip nor a tar")
     raise ArchiveError(f"{name} is {kind if start else 'empty'}", fix=FIX)
+
+
+def _unpacked(path: Path, start: bytes) -> bytes | None:
+    """The first bytes of what a compressed file holds, or its own `start`; None for a damaged one."""
+    opened = next((opened for magic, opened in COMPRESSED.items() if start.startswith(magic)), None)
+    if opened is None:
+        return start
+    try:
+        with opened(path) as file:
+            return file.read(512)
+    except DAMAGED:
+        return None
 
 
 def _is_old_tar(start: bytes) -> bool:
