@@ -61,7 +61,7 @@ def _draw(curves: list[RocCurve | None], macro: RocCurve | None, names: tuple[st
     if rest := known[WORST:]:
         key.add(OTHERS, 1.0, plural(len(rest), "other class", "other classes"), rest[0][0], rest[-1][0])
     if missing := len(curves) - len(known):
-        key.say(f"{plural(missing, 'class', 'classes')} without images here")
+        key.say(f"{plural(missing, 'class', 'classes')} with none or all of the images")
     return sheet
 
 

@@ -25,8 +25,10 @@ MAX_ENTRIES = 5_000
 """The most entries of a directory; checked first, since zipfile makes an object of each."""
 MAX_NAME = 1_000
 COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-LEFT_BY_MACOS = re.compile(r"__MACOSX/|(.*/)?\.DS_Store$")
-"""Names of the files that macOS adds to every zip."""
+LEFT_BY_SYSTEMS = re.compile(
+    r"__MACOSX/|(.*/)?(\.DS_Store|\._[^/]*|(eh)?thumbs\.db|desktop\.ini)$", re.IGNORECASE | re.DOTALL
+)
+"""Names of the files that macOS and Windows leave beside images."""
 ENCRYPTED = 0x1
 BROKEN = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, KeyError, IndexError, OverflowError,
@@ -66,7 +68,7 @@ class Archive:
 
 
 def open_archive(data: bytes, *, max_members: int, max_bytes: int) -> Archive:
-    """Check a zip's directory: names, kinds and sizes of all members; folders and files that macOS adds are skipped.
+    """Check a zip's directory: names, kinds and sizes of all members; folders and files that systems leave are skipped.
 
     Raises BadRequest for an invalid zip; InvalidRequest for one without members, or with a path outside the archive, a
     link or an encrypted member; TooLarge for too many members or bytes.
@@ -83,7 +85,7 @@ def open_archive(data: bytes, *, max_members: int, max_bytes: int) -> Archive:
     members, seen, total = list[zipfile.ZipInfo](), set[str](), 0
     for index, member in enumerate(opened.infolist()):
         _check_member(index, member)
-        if member.is_dir() or LEFT_BY_MACOS.match(member.filename):
+        if member.is_dir() or LEFT_BY_SYSTEMS.match(member.filename):
             continue
         if member.filename in seen:
             raise _refusal(index, member.filename, "occurs twice")

@@ -100,6 +100,20 @@ def test_roc_curves_of_every_class_and_their_mean(client: TestClient, trained: i
     assert found["classes"][0]["true_positive_rate"][-1] == 1
 
 
+def test_where_all_images_are_of_one_class_no_class_has_a_curve_and_the_picture_says_why(
+    client: TestClient, filled: Filled
+) -> None:
+    claim = filled.start(filled.add())
+    filled.append(claim, [epoch(1)])
+    keep(filled, claim, outputs_of("validation", np.full(4, SHIPS, np.int64)))
+    filled.settle(claim)
+    found = get(client, f"{claim.experiment_id}/roc")
+    assert found["macro_auc"] is None
+    assert all(one["auc"] is None for one in found["classes"])
+    picture = client.get(f"{API}/{claim.experiment_id}/roc.svg")
+    assert "10 classes with none or all of the images" in picture.text
+
+
 def test_the_surest_mistakes_name_images_that_can_be_looked_at(client: TestClient, trained: int) -> None:
     found = get(client, f"{trained}/mistakes?limit=3")
     assert found["num_wrong"] > len(found["mistakes"]) == 3

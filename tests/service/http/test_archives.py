@@ -37,7 +37,7 @@ def with_mode(name: str, mode: int) -> zipfile.ZipInfo:
     return member
 
 
-def test_files_come_in_their_order_and_folders_and_what_macos_adds_are_passed_over() -> None:
+def test_files_come_in_their_order_and_folders_and_what_systems_leave_are_passed_over() -> None:
     made = make_zip(
         ("photos/", b""),
         ("photos/b.png", b"b" * 50),
@@ -45,6 +45,9 @@ def test_files_come_in_their_order_and_folders_and_what_macos_adds_are_passed_ov
         ("photos/.DS_Store", b"x"),
         ("a.png", b"a"),
         (".DS_Store", b"x"),
+        ("photos/._b.png", b"x"),
+        ("photos/Thumbs.db", b"x"),
+        ("desktop.ini", b"x"),
         ("caf\u00e9/\u732b.png", b""),
     )
     assert unpack(made) == [("photos/b.png", b"b" * 50), ("a.png", b"a"), ("caf\u00e9/\u732b.png", b"")]
