@@ -119,7 +119,7 @@ def withdraw(session: Session, name: str, version: int) -> None:
     if version == serving.version:
         raise Conflict(
             f"version {version} is what model '{name}' serves",
-            fix=f"POST /api/v1/models/{name}/rollback withdraws it and serves the one before",
+            fix=_how_to_free(session, serving),
         )
     found.withdrawn_at = found.withdrawn_at or now()
     session.flush()
@@ -187,10 +187,20 @@ def check_not_held(session: Session, experiment_id: int, what: str) -> None:
     more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
     raise Conflict(
         f"experiment {experiment_id} cannot be {what}: its weights are {named}{more}",
-        fix=f"withdraw the version first: DELETE /api/v1/models/{found[0].model}/versions/{found[0].version}, "
-        "or a rollback if it is served",
+        fix=_how_to_free(session, found[0]),
         models=[{"model": one.model, "version": one.version} for one in found[:50]],
     )
+
+
+def _how_to_free(session: Session, held: ModelVersion) -> str:
+    """What to send so that a version needs its experiment no longer."""
+    address = f"/api/v1/models/{held.model}"
+    serving, *before = _usable(session, held.model, 2)
+    if held.version != serving.version:
+        return f"withdraw the version first: DELETE {address}/versions/{held.version}"
+    if before:
+        return f"POST {address}/rollback withdraws it and serves version {before[0].version}"
+    return f"no version is before it: DELETE {address} removes the name, PUT another experiment makes the next version"
 
 
 def _usable(session: Session, name: str, limit: int) -> list[ModelVersion]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 STARTS_PER_ITERATION = 1
 """Requests started in one iteration of the event loop. Each costs a millisecond or two before its first await.
 
-uvloop accepts one connection in an iteration (libuv since 1.45), so with eight starts the last of 64 new connections
+uvloop accepts one connection in an iteration, so with eight starts the last of 64 new connections
 waited half a second, while those accepted before sent one small request after the other."""
 MAX_CONCURRENT = 4
 """Requests of one client processed concurrently. More would not finish sooner: they share the cores."""

@@ -121,6 +121,22 @@ def test_an_experiment_that_a_name_points_at_is_not_deleted(
         assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
+def test_an_experiment_that_is_held_is_freed_by_what_each_refusal_says(
+    client: TestClient, filled: Filled, lab: Lab, experiment: int
+) -> None:
+    put(client, "cats", experiment)
+    alone = f"DELETE {MODELS}/cats removes the name"
+    for path in (f"{API}/experiments/{experiment}", f"{MODELS}/cats/versions/1"):
+        assert alone in client.delete(path).json()["fix"]
+    put(client, "cats", finish(filled, lab.train(seed=1)))
+    put(client, "cats", experiment)
+    for step in (f"DELETE {MODELS}/cats/versions/1", f"POST {MODELS}/cats/rollback"):
+        refused = client.delete(f"{API}/experiments/{experiment}")
+        assert (refused.status_code, step in refused.json()["fix"]) == (409, True), refused.text
+        assert client.request(*step.split()).status_code < 300
+    assert client.delete(f"{API}/experiments/{experiment}").status_code == 204
+
+
 def test_an_earlier_version_is_withdrawn_and_frees_its_experiment(
     client: TestClient, filled: Filled, lab: Lab, experiment: int
 ) -> None:
