@@ -39,24 +39,54 @@ def create(
     dataset_fingerprint: str | None = None,
 ) -> Experiment:
     """Store a spec as a queued experiment. Enqueue it after the commit."""
-    experiment = Experiment(
+    experiment = unsaved(
+        spec,
+        layers=layers,
+        warnings=warnings,
+        owner=owner,
+        reproduces=reproduces,
+        dataset_fingerprint=dataset_fingerprint,
+    )
+    save(session, [experiment])
+    return experiment
+
+
+def unsaved(
+    spec: ExperimentSpec,
+    *,
+    layers: Sequence[Layer] | None,
+    warnings: Sequence[FindingJson],
+    owner: str | None = None,
+    reproduces: int | None = None,
+    dataset_fingerprint: str | None = None,
+    digest: str | None = None,
+) -> Experiment:
+    """A spec as a queued experiment that is not stored yet: many are stored together by `save`.
+
+    `digest` is the spec's, where it is known.
+    """
+    return Experiment(
         name=spec.name,
         model=model_label(spec.model),
         dataset=spec.dataset.name,
         status=Status.QUEUED,
         owner=owner,
         reproduces=reproduces,
-        spec_digest=spec.digest(),
+        spec_digest=digest or spec.digest(),
         dataset_fingerprint=dataset_fingerprint,
         spec=spec.as_json(),
         layers=None if layers is None else list(layers),
         warnings=list(warnings),
         tag_rows=_tag_rows(spec.tags),
     )
-    session.add(experiment)
+
+
+def save(session: Session, made: Sequence[Experiment]) -> None:
+    """Store experiments that `unsaved` made, by as many statements for many as for one. They have ids from then on."""
+    session.add_all(made)
     session.flush()
-    add_state_event(session, experiment)
-    return experiment
+    for experiment in made:
+        add_state_event(session, experiment)
 
 
 def _tag_rows(tags: Sequence[str]) -> list[ExperimentTag]:
@@ -193,7 +223,11 @@ def request_cancel(session: Session, experiment_id: int) -> Experiment:
 
     Raises Conflict for one that has ended otherwise.
     """
-    experiment = load(session, experiment_id)
+    return cancel(session, load(session, experiment_id))
+
+
+def cancel(session: Session, experiment: Experiment) -> Experiment:
+    """As `request_cancel`, of an experiment that was read in this transaction."""
     if experiment.status is Status.QUEUED:
         set_status(session, experiment, Status.CANCELLED, "cancelled while it was queued")
     elif experiment.status is Status.RUNNING:
@@ -202,7 +236,7 @@ def request_cancel(session: Session, experiment_id: int) -> Experiment:
             touch(experiment)
             add_state_event(session, experiment)
     elif experiment.status is not Status.CANCELLED:
-        raise Conflict(f"experiment {experiment_id} is {experiment.status}; there is nothing to cancel")
+        raise Conflict(f"experiment {experiment.id} is {experiment.status}; there is nothing to cancel")
     return experiment
 
 

@@ -226,9 +226,9 @@ def request_cancel(session: Session, study_id: int) -> Study:
     end(session, study, StudyState.CANCELLED)
     session.flush()
     needed = needed_by_others(session, study_id)
-    for experiment_id in _made_unfinished(session, study_id):
-        if experiment_id not in needed:
-            experiments.request_cancel(session, experiment_id)
+    for experiment in _made_unfinished(session, study_id):
+        if experiment.id not in needed:
+            experiments.cancel(session, experiment)
     return study
 
 
@@ -308,19 +308,14 @@ def delete(session: Session, study_id: int, *, with_experiments: bool) -> list[i
     return removed
 
 
-def _made_unfinished(session: Session, study_id: int) -> list[int]:
+def _made_unfinished(session: Session, study_id: int) -> list[Experiment]:
     """Unfinished experiments of a study that it made, or that another study made and this one shares."""
     made = select(StudyRun.experiment_id).where(StudyRun.own.is_(True), StudyRun.experiment_id.is_not(None))
-    query = (
-        select(Experiment.id)
-        .join(StudyRun, StudyRun.experiment_id == Experiment.id)
-        .where(
-            StudyRun.study_id == study_id,
-            Experiment.id.in_(made),
-            Experiment.status.in_(UNFINISHED),
-        )
+    mine = select(StudyRun.experiment_id).where(StudyRun.study_id == study_id)
+    query = select(Experiment).where(
+        Experiment.id.in_(mine), Experiment.id.in_(made), Experiment.status.in_(UNFINISHED)
     )
-    return list(session.scalars(query.distinct()))
+    return list(session.scalars(query.order_by(Experiment.id).options(defer(Experiment.layers))))
 
 
 def needed_by_others(session: Session, study_id: int) -> set[int]:

@@ -9,7 +9,7 @@ from models.store import experiments, measurements, studies
 from models.store.states import MeasurementKind, MeasurementStatus, Status, StudyState
 from models.store.study_costs import cost_key, measured_spec, seconds_left_of, wall_seconds, was_interrupted, works_of
 from models.store.study_lr_tests import tests_wait
-from models.store.study_runs import start_run
+from models.store.study_runs import start_run, start_runs
 from models.store.study_snapshot import StudySnapshot
 from models.store.tables import Study, StudyRow
 from models.studies.budget import (
@@ -94,7 +94,7 @@ def begin(session: Session, snapshot: StudySnapshot, parallel: int) -> list[int]
     """Begin runs: all of them without a budget, else as many as there are workers."""
     missing = snapshot.missing()
     if snapshot.study.plan is None:
-        return [made for row, repeat in missing if (made := start_run(session, snapshot, row, repeat, None))]
+        return start_runs(session, snapshot, [(row, repeat, None) for row, repeat in missing])
     budget = float(snapshot.study.plan["budget_seconds"])
     if is_over(snapshot.study, budget):
         end_overtime(session, snapshot)

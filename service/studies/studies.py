@@ -13,6 +13,7 @@ from models.data.uploaded import find_dataset
 from models.errors import FieldError, InvalidRequest, SpecError
 from models.networks.memory import disk_use_of
 from models.settings import Settings
+from models.spec.parse import load_spec
 from models.spec.rows import Parsed, cloned, parse_study, refuse, relocated
 from models.spec.search import num_trials
 from models.store import Store, artifacts, studies, study_progress, workers
@@ -25,6 +26,7 @@ from models.text import duration, plural
 from service.catalogue.inspector import Inspector
 from service.experiments.submit import Submissions
 from service.http.access import Caller
+from service.http.preconditions import ANYTHING, Precondition
 from service.studies.accept import accept_specs
 from service.studies.documents import PlannedRow, StudyDocument, StudyPage, StudyPlanDocument
 from service.studies.images import images_of
@@ -91,7 +93,10 @@ class Studies:
     def create(self, body: Any, caller: Caller, key: str | None = None, raw: bytes = b"") -> tuple[StudyDocument, bool]:
         """Store a study and begin it, or find that of the Idempotency-Key. Returns it and whether it is new."""
         parsed, rows = self.accept(body)
-        files = self._files_of(rows)  # before the transaction, during which nobody else writes
+        # before the transaction, during which nobody else writes
+        files = self._files_of(rows)
+        for new in rows:
+            load_spec(new.row.spec.as_json())  # as it is read back, and then kept
 
         def make() -> Study:
             if parsed.spec.search is not None:
@@ -110,9 +115,10 @@ class Studies:
                 study, created = studies.create_once(session, key, hashlib.sha256(raw).hexdigest(), caller.name, make)
             if created and parsed.spec.search is None:  # a worker draws the trials of a search
                 begun = study_progress.advance(session, study.id, self.settings.experiments_dir)
-            document = describe(session, study, self.settings.experiments_dir)
+            study_id = study.id
         self.submissions.enqueue(begun)
-        return document, created
+        with self.store.reading() as session:
+            return describe(session, studies.get(session, study_id), self.settings.experiments_dir), created
 
     def _files_of(self, rows: Sequence[NewRow]) -> list[int]:
         """The bytes on disk that each row's run will take."""
@@ -149,9 +155,11 @@ class Studies:
         self.submissions.enqueue(again)
         return document
 
-    def delete(self, study_id: int, *, with_experiments: bool) -> None:
-        """Remove a study, and its own experiments if asked."""
+    def delete(self, study_id: int, *, with_experiments: bool, when: Precondition = ANYTHING) -> None:
+        """Remove a study, and its own experiments if asked. Raises PreconditionFailed."""
         with self.store.writing() as session:
+            study = studies.get(session, study_id)
+            when.check(lambda: describe(session, study, self.settings.experiments_dir))
             removed = studies.delete(session, study_id, with_experiments=with_experiments)
         for experiment_id in removed:
             try:

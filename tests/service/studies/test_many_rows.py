@@ -1,5 +1,6 @@
 """Studies of many rows: the number of writes and questions does not grow with them, and each row has its own errors."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,17 @@ def with_rates(num_rows: int, **more: Any) -> dict[str, Any]:
 
 def writes_of(client: TestClient, path: str, body: Any = None) -> tuple[dict[str, Any], int]:
     """The answer to a POST, and how many transactions wrote for it."""
-    begun: list[str] = []
+    answer, kinds = statements_of(client, path, body)
+    return answer, kinds["BEGIN"]
+
+
+def statements_of(client: TestClient, path: str, body: Any = None) -> tuple[dict[str, Any], Counter[str]]:
+    """The answer to a POST, and how many statements of each kind it took: transactions that write, questions."""
+    begun: Counter[str] = Counter()
 
     def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if statement == "BEGIN IMMEDIATE":
-            begun.append(statement)
+        if statement == "BEGIN IMMEDIATE" or statement.startswith("SELECT"):
+            begun[statement.split()[0]] += 1
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
@@ -55,7 +62,7 @@ def writes_of(client: TestClient, path: str, body: Any = None) -> tuple[dict[str
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     assert answer.status_code < 300, answer.text
-    return dict(answer.json()), len(begun)
+    return dict(answer.json()), begun
 
 
 def test_a_study_of_many_rows_takes_as_many_transactions_as_one_of_few(client: TestClient, settings: Settings) -> None:
@@ -70,6 +77,22 @@ def test_a_study_of_many_rows_takes_as_many_transactions_as_one_of_few(client: T
     resumed, of_resume = writes_of(client, f"/api/v1/studies/{many['id']}/resume")
     assert of_resume == of_few
     assert {row["status"] for row in resumed["rows"]} == {"queued"}
+
+
+def test_a_study_of_many_rows_asks_the_database_no_more_than_one_of_few(client: TestClient) -> None:
+    few, of_few = statements_of(client, "/api/v1/studies", with_rates(2))
+    many, of_many = statements_of(client, "/api/v1/studies", with_rates(30, title="many"))
+    assert of_many == of_few
+    shared = [row["experiment_ids"] for row in many["rows"][:2]]
+    assert shared == [row["experiment_ids"] for row in few["rows"]]
+
+
+def test_rows_with_one_spec_share_their_run(client: TestClient) -> None:
+    body = with_rates(3)
+    body["variants"][2]["overrides"] = body["variants"][1]["overrides"]
+    rows = client.post("/api/v1/studies", json=body).json()["rows"]
+    assert rows[1]["experiment_ids"] == rows[2]["experiment_ids"] != rows[0]["experiment_ids"]
+    assert client.get("/api/v1/experiments").json()["total"] == 2
 
 
 def test_of_many_rows_each_that_cannot_be_run_is_named(client: TestClient) -> None:
