@@ -57,11 +57,26 @@ DEEP_BATCH_NORM: Body = {
 }
 DEVELOPMENT: dict[str, Any] = {"baseline": "baseline", "small_bn": SMALL_BATCH_NORM, "four_layers": FOUR_LAYERS}
 HELD_OUT: dict[str, Any] = {"narrow": "narrow", "no_hidden": NO_HIDDEN, "deep_bn": DEEP_BATCH_NORM}
-PARTS: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
-    "development": (DEVELOPMENT, ("cifar10",), 0),
-    "held-out": (HELD_OUT, ("cifar10", "fashion-mnist"), 100),
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which trainings are made."""
+
+    networks: Mapping[str, Any]
+    datasets: tuple[str, ...]
+    seed: int
+    faults: tuple[str, ...] = ()
+    """Names of the faults; all of them if empty."""
+
+
+PARTS: dict[str, Part] = {
+    "development": Part(DEVELOPMENT, ("cifar10",), 0),
+    "held-out": Part(HELD_OUT, ("cifar10", "fashion-mnist"), 100),
+    "labels": Part(HELD_OUT, ("cifar10", "fashion-mnist"), 200, ("healthy", "healthy-cosine", "label-noise")),
 }
-"""Networks, datasets and the seed of each part. One dataset is held out whole."""
+"""One dataset is held out whole. `labels` has seeds of its own for one rule that was changed with the held-out part in
+view: which images are trained on, which labels are wrong, and the initial weights are others."""
 
 
 @dataclass(frozen=True)
@@ -207,19 +222,21 @@ FAULTS = (
 
 def cases(part: str) -> Iterator[Case]:
     """The trainings of a part: all faults of one network and dataset, then of another network and dataset."""
-    networks, datasets, seed = PARTS[part]
-    for turn in range(len(datasets)):
-        for place, network in enumerate(networks):
-            dataset = datasets[(turn + place) % len(datasets)]
-            yield from (Case(fault, network, dataset, seed, turn + place) for fault in FAULTS)
+    wanted = PARTS[part]
+    faults = [fault for fault in FAULTS if not wanted.faults or fault.name in wanted.faults]
+    for turn in range(len(wanted.datasets)):
+        for place, network in enumerate(wanted.networks):
+            dataset = wanted.datasets[(turn + place) % len(wanted.datasets)]
+            yield from (Case(fault, network, dataset, wanted.seed, turn + place) for fault in faults)
 
 
 def body_of(case: Case) -> Body:
     """The spec of a case, as it is POSTed."""
     networks: Mapping[str, Any] = {**DEVELOPMENT, **HELD_OUT}
+    images = {"split_seed": case.seed} if case.seed == PARTS["labels"].seed else {}
     body: Body = {
         "model": networks[case.network],
-        "dataset": {"name": case.dataset, "train_limit": NUM_TRAIN, "val_limit": NUM_VAL},
+        "dataset": {"name": case.dataset, "train_limit": NUM_TRAIN, "val_limit": NUM_VAL, **images},
         "epochs": EPOCHS,
         "batch_size": 16,
         "optimizer": {**SGD, "momentum": 0.9},

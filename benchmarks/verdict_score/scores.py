@@ -60,9 +60,16 @@ def precision(judged: Sequence[Judged], code: FindingCode) -> Count:
     return Count(sum(one.case.fault.code == code for one in named), len(named))
 
 
-def codes() -> list[FindingCode]:
-    """The faults' codes."""
-    return [fault.code for fault in FAULTS if fault.code is not None]
+def codes(judged: Sequence[Judged]) -> list[FindingCode]:
+    """The codes of the faults that these trainings have, or that were named."""
+    found = {one.case.fault.code for one in judged}.union(*(one.named for one in judged))
+    return [fault.code for fault in FAULTS if fault.code in found and fault.code is not None]
+
+
+def _each(judged: Sequence[Judged]) -> tuple[list[Count], list[Count]]:
+    """Recall and precision of each fault."""
+    found = codes(judged)
+    return [recall(judged, code) for code in found], [precision(judged, code) for code in found]
 
 
 def total(counts: Sequence[Count]) -> Count:
@@ -72,17 +79,17 @@ def total(counts: Sequence[Count]) -> Count:
 
 def average(counts: Sequence[Count]) -> float:
     """The mean of the shares; one that is of nothing counts 0."""
-    return sum(count.share or 0.0 for count in counts) / len(counts)
+    return sum(count.share or 0.0 for count in counts) / max(1, len(counts))
 
 
 def fault_table(judged: Sequence[Judged]) -> Iterator[str]:
     """A line for each fault."""
     yield "| fault | trained | named | recall (95%) | named wrongly | precision (95%) |"
     yield "|---|---|---|---|---|---|"
-    for code in codes():
+    for code in codes(judged):
         found, right = recall(judged, code), precision(judged, code)
         yield f"| {code} | {found.of} | {found.hits} | {found} | {right.of - right.hits} | {right} |"
-    recalls, precisions = [recall(judged, code) for code in codes()], [precision(judged, code) for code in codes()]
+    recalls, precisions = _each(judged)
     found, right = total(recalls), total(precisions)
     yield f"| all | {found.of} | {found.hits} | {found} | {right.of - right.hits} | {right} |"
     yield f"| mean over faults | | | {average(recalls):.2f} | | {average(precisions):.2f} |"
@@ -95,8 +102,7 @@ def part_table(groups: dict[str, Sequence[Judged]]) -> Iterator[str]:
     for name, judged in groups.items():
         healthy = [one for one in judged if one.case.fault.code is None]
         alarms = sum(bool(one.named) for one in healthy)
-        found = total([recall(judged, code) for code in codes()])
-        right = total([precision(judged, code) for code in codes()])
+        found, right = map(total, _each(judged))
         yield f"| {name} | {len(healthy)} | {alarms} | {found.of} | {found} | {right} |"
 
 
@@ -110,6 +116,6 @@ def mistakes(judged: Sequence[Judged]) -> Iterator[str]:
 
 def summary(judged: Sequence[Judged]) -> str:
     """Both means in a sentence."""
-    recalls, precisions = [recall(judged, code) for code in codes()], [precision(judged, code) for code in codes()]
+    recalls, precisions = _each(judged)
     means = f"means over faults {average(recalls):.2f} and {average(precisions):.2f}"
     return f"{len(judged)} trainings: recall {total(recalls)}, precision {total(precisions)}; {means}"

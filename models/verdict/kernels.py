@@ -1,6 +1,6 @@
 """Findings on the filters and the first layer's kernels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,8 @@ BLOWN_UP = 100.0
 """A layer that moved by so many times its size was not trained."""
 OVERWRITTEN = 0.5
 """A pretrained layer that moved by this part of its size has lost most of its pretraining."""
+MOST_NAMED = 4
+"""Layers that a sentence names."""
 
 
 def report_kernels(
@@ -124,16 +126,25 @@ def _noise(layers: Layers) -> list[Finding]:
     noisy = [name for name, share in shares.items() if share >= (0.5 if name == first else 0.8)]
     if not noisy:
         return []
-    where = noisy[0] if len(noisy) == 1 else f"{len(noisy)} of {plural(len(shares), 'layer')} ({', '.join(noisy[:4])})"
     return [
         Finding(
             FindingCode.NOISE_KERNELS,
             Severity.INFO,
-            f"Most filters of {where} look like noise: they have no structure, as before training.",
+            f"{_most_filters(noisy, len(shares))} look like noise: they have no structure, as before training.",
             values={"shares": {name: round(share, 4) for name, share in shares.items()}},
             suggestion="Longer training, weight decay or a larger learning rate usually give kernels a structure.",
         )
     ]
+
+
+def _most_filters(noisy: Sequence[str], num_layers: int) -> str:
+    """The subject of a sentence about layers: most filters of one, or in some of them."""
+    if len(noisy) == 1:
+        return f"Most filters of {noisy[0]}"
+    *others, last = noisy if len(noisy) <= MOST_NAMED else [*noisy[:MOST_NAMED], "others"]
+    count = f"{len(noisy)} of the {num_layers}" if len(noisy) < num_layers else f"all {num_layers}"
+    count = "both" if len(noisy) == num_layers == 2 else count
+    return f"In {count} layers ({', '.join(others)} and {last}) most filters"
 
 
 def _movement(movement: Mapping[str, float], *, pretrained: bool) -> Finding:

@@ -13,10 +13,12 @@ from tests.worker.training.tiny import images
 
 
 def test_no_network_of_one_part_is_in_the_other_and_one_dataset_is_held_out() -> None:
-    development, held_out = (list(cases(part)) for part in PARTS)
+    development, held_out, labels = (list(cases(part)) for part in PARTS)
     assert not {case.network for case in development} & {case.network for case in held_out}
     assert {case.dataset for case in held_out} - {case.dataset for case in development}
     assert not {case.seed for case in development} & {case.seed for case in held_out}
+    assert not {case.seed for case in labels} & {case.seed for case in [*development, *held_out]}
+    assert sorted({case.fault.name for case in labels}) == ["healthy", "healthy-cosine", "label-noise"]
 
 
 def test_every_cause_that_a_verdict_names_is_injected() -> None:

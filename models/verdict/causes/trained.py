@@ -1,10 +1,15 @@
 """Causes of a poor result in how a network began and how it was trained."""
 
+import math
+
 from models.findings import Finding, FindingCode, Severity
+from models.plain import path_of, walk
+from models.spec.experiment import ExperimentSpec
 from models.text import number, percent, plural
 from models.verdict.best import level
 from models.verdict.causes.evidence import Evidence
 from models.verdict.chance import chance_band
+from models.verdict.curves import Curve
 
 LEARN_TEST = "POST /api/v1/learning-rate-tests finds a rate that works."
 HARDLY_ANY = 1e-3
@@ -19,6 +24,10 @@ WORSENED = 1.1
 """A training loss whose mean over the first epoch is so far above guessing: the first steps made the network worse."""
 HARDER = 0.75
 """Of what the network knows of validation images, so much is left of it on augmented training images."""
+FEWEST_EPOCHS = 6
+"""Accuracies rise most in the first epochs; the last three are judged once as many lie before them."""
+MOST_DROPOUT = 0.3
+"""From here on training images may be classified worse for it: dropout is on while they are measured."""
 
 
 def dead_layer(evidence: Evidence) -> Finding | None:
@@ -121,12 +130,22 @@ def lr_too_low(evidence: Evidence) -> Finding | None:
 
 
 def destructive_augmentation(evidence: Evidence) -> Finding | None:
-    """Augmented training images are classified much worse than validation images, which are not augmented."""
-    spec = evidence.spec.augmentation
-    if spec == type(spec)() or spec.mixup_alpha or evidence.curves.is_short:
+    """Augmented training images are classified much worse than validation images, which are not augmented.
+
+    By more than counting so few validation images explains, and at the same time: the training accuracy is that of the
+    epoch as it goes on, so it is compared with the mean of the validation accuracies before and after it.
+    """
+    spec, curves = evidence.spec.augmentation, evidence.curves
+    if spec == type(spec)() or spec.mixup_alpha or curves.num_epochs < FEWEST_EPOCHS:
         return None
-    train, val = evidence.gain(evidence.curves.train_accuracy), evidence.gain(evidence.curves.val_accuracy)
-    if train is None or val is None or val <= 0.02 or train > HARDER * val:
+    if _most_dropout(evidence.spec) >= MOST_DROPOUT:
+        return None
+    train, val = evidence.gain(curves.train_accuracy), evidence.gain(_between_epochs(curves.val_accuracy))
+    if train is None or val is None:
+        return None
+    rate = level(curves.val_accuracy)
+    error = math.sqrt(max(0.0, rate * (1 - rate)) / max(1, evidence.beginning.num_val_images)) / (1 - curves.chance)
+    if val - error <= 0.02 or train > HARDER * (val - error):
         return None
     return Finding(
         FindingCode.DESTRUCTIVE_AUGMENTATION,
@@ -137,6 +156,21 @@ def destructive_augmentation(evidence: Evidence) -> Finding | None:
         values={"train_gain": round(train, 4), "val_gain": round(val, 4)},
         suggestion="Use weaker augmentation; hflip 0.5 and shift_pixels 2 to 4 rarely harm photographs.",
     )
+
+
+def _between_epochs(curve: Curve) -> Curve:
+    """The mean of each value and the one before it: the curve half an epoch earlier."""
+    return Curve(curve.epochs[1:], (curve.values[1:] + curve.values[:-1]) / 2)
+
+
+def _most_dropout(spec: ExperimentSpec) -> float:
+    """The largest dropout probability that the spec names."""
+    found = [
+        value
+        for value, place, _ in walk(spec.model.model_dump())
+        if isinstance(value, float) and "dropout" in map(str, path_of(place))
+    ]
+    return max(found, default=0.0)
 
 
 def _silent_now(evidence: Evidence) -> list[str]:

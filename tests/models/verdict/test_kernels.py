@@ -51,6 +51,10 @@ def test_noise_is_said_of_layers_most_of_whose_filters_look_like_it() -> None:
     assert "noise-kernels" in report({"noise_like": list(range(20))})
     assert "noise-kernels" not in report({}, {"noise_like": list(range(20))})
     assert "noise-kernels" in report({}, {"noise_like": list(range(30))})
+    one = report({"noise_like": list(range(20))}, {"noise_like": []})["noise-kernels"]
+    assert one.sentence.startswith("Most filters of features.0 look like noise")
+    both = report({"noise_like": list(range(20))}, {"noise_like": list(range(30))})["noise-kernels"]
+    assert both.sentence.startswith("In both layers (features.0 and features.1) most filters look like noise")
 
 
 def test_movement_names_the_extremes_and_warns_when_pretraining_was_overwritten() -> None:
