@@ -107,8 +107,6 @@ def _trials(study: StudyResult, search: SearchResult) -> Iterable[Block]:
     if not study.rows:
         yield Text("No trial was drawn yet.")
         return
-    keys = tuple(row.key for row in study.rows)
-    yield Figure("search", keys, "Best validation accuracy by trial, and by the value of each field.")
     fields = list(space_of(search.spec))
     wide = len(fields) <= MOST_COLUMNS
     names = tuple(fields) if wide else ("Values",)
@@ -127,6 +125,9 @@ def _trials(study: StudyResult, search: SearchResult) -> Iterable[Block]:
     told = [words for row in study.rows for words in troubles(row)]
     if told:
         yield Bullets(tuple(told))
+    # after the table, which fills the page that a figure of its height may not fit on
+    keys = tuple(row.key for row in study.rows)
+    yield Figure("search", keys, "Best validation accuracy by trial, and by the value of each field.")
 
 
 def _epochs(row: RowResult) -> str:

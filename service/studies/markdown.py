@@ -1,11 +1,14 @@
 """Renders a report as one Markdown file, with pictures as data: URLs."""
 
 import base64
+import re
 
 from models.studies.blocks import Block, Bullets, Figure, Report, Table, Text
 from service.studies.figures import Draw
 
-SPECIAL = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>#|"})
+SPECIAL = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>#|&~"})
+LIST_MARK = re.compile(r"^(?:([0-9]{1,9})([.)])|([+-]))(?= |$)")
+"""What would begin a list where a text begins with it, as the row "+ augmentation" does."""
 
 
 def render_markdown(report: Report, draw: Draw) -> bytes:
@@ -52,4 +55,5 @@ def _table(table: Table) -> str:
 
 
 def _text(words: str) -> str:
-    return " ".join(words.translate(SPECIAL).split())
+    text = " ".join(words.translate(SPECIAL).split())
+    return LIST_MARK.sub(lambda found: f"{found[1] or ''}\\{found[2] or found[3]}", text)
