@@ -33,6 +33,7 @@ from service.datasets.images import open_images
 from service.http.access import Caller
 from service.http.disk_quotas import check_disk_quota
 from service.http.errors import invalid_fields
+from service.http.preconditions import ANYTHING, Precondition
 
 MAX_IMPORTS_A_KEY = 5
 MAX_IMPORTS = 50
@@ -73,13 +74,17 @@ class Datasets:
     settings: Settings
     store: Store
 
-    def check_upload(self, name: str, caller: Caller, *, replace: bool, num_bytes: int) -> None:
+    def check_upload(
+        self, name: str, caller: Caller, *, replace: bool, num_bytes: int, when: Precondition = ANYTHING
+    ) -> None:
         """Refuse an upload before its body is read, for the reasons for which it would be refused afterwards.
 
-        Raises InvalidRequest for what cannot be a name, Conflict for one that is taken, DiskQuota, TooManyRequests.
+        Raises InvalidRequest for what cannot be a name, Conflict for one that is taken, DiskQuota, TooManyRequests,
+        PreconditionFailed.
         """
         check_dataset_name(name)
         with self.store.reading() as session:
+            when.check(lambda: self._describe(session, self.find(session, name, None)))
             self._check(session, name, caller, replace=replace, num_bytes=num_bytes)
 
     def check_room(self, caller: Caller, *, num_bytes: int) -> None:
@@ -98,6 +103,7 @@ class Datasets:
         *,
         filename: str,
         replace: bool,
+        when: Precondition = ANYTHING,
     ) -> tuple[DatasetDocument, bool]:
         """Create a name's next version from an archive in the uploads folder. Returns it and whether the name is new.
 
@@ -105,6 +111,7 @@ class Datasets:
         """
         check_dataset_name(name)
         with self.store.writing() as session:
+            when.check(lambda: self._describe(session, self.find(session, name, None)))
             self._check(session, name, caller, replace=replace, num_bytes=0)
             row = datasets.create_version(
                 session,
@@ -112,22 +119,31 @@ class Datasets:
                 owner=caller.name,
                 options=options,
                 job=DatasetJobKind.IMPORT,
-                job_options={"archive": archive, "filename": filename[:200], "import": options},
+                job_options={"archive": archive, "filename": _printable(filename)[:200], "import": options},
                 num_bytes=num_bytes,
             )
             return self._describe(session, row), row.version == 1
 
     def create_of_upload(
-        self, name: str, upload_id: str, options: ImportChoices, caller: Caller, *, replace: bool
+        self,
+        name: str,
+        upload_id: str,
+        options: ImportChoices,
+        caller: Caller,
+        *,
+        replace: bool,
+        when: Precondition = ANYTHING,
     ) -> tuple[DatasetDocument, bool]:
         """As `create`, from a finished upload, which is kept if the dataset is refused."""
-        self.check_upload(name, caller, replace=replace, num_bytes=0)
+        self.check_upload(name, caller, replace=replace, num_bytes=0, when=when)
         folder = self.settings.uploads_dir
         note = find_upload(folder, upload_id, caller.name or "")
         archive = take_archive(folder, note)
         try:
             filename = note.filename
-            return self.create(name, archive, note.length, options, caller, filename=filename, replace=replace)
+            return self.create(
+                name, archive, note.length, options, caller, filename=filename, replace=replace, when=when
+            )
         except Exception:
             give_back_archive(folder, note, archive)
             raise
@@ -160,13 +176,15 @@ class Datasets:
             )
         return datasets.get_version(session, name, version)
 
-    def delete(self, name: str, version: int | None) -> None:
+    def delete(self, name: str, version: int | None, when: Precondition = ANYTHING) -> None:
         """Delete a name with all its versions, or one version; an import is stopped by its worker.
 
-        Raises NotFound, Conflict while an experiment that has not ended names it.
+        Raises NotFound, Conflict while an experiment that has not ended names it, PreconditionFailed.
         """
         self._check_uploaded(name, "deleted")
         with self.store.writing() as session:
+            found = self.find(session, name, version)
+            when.check(lambda: self._describe(session, found))
             archives = datasets.unclaimed_archives(session, name, version)
             gone = datasets.delete(session, name, version)
         for archive in archives:  # that of an import which has begun is removed by its worker
@@ -244,6 +262,11 @@ class Datasets:
     def _describe(self, session: Session, row: DatasetVersion) -> DatasetDocument:
         session.flush()
         return version_document(row, datasets.list_versions(session, row.dataset))
+
+
+def _printable(filename: str) -> str:
+    """A name as it can be stored: without NUL and other control characters, and without bytes that are no text."""
+    return "".join(filter(str.isprintable, filename))
 
 
 def _count_classes(info: DatasetInfo, settings: Settings) -> list[tuple[int, int]] | None:

@@ -34,6 +34,7 @@ from service.http.documents import Responses
 from service.http.errors import problems
 from service.http.fields import read_fields
 from service.http.pictures import BINARY, ETAG, NOT_MODIFIED
+from service.http.preconditions import PreconditionDep, respond_with_version
 from service.http.rendered import etag, is_known
 from service.http.routing import MAX_ID, StrictRoute
 from service.http.schema import json_body
@@ -172,28 +173,33 @@ async def replace_dataset(
     writes: WritesDep,
     options: OptionsDep,
     response: Response,
+    when: PreconditionDep,
     upload: UploadId = None,
 ) -> DatasetDocument:
     """Upload images as a dataset's next version, or as the first of a new name. Earlier versions stay."""
-    document, _ = await accept_upload(request, name, datasets, writes, caller, options, upload, replace=True)
+    document, _ = await accept_upload(request, name, datasets, writes, caller, options, upload, replace=True, when=when)
     response.headers["Location"] = document.links["self"]
     return document
 
 
-@router.get("/{name}", responses=problems(401, 404, 422))
-def get_dataset(name: Name, datasets: DatasetsDep, version: Version = None) -> DatasetDocument:
+@router.get(
+    "/{name}",
+    response_model=DatasetDocument,
+    responses={200: {"headers": ETAG}, **NOT_MODIFIED, **problems(401, 404, 422)},
+)
+def get_dataset(name: Name, datasets: DatasetsDep, request: Request, version: Version = None) -> Response:
     """Read a dataset: the progress of its import, classes, skipped files, warnings, versions."""
-    return datasets.get(name, version)
+    return respond_with_version(request, datasets.get(name, version))
 
 
 @router.delete(
     "/{name}",
     status_code=204,
-    responses={204: {"description": "Deleted; an import of it is stopped."}, **problems(401, 403, 404, 409, 503)},
+    responses={204: {"description": "Deleted; an import of it is stopped."}, **problems(401, 403, 404, 409, 412, 503)},
 )
-def delete_dataset(name: Name, datasets: DatasetsDep, _: Annotated[None, WritePlace]) -> None:
+def delete_dataset(name: Name, datasets: DatasetsDep, when: PreconditionDep, _: Annotated[None, WritePlace]) -> None:
     """Delete a dataset with all its versions."""
-    datasets.delete(name, None)
+    datasets.delete(name, None, when)
 
 
 @router.delete(

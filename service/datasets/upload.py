@@ -16,6 +16,7 @@ from service.datasets.receive import Received, receive_archive
 from service.http.access import Caller
 from service.http.disk_quotas import check_upload_size
 from service.http.errors import invalid_fields, message_of
+from service.http.preconditions import ANYTHING, Precondition
 from service.http.queues import BoundedQueue
 
 
@@ -60,6 +61,7 @@ async def accept_upload(
     upload: str | None,
     *,
     replace: bool,
+    when: Precondition = ANYTHING,
 ) -> tuple[DatasetDocument, bool]:
     """Make a dataset of a request's body, or of a finished upload; whether its name is new.
 
@@ -67,15 +69,16 @@ async def accept_upload(
     """
     chosen = options.checked(name)
     if upload is not None:
-        make = partial(datasets.create_of_upload, replace=replace)
+        make = partial(datasets.create_of_upload, replace=replace, when=when)
         return await writes.run(make, name, upload, chosen, caller)
     settings = datasets.settings
     length = request.headers.get("content-length", "")
     announced = int(length) if length.isdigit() and len(length) < 19 else 0
     check_upload_size(settings, announced)
-    await writes.run(partial(datasets.check_upload, replace=replace, num_bytes=announced), name, caller)
+    check = partial(datasets.check_upload, replace=replace, num_bytes=announced, when=when)
+    await writes.run(check, name, caller)
     received = await receive_archive(request, settings.uploads_dir, settings.max_dataset_mb * 1_000_000)
-    return await store_archive(datasets, writes, name, received, chosen, caller, replace=replace)
+    return await store_archive(datasets, writes, name, received, chosen, caller, replace=replace, when=when)
 
 
 async def store_archive(
@@ -87,13 +90,14 @@ async def store_archive(
     caller: Caller,
     *,
     replace: bool,
+    when: Precondition = ANYTHING,
 ) -> tuple[DatasetDocument, bool]:
     """Make a dataset of an archive that has arrived; it is removed if the dataset is refused."""
     try:
         if received.fields:
             named = ", ".join(sorted(received.fields))[:200]
             raise InvalidRequest(f"the form has the fields {named}; send them as query parameters", fix="see /docs")
-        make = partial(datasets.create, filename=received.filename, replace=replace)
+        make = partial(datasets.create, filename=received.filename, replace=replace, when=when)
         return await writes.run(make, name, received.archive.name, received.num_bytes, options, caller)
     except BaseException:
         received.archive.unlink(missing_ok=True)

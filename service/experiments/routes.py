@@ -17,8 +17,9 @@ from service.experiments.submit import Submissions, describe
 from service.experiments.verdict import VerdictDocument
 from service.http.caching import anything_changes, cached_until, experiment_changes, history_changes
 from service.http.dependencies import BodyDep, CallerDep, SettingsDep, StoreDep, WritePlace, WritesDep
-from service.http.documents import respond
 from service.http.errors import problems
+from service.http.pictures import ETAG, NOT_MODIFIED
+from service.http.preconditions import PreconditionDep, respond_with_version, version_of
 from service.http.routing import Id, StrictRoute
 from service.http.schema import DETAILS_REQUEST_BODY, SPEC_REQUEST_BODY, json_body
 from service.measurements.preflights import PreflightDocument, PreflightsDep
@@ -134,28 +135,44 @@ def list_experiments(
     return Response(page, media_type="application/json")
 
 
-@router.get("/{experiment_id}", response_model=ExperimentDocument, responses=problems(401, 404))
+@router.get(
+    "/{experiment_id}",
+    response_model=ExperimentDocument,
+    responses={200: {"headers": ETAG}, **NOT_MODIFIED, **problems(401, 404)},
+)
 @cached_until(experiment_changes)
-def get_experiment(experiment_id: Id, store: StoreDep) -> Response:
+def get_experiment(experiment_id: Id, store: StoreDep, request: Request) -> Response:
     """Read one experiment: its status, best and last metrics, runs and complete spec."""
     with store.reading() as session:
-        return respond(describe(session, experiments.get(session, experiment_id)))
+        document = describe(session, experiments.get(session, experiment_id))
+    return respond_with_version(request, document)
 
 
 @router.patch(
-    "/{experiment_id}", openapi_extra=DETAILS_REQUEST_BODY, responses=problems(401, 403, 404, 413, 415, 422, 429)
+    "/{experiment_id}",
+    openapi_extra=DETAILS_REQUEST_BODY,
+    responses={200: {"headers": ETAG}, **problems(401, 403, 404, 412, 413, 415, 422, 429)},
 )
 async def change_experiment(
-    experiment_id: Id, body: BodyDep, submissions: SubmissionsDep, writes: WritesDep
+    experiment_id: Id,
+    body: BodyDep,
+    submissions: SubmissionsDep,
+    writes: WritesDep,
+    response: Response,
+    when: PreconditionDep,
 ) -> ExperimentDocument:
     """Change an experiment's name, tags or notes, in any status; what is left out stays. Its spec never changes."""
-    return await writes.run(submissions.change, experiment_id, read_details(body.document))
+    document = await writes.run(submissions.change, experiment_id, read_details(body.document), when)
+    response.headers["ETag"] = version_of(document)
+    return document
 
 
-@router.delete("/{experiment_id}", status_code=204, responses=problems(401, 403, 404, 409))
-def delete_experiment(experiment_id: Id, submissions: SubmissionsDep, _: Annotated[None, WritePlace]) -> None:
+@router.delete("/{experiment_id}", status_code=204, responses=problems(401, 403, 404, 409, 412))
+def delete_experiment(
+    experiment_id: Id, submissions: SubmissionsDep, when: PreconditionDep, _: Annotated[None, WritePlace]
+) -> None:
     """Delete an experiment that is not running, with its curves, weights and kernels."""
-    submissions.delete(experiment_id)
+    submissions.delete(experiment_id, when)
 
 
 @router.post("/{experiment_id}/cancel", responses=problems(401, 403, 404, 409))

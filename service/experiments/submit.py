@@ -27,6 +27,7 @@ from service.catalogue.accepted import Accepted
 from service.experiments.continuation import Continuation, continued
 from service.experiments.documents import ExperimentDocument, experiment_document
 from service.http.access import Caller
+from service.http.preconditions import ANYTHING, Precondition
 
 logger = logging.getLogger(__name__)
 
@@ -146,9 +147,11 @@ class Submissions:
         self._enqueue(experiment_id, alone=False)
         return document
 
-    def change(self, experiment_id: int, details: Details) -> ExperimentDocument:
-        """Change an experiment's name, tags or notes."""
+    def change(self, experiment_id: int, details: Details, when: Precondition = ANYTHING) -> ExperimentDocument:
+        """Change an experiment's name, tags or notes. Raises PreconditionFailed."""
         with self.store.writing() as session:
+            row = experiments.get(session, experiment_id)
+            when.check(lambda: describe(session, row))
             return describe(session, experiments.describe(session, experiment_id, details))
 
     def cancel(self, experiment_id: int) -> ExperimentDocument:
@@ -156,9 +159,11 @@ class Submissions:
         with self.store.writing() as session:
             return describe(session, experiments.request_cancel(session, experiment_id))
 
-    def delete(self, experiment_id: int) -> None:
-        """Delete an experiment that is not running, then its files."""
+    def delete(self, experiment_id: int, when: Precondition = ANYTHING) -> None:
+        """Delete an experiment that is not running, then its files. Raises PreconditionFailed."""
         with self.store.writing() as session:
+            row = experiments.get(session, experiment_id)
+            when.check(lambda: describe(session, row))
             experiments.delete(session, experiment_id)
         try:
             artifacts.remove_folder(self.settings.experiments_dir, experiment_id)

@@ -16,9 +16,9 @@ from service.http.origins import NAMED_ORIGIN, is_own_origin
 
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 REQUEST_HEADERS = (
-    "Authorization, X-API-Key, Content-Type, Content-Encoding, Idempotency-Key, If-None-Match, Last-Event-ID, "
-    "Inference-Header-Content-Length, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Concat, "
-    "X-HTTP-Method-Override"
+    "Authorization, X-API-Key, Content-Type, Content-Encoding, Idempotency-Key, If-Match, If-None-Match, "
+    "Last-Event-ID, Inference-Header-Content-Length, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, "
+    "Upload-Concat, X-HTTP-Method-Override"
 )
 EXPOSED_HEADERS = (
     "Location, ETag, Retry-After, Idempotent-Replayed, Allow, WWW-Authenticate, Content-Disposition, "

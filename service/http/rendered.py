@@ -5,11 +5,10 @@ import threading
 from collections.abc import Callable, Mapping
 
 from cachetools import LRUCache
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.http.compression import MIN_BYTES, add_vary, compress, is_compressible
+from service.http.compression import MIN_BYTES, add_vary, compress, is_compressible, plain_tag
 from service.http.negotiation import accepts_gzip
 
 MAX_BYTES = 4_000_000
@@ -77,15 +76,6 @@ def etag(*parts: object) -> str:
     return f'W/"{digest[:32]}"'
 
 
-def respond_with_tag(request: Request, document: BaseModel) -> Response:
-    """Serialise a document into a response with an ETag, or 304 if If-None-Match has it."""
-    body = document.model_dump_json()
-    headers = {"ETag": etag(body), "Cache-Control": "private, no-cache"}
-    if is_known(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
-
-
 def is_known(request: Request, tag: str) -> bool:
     """Whether If-None-Match contains an ETag, by weak comparison (RFC 9110, 8.8.3.2)."""
     given = request.headers.get("if-none-match", "")
@@ -93,4 +83,4 @@ def is_known(request: Request, tag: str) -> bool:
 
 
 def _opaque(tag: str) -> str:
-    return tag.removeprefix("W/")
+    return plain_tag(tag.removeprefix("W/"))

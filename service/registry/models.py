@@ -14,6 +14,7 @@ from models.store.states import WeightsChoice
 from service.http.access import Caller
 from service.http.fields import read_fields
 from service.http.paging import damaged_cursor, read_cursor
+from service.http.preconditions import ANYTHING, Precondition
 from service.http.routing import MAX_ID
 from service.predictions.predictor import Predictor
 from service.registry.documents import (
@@ -44,11 +45,12 @@ class Models:
     store: Store
     predictor: Predictor
 
-    def put(self, name: str, body: Any, caller: Caller) -> tuple[ModelDocument, bool]:
+    def put(self, name: str, body: Any, caller: Caller, when: Precondition = ANYTHING) -> tuple[ModelDocument, bool]:
         """Create a name's next version, which is served from now on. Returns it and whether the name is new.
 
         The weights are read and checked first. Raises InvalidRequest for an invalid name or body, NotFound for an
-        unknown experiment, Conflict for one that still trains or whose weights are missing or damaged.
+        unknown experiment, Conflict for one that still trains or whose weights are missing or
+        damaged, PreconditionFailed.
         """
         check_name(name)
         asked = read_fields(Assignment, body, example='{"experiment_id": 7}')
@@ -59,6 +61,7 @@ class Models:
         except CorruptFile as error:
             raise Conflict(f"{error.detail}, so no version is made of them", fix="name other weights") from error
         with self.store.writing() as session:
+            when.check(lambda: model_document(registry.current(session, name)))
             _check_ended(session, asked.experiment_id)
             self._check_quota(session, caller)
             made = registry.add_version(
@@ -87,9 +90,11 @@ class Models:
         with self.store.writing() as session:
             registry.withdraw(session, name, version)
 
-    def delete(self, name: str) -> None:
-        """Remove a name with its versions."""
+    def delete(self, name: str, when: Precondition = ANYTHING) -> None:
+        """Remove a name with its versions. Raises NotFound, PreconditionFailed."""
         with self.store.writing() as session:
+            served = model_document(registry.current(session, name))
+            when.check(lambda: served)
             registry.delete(session, name)
 
     def list(self, cursor: str | None, limit: int) -> ModelPage:

@@ -6,6 +6,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service.http.dependencies import BodyDep, CallerDep, WritePlace, WritesDep, get_caller
 from service.http.errors import problems
+from service.http.pictures import ETAG, NOT_MODIFIED
+from service.http.preconditions import PreconditionDep, respond_with_version, version_of
 from service.http.routing import MAX_ID, DirectRoute, Id, StrictRoute
 from service.http.schema import IMAGES_REQUEST_BODY, MODEL_REQUEST_BODY
 from service.http.uploads import read_images
@@ -42,14 +44,21 @@ Number = Annotated[int | None, Query(ge=1, le=MAX_ID, description="A version; th
             "model": ModelDocument,
             "headers": {"Location": {"schema": {"type": "string"}, "required": True}},
         },
-        **problems(401, 403, 404, 409, 413, 415, 422, 429, 503, 507),
+        **problems(401, 403, 404, 409, 412, 413, 415, 422, 429, 503, 507),
     },
 )
 async def put_model(
-    name: Name, body: BodyDep, caller: CallerDep, models: ModelsDep, writes: WritesDep, response: Response
+    name: Name,
+    body: BodyDep,
+    caller: CallerDep,
+    models: ModelsDep,
+    writes: WritesDep,
+    response: Response,
+    when: PreconditionDep,
 ) -> ModelDocument:
     """Serve an experiment's weights under this name; every PUT creates the next version."""
-    document, is_new = await writes.run(models.put, name, body.document, caller)
+    document, is_new = await writes.run(models.put, name, body.document, caller, when)
+    response.headers["ETag"] = version_of(document)
     if is_new:
         response.status_code = 201
         response.headers["Location"] = document.links["self"]
@@ -62,10 +71,14 @@ def list_models(models: ModelsDep, cursor: Cursor = None, limit: Limit = 50) -> 
     return models.list(cursor, limit)
 
 
-@router.get("/{name}", responses=problems(401, 404))
-def get_model(name: Name, models: ModelsDep) -> ModelDocument:
+@router.get(
+    "/{name}",
+    response_model=ModelDocument,
+    responses={200: {"headers": ETAG}, **NOT_MODIFIED, **problems(401, 404)},
+)
+def get_model(name: Name, models: ModelsDep, request: Request) -> Response:
     """Read the version that a name serves."""
-    return models.get(name)
+    return respond_with_version(request, models.get(name))
 
 
 @router.get("/{name}/versions", responses=problems(401, 404, 422))
@@ -93,10 +106,10 @@ def withdraw_version(name: Name, version: Id, models: ModelsDep, _: Annotated[No
     models.withdraw(name, version)
 
 
-@router.delete("/{name}", status_code=204, responses=problems(401, 403, 404))
-def delete_model(name: Name, models: ModelsDep, _: Annotated[None, WritePlace]) -> None:
+@router.delete("/{name}", status_code=204, responses=problems(401, 403, 404, 412))
+def delete_model(name: Name, models: ModelsDep, when: PreconditionDep, _: Annotated[None, WritePlace]) -> None:
     """Remove a name with all its versions; experiments and their weights stay."""
-    models.delete(name)
+    models.delete(name, when)
 
 
 @predictions.post(

@@ -31,7 +31,7 @@ from service.http.pictures import (
     TEXT,
     picture_responses,
 )
-from service.http.rendered import respond_with_tag
+from service.http.preconditions import PreconditionDep, respond_with_version
 from service.http.routing import Id, StrictRoute
 from service.http.schema import STUDY_CHANGES_REQUEST_BODY, STUDY_REQUEST_BODY
 from service.studies.documents import StudyDocument, StudyPage, StudyPlanDocument
@@ -128,18 +128,19 @@ def get_study(study_id: Id, store: StoreDep, settings: SettingsDep, request: Req
     """Read a study: its status, progress, and rows with scores and differences."""
     with store.reading() as session:
         document = describe(session, stored.get(session, study_id), settings.experiments_dir)
-    return respond_with_tag(request, document)
+    return respond_with_version(request, document)
 
 
-@router.delete("/{study_id}", status_code=204, responses=problems(401, 403, 404, 409, 422))
+@router.delete("/{study_id}", status_code=204, responses=problems(401, 403, 404, 409, 412, 422))
 def delete_study(
     study_id: Id,
     studies: StudiesDep,
+    when: PreconditionDep,
     _: Annotated[None, WritePlace],
     experiments: Annotated[bool, Query(description="Delete the experiments that it made too.")] = False,
 ) -> None:
     """Delete a study that has ended. Its experiments stay unless asked, and those of other studies in any case."""
-    studies.delete(study_id, with_experiments=experiments)
+    studies.delete(study_id, with_experiments=experiments, when=when)
 
 
 @router.post("/{study_id}/cancel", responses=problems(401, 403, 404, 409))

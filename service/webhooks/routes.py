@@ -7,6 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from models.store.states import DeliveryStatus
 from service.http.dependencies import BodyDep, CallerDep, WritePlace, WritesDep
 from service.http.errors import problems
+from service.http.pictures import ETAG, NOT_MODIFIED
+from service.http.preconditions import PreconditionDep, respond_with_version, version_of
 from service.http.routing import Id, StrictRoute
 from service.http.schema import json_body
 from service.webhooks.documents import (
@@ -57,28 +59,42 @@ def list_webhooks(webhooks: WebhooksDep, caller: CallerDep) -> WebhookList:
     return webhooks.list_all(caller)
 
 
-@router.get("/{webhook_id}", responses=problems(401, 404))
-def get_webhook(webhook_id: Id, webhooks: WebhooksDep, caller: CallerDep) -> WebhookDocument:
+@router.get(
+    "/{webhook_id}",
+    response_model=WebhookDocument,
+    responses={200: {"headers": ETAG}, **NOT_MODIFIED, **problems(401, 404)},
+)
+def get_webhook(webhook_id: Id, webhooks: WebhooksDep, caller: CallerDep, request: Request) -> Response:
     """Read a webhook, without its secret."""
-    return webhooks.get(webhook_id, caller)
+    return respond_with_version(request, webhooks.get(webhook_id, caller))
 
 
 @router.patch(
     "/{webhook_id}",
     openapi_extra=json_body(WebhookChanges, {"enabled": False}),
-    responses=problems(401, 403, 404, 413, 415, 422, 503, 507),
+    responses={200: {"headers": ETAG}, **problems(401, 403, 404, 412, 413, 415, 422, 503, 507)},
 )
 async def change_webhook(
-    webhook_id: Id, body: BodyDep, caller: CallerDep, webhooks: WebhooksDep, writes: WritesDep
+    webhook_id: Id,
+    body: BodyDep,
+    caller: CallerDep,
+    webhooks: WebhooksDep,
+    writes: WritesDep,
+    response: Response,
+    when: PreconditionDep,
 ) -> WebhookDocument:
     """Change a webhook's address, events or name, or disable it; what is left out stays."""
-    return await writes.run(webhooks.change, webhook_id, body.document, caller)
+    document = await writes.run(webhooks.change, webhook_id, body.document, caller, when)
+    response.headers["ETag"] = version_of(document)
+    return document
 
 
-@router.delete("/{webhook_id}", status_code=204, responses=problems(401, 403, 404))
-def delete_webhook(webhook_id: Id, webhooks: WebhooksDep, _: Annotated[None, WritePlace]) -> None:
+@router.delete("/{webhook_id}", status_code=204, responses=problems(401, 403, 404, 412))
+def delete_webhook(
+    webhook_id: Id, webhooks: WebhooksDep, caller: CallerDep, when: PreconditionDep, _: Annotated[None, WritePlace]
+) -> None:
     """Delete a webhook, with what waits to be sent to it."""
-    webhooks.delete(webhook_id)
+    webhooks.delete(webhook_id, caller, when)
 
 
 @router.post(

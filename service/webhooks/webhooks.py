@@ -16,6 +16,7 @@ from service.http.access import Caller
 from service.http.errors import invalid_fields, shown
 from service.http.fields import read_fields
 from service.http.paging import read_cursor
+from service.http.preconditions import ANYTHING, Precondition
 from service.webhooks.documents import (
     DeliveryDocument,
     DeliveryPage,
@@ -85,19 +86,23 @@ class Webhooks:
         with self.store.reading() as session:
             return webhook_document(webhooks.get(session, webhook_id), caller)
 
-    def change(self, webhook_id: int, body: Any, caller: Caller) -> WebhookDocument:
-        """Change a webhook. Raises NotFound, InvalidRequest for a wrong field."""
+    def change(self, webhook_id: int, body: Any, caller: Caller, when: Precondition = ANYTHING) -> WebhookDocument:
+        """Change a webhook. Raises NotFound, InvalidRequest for a wrong field, PreconditionFailed."""
         asked = read_fields(WebhookChanges, body, example='{"enabled": false}')
         url, events = self._check(asked.url, asked.events)
         with self.store.writing() as session:
+            present = webhook_document(webhooks.get(session, webhook_id), caller)
+            when.check(lambda: present)
             changed = webhooks.change(
                 session, webhook_id, url=url, name=asked.name, events=events, enabled=asked.enabled
             )
             return webhook_document(changed, caller)
 
-    def delete(self, webhook_id: int) -> None:
-        """Delete a webhook with its deliveries."""
+    def delete(self, webhook_id: int, caller: Caller, when: Precondition = ANYTHING) -> None:
+        """Delete a webhook with its deliveries. Raises NotFound, PreconditionFailed."""
         with self.store.writing() as session:
+            present = webhook_document(webhooks.get(session, webhook_id), caller)
+            when.check(lambda: present)
             webhooks.remove(session, webhook_id)
 
     def test(self, webhook_id: int, caller: Caller) -> DeliveryDocument:

@@ -346,12 +346,12 @@ async function submitSpec(form, dryRun) {
   buttons.forEach((button) => (button.disabled = false));
 }
 
-// Name, tags and notes of an experiment.
+// Name, tags and notes of an experiment: those that were edited here, so that others' edits of the rest stay.
 async function saveDetails(form) {
-  const { name, tags, notes } = form.elements;
-  const body = JSON.stringify({
-    name: name.value, notes: notes.value, tags: tags.value.split(",").map((tag) => tag.trim()).filter(Boolean),
-  });
+  const fields = ["name", "tags", "notes"].filter((field) => form.elements[field].value !== form.elements[field].defaultValue);
+  const listed = (text) => text.split(",").map((tag) => tag.trim()).filter(Boolean);
+  const read = (field) => (field === "tags" ? listed(form.elements.tags.value) : form.elements[field].value);
+  const body = JSON.stringify(Object.fromEntries(fields.map((field) => [field, read(field)])));
   const headers = { "Content-Type": "application/json", Accept: "application/json" };
   if (await send(form.dataset.patch, { method: "PATCH", body, headers })) location.reload();
 }
