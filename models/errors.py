@@ -77,6 +77,12 @@ class SpecError(EpochalError):
         self.errors = list(errors)
 
 
+class StudyError(SpecError):
+    """A study that cannot be run, because of itself or of the spec of one of its rows."""
+
+    title = "The study cannot be run as it is written"
+
+
 class InvalidRequest(EpochalError):
     """A parameter, header or part that breaks its rule. Same `errors` entries as SpecError, when there are several."""
 

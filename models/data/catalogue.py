@@ -1,11 +1,10 @@
 """The registry of built-in datasets, by name; each has a module of its own."""
 
-import difflib
-
 from models.data import cifar10, cifar100, emnist, fashion_mnist, flowers102, gtsrb, mnist, pets, stl10, svhn
 from models.data.fetching import Recipe
 from models.data.info import DatasetInfo
 from models.errors import FieldError, SpecError
+from models.spec.explain import nearest_word
 
 RECIPES = (
     cifar10.RECIPE,
@@ -30,7 +29,7 @@ def list_datasets() -> list[DatasetInfo]:
 
 
 def get_dataset(name: str) -> DatasetInfo:
-    """The description of a built-in dataset. Raises SpecError that names `dataset.name` and the nearest known name."""
+    """The description of a built-in dataset. Raises SpecError that names `dataset.name` and a name that is alike."""
     return get_recipe(name).info
 
 
@@ -38,12 +37,13 @@ def get_recipe(name: str) -> Recipe:
     """How a dataset is fetched and checked. Raises SpecError for an unknown name, as `get_dataset` does."""
     if name in DATASETS:
         return DATASETS[name]
-    nearest = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.4)
+    nearest = nearest_word(name, DATASETS)
     error: FieldError = {
         "field": "dataset.name",
         "message": f"there is no dataset {name[:100]!r}",
         "value": name[:100],
-        "nearest": nearest[0] if nearest else next(iter(DATASETS)),
         "choices": list(DATASETS),
     }
+    if nearest is not None:
+        error["nearest"] = nearest
     raise SpecError([error], fix="GET /api/v1/datasets lists what can be named")

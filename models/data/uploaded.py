@@ -8,7 +8,6 @@ A version is named by its fingerprint: a spec that names one means the same imag
 one a spec means the newest version. All is read from the files, so that a worker needs no database for it.
 """
 
-import difflib
 import json
 import re
 import secrets
@@ -30,6 +29,7 @@ from models.files import remove_tree
 from models.model_names import NAME
 from models.spec.data import DatasetSpec
 from models.spec.experiment import ExperimentSpec
+from models.spec.explain import nearest_word
 
 NOTE = "dataset.json"
 JOBS = ".jobs"
@@ -97,7 +97,7 @@ def health_folder(datasets_dir: Path, name: str, version: int) -> Path:
 
 
 def find_dataset(dataset: DatasetSpec, settings: HasFolders) -> FoundDataset:
-    """The dataset that a spec's `dataset` part names. Raises SpecError, with the nearest name, if there is none."""
+    """The dataset that a spec's `dataset` part names. Raises SpecError, with a name that is alike, if there is none."""
     if dataset.name in DATASETS:
         if dataset.fingerprint is not None:
             message = f"names a version of an uploaded dataset, and {dataset.name} is built in; leave it out"
@@ -206,12 +206,13 @@ def _read_note(path: Path, _: int) -> DatasetNote:
 
 def _unknown_name(name: str, settings: HasFolders) -> SpecError:
     known = [*DATASETS, *list_names(settings.datasets_dir)]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    nearest = nearest_word(name, known)
     error: FieldError = {
         "field": "dataset.name",
         "message": f"there is no dataset {name[:100]!r}",
         "value": name[:100],
-        "nearest": nearest[0] if nearest else known[0],
         "choices": known[:MAX_NAMED],
     }
+    if nearest is not None:
+        error["nearest"] = nearest
     return SpecError([error], fix="GET /api/v1/datasets lists what can be named")

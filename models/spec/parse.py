@@ -168,7 +168,7 @@ def _expand_model(body: JsonObject) -> JsonObject:
             fail("model.name", "is missing; name a network", nearest="baseline", choices=known)
         what = f"there is no network {describe(name)}"
         shown = name if isinstance(name, str | int | float) else None
-        fail("model.name", what, value=shown, nearest=nearest_word(name, known) or "baseline", choices=known)
+        fail("model.name", what, value=shown, nearest=nearest_word(name, known), choices=known)
     return {**body, "model": {**presets.get(name, {}), **model, "name": presets.get(name, {}).get("name", name)}}
 
 

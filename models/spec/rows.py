@@ -16,16 +16,27 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from models.errors import FieldError, SpecError
+from models.errors import FieldError, SpecError, StudyError
 from models.plain import JsonObject
 from models.spec.changes import with_changes
 from models.spec.experiment import ExperimentSpec
 from models.spec.explain import KINDS, describe, nearest_word, shorten
 from models.spec.overrides import overlap, spec_with
+from models.spec.parse import OPTIMIZER_KEYS
 from models.spec.plain import copy_plain
 from models.spec.presets import experiment_presets, model_presets, study_presets
 from models.spec.search import SearchSpec
-from models.spec.study import BASE, MAX_KEY, MAX_ROWS, MAX_RUNS, Published, SectionSpec, StudySpec, VariantSpec
+from models.spec.study import (
+    BASE,
+    MAX_KEY,
+    MAX_ROWS,
+    MAX_RUNS,
+    Published,
+    RepeatUntil,
+    SectionSpec,
+    StudySpec,
+    VariantSpec,
+)
 from models.spec.trials import SpacePoint, check_space
 
 Body = JsonObject
@@ -34,6 +45,10 @@ FIX = "docs/http.md describes a study; GET /api/v1/schema every field of an expe
 MOST_ENTRIES = 50
 KEPT_STUDIES, KEPT_LENGTH = 16, 100_000
 """Stored studies that are kept as objects, and the length of the longest that is: the lab report has 20,000."""
+SHORT_KEY = 3
+"""Characters up to which two keys that differ in one of them are two different rows."""
+MOST_NAMED = 20
+"""Rows that a message lists."""
 ALL_EPOCHS = 1_000_000
 """More epochs than any row has."""
 
@@ -86,7 +101,7 @@ class Parsed:
 def parse_study(body: Any) -> Parsed:
     """Read a POSTed body into a study and its rows, or one of the package's own named by `preset`, with changes.
 
-    Raises SpecError with an entry for each field that is wrong, of the study and of any row.
+    Raises StudyError with an entry for each field that is wrong, of the study and of any row.
     """
     body = copy_plain(body)
     if not isinstance(body, dict):
@@ -134,7 +149,7 @@ def _load_study(text: str) -> StudySpec:
 
 
 def expand(spec: StudySpec) -> Parsed:
-    """Make the rows of a study; a search has none yet. Raises SpecError with every field that cannot be run."""
+    """Make the rows of a study; a search has none yet. Raises StudyError with every field that cannot be run."""
     if spec.search is not None:
         points, wrong = check_space(spec)
         refuse(wrong)
@@ -193,7 +208,7 @@ def relocated(error: SpecError, place: str, key: str, overrides: Mapping[str, An
 
 
 def refuse(entries: Sequence[Entry]) -> None:
-    """Raise SpecError if there are entries."""
+    """Raise StudyError if there are entries."""
     if entries:
         _refuse(_once(entries))
 
@@ -309,11 +324,23 @@ def _unknown_keys(spec: StudySpec, keys: set[str]) -> Iterator[Entry]:
     for i, section in enumerate(spec.sections):
         places += [(f"sections[{i}].rows[{j}]", key) for j, key in enumerate(section.rows)]
         places += [(f"sections[{i}].learning_rate_test", section.learning_rate_test)]
+        places += [(f"sections[{i}].published_curves.{key}", key) for key in section.published_curves]
     for field, key in places:
         if key is not None and key not in keys:
-            nearest = nearest_word(key, sorted(keys))
-            entry: Entry = {"field": field, "message": f"there is no row '{shorten(key)}'", "value": shorten(key)}
+            nearest = _nearest_key(key, sorted(keys))
+            rows = f"; the rows are {', '.join(map(shorten, sorted(keys)))}" if len(keys) <= MOST_NAMED else ""
+            message = f"there is no row '{shorten(key)}'{rows}"
+            entry: Entry = {"field": field, "message": message, "value": shorten(key)}
             yield {**entry, "nearest": nearest} if nearest else entry
+
+
+def _nearest_key(key: str, keys: Sequence[str]) -> str | None:
+    """The key that was meant. Short keys are numbers of rows: `6a` is no misspelt `3a`, but `3A` is `3a`."""
+    plain = {re.sub(r"[^a-z0-9]", "", each.lower()): each for each in keys}
+    if (found := plain.get(re.sub(r"[^a-z0-9]", "", key.lower()))) is not None:
+        return found
+    same_numbers = [each for each in keys if re.findall("[0-9]+", each) == re.findall("[0-9]+", key)]
+    return nearest_word(key, [each for each in same_numbers if min(len(each), len(key)) > SHORT_KEY])
 
 
 def _too_many(rows: Sequence[Row]) -> Iterator[Entry]:
@@ -333,7 +360,7 @@ def _once(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _refuse(entries: Sequence[Entry]) -> NoReturn:
-    raise SpecError(list(entries), fix=FIX)
+    raise StudyError(list(entries), fix=FIX)
 
 
 PARTS: dict[str, type[BaseModel]] = {
@@ -341,6 +368,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "sections": SectionSpec,
     "published": Published,
     "search": SearchSpec,
+    "repeat_until": RepeatUntil,
 }
 
 
@@ -360,6 +388,8 @@ def _explain(item: ErrorDetails) -> Entry:
     if kind == "extra_forbidden":
         words = [part for part in location[:-1] if isinstance(part, str)]
         known = list(PARTS.get(words[-1] if words else "", StudySpec).model_fields)
+        if not words and location[-1] in (*ExperimentSpec.model_fields, "preset", *OPTIMIZER_KEYS):
+            return _of_the_base(str(location[-1]), value)
         meant = nearest_word(location[-1], known)
         hint = f"; did you mean '{meant}'?" if meant else f"; it has {', '.join(known)}"
         entry = {"field": _field(location), "message": f"unknown key '{shorten(str(location[-1]))}'{hint}"}
@@ -380,10 +410,21 @@ def _explain(item: ErrorDetails) -> Entry:
         return entry
     num_entries = kind in ("too_short", "too_long") and not isinstance(value, str)
     entry["message"] += f", not {len(value) if num_entries else describe(value)}"
+    if location and location[-1] == "published":
+        entry["message"] += "; write {val_accuracy: 0.72}"
+    if kind == "tuple_type" and location[0] in ("combine", "grid") and isinstance(value, str | int | float):
+        return {**entry, "nearest": [value]}
     limit = context.get("ge", context.get("le"))
     if kind == "enum":
         limit = nearest_word(value, re.findall(r"'([^']+)'", str(context["expected"])))
     return entry if limit is None else {**entry, "nearest": limit}
+
+
+def _of_the_base(key: str, value: Any) -> Entry:
+    """A field of an experiment's spec that stands beside those of the study."""
+    shown = describe(value) if isinstance(value, str | int | float | bool) else "..."
+    message = f"is a field of an experiment; write base: {{{key}: {shown}}}, or POST the spec to /api/v1/experiments"
+    return {"field": key, "message": message, "nearest": f"base.{key}"}
 
 
 def _field(location: Sequence[int | str]) -> str:

@@ -32,6 +32,13 @@ DIGITS = 4
 """Significant digits of a drawn number: more of them decide nothing and are hard to read."""
 FORM = "a list of values, {log: [low, high]}, {uniform: [low, high]}, {int: [low, high]} or {choice: [...]}"
 KINDS = ("log", "uniform", "int", "choice")
+OTHER_NAMES = {
+    **dict.fromkeys(("linear", "lin", "float", "range", "real"), "uniform"),
+    **dict.fromkeys(("loguniform", "log_uniform", "logarithmic"), "log"),
+    **dict.fromkeys(("categorical", "choices", "values", "options"), "choice"),
+    "integer": "int",
+}
+"""What the kinds are called elsewhere."""
 EXTRAS = {"uniform": ("step",), "int": ("step", "log")}
 
 
@@ -240,7 +247,7 @@ def read_dimension(value: Any) -> Dimension:
         raise WrongDimension(f"has {' and '.join(found)}; it can be one of them", nearest)
     if not found:
         given = next(iter(value), None)
-        meant = nearest_word(given, KINDS) if given is not None else None
+        meant = None if given is None else OTHER_NAMES.get(given.casefold()) or nearest_word(given, KINDS)
         hint = f"; did you mean '{meant}'?" if meant else ""
         raise WrongDimension(f"must be {FORM}{hint}", {meant: value[given]} if meant else None)
     kind = found[0]

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, field_validator,
 from models.plain import JsonObject
 from models.spec.base import Spec, broken_rule
 from models.spec.search import SearchSpec
-from models.text import HOUR, MINUTE
+from models.text import DAY, HOUR, MINUTE
 
 BASE = "base"
 """Key of the row that is the base spec itself."""
@@ -17,14 +17,16 @@ MAX_ROWS = 200
 MAX_SEEDS = 50
 MAX_RUNS = 1000
 MAX_KEY = 200
-DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)h)?(?:([0-9]+(?:\.[0-9]+)?)m(?:in)?)?(?:([0-9]+(?:\.[0-9]+)?)s)?")
+UNITS = {"d(?:ays?)?": DAY, "h(?:ours?)?": HOUR, "m(?:in(?:utes?)?)?": MINUTE, "s(?:ec(?:onds?)?)?": 1}
+"""What units may be called, and their seconds."""
+DURATION = re.compile("".join(rf"(?:([0-9]{{1,9}}(?:\.[0-9]{{1,9}})?){unit})?" for unit in UNITS))
 
 Key = Annotated[
     str,
     BeforeValidator(lambda value: str(value) if type(value) is int else value),  # in YAML `key: 2` is a number
     StringConstraints(min_length=1, max_length=MAX_KEY, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+,=-]*$"),
 ]
-Text = Annotated[str, StringConstraints(max_length=2000)]
+Text = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
 
 
 class Published(Spec):
@@ -116,7 +118,9 @@ class SectionSpec(Spec):
 class StudySpec(Spec):
     """What is compared: rows made from a base spec, each run with one seed or several."""
 
-    title: str = Field(default="Study", min_length=1, max_length=200, description="What the study is called.")
+    title: Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)] = Field(
+        default="Study", description="What the study is called."
+    )
     question: Text = Field(default="", description="What the study is to find out.")
     base: JsonObject = Field(
         default={}, description="An experiment's spec as POST /experiments takes it, which every row starts from."
@@ -172,7 +176,7 @@ class StudySpec(Spec):
         if empty:
             raise broken_rule("needs at least one value", field=f"grid.{empty[0]}")
         if self.budget is not None and not read_duration(self.budget):
-            message = f"must be a time as 30m, 90s or 1h30m, of a second to 30 days, not '{self.budget[:40]}'"
+            message = f"must be a time as 30m, 90s, 1h30m or 1d, of a second to 30 days, not '{self.budget[:40]}'"
             raise broken_rule(message, field="budget", nearest="30m")
         self._check_seeds()
         return self
@@ -225,9 +229,9 @@ class StudySpec(Spec):
 
 
 def read_duration(text: str) -> float | None:
-    """Parse a duration such as 30m, 90s or 1h30m into seconds; None if it is invalid or not from 1 s to 30 days."""
+    """Parse a duration such as 30m, 90s, 1h30m or 2 days into seconds; None if it is not one of 1 s to 30 days."""
     found = DURATION.fullmatch(text.strip().lower().replace(" ", ""))
     if found is None or not any(found.groups()):
         return None
-    seconds = sum(float(part or 0) * unit for part, unit in zip(found.groups(), (HOUR, MINUTE, 1), strict=True))
-    return seconds if 1 <= seconds <= 30 * 24 * HOUR else None
+    seconds = sum(float(part or 0) * unit for part, unit in zip(found.groups(), UNITS.values(), strict=True))
+    return seconds if 1 <= seconds <= 30 * DAY else None

@@ -21,16 +21,16 @@ NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 """Names of presets and networks: lab-report/6e, resnet18, timm/resnet26d."""
 
 
+class UnreadableFile(InvalidRequest):
+    """A file of a spec or a study that is not valid YAML or JSON."""
+
+    title = "The file cannot be read"
+
+
 def read_body(source: str, changes: list[str], client: "Client") -> dict[str, Any]:
     """Read the spec as an object. An unreadable file is a usage error; the lab validates the spec."""
-    if source == "-":
-        body = parse_text(_read_all(sys.stdin.buffer), "")
-    elif is_file(source):
-        with Path(source).open("rb") as file:
-            body = parse_text(_read_all(file), Path(source).suffix)
-    elif Path(source).suffix in SPEC_SUFFIXES:
-        raise typer.BadParameter(f"there is no file {visible(source)}", param_hint="SPEC")
-    else:
+    body = read_file(source)
+    if body is None:
         presets = client.get("/presets")
         body = {"preset": source} if source in presets["experiments"] else {"model": source}
     for change in changes:
@@ -38,7 +38,29 @@ def read_body(source: str, changes: list[str], client: "Client") -> dict[str, An
     return body
 
 
-def is_file(source: str) -> bool:
+def read_file(source: str, noun: str = "spec") -> dict[str, Any] | None:
+    """The object in a file or, for `-`, in standard input; None for what can only be a name.
+
+    Raises BadParameter for a file that is not there and for content of another kind, UnreadableFile for wrong syntax.
+    """
+    hint = noun.upper()
+    if source != "-" and not _is_file(source, hint):
+        if Path(source).suffix in SPEC_SUFFIXES:
+            raise typer.BadParameter(f"there is no file {visible(source)}", param_hint=hint)
+        return None
+    if source == "-":
+        text, suffix, place = _read_all(sys.stdin.buffer, noun), "", "standard input"
+    else:
+        with Path(source).open("rb") as file:
+            text, suffix, place = _read_all(file, noun), Path(source).suffix, visible(source)
+    try:
+        return parse_text(text, suffix, noun)
+    except InvalidRequest as error:
+        fix = f"Write the {noun} as YAML or JSON; docs/http.md shows examples."
+        raise UnreadableFile(f"{place}: {error.detail.removeprefix('body: ')}", fix=fix) from None
+
+
+def _is_file(source: str, hint: str) -> bool:
     """Whether a path is to be read as a file; a folder that has a preset's or a network's name does not hide it.
 
     Raises BadParameter for a folder that no name can mean.
@@ -46,21 +68,22 @@ def is_file(source: str) -> bool:
     if not os.path.isdir(source):
         return os.path.exists(source)
     if not NAME.fullmatch(source):
-        raise typer.BadParameter(f"{visible(source)} is a folder", param_hint="SPEC")
+        raise typer.BadParameter(f"{visible(source)} is a folder", param_hint=hint)
     return False
 
 
-def _read_all(file: BinaryIO) -> bytes:
+def _read_all(file: BinaryIO, noun: str) -> bytes:
     """Read a file up to the lab's size limit, since it may be an endless device."""
     from service.http.body import MAX_BODY_BYTES
 
     text = file.read(MAX_BODY_BYTES + 1)
     if len(text) > MAX_BODY_BYTES:
-        raise typer.BadParameter(f"it is longer than the {MAX_BODY_BYTES:,} bytes of a spec", param_hint="SPEC")
+        message = f"it is longer than the {MAX_BODY_BYTES:,} bytes of a {noun}"
+        raise typer.BadParameter(message, param_hint=noun.upper())
     return text
 
 
-def parse_text(text: bytes, suffix: str) -> dict[str, Any]:
+def parse_text(text: bytes, suffix: str, noun: str = "spec") -> dict[str, Any]:
     """Parse an object in JSON or YAML, with the lab's own parser.
 
     What is JSON is read as JSON whatever the file is called: JSON writes some text (half pairs, as Python's json does
@@ -70,7 +93,8 @@ def parse_text(text: bytes, suffix: str) -> dict[str, Any]:
 
     found = parse_json(text) if suffix == ".json" or _is_json(text) else parse_yaml(text)
     if not isinstance(found, dict):
-        raise typer.BadParameter("it is not a spec: a spec is an object with keys", param_hint="SPEC")
+        what = "is empty" if found is None else f"is no {noun}"
+        raise typer.BadParameter(f"it {what}: a {noun} is an object with keys", param_hint=noun.upper())
     return found
 
 

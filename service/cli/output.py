@@ -31,6 +31,8 @@ PIPED_WIDTH = 10_000
 """Width of output to a file or a pipe: nothing is truncated or wrapped there."""
 NARROWEST_TEXT = 24
 """Columns that the last column of a table gets before others are left out for it."""
+MOST_CHOICES = 20
+"""Values of a field that are listed where none of them is like the one that was given."""
 
 for stream in ("stdout", "stderr"):
     if getattr(sys, stream) is None:  # closed by the parent process
@@ -97,11 +99,13 @@ def print_error(error: EpochalError) -> None:
             "detail": error.detail,
             "code": error.code,
             **({"fix": error.fix} if error.fix else {}),
+            **({"errors": error.extra["errors"]} if "errors" in error.extra else {}),
         }
         print_json(document)
     errors.print(shown(error.title), style="bold red")
     document = getattr(error, "document", {})
-    entries = [entry for entry in document.get("errors") or () if isinstance(entry, dict) and "field" in entry]
+    found = document.get("errors") or error.extra.get("errors") or ()
+    entries = [entry for entry in found if isinstance(entry, dict) and "field" in entry]
     if len(entries) > 1:
         for entry in entries:
             errors.print(f"  [bold]{shown(entry['field'])}[/]: {shown(entry.get('message', ''))}")
@@ -110,8 +114,10 @@ def print_error(error: EpochalError) -> None:
         for line in [error.detail] if document else error.detail.splitlines():
             errors.print(f"  {shown(line)}")
     for entry in entries:
-        if entry.get("nearest") is not None:
+        if entry.get("nearest") is not None and "did you mean" not in str(entry.get("message")):
             errors.print(f"  nearest valid value of {shown(entry['field'])}: {shown(json.dumps(entry['nearest']))}")
+        elif 0 < len(choices := entry.get("choices") or ()) <= MOST_CHOICES:
+            errors.print(f"  values of {shown(entry['field'])}: {shown(', '.join(map(str, choices)))}")
     if error.fix:
         errors.print(shown(error.fix), style="dim")
 

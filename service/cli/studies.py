@@ -64,7 +64,7 @@ def run(
     body = study_body(study)
     body |= {"budget": budget} if budget else {}
     body |= {"seeds": seeds} if seeds else {}
-    with _lab(url, api_key, data_dir) as (client, own_workers):
+    with _lab(url, api_key, data_dir, body) as (client, own_workers):
         is_own = own_workers > 0
         if dry_run:
             _show_plan(client, body, own_workers)
@@ -72,6 +72,8 @@ def run(
         key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
         headers = {"Idempotency-Key": f"study-{key}{os.urandom(4).hex() if again else ''}"}
         document = client.post("/studies", body, headers=headers)
+        if is_own:
+            say(f"no lab was running; this command has started one at {client.url}, until the study ends")
         document = _resume_if_cancelled(client, document)
         say(f"study {document['id']} is {document['status']}: {client.url}/studies/{document['id']}")
         if not (watch or is_own or path):
@@ -205,16 +207,39 @@ def report_path(path: Path) -> Path:
 
 def study_body(source: str) -> dict[str, Any]:
     """The body of a study: from a file, or {"preset": name}."""
-    from service.cli.body import SPEC_SUFFIXES, is_file, read_body
+    from service.cli.body import read_file
 
-    if source == "-" or is_file(source) or Path(source).suffix in SPEC_SUFFIXES:
-        return read_body(source, [], None)  # type: ignore[arg-type] # presets are asked for only by name
-    return {"preset": source}
+    body = read_file(source, "study")
+    return {"preset": source} if body is None else body
+
+
+def check_study(body: dict[str, Any], settings: "Settings") -> None:
+    """Refuse a study that cannot be run, as far as that is known without a lab: its fields, rows and datasets.
+
+    The lab builds the networks too. Raises StudyError with an entry for each field that is wrong.
+    """
+    from models.data.uploaded import find_dataset
+    from models.errors import FieldError, SpecError
+    from models.spec.rows import parse_study, refuse, relocated
+
+    parsed = parse_study(body)
+    entries: list[FieldError] = []
+    for row in parsed.rows:
+        try:
+            find_dataset(row.spec.dataset, settings)
+        except SpecError as error:
+            entries += relocated(error, row.place, row.key, parsed.overrides.get(row.key, {}))
+    refuse(entries)
 
 
 @contextmanager
-def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterator[tuple["Client", int]]:
-    """The running lab and 0, or a new one started by this command if none runs and the number of its workers."""
+def _lab(
+    url: str | None, api_key: str | None, data_dir: Path | None, body: dict[str, Any]
+) -> Iterator[tuple["Client", int]]:
+    """The running lab and 0, or a new one started by this command if none runs and the number of its workers.
+
+    Raises StudyError for a study that cannot be run, before a lab is started for it.
+    """
     from service.cli.client import Client
     from service.cli.running import stop_on_signals
     from service.lab.address import running_lab
@@ -224,12 +249,12 @@ def _lab(url: str | None, api_key: str | None, data_dir: Path | None) -> Iterato
     if options.names_a_lab(settings, url, data_dir) or running_lab(settings.data_dir):
         yield options.connect(url, api_key, data_dir), 0
         return
+    check_study(body, settings)
     settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": _num_workers(settings)})
     lab = Lab(settings, say=lambda text: errors.print(f"[yellow]{shown(text)}[/]"))
     stop_on_signals(lab, interrupt=True)
     try:
         lab.start()
-        say(f"no lab was running; this command has started one at {lab.url}, until the study ends")
         yield Client(lab.url, lab.first_key or settings.api_key), settings.workers
     except (LabStopped, KeyboardInterrupt):
         errors.print("stopped; the same command continues from here")

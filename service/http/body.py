@@ -113,7 +113,8 @@ def parse_yaml(data: bytes) -> Any:
         _check_events(text)
         document = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        _refuse("body", f"is not valid YAML: {' '.join(str(error).split())[:300]}")
+        words = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
+        _refuse("body", f"is not valid YAML: {words[:300]}")
     except RecursionError:
         _refuse("body", f"is nested deeper than {MAX_DEPTH} levels")
     _check_values(document)
@@ -290,6 +291,8 @@ def _check_scalar(value: Any, place: Place) -> None:
 
 
 def _check_text(text: str, place: Place) -> None:
+    if "\0" in text:  # PostgreSQL keeps none
+        _refuse(_written(place).replace("\0", "?"), "holds a NUL character, which is not text")
     if not is_unicode(text):
         where = _written(place).encode("ascii", "replace").decode()
         _refuse(where, "holds half of a surrogate pair, which is not text")

@@ -58,6 +58,10 @@ def test_the_catalogue_names_what_it_has_and_the_nearest_to_what_it_has_not() ->
         get_dataset("cifar-10")
     assert caught.value.errors[0]["field"] == "dataset.name"
     assert caught.value.errors[0]["nearest"] == "cifar10"
+    with pytest.raises(SpecError) as caught:
+        get_dataset("nope")
+    assert "nearest" not in caught.value.errors[0]
+    assert "cifar10" in caught.value.errors[0]["choices"]
     with pytest.raises(SpecError):
         get_dataset("../../etc/passwd\0" * 100)
 

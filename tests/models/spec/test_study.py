@@ -88,6 +88,10 @@ def test_a_mistake_of_the_base_is_said_once_however_many_rows_have_it() -> None:
         ({"variants": []}, "variants"),
         ({"sed": 3}, "sed"),
         ({"sections": [{"title": "s", "rows": ["wid"]}]}, "sections[0].rows[0]"),
+        (
+            {"sections": [{"title": "s", "rows": ["wide"], "published_curves": {"wid": [0.5]}}]},
+            "sections[0].published_curves.wid",
+        ),
         ({"variants": [{"key": "a", "when_shortened": {"batch_size": 0}}]}, "variants[0].when_shortened.batch_size"),
         ({"variants": [{"key": "a", "overrides": {"optimizer": "sgd", "optimizer.lr": 1}}]}, "optimizer.lr"),
         ({"variants": [{"key": "a", "overrides": {"optimizer": {"lr": 1}, "optimizer.lr": 0.1}}]}, "optimizer.lr"),
@@ -113,10 +117,59 @@ def test_what_a_study_cannot_have_is_refused(change: dict[str, Any], field: str)
         ({"baseline": ""}, "baseline", 'needs at least 1 character, not ""'),
         ({"variants": [{"key": str(n)} for n in range(201)]}, "variants", "may have at most 200 entries, not 201"),
         ({"base": "baselin"}, "base", 'there is no network and no preset "baselin"'),
+        (
+            {"repeat_until": {"points": 1, "point": 2}},
+            "repeat_until.point",
+            "unknown key 'point'; did you mean 'points'?",
+        ),
+        (
+            {"epochs": 2},
+            "epochs",
+            "is a field of an experiment; write base: {epochs: 2}, or POST the spec to /api/v1/experiments",
+        ),
+        (
+            {"variants": [{"key": "a", "overrides": {"lr": 1}, "published": 0.7}]},
+            "variants[0].published",
+            "must be an object with keys, not 0.7; write {val_accuracy: 0.72}",
+        ),
     ],
 )
 def test_a_mistake_is_told_once_in_the_words_of_the_field(change: dict[str, Any], field: str, message: str) -> None:
     assert problems({**ONE, **change}) == {field: message}
+
+
+def test_the_title_of_the_error_says_that_it_is_a_study() -> None:
+    search = {"space": {"epochs": {"int": [0, 3]}}}
+    for body in ({}, {**ONE, "base": "baselin"}, {"base": "baseline", "search": search}):
+        with pytest.raises(SpecError) as raised:
+            parse_study(body)
+        assert raised.value.title == "The study cannot be run as it is written"
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("2b", None),
+        ("6a", None),
+        ("1", None),
+        ("3A", "3a"),
+        ("3-a", "3a"),
+        ("wihtout-norm", "without-norm"),
+        ("lr-0.2", None),
+        ("zzz", None),
+    ],
+)
+def test_another_row_is_advised_only_where_its_key_is_alike(key: str, meant: str | None) -> None:
+    rows = [
+        {"key": each, "overrides": {"batch_size": number}}
+        for number, each in enumerate(["2", "3a", "without-norm", "lr-0.1"], start=1)
+    ]
+    for change in ({"baseline": key}, {"sections": [{"title": "s", "rows": [key]}]}):
+        with pytest.raises(SpecError) as raised:
+            parse_study({"base": "baseline", "variants": rows, **change})
+        [entry] = raised.value.errors
+        assert entry.get("nearest") == meant
+        assert entry["message"].startswith(f"there is no row '{key}'; the rows are 2, 3a, ")
 
 
 def test_a_row_of_the_key_base_is_the_baseline() -> None:
@@ -152,6 +205,14 @@ def test_what_is_no_study_is_refused(body: Any) -> None:
         ("1h30m", 5400),
         ("1.5h", 5400),
         ("2 min", 120),
+        ("1d", 86_400),
+        ("1 day 2 hours", 93_600),
+        ("30 Minutes", 1800),
+        ("30d", 30 * 86_400),
+        ("31d", None),
+        ("5", None),
+        ("-5m", None),
+        ("1m1h", None),
         ("", None),
         ("m", None),
         ("0s", None),

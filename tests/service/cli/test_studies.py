@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from service.cli.client import Problem
+from service.cli.main import app
 from service.cli.studies import report_path
 from service.cli.study_output import row_cells
 from service.cli.study_plan import measure_plan
@@ -90,6 +92,39 @@ def test_a_row_shows_score_published_figure_and_difference() -> None:
     assert "0.6581" in cells
     assert "+7.8 (+6.0 to +9.6)" in cells
     assert row_cells({**ROW, "val_accuracy": None, "difference": None, "published": None})[2:5] == ("-", "-", "-")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "base: {model: narrow, dataset: nope}\nvariants: [{key: a}]",
+            ("The study cannot", "no dataset 'nope'"),
+        ),
+        ("base: {model: narrow}\nvariants: [{key: a, overrides: {lr: -1}}]", ("variants[0].overrides.optimizer.lr",)),
+        ("base: {model: narrow}\nvariants: [{key: a]", ("The file cannot be read", "study.yaml: is not valid YAML")),
+        ("- a\n- b", ("it is no study: a study is an object with keys",)),
+        ("", ("it is empty: a study is an object with keys",)),
+        (None, ("there is no file",)),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused_without_a_lab(
+    text: str | None, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lab(*_: Any, **__: Any) -> None:
+        raise AssertionError("a lab was started")
+
+    monkeypatch.setattr("service.lab.lab.Lab.start", no_lab)
+    file = tmp_path / "study.yaml"
+    if text is not None:
+        file.write_text(text)
+    found = CliRunner().invoke(app, ["study", "run", str(file), "--data-dir", str(tmp_path / "lab")])
+    assert found.exit_code != 0
+    assert found.stdout == ""
+    shown = " ".join(found.stderr.replace("\u2502", " ").split())
+    for each in words:
+        assert each in shown, shown
+    assert not (tmp_path / "lab").exists()
 
 
 def test_a_report_is_html_markdown_or_pdf() -> None:

@@ -18,12 +18,12 @@ def count(filled: Filled) -> int:
 
 
 def test_a_submitted_experiment_is_stored_whole_and_waits_for_the_broker(client: TestClient, filled: Filled) -> None:
-    answer = client.post(API, json={"model": "baseline", "epochs": 2, "tags": ["a", "b"], "name": "../../\\\x00\u202e"})
+    answer = client.post(API, json={"model": "baseline", "epochs": 2, "tags": ["a", "b"], "name": "../../\\\x07\u202e"})
     assert answer.status_code == 202
     document = answer.json()
     assert answer.headers["location"] == f"{API}/{document['id']}" == document["links"]["self"]
     assert document["status"] == "queued"
-    assert document["name"] == "../../\\\x00\u202e"
+    assert document["name"] == "../../\\\x07\u202e"
     assert document["tags"] == ["a", "b"]
     assert document["spec"]["optimizer"] == {
         "name": "sgd",
