@@ -18,7 +18,7 @@ def found(client: TestClient, **query: str) -> list[int]:
 def test_name_tags_and_notes_change_and_the_spec_stays(client: TestClient, filled: Filled) -> None:
     number = filled.add(name="before", tags=["a", "b"])
     before = client.get(f"{API}/{number}").json()
-    changes = {"name": "after", "tags": ["b", "c"], "notes": "the rate\nwas too high \u202e\x00"}
+    changes = {"name": "after", "tags": ["b", "c"], "notes": "the rate\nwas too high \u202e\x07"}
     answer = client.patch(f"{API}/{number}", json=changes)
     assert answer.status_code == 200
     after = client.get(f"{API}/{number}").json()
