@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from models.errors import InvalidRequest
 from service.http.dependencies import BodyDep, CallerDep, WritePlace, WritesDep, get_caller
 from service.http.errors import problems
 from service.http.pictures import ETAG, NOT_MODIFIED
@@ -87,7 +88,13 @@ def list_versions(name: Name, models: ModelsDep, cursor: Cursor = None, limit: L
     return models.list_versions(name, cursor, limit)
 
 
-@router.post("/{name}/rollback", responses=problems(401, 403, 404, 409, 422))
+async def _without_body(request: Request) -> None:
+    """Raise InvalidRequest for a body that says something: its version would be passed over, and another be served."""
+    if (await request.body()).strip() not in (b"", b"{}"):
+        raise InvalidRequest("a rollback takes no body", fix="name the version in the address: POST .../rollback?to=1")
+
+
+@router.post("/{name}/rollback", dependencies=[Depends(_without_body)], responses=problems(401, 403, 404, 409, 422))
 def rollback_model(
     name: Name,
     models: ModelsDep,

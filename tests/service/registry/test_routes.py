@@ -99,6 +99,18 @@ def test_every_put_is_the_next_version_and_a_rollback_serves_the_one_before(
     assert [one["version"] for one in rest["items"]] == [1]
 
 
+def test_a_version_to_roll_back_to_is_named_in_the_address_and_not_passed_over_in_a_body(
+    client: TestClient, experiment: int
+) -> None:
+    for _ in range(3):
+        put(client, "cats", experiment)
+    refused = client.post(f"{MODELS}/cats/rollback", json={"to": 1})
+    assert (refused.status_code, "?to=1" in refused.json()["fix"]) == (422, True)
+    assert client.get(f"{MODELS}/cats").json()["version"] == 3
+    assert client.post(f"{MODELS}/cats/rollback", json={}).json()["version"] == 2
+    assert client.post(f"{MODELS}/cats/rollback?to=1").json()["version"] == 1
+
+
 def test_an_experiment_that_a_name_points_at_is_not_deleted(
     client: TestClient, filled: Filled, lab: Lab, experiment: int
 ) -> None:
