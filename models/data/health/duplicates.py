@@ -26,6 +26,12 @@ MIN_ROUGH = 0.55
 """Correlation of high frequencies at half the size, without alignment, from which a pair is compared in detail."""
 MIN_DETAIL = 0.90
 """Correlation of high frequencies from which a pair counts as copies."""
+MIN_COLOUR = 4.0
+"""Mean difference (pixels 0 to 255) of colours from gray from which a picture has colours that are compared."""
+MIN_SAME_COLOURS = 0.7
+"""Correlation of colours from which two pictures have the same: a circle, green on yellow, is no copy of a red one."""
+MOST_GAIN = 1.7
+"""How much more than its contrast a copy's colours may have grown or shrunk: brightening changes both alike."""
 SMOOTH = 3
 """Lowest frequencies (3 x 3 cosines) that are removed before the rest is compared."""
 MIN_CONTRAST = 2.0
@@ -92,7 +98,9 @@ def near_copies(
                 second, first = _coarse(rows, other[:last], later=False)
                 second += start
             for at in range(0, len(first), PAIRS):
-                _close(gray, first[at : at + PAIRS], second[at : at + PAIRS], flip, best)
+                firsts, seconds = first[at : at + PAIRS], second[at : at + PAIRS]
+                same = _same_colours(gray, differences, firsts, seconds, flip)
+                _close(gray, firsts[same], seconds[same], flip, best)
         left = max(0, total - start - step)  # images are compared with later ones: the last take the least time
         progress("searching for copies", round(total - left**2 / total) if within else total - left, total)
     pairs = [Pair(*pair, likeness) for pair, likeness in best.items()]
@@ -110,6 +118,21 @@ def _coarse(rows: Floats, others: Floats, *, later: bool) -> tuple[npt.NDArray[n
         likeness[row, likeness[row] < least] = 0
     first, second = np.nonzero(likeness > MIN_COARSE)
     return first, second
+
+
+def _same_colours(
+    gray: Floats, differences: Floats, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], flip: bool
+) -> npt.NDArray[np.bool_]:
+    """For each pair whether the pictures may be copies by their colours; true where one of them is gray."""
+    one, other = differences[first], differences[second][..., ::-1] if flip else differences[second]
+    lengths = [np.sqrt(np.einsum("ncij,ncij->n", part, part)) for part in (one, other)]
+    coloured = np.minimum(*lengths) >= MIN_COLOUR * np.sqrt(differences[0].size)
+    agree = np.einsum("ncij,ncij->n", one, other) >= MIN_SAME_COLOURS * lengths[0] * lengths[1]
+    contrasts = [np.maximum(gray[rows].std(axis=(1, 2)), MIN_CONTRAST) for rows in (first, second)]
+    more, less = lengths[1] * contrasts[0], lengths[0] * contrasts[1]
+    alike = (more <= MOST_GAIN * less) & (less <= MOST_GAIN * more)
+    same: npt.NDArray[np.bool_] = ~coloured | (agree & alike)
+    return same
 
 
 def _close(

@@ -149,6 +149,16 @@ def test_pictures_that_are_no_copies_are_not_taken_for_some(found_pairs: list[Pa
     assert all(original[pair.first] == original[pair.second] for pair in found_pairs)
 
 
+def test_the_same_shapes_in_other_colours_are_no_copies_and_in_gray_they_are() -> None:
+    light = scenes(6)[:, :1].astype(np.float32) * 0.5
+    tints = np.array([[90, 0, 20], [0, 80, 10], [10, 20, 120]], dtype=np.float32)[..., None, None]
+    red, green, blue = ((light + tint).astype(np.uint8) for tint in tints)
+    assert near_copies(np.concatenate([red, green, blue])) == []
+    gray = np.repeat(light.astype(np.uint8), 3, axis=1)
+    found = near_copies(red, gray, within=False)
+    assert sorted((one.first, one.second) for one in found) == [(n, n + 6) for n in range(6)]
+
+
 def test_copies_across_splits_alone_can_be_looked_for() -> None:
     train, test = scenes(40), scenes(20, seed=1)
     train[5], test[3] = train[6], train[7][:, :, ::-1]
