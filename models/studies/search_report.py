@@ -153,9 +153,6 @@ def _best(best: RowResult | None, ranked: Sequence[RowResult], alike: Sequence[R
         yield Text("No trial was run in full yet.")
         return
     yield Text(f"Trial {best.key} reaches {score_text(best)} with {title_of(best.params or {})}.", strong=True)
-    keys = tuple(row.key for row in ranked if row.first is not None)[:MOST_PANELS]
-    if keys:
-        yield Figure("panels", keys, "The best trials: loss (above) and accuracy (below) by epoch, on one scale.")
     told = []
     if alike:
         names = ", ".join(row.key for row in alike[:10]) + (" and others" if len(alike) > 10 else "")
@@ -165,6 +162,9 @@ def _best(best: RowResult | None, ranked: Sequence[RowResult], alike: Sequence[R
         told.append(f"Its verdict: {first.verdict['summary']}")
     if told:
         yield Bullets(tuple(told))
+    keys = tuple(row.key for row in ranked if row.first is not None)[:MOST_PANELS]
+    if keys:
+        yield Figure("panels", keys, "The best trials: loss (above) and accuracy (below) by epoch, on one scale.")
 
 
 def _limits(search: SearchResult, best: RowResult | None) -> Iterable[Block]:
