@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from service.cli.predicting import PredictingProcess
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line with the project's packages first in the search path."""
@@ -36,6 +38,8 @@ def main() -> None:
         gc.freeze()
         gc.enable()
         app(prog_name="epochal", obj=predicting)
+    except KeyboardInterrupt:  # during the imports; commands have their own answer to it
+        sys.exit(INTERRUPTED)
     finally:
         gc.freeze()
         if predicting is not None:

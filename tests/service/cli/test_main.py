@@ -1,4 +1,7 @@
-"""Which commands are built."""
+"""Which commands are built, and what becomes of one that is interrupted before it begins."""
+
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -24,3 +27,20 @@ def test_the_command_that_is_named_is_the_only_one(named: list[str]) -> None:
     assert exit_code(built, "show", "--help") == 2
     assert exit_code(built, "--help") == 0
     assert exit_code(app, "show", "--help") == 0
+
+
+INTERRUPTED = """
+import epochal_command
+import service.cli.main
+
+def interrupt(name):
+    raise KeyboardInterrupt
+
+service.cli.main.app_for = interrupt
+epochal_command.main()
+"""
+
+
+def test_ctrl_c_before_the_command_begins_ends_it_without_a_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, "classify", "--csv", "x"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
