@@ -27,7 +27,7 @@ from service.http.errors import MAX_PROBLEM_BYTES, PROBLEM_TYPE
 from tests.service.lab_of_one import Filled, LiveServer, client_of, epoch, read_all, settings_in
 from tests.service.predictions.trained import Lab
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
 PAGES = [
     ("GET", path)
     for path in (
