@@ -27,6 +27,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient
             follow_redirects=False,
         )
         assert (sent.status_code, sent.headers["location"]) == (303, "/datasets/photos")
+        assert "importing" in client.get("/datasets/photos").text
+        do_jobs(filled)
         yield client, filled
     filled.store.dispose()
 
@@ -34,9 +36,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient
 def test_a_form_leads_to_the_dataset_which_shows_classes_images_and_what_was_left_out(
     shown: tuple[TestClient, Filled],
 ) -> None:
-    client, filled = shown
-    assert "importing" in client.get("/datasets/photos").text
-    do_jobs(filled)
+    client, _ = shown
     page = client.get("/datasets/photos?class=dog").text
     for words in ("Train on it", "/new?dataset=photos", "8 images of dog", "cat/&lt;b&gt;.png", "10 \u00d7 10 pixels"):
         assert words in page, words
@@ -49,7 +49,6 @@ def test_a_form_leads_to_the_dataset_which_shows_classes_images_and_what_was_lef
 
 def test_what_a_check_found_is_shown_with_the_images_to_look_at(shown: tuple[TestClient, Filled]) -> None:
     client, filled = shown
-    do_jobs(filled)
     found = Finding(
         "duplicates.leakage", Severity.PROBLEM, "3 test images are <copies>", image_ids=[4, 7], num_images=3
     )
@@ -66,7 +65,6 @@ def test_what_a_check_found_is_shown_with_the_images_to_look_at(shown: tuple[Tes
 
 def test_how_far_a_check_is_and_how_long_its_step_takes_are_shown(shown: tuple[TestClient, Filled]) -> None:
     client, filled = shown
-    do_jobs(filled)
     assert client.post("/api/v1/datasets/photos/health").status_code == 202
     assert "waiting for a worker" in client.get("/datasets/photos").text
     with filled.store.writing() as session:
