@@ -49,6 +49,7 @@ def test_a_form_leads_to_the_dataset_which_shows_classes_images_and_what_was_lef
 
 def test_what_a_check_found_is_shown_with_the_images_to_look_at(shown: tuple[TestClient, Filled]) -> None:
     client, filled = shown
+    do_jobs(filled)  # a page that was looked at has asked for a check
     found = Finding(
         "duplicates.leakage", Severity.PROBLEM, "3 test images are <copies>", image_ids=[4, 7], num_images=3
     )
@@ -65,6 +66,7 @@ def test_what_a_check_found_is_shown_with_the_images_to_look_at(shown: tuple[Tes
 
 def test_how_far_a_check_is_and_how_long_its_step_takes_are_shown(shown: tuple[TestClient, Filled]) -> None:
     client, filled = shown
+    do_jobs(filled)
     assert client.post("/api/v1/datasets/photos/health").status_code == 202
     assert "waiting for a worker" in client.get("/datasets/photos").text
     with filled.store.writing() as session:
