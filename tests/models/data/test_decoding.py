@@ -315,6 +315,7 @@ def test_a_file_that_was_cut_off_is_refused(file_format: str, kept: float) -> No
     refusal_of(data[: int(kept * len(data))])
 
 
+@cache
 def smooth(width: int, height: int) -> Image.Image:
     """A picture of waves, a few pixels long and more, as photos have them."""
     y, x = np.mgrid[0:height, 0:width]
