@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -49,9 +48,9 @@ def test_the_table_says_the_same_as_the_json(client: Client, completed: int) -> 
 
 @pytest.mark.parametrize("picture", ["curves.png", "kernels.png"])
 def test_pictures_are_real_pictures(client: Client, completed: int, picture: str) -> None:
-    pixels = np.asarray(Image.open(io.BytesIO(client.get_bytes(f"/experiments/{completed}/{picture}"))).convert("RGB"))
-    assert pixels.shape[0] > 100
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+    pixels = Image.open(io.BytesIO(client.get_bytes(f"/experiments/{completed}/{picture}"))).convert("RGB")
+    assert pixels.height > 100
+    assert len(pixels.getcolors(pixels.width * pixels.height)) > 20
 
 
 def test_uploaded_images_are_classified_in_the_order_sent(
