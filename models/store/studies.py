@@ -21,6 +21,7 @@ from models.store.search_state import SearchState
 from models.store.states import UNFINISHED, Status, StudyState, StudyStatus
 from models.store.tables import Experiment, Study, StudyRow, StudyRun
 from models.studies.images import RowImages
+from models.text import plural
 
 ACTIVE = tuple(state for state in StudyState if state.active)
 BRIEF = (Experiment.status, Experiment.progress, Experiment.reason)
@@ -236,13 +237,21 @@ def request_resume(session: Session, study_id: int) -> tuple[Study, list[int]]:
     """Resume a study: rows that were not run are run, and runs that failed or were cancelled are resumed.
 
     A run that it shared, whose experiment is not its own to resume, is made again. Returns it and the experiments to
-    enqueue. Raises Conflict for a study that is running, and for one whose rows are all completed.
+    enqueue. Raises Conflict for a study that is running, for one whose rows are all completed, and while its runs are
+    being cancelled.
     """
     study = get(session, study_id)
     if study.state.active:
         raise Conflict(f"study {study_id} is {study.state}; only one that has ended resumes")
     runs = runs_of(session, study_id)
     found = experiments_of(session, runs)
+    if stopping := [row.id for row in found.values() if row.cancel_requested]:
+        are = "is" if len(stopping) == 1 else "are"
+        raise Conflict(
+            f"{plural(len(stopping), 'run')} of study {study_id} {are} still being cancelled, and would end so",
+            fix="send it again in a few seconds, when they have ended",
+            retry_after_seconds=2,
+        )
     again = [
         row.id
         for row in found.values()

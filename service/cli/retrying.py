@@ -1,10 +1,10 @@
-"""Repeats a request after the pause that a lab asks for (429 or 503 with Retry-After)."""
+"""Repeats a request after the pause that a lab asks for (409, 429 or 503 with Retry-After)."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-TRY_AGAIN = (429, 503)
+TRY_AGAIN = (409, 429, 503)
 MAX_TRIES, LONGEST_PAUSE_SECONDS = 10, 30.0
 
 Answer = TypeVar("Answer")

@@ -277,9 +277,11 @@ def _num_workers(settings: "Settings") -> int:
 
 
 def _resume_if_cancelled(client: "Client", document: dict[str, Any]) -> dict[str, Any]:
-    """Continue an existing study: a cancelled one is resumed."""
+    """Continue an existing study: a cancelled one is resumed, once its runs have ended."""
+    from service.cli.retrying import with_retries
+
     if document["status"] == "cancelled":
-        found: dict[str, Any] = client.post(f"/studies/{document['id']}/resume")
+        found: dict[str, Any] = with_retries(lambda: client.post(f"/studies/{document['id']}/resume"))
         return found
     return document
 

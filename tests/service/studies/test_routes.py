@@ -233,6 +233,18 @@ def test_a_cancelled_study_ends_its_own_runs_and_goes_on_when_it_is_resumed(clie
     assert client.post(f"/api/v1/studies/{study['id']}/resume").status_code == 409
 
 
+def test_a_study_is_not_resumed_before_its_runs_have_ended(client: TestClient, filled: Filled) -> None:
+    study = post(client)
+    claim = filled.start(study["rows"][0]["experiment_ids"][0])
+    client.post(f"/api/v1/studies/{study['id']}/cancel")
+    early = client.post(f"/api/v1/studies/{study['id']}/resume")
+    assert (early.status_code, early.headers["retry-after"]) == (409, "2")
+    assert "1 run of study" in early.json()["detail"]
+    filled.settle(claim, Status.CANCELLED)
+    resumed = client.post(f"/api/v1/studies/{study['id']}/resume").json()
+    assert {row["status"] for row in resumed["rows"]} == {"queued"}
+
+
 def test_cancelling_leaves_runs_alone_that_others_wait_for(client: TestClient) -> None:
     by_hand = client.post("/api/v1/experiments", json={**BASE, "model": "narrow"}).json()["id"]
     first, second = post(client), post(client, {**WIDTHS, "title": "Again"})
