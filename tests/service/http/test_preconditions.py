@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from models.store import Status, datasets, runs
+from models.data.catalogue import get_dataset
+from models.spec.rows import parse_study
+from models.store import Status, datasets, runs, studies
 from models.store.states import DatasetJobKind
+from models.store.studies import NewRow
 from service.http.compression import plain_tag
 from service.http.preconditions import Precondition
-from tests.service.lab_of_one import Filled, epoch
+from service.studies.images import images_of
+from tests.service.lab_of_one import LAYERS, SMALL, Filled, epoch
 from tests.service.predictions.trained import Lab
 
 API = "/api/v1"
@@ -48,9 +52,11 @@ def a_model(client: TestClient, filled: Filled) -> Case:
 
 
 def a_study(client: TestClient, filled: Filled) -> Case:
-    base = {"model": "baseline", "epochs": 1, "dataset": {"train_limit": 200, "val_limit": 100}}
-    made = client.post(f"{API}/studies", json={"base": base, "grid": {"batch_size": [8]}})
-    address = f"{API}/studies/{made.json()['id']}"
+    parsed = parse_study({"base": SMALL, "grid": {"batch_size": [8]}})
+    info = get_dataset("cifar10")
+    with filled.store.writing() as session:  # a POST would start a process that builds its networks
+        rows = [NewRow(row, LAYERS, [], images_of(row.spec, info)) for row in parsed.rows]  # type: ignore[arg-type]
+        address = f"{API}/studies/{studies.create(session, parsed, rows).id}"
     return Case(address, lambda client, headers: client.post(f"{address}/cancel"))
 
 
