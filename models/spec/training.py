@@ -1,7 +1,7 @@
 """The `optimizer`, `lr_scheduler`, `fine_tuning` and `early_stopping` parts of a spec."""
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,8 @@ from models.spec.base import Spec, broken_rule
 LearningRate = Annotated[float, Field(ge=1e-12, le=100)]
 WeightDecay = Annotated[float, Field(ge=0, le=10)]
 Beta = Annotated[float, Field(ge=0, le=0.99999)]
+ScheduleChanges = dict[str, float | list[int]]
+"""Fields of a schedule, and their new values."""
 
 
 class SgdSpec(Spec):
@@ -69,7 +71,7 @@ class ScheduleSpec(Spec):
     spans_training: ClassVar[bool] = False
     """Whether the rate of an epoch depends on how many epochs are trained: with more, the schedule is stretched."""
 
-    def for_part(self, part: float) -> dict[str, Any]:
+    def for_part(self, part: float) -> ScheduleChanges:
         """The fields to change so that a training of this part of the epochs goes through the same rates."""
         return {}
 
@@ -82,7 +84,7 @@ class WarmupSpec(ScheduleSpec):
         default=0.01, ge=0, le=1, description="Fraction of the learning rate that the warm-up starts from."
     )
 
-    def for_part(self, part: float) -> dict[str, Any]:
+    def for_part(self, part: float) -> ScheduleChanges:
         return {"warmup_epochs": self.warmup_epochs * part} if self.warmup_epochs else {}
 
 
@@ -98,7 +100,7 @@ class ExponentialSpec(WarmupSpec):
     name: Literal["exponential"] = "exponential"
     gamma: float = Field(default=0.95, ge=1e-6, le=1, description="Factor an epoch.")
 
-    def for_part(self, part: float) -> dict[str, Any]:
+    def for_part(self, part: float) -> ScheduleChanges:
         return {"gamma": max(1e-6, self.gamma ** (1 / part)), **super().for_part(part)}
 
 
@@ -109,7 +111,7 @@ class StepSpec(WarmupSpec):
     step_size: int = Field(default=10, ge=1, le=10_000, description="Epochs between reductions.")
     gamma: float = Field(default=0.1, ge=1e-6, le=1, description="Factor at each reduction.")
 
-    def for_part(self, part: float) -> dict[str, Any]:
+    def for_part(self, part: float) -> ScheduleChanges:
         return {"step_size": max(1, round(self.step_size * part)), **super().for_part(part)}
 
 
@@ -122,7 +124,7 @@ class MultiStepSpec(WarmupSpec):
     )
     gamma: float = Field(default=0.1, ge=1e-6, le=1, description="Factor at each milestone.")
 
-    def for_part(self, part: float) -> dict[str, Any]:
+    def for_part(self, part: float) -> ScheduleChanges:
         milestones = sorted({max(1, round(epoch * part)) for epoch in self.milestones})
         return {"milestones": milestones, **super().for_part(part)}
 
