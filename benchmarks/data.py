@@ -1,7 +1,7 @@
 """Imports and the health of datasets: how fast files are read, and what of planted faults is found.
 
     python -m benchmarks.data import       images a second against plain Pillow in a loop, two kinds of archives
-    python -m benchmarks.data copies       planted copies of CIFAR-10's images: recall and precision
+    python -m benchmarks.data copies       planted copies of CIFAR-10's images (or --dataset's): recall and precision
     python -m benchmarks.data leakage      CIFAR-10's own near copies between training and test images
     python -m benchmarks.data labels       5% planted label errors on CIFAR-10: recall and precision
     python -m benchmarks.data health       the whole check of CIFAR-10: seconds of each stage and the peak of memory
@@ -165,7 +165,8 @@ def bench_memory(folder: Path, num_images: int) -> dict[str, Any]:
 
 def copy_of(image: Images, kind: str, random: np.random.Generator) -> Images:
     """A changed copy of (C, S, S)."""
-    picture = Image.fromarray(image.transpose(1, 2, 0))
+    picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    mode = picture.mode
     side = picture.width
     if kind == "mirrored":
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -176,16 +177,16 @@ def copy_of(image: Images, kind: str, random: np.random.Generator) -> Images:
     elif kind == "compressed":
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=50)
-        picture = Image.open(buffer).convert("RGB")
+        picture = Image.open(buffer).convert(mode)
     else:
         picture = picture.point(lambda value: min(255, int(1.3 * value)))
-    return np.asarray(picture).transpose(2, 0, 1)
+    return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
 
 
-def bench_copies(num_images: int) -> dict[str, Any]:
+def bench_copies(dataset: str, num_images: int) -> dict[str, Any]:
     """Copies of images planted among them. A found pair with a copy in it is right if it is that of its original, or
-    of another copy or CIFAR-10's own near copy of the same original."""
-    base = np.array(load_dataset("cifar10", get_settings()).train_images[:num_images])
+    of another copy or the dataset's own near copy of the same original."""
+    base = np.array(load_dataset(dataset, get_settings()).train_images[:num_images])
     random = np.random.default_rng(0)
     originals = random.choice(len(base), min(PLANTED, len(base) // 5), replace=False)
     copies = np.stack([copy_of(base[n], KINDS[at % 4], random) for at, n in enumerate(originals)])
@@ -208,6 +209,7 @@ def bench_copies(num_images: int) -> dict[str, Any]:
     return {
         "images": num_images,
         "planted": len(originals),
+        "pairs_of_its_own": len(own),
         "recall": {kind: round(float(np.mean(hits)), 3) for kind, hits in kinds.items()},
         "precision": round(len(found) / max(1, len(found) + wrong), 4),
         "cpu_seconds": round(seconds, 1),
@@ -325,12 +327,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["import", "memory", "copies", "leakage", "labels", "health"])
     parser.add_argument("--images", type=int, default=50_000, help="of CIFAR-10's training split, or to import")
+    parser.add_argument("--dataset", default="cifar10", help="another built-in dataset for copies")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = {
             "import": lambda: bench_import(Path(folder)),
             "memory": lambda: bench_memory(Path(folder), min(options.images, 5_000)),
-            "copies": lambda: bench_copies(options.images),
+            "copies": lambda: bench_copies(options.dataset, options.images),
             "leakage": lambda: bench_leakage(options.images),
             "labels": lambda: bench_labels(options.images),
             "health": lambda: bench_health(options.images),

@@ -2,7 +2,8 @@
 
 Pairs whose low frequencies agree are compared in detail: one thumbnail is aligned with the other in many ways
 (mirrored, cropped by up to a tenth at any side, in both directions), and their high frequencies are correlated: skies
-and studio backgrounds have similar low frequencies without being copies.
+and studio backgrounds have similar low frequencies without being copies. What all images of the dataset have in common
+(common_structure.py) does not count: two shirts have similar high frequencies without being copies.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from itertools import chain, product
 import numpy as np
 import numpy.typing as npt
 
+from models.data.health.common_structure import CommonStructure, Crop
 from models.data.health.thumbnails import SIDE, Floats, cosines, describe, mirrored, thumbnails
 from models.progress import ReportProgress
 
@@ -26,6 +28,10 @@ MIN_ROUGH = 0.55
 """Correlation of high frequencies at half the size, without alignment, from which a pair is compared in detail."""
 MIN_DETAIL = 0.90
 """Correlation of high frequencies from which a pair counts as copies."""
+MIN_OWN = 0.8
+"""Correlation of what is left of two pictures without their dataset's common structure, from which they are copies."""
+SURE_DETAIL = 0.99
+"""Correlation of high frequencies from which a pair counts as copies whatever its dataset's images have in common."""
 MIN_COLOUR = 4.0
 """Mean difference (pixels 0 to 255) of colours from gray from which a picture has colours that are compared."""
 MIN_SAME_COLOURS = 0.7
@@ -83,6 +89,7 @@ def near_copies(
     """
     gray, differences = thumbnails(*splits, progress=partial(progress, "reducing the images"))
     own, mirror = describe(gray, differences), describe(*mirrored(gray, differences))
+    common = CommonStructure.of(gray, gray[:, :, ::-1], _crops())
     own[list(without)] = mirror[list(without)] = 0  # which correlates with nothing
     total = len(gray)
     last = total - len(splits[-1])
@@ -100,7 +107,7 @@ def near_copies(
             for at in range(0, len(first), PAIRS):
                 firsts, seconds = first[at : at + PAIRS], second[at : at + PAIRS]
                 same = _same_colours(gray, differences, firsts, seconds, flip)
-                _close(gray, firsts[same], seconds[same], flip, best)
+                _close(gray, common, firsts[same], seconds[same], flip, best)
         left = max(0, total - start - step)  # images are compared with later ones: the last take the least time
         progress("searching for copies", round(total - left**2 / total) if within else total - left, total)
     pairs = [Pair(*pair, likeness) for pair, likeness in best.items()]
@@ -137,6 +144,7 @@ def _same_colours(
 
 def _close(
     gray: Floats,
+    common: CommonStructure,
     first: npt.NDArray[np.int64],
     second: npt.NDArray[np.int64],
     flip: bool,
@@ -148,22 +156,30 @@ def _close(
     if not rough.any():
         return
     first, second, one, other = first[rough], second[rough], one[rough], other[rough]
-    likeness = np.maximum(_overlaid(one, other), _overlaid(other, one))
-    for at in np.flatnonzero(likeness >= MIN_DETAIL):
+    (likeness, crop), (backward, backward_crop) = _overlaid(one, other), _overlaid(other, one)
+    turned = backward > likeness
+    likeness, crop = np.where(turned, backward, likeness), np.where(turned, backward_crop, crop)
+    swap = turned[:, None, None]
+    whole, part = np.where(swap, other, one), np.where(swap, one, other)
+    near = likeness >= MIN_DETAIL
+    copies = likeness >= SURE_DETAIL
+    for number in np.unique(crop[near & ~copies]):
+        rows = np.flatnonzero(near & ~copies & (crop == number))
+        copies[rows] = common.own_likeness(whole[rows], part[rows], int(number)) >= MIN_OWN
+    for at in np.flatnonzero(copies):
         pair = (int(first[at]), int(second[at]))
         best[pair] = max(best.get(pair, 0.0), float(likeness[at]))
 
 
-def _overlaid(whole: Floats, part: Floats) -> Floats:
-    """The best correlation of each pair (M, SIDE, SIDE) over all crops of `whole` that `part` may be."""
+def _overlaid(whole: Floats, part: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """The best correlation of each pair (M, SIDE, SIDE) over all crops of `whole` that `part` may be, and that crop."""
     wanted = _detail(part)
-    best = np.full(len(whole), -1.0, dtype=np.float32)
-    for rows, columns in product(_crops(), _crops()):
-        if abs(rows[1] - columns[1]) > 0.06:
-            continue  # a crop of one side alone is rare, and each more costs time
-        found = _detail(np.asarray(rows[0] @ whole @ columns[0].T, np.float32))
-        np.maximum(best, np.einsum("nij,nij->n", wanted, found), out=best)
-    return best
+    best, which = np.full(len(whole), -1.0, dtype=np.float32), np.zeros(len(whole), dtype=np.int64)
+    for number, (down, across) in enumerate(_crops()):
+        likeness = np.einsum("nij,nij->n", wanted, _detail(np.asarray(down @ whole @ across.T, np.float32)))
+        better = likeness > best
+        best[better], which[better] = likeness[better], number
+    return best, which
 
 
 def _halved(thumbnails_: Floats) -> Floats:
@@ -173,12 +189,15 @@ def _halved(thumbnails_: Floats) -> Floats:
 
 
 @cache
-def _crops() -> list[tuple[Floats, float]]:
-    """Matrices that enlarge a crop of a thumbnail's rows to its full side, and the part that each leaves out."""
-    found = [(np.eye(SIDE, dtype=np.float32), 0.0)]
+def _crops() -> list[Crop]:
+    """The crops that are tried: the matrices that enlarge a part of a thumbnail's rows and columns to its full side.
+
+    A crop of one side alone is rare, and each more costs time: both sides lose about the same.
+    """
+    sides = [(np.eye(SIDE, dtype=np.float32), 0.0)]
     for missing in CROPS[1:]:
-        found += [(_enlarging(at, at + 1 - missing), missing) for at in np.linspace(0, missing, 3)]
-    return found
+        sides += [(_enlarging(at, at + 1 - missing), missing) for at in np.linspace(0, missing, 3)]
+    return [(down, across) for (down, one), (across, other) in product(sides, sides) if abs(one - other) <= 0.06]
 
 
 def _enlarging(start: float, stop: float) -> Floats:

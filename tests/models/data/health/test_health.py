@@ -149,6 +149,15 @@ def test_pictures_that_are_no_copies_are_not_taken_for_some(found_pairs: list[Pa
     assert all(original[pair.first] == original[pair.second] for pair in found_pairs)
 
 
+def test_pictures_of_one_kind_of_thing_on_one_background_are_no_copies_but_their_copies_are() -> None:
+    shirt = scenes(1, seed=7)
+    shirts = (0.75 * shirt + 0.25 * scenes(60)).astype(np.uint8)
+    make = [COPIES[kind] for kind in ("mirrored", "cropped", "brightened")]
+    copies = np.stack([np.asarray(make[n](as_image(shirts[n]))).transpose(2, 0, 1) for n in range(len(make))])
+    found = [(pair.first, pair.second) for pair in near_copies(shirts, copies)]
+    assert sorted(found) == [(n, 60 + n) for n in range(len(make))]
+
+
 def test_the_same_shapes_in_other_colours_are_no_copies_and_in_gray_they_are() -> None:
     light = scenes(6)[:, :1].astype(np.float32) * 0.5
     tints = np.array([[90, 0, 20], [0, 80, 10], [10, 20, 120]], dtype=np.float32)[..., None, None]
