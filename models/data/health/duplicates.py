@@ -28,7 +28,7 @@ MIN_ROUGH = 0.55
 """Correlation of high frequencies at half the size, without alignment, from which a pair is compared in detail."""
 MIN_DETAIL = 0.90
 """Correlation of high frequencies from which a pair counts as copies."""
-MIN_OWN = 0.8
+MIN_OWN = 0.75
 """Correlation of what is left of two pictures without their dataset's common structure, from which they are copies."""
 SURE_DETAIL = 0.99
 """Correlation of high frequencies from which a pair counts as copies whatever its dataset's images have in common."""
