@@ -198,7 +198,8 @@ def shorten(
 
 
 def _schedule(spec: ExperimentSpec, part: float) -> dict[str, Any]:
-    changes: dict[str, Any] = {f"lr_scheduler.{field}": value for field, value in spec.lr_scheduler.for_part(part).items()}
+    fields = spec.lr_scheduler.for_part(part)
+    changes: dict[str, Any] = {f"lr_scheduler.{field}": value for field, value in fields.items()}
     if spec.progressive_resizing:
         first = {phase.input_size: max(1, round(phase.from_epoch * part)) for phase in spec.progressive_resizing}
         phases = {epoch: size for size, epoch in first.items()}
