@@ -82,7 +82,7 @@ def unsaved(
 
 
 def save(session: Session, made: Sequence[Experiment]) -> None:
-    """Store experiments that `unsaved` made, by as many statements for many as for one. They have ids from then on."""
+    """Store experiments that `unsaved` made, all in one flush, which gives them their ids."""
     session.add_all(made)
     session.flush()
     for experiment in made:

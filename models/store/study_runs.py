@@ -31,9 +31,10 @@ def start_run(
 
 
 def start_runs(session: Session, snapshot: StudySnapshot, wanted: Sequence[Wanted]) -> list[int]:
-    """Begin runs, as `start_run` does, by as many questions and writes for many as for one. Returns the new ids.
+    """Begin runs, as `start_run` does. Returns the new ids.
 
-    Nobody else writes meanwhile, so that a study of 200 rows must not take 200 times as long.
+    The number of queries does not grow with the number of runs: the write transaction blocks all other writers, so a
+    study of 200 rows must not hold it 200 times as long as one run does.
     """
     specs = [
         (row, repeat, spec, spec.digest())

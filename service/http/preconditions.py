@@ -17,7 +17,7 @@ from models.errors import EpochalError, NotFound
 from service.http.compression import plain_tag
 from service.http.rendered import is_known
 
-IF_MATCH = "The ETag of a GET: change the resource only if it is the same still, else 412. `*`: only if it exists."
+IF_MATCH = "The ETag of a GET: change the resource only if it still has this ETag, else 412. `*`: only if it exists."
 IF_NONE_MATCH = "`*`: only if it does not exist yet, else 412."
 
 
@@ -31,13 +31,17 @@ class PreconditionFailed(EpochalError):
 
 def version_of(document: BaseModel) -> str:
     """The strong ETag of a document: of what its JSON says, in whichever coding it is sent."""
-    return f'"{hashlib.sha256(document.model_dump_json().encode()).hexdigest()[:32]}"'
+    return _tag_of(document.model_dump_json())
+
+
+def _tag_of(body: str) -> str:
+    return f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"'
 
 
 def respond_with_version(request: Request, document: BaseModel) -> Response:
     """Serialise a document into a response with its ETag, or 304 if If-None-Match has it."""
     body = document.model_dump_json()
-    headers = {"ETag": version_of(document), "Cache-Control": "private, no-cache"}
+    headers = {"ETag": _tag_of(body), "Cache-Control": "private, no-cache"}
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")

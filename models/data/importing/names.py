@@ -103,12 +103,14 @@ def refusal(name: str, index: int, what: str, problem: str, fix: str | None = No
 
 def is_junk(parts: tuple[str, ...]) -> bool:
     """Whether a path is hidden or left by an operating system or a tool, so neither a class nor an image."""
-    return any(map(_is_junk_part, parts[:-1])) or parts[-1].startswith(".") or parts[-1].casefold() in JUNK
+    return any(map(_is_junk_folder, parts[:-1])) or _is_junk_name(parts[-1])
 
 
-@lru_cache(maxsize=10_000)
-def _is_junk_part(part: str) -> bool:
-    return part.startswith(".") or part.casefold() in JUNK
+def _is_junk_name(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in JUNK
+
+
+_is_junk_folder = lru_cache(maxsize=10_000)(_is_junk_name)  # a folder's name comes with each of its files
 
 
 def suffix_of(name: str) -> str:
