@@ -70,7 +70,7 @@ def get_version(session: Session, name: str, version: int) -> ModelVersion:
         )
     if found.withdrawn_at is not None:
         raise Conflict(
-            f"version {version} of model '{name}' was withdrawn by a rollback; it serves version {serving.version}",
+            f"version {version} of model '{name}' was withdrawn; it serves version {serving.version}",
             fix=f"use version {serving.version}, or PUT experiment {found.experiment_id} again as the next version"
             if found.experiment_id
             else f"use version {serving.version}",

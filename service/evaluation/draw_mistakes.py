@@ -29,18 +29,36 @@ def render_mistakes(
     *,
     num_wrong: int,
     title: str,
+    label: int | None = None,
+    predicted: int | None = None,
     format: str = "png",  # noqa: A002
 ) -> bytes:
-    """Draw images (H, W, 3) of mistakes, in the order given; `num_wrong` is how many there are in all."""
+    """Draw images (H, W, 3) of mistakes, in the order given; `num_wrong` is how many there are in all.
+
+    `label` and `predicted` are the classes that the mistakes were limited to.
+    """
+    said = _said(
+        len(mistakes), num_wrong, *(None if number is None else names[number] for number in (label, predicted))
+    )
     with drawing():
-        return _draw(mistakes, images, names, num_wrong, title).save(format, title=title)
+        return _draw(mistakes, images, names, said, title).save(format, title=title)
+
+
+def _said(num_shown: int, num_wrong: int, label: str | None, predicted: str | None) -> str:
+    """Which mistakes the gallery shows."""
+    of = "" if label is None else f" of class '{label}'"
+    taken = "" if predicted is None else f" predicted as '{predicted}'"
+    if not num_wrong:
+        return f"No image{of} is wrong{'ly' if taken else ''}{taken}."
+    order = f"the {num_shown} of the highest confidence" if num_shown < num_wrong else "by falling confidence"
+    return f"{plural(num_wrong, 'wrong image')}{of}{taken}, {order}."
 
 
 def _draw(
     mistakes: Sequence[Mistake],
     images: Sequence[NDArray[np.uint8]],
     names: tuple[str, ...],
-    num_wrong: int,
+    said: str,
     title: str,
 ) -> Sheet:
     side = SIDE * POINT
@@ -51,12 +69,8 @@ def _draw(
     top = sheet.height - MARGIN
     heading = fit(title, width - 2 * MARGIN, 12, bold=True, keep_end=KEPT_END)
     sheet.words(MARGIN, top, heading, size=12, color=INK, bold=True, up="top")
-    shown = (
-        f", the {len(mistakes)} of the highest confidence" if len(mistakes) < num_wrong else ", by falling confidence"
-    )
-    said = f"{plural(num_wrong, 'wrong image')}{shown}. Red: the predicted class; below it: the true one."
-    if not num_wrong:
-        said = "No image is wrong."
+    legend = " Red: the predicted class; below it: the true one." if mistakes else ""
+    said = fit(said + legend, width - 2 * MARGIN, 8.5, keep_end=len(legend))
     sheet.words(MARGIN, top - 19, said, size=8.5, color=MUTED, up="top")
     for number, (mistake, image) in enumerate(zip(mistakes, images, strict=True)):
         row, column = divmod(number, columns)

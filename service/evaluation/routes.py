@@ -176,6 +176,8 @@ def draw_mistakes(
             names,
             num_wrong=len(mistakes),
             title=source.title(outputs.about),
+            label=pair[0],
+            predicted=pair[1],
             format=picture.value,
         )
 

@@ -46,17 +46,17 @@ Name = Annotated[str, Path()]
 
 
 @health.get("/health/live")
-async def get_live() -> Response:
+async def get_live() -> JsonObject:
     """Report that the server is alive."""
-    return Response()
+    return {"live": True}
 
 
 @health.get("/health/ready")
-def get_ready(store: StoreDep) -> Response:
-    """Report whether the server is ready: whether the database answers."""
+def get_ready(store: StoreDep) -> JsonObject:
+    """Report whether the server is ready: whether the database answers. The protocol's text names the member `live`."""
     with store.reading() as session:
         registry.list_models(session, after="", limit=1)
-    return Response()
+    return {"live": True, "ready": True}
 
 
 @router.get("")
@@ -91,10 +91,10 @@ def get_metadata(name: Name, store: StoreDep, predictor: PredictorDep, version: 
 
 @router.get("/models/{name}/ready")
 @router.get("/models/{name}/versions/{version}/ready")
-def get_model_ready(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> Response:
+def get_model_ready(name: Name, store: StoreDep, predictor: PredictorDep, version: str | None = None) -> JsonObject:
     """Report whether a model is ready: whether its weights exist and are intact."""
     find_served(predictor, find_asked(store, name, version))
-    return Response()
+    return {"name": name, "ready": True}
 
 
 @router.post("/models/{name}/infer")

@@ -285,14 +285,18 @@ def _read_outputs(document: JsonObject, names: Sequence[str]) -> list[Output]:
 
 
 def _parameters(document: JsonObject) -> JsonObject:
-    parameters = document.get("parameters", {})
+    parameters = document.get("parameters")
+    if parameters is None:
+        return {}
     if not isinstance(parameters, dict):
         raise BadRequest("'parameters' must be an object")
     return parameters
 
 
 def _flag(parameters: JsonObject, name: str, *, default: bool) -> bool:
-    value = parameters.get(name, default)
+    value = parameters.get(name)
+    if value is None:
+        return default
     if not isinstance(value, bool):
         raise BadRequest(f"the parameter '{name}' must be true or false")
     return value

@@ -159,8 +159,21 @@ def test_pictures(client: TestClient, trained: int, what: str) -> None:
     assert client.get(f"{API}/{trained}/{what}.png?split=test").headers["etag"] != png.headers["etag"]
 
 
-def test_a_gallery_of_no_mistakes_is_a_picture_too(client: TestClient, trained: int) -> None:
-    assert client.get(f"{API}/{trained}/mistakes.png?label=dog").content.startswith(b"\x89PNG")
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("", "wrong images, by falling confidence."),
+        ("?limit=2", "wrong images, the 2 of the highest confidence."),
+        ("?label=cat", "wrong images of class 'cat', by falling confidence."),
+        ("?predicted=cat", "1 wrong image predicted as 'cat', by falling confidence."),
+        ("?label=CAT&predicted=5&limit=1", "of class 'cat' predicted as 'dog', the 1 of the highest confidence."),
+        ("?label=dog", "No image of class 'dog' is wrong."),
+        ("?label=dog&predicted=cat", "No image of class 'dog' is wrongly predicted as 'cat'."),
+        ("?predicted=frog", "No image is wrongly predicted as 'frog'."),
+    ],
+)
+def test_a_gallery_says_which_mistakes_it_shows(client: TestClient, trained: int, query: str, words: str) -> None:
+    assert words in client.get(f"{API}/{trained}/mistakes.svg{query}").text
 
 
 def test_images_of_every_split_by_position(client: TestClient, trained: int) -> None:

@@ -1,6 +1,7 @@
 """The lab as NVIDIA's client of the Open Inference Protocol sees it."""
 
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,9 +53,15 @@ def check(served: Served, client: Any, result: Any, version: int = 2) -> None:
     assert best == [max(one, key=one.__getitem__) for one in wanted]
 
 
+def json_of(client: Any, path: str, headers: dict[str, str] | None = None) -> Any:
+    return json.loads(client._get(path, headers, None).read())
+
+
 def test_health_and_metadata(served: Served, client: Any) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
+    assert json_of(client, "v2/health/live") == {"live": True}
+    assert json_of(client, "v2/health/ready") == {"live": True, "ready": True}
     headers = served.headers()
     server = client.get_server_metadata(headers=headers)
     assert (server["name"], "binary_tensor_data" in server["extensions"]) == ("epochal", True)
@@ -71,6 +78,8 @@ def test_health_and_metadata(served: Served, client: Any) -> None:
     ]
     assert client.is_model_ready("cats", headers=headers)
     assert client.is_model_ready("cats", "1", headers=headers)
+    for place in ("cats", "cats/versions/1"):
+        assert json_of(client, f"v2/models/{place}/ready", headers) == {"name": "cats", "ready": True}
     assert not client.is_model_ready("cats", "3", headers=headers)
     assert not client.is_model_ready("dogs", headers=headers)
 

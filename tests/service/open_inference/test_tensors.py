@@ -54,6 +54,17 @@ def test_nested_and_flat_data_are_the_same() -> None:
     assert zero_to_one.images == levels.images
 
 
+def test_null_is_as_good_as_left_out_where_a_member_is_optional() -> None:
+    """Clients that write their own classes as JSON send null for what was not set."""
+    tensor = {**ONE, "parameters": None}
+    plain = read_inference(body(ONE, outputs=[{"name": "labels"}]), None, COLOUR)
+    nulls = body(tensor, id=None, parameters=None, outputs=[{"name": "labels", "parameters": None}])
+    assert read_inference(nulls, None, COLOUR) == plain
+    flags = body(ONE, outputs=[{"name": "labels", "parameters": {"binary_data": None}}])
+    assert read_inference(flags, None, COLOUR) == plain
+    assert read_inference(body(ONE, outputs=None), None, COLOUR) == read_inference(body(ONE), None, COLOUR)
+
+
 def test_what_sees_gray_takes_one_channel() -> None:
     for wanted in (GRAY, GRAY_FOR_THREE):
         gray = changed(shape=[1, 1, 32, 32], data=[7] * 1024)

@@ -161,6 +161,9 @@ def test_an_earlier_version_is_withdrawn_and_frees_its_experiment(
     assert (served.status_code, "rollback" in served.json()["fix"]) == (409, True)
     for _ in range(2):
         assert client.delete(f"{MODELS}/cats/versions/1").status_code == 204
+    assert ask(client, "cats", "?version=1").json()["detail"] == (
+        "version 1 of model 'cats' was withdrawn; it serves version 2"
+    )
     assert client.delete(f"{API}/experiments/{experiment}").status_code == 204
     assert client.post(f"{MODELS}/cats/rollback").status_code == 409
     for path in ("cats/versions/3", "dogs/versions/1", "cats/versions/x", "cats/versions/0"):
