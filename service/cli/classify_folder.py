@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 import typer
 
 from models.errors import CorruptFile, EpochalError
+from models.text import plural
 from service.cli.output import Mode, errors, print_json, say, visible
 from service.cli.prediction_table import Table, cell
 
@@ -83,7 +84,7 @@ def _report(rows: Table, num_done: int, seconds: float) -> None:
     if Mode.json:
         print_json({**about, "seconds": round(seconds, 3)})
     rate = f" in {seconds:.0f} s ({num_done / seconds:,.0f}/s)" if num_done else ""
-    say(f"classified {num_done:,} images{rate}; {rows.path} has {len(rows.names):,}")
+    say(f"classified {plural(num_done, 'image')}{rate}; {rows.path} has {len(rows.names):,}")
     if rows.num_failed:
         say(f"{rows.num_failed:,} could not be classified; the column `error` says why", style="yellow")
         raise typer.Exit(1)

@@ -91,6 +91,8 @@ def classify(
     by = names.pop(0) if _names_weights(names) else None
     if by is not None and not by.isdecimal() and weights is not None:
         raise typer.BadParameter("a model's version says which weights", param_hint="--weights")
+    if table_path is not None and len(names) == 1 and not Path(names[0]).exists():
+        raise typer.BadParameter(f"there is no folder {visible(names[0])}", param_hint="FILE")
     if table_path is not None and (len(names) != 1 or not Path(names[0]).is_dir()):
         raise typer.BadParameter("needs exactly one folder of images", param_hint="--csv")
     files = [] if table_path is not None else [file for name in names for file in _images_at(Path(name))]

@@ -56,7 +56,12 @@ class Table:
 
     @classmethod
     def open(cls, path: Path, top_k: int) -> "Table":
-        """Open or create a table. Raises TableTrouble for a file of another form, or one in use."""
+        """Open or create a table. Raises TableTrouble for a file of another form, one in use, or a device or pipe."""
+        if str(path) == "-" or (path.exists() and not path.is_file()):
+            raise TableTrouble(
+                f"{path} is not a regular file",
+                fix="Name a file: the same command reads it and continues after an interruption.",
+            )
         file = path.open("a+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -244,9 +244,25 @@ def test_what_is_no_table_of_this_kind_is_left_alone(run: Run) -> None:
         assert "other columns" in run("1", "images", "--csv", "other.csv", expect=1).stderr
         assert Path("other.csv").read_bytes() == content
     assert "needs exactly one folder of images" in run("1", "images/red.png", "--csv", "a.csv", expect=2).stderr
+    assert "there is no folder gone" in run("1", "gone", "--csv", "a.csv", expect=2).stderr
     Path("empty").mkdir()
     assert "holds no images" in run("1", "empty", "--csv", "a.csv", expect=2).stderr
     assert not Path("a.csv").exists()
+
+
+@pytest.mark.parametrize("target", ["-", "/dev/zero", "pipe", "images"])
+def test_a_table_is_a_file_that_can_be_read_again(run: Run, target: str) -> None:
+    """A device such as /dev/zero would be read for ever as the rows that exist already."""
+    os.mkfifo("pipe")
+    refused = run("1", "images", "--csv", target, expect=1).stderr
+    assert f"{target} is not a regular file" in refused.replace("\n", " ")
+    assert not Path("./-").exists()
+
+
+def test_one_image_is_an_image(run: Run) -> None:
+    assert "classified 2 images" in run("1", "images/more", "--csv", "two.csv").stdout
+    Path("images/more/below/gray.png").unlink()
+    assert "classified 1 image in" in run("1", "images/more", "--csv", "one.csv").stdout
 
 
 def test_two_commands_do_not_write_one_table(run: Run) -> None:
