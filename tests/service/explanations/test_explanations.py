@@ -109,7 +109,7 @@ def test_feature_maps_are_the_layers_outputs(planted: Planted, worker: list[str]
     assert planted.post(f"{address}?layer=0").content == first.content  # the first layer is a convolution
     other = planted.post(f"{address}?layer=classifier.2&format=svg")
     assert other.headers["content-type"] == "image/svg+xml"
-    assert ("maps of 1 × 1." in other.text, "same everywhere" in other.text) == (True, False)
+    assert ("maps of 1 \u00d7 1." in other.text, "same everywhere" in other.text) == (True, False)
     wrong = planted.post(f"{address}?layer=feature.0")
     assert wrong.status_code == 422
     assert wrong.json()["errors"][0]["nearest"] == "features.0"
