@@ -11,10 +11,13 @@ is checked, which is said, and the exit status is 0.
 import argparse
 import gc
 import logging
+import multiprocessing
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,6 +32,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.rows import put_between
+from benchmarks.training import Ceiling
 from models.data.dataset import ImageDataset, load_dataset
 from models.settings import get_settings
 from models.spec.experiment import ExperimentSpec
@@ -198,11 +202,64 @@ def fast_resnet_seconds(dataset: ImageDataset, device: str, size: float) -> Answ
     return Answer(f"{seconds:.1f} s, {training:.1f} s of it training; {best:.4f}", outcome.status == "completed")
 
 
+def near_the_ceiling(dataset: ImageDataset, device: str, size: float) -> Answer:
+    """Images per second of the engine in its last epoch, eagerly and with CUDA graphs, against bare steps.
+
+    Bare steps: forward, backward and torch's fused optimizer on one batch that stays there, launched one by one.
+    """
+    answers = []
+    for model, batch_size in (("baseline", 16), ("three_blocks_batch_norm", 128), ("squeezenet1_1", 32)):
+        limit = int((20_000 if batch_size < 128 else 40_000) * size) + batch_size
+        body = {"model": model, "batch_size": batch_size, "epochs": 2, "dataset": {"train_limit": limit}}
+        engine = [
+            trained(body, dataset, device, cuda_graphs=cuda_graphs)[1].epochs[-1].images_per_second
+            for cuda_graphs in (False, True)
+        ]
+        spec = parse_spec(body)
+        tuning = choose_tuning(spec, dataset, device)
+        with tuning.applied():
+            ceiling = Ceiling(spec, dataset, tuning)
+            num_steps = max(2, limit // batch_size // 2)
+            _synchronize(device)
+            began = time.perf_counter()
+            ceiling.seconds_of(num_steps)
+            _synchronize(device)
+            bare = num_steps * batch_size / (time.perf_counter() - began)
+        parts = ", ".join(f"{speed / bare:.2f}" for speed in engine)
+        answers.append(f"{model} at batch {batch_size}: {parts} of {bare:,.0f} images/s")
+    return Answer("; ".join(answers) + " (without graphs, with them)", None)
+
+
+def runs_at_once(dataset: ImageDataset, device: str, size: float) -> Answer:
+    """Images per second of 1, 2, 4 and 8 processes together that train `baseline` at batch 16 on one GPU."""
+    if device == "cpu":
+        return Answer("not measured on a CPU", None)
+    body = {"model": "baseline", "batch_size": 16, "epochs": 3, "dataset": {"train_limit": int(20_000 * size) + 100}}
+    context = multiprocessing.get_context("spawn")
+    speeds = {}
+    for processes in (1, 2, 4, 8):
+        gate = context.Manager().Barrier(processes)
+        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+            waiting = [pool.submit(_speed_beside, gate, body, device) for _ in range(processes)]
+            speeds[processes] = sum(one.result() for one in waiting)
+    return Answer(", ".join(f"{number}: {speed:,.0f}" for number, speed in speeds.items()), None)
+
+
+def _speed_beside(gate: threading.Barrier, body: dict[str, Any], device: str) -> float:
+    """Images per second of a run in its second epoch, when as many others train as wait at the gate."""
+    dataset = load_dataset("cifar10", get_settings())
+    torch.zeros(1, device=device)
+    gate.wait()
+    return trained(body, dataset, device)[1].epochs[1].images_per_second
+
+
 Check = Callable[[ImageDataset, str, float], Answer]
 CHECKS: dict[str, Check] = {
     "losses on CPU and GPU agree": agrees_with_cpu,
     "CUDA graphs agree with eager steps": graphs_agree_with_eager,
     "images a second, baseline at batch 16, with CUDA graphs": graphs_are_faster,
+    "engine against bare steps": near_the_ceiling,
+    "images a second of several runs at once": runs_at_once,
     "validation loss in each precision": mixed_precision_trains,
     "memory is given back": memory_is_given_back,
     "a run out of memory fails cleanly": out_of_memory_is_told,
@@ -214,6 +271,11 @@ def _allocated_mb() -> float:
     gc.collect()
     torch.cuda.empty_cache()
     return torch.cuda.memory_allocated() / 2**20
+
+
+def _synchronize(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
 
 
 @contextmanager
