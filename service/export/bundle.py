@@ -45,11 +45,14 @@ READ_ME = """\
     pip install onnxruntime pillow
     python classify.py cat.png dog.jpg
 
+classify.py           reads what Pillow reads: not HEIC; convert such photos to JPEG
 network.onnx          the network with its weights: uint8 images (n, {channels}, {side}, {side}) in, logits out
 weights.safetensors   the weights alone, as Epochal stores them
 spec.json             what was trained: POST it to a lab to train it again
 labels.json           the classes, in the order of the logits
 preprocessing.json    what an image is before the network gets it; network.onnx does the rest itself
+calibration.json      the temperature that logits are divided by for calibrated probabilities, and the scores of unknown
+                      images; null with fewer than 100 validation images and for weights that are not the best
 MODEL_CARD.md         data, curves, verdict, limits
 curves.png            loss and accuracy by epoch
 parity.json           how far network.onnx is from what the lab serves

@@ -8,7 +8,7 @@ import numpy as np  # comes with onnxruntime
 import onnxruntime
 from PIL import Image, ImageOps
 
-SEEN, LABELS = (json.loads(Path(__file__).with_name(f"{n}.json").read_text()) for n in ("preprocessing", "labels"))
+SEEN, LABELS = (json.loads(Path(__file__).with_name(f"{n}.json").read_bytes()) for n in ("preprocessing", "labels"))
 SIDE, MODE, FIT = SEEN["source_size"], "L" if SEEN["grayscale"] else "RGB", SEEN["fit"]
 NETWORK = onnxruntime.InferenceSession(Path(__file__).with_name("network.onnx"), providers=["CPUExecutionProvider"])
 
@@ -34,7 +34,7 @@ def read(path):  # an image as the network takes it: its first frame, upright, o
     return np.repeat(pixels[None], SEEN["channels"], 0) if MODE == "L" else pixels.transpose(2, 0, 1)
 
 
-for name in sys.argv[1:]:
+for name in sys.argv[1:] or sys.exit(__doc__):
     logits = NETWORK.run(["logits"], {"images": read(name)[None]})[0][0].astype(np.float64)
     p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     print(json.dumps({"image": name, "label": LABELS[int(p.argmax())], "probabilities": p.tolist()}))

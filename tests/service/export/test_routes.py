@@ -130,9 +130,9 @@ def test_the_bundles_program_alone_gives_the_served_labels_of_a_thousand_images(
         files[name] = out.getvalue()
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", ALONE, str(program), *files], cwd=tmp_path, capture_output=True, text=True
-    )
+    strict = ("-X", "warn_default_encoding", "-W", "error::EncodingWarning:__main__")  # not UTF-8 on every machine
+    alone = [sys.executable, "-I", *strict, "-c", ALONE, str(program)]
+    done = subprocess.run([*alone, *files], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     parts, served = [("image", item) for item in files.items()], []
     for start in range(0, len(parts), 250):
@@ -153,10 +153,13 @@ def test_the_program_makes_squares_as_the_dataset_was_made(
     bundle_of(client, f"{API}/{small.id}/export").extractall(tmp_path / "bundle")
     (folder,) = (tmp_path / "bundle").iterdir()
     (folder / "preprocessing.json").write_text(json.dumps(wanted.to_json()))
-    monkeypatch.setattr(sys, "argv", ["classify.py"])
-    read = runpy.run_path(str(folder / "classify.py"))["read"]
     wide = Image.fromarray(np.random.default_rng(3).integers(0, 256, (61, 100, 3), dtype=np.uint8))
     wide.save(tmp_path / "wide.png")
+    monkeypatch.setattr(sys, "argv", ["classify.py"])
+    with pytest.raises(SystemExit, match=r"classify\.py IMAGE\.\.\.: "):
+        runpy.run_path(str(folder / "classify.py"))
+    monkeypatch.setattr(sys, "argv", ["classify.py", str(tmp_path / "wide.png")])
+    read = runpy.run_path(str(folder / "classify.py"))["read"]
     seen = decode_image(open_image((tmp_path / "wide.png").read_bytes()), wanted)
     assert np.array_equal(read(tmp_path / "wide.png"), seen)
 
@@ -164,6 +167,8 @@ def test_the_program_makes_squares_as_the_dataset_was_made(
 def test_a_bundle_tells_what_is_known_of_the_network(client: TestClient, small: Trained) -> None:
     bundle = bundle_of(client, f"{API}/{small.id}/export")
     found = {name.partition("/")[2]: bundle.read(name) for name in bundle.namelist()}
+    described = {line.split()[0] for line in found["README.txt"].decode().splitlines() if "  " in line.strip()}
+    assert described == set(found) - {"README.txt"}
     assert found["weights.safetensors"] == (small.path / "weights-best.safetensors").read_bytes()
     assert json.loads(found["labels.json"]) == list(small.preprocessing.class_names)
     assert json.loads(found["spec.json"])["model"]["name"] == "cnn"
