@@ -29,6 +29,11 @@ WINDOW_SECONDS = 1.0
 """Seconds of training over which a speed is measured."""
 PATIENCE = 20
 """A trial is made only when the last one's time, so many times, has passed: trials cost 5% at most."""
+RETRY = 50
+"""More threads are tried without any sign when the last trial's time, so many times, has passed (2% of the time at
+most), and twice as many times after each trial that changed nothing."""
+RETRY_SECONDS = 600.0
+"""Trials without a sign become no rarer than this, unless they take more than a fiftieth of it."""
 SHORT_SECONDS = 1.0
 """A run that takes fewer seconds than this with one thread has no trial."""
 
@@ -75,6 +80,9 @@ class ThreadControl:
         self._speeds = speeds
         self._allowed = self._decided_for = 1
         self._patient_until = -math.inf
+        self._retry_at = -math.inf
+        self._pause = 0.0
+        """Seconds from the last trial to one without a sign."""
         self._said_limit = False
         self._work: object = None
         self._reference: float | None = None
@@ -148,6 +156,7 @@ class ThreadControl:
         if work != self._work:
             if self._work is not None:
                 self._of_one = 0.0
+                self._pause, self._retry_at = 0.0, self._patient_until
             self._work, self._reference = work, None
             self._steps, self._seconds = 0, 0.0
         self._began = self._clock()
@@ -178,10 +187,12 @@ class ThreadControl:
         reference = self._reference or (max(speed, self._of_one) if self.threads > 1 else speed)
         fell = self.threads > 1 and speed < FELL * reference
         rose = self.threads < self._allowed and (speed > ROSE * reference or self._allowed > self._decided_for)
-        if (fell or rose) and self._clock() >= self._patient_until:
+        waited = self.threads < self._allowed and self._clock() >= self._retry_at
+        if (fell or rose or waited) and self._clock() >= self._patient_until:
             threads, before = self._try(self._speeds()), self.threads
             if threads < before:
-                self._change(place, threads, f"the machine is busy: the speed had fallen to {speed / reference:.0%}")
+                fallen = f": the speed had fallen to {speed / reference:.0%}" if fell else ""
+                self._change(place, threads, f"the machine is busy{fallen}")
             elif threads > before:
                 self._change(place, threads, "the machine has free cores")
             self._reference = None
@@ -200,7 +211,10 @@ class ThreadControl:
             threads = more
         self._decided_for, self._of_one = self._allowed, 1 / max(speeds.step_seconds(), 1e-9)
         ended = self._clock()
-        self._patient_until = ended + PATIENCE * (ended - began)
+        seconds = ended - began
+        longer = 2 * self._pause if threads == self.threads else 0.0
+        self._pause = max(RETRY * seconds, min(longer, RETRY_SECONDS))
+        self._patient_until, self._retry_at = ended + PATIENCE * seconds, ended + self._pause
         return threads
 
     def _share(self) -> int:

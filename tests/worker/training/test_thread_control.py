@@ -1,6 +1,7 @@
 """A run has several threads only while they pay, and the same ones again when it is resumed or repeated."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,119 @@ def test_trials_take_a_twentieth_of_the_time_at_most(alone: Callable[..., Thread
         for round_ in range(100):
             steps(control, clock, 2 * round_ + 1, 1, 1.0 if round_ % 2 else 5.0)
         assert 1 < len(load.asked) <= 1 + (clock.now / 40)
+
+
+class Costly(Load):
+    """A load whose trials take time, on a clock that a test moves."""
+
+    def __init__(self, clock: Clock, trial_seconds: float, **speedups: float) -> None:
+        super().__init__(**speedups)
+        self.clock, self.trial_seconds = clock, trial_seconds
+
+    def speedup(self, more: int, fewer: int) -> float:
+        self.clock.now += self.trial_seconds
+        return super().speedup(more, fewer)
+
+
+@pytest.mark.parametrize("busy_seconds", [20.0, 300.0, 4 * 3600.0])
+def test_a_run_that_began_under_load_uses_the_free_cores_though_its_speed_rose_by_a_third_only(
+    alone: Callable[..., ThreadControl], busy_seconds: float
+) -> None:
+    """At the latest when as much time again has passed, and within ten minutes."""
+    clock = Clock()
+    load = Costly(clock, 0.3)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control, steps_left=10**6)
+        assert control.threads == 1
+        control.begin_training(START, "steps")
+        while clock.now < busy_seconds:
+            steps(control, clock, 1, 1, 1.33)
+        assert control.threads == 1
+        load.speedups[2, 1] = 1.5  # now the cores are free
+        while clock.now < busy_seconds + max(30.0, min(1.1 * busy_seconds, 610.0)):
+            steps(control, clock, 2, 1, 1.0)
+        assert control.threads == 2
+
+
+@pytest.mark.parametrize("trial_seconds", [0.3, 20.0])
+def test_trials_that_change_nothing_become_rarer_and_take_a_fiftieth_of_the_time_at_most(
+    alone: Callable[..., ThreadControl], trial_seconds: float
+) -> None:
+    clock = Clock()
+    load = Costly(clock, trial_seconds)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control, steps_left=10**6)
+        control.begin_training(START, "steps")
+        began, at = clock.now, []
+        while clock.now < 8 * 3600.0:
+            trials = len(load.asked)
+            steps(control, clock, 1, 1, 1.0)
+            if len(load.asked) > trials:
+                at.append(clock.now)
+                assert trial_seconds * len(at) <= (clock.now - began) / 50
+        assert len(at) >= 3, "it does not give up"
+        pauses = [round(later - earlier, 3) for earlier, later in pairwise(at)]
+        assert pauses == sorted(pauses)
+        assert control.threads == 1
+
+
+def test_a_change_is_followed_by_trials_soon_again(alone: Callable[..., ThreadControl]) -> None:
+    """A load that comes late is answered as one at the start."""
+    clock = Clock()
+    load = Costly(clock, 0.3)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control, steps_left=10**6)
+        control.begin_training(START, "steps")
+        steps(control, clock, 1, 4000, 1.0)  # trials are ten minutes apart by now
+        load.speedups[2, 1] = 1.8
+        steps(control, clock, 4001, 650, 0.9)
+        assert control.threads == 2
+        load.speedups.clear()
+        steps(control, clock, 4651, 10, 5.0)
+        assert control.threads == 1
+        load.speedups[2, 1] = 1.8
+        steps(control, clock, 4661, 30, 0.9)
+        assert control.threads == 2
+
+
+def test_a_trial_without_a_sign_names_no_fallen_speed(alone: Callable[..., ThreadControl]) -> None:
+    told: list[str] = []
+    clock = Clock()
+    load = Costly(clock, 0.3, _2_1=1.9)
+    with alone(speeds=load, clock=clock) as control:
+        control.tell = lambda code, text, data: told.append(text)
+        begin(control, steps_left=10**6)
+        assert control.threads == 2
+        load.speedups.clear()
+        control.begin_training(START, "steps")
+        steps(control, clock, 1, 100, 1.0)
+    assert [text.split(": ", 1)[1] for text in told] == ["the machine is busy"]
+
+
+def test_a_run_resumed_with_one_thread_uses_the_cores_that_are_free_now(alone: Callable[..., ThreadControl]) -> None:
+    clock = Clock()
+    load = Costly(clock, 0.3, _2_1=1.5)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control, place=Place(0, 3, 2), history=ThreadHistory(((START, 1),)))
+        assert control.threads == 1, "it continues with what it had"
+        control.begin_training(Place(0, 3, 2), "steps")
+        steps(control, clock, 3, 30, 1.0)
+        assert control.threads == 2
+
+
+def test_steps_of_another_size_are_tried_soon(alone: Callable[..., ThreadControl]) -> None:
+    """Larger images may need two threads where smaller ones did not."""
+    clock = Clock()
+    load = Costly(clock, 0.3)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control, steps_left=10**6)
+        control.begin_training(START, 16)
+        steps(control, clock, 1, 4000, 1.0)
+        control.end_training()
+        load.speedups[2, 1] = 1.8
+        control.begin_training(START, 32)
+        steps(control, clock, 4001, 10, 4.0)
+        assert control.threads == 2
 
 
 def test_steps_of_another_kind_are_not_compared(alone: Callable[..., ThreadControl]) -> None:
