@@ -24,20 +24,24 @@ RETRY_SECONDS = 0.5
 
 @app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
 def train(experiment_id: int) -> None:
-    """Claim the experiment, train it in a forked process, and store the outcome. A duplicate message does nothing."""
+    """Claim the experiment whose turn it is, train it in a forked process, and store the outcome.
+
+    A message says that one more experiment waits, and `experiment_id` for which one it was sent. Which one is next is
+    decided by the database, so that a run that was interrupted continues first. A message too many does nothing.
+    """
     runtime = current_runtime()
     if runtime.shutdown.is_set() or not runtime.wait_for_database():
         return  # a reaper enqueues it again
     try:
-        claim = _claim(runtime, experiment_id)
+        claim = _claim_next(runtime)
     except (Unavailable, StorageFull) as error:
-        log.warning("an experiment cannot be claimed and stays queued", experiment=experiment_id, why=error.detail)
-        _give_up_claim(runtime, experiment_id)
+        log.warning("no experiment can be claimed; they stay queued", message=experiment_id, why=error.detail)
+        _give_up_claim(runtime)
         return
     if claim is None:
-        log.info("the experiment is not to be trained", experiment=experiment_id)
+        log.info("nothing is trained", message=experiment_id)
         return
-    log.info("claimed", experiment=experiment_id, attempt=claim.attempt, checkpoints=len(claim.checkpoints))
+    log.info("claimed", experiment=claim.experiment_id, attempt=claim.attempt, checkpoints=len(claim.checkpoints))
     runtime.training = True
     try:
         with Lease(runtime.store, claim, runtime.settings.lease_seconds) as lease:
@@ -50,20 +54,26 @@ def train(experiment_id: int) -> None:
         runtime.training = False
 
 
-def _claim(runtime: Runtime, experiment_id: int) -> runs.Claim | None:
-    """A claim, or None if the experiment is not to be trained. One whose stored spec is invalid by now fails."""
+def _claim_next(runtime: Runtime) -> runs.Claim | None:
+    """A claim, or None if nothing is to be trained. An experiment whose stored spec is invalid by now fails."""
+    next_one = None
     try:
         with runtime.store.writing() as session:
-            return runs.claim(session, experiment_id, runtime.name, runtime.settings.max_attempts)
+            next_one = runs.next_queued(session)
+            if next_one is None:
+                return None
+            return runs.claim(session, next_one, runtime.name, runtime.settings.max_attempts)
     except (Unavailable, StorageFull):
         raise
     except EpochalError as error:
+        if next_one is None:
+            raise
         with runtime.store.writing() as session:
-            set_status(session, experiments.get(session, experiment_id), Status.FAILED, error.detail)
+            set_status(session, experiments.get(session, next_one), Status.FAILED, error.detail)
         return None
 
 
-def _give_up_claim(runtime: Runtime, experiment_id: int) -> None:
+def _give_up_claim(runtime: Runtime) -> None:
     """Hand back a claim that may have been committed: the connection broke before the database confirmed it.
 
     No other process claims under this worker's name, and it does nothing else meanwhile.
@@ -71,9 +81,9 @@ def _give_up_claim(runtime: Runtime, experiment_id: int) -> None:
     while not runtime.shutdown.is_set():
         try:
             with runtime.store.reading() as session:
-                held = [run for run in runs.running(session) if run.experiment_id == experiment_id]
+                held = [run for run in runs.running(session) if run.worker == runtime.name]
             for run in held:
-                if run.worker == runtime.name and run.heartbeat == 0:
+                if run.heartbeat == 0:
                     with runtime.store.writing() as session:
                         runs.hand_back(session, run, "the database connection was lost during the claim", counts=False)
             return

@@ -1,6 +1,7 @@
 """Queries of experiments: create, get, cancel, resume, delete. Leases are in runs.py, lists in listing.py."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
@@ -180,12 +181,14 @@ def summaries(session: Session, ids: Sequence[int]) -> dict[int, Summaries]:
 
 
 def mark_enqueued(session: Session, *experiment_ids: int) -> None:
-    """Record that messages for them are on the queue."""
-    session.execute(
-        update(Experiment)
-        .where(Experiment.id.in_(experiment_ids), Experiment.status == Status.QUEUED)
-        .values(enqueued_at=now())
-    )
+    """Record that messages for them are on the queue, which gives each its place: the last, whatever the clock says.
+
+    One whose message was sent before keeps its place.
+    """
+    last = session.scalar(select(func.max(Experiment.enqueued_at)).where(Experiment.status.in_(UNFINISHED)))
+    place = now() if last is None else max(now(), last + timedelta(microseconds=1))
+    new = (Experiment.status == Status.QUEUED, Experiment.enqueued_at.is_(None))
+    session.execute(update(Experiment).where(Experiment.id.in_(experiment_ids), *new).values(enqueued_at=place))
 
 
 def waiting(session: Session) -> list[int]:

@@ -1,4 +1,4 @@
-"""Leases of experiments by workers: claim, heartbeat, end.
+"""Leases of experiments by workers: the next one in the queue, claim, heartbeat, end.
 
 A claim gets an attempt number. Every write of that attempt carries it and raises LeaseLost once the experiment has a
 later attempt, so a worker that was suspended cannot overwrite anything.
@@ -34,6 +34,12 @@ SPANS = (
     select(EACH.experiment_id, EACH.started_at, EACH.ended_at)
     .where(EACH.experiment_id.in_(bindparam("ids", expanding=True)))
     .order_by(EACH.experiment_id, EACH.attempt)
+)
+NEXT = (
+    select(Experiment.id)
+    .where(Experiment.status == Status.QUEUED)
+    .order_by(Experiment.enqueued_at.is_(None), Experiment.enqueued_at, Experiment.id)
+    .limit(1)
 )
 OF_EXPERIMENT = select(Run).where(Run.experiment_id == bindparam("id")).order_by(Run.attempt)
 
@@ -72,13 +78,22 @@ class Requests(NamedTuple):
     """To end early with what it has, as completed."""
 
 
+def next_queued(session: Session) -> int | None:
+    """The experiment whose turn it is; None when none is queued.
+
+    The order is that in which messages were first sent. A run that was interrupted keeps its place, which is before
+    all that waited for it. What has no message yet comes last.
+    """
+    return session.scalar(NEXT)
+
+
 def claim(
     session: Session,
     experiment_id: int,
     worker: str,
     max_attempts: int,
 ) -> Claim | None:
-    """Take a queued experiment; None when it is not queued, so a second message for it does nothing.
+    """Take a queued experiment; None when it is not queued.
 
     An experiment that cannot be trained any more (its attempts are used up, or this version does not read its spec)
     is settled as failed instead.
@@ -118,6 +133,7 @@ def claim(
     }
     moment = set_status(session, experiment, Status.RUNNING)
     experiment.started_at = experiment.started_at or moment
+    experiment.enqueued_at = experiment.enqueued_at or moment  # the sender of its message has not recorded it yet
     session.flush()
     return Claim(experiment_id, run.id, experiment.attempt, worker, spec, checkpoints, start_epoch)
 
@@ -154,7 +170,7 @@ def settle(
 
 
 def hand_back(session: Session, lease: Lease, reason: str, *, counts: bool) -> Status:
-    """Requeue the experiment, for the next worker to continue from the last checkpoint.
+    """Requeue the experiment at its place, for the next worker to continue from the last checkpoint.
 
     `counts`: whether the attempt was lost (its process or worker died, hung or fell silent), and not handed back at a
     shutdown. When the claim's limit of lost attempts is reached, the experiment fails. One with a requested cancel is
@@ -169,7 +185,9 @@ def hand_back(session: Session, lease: Lease, reason: str, *, counts: bool) -> S
         times = f"{experiment.failed_attempts} attempts" if experiment.failed_attempts > 1 else "1 attempt"
         set_status(session, experiment, Status.FAILED, f"{reason} (given up after {times})")
     else:
+        place = experiment.enqueued_at
         set_status(session, experiment, Status.QUEUED)
+        experiment.enqueued_at = place
     return experiment.status
 
 

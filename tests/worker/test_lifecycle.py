@@ -26,6 +26,7 @@ def test_a_worker_that_is_told_to_end_checkpoints_hands_back_and_exits_in_time(l
     experiment_id = lab.submit(**endless(dataset={"name": "cifar10", "train_limit": 20_000, "val_limit": 500}))
     lab.training_process(experiment_id)
     wait_until(lambda: (lab.experiment(experiment_id).progress or {})["step"] > 5, 60, "a few steps")
+    waiting = [lab.submit(**endless()) for _ in range(2)]
     for _ in range(3):
         worker.process.send_signal(signal.SIGINT)
         worker.process.send_signal(signal.SIGTERM)
@@ -41,7 +42,9 @@ def test_a_worker_that_is_told_to_end_checkpoints_hands_back_and_exits_in_time(l
 
     lab.start_worker()
     wait_until(lambda: "resumed" in lab.notices(experiment_id), 30)
-    lab.cancel(experiment_id)
+    assert [lab.status(each) for each in waiting] == [Status.QUEUED] * 2, "what was interrupted continues first"
+    for each in (*waiting, experiment_id):
+        lab.cancel(each)
     lab.wait_for(experiment_id, Status.CANCELLED)
     lab.check(experiment_id)
 
@@ -81,11 +84,16 @@ def test_a_run_of_a_killed_worker_is_gone_on_with_once_its_lease_has_run_out(lab
     lab.wait_for_epoch(experiment_id, 2)
     first = lab.owner(experiment_id)
     second = next(worker for worker in lab.two_workers() if worker is not first)
+    meanwhile, waiting = lab.submit(**endless()), lab.submit(**endless())
+    lab.wait_for(meanwhile, Status.RUNNING)
     first.kill()
     wait_until(lambda: lab.runs(experiment_id)[0].status is RunStatus.LOST, what="the lease to run out")
+    lab.cancel(meanwhile)
     wait_until(lambda: len(lab.runs(experiment_id)) == 2, what="another claim")
     assert lab.runs(experiment_id)[1].worker.startswith(second.name)
     wait_until(lambda: "resumed" in lab.notices(experiment_id), 30)
+    assert lab.status(waiting) is Status.QUEUED, "what was interrupted continues first"
+    lab.cancel(waiting)
     lab.cancel(experiment_id)
     lab.wait_for(experiment_id, Status.CANCELLED)
     lab.check(experiment_id)

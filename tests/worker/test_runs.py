@@ -48,8 +48,11 @@ def test_a_killed_training_process_is_gone_on_from_its_checkpoint_to_the_same_cu
     lab.wait_for(undisturbed, Status.COMPLETED)
     killed = lab.submit(epochs=6)
     lab.wait_for_epoch(killed, 2)
+    waiting = lab.submit(epochs=1)
     os.kill(lab.training_process(killed), signal.SIGKILL)
     lab.wait_for(killed, Status.COMPLETED)
+    lab.cancel(waiting)
+    assert all(run.started_at >= lab.experiment(killed).finished_at for run in lab.runs(waiting))
     first, second = lab.runs(killed)
     assert (first.status, second.status) == (RunStatus.LOST, RunStatus.COMPLETED)
     assert "SIGKILL" in first.reason

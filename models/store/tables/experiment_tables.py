@@ -47,7 +47,8 @@ class Experiment(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     enqueued_at: Mapped[datetime | None]
-    """When a message for it was last put on the queue; None while it still has to be."""
+    """When a message for it was first put on the queue since it was submitted or resumed, which is its place in the
+    queue; None while it still has to be."""
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     owner: Mapped[str | None] = mapped_column(String(100))

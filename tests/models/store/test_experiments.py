@@ -233,16 +233,6 @@ def test_what_waits_for_a_message_is_known(store: Store) -> None:
         assert experiments.queued_ids(session) == [first, second]
 
 
-def test_a_run_that_is_handed_back_waits_for_a_message_again(store: Store) -> None:
-    experiment_id = add_experiment(store)
-    with store.writing() as session:
-        experiments.mark_enqueued(session, experiment_id)
-    claimed = claim(store, experiment_id)
-    with store.writing() as session:
-        runs.hand_back(session, claimed, "shutdown", counts=False)
-        assert experiments.waiting(session) == [experiment_id]
-
-
 def test_experiments_are_counted_by_status_and_by_owner(store: Store) -> None:
     for owner in ("ada", "ada", "bob", None):
         with store.writing() as session:

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -13,6 +14,7 @@ from models.errors import LeaseLost
 from models.notices import NoticeCode
 from models.settings import Settings
 from models.store import Status, Store, artifacts, events, experiments, history, runs
+from models.store.columns import now
 from models.store.runs import Claim
 from models.store.states import ArtifactKind, EventKind, RunStatus
 from models.store.tables import Event
@@ -74,6 +76,67 @@ def test_only_what_is_queued_can_be_claimed(store: Store) -> None:
         assert runs.claim(session, claimed.experiment_id, "other", 3) is None
     with store.reading() as session:
         assert len(runs.list_for(session, claimed.experiment_id)) == 1
+
+
+def enqueue(store: Store, *experiment_ids: int) -> None:
+    with store.writing() as session:
+        experiments.mark_enqueued(session, *experiment_ids)
+
+
+def train_all(store: Store) -> list[int]:
+    """The experiments in the order in which a worker takes them."""
+    order = []
+    while True:
+        with store.writing() as session:
+            number = runs.next_queued(session)
+        if number is None:
+            return order
+        order.append(number)
+        claim(store, number)
+
+
+def test_the_queue_is_in_the_order_of_messages_whatever_the_numbers_are(store: Store) -> None:
+    first, second, third, unsent, also_unsent = (add_experiment(store) for _ in range(5))
+    enqueue(store, third)
+    enqueue(store, second, first)  # at the same moment
+    assert train_all(store) == [third, first, second, unsent, also_unsent]
+
+
+def test_a_clock_that_was_set_back_does_not_change_the_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    later, earlier = add_experiment(store), add_experiment(store)
+    enqueue(store, earlier)
+    monkeypatch.setattr("models.store.experiments.now", lambda: now() - timedelta(hours=1))
+    enqueue(store, later)
+    assert train_all(store) == [earlier, later]
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["handed back", "lost"])
+@pytest.mark.parametrize("recorded", [True, False], ids=["message recorded", "claimed before that"])
+def test_interrupted_runs_continue_before_what_waits(store: Store, counts: bool, recorded: bool) -> None:
+    interrupted, also = numbers = [add_experiment(store) for _ in range(2)]
+    if recorded:
+        enqueue(store, *numbers)
+    claims = [claim(store, number) for number in numbers]
+    waiting = [add_experiment(store) for _ in range(3)]
+    enqueue(store, *waiting)
+    with store.writing() as session:
+        for claimed in reversed(claims):
+            runs.hand_back(session, claimed, "gone", counts=counts)
+    enqueue(store, *waiting, also, interrupted)  # their messages are sent again: nothing changes
+    assert train_all(store) == [interrupted, also, *waiting]
+
+
+def test_what_is_resumed_waits_at_the_end(store: Store) -> None:
+    resumed = start(store)
+    with store.writing() as session:
+        runs.hand_back(session, resumed, "shutdown", counts=False)
+        experiments.request_cancel(session, resumed.experiment_id)
+    waiting = add_experiment(store)
+    enqueue(store, waiting)
+    with store.writing() as session:
+        experiments.request_resume(session, resumed.experiment_id)
+    enqueue(store, resumed.experiment_id)
+    assert train_all(store) == [waiting, resumed.experiment_id]
 
 
 def test_of_many_processes_that_claim_at_once_one_wins(store: Store, settings: Settings) -> None:
