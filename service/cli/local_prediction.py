@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.cores import usable_cores
-from models.data.decoding import decode_image, open_image
+from models.data.decoding import decode_image, open_image, to_channels
+from models.data.small_png import decode_together
 from models.errors import ImageError
 from models.evaluation.judging import Judged, check_finite, judge
 from service.cli.prediction_table import Row, cell, failed_row
@@ -31,6 +32,9 @@ MAX_FILE_BYTES = 500_000_000
 VALUES_AT_ONCE, MOST_AT_ONCE = 200_000, 64
 """Pixel values of the images that a process is given at once: 64 of 32 x 32, one of 224 x 224. It predicts them within
 some tenths of a second, which is how often rows are written."""
+SMALL_FILE_BYTES = 20_000
+"""Files up to this size are kept until all of a batch have been read, to be decoded together; larger ones are decoded
+one by one, so that a batch of photos does not fill the memory."""
 AHEAD = 8
 """Batches for each process that may be finished before an older one is."""
 
@@ -57,13 +61,11 @@ class LocalNetwork:
         Raises Conflict if the weights give no finite prediction.
         """
         rows, images = dict[str, Row](), dict[str, NDArray[np.uint8]]()
-        for name in names:
-            try:
-                images[name] = self._decode(read_file(os.path.join(folder, name)))
-            except OSError as error:
-                rows[name] = failed_row(name, f"cannot be read: {error.strerror or error}", top_k)
-            except ImageError as error:
-                rows[name] = failed_row(name, error.detail.removeprefix("image 1 "), top_k)
+        for name, found in self._read(folder, names):
+            if isinstance(found, str):
+                rows[name] = failed_row(name, found, top_k)
+            else:
+                images[name] = found
         pixels = list(images.values())
         logits = compute_logits(self._session, pixels)
         check_finite(logits, self.about.weights, self.about.experiment_id)
@@ -71,15 +73,41 @@ class LocalNetwork:
             rows[name] = self._row(name, judged, top_k)
         return [rows[name] for name in names]
 
-    def _decode(self, data: bytes) -> NDArray[np.uint8]:
-        image, wanted = open_image(data), self.about.preprocessing
-        if not image.isolated:
-            return decode_image(image, wanted)
-        import anyio
+    def _read(self, folder: str, names: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
+        """Yield each file's pixels (C, S, S), or why it has none; small files last, since they are decoded together."""
+        small = dict[str, bytes]()
+        for name in names:
+            try:
+                data = read_file(os.path.join(folder, name))
+            except OSError as error:
+                yield name, f"cannot be read: {error.strerror or error}"
+                continue
+            if len(data) <= SMALL_FILE_BYTES:
+                small[name] = data
+            else:
+                yield name, self._decode(data)
+        wanted = self.about.preprocessing
+        together = decode_together(list(small.values()), wanted.source_size)
+        for place, (name, data) in enumerate(small.items()):
+            square = together.get(place)
+            if square is None or (wanted.grayscale and square.ndim == 3):
+                yield name, self._decode(data)
+            else:
+                yield name, to_channels(square, wanted.channels)
 
-        from models.data.isolated import decode_isolated
+    def _decode(self, data: bytes) -> NDArray[np.uint8] | str:
+        """A file's pixels (C, S, S), or why it cannot be decoded."""
+        try:
+            image, wanted = open_image(data), self.about.preprocessing
+            if not image.isolated:
+                return decode_image(image, wanted)
+            import anyio
 
-        return anyio.run(decode_isolated, image, wanted)
+            from models.data.isolated import decode_isolated
+
+            return anyio.run(decode_isolated, image, wanted)
+        except ImageError as error:
+            return error.detail.removeprefix("image 1 ")
 
     def _row(self, name: str, judged: Judged, top_k: int) -> Row:
         """The row of an image, with the cells of `header_of`."""

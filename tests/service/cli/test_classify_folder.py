@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -38,7 +39,7 @@ COLORS = ("red", "blue", "green", "white", "black", "gray", "cyan")
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A lab with two experiments that have ended."""
+    """A lab with two experiments that have ended, one that has diverged, and one of images in gray."""
     filled = Filled(settings_in(tmp_path_factory.mktemp("folders")))
     lab = Lab(filled.store, filled.settings)
     for seed in (0, 1):
@@ -48,6 +49,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             runs.settle(session, one.claim, Status.COMPLETED)
     diverged = lab.train()
     lab.save(with_nan(diverged))
+    lab.train(dataset="fashion-mnist")
     with LiveServer(create_app(filled.settings)) as server:
         yield server.url
     filled.store.dispose()
@@ -103,6 +105,43 @@ def test_each_image_has_a_row_that_says_what_a_request_for_it_says(run: Run, cli
         assert row["probability_2"] == f"{second['probability']:.6f}"
         assert row["calibrated_probability"] == f"{prediction['calibrated_probability']:.6f}"
         assert row["known"] == str(prediction["known"]).lower()
+
+
+@pytest.mark.parametrize(("experiment", "side"), [(1, 32), (4, 28)])
+def test_files_that_are_decoded_together_have_the_rows_that_they_have_by_themselves(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: int, side: int
+) -> None:
+    """`side` is that of the network's images, which are in colour and in gray."""
+    colors = encoded_noise(side)
+    files = {
+        "colors.png": colors,
+        "broken.png": colors[:-30],
+        "gray.png": encoded_noise(side, "L"),
+        "deep.png": encoded_noise(side, "I;16"),
+        "transparent.png": encoded_noise(side, "RGBA"),
+        "palette.png": encoded_noise(side, "P"),
+        "photo.jpg": encoded_noise(side, kind="JPEG"),
+        "larger.png": encoded_noise(side + 1),
+        "large.png": encoded_noise(100),
+        "none.png": b"",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert len(files["colors.png"]) < local_prediction.SMALL_FILE_BYTES < len(files["large.png"])
+    network = local_prediction.LocalNetwork(client.download(f"/experiments/{experiment}/export", format="served")[1])
+    together = network.classify(str(tmp_path), list(files), 2)
+    monkeypatch.setattr(local_prediction, "SMALL_FILE_BYTES", -1)
+    assert together == network.classify(str(tmp_path), list(files), 2)
+    assert [row[0] for row in together] == list(files)
+    assert [row[0] for row in together if row[-1]] == ["broken.png", "none.png"]
+
+
+def encoded_noise(side: int, mode: str = "RGB", kind: str = "PNG") -> bytes:
+    """A picture of random pixels."""
+    noise = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    if mode == "I;16":
+        return encode(Image.fromarray(noise[..., 0].astype(np.uint16) * 257), kind)
+    return encode(Image.fromarray(noise).convert(mode), kind)
 
 
 def test_one_broken_file_has_a_row_that_says_why_and_the_rest_are_classified(run: Run) -> None:
