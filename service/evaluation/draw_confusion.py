@@ -86,15 +86,20 @@ def _write_head(sheet: Sheet, matrix: Counts, title: str) -> None:
     top = sheet.height - MARGIN
     heading = fit(title, sheet.width - 2 * MARGIN, 12, bold=True, keep_end=KEPT_END)
     sheet.words(MARGIN, top, heading, size=12, color=INK, bold=True, up="top")
-    worst = _largest_share(matrix)
-    lines = [
-        f"{percent(right / total)} of {plural(total, 'image')} right.",
-        f"Colours are shares of a row: blue right, orange wrong, full at {percent(worst)} or more."
-        if worst
-        else "Colours are shares of a row; nothing is wrong.",
-    ]
+    lines = [f"{percent(right / total)} of {plural(total, 'image')} right.", legend_of(matrix)]
     for number, line in enumerate(lines):
         sheet.words(MARGIN, top - 19 - 12 * number, line, size=8.5, color=MUTED, up="top")
+
+
+def legend_of(matrix: Counts) -> str:
+    """What the colours of the cells of a confusion matrix (K, K) mean."""
+    largest = _largest_share(matrix)
+    if largest == 0:
+        return "Colours are shares of a row: blue right, full at 100%; nothing is wrong."
+    if largest == 1:
+        return "Colours are shares of a row, full at 100%: blue right, orange wrong."
+    orange = f"orange wrong, full at {percent(largest)}, the largest"
+    return f"Colours are shares of a row: blue right, full at 100%; {orange}."
 
 
 def _shares(matrix: Counts) -> NDArray[np.float64]:

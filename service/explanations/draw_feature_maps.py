@@ -20,17 +20,19 @@ def render_feature_maps(found: FeatureMaps, *, name: str, scaling: str = "layer"
 def _notes(found: FeatureMaps, grid: tiles.Grid, scaling: str) -> list[str]:
     count, height, width = found.shape
     notes = [f"{count} map{'s' if count > 1 else ''} of {height} \u00d7 {width}."]
-    notes.append(
-        f"Scaled over the layer: black {signed(grid.minimum)}, white {signed(grid.maximum)}."
-        if scaling == "layer"
-        else "Each map scaled by itself: black its lowest value, white its highest."
-    )
+    if grid.minimum == grid.maximum:
+        notes.append(f"All values are {signed(grid.minimum)}, drawn mid-grey.")
+    elif scaling == "layer":
+        notes.append(f"Scaled over the layer: black {signed(grid.minimum)}, white {signed(grid.maximum)}.")
+    else:
+        notes.append("Each map scaled by itself: black its lowest value, white its highest.")
     shown, *sides = found.maps.shape
     if shown < count:
         notes.append(f"Shown: the first {shown} maps of {count}.")
     if tuple(sides) != (height, width):
         notes.append(f"Drawn {sides[0]} \u00d7 {sides[1]}: each value is the mean of a block.")
-    if grid.num_constant and (height, width) != (1, 1):
+    told = grid.minimum == grid.maximum or (height * width == 1 and scaling == "layer")
+    if grid.num_constant and not told:
         is_are = "is" if grid.num_constant == 1 else "are"
         notes.append(f"{grid.num_constant} of {shown} maps {is_are} the same everywhere for this image.")
     return notes

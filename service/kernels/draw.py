@@ -122,7 +122,7 @@ def draw_tiles(
     total_height = header + height + MARGIN
     left = MARGIN + room
     sheet = Sheet(total_width * POINT, total_height * POINT)
-    sheet.picture(left * POINT, (total_height - header) * POINT, picture)
+    sheet.picture((left - 1) * POINT, (total_height - header + 1) * POINT, picture)  # the first tile is within a frame
 
     def write(x: float, y: float, text: str, size: float, color: str = MUTED, **style: Any) -> None:
         sheet.words(x * POINT, (total_height - y) * POINT, text, size=size, color=color, **style)

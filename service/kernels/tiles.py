@@ -18,6 +18,8 @@ MAX_SIDE = 64
 
 NOT_FINITE = (214, 39, 140)  # a colour that no grey or weak colour is mistaken for
 CONSTANT = 0.5
+FRAME = (200, 200, 200)
+"""A line of one pixel around each tile: a white one would not be seen on the white sheet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,18 +162,19 @@ def _to_bytes(images: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def mosaic_size(grid: Grid, scale: int, gap: int) -> tuple[int, int]:
-    """Return height and width of the image that `mosaic` will make."""
+    """Return height and width of the image that `mosaic` will make, the outer frame included."""
     height, width = grid.images.shape[1] * scale, grid.images.shape[2] * scale
-    return grid.rows * (height + gap) - gap, grid.columns * (width + gap) - gap
+    return grid.rows * (height + gap) - gap + 2, grid.columns * (width + gap) - gap + 2
 
 
 def mosaic(grid: Grid, scale: int, gap: int) -> NDArray[np.uint8]:
-    """One image (height, width, 3): each weight a square of `scale` pixels, `gap` white pixels between tiles."""
+    """One image (height, width, 3): each weight a square of `scale` pixels, `gap` pixels between framed tiles."""
     big = grid.images.repeat(scale, axis=1).repeat(scale, axis=2)
     count, height, width = big.shape[:3]
     picture = np.full((*mosaic_size(grid, scale, gap), 3), 255, dtype=np.uint8)
     for index in range(count):
         row, column = divmod(index, grid.columns)
-        top, left = row * (height + gap), column * (width + gap)
+        top, left = 1 + row * (height + gap), 1 + column * (width + gap)
+        picture[top - 1 : top + height + 1, left - 1 : left + width + 1] = FRAME
         picture[top : top + height, left : left + width] = big[index]
     return picture

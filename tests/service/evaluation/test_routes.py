@@ -18,6 +18,7 @@ from models.spec.parse import parse_spec
 from models.store import Status, artifacts
 from models.store.runs import Claim
 from models.store.states import ArtifactKind
+from service.evaluation.draw_confusion import legend_of
 from tests.service.lab_of_one import SMALL, Filled, epoch
 
 API = "/api/v1/experiments"
@@ -174,6 +175,20 @@ def test_pictures(client: TestClient, trained: int, what: str) -> None:
 )
 def test_a_gallery_says_which_mistakes_it_shows(client: TestClient, trained: int, query: str, words: str) -> None:
     assert words in client.get(f"{API}/{trained}/mistakes.svg{query}").text
+
+
+@pytest.mark.parametrize(
+    ("matrix", "legend"),
+    [
+        ([[3, 1], [0, 9]], "blue right, full at 100%; orange wrong, full at 25.0%, the largest."),
+        ([[0, 4], [0, 9]], "full at 100%: blue right, orange wrong."),
+        ([[4, 0], [0, 0]], "blue right, full at 100%; nothing is wrong."),
+    ],
+)
+def test_the_legend_of_a_confusion_matrix_says_at_which_share_a_colour_is_full(
+    matrix: list[list[int]], legend: str
+) -> None:
+    assert legend_of(np.array(matrix)).endswith(legend)
 
 
 def test_images_of_every_split_by_position(client: TestClient, trained: int) -> None:

@@ -49,6 +49,13 @@ def test_the_png_holds_the_tiles_unblurred(shape: tuple[int, ...], scaling: str)
     assert contains(picture, tiles.mosaic(grid, 6, gap))
 
 
+def test_the_lightest_tile_is_told_from_the_white_sheet() -> None:
+    picture = pixels_of(render_kernels(np.array([0.0, 1.0]).reshape(2, 1, 1, 1), title="#1 baseline", scale=4))
+    white = np.full((4, 4, 3), 255, np.uint8)
+    framed = np.pad(white, ((1, 1), (1, 1), (0, 0)), constant_values=tiles.FRAME[0])
+    assert contains(picture, framed)
+
+
 def test_the_svg_holds_the_same_picture_marked_as_not_to_be_smoothed() -> None:
     kernels = weight(8, 3, 3, 3)
     svg = render_kernels(kernels, title="#1 baseline", format="svg", scale=5).decode()
@@ -125,7 +132,7 @@ def test_what_has_no_kernels_is_refused() -> None:
         render_kernels(weight(2, 3, 3, 3), title="t", scaling="global")
     with pytest.raises(InvalidRequest, match="scale is 0"):
         render_kernels(weight(2, 3, 3, 3), title="t", scale=0)
-    with pytest.raises(InvalidRequest, match="30310 x 30310 pixels"):
+    with pytest.raises(InvalidRequest, match="30312 x 30312 pixels"):
         render_kernels(weight(64, 64, 7, 7), title="t", scale=64)
 
 
