@@ -61,7 +61,7 @@ class GraphedSteps:
 
     def __init__(self, state: TrainingState, record_graph: Callable[[Compute], Compute] | None = None) -> None:
         self.state = state
-        self.record_graph = record_graph or record_on_cuda
+        self.record_graph = record_graph or CudaRecorder(state.device)
         self.recordings: dict[tuple[torch.Size, bool], _Recording] = {}
         self.failure: str | None = None
         """The reason why recording failed."""
@@ -116,23 +116,50 @@ class GraphedSteps:
         return _Recording(fixed.images, fixed.labels, run, written["logits"], written["grad_norm"])
 
 
-def record_on_cuda(compute: Compute) -> Compute:
-    """Record the kernels that `compute` launches; the returned function replays them."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP_STEPS):
-            compute()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        compute()
-    return graph.replay
+class CudaRecorder:
+    """Records the kernels that a function launches; the function it returns replays them.
+
+    Recordings are replayed one after the other, and none needs what another left, so they share their memory.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        with torch.cuda.device(device):
+            self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            """For all recordings and their warm-up: autograd keeps to the stream on which it first saw a weight."""
+            self.pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, compute: Compute) -> Compute:
+        """Record. Raises RuntimeError if something cannot be recorded; steps can be computed eagerly after it."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.device):
+            usual = torch.cuda.current_stream()
+            self.stream.wait_stream(usual)
+            with torch.cuda.stream(self.stream):
+                for _ in range(WARM_UP_STEPS):
+                    compute()
+            usual.wait_stream(self.stream)
+            try:
+                # thread_local: another thread may prepare the next batches meanwhile, and allocate memory for them
+                with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+                    compute()
+            except RuntimeError:
+                _leave_recording(usual)
+                raise
+        return graph.replay
+
+
+def _leave_recording(usual: torch.cuda.Stream) -> None:
+    """Undo what a recording that failed leaves behind: its stream, a random state that is being recorded, memory."""
+    torch.cuda.set_stream(usual)
+    torch.cuda.default_generators[usual.device_index].graphsafe_set_state(torch.Generator(usual.device))
+    torch.cuda.empty_cache()
 
 
 class _Snapshot:
     """A copy of all that a step changes, restored in place: recordings refer to these tensors by address."""
 
+    @torch.no_grad()  # a copy with a gradient would keep autograd's nodes of the weights, on a stream not recorded
     def __init__(self, state: TrainingState) -> None:
         self.state = state
         self.saved = [(tensor, tensor.clone()) for tensor in self._tensors()]

@@ -11,12 +11,14 @@ import torch
 
 from models.settings import Settings
 from tests.worker.training.tiny import figures, images, run, spec
-from worker.training import build, engine
+from worker.training import build, engine, graphs, tuning
 from worker.training.engine import train
 from worker.training.graphs import GraphedSteps, can_be_recorded
 from worker.training.guard import DeferredFiniteGuard
 from worker.training.precision import MixedPrecision, Precision
 from worker.training.sink import MemorySink
+from worker.training.state import TrainingState
+from worker.training.step import optimizer_step
 from worker.training.tuning import choose_tuning
 
 CPU = torch.device("cpu")
@@ -137,6 +139,38 @@ def test_steps_recorded_on_a_gpu_give_the_same_run(tmp_path: Path, gpu: torch.de
         found.append(figures(sink.epochs))
     for ours, theirs in zip(*found, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_steps_that_a_gpu_cannot_record_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reading(state: TrainingState, loss: torch.Tensor) -> torch.Tensor:
+        loss.item()  # waits for the device, which no recording may
+        return optimizer_step(state, loss)
+
+    monkeypatch.setattr(graphs, "optimizer_step", reading)
+    found = []
+    for cuda_graphs in (False, True):
+        sink = MemorySink()
+        outcome = train(spec(), images(), sink, tmp_path / str(cuda_graphs), device="cuda", cuda_graphs=cuda_graphs)
+        assert outcome.status == "completed"
+        found.append(figures(sink.epochs))
+    assert "captur" in sink.environments[-1]["cuda_graphs"]
+    for ours, theirs in zip(*found, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpu")
+def test_steps_are_recorded_while_a_thread_prepares_the_next_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "DEVICE_SHARE", 0.0)  # no image may stay on the device
+    monkeypatch.setattr(tuning, "GPU_CHUNK", 40 * 16**2)
+    sink = MemorySink()
+    train(spec(), images(), sink, tmp_path, device="cuda", cuda_graphs=True)
+    assert sink.environments[-1]["cuda_graphs"] == "recorded"
+    assert sink.environments[-1]["tuning"]["prefetch"]
 
 
 @pytest.mark.gpu
