@@ -278,7 +278,7 @@ def _speed_beside(gate: threading.Barrier, body: dict[str, Any], device: str) ->
     dataset = load_dataset("cifar10", get_settings())
     torch.zeros(1, device=device)
     gate.wait()
-    return trained(body, dataset, device)[1].epochs[1].images_per_second
+    return trained(body, dataset, device, cuda_graphs=True)[1].epochs[1].images_per_second
 
 
 Check = Callable[[ImageDataset, str, float], Answer]
