@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.probabilities import Floats, log_sum_exp, softmax
-from models.evaluation.unknown import UnknownScore, fit_unknown_score, lowest_keeping
+from models.evaluation.unknown import UnknownScore, fit_unknown_score, threshold_keeping
 from models.plain import JsonObject
 
 NUM_BINS = 15
@@ -79,7 +79,7 @@ def calibrate(
     before, after, energies = softmax(logits), softmax(logits, temperature), energy(logits)
     return Calibration(
         temperature=temperature,
-        energy_threshold=lowest_keeping(energies, KEPT),
+        energy_threshold=threshold_keeping(energies, KEPT),
         num_images=len(labels),
         accuracy=float((before.argmax(axis=1) == labels).mean()),
         confidence=float(before.max(axis=1).mean()),

@@ -105,16 +105,21 @@ def fit_unknown_score(statistics: Floats, energies: Floats, kept: float) -> Unkn
         threshold=math.inf,
     )
     found = replace(found, distance=_spread(found.distances(statistics)))
-    return replace(found, threshold=lowest_keeping(found.score(statistics, energies), kept))
+    return replace(found, threshold=threshold_keeping(found.score(statistics, energies), kept))
 
 
 def _spread(values: Floats) -> Spread:
     return Spread(float(values.mean()), max(float(values.std()), LEAST_SPREAD))
 
 
-def lowest_keeping(scores: Floats, kept: float) -> float:
-    """The lowest score of an image such that at least a part `kept` of all have no higher one."""
-    return float(np.sort(scores)[max(0, math.ceil(kept * len(scores)) - 1)])
+def threshold_keeping(scores: Floats, kept: float) -> float:
+    """A number that at least a part `kept` of the scores do not exceed, and no more of them than needed.
+
+    Halfway between two of them, so that sums that are rounded differently elsewhere put no image on the other side.
+    """
+    highest = np.sort(scores)[max(0, math.ceil(kept * len(scores)) - 1)]
+    higher = scores[scores > highest]
+    return float((highest + higher.min()) / 2 if len(higher) else highest)
 
 
 def image_statistics(images: NDArray[np.uint8]) -> Floats:

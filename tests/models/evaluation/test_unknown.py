@@ -13,7 +13,7 @@ from models.evaluation.unknown import (
     UnknownScore,
     fit_unknown_score,
     image_statistics,
-    lowest_keeping,
+    threshold_keeping,
 )
 
 RNG = np.random.default_rng(0)
@@ -46,14 +46,23 @@ def test_numbers_that_never_vary_are_no_fault_and_any_other_value_of_them_is_far
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=60), st.floats(0.01, 1))
-def test_the_threshold_keeps_the_part_that_it_should_and_is_the_lowest_that_does(
+def test_the_threshold_keeps_the_part_that_it_should_and_no_more(
     values: list[float], kept: float
 ) -> None:
     scores = np.array(values)
-    threshold = lowest_keeping(scores, kept)
+    threshold = threshold_keeping(scores, kept)
     assert (scores <= threshold).mean() >= kept - 1e-12
-    lower = scores[scores < threshold]
-    assert len(lower) < kept * len(scores) + 1e-9
+    highest = scores[scores <= threshold].max()
+    assert (scores < highest).sum() < kept * len(scores) + 1e-9
+
+
+def test_rounding_on_another_processor_puts_no_validation_image_above_the_threshold() -> None:
+    scores = np.random.default_rng(0).normal(size=600)
+    known = scores <= threshold_keeping(scores, 0.95)
+    for change in (1 + 1e-6, 1 - 1e-6):
+        assert np.array_equal(scores * change <= threshold_keeping(scores, 0.95), known)
+    assert threshold_keeping(np.array([4.0, 1, 2, 2, 3]), 0.5) == 2.5
+    assert threshold_keeping(np.array([4.0, 1, 2]), 1) == 4, "none is higher"
 
 
 @pytest.mark.parametrize(("channels", "side"), [(3, 32), (1, 28), (3, 8), (3, 1), (1, 2), (3, 33), (3, 100)])
