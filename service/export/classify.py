@@ -1,5 +1,6 @@
 """classify.py IMAGE...: label and probabilities of image files. Needs onnxruntime and Pillow alone."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -14,24 +15,23 @@ NETWORK = onnxruntime.InferenceSession(Path(__file__).with_name("network.onnx"),
 
 
 def read(path):  # an image as the network takes it: its first frame, upright, on white, made a square
-    image = Image.open(path)
+    exif = (image := Image.open(path)).info.get("exif", b"")
     image.draft(None, (3 * SIDE, 3 * SIDE))
-    exif = image.info.get("exif", b"")
     if image.mode.startswith("I;16"):
         image = Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     elif image.has_transparency_data:
         clear, image = image.convert("RGBA"), Image.new("RGB", image.size, "white")
         image.paste(clear, mask=clear.getchannel("A"))
-    (width, height), short = image.size, min(image.size)
-    middle = ((width - short) / 2, (height - short) / 2, (width + short) / 2, (height + short) / 2)
-    box = middle if FIT == "crop" else (0, 0, width, height)
+    left, top = ((length - min(image.size)) / 2 if FIT == "crop" else 0 for length in image.size)
+    box = (left, top, image.width - left, image.height - top)
     size = [max(1, round(SIDE / max(image.size) * length)) if FIT == "pad" else SIDE for length in image.size]
     inner = image.convert("RGB").convert(MODE).resize(size, Image.Resampling.BILINEAR, box)
     square = Image.new(MODE, (SIDE, SIDE))
     square.paste(inner, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
     square.info["exif"] = exif
-    pixels = np.asarray(ImageOps.exif_transpose(square))
-    return np.repeat(pixels[None], SEEN["channels"], 0) if MODE == "L" else pixels.transpose(2, 0, 1)
+    with contextlib.suppress(Exception):  # damaged EXIF: as if there were none
+        square = ImageOps.exif_transpose(square)
+    return np.asarray(square.convert("RGB")).transpose(2, 0, 1)[: SEEN["channels"]]
 
 
 for name in sys.argv[1:] or sys.exit(__doc__):

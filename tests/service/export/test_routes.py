@@ -107,7 +107,7 @@ def test_the_bundles_program_alone_gives_the_served_labels_of_a_thousand_images(
     folder = tmp_path / f"experiment-{small.id}-best"
     program = folder / "classify.py"
     assert len(program.read_text().splitlines()) <= 40
-    images = random_images(992, small.preprocessing)
+    images = random_images(990, small.preprocessing)
     files = {f"{number:03d}.png": as_png(image) for number, image in enumerate(images)}
     rng = np.random.default_rng(3)
     photo = Image.fromarray(rng.integers(0, 256, (12, 20, 3), dtype=np.uint8)).resize((400, 240))
@@ -124,6 +124,8 @@ def test_the_bundles_program_alone_gives_the_served_labels_of_a_thousand_images(
         ("f.webp", photo, {}),
         ("g.jpg", photo.convert("CMYK"), {}),
         ("h.bmp", photo.convert("L"), {}),
+        ("i.jpg", photo, {"exif": b"Exif\0\0no TIFF header"}),
+        ("j.jpg", photo, {"exif": turned.tobytes()[:16]}),
     ):
         out = io.BytesIO()
         picture.save(out, {"jpg": "JPEG"}.get(name[2:], name[2:].upper()), **options)
