@@ -46,9 +46,7 @@ def test_numbers_that_never_vary_are_no_fault_and_any_other_value_of_them_is_far
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=60), st.floats(0.01, 1))
-def test_the_threshold_keeps_the_part_that_it_should_and_no_more(
-    values: list[float], kept: float
-) -> None:
+def test_the_threshold_keeps_the_part_that_it_should_and_no_more(values: list[float], kept: float) -> None:
     scores = np.array(values)
     threshold = threshold_keeping(scores, kept)
     assert (scores <= threshold).mean() >= kept - 1e-12
