@@ -48,7 +48,7 @@ def test_a_killed_training_process_is_gone_on_from_its_checkpoint_to_the_same_cu
     lab.wait_for(undisturbed, Status.COMPLETED)
     killed = lab.submit(epochs=6)
     lab.wait_for_epoch(killed, 2)
-    waiting = lab.submit(epochs=1)
+    waiting = lab.submit(**endless())
     os.kill(lab.training_process(killed), signal.SIGKILL)
     lab.wait_for(killed, Status.COMPLETED)
     lab.cancel(waiting)

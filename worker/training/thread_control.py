@@ -189,6 +189,8 @@ class ThreadControl:
         rose = self.threads < self._allowed and (speed > ROSE * reference or self._allowed > self._decided_for)
         waited = self.threads < self._allowed and self._clock() >= self._retry_at
         if (fell or rose or waited) and self._clock() >= self._patient_until:
+            if fell or rose:  # the load has changed, and may do so again
+                self._pause = 0.0
             threads, before = self._try(self._speeds()), self.threads
             if threads < before:
                 fallen = f": the speed had fallen to {speed / reference:.0%}" if fell else ""

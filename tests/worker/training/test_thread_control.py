@@ -285,6 +285,21 @@ def test_a_change_is_followed_by_trials_soon_again(alone: Callable[..., ThreadCo
         assert control.threads == 2
 
 
+def test_a_risen_speed_that_allows_no_more_threads_yet_is_followed_by_trials_soon(
+    alone: Callable[..., ThreadControl],
+) -> None:
+    clock = Clock()
+    load = Costly(clock, 0.3)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control, steps_left=10**6)
+        control.begin_training(START, "steps")
+        steps(control, clock, 1, 2000, 2.0)  # trials are ten minutes apart by now
+        steps(control, clock, 2001, 10, 1.1)
+        load.speedups[2, 1] = 1.5
+        steps(control, clock, 2011, 30, 1.0)
+        assert control.threads == 2
+
+
 def test_a_trial_without_a_sign_names_no_fallen_speed(alone: Callable[..., ThreadControl]) -> None:
     told: list[str] = []
     clock = Clock()
