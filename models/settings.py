@@ -20,12 +20,10 @@ from pydantic_core import ErrorDetails, PydanticUseDefault
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.addresses import normal_network, normal_origin, normal_prefix
+from models.client_settings import DEFAULT_URL, PREFIX, SECRETS, check_key, default_data_dir
 from models.errors import InvalidSettings
 from models.urls import absolute, mask, read_broker_url, read_database_url, read_lab_url
 
-PREFIX = "EPOCHAL_"
-SECRETS = Path("/run/secrets")
-"""Where containers are given secrets as files: epochal_broker_password holds what EPOCHAL_BROKER_PASSWORD would."""
 NEVER_SHOWN = ("api_key", "broker_password")
 DATABASE_FILE = "epochal.db"
 MOST_SECONDS = 1e8
@@ -51,7 +49,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-        default_factory=lambda: platformdirs.user_data_path("epochal"),
+        default_factory=default_data_dir,
         description="Folder of this lab's database, artifacts and broker files.",
     )
     cache_dir: Path = Field(
@@ -71,7 +69,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on; 0 for any free one.")
     workers: int = Field(default=1, ge=0, le=64, description="Training workers that `epochal up` starts.")
-    url: str = Field(default="http://127.0.0.1:8000", description="Address of the lab, for the CLI.")
+    url: str = Field(default=DEFAULT_URL, description="Address of the lab, for the CLI.")
     api_key: str | None = Field(default=None, description="The key that the CLI sends.")
     auth: bool = Field(default=False, description="Whether the API requires a key; always beyond loopback.")
     allowed_hosts: list[str] = Field(
@@ -250,15 +248,6 @@ def exit_for(error: InvalidSettings) -> NoReturn:
     """End the process with exit code 2 and one message, in place of a traceback that buries it."""
     sys.stderr.write(f"{error.title}: {error.detail}" + (f". {error.fix}\n" if error.fix else "\n"))
     sys.exit(2)
-
-
-def check_key(text: str) -> str:
-    """An API key as it can be sent in a header. Raises ValueError, which does not repeat the key."""
-    wrong = next((place for place, letter in enumerate(text) if not "!" <= letter <= "~"), None)
-    if wrong is not None:
-        what = "a line break or blank" if text[wrong].isspace() else "a character that no key has"
-        raise ValueError(f"a key as `epochal keys create` shows it; this one has {what} at position {wrong + 1}")
-    return text
 
 
 def _split_list(text: str) -> list[Any]:

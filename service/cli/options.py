@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.client_settings import ClientSettings, read_client_settings
 from models.errors import EpochalError
 from service.cli.output import set_json
 
@@ -51,16 +52,16 @@ def connect(url: str | None, api_key: str | None, data_dir: Path | None = None) 
 
     Raises LabNotRunning if a data directory was given and its lab is not running. Imports httpx: not for --help.
     """
-    settings = settings_for(data_dir, url=url, api_key=api_key)
+    settings = read_client_settings(url=url, api_key=api_key, data_dir=data_dir)
     from service.cli.client import Client
 
     named = names_a_lab(settings, url, data_dir)
     return Client(settings.url if named else _local_lab(settings), settings.api_key)
 
 
-def names_a_lab(settings: "Settings", url: str | None, data_dir: Path | None) -> bool:
+def names_a_lab(settings: ClientSettings, url: str | None, data_dir: Path | None) -> bool:
     """Whether a lab is given by its address; a --data-dir takes precedence over EPOCHAL_URL, as flags do."""
-    return "url" in settings.model_fields_set and (url is not None or data_dir is None)
+    return "url" in settings.given and (url is not None or data_dir is None)
 
 
 def settings_for(data_dir: Path | None, **flags: object) -> "Settings":
@@ -70,13 +71,13 @@ def settings_for(data_dir: Path | None, **flags: object) -> "Settings":
     return read_settings(data_dir=data_dir, **flags)
 
 
-def _local_lab(settings: "Settings") -> str:
+def _local_lab(settings: ClientSettings) -> str:
     """Return the address of the lab running on the data directory."""
     from service.lab.address import running_lab
 
     if found := running_lab(settings.data_dir):
         return str(found["url"])
-    if "data_dir" in settings.model_fields_set:
+    if "data_dir" in settings.given:
         raise LabNotRunning(
             f"no lab runs on {settings.data_dir} (--data-dir or EPOCHAL_DATA_DIR)",
             fix=f"Start it with `epochal up`, or give the address of another one: --url {settings.url}",

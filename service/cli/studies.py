@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.client_settings import read_client_settings
 from service.cli import options
 from service.cli.output import (
     Mode,
@@ -245,10 +246,11 @@ def _lab(
     from service.lab.address import running_lab
     from service.lab.lab import Lab, LabStopped
 
-    settings = options.settings_for(data_dir, url=url, api_key=api_key)
-    if options.names_a_lab(settings, url, data_dir) or running_lab(settings.data_dir):
+    known = read_client_settings(url=url, api_key=api_key, data_dir=data_dir)
+    if options.names_a_lab(known, url, data_dir) or running_lab(known.data_dir):
         yield options.connect(url, api_key, data_dir), 0
         return
+    settings = options.settings_for(data_dir, url=url, api_key=api_key)
     check_study(body, settings)
     settings = settings.model_copy(update={"host": "127.0.0.1", "port": 0, "workers": _num_workers(settings)})
     lab = Lab(settings, say=lambda text: errors.print(f"[yellow]{shown(text)}[/]"))

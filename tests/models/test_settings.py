@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from models import devices, urls
+from models.client_settings import ClientSettings, read_client_settings
 from models.devices import check_device, trains_on_cpu
 from models.errors import InvalidSettings
 from models.settings import NEVER_SHOWN, Settings, read_settings
@@ -221,6 +225,59 @@ def test_paths_are_absolute_wherever_they_come_from(tmp_path: Path, monkeypatch:
     for unusable in ("~nobody-has-this-name/lab", str(tmp_path / "loop" / "lab"), "latin-\udce9"):
         with pytest.raises(InvalidSettings, match="EPOCHAL_DATA_DIR"):
             read(monkeypatch, data_dir=unusable)
+
+
+LAB_URLS = [None, "", "  ", " http://lab/ ", "lab.example"]
+KEYS = [None, "", " a-key"]
+FOLDERS = [None, " ", " ~/here "]
+
+
+@pytest.mark.parametrize("other", [{}, {"EPOCHAL_PORT": "many"}])
+def test_what_a_client_needs_is_read_as_all_settings_are(
+    monkeypatch: pytest.MonkeyPatch, other: dict[str, str]
+) -> None:
+    """With no variable but its own, without pydantic; with others, by it."""
+
+    def client(**flags: Any) -> ClientSettings:
+        return read_client_settings(**{"url": None, "api_key": None, "data_dir": None, **flags})
+
+    def full(**flags: Any) -> ClientSettings:
+        found = read_settings(**flags)
+        given = found.model_fields_set & {"url", "api_key", "data_dir"}
+        return ClientSettings(found.url, found.api_key, found.data_dir, frozenset(given))
+
+    def outcome(read: Callable[..., ClientSettings], **flags: Any) -> ClientSettings | str:
+        try:
+            return read(**flags)
+        except InvalidSettings as error:
+            return error.detail
+
+    for name in [name for name in os.environ if name.startswith("EPOCHAL_")]:
+        monkeypatch.delenv(name)
+    for name, value in other.items():
+        monkeypatch.setenv(name, value)
+    names = ("EPOCHAL_URL", "epochal_api_key", "EPOCHAL_DATA_DIR")
+    for values in product(LAB_URLS, KEYS, FOLDERS):
+        with monkeypatch.context() as patched:
+            for name, value in zip(names, values, strict=True):
+                if value is not None:
+                    patched.setenv(name, value)
+            for flags in ({}, {"url": "flag"}, {"data_dir": Path("flag"), "api_key": "b"}):
+                assert outcome(client, **flags) == outcome(full, **flags), (values, flags)
+
+
+def test_a_client_with_the_usual_settings_does_not_wait_for_pydantic(tmp_path: Path) -> None:
+    program = (
+        "import sys; from models.client_settings import read_client_settings; from service.cli import options; "
+        "read_client_settings(url=None, api_key=None, data_dir=None); assert 'pydantic' not in sys.modules"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EPOCHAL_")}
+    subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, "EPOCHAL_URL": "http://lab", "PYTHONPATH": os.getcwd()},
+        cwd=tmp_path,
+        check=True,
+    )
 
 
 def test_every_setting_survives_the_way_through_the_environment(
