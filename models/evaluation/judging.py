@@ -52,10 +52,14 @@ def judge(
     return list(map(Judged, probabilities, calibrated, energies.tolist(), scores, known))
 
 
+class NotFinite(Conflict):
+    """Weights that have diverged: their logits are not finite."""
+
+
 def check_finite(logits: Sequence[NDArray[np.floating]], which: str, experiment_id: int) -> None:
-    """Refuse logits of weights that have diverged. Raises Conflict."""
+    """Refuse logits of weights that have diverged. Raises NotFinite."""
     if logits and not np.isfinite(np.stack(logits)).all():
-        raise Conflict(
+        raise NotFinite(
             f"the {which} weights of experiment {experiment_id} give no finite prediction",
-            fix="ask the best weights, or train at a lower learning rate",
+            fix="train at a lower learning rate",
         )

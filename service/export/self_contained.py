@@ -3,12 +3,29 @@
 import json
 from collections.abc import Iterator
 
+from models.errors import Conflict
 from service.predictions.session import read_tensors
 from service.predictions.weights import Weights
 
+MOST_BYTES = 2**31 - 1
+"""Of a message of Protocol Buffers, which an ONNX file is: no program reads a larger one.
+https://protobuf.dev/programming-guides/proto-limits/"""
+ROOM = 10_000_000
+"""More bytes than are added to graph and weights: names and sizes of tensors, classes."""
+
 
 def self_contained(graph: bytes, weights: Weights, data: bytes) -> Iterator[bytes]:
-    """Yield an ONNX file of the graph with its weights inside, piece by piece.
+    """An ONNX file of a graph with its weights inside, piece by piece. Raises Conflict where it would be too large."""
+    if len(graph) + len(data) + ROOM > MOST_BYTES:
+        raise Conflict(
+            f"the weights have {len(data) / 1e9:.1f} GB, and an ONNX file with weights inside has at most 2 GiB",
+            fix="download format=safetensors or format=served, or classify with `epochal classify --csv`",
+        )
+    return _parts(graph, weights, data)
+
+
+def _parts(graph: bytes, weights: Weights, data: bytes) -> Iterator[bytes]:
+    """Yield the file's pieces.
 
     Protocol Buffers merges messages that follow each other, so each tensor is a message of its own behind the graph's,
     and no more than one of them is held twice. https://protobuf.dev/programming-guides/encoding/#last-one-wins

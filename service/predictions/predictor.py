@@ -12,14 +12,14 @@ from onnxruntime import InferenceSession
 
 from models.errors import CorruptFile, InvalidRequest
 from models.evaluation.calibration import Calibration
-from models.evaluation.judging import Judged, check_finite, judge
+from models.evaluation.judging import Judged, NotFinite, check_finite, judge
 from models.settings import Settings
 from models.store import Store
 from models.store.stamps import Stamps
 from service.predictions.calibration import find_calibration
 from service.predictions.graphs import Graphs
 from service.predictions.session import compute_logits, start_session
-from service.predictions.weights import READ_ATTEMPTS, Weights, find_record, read_weights
+from service.predictions.weights import READ_ATTEMPTS, Weights, find_record, finite_other, read_weights
 
 MAX_NETWORKS = 6
 MAX_BYTES = 600_000_000
@@ -131,7 +131,13 @@ class Predictor:
         for image in images:
             if image.shape != expected:
                 raise InvalidRequest(f"an image has the shape {image.shape}; this network takes {expected}")
-        return served.judge(images)
+        try:
+            return served.judge(images)
+        except NotFinite as error:
+            number, which = served.weights.experiment_id, served.weights.which
+            if (other := finite_other(self._store, number, which, self._experiments_dir)) is not None:
+                error.fix = f"its {other} weights are finite: ask experiment {number} with weights={other}"
+            raise
 
     def close(self) -> None:
         """Release the networks."""

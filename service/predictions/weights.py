@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from models.errors import Conflict, CorruptFile, InvalidRequest
 from models.preprocessing import Preprocessing, WeightsDescription
 from models.spec.model import NetworkSpec
@@ -12,9 +14,10 @@ from models.spec.parse import load_model
 from models.store import Store, artifacts, experiments
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
-from service.predictions.session import UNREADABLE
+from service.predictions.session import UNREADABLE, read_tensors
 
 KINDS = {"best": ArtifactKind.WEIGHTS_BEST, "last": ArtifactKind.WEIGHTS_LAST}
+OTHER = {"best": "last", "last": "best"}
 READ_ATTEMPTS = 5
 
 
@@ -44,10 +47,23 @@ def find_record(store: Store, experiment_id: int, which: str) -> ArtifactRecord:
         if found is not None:
             return found
         status = experiments.get(session, experiment_id).status
+        other = OTHER[which]
+        has_other = artifacts.newest(session, experiment_id, KINDS[other]) is not None
+    fix = f"ask for its {other} weights: weights={other}" if has_other else "wait until its first epoch has ended"
     raise Conflict(
         f"experiment {experiment_id} is {status} and has no {which} weights" + ("" if status.terminal else " yet"),
-        fix=None if status.terminal else "wait until its first epoch has ended",
+        fix=None if status.terminal and not has_other else fix,
     )
+
+
+def finite_other(store: Store, experiment_id: int, which: str, experiments_dir: Path) -> str | None:
+    """Which other weights of an experiment, "best" or "last", have finite values alone; None if there are none."""
+    other = OTHER[which]
+    try:
+        _, data = read_weights(find_record(store, experiment_id, other), other, experiments_dir)
+        return other if all(np.isfinite(tensor).all() for tensor in read_tensors(data).values()) else None
+    except (Conflict, CorruptFile, *UNREADABLE):
+        return None
 
 
 def read_weights(record: ArtifactRecord, which: str, experiments_dir: Path) -> tuple[Weights, bytes]:

@@ -17,6 +17,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from models.data.decoding import decode_image, open_image
+from service.export import self_contained
 from tests.service.explanations.planted import MODEL, as_png
 from tests.service.lab_of_one import Filled
 from tests.service.predictions.trained import Lab, Trained, random_images
@@ -67,6 +68,20 @@ def test_what_cannot_be_exported_says_why(client: TestClient, trained: Trained) 
     (trained.path / "weights-best.safetensors").write_bytes(b"damaged")
     answer = client.get(f"{API}/{trained.id}/export")
     assert (answer.status_code, "do not match their digest" in answer.json()["detail"]) == (409, True)
+
+
+def test_a_network_that_an_onnx_file_cannot_hold_says_which_formats_can(
+    client: TestClient, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RegNet-y-128gf and ViT-H have 2.5 GB of weights: files that no program could read were sent."""
+    monkeypatch.setattr(self_contained, "MOST_BYTES", self_contained.ROOM)
+    for form in ("onnx", "bundle"):
+        answer = client.get(f"{API}/{trained.id}/export?format={form}")
+        assert answer.status_code == 409
+        assert "an ONNX file with weights inside has at most 2 GiB" in answer.json()["detail"]
+        assert "format=safetensors" in answer.json()["fix"]
+    for form in ("safetensors", "served"):
+        assert client.get(f"{API}/{trained.id}/export?format={form}").status_code == 200
 
 
 # The bundle

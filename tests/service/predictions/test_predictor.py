@@ -219,6 +219,25 @@ def test_weights_that_give_nan_say_so(lab: Lab, predictor: Predictor) -> None:
         probabilities_of(predictor, predictor.find(trained.id), random_images(1, trained.preprocessing))
 
 
+@pytest.mark.parametrize(("which", "other"), [("best", "last"), ("last", "best")])
+def test_a_conflict_about_diverged_weights_names_the_others_where_they_may_work(
+    lab: Lab, predictor: Predictor, which: str, other: str
+) -> None:
+    trained = lab.train(which=other)
+    images = random_images(1, trained.preprocessing)
+    with pytest.raises(Conflict, match=f"has no {which} weights") as missing:
+        predictor.find(trained.id, which)
+    assert missing.value.fix == f"ask for its {other} weights: weights={other}"
+    lab.save(with_nan(trained), which=which, graph=False)
+    with pytest.raises(Conflict, match=f"the {which} weights .* no finite prediction") as diverged:
+        probabilities_of(predictor, predictor.find(trained.id, which), images)
+    assert diverged.value.fix == f"its {other} weights are finite: ask experiment {trained.id} with weights={other}"
+    lab.save(trained, which=other, graph=False)  # which are not finite either, by now
+    with pytest.raises(Conflict, match="no finite prediction") as both:
+        probabilities_of(predictor, predictor.find(trained.id, which), images)
+    assert both.value.fix == "train at a lower learning rate"
+
+
 def test_what_is_not_there_is_named(lab: Lab, predictor: Predictor) -> None:
     with pytest.raises(NotFound):
         predictor.find(99)
