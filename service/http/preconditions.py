@@ -1,7 +1,7 @@
 """Conditional changes (RFC 9110, 13.1): a request with If-Match changes only what the client has seen.
 
-GET answers with a strong ETag, a digest of the document. A PATCH, PUT or DELETE that carries it in If-Match is refused
-with 412 where the document is another by now, so that nobody overwrites a change that they do not know of.
+GET answers with a strong ETag, a digest of the document. A PATCH, PUT, DELETE or rollback that carries it in If-Match
+is refused with 412 where the document is another by now, so that nobody overwrites a change that they do not know of.
 """
 
 import hashlib

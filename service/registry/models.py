@@ -80,9 +80,10 @@ class Models:
         with self.store.reading() as session:
             return model_document(registry.current(session, name))
 
-    def rollback(self, name: str, to: int | None) -> ModelDocument:
-        """Serve the previous version again, or an earlier one by its number."""
+    def rollback(self, name: str, to: int | None, when: Precondition = ANYTHING) -> ModelDocument:
+        """Serve the previous version again, or an earlier one by its number. Raises PreconditionFailed."""
         with self.store.writing() as session:
+            when.check(lambda: model_document(registry.current(session, name)))
             return model_document(registry.rollback(session, name, to))
 
     def withdraw(self, name: str, version: int) -> None:

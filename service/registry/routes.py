@@ -94,17 +94,23 @@ async def _without_body(request: Request) -> None:
         raise InvalidRequest("a rollback takes no body", fix="name the version in the address: POST .../rollback?to=1")
 
 
-@router.post("/{name}/rollback", dependencies=[Depends(_without_body)], responses=problems(401, 403, 404, 409, 422))
+@router.post(
+    "/{name}/rollback", dependencies=[Depends(_without_body)], responses=problems(401, 403, 404, 409, 412, 422)
+)
 def rollback_model(
     name: Name,
     models: ModelsDep,
+    response: Response,
+    when: PreconditionDep,
     _: Annotated[None, WritePlace],
     to: Annotated[
         int | None, Query(ge=1, le=MAX_ID, description="An earlier version; the one before if not given.")
     ] = None,
 ) -> ModelDocument:
     """Withdraw the version that is served, and serve the previous one again."""
-    return models.rollback(name, to)
+    document = models.rollback(name, to, when)
+    response.headers["ETag"] = version_of(document)
+    return document
 
 
 @router.delete("/{name}/versions/{version}", status_code=204, responses=problems(401, 403, 404, 409))

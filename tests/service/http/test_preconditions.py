@@ -124,6 +124,18 @@ def test_a_name_that_is_not_there_is_made_only_without_if_match(client: TestClie
     assert client.get(fresh).json()["version"] == 1
 
 
+def test_of_two_rollbacks_of_what_both_have_seen_one_is_made(client: TestClient, filled: Filled) -> None:
+    case = a_model(client, filled)
+    body = client.get(case.address).json()["experiment_id"]
+    for _ in range(2):
+        client.put(case.address, json={"experiment_id": body})
+    seen = {"If-Match": client.get(case.address).headers["etag"]}
+    first, second = (client.post(f"{case.address}/rollback", headers=seen) for _ in range(2))
+    assert (first.status_code, second.status_code, second.json()["code"]) == (200, 412, "precondition-failed")
+    assert client.get(case.address).headers["etag"] == first.headers["etag"]
+    assert client.get(case.address).json()["version"] == first.json()["version"]
+
+
 def test_an_upload_for_another_version_is_refused_before_its_body_is_read(client: TestClient, filled: Filled) -> None:
     case = a_dataset(client, filled)
     assert case.change(client, {"If-Match": OTHER, "Content-Type": "application/zip"}).status_code == 412
