@@ -32,7 +32,7 @@ def main() -> None:
     try:
         # httpx imports its own command line, click and pygments with it, if it can; this makes it go without.
         sys.modules["httpx._main"] = None  # type: ignore[assignment]
-        from service.cli.main import app_for
+        from service.cli.commands import app_for
 
         app = app_for(sys.argv[1] if len(sys.argv) > 1 else "")
         gc.freeze()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import typer
 
 from models.errors import InvalidRequest
-from service.cli.output import visible
+from service.cli.visible import visible
 
 if TYPE_CHECKING:
     from service.cli.client import Client

@@ -15,8 +15,9 @@ import typer
 
 from models.errors import CorruptFile, EpochalError
 from models.text import plural
-from service.cli.output import Mode, errors, print_json, say, visible
+from service.cli.output import Mode, errors, print_json, say
 from service.cli.prediction_table import Table, cell
+from service.cli.visible import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress

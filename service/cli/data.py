@@ -11,20 +11,9 @@ import typer
 
 from models.errors import EpochalError
 from service.cli import fetching, options
-from service.cli.output import (
-    SEVERITY_STYLES,
-    Mode,
-    age,
-    duration,
-    errors,
-    pairs,
-    print_json,
-    say,
-    shown,
-    table,
-    visible,
-)
+from service.cli.output import SEVERITY_STYLES, Mode, age, duration, errors, pairs, print_json, say, shown, table
 from service.cli.several import each
+from service.cli.visible import visible
 
 if TYPE_CHECKING:
     from service.cli.client import Client

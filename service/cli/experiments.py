@@ -15,14 +15,9 @@ from service.cli.experiment_output import (
     show_experiment,
     stability_text,
 )
-from service.cli.output import (
-    Mode,
-    print_json,
-    say,
-    table,
-    visible,
-)
+from service.cli.output import Mode, print_json, say, table
 from service.cli.several import each
+from service.cli.visible import visible
 
 Spec = Annotated[
     str, typer.Argument(metavar="SPEC", help="A YAML or JSON file, - for standard input, or a preset's name.")

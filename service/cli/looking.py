@@ -8,8 +8,9 @@ import typer
 from models.errors import EpochalError
 from service.cli import options
 from service.cli.models import address_of
-from service.cli.output import Mode, print_json, say, visible
+from service.cli.output import Mode, print_json, say
 from service.cli.pictures import picture_path, save
+from service.cli.visible import visible
 
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", exists=True, dir_okay=False, help="An image file.")]
 Weights = Annotated[str, typer.Option(help="best or last.")]

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from models import text
 from models.errors import EpochalError
+from service.cli.visible import INVISIBLE, visible
 
 STATUS_STYLES = {
     "queued": "dim",
@@ -43,10 +44,6 @@ console = Console(
 )
 errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
-INVISIBLE = "\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-"""What a terminal obeys or hides beside C0: DEL and C1, marks and overrides of writing direction, separators, halves of
-surrogate pairs (as which bytes of a file name that are not UTF-8 arrive)."""
-_FOR_PEOPLE = re.compile(f"[\u0000-\u001f{INVISIBLE}]")
 _FOR_SCRIPTS = re.compile(f"[{INVISIBLE}]")
 
 
@@ -62,21 +59,9 @@ def set_json(value: bool) -> bool:
     return value
 
 
-def visible(text: object) -> str:
-    """Escape control characters, direction marks and line breaks, so that text cannot control the terminal."""
-    return _FOR_PEOPLE.sub(_escape, str(text))
-
-
 def shown(text: object) -> str:
     """Escape `visible` text for rich's markup, so that brackets are printed literally."""
     return escape(visible(text))
-
-
-def _escape(match: re.Match[str]) -> str:
-    letter = match[0]
-    if "\udc80" <= letter <= "\udcff":  # a byte of a file name that is no UTF-8
-        return f"\\x{ord(letter) - 0xDC00:02x}"
-    return ascii(letter)[1:-1]
 
 
 def say(text: str, style: str | None = None) -> None:

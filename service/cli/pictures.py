@@ -12,8 +12,9 @@ from models.model_names import NAME
 from service.cli import options
 from service.cli.classify_folder import IMAGE_SUFFIXES, classify_folder
 from service.cli.models import address_of
-from service.cli.output import Mode, age, console, figure, print_json, say, shown, table, visible
+from service.cli.output import Mode, age, console, figure, print_json, say, shown, table
 from service.cli.retrying import with_retries
+from service.cli.visible import visible
 
 if TYPE_CHECKING:
     from service.cli.client import Client

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from models.errors import EpochalError
-from service.cli.output import visible
+from service.cli.visible import visible
 
 FORMULA = ("=", "+", "-", "@", "'")
 """Spreadsheets take text that begins with one of these for a formula, unless a quote precedes it."""

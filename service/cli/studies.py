@@ -12,20 +12,10 @@ import typer
 
 from models.client_settings import read_client_settings
 from service.cli import options
-from service.cli.output import (
-    Mode,
-    age,
-    duration,
-    errors,
-    print_json,
-    say,
-    shown,
-    status_text,
-    table,
-    visible,
-)
+from service.cli.output import Mode, age, duration, errors, print_json, say, shown, status_text, table
 from service.cli.several import each
 from service.cli.study_output import show_study
+from service.cli.visible import visible
 
 if TYPE_CHECKING:
     from models.settings import Settings

@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.cli.main import app, app_for
+from service.cli.commands import COMMANDS, GROUPS, app_for
+from service.cli.main import app
 
 
 def exit_code(built: typer.Typer, *arguments: str) -> int:
@@ -16,7 +17,8 @@ def exit_code(built: typer.Typer, *arguments: str) -> int:
 
 @pytest.mark.parametrize("name", ["", "--help", "clasify", "classify_folder"])
 def test_all_commands_are_there_unless_one_of_them_is_named(name: str) -> None:
-    assert app_for(name) is app
+    help_text = CliRunner().invoke(app_for(name), ["--help"], env={"COLUMNS": "200"}).stdout
+    assert all(f"\u2502 {one} " in help_text for one in [*COMMANDS, *GROUPS])
     assert "Did you mean" in CliRunner().invoke(app_for(name), ["clasify"]).stderr
 
 
@@ -31,12 +33,12 @@ def test_the_command_that_is_named_is_the_only_one(named: list[str]) -> None:
 
 INTERRUPTED = """
 import epochal_command
-import service.cli.main
+import service.cli.commands
 
 def interrupt(name):
     raise KeyboardInterrupt
 
-service.cli.main.app_for = interrupt
+service.cli.commands.app_for = interrupt
 epochal_command.main()
 """
 
