@@ -98,3 +98,4 @@ def test_images_are_classified_by_a_models_name(run: Run) -> None:
     assert "which weights" in run("classify", "reds", "cat.png", "--weights", "last", expect=2).stderr
     Path("reds").mkdir()
     assert "holds no images" in run("classify", "reds", "cat.png", expect=2).stderr, "a folder of that name is meant"
+    run("model", "delete", "reds")  # the lab is the other tests' too
