@@ -4,10 +4,11 @@
 
 Closed loop: each of 1, 8 or 64 clients sends its next upload when it has the answer to its last one. The lab is what
 `epochal up` starts. The rivals are FastAPI with torch in an endpoint of fifteen lines (benchmarks/serving_rival.py) and
-LitServe with batches of 16 (benchmarks/serving_litserve.py), which is installed into build/ for it. All run at once
-and are asked in turn, in short rounds, so that what else the machine does meets all of them; in turn with them the
-ceiling decodes and predicts on all cores without HTTP. Networks have random weights: how long one takes does not depend
-on them.
+LitServe with batches of 16 (benchmarks/serving_litserve.py), which is installed into build/ for it. They are asked in
+turn, in short rounds, so that what else the machine does meets all of them; those that are not asked are stopped. The
+ceiling decodes and predicts on all cores without HTTP, right before and right after each turn of the lab's: the lab's
+share of it is the median of the rounds' shares. Networks have random weights: how long one takes does not depend on
+them.
 
 Parts of their own: --beside-training (predictions while a worker trains), --soak (memory over 100,000 requests),
 --folder (`epochal classify` of 10,000 images).
@@ -17,6 +18,8 @@ import argparse
 import json
 import os
 import platform
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,10 +30,11 @@ from typing import Any
 
 from benchmarks import serving_parts
 from benchmarks.serving_ceiling import ceiling
-from benchmarks.serving_lab import Answers, address_of, ask, form_of, lab, process, warm_up
+from benchmarks.serving_lab import Answers, address_of, ask, form_of, lab, process, running, warm_up
 from benchmarks.serving_networks import CASES
 from models.cores import usable_cores
 
+OWN = "epochal"
 CLIENTS = (1, 8, 64)
 REPOSITORY = Path(__file__).parent.parent
 LITSERVE = "litserve==0.2.19"
@@ -62,35 +66,41 @@ def measure(rounds: int, seconds: float, cases: Sequence[str]) -> list[dict[str,
     with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
         folder = Path(text)
         started = stack.enter_context(lab(folder))
-        files = {name: folder / f"{name}.json" for name in RIVALS}
+        pids, files = {OWN: started.pid}, {name: folder / f"{name}.json" for name in RIVALS}
         for name, (module, environment) in RIVALS.items():
             packages = [install_litserve()] if name == "litserve" else []
             variables = {**environment, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *packages])}
-            stack.enter_context(process(sys.executable, "-m", module, str(files[name]), **variables))
-        rivals = {name: address_of(file) for name, file in files.items()}
+            pids[name] = stack.enter_context(process(sys.executable, "-m", module, str(files[name]), **variables)).pid
+        urls = {OWN: started.url, **{name: address_of(file) for name, file in files.items()}}
         best = stack.enter_context(ceiling())
         for number, case in enumerate(CASES):
             if case not in cases:
                 continue
             body = form_of(case)
-            places = {name: (url, f"/predict/{number}") for name, url in rivals.items()}
-            places = {"epochal": (started.url, started.path(case)), **places}
-            for url, path in places.values():
-                warm_up(url, path, body)
+            paths = {OWN: started.path(case), **dict.fromkeys(RIVALS, f"/predict/{number}")}
+            for name, url in urls.items():
+                with running(pids[name]):
+                    warm_up(url, paths[name], body)
             best.per_second(case, 0.1)
             for clients in CLIENTS:
-                found = {name: Answers() for name in places}
-                most = []
+                found = {name: Answers() for name in urls}
+                most, shares = list[float](), list[float]()
                 for _ in range(rounds):
-                    for name, (url, path) in places.items():
-                        found[name].add(ask(url, path, body, clients, seconds))
-                    most.append(best.per_second(case, seconds / 2))
-                rows.append(_row(case, clients, found, sum(most) / len(most)))
+                    around = [best.per_second(case, seconds / 2)]
+                    for name, url in urls.items():
+                        with running(pids[name]):
+                            turn = ask(url, paths[name], body, clients, seconds)
+                        found[name].add(turn)
+                        if name == OWN:
+                            around.append(best.per_second(case, seconds / 2))
+                            shares.append(turn.per_second / statistics.mean(around))
+                    most += around
+                rows.append(_row(case, clients, found, statistics.mean(most), shares))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
 
-def _row(case: str, clients: int, found: dict[str, Answers], most: float) -> dict[str, Any]:
+def _row(case: str, clients: int, found: dict[str, Answers], most: float, shares: list[float]) -> dict[str, Any]:
     row: dict[str, Any] = {"case": case, "clients": clients, "ceiling": round(most, 1)}
     for name, answers in found.items():
         row[name] = {
@@ -98,11 +108,12 @@ def _row(case: str, clients: int, found: dict[str, Answers], most: float) -> dic
             "p50_ms": round(answers.milliseconds(50), 2),
             "p99_ms": round(answers.milliseconds(99), 2),
         }
-    own, others = row["epochal"], [row[name] for name in RIVALS]
+    own, others = row[OWN], [row[name] for name in RIVALS]
     row["times_the_best_rival"] = round(own["per_second"] / max(one["per_second"] for one in others), 2)
     for percentile in ("p50_ms", "p99_ms"):
         row[f"{percentile}_of_the_best_rival"] = round(own[percentile] / min(one[percentile] for one in others), 2)
-    row["of_the_ceiling"] = round(own["per_second"] / most, 2)
+    row["of_the_ceiling"] = round(statistics.median(shares), 2)
+    row["of_the_ceiling_by_round"] = [round(share, 2) for share in shares]
     return row
 
 
@@ -116,7 +127,7 @@ def cpu_name() -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    names = ("epochal", *RIVALS)
+    names = (OWN, *RIVALS)
     heads = ["Epochal, requests/s (p50, p99 ms)", *(NAMES[name] for name in RIVALS)]
     lines = [
         f"| network | clients | {' | '.join(heads)} | of the best rival: requests/s, p50, p99 | of the ceiling |",
@@ -124,10 +135,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         cells = ["{per_second:g} ({p50_ms:g}, {p99_ms:g})".format(**row[name]) for name in names]
+        by_round = row["of_the_ceiling_by_round"]
         ratios = [row[key] for key in ("times_the_best_rival", "p50_ms_of_the_best_rival", "p99_ms_of_the_best_rival")]
         lines.append(
             f"| {row['case']} | {row['clients']} | {' | '.join(cells)} | {', '.join(f'{ratio:g}' for ratio in ratios)} "
-            f"| {row['of_the_ceiling']:g} of {row['ceiling']:g} |"
+            f"| {row['of_the_ceiling']:g} ({min(by_round):g} to {max(by_round):g}) of {row['ceiling']:g} |"
         )
     return "\n".join(lines)
 
@@ -144,6 +156,7 @@ def main() -> None:
         "--folder", type=int, nargs="?", const=10_000, metavar="IMAGES", help="epochal classify (of one --case)"
     )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that stopped servers are ended with the benchmark
     cases = arguments.case or list(CASES)
     parts = {
         "beside_training": serving_parts.beside_training if arguments.beside_training else None,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,8 @@ from models.store import Store, artifacts, experiments, runs
 from models.store.states import ArtifactKind, Status
 
 LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+SETTLE_SECONDS = 0.2
+"""For what a server does at once when it is continued: its timers have run out."""
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Answers:
     in_time: int = 0
     """Answers that came within those seconds."""
     times: list[float] = field(default_factory=list)
-    """Seconds that each answer took, those that were on their way at the end too."""
+    """Seconds that each answer took, those before and after those seconds too."""
 
     def add(self, other: "Answers") -> None:
         """Another round of the same."""
@@ -96,11 +99,34 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[byte
     try:
         yield started
     finally:
+        _signal(started.pid, signal.SIGCONT)
         started.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             started.wait(30)
         with suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)  # LitServe leaves its workers behind
+
+
+@contextmanager
+def running(pid: int) -> Iterator[None]:
+    """Let a server and all that it started run for the block, and stop them at its end.
+
+    A server that waits is not idle: LitServe's processes take 0.45 of a core to look for work.
+    """
+    _signal(pid, signal.SIGCONT)
+    time.sleep(SETTLE_SECONDS)
+    try:
+        yield
+    finally:
+        _signal(pid, signal.SIGSTOP)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(psutil.NoSuchProcess):
+        server = psutil.Process(pid)
+        for one in (server, *server.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                one.send_signal(number)
 
 
 @dataclass(frozen=True)
@@ -163,8 +189,9 @@ def warm_up(url: str, path: str, body: bytes) -> None:
 
 
 def ask(url: str, path: str, body: bytes, clients: int, seconds: float) -> Answers:
-    """Ask for so long, by clients that each keep one connection open and send on when they have their answer.
+    """Ask by clients that each keep one connection open and send on when they have their answer.
 
+    The seconds are counted from when each client has had its first answer: until then a server only takes requests in.
     One thread and no more than its sockets need: clients share the cores with what they measure, and each
     millisecond of theirs makes every server look slower, the fastest most.
     """
@@ -173,7 +200,7 @@ def ask(url: str, path: str, body: bytes, clients: int, seconds: float) -> Answe
         f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: multipart/form-data; boundary=cut\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
-    found, until = Answers(seconds), time.perf_counter() + seconds
+    found, num_unanswered, began = Answers(seconds), clients, inf
     with selectors.DefaultSelector() as waiting, ExitStack() as stack:
         for _ in range(clients):
             connection = stack.enter_context(socket.create_connection((host, int(port))))
@@ -187,8 +214,10 @@ def ask(url: str, path: str, body: bytes, clients: int, seconds: float) -> Answe
                     continue
                 now = time.perf_counter()
                 found.times.append(now - client.began)
-                found.in_time += now <= until
-                if now < until:
+                found.in_time += began < now <= began + seconds
+                if client.num_answers == 1 and not (num_unanswered := num_unanswered - 1):
+                    began = now
+                if now < began + seconds:
                     client.send()
                 else:
                     waiting.unregister(client.connection)
@@ -201,6 +230,7 @@ class Client:
     def __init__(self, connection: socket.socket, request: bytes) -> None:
         self.connection = connection
         self.began = 0.0
+        self.num_answers = 0
         self._request = request
         self._received = b""
 
@@ -224,4 +254,5 @@ class Client:
             return False
         if not head.startswith(b"HTTP/1.1 200 "):
             raise SystemExit(f"{head.decode()}\n{content[:300].decode()}")
+        self.num_answers += 1
         return True
