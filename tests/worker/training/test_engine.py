@@ -1,6 +1,7 @@
 """train() from end to end on tiny real images."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -321,7 +322,7 @@ def test_a_verdict_and_the_environment_are_given(tmp_path: Path) -> None:
     environment = sink.environments[-1]
     assert environment["threads"] == 1
     assert environment["dataset_fingerprint"] == images().fingerprint
-    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["versions"]["torch"] == version("torch")
     assert environment["seconds"]["training"] > 0
 
 

@@ -1,6 +1,5 @@
 """Recorded steps, with a recording on a CPU that computes the step again: all but the CUDA graph itself."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -181,7 +180,6 @@ def test_a_divergence_in_steps_recorded_on_a_gpu_is_found(tmp_path: Path, gpu: t
     assert outcome.status == "diverged"
 
 
-def test_graphs_are_recorded_only_where_that_is_asked_for() -> None:
-    assert not Settings().cuda_graphs
-    assert not choose_tuning(spec(), images(), "cpu").graphs
-    assert not inspect.signature(choose_tuning).parameters["cuda_graphs"].default
+def test_a_worker_records_steps_unless_told_otherwise_and_on_a_gpu_only() -> None:
+    assert Settings().cuda_graphs
+    assert not choose_tuning(spec(), images(), "cpu", cuda_graphs=True).graphs
