@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from models.errors import Conflict, CorruptFile, InvalidRequest
@@ -170,6 +171,6 @@ def calibration_errors(
     return before, after, error, None if after is None else expected_calibration_error(after, outputs.labels)
 
 
-def predicted_classes(outputs: Outputs) -> np.ndarray:
-    """The class of the highest logit of each image."""
+def predicted_classes(outputs: Outputs) -> NDArray[np.int64]:
+    """The class of the highest logit of each image (N,)."""
     return np.asarray(outputs.logits.argmax(axis=1), np.int64)

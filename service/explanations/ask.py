@@ -16,7 +16,7 @@ from models.spec.parse import load_spec
 from models.store import Store, experiments, measurements
 from models.store.states import MeasurementKind, MeasurementStatus
 from models.store.tables import Measurement
-from service.explanations.look import Looked
+from service.explanations.predicted_image import PredictedImage
 from service.health.check import live_worker_names
 from service.http.access import Caller
 from service.http.queues import BoundedQueue
@@ -37,7 +37,7 @@ class Explainer:
         self._writes = writes
         self.queue = BoundedQueue("explanations", places=8, share=PER_KEY, max_waiting=0, retry_after_seconds=5)
 
-    async def ask(self, looked: Looked, caller: Caller, wanted: Wanted) -> ExplanationResult:
+    async def ask(self, predicted: PredictedImage, caller: Caller, wanted: Wanted) -> ExplanationResult:
         """The worker's answer about an image.
 
         Raises Unavailable where no worker answers in time or it fails, Conflict where the weights have changed,
@@ -50,7 +50,7 @@ class Explainer:
                 retry_after_seconds=10,
             )
         async with self.queue.place(caller.name):
-            number = await self._writes.run(self._create, looked, caller, wanted)
+            number = await self._writes.run(self._create, predicted, caller, wanted)
             try:
                 with anyio.move_on_after(SECONDS):
                     return await self._answer(number)
@@ -73,12 +73,12 @@ class Explainer:
             await anyio.sleep(POLL_SECONDS)
         raise AssertionError("unreachable")
 
-    def _create(self, looked: Looked, caller: Caller, wanted: Wanted) -> int:
-        weights = looked.served.weights
+    def _create(self, predicted: PredictedImage, caller: Caller, wanted: Wanted) -> int:
+        weights = predicted.served.weights
         record = find_record(self._store, weights.experiment_id, weights.which)
         if record.sha256 != weights.sha256:
             raise Conflict("the weights have just changed", fix="send it again")
-        pixels = base64.b64encode(looked.pixels.tobytes()).decode()
+        pixels = base64.b64encode(predicted.pixels.tobytes()).decode()
         options: Question = {"weights": record.path, "sha256": record.sha256, "pixels": pixels, **wanted}
         with self._store.writing() as session:
             spec = load_spec(experiments.get(session, weights.experiment_id).spec)
@@ -97,5 +97,5 @@ def unpack(answer: ExplanationResult) -> NDArray[np.float64]:
     """Decode the numbers in a worker's answer. Raises Conflict if they are not finite."""
     values = np.frombuffer(base64.b64decode(answer["values"]), np.float32).astype(np.float64).reshape(answer["shape"])
     if not np.isfinite(values).all():
-        raise Conflict("the weights give no finite explanation", fix="use weights=best")
+        raise Conflict("the weights give no finite explanation", fix="train at a lower learning rate")
     return values

@@ -33,22 +33,22 @@ SAID = {
 
 def render_explanation(explained: Explained, *, name: str, format: str = "png") -> bytes:  # noqa: A002
     """Draw an explanation. `name` is the experiment's."""
-    title = f"{name}, {explained.looked.name}"
+    title = f"{name}, {explained.predicted.name}"
     with drawing():
         return _draw(explained, title).save(format, title=title)
 
 
 def _draw(explained: Explained, title: str) -> Sheet:
-    looked = explained.looked
-    image = looked.picture()
+    predicted = explained.predicted
+    image = predicted.picture()
     shown = [fitted(image, SIDE), fitted(overlay(image, explained.map), SIDE)]
     side = shown[0].shape[0] * POINT
     width = max(2 * MARGIN + 2 * side + GAP, 430)
     sheet = Sheet(width, MARGIN + 42 + side + 6 + 26 + MARGIN / 2)
     heading = fit(title, width - 2 * MARGIN, 12, bold=True, keep_end=KEPT_END)
     sheet.words(MARGIN, sheet.height - MARGIN, heading, size=12, color=INK, bold=True, up="top")
-    target = looked.class_names[explained.target]
-    probability = float(looked.judged.probabilities[explained.target])
+    target = predicted.class_names[explained.target]
+    probability = float(predicted.judged.probabilities[explained.target])
     method = NAMES[explained.method]
     said = fit(f"{method} for '{target}', which has {percent(probability)}: {SAID[explained.method]}.", width - 44, 8.5)
     sheet.words(MARGIN, sheet.height - MARGIN - 19, said, size=8.5, color=MUTED, up="top")
@@ -57,8 +57,8 @@ def _draw(explained: Explained, title: str) -> Sheet:
         left = MARGIN + number * (side + GAP)
         sheet.picture(whole_pixels(left), sheet.height - whole_pixels(sheet.height - top), pixels)
     base = top - side - 6
-    best = looked.predicted
-    taken = f"predicted as {looked.class_names[best]} {percent(float(looked.judged.probabilities[best]))}"
+    best = predicted.predicted_class
+    taken = f"predicted as {predicted.class_names[best]} {percent(float(predicted.judged.probabilities[best]))}"
     sheet.words(MARGIN, base, fit(taken, side, 8.5, keep_end=6), size=8.5, color=INK, up="top")
     _key(sheet, MARGIN + side + GAP, base, explained.map)
     return sheet

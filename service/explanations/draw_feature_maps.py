@@ -8,7 +8,7 @@ from service.kernels.draw import draw_tiles, fitting_scale, gap_of, signed
 
 def render_feature_maps(found: FeatureMaps, *, name: str, scaling: str = "layer", format: str = "png") -> bytes:  # noqa: A002
     """Draw a tile a map, from black (the lowest value) to white. `name` is the experiment's."""
-    title = f"{name}, {found.looked.name}, {found.layer}"
+    title = f"{name}, {found.predicted.name}, {found.layer}"
     grid = tiles.lay_out(found.maps[:, None], scaling)
     scale = fitting_scale(grid)
     gap = max(2, gap_of(grid, scale))

@@ -24,7 +24,7 @@ RIGHT, WRONG = PALETTE[2], PALETTE[1]
 
 def render_timeline(timeline: Timeline, *, name: str, format: str = "png") -> bytes:  # noqa: A002
     """Draw a timeline. `name` is the experiment's."""
-    title = f"{name}, {timeline.looked.name}"
+    title = f"{name}, {timeline.predicted.name}"
     with drawing():
         return _draw(timeline, title).save(format, title=title)
 
@@ -35,10 +35,10 @@ def _draw(timeline: Timeline, title: str) -> Sheet:
     sheet.words(MARGIN, HEIGHT - MARGIN, heading, size=12, color=INK, bold=True, up="top")
     said = fit(describe(timeline), WIDTH - 2 * MARGIN, 8.5)
     sheet.words(MARGIN, HEIGHT - MARGIN - 19, said, size=8.5, color=MUTED, up="top")
-    pixels = fitted(timeline.looked.picture())
+    pixels = fitted(timeline.predicted.picture())
     top = whole_pixels(FRAME.top)
     sheet.picture(whole_pixels(MARGIN), top, pixels)
-    target = timeline.looked.class_names[timeline.target]
+    target = timeline.predicted.class_names[timeline.target]
     sheet.words(MARGIN, top - PICTURE - 8, fit(target, PICTURE, 9), size=9, color=INK, up="top")
     epochs = np.asarray(timeline.epochs, np.float64)
     own = timeline.probabilities[:, timeline.target]
@@ -60,7 +60,7 @@ def _draw(timeline: Timeline, title: str) -> Sheet:
 
 def describe(timeline: Timeline) -> str:
     """A sentence on when the image was learned and forgotten."""
-    target, epochs = timeline.looked.class_names[timeline.target], timeline.epochs
+    target, epochs = timeline.predicted.class_names[timeline.target], timeline.epochs
     if timeline.learned_at is None:
         return f"None of the {len(epochs)} kept epochs predicts '{target}'."
     parts = [f"first predicted as '{target}' at epoch {timeline.learned_at}"]

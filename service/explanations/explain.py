@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from service.explanations.ask import Explainer, unpack
-from service.explanations.look import Looked, logit, look_at
 from service.explanations.occlusion import covered, relevance, windows_of
+from service.explanations.predicted_image import PredictedImage, logit, predict_image
 from service.http.access import Caller
 from service.http.documents import Document
 from service.http.uploads import Upload
@@ -51,25 +51,25 @@ class ExplanationDocument(Document):
 class Explained:
     """An image with its map (side, side)."""
 
-    looked: Looked
+    predicted: PredictedImage
     method: Method
     target: int
     map: NDArray[np.float64]
 
     def document(self) -> ExplanationDocument:
         """Build the JSON document."""
-        looked, weights = self.looked, self.looked.served.weights
+        predicted, weights = self.predicted, self.predicted.served.weights
         return ExplanationDocument(
             experiment_id=weights.experiment_id,
             weights=weights.which,
             epoch=weights.epoch,
-            image=looked.name,
+            image=predicted.name,
             method=self.method,
-            label=looked.class_names[looked.predicted],
-            target=looked.class_names[self.target],
+            label=predicted.class_names[predicted.predicted_class],
+            target=predicted.class_names[self.target],
             target_index=self.target,
-            probability=float(looked.judged.probabilities[self.target]),
-            logit=logit(looked.judged, self.target),
+            probability=float(predicted.judged.probabilities[self.target]),
+            logit=logit(predicted.judged, self.target),
             width=self.map.shape[1],
             height=self.map.shape[0],
             map=[[float(f"{value:.6g}") for value in row] for row in self.map],
@@ -94,31 +94,31 @@ async def explain(
     answers.
     """
     async with queue.pieces.request(whose):
-        looked = await look_at(predictor, queue, whose, experiment_id, which, uploads)
-        number = looked.target(target)
+        predicted = await predict_image(predictor, queue, whose, experiment_id, which, uploads)
+        number = predicted.target(target)
         if method is Method.OCCLUSION:
-            return Explained(looked, method, number, await _occlude(predictor, queue, whose, looked, number))
-    answer = await explainer.ask(looked, caller, {"method": method.value, "target": number})
-    return Explained(looked, method, number, unpack(answer))
+            return Explained(predicted, method, number, await _occlude(predictor, queue, whose, predicted, number))
+    answer = await explainer.ask(predicted, caller, {"method": method.value, "target": number})
+    return Explained(predicted, method, number, unpack(answer))
 
 
 async def _occlude(
-    predictor: Predictor, queue: PredictionQueue, whose: str, looked: Looked, target: int
+    predictor: Predictor, queue: PredictionQueue, whose: str, predicted: PredictedImage, target: int
 ) -> NDArray[np.float64]:
     """Predict with one window covered after another, a few windows per turn in the queue."""
-    wanted = looked.served.weights.preprocessing
+    wanted = predicted.served.weights.preprocessing
     windows = windows_of(wanted.source_size)
     cost = NETWORK_COST * wanted.input_size**2
     queue.count_work(whose, cost * len(windows))
-    whole, falls = logit(looked.judged, target), list[float]()
+    whole, falls = logit(predicted.judged, target), list[float]()
     together = max(1, PIECE_PIXELS // cost)
     for start in range(0, len(windows), together):
         some = windows[start : start + together]
 
         def judge(some: Sequence[tuple[slice, slice]] = some) -> list[float]:
-            images = list(covered(looked.pixels, some, wanted))
-            with only_whole(looked.served.weights.which):
-                return [whole - logit(one, target) for one in predictor.judge(looked.served, images)]
+            images = list(covered(predicted.pixels, some, wanted))
+            with only_whole(predicted.served.weights.which):
+                return [whole - logit(one, target) for one in predictor.judge(predicted.served, images)]
 
         async with queue.pieces.place(whose, cost * len(some)):
             falls += await queue.threads.run(judge)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.errors import Conflict, InvalidRequest
 from models.store import Store, experiments
 from service.explanations.ask import Explainer, unpack
-from service.explanations.look import Looked, look_at
+from service.explanations.predicted_image import PredictedImage, predict_image
 from service.http.access import Caller
 from service.http.uploads import Upload
 from service.predictions.predict import PredictionQueue
@@ -21,7 +21,7 @@ from service.predictions.predictor import Predictor
 class FeatureMaps:
     """A layer's outputs (maps, height, width) for an image, as they are drawn."""
 
-    looked: Looked
+    predicted: PredictedImage
     layer: str
     shape: tuple[int, ...]
     """Of all of them: more maps, and larger ones, than are drawn."""
@@ -43,9 +43,9 @@ async def compute_feature_maps(
     """Have a worker compute a layer's outputs. Raises as `explain` does, and InvalidRequest for an unknown layer."""
     chosen = await queue.threads.run(_find_layer, store, experiment_id, layer)
     async with queue.pieces.request(whose):
-        looked = await look_at(predictor, queue, whose, experiment_id, which, uploads)
-    answer = await explainer.ask(looked, caller, {"layer": chosen})
-    return FeatureMaps(looked, chosen, tuple(answer["full_shape"]), unpack(answer))
+        predicted = await predict_image(predictor, queue, whose, experiment_id, which, uploads)
+    answer = await explainer.ask(predicted, caller, {"layer": chosen})
+    return FeatureMaps(predicted, chosen, tuple(answer["full_shape"]), unpack(answer))
 
 
 def _find_layer(store: Store, experiment_id: int, given: str | None) -> str:

@@ -18,7 +18,7 @@ from models.settings import Settings
 from models.store import Store, artifacts
 from models.store.artifacts import ArtifactRecord
 from models.store.states import ArtifactKind
-from service.explanations.look import Looked, look_at
+from service.explanations.predicted_image import PredictedImage, predict_image
 from service.http.documents import Document
 from service.http.uploads import Upload
 from service.predictions.graphs import Graphs
@@ -59,7 +59,7 @@ class TimelineDocument(Document):
 class Timeline:
     """Probabilities (epochs, classes) of one image at the kept epochs."""
 
-    looked: Looked
+    predicted: PredictedImage
     target: int
     epochs: tuple[int, ...]
     probabilities: Floats
@@ -92,10 +92,10 @@ class Timeline:
 
     def document(self) -> TimelineDocument:
         """Build the JSON document."""
-        names = self.looked.class_names
+        names = self.predicted.class_names
         return TimelineDocument(
-            experiment_id=self.looked.served.weights.experiment_id,
-            image=self.looked.name,
+            experiment_id=self.predicted.served.weights.experiment_id,
+            image=self.predicted.name,
             target=names[self.target],
             target_index=self.target,
             learned_at=self.learned_at,
@@ -129,19 +129,19 @@ async def follow_image(
     Raises what predictions raise, and InvalidRequest for an unknown class.
     """
     async with queue.pieces.request(whose):
-        looked = await look_at(predictor, queue, whose, experiment_id, "best", uploads)
-        number = looked.target(target)
+        predicted = await predict_image(predictor, queue, whose, experiment_id, "best", uploads)
+        number = predicted.target(target)
         records = await queue.threads.run(_find_records, store, experiment_id)
-        cost = (1 + START_COST) * NETWORK_COST * looked.served.weights.preprocessing.input_size**2
+        cost = (1 + START_COST) * NETWORK_COST * predicted.served.weights.preprocessing.input_size**2
         queue.count_work(whose, cost * len(records))
         found: dict[int, Floats] = {}
         for record in records:
             async with queue.pieces.place(whose, cost):
-                scored = await queue.threads.run(_score, predictor.graphs, looked, record, settings)
+                scored = await queue.threads.run(_score, predictor.graphs, predicted, record, settings)
             if scored is not None:
                 found.setdefault(*scored)
     epochs = tuple(sorted(found))
-    return Timeline(looked, number, epochs, np.stack([found[epoch] for epoch in epochs]))
+    return Timeline(predicted, number, epochs, np.stack([found[epoch] for epoch in epochs]))
 
 
 def _find_records(store: Store, experiment_id: int) -> list[ArtifactRecord]:
@@ -154,7 +154,9 @@ def _find_records(store: Store, experiment_id: int) -> list[ArtifactRecord]:
         ]
 
 
-def _score(graphs: Graphs, looked: Looked, record: ArtifactRecord, settings: Settings) -> tuple[int, Floats] | None:
+def _score(
+    graphs: Graphs, predicted: PredictedImage, record: ArtifactRecord, settings: Settings
+) -> tuple[int, Floats] | None:
     """The epoch of a weights file and its probabilities; None for a file that was removed in the meantime.
 
     Raises Conflict for weights that are damaged or whose logits are not finite.
@@ -169,10 +171,10 @@ def _score(graphs: Graphs, looked: Looked, record: ArtifactRecord, settings: Set
         raise Conflict(f"{record.path} does not match its digest", fix="reproduce the experiment")
     try:
         epoch = read_about(data).get("epoch")
-        session = start_session(graphs.find(looked.served.weights), data)
+        session = start_session(graphs.find(predicted.served.weights), data)
     except CorruptFile as error:
         raise Conflict(f"{record.path}: {error.detail}", fix="reproduce the experiment") from error
-    [logits] = compute_logits(session, [looked.pixels])
+    [logits] = compute_logits(session, [predicted.pixels])
     if not np.isfinite(logits).all():
         raise Conflict(f"the weights of epoch {epoch} give no finite prediction", fix="train at a lower learning rate")
     return None if epoch is None else (int(epoch), softmax(logits[None])[0])

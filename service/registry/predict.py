@@ -71,8 +71,9 @@ async def predict_by_name(
     try:
         document = await predict_while_connected(request, caller, asked.experiment_id, asked.weights, images, top_k)
     except Conflict as error:
+        back = f"POST /api/v1/models/{asked.name}/rollback goes back to the version before it; PUT makes another"
         raise Conflict(
             f"version {asked.version} of model '{asked.name}': {error.detail}",
-            fix=f"POST /api/v1/models/{asked.name}/rollback goes back to the version before it; PUT makes another",
+            fix=back if error.fix is None else f"{error.fix}; {back}",
         ) from error
     return document.model_copy(update={"model": asked.name, "version": asked.version})

@@ -1,4 +1,4 @@
-"""Decodes and predicts one uploaded image, as the first step of explanations, feature maps and timelines."""
+"""One uploaded image with its prediction, which explanations, feature maps and timelines begin with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ TINY = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class PredictedImage:
     """A decoded image and its prediction."""
 
     name: str
@@ -35,14 +35,14 @@ class Looked:
         return self.served.weights.preprocessing.class_names
 
     @property
-    def predicted(self) -> int:
+    def predicted_class(self) -> int:
         """The most probable class."""
         return int(self.judged.probabilities.argmax())
 
     def target(self, given: str | None) -> int:
         """The class that a request names, or the predicted one. Raises InvalidRequest for an unknown class."""
         chosen = class_number("target", given, self.class_names)
-        return self.predicted if chosen is None else chosen
+        return self.predicted_class if chosen is None else chosen
 
     def picture(self) -> NDArray[np.uint8]:
         """The image as (side, side, 3)."""
@@ -50,20 +50,20 @@ class Looked:
         return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-async def look_at(
+async def predict_image(
     predictor: Predictor,
     queue: PredictionQueue,
     caller: str,
     experiment_id: int,
     which: str,
     uploads: Sequence[Upload],
-) -> Looked:
+) -> PredictedImage:
     """Decode and predict the image, in a turn of its own. Call it with a request admitted to the queue.
 
     Raises what a prediction raises, and InvalidRequest for any other number of images.
     """
     if len(uploads) != 1:
-        raise InvalidRequest(f"there are {len(uploads)} images; one is looked at in a request", fix=ONE_IMAGE)
+        raise InvalidRequest(f"there are {len(uploads)} images; a request takes one", fix=ONE_IMAGE)
     served = await find_served(predictor, queue, experiment_id, which)
     image = await queue.threads.run(open_upload, uploads[0])
     queue.count_pixels(caller, [image])
@@ -72,10 +72,10 @@ async def look_at(
     async with queue.pieces.place(caller, cost, large=image.isolated):
         isolated = await decode_isolated(image, wanted) if image.isolated else None
 
-        def answer() -> Looked:
+        def answer() -> PredictedImage:
             pixels = decode_image(image, wanted) if isolated is None else isolated
             with only_whole(which):
-                return Looked(uploads[0].name, pixels, served, predictor.judge(served, [pixels])[0])
+                return PredictedImage(uploads[0].name, pixels, served, predictor.judge(served, [pixels])[0])
 
         return await queue.threads.run(answer)
 
