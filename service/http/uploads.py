@@ -143,9 +143,14 @@ async def _read_parts(request: Request) -> list[Upload]:
 
 async def _read_form(request: Request) -> FormData:
     async with aclosing(request.stream()) as body, aclosing(_in_pieces(body)) as stream:
-        return await _Parser(
+        parser = _Parser(
             request.headers, stream, max_files=MAX_IMAGES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
-        ).parse()
+        )
+        form = await parser.parse()
+    if not parser.has_ended:
+        parser.close_files()
+        raise BadRequest("the multipart body ends before its last boundary", fix="send it again")
+    return form
 
 
 async def _in_pieces(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -164,6 +169,16 @@ class _Parser(MultiPartParser):
     """
 
     _name = _value = b""
+    has_ended = False
+    """Whether the last boundary has been read. Without it the parser drops the part that was cut off."""
+
+    def on_end(self) -> None:
+        self.has_ended = True
+
+    def close_files(self) -> None:
+        """Close the files of all parts, the one that was cut off among them."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]

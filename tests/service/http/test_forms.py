@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
 from models.errors import EpochalError
+from service.http.errors import BadRequest
 from service.http.forms import split_form
 from service.http.uploads import MAX_IMAGES, Upload, _read_parts
 
@@ -71,6 +73,17 @@ def test_what_is_split_is_what_the_general_parser_reads(
         assert {name for name, _, _ in found} != {"image"}
         return
     assert [Upload(name, data) for _, name, data in found] == expected
+
+
+def test_a_form_that_was_cut_off_anywhere_is_refused_and_not_read_as_the_images_before() -> None:
+    form = "multipart/form-data; boundary=cut"
+    whole = plain([("a.png", b"a"), ("b.png", b"\r\nb--")])
+    for length in range(len(whole) - len(b"--\r\n") + 2):
+        assert split_form(form, whole[:length], MAX_IMAGES) is None
+        with pytest.raises(BadRequest, match="ends before its last boundary"):
+            parse_by_the_general_parser(form, whole[:length])
+    for body in (whole, whole[:-2], whole[:-1], whole + b"epilogue"):
+        assert [one.name for one in parse_by_the_general_parser(form, body)] == ["a.png", "b.png"]
 
 
 def test_forms_of_common_clients_are_split() -> None:
