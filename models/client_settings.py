@@ -1,7 +1,7 @@
 """What a command needs to know to reach a lab: its address, the key, the data directory.
 
-Read in the same way as all settings (`models.settings`), and by them wherever there is anything else to check. Where
-there is not, pydantic is not imported: it takes a third of the time in which a command starts.
+Read as all settings are (`models.settings`), by the same functions. Where there is nothing else to check, pydantic is
+not imported for it, which takes a third of the time in which a command starts.
 """
 
 import os
@@ -16,6 +16,7 @@ PREFIX = "EPOCHAL_"
 SECRETS = Path("/run/secrets")
 """Where containers are given secrets as files: epochal_broker_password holds what EPOCHAL_BROKER_PASSWORD would."""
 DEFAULT_URL = "http://127.0.0.1:8000"
+NAMES = ("url", "api_key", "data_dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +30,19 @@ class ClientSettings:
     """Those of the three that a flag or a variable names."""
 
 
-def read_client_settings(*, url: str | None, api_key: str | None, data_dir: Path | None) -> ClientSettings:
-    """Read them from variables, overridden by flags; a flag that is None is ignored.
+def read_without_pydantic(flags: Mapping[str, Any]) -> ClientSettings | None:
+    """Read them from variables, overridden by flags; None where all settings have to be read to know what is wrong.
 
-    Raises InvalidSettings with one line for each variable, of any setting, or flag that cannot be used.
+    That is where another setting is given, a secret may be there, or a value cannot be used.
     """
-    flags = {"url": url, "api_key": api_key, "data_dir": data_dir}
-    given = {name: value for name, value in flags.items() if value is not None}
     variables = {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(PREFIX) and value}
-    if SECRETS.is_dir() or variables.keys() - {PREFIX + name.upper() for name in flags}:
-        return _read_all(given)
-    texts = {name: variables[key] for name in flags if (key := PREFIX + name.upper()) in variables}
+    if SECRETS.is_dir() or variables.keys() - {PREFIX + name.upper() for name in NAMES}:
+        return None
+    texts = {name: variables[key] for name in NAMES if (key := PREFIX + name.upper()) in variables}
     try:
-        return _read({**texts, **given})
+        return _read({**texts, **flags})
     except ValueError:
-        return _read_all(given)  # which raises, and says what is wrong
+        return None
 
 
 def _read(values: Mapping[str, Any]) -> ClientSettings:
@@ -56,15 +55,6 @@ def _read(values: Mapping[str, Any]) -> ClientSettings:
         data_dir=absolute(Path(str(values["data_dir"]).strip())) if "data_dir" in values else default_data_dir(),
         given=frozenset(values),
     )
-
-
-def _read_all(flags: Mapping[str, Any]) -> ClientSettings:
-    """Read them as a part of all settings. Raises InvalidSettings."""
-    from models.settings import read_settings
-
-    found = read_settings(**flags)
-    given = found.model_fields_set & {"url", "api_key", "data_dir"}
-    return ClientSettings(found.url, found.api_key, found.data_dir, frozenset(given))
 
 
 def default_data_dir() -> Path:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.client_settings import ClientSettings, read_client_settings
+from models.client_settings import NAMES, ClientSettings, read_without_pydantic
 from models.errors import EpochalError
 from service.cli.output import set_json
 
@@ -52,11 +52,25 @@ def connect(url: str | None, api_key: str | None, data_dir: Path | None = None) 
 
     Raises LabNotRunning if a data directory was given and its lab is not running. Imports httpx: not for --help.
     """
-    settings = read_client_settings(url=url, api_key=api_key, data_dir=data_dir)
+    settings = read_client_settings(url, api_key, data_dir)
     from service.cli.client import Client
 
     named = names_a_lab(settings, url, data_dir)
     return Client(settings.url if named else _local_lab(settings), settings.api_key)
+
+
+def read_client_settings(url: str | None, api_key: str | None, data_dir: Path | None) -> ClientSettings:
+    """Read what a client of a lab needs, from variables overridden by flags; a flag that is None is ignored.
+
+    Raises InvalidSettings with one line for each variable, of any setting, or flag that cannot be used.
+    """
+    flags = {"url": url, "api_key": api_key, "data_dir": data_dir}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if (found := read_without_pydantic(given)) is not None:
+        return found
+    settings = settings_for(data_dir, url=url, api_key=api_key)
+    named = frozenset(settings.model_fields_set.intersection(NAMES))
+    return ClientSettings(settings.url, settings.api_key, settings.data_dir, named)
 
 
 def names_a_lab(settings: ClientSettings, url: str | None, data_dir: Path | None) -> bool:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.client_settings import read_client_settings
 from service.cli import options
 from service.cli.output import Mode, age, duration, errors, print_json, say, shown, status_text, table
 from service.cli.several import each
@@ -236,7 +235,7 @@ def _lab(
     from service.lab.address import running_lab
     from service.lab.lab import Lab, LabStopped
 
-    known = read_client_settings(url=url, api_key=api_key, data_dir=data_dir)
+    known = options.read_client_settings(url, api_key, data_dir)
     if options.names_a_lab(known, url, data_dir) or running_lab(known.data_dir):
         yield options.connect(url, api_key, data_dir), 0
         return

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from models import devices, urls
-from models.client_settings import ClientSettings, read_client_settings
+from models.client_settings import ClientSettings
 from models.devices import check_device, trains_on_cpu
 from models.errors import InvalidSettings
 from models.settings import NEVER_SHOWN, Settings, read_settings
 from models.urls import mask
 from service.cli.main import app
+from service.cli.options import read_client_settings
 
 
 @pytest.fixture(autouse=True)
@@ -268,8 +269,8 @@ def test_what_a_client_needs_is_read_as_all_settings_are(
 
 def test_a_client_with_the_usual_settings_does_not_wait_for_pydantic(tmp_path: Path) -> None:
     program = (
-        "import sys; from models.client_settings import read_client_settings; from service.cli import options; "
-        "read_client_settings(url=None, api_key=None, data_dir=None); assert 'pydantic' not in sys.modules"
+        "import sys; from service.cli.options import read_client_settings; "
+        "read_client_settings(None, None, None); assert 'pydantic' not in sys.modules"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EPOCHAL_")}
     subprocess.run(

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from models.client_settings import read_client_settings
 from service.cli import options
 from service.cli.client import Client, Event, is_loopback, parse_events, sendable, without_credentials
 from service.cli.main import app
@@ -234,7 +233,7 @@ def test_a_flag_goes_before_a_variable(
 ) -> None:
     if variable is not None:
         monkeypatch.setenv("EPOCHAL_URL", variable)
-    settings = read_client_settings(url=url, api_key=None, data_dir=data_dir)
+    settings = options.read_client_settings(url, None, data_dir)
     assert options.names_a_lab(settings, url, data_dir) is named
 
 
