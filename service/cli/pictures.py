@@ -17,7 +17,7 @@ from service.cli.retrying import with_retries
 from service.cli.visible import visible
 
 if TYPE_CHECKING:
-    from service.cli.client import Client
+    from service.cli.client import Client, Problem
 
 PICTURE_SUFFIXES = (".png", ".svg")
 POLL_SECONDS = 0.5
@@ -167,7 +167,7 @@ def _classify_all(client: "Client", address: str, files: list[Path], **params: A
             answered.append(with_retries(partial(client.post_images, address, batch, **params)))
         except Problem as problem:
             if problem.status != TOO_LARGE or len(batch) == 1:
-                raise
+                raise _of_all(problem, batch, sum(len(answer["predictions"]) for answer in answered)) from problem
             waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
     for member in ("version", "epoch"):
         found = {answer.get(member) for answer in answered}
@@ -181,6 +181,19 @@ def _classify_all(client: "Client", address: str, files: list[Path], **params: A
     for index, prediction in enumerate(predictions):
         prediction["index"] = index
     return {**answered[0], "predictions": predictions}
+
+
+def _of_all(problem: "Problem", batch: list[Path], num_before: int) -> "Problem":
+    """A problem with an image of a batch, with the file's path for its number and its place among all files."""
+    from service.cli.client import Problem
+
+    document = problem.document
+    match document.get("index"):
+        case int(index) if 0 <= index < len(batch):
+            named = f"image {index + 1}, '{document.get('image')}', "
+            detail = problem.detail.replace(named, f"{visible(batch[index])} ", 1)
+            return Problem({**document, "detail": detail, "index": num_before + index})
+    return problem
 
 
 def _batches(files: list[Path]) -> list[list[Path]]:

@@ -92,6 +92,10 @@ class FakeLab:
         self.batches.append(len(files))
         if len(files) > 100:
             raise Problem({"title": "no", "code": "too-large", "status": 413, "detail": "too many pixels"})
+        for place, file in enumerate(files):
+            if file.read_bytes() == b"broken":
+                detail = f"image {place + 1}, '{file.name}', is damaged"
+                raise Problem({"status": 422, "detail": detail, "index": place, "image": file.name})
         top = [{"label": self.name, "index": 0, "probability": 0.5, "calibrated_probability": 0.4}]
         predictions = [
             {"image": file.name, "index": place, "top": top, "known": True} for place, file in enumerate(files)
@@ -249,6 +253,9 @@ def test_images_of_any_number_and_name_are_classified_in_one_answer(
     assert found[-2]["image"] == "299.png"
     assert lab.batches[0] == 256, "and halves where the lab finds that too much"
     assert "caf\\xe9\\n.PNG" in run("classify", "1", odd).stdout
+    (folder / "280.png").write_bytes(b"broken")
+    assert "photos/280.png is damaged" in run("classify", "1", "photos", expect=1).stderr
+    assert json.loads(run("classify", "1", "photos", "--json", expect=1).stdout)["index"] == 280
     (tmp_path / "empty").mkdir()
     assert "holds no images" in run("classify", "1", "empty", expect=2).stderr
     assert "there is no file" in run("classify", "1", "gone\x1b[1m", expect=2).stderr
