@@ -267,17 +267,17 @@ def runs_at_once(dataset: ImageDataset, device: str, size: float) -> Answer:
     speeds = {}
     for processes in (1, 4):
         with context.Manager() as manager, ProcessPoolExecutor(processes, mp_context=context) as pool:
-            gate = manager.Barrier(processes)
-            waiting = [pool.submit(_speed_beside, gate, body, device) for _ in range(processes)]
-            speeds[processes] = sum(one.result() for one in waiting)
+            barrier = manager.Barrier(processes)
+            runs = [pool.submit(_speed_beside, barrier, body, device) for _ in range(processes)]
+            speeds[processes] = sum(run.result() for run in runs)
     return Answer(", ".join(f"{number}: {speed:,.0f}" for number, speed in speeds.items()), None)
 
 
-def _speed_beside(gate: threading.Barrier, body: dict[str, Any], device: str) -> float:
-    """Images per second of a run in its second epoch, when as many others train as wait at the gate."""
+def _speed_beside(barrier: threading.Barrier, body: dict[str, Any], device: str) -> float:
+    """Images per second of a run in its second epoch, that begins when all processes have reached the barrier."""
     dataset = load_dataset("cifar10", get_settings())
     torch.zeros(1, device=device)
-    gate.wait()
+    barrier.wait()
     return trained(body, dataset, device, cuda_graphs=True)[1].epochs[1].images_per_second
 
 

@@ -30,7 +30,7 @@ from models.networks.export import export_graph
 from models.networks.inputs import network_input
 from models.networks.layers import head_of
 from models.networks.torchvision_table import ARCHITECTURES
-from models.preprocessing import Preprocessing
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from models.spec.parse import load_model
 from service.export.self_contained import self_contained
 from service.predictions.session import compute_logits, start_session
@@ -38,7 +38,6 @@ from service.predictions.weights import Weights
 
 CLASSES = tuple("abcdefghij")
 LOGIT_SPREAD = 3.0
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = {one.name: one.useful_size for one in ARCHITECTURES}
 MILLION = 1_000_000
 
@@ -47,7 +46,7 @@ def compare(name: str, num_images: int) -> dict[str, Any]:
     """Export one network and run it in three ways on the same images."""
     torch.manual_seed(0)
     size = SIZES[name]
-    given = Preprocessing(3, size, size, MEAN, STD, CLASSES, False, True)
+    given = Preprocessing(3, size, size, IMAGENET_MEAN, IMAGENET_STD, CLASSES, False, True)
     model = load_model({"name": name})
     images = torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8)
     network, expected = _random_network(model, given, images)

@@ -27,7 +27,7 @@ def train(experiment_id: int) -> None:
     """Claim the experiment whose turn it is, train it in a forked process, and store the outcome.
 
     A message says that one more experiment waits, and `experiment_id` for which one it was sent. Which one is next is
-    decided by the database, so that a run that was interrupted continues first. A message too many does nothing.
+    decided by the database, so that a run that was interrupted continues first. A surplus message does nothing.
     """
     runtime = current_runtime()
     if runtime.shutdown.is_set() or not runtime.wait_for_database():

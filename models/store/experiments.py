@@ -273,6 +273,7 @@ def request_resume(session: Session, experiment_id: int) -> Experiment:
     registry.check_not_held(session, experiment_id, "resumed")
     experiment.failed_attempts = 0
     experiment.test = None
+    experiment.enqueued_at = None  # a new request: it waits at the end of the queue
     set_status(session, experiment, Status.QUEUED)
     return experiment
 

@@ -85,7 +85,6 @@ def set_status(session: Session, experiment: Experiment, status: Status, reason:
     if status.terminal:
         experiment.stop_requested = None
     if status is Status.QUEUED:
-        experiment.enqueued_at = None
         experiment.progress = None
     add_state_event(session, experiment)
     if status.terminal:

@@ -185,9 +185,7 @@ def hand_back(session: Session, lease: Lease, reason: str, *, counts: bool) -> S
         times = f"{experiment.failed_attempts} attempts" if experiment.failed_attempts > 1 else "1 attempt"
         set_status(session, experiment, Status.FAILED, f"{reason} (given up after {times})")
     else:
-        place = experiment.enqueued_at
         set_status(session, experiment, Status.QUEUED)
-        experiment.enqueued_at = place
     return experiment.status
 
 

@@ -37,14 +37,14 @@ def render_mistakes(
 
     `label` and `predicted` are the classes that the mistakes were limited to.
     """
-    said = _said(
+    summary = _summary(
         len(mistakes), num_wrong, *(None if number is None else names[number] for number in (label, predicted))
     )
     with drawing():
-        return _draw(mistakes, images, names, said, title).save(format, title=title)
+        return _draw(mistakes, images, names, summary, title).save(format, title=title)
 
 
-def _said(num_shown: int, num_wrong: int, label: str | None, predicted: str | None) -> str:
+def _summary(num_shown: int, num_wrong: int, label: str | None, predicted: str | None) -> str:
     """Which mistakes the gallery shows."""
     of = "" if label is None else f" of class '{label}'"
     taken = "" if predicted is None else f" predicted as '{predicted}'"
@@ -58,7 +58,7 @@ def _draw(
     mistakes: Sequence[Mistake],
     images: Sequence[NDArray[np.uint8]],
     names: tuple[str, ...],
-    said: str,
+    summary: str,
     title: str,
 ) -> Sheet:
     side = SIDE * POINT
@@ -70,8 +70,8 @@ def _draw(
     heading = fit(title, width - 2 * MARGIN, 12, bold=True, keep_end=KEPT_END)
     sheet.words(MARGIN, top, heading, size=12, color=INK, bold=True, up="top")
     legend = " Red: the predicted class; below it: the true one." if mistakes else ""
-    said = fit(said + legend, width - 2 * MARGIN, 8.5, keep_end=len(legend))
-    sheet.words(MARGIN, top - 19, said, size=8.5, color=MUTED, up="top")
+    summary = fit(summary + legend, width - 2 * MARGIN, 8.5, keep_end=len(legend))
+    sheet.words(MARGIN, top - 19, summary, size=8.5, color=MUTED, up="top")
     for number, (mistake, image) in enumerate(zip(mistakes, images, strict=True)):
         row, column = divmod(number, columns)
         left = MARGIN + column * (side + GAP)

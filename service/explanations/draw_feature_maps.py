@@ -31,8 +31,8 @@ def _notes(found: FeatureMaps, grid: tiles.Grid, scaling: str) -> list[str]:
         notes.append(f"Shown: the first {shown} maps of {count}.")
     if tuple(sides) != (height, width):
         notes.append(f"Drawn {sides[0]} \u00d7 {sides[1]}: each value is the mean of a block.")
-    told = grid.minimum == grid.maximum or (height * width == 1 and scaling == "layer")
-    if grid.num_constant and not told:
+    single_values = grid.minimum == grid.maximum or (height * width == 1 and scaling == "layer")
+    if grid.num_constant and not single_values:
         is_are = "is" if grid.num_constant == 1 else "are"
         notes.append(f"{grid.num_constant} of {shown} maps {is_are} the same everywhere for this image.")
     return notes

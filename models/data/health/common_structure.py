@@ -31,10 +31,11 @@ class CommonStructure:
     bases: Sequence[Floats]
 
     @classmethod
-    def of(cls, gray: Floats, mirror: Floats, crops: Sequence[Crop]) -> Self:
-        """The structure of thumbnails (N, S, S) and of the mirrored ones."""
-        some, side = np.random.default_rng(0).permutation(len(gray))[:SAMPLE], gray.shape[1]
-        rows = np.concatenate([gray[some], mirror[some]]).reshape(-1, side * side)
+    def of(cls, gray: Floats, crops: Sequence[Crop]) -> Self:
+        """The structure of thumbnails (N, S, S), each as it is and mirrored."""
+        side = gray.shape[1]
+        some = gray[np.random.default_rng(0).permutation(len(gray))[:SAMPLE]]
+        rows = np.concatenate([some, some[:, :, ::-1]]).reshape(-1, side * side)
         rows = rows - rows.mean(axis=1, keepdims=True)  # brightness and contrast do not count
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY)
         mean = rows.mean(axis=0)

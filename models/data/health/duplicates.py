@@ -89,7 +89,7 @@ def near_copies(
     """
     gray, differences = thumbnails(*splits, progress=partial(progress, "reducing the images"))
     own, mirror = describe(gray, differences), describe(*mirrored(gray, differences))
-    common = CommonStructure.of(gray, gray[:, :, ::-1], _crops())
+    common = CommonStructure.of(gray, _crops())
     own[list(without)] = mirror[list(without)] = 0  # which correlates with nothing
     total = len(gray)
     last = total - len(splits[-1])

@@ -1,6 +1,7 @@
 """A run has several threads only while they pay, and the same ones again when it is resumed or repeated."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -224,17 +225,26 @@ class Costly(Load):
         return super().speedup(more, fewer)
 
 
+@contextmanager
+def in_training(
+    alone: Callable[..., ThreadControl], trial_seconds: float = 0.3, work: object = "steps"
+) -> Iterator[tuple[ThreadControl, Costly, Clock]]:
+    """A long run that may have two threads and has begun with one, as its load lets two gain nothing so far."""
+    clock = Clock()
+    load = Costly(clock, trial_seconds)
+    with alone(limit=2, speeds=load, clock=clock) as control:
+        begin(control, steps_left=10**6)
+        control.begin_training(START, work)
+        yield control, load, clock
+
+
 @pytest.mark.parametrize("busy_seconds", [20.0, 300.0, 4 * 3600.0])
 def test_a_run_that_began_under_load_uses_the_free_cores_though_its_speed_rose_by_a_third_only(
     alone: Callable[..., ThreadControl], busy_seconds: float
 ) -> None:
     """At the latest when as much time again has passed, and within ten minutes."""
-    clock = Clock()
-    load = Costly(clock, 0.3)
-    with alone(limit=2, speeds=load, clock=clock) as control:
-        begin(control, steps_left=10**6)
+    with in_training(alone) as (control, load, clock):
         assert control.threads == 1
-        control.begin_training(START, "steps")
         while clock.now < busy_seconds:
             steps(control, clock, 1, 1, 1.33)
         assert control.threads == 1
@@ -248,11 +258,7 @@ def test_a_run_that_began_under_load_uses_the_free_cores_though_its_speed_rose_b
 def test_trials_that_change_nothing_become_rarer_and_take_a_fiftieth_of_the_time_at_most(
     alone: Callable[..., ThreadControl], trial_seconds: float
 ) -> None:
-    clock = Clock()
-    load = Costly(clock, trial_seconds)
-    with alone(limit=2, speeds=load, clock=clock) as control:
-        begin(control, steps_left=10**6)
-        control.begin_training(START, "steps")
+    with in_training(alone, trial_seconds) as (control, load, clock):
         began, at = clock.now, []
         while clock.now < 8 * 3600.0:
             trials = len(load.asked)
@@ -268,11 +274,7 @@ def test_trials_that_change_nothing_become_rarer_and_take_a_fiftieth_of_the_time
 
 def test_a_change_is_followed_by_trials_soon_again(alone: Callable[..., ThreadControl]) -> None:
     """A load that comes late is answered as one at the start."""
-    clock = Clock()
-    load = Costly(clock, 0.3)
-    with alone(limit=2, speeds=load, clock=clock) as control:
-        begin(control, steps_left=10**6)
-        control.begin_training(START, "steps")
+    with in_training(alone) as (control, load, clock):
         steps(control, clock, 1, 4000, 1.0)  # trials are ten minutes apart by now
         load.speedups[2, 1] = 1.8
         steps(control, clock, 4001, 650, 0.9)
@@ -288,11 +290,7 @@ def test_a_change_is_followed_by_trials_soon_again(alone: Callable[..., ThreadCo
 def test_a_risen_speed_that_allows_no_more_threads_yet_is_followed_by_trials_soon(
     alone: Callable[..., ThreadControl],
 ) -> None:
-    clock = Clock()
-    load = Costly(clock, 0.3)
-    with alone(limit=2, speeds=load, clock=clock) as control:
-        begin(control, steps_left=10**6)
-        control.begin_training(START, "steps")
+    with in_training(alone) as (control, load, clock):
         steps(control, clock, 1, 2000, 2.0)  # trials are ten minutes apart by now
         steps(control, clock, 2001, 10, 1.1)
         load.speedups[2, 1] = 1.5
@@ -327,11 +325,7 @@ def test_a_run_resumed_with_one_thread_uses_the_cores_that_are_free_now(alone: C
 
 def test_steps_of_another_size_are_tried_soon(alone: Callable[..., ThreadControl]) -> None:
     """Larger images may need two threads where smaller ones did not."""
-    clock = Clock()
-    load = Costly(clock, 0.3)
-    with alone(limit=2, speeds=load, clock=clock) as control:
-        begin(control, steps_left=10**6)
-        control.begin_training(START, 16)
+    with in_training(alone, work=16) as (control, load, clock):
         steps(control, clock, 1, 4000, 1.0)
         control.end_training()
         load.speedups[2, 1] = 1.8
